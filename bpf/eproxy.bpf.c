@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* One object, so that all programs share their maps: the hooks live in xdp/, tc/ and control/. */
+#include "include/maps.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* Keeps enums and structs that only userspace and comments use in the BTF. */
+const enum reason *unused_reason __attribute__((unused));
+const enum hook *unused_hook __attribute__((unused));
+const enum conn_state *unused_conn_state __attribute__((unused));
+const enum conn_kind *unused_conn_kind __attribute__((unused));
+const enum conn_flag *unused_conn_flag __attribute__((unused));
+const enum graft_state *unused_graft_state __attribute__((unused));
+const enum slot_state *unused_slot_state __attribute__((unused));
+const enum slot_op *unused_slot_op __attribute__((unused));
+const enum event_kind *unused_event_kind __attribute__((unused));
+const enum route_flag *unused_route_flag __attribute__((unused));
+const struct event *unused_event __attribute__((unused));
+const struct slot_args *unused_slot_args __attribute__((unused));
+const struct boundary_args *unused_boundary_args __attribute__((unused));
+const struct sweep_args *unused_sweep_args __attribute__((unused));

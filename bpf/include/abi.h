@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * abi.h - every struct and enum that the BPF programs share with userspace.
+ *
+ * Go sees these through generated types only. Padding is explicit (-Wpadded).
+ * Unless a field's type says __be16 or __be32, it is in host byte order.
+ * "wire" sequence numbers are what the peer sees, "kernel" sequence numbers
+ * are what the local socket sees (see ledger.h).
+ */
+#ifndef EPROXY_ABI_H
+#define EPROXY_ABI_H
+
+#include <linux/types.h>
+#include <linux/bpf.h>
+
+#define LEDGER_RING 16      /* unsettled grafts per connection and direction */
+#define TOPIC_MAX 128       /* bytes of a topic name in the kernel path */
+#define LEVEL_MAX 60        /* bytes of one topic level that can be looked up */
+#define SOURCE_MAX 128      /* bytes of an encoded client id in the kernel path */
+#define PREFIX_MAX 512      /* bytes of a function's request prefix */
+#define HEAD_MAX 768        /* bytes of a request head, up to and including ce-subject */
+#define REQUEST_MAX 2560    /* bytes of a slot's request buffer */
+#define PAYLOAD_MAX 1472    /* bytes of MQTT payload in the kernel path */
+#define PODS_PER_FUNCTION 32
+#define SLOTS_PER_POD 64
+#define HIST_BUCKETS 40     /* log2(ns) latency buckets */
+#define NO_INDEX 0xffffffffu
+
+/* Which hook counted. Row of the reasons map. */
+enum hook {
+	HOOK_XDP_DEVICE = 0,
+	HOOK_TC_DEVICE_IN = 1,
+	HOOK_TC_DEVICE_OUT = 2,
+	HOOK_TC_POD_IN = 3,
+	HOOK_TC_POD_OUT = 4,
+	HOOK_CONTROL = 5,
+	HOOK_COUNT = 6,
+};
+
+/*
+ * Why a packet was not (or was) taken. Append only: the numbers are in
+ * dashboards. The comment behind each value is its description in
+ * docs/REASONS.md and in `mapsctl reasons`.
+ */
+enum reason {
+	REASON_TAKEN = 0,		/* PUBLISH taken: became an HTTP request in the kernel */
+	REASON_ANSWERED = 1,		/* complete 2xx answer taken: became the PUBACK, or an ACK for QoS 0 */
+	REASON_ANSWER_PART = 2,		/* part of an answer taken and acknowledged to the pod */
+	REASON_ACK_ABSORBED = 3,	/* acknowledgement that the local socket need not see */
+	REASON_TRANSLATED = 4,		/* passed to the local stack with translated sequence numbers */
+	REASON_DONE_BY_ACK = 5,		/* pod acknowledged a request before answering: acknowledged to the device */
+	REASON_REINJECTED = 6,		/* retransmission of a taken PUBLISH: request injected again */
+	REASON_PUBACK_RESENT = 7,	/* retransmission of an answered PUBLISH: PUBACK sent again */
+	REASON_OLD_DUPLICATE = 8,	/* payload below the acknowledged position: answered with an ACK */
+	REASON_AHEAD = 9,		/* payload beyond the next expected byte: answered with a duplicate ACK */
+	REASON_CHALLENGE = 10,		/* RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961) */
+	REASON_NOT_OPEN = 11,		/* connection known but not open for grafting (yet, or no more) */
+	REASON_TCP_FLAGS = 12,		/* SYN, FIN, RST or URG set, or TCP options present */
+	REASON_NOT_NEXT = 13,		/* sequence number is not the next expected one */
+	REASON_NO_BOUNDARY = 14,	/* segment does not start at an MQTT packet boundary */
+	REASON_LOST_TRACK = 15,		/* MQTT boundaries unknown until userspace names one */
+	REASON_BAD_CHECKSUM = 16,	/* TCP checksum wrong, or not yet computed by the sender's interface */
+	REASON_NOT_PUBLISH = 17,	/* another MQTT control packet */
+	REASON_QOS2 = 18,		/* QoS 2 PUBLISH: exactly-once is the fallback's */
+	REASON_RETAIN = 19,		/* RETAIN set: the broker has to keep it */
+	REASON_PARTIAL = 20,		/* message continues in another segment */
+	REASON_MULTI = 21,		/* segment holds more than one MQTT packet */
+	REASON_MALFORMED = 22,		/* not valid MQTT: the server closes the connection */
+	REASON_PROPERTIES = 23,		/* MQTT 5 properties present */
+	REASON_TOPIC_LONG = 24,		/* topic or one of its levels longer than the kernel path handles */
+	REASON_NO_ROUTE = 25,		/* no route matches: ordinary broker traffic */
+	REASON_ROUTE_FALLBACK = 26,	/* route is served by the fallback (fan-out, ordered, also_broker) */
+	REASON_NOT_GRANTED = 27,	/* client may not be known to be allowed on this topic yet */
+	REASON_NO_SLOT = 28,		/* no idle connection to a pod of the function */
+	REASON_DEAD_SOCKET = 29,	/* slot's socket is gone or not ESTABLISHED */
+	REASON_TOO_LARGE = 30,		/* request larger than the slot's buffer or the pod's segment size */
+	REASON_HEADROOM = 31,		/* request head larger than XDP's headroom: TC takes it */
+	REASON_NO_XDP_TARGET = 32,	/* pod interface cannot receive XDP redirects: TC takes it */
+	REASON_RING_FULL = 33,		/* too many messages of this client in flight */
+	REASON_POD_WINDOW = 34,		/* pod's receive window too small for the request */
+	REASON_FAMILY = 35,		/* device and pod are of different address families */
+	REASON_RACE = 36,		/* state changed on another CPU while the request was being made */
+	REASON_DEVICE_GONE = 37,	/* answer arrived, but the device's connection is gone */
+	REASON_PUBACK_HANDED = 38,	/* PUBACK could not be inserted: written by userspace */
+	REASON_ANSWER_HANDED = 39,	/* answer not digestible in the kernel (not 2xx, chunked, split head): read by userspace */
+	REASON_SLOT_RETIRED = 40,	/* slot retired: closed by the pod, unexpected bytes, or Connection: close */
+	REASON_LATE_ANSWER = 41,	/* bytes on a slot that was retired or taken over: removed */
+	REASON_TRIMMED = 42,		/* local segment straddled an insertion: cut to its first piece */
+	REASON_BROKEN = 43,		/* bytes bypassed the programs while grafts were open: connection aborted */
+	REASON_REDIRECT_ERROR = 44,	/* a packet helper failed: packet dropped, retransmission recovers */
+	REASON_INJECTED = 45,		/* injected packet seen at egress: passed untouched */
+	REASON_RESYNC = 46,		/* userspace named a message boundary: grafting goes on */
+	REASON_TAKEN_OVER = 47,		/* message taken over by userspace after a failed or late answer */
+	REASON_LISTENER_SYN = 48,	/* SYN to a listener: options that grafting cannot honour replaced by NOP */
+	REASON_DUP_REQUEST = 49,	/* duplicate of a request still in flight: answered or dropped */
+	REASON_TOPIC_NAME = 50,		/* topic name with NUL, wildcard, or invalid UTF-8: the server closes the connection */
+	REASON_PACKET_ID = 51,		/* QoS 1 PUBLISH with packet identifier 0: the server closes the connection */
+	REASON_SLOT_WRITE = 52,		/* copying the payload into the slot's buffer failed */
+	REASON_COUNT = 53,
+};
+
+/* Life of a connection's entry in the conns map. */
+enum conn_state {
+	CONN_FREE = 0,
+	CONN_ARMED = 1,		/* userspace wants it; positions unknown until seeded at TC egress */
+	CONN_OPEN = 2,		/* seeded: ledgers valid, everything is translated */
+	CONN_CLOSED = 3,	/* RST seen or both FINs acknowledged; translated until freed */
+};
+
+enum conn_kind {
+	CONN_DEVICE = 1,	/* MQTT connection of a device */
+	CONN_SLOT = 2,		/* idle HTTP connection to a pod */
+};
+
+/* Flags of struct conn. */
+enum conn_flag {
+	CONN_FIN_SENT = 1,	/* local FIN left: nothing may be inserted any more */
+	CONN_FIN_SEEN = 2,	/* peer's FIN passed in order */
+	CONN_PROBE = 4,		/* a keepalive probe of the local socket is unanswered */
+	CONN_BROKEN = 8,	/* books do not add up: userspace must abort it */
+	CONN_IPV6 = 16,
+	CONN_LOST = 32,		/* MQTT boundaries unknown until userspace names one */
+	CONN_NO_TAKE = 64,	/* nothing more is taken (drain) */
+	CONN_RST_SENT = 128,	/* local RST left */
+};
+
+enum graft_state {
+	GRAFT_OPEN = 1,		/* taken; its request may be injected (again) */
+	GRAFT_DONE = 2,		/* answered for: may be acknowledged to the peer */
+};
+
+/* Life of a slot. Guarded by the spin lock of the conn with the same index. */
+enum slot_state {
+	SLOT_FREE = 0,		/* not in use */
+	SLOT_DIALLING = 1,	/* armed, connect() under way */
+	SLOT_IDLE = 2,		/* may be claimed when its bit in pod.idle is set */
+	SLOT_BUSY = 3,		/* request inserted, no byte of the answer yet */
+	SLOT_ANSWERING = 4,	/* part of a digestible answer removed */
+	SLOT_ANSWERED = 5,	/* answer complete, PUBACK not yet placed */
+	SLOT_PASSING = 6,	/* answer goes to the slot's socket; userspace finishes the message */
+	SLOT_TAKEN = 7,		/* userspace took the message over */
+	SLOT_LENT = 8,		/* userspace uses the connection itself */
+	SLOT_RETIRED = 9,	/* to be closed and dialled again */
+};
+
+/* Where a connection's packets come from and go to; IPv4 as ::ffff:a.b.c.d. */
+struct tuple {
+	__be32 local[4];
+	__be32 remote[4];
+	__be16 local_port;
+	__be16 remote_port;
+};
+
+/*
+ * One graft: bytes removed from a received stream, or inserted into a sent one.
+ * seq is the wire position of the first byte. Self-sufficient: nothing is
+ * recovered from a packet or slot that may have moved on.
+ */
+struct graft {
+	__u32 seq;
+	__u32 len;		/* bytes */
+	__u32 slot;		/* removed PUBLISH: who answers for it; else NO_INDEX */
+	__u32 slot_gen;
+	__u32 slot_seq;		/* wire position of the request in the slot's stream */
+	__u32 time_ms;		/* when it was last sent, CLOCK_MONOTONIC */
+	__u8 bytes[4];		/* inserted PUBACK, as on the wire */
+	__u16 packet_id;
+	__u8 qos;
+	__u8 state;		/* enum graft_state */
+};
+
+/* Grafts of one direction that are not settled, oldest at head. */
+struct ledger {
+	__u32 base;		/* bytes of settled grafts, modulo 2^32 */
+	__u16 head;
+	__u16 count;
+	struct graft ring[LEDGER_RING];
+};
+
+/*
+ * One TCP connection, of a device or to a pod. All access under lock, except
+ * for unlocked peeks that are repeated under it. Replaced as a whole only by
+ * userspace with BPF_F_LOCK and a new gen.
+ */
+struct conn {
+	struct bpf_spin_lock lock;
+	__u32 gen;		/* changes at every reuse */
+	__u16 state;		/* enum conn_state */
+	__u16 kind;		/* enum conn_kind */
+	__u32 flags;		/* enum conn_flag */
+	struct tuple tuple;
+
+	/* receive: peer to us */
+	__u32 rx_nxt;		/* wire: next expected byte */
+	__u32 rx_kack;		/* kernel: latest acknowledgement of the local socket */
+	__u32 rx_acked;		/* wire: latest acknowledgement sent to the peer */
+	__u32 rx_edge;		/* wire: right edge of the window offered to the peer */
+
+	/* transmit: us to peer */
+	__u32 tx_nxt;		/* wire: SND.NXT */
+	__u32 tx_una;		/* wire: SND.UNA */
+	__u32 tx_knxt;		/* kernel: SND.NXT of the local socket */
+	__u32 tx_kuna;		/* kernel: latest acknowledgement passed to the local socket */
+	__u32 tx_wnd;		/* bytes the peer may be sent from tx_una */
+	__u32 tx_mss;		/* bytes of one segment to the peer */
+	__u16 tx_rawwnd;	/* latest raw window passed to the local socket */
+	__u16 rx_rawwnd;	/* raw window the local socket last sent */
+	__u8 tx_wscale;		/* shift of the peer's window field */
+	__u8 rx_wscale;		/* shift of our window field */
+	__u16 vlan_tci;		/* tag towards the peer; 0: none */
+
+	/* link: seeded from a packet that the kernel itself routed */
+	__u32 ifindex;
+	__u32 ip_sum;		/* partial checksum of the IPv4 header, length 0 */
+	__u32 pseudo_sum;	/* partial checksum of addresses and protocol */
+	__u8 dst_mac[6];
+	__u8 src_mac[6];
+
+	__u32 last_ms;		/* last packet in or out, CLOCK_MONOTONIC */
+	__u32 challenge_ms;	/* last rate-limited answer */
+	struct ledger rx;
+	struct ledger tx;
+};
+
+/* MQTT framing of what was passed on to the local socket. */
+struct walk {
+	__u32 left;		/* bytes of the current packet still to come */
+	__u32 length;		/* remaining length so far, while head > 0 */
+	__u32 head;		/* bytes of the fixed header seen; 0: at a boundary or inside a body */
+	__u32 bad;		/* framing is not MQTT */
+};
+
+/*
+ * What is particular to a device's connection; same index as its conn, less
+ * the number of slots. Written by userspace before arming, later by the
+ * programs under the conn's lock. Mapped by userspace, which only reads then.
+ */
+struct device {
+	__u64 last_take_ns;	/* CLOCK_MONOTONIC, when a message was last taken */
+	__u64 taken;		/* messages taken */
+	__u64 read;		/* arm: bytes of the stream that userspace had read */
+	__u32 gen;
+	__u32 at_boundary;	/* arm: those bytes end at an MQTT packet boundary */
+	__u32 anchor;		/* kernel sequence number of stream offset 0 */
+	__u32 publish_all;	/* no per-topic permission applies */
+	__u32 version;		/* MQTT protocol level: 3, 4 or 5 */
+	__u32 inflight_max;	/* messages in flight in the kernel path, 1 to LEDGER_RING */
+	struct walk walk;
+	__u32 source_len;
+	/* the last topic, as a finished request head */
+	__u32 cache_version;
+	__u32 cache_epoch;	/* globals.epoch it was made under; 0: empty */
+	__u32 cache_route;
+	__u32 cache_function;
+	__u32 cache_topic_len;
+	__u32 cache_head_len;
+	__u32 pad;
+	__u8 source[SOURCE_MAX];	/* percent-encoded client id */
+	__u8 cache_topic[TOPIC_MAX];
+	__u8 cache_head[HEAD_MAX];
+};
+
+/* What is particular to a slot; same index as its conn. */
+struct slot {
+	__u32 state;		/* enum slot_state */
+	__u32 pod;
+	__u32 device;		/* conn index of the message in flight */
+	__u32 device_gen;
+	__u32 device_seq;	/* wire position of the PUBLISH in the device's stream */
+	__u32 route;
+	__u32 request_seq;	/* wire position of the request in the pod's stream */
+	__u32 request_len;	/* bytes in buf */
+	__u32 left;		/* bytes of the answer still to come */
+	__u32 count;		/* requests so far, part of ce-id */
+	__u16 packet_id;
+	__u8 qos;
+	__u8 acked;		/* the pod acknowledged the whole request */
+	__u8 close_after;	/* retire when the answer is complete */
+	__u8 pad[3];
+	__u64 taken_ns;		/* CLOCK_MONOTONIC */
+	__u8 id_prefix[16];	/* first half of ce-id, 12 hexadecimal digits */
+	__u8 buf[REQUEST_MAX];
+};
+
+/* One pod of one function; idle is changed atomically, also by userspace. */
+struct pod {
+	__u64 idle;		/* bit n: slot first_slot + n may be claimed */
+	__u32 first_slot;
+	__u32 function;
+	__u32 ifindex;
+	__u32 xdp_ok;		/* its interface receives XDP redirects */
+	__u32 peer_ok;		/* bpf_redirect_peer reaches it */
+	__u32 ipv6;
+	__be32 address[4];
+	__be16 port;
+	__u16 concurrency;
+	__u32 up;		/* in service */
+};
+
+struct function {
+	__u32 pod_count;
+	__u32 prefix_len;
+	__u32 pods[PODS_PER_FUNCTION];
+	__u8 prefix[PREFIX_MAX];	/* request up to and including "ce-source: <source>/" */
+};
+
+enum route_flag {
+	ROUTE_FALLBACK = 1,	/* served by the fallback */
+};
+
+struct route {
+	__u32 function;
+	__u32 flags;		/* enum route_flag */
+};
+
+/* Routing automaton: one edge lookup per topic level. */
+struct node {
+	__u32 plus;		/* node for a level without an edge of its own; NO_INDEX: none */
+	__s32 exact;		/* route if the name ends here; -1: none */
+	__s32 hash;		/* route if the name goes on and nothing matches; -1: none */
+};
+
+struct edge_key {
+	__u32 node;
+	__u32 len;
+	__u8 level[LEVEL_MAX];
+};
+
+/* Switched with one 64-bit store each. */
+struct globals {
+	__u32 root;		/* automaton for ordinary names */
+	__u32 root_dollar;	/* automaton for names that begin with '$' */
+	__u32 epoch;		/* changes with every reload; never 0 */
+	__u32 draining;		/* nothing more is taken */
+};
+
+/* Key of grants: this client may publish to this topic. */
+struct grant_key {
+	__u32 conn;
+	__u32 gen;
+	__u32 len;
+	__u8 topic[TOPIC_MAX];
+};
+
+struct route_stats {
+	__u64 taken[2];		/* by QoS */
+	__u64 answered[2];
+	__u64 nanoseconds;	/* sum over answered */
+	__u64 hist[HIST_BUCKETS];	/* bucket n: latency below 2^n ns */
+};
+
+/* Names for people, so that the maps can be read without the loader. */
+struct route_info {
+	__u32 function;
+	__u32 flags;
+	__u32 len;
+	__u8 filter[1020];
+};
+
+struct function_info {
+	__u32 name_len;
+	__u32 url_len;
+	__u32 concurrency;
+	__u32 timeout_ms;
+	__u8 name[112];
+	__u8 url[384];
+};
+
+enum event_kind {
+	EVENT_PUBACK = 1,	/* write this PUBACK on the device's socket */
+	EVENT_SLOT = 2,		/* slot needs attention: retired or taken over */
+	EVENT_BROKEN = 3,	/* abort the device's connection */
+	EVENT_SEND = 4,		/* sweeper: send this TCP segment on the wire */
+	EVENT_CLOSED = 5,	/* connection finished: its entry may be freed */
+};
+
+struct event {
+	__u32 kind;
+	__u32 conn;
+	__u32 gen;
+	__u16 packet_id;
+	__u8 qos;
+	__u8 frame_len;		/* EVENT_SEND: bytes in frame */
+	__u32 ifindex;
+	__u32 pad;
+	__u8 frame[96];		/* EVENT_SEND: Ethernet frame, checksums complete */
+};
+
+/* Arguments of the control programs (BPF_PROG_RUN context). */
+enum slot_op {
+	SLOT_OP_READY = 1,	/* DIALLING or LENT or PASSING or TAKEN -> IDLE; the bit is set */
+	SLOT_OP_LEND = 2,	/* IDLE -> LENT; the caller has cleared the bit */
+	SLOT_OP_TAKE = 3,	/* BUSY, ANSWERING, PASSING or ANSWERED -> TAKEN; message is userspace's */
+	SLOT_OP_RETIRE = 4,	/* any -> RETIRED */
+};
+
+struct slot_args {
+	__u32 slot;
+	__u32 gen;
+	__u32 op;		/* enum slot_op */
+	__u32 min_age_ms;	/* SLOT_OP_TAKE: only a message at least this old */
+	/* results */
+	__u32 ok;
+	__u32 state;		/* state before */
+	__u32 device;
+	__u32 device_gen;
+	__u32 request_len;
+	__u32 route;
+	__u16 packet_id;
+	__u8 qos;
+	__u8 acked;
+	__u32 pad;
+	__u64 taken_ns;
+};
+
+struct boundary_args {
+	__u32 conn;
+	__u32 gen;
+	__u64 read;		/* bytes of the stream read so far, ending at a boundary */
+	__u32 ok;
+	__u32 flags;		/* conn flags after */
+};
+
+struct sweep_args {
+	__u32 first;		/* conn indexes [first, first + count) */
+	__u32 count;
+	__u32 now_ms;		/* CLOCK_MONOTONIC; 0: the program reads the clock */
+	__u32 sent;		/* result: frames handed out */
+};
+
+#endif

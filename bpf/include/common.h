@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* common.h - what every BPF header needs; also compiles natively for tests. */
+#ifndef EPROXY_COMMON_H
+#define EPROXY_COMMON_H
+
+#include "abi.h"
+
+#ifdef __bpf__
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_core_read.h>
+#else
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <arpa/inet.h>
+#define bpf_htons htons
+#define bpf_ntohs ntohs
+#define bpf_htonl htonl
+#define bpf_ntohl ntohl
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
+#endif
+
+#ifdef __bpf__
+#define bool _Bool
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+#endif
+
+#ifndef memcpy
+#define memcpy __builtin_memcpy
+#endif
+#ifndef memset
+#define memset __builtin_memset
+#endif
+
+/*
+ * Keeps the compiler from widening or re-deriving a value after a bounds
+ * check, so that the verifier sees the check on the register that is used.
+ */
+#define opaque(x) asm volatile("" : "+r"(x))
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* config.h - knobs, set before load; the verifier prunes what is off. */
+#ifndef EPROXY_CONFIG_H
+#define EPROXY_CONFIG_H
+
+#include "common.h"
+
+/* Conn indexes below this are slots, from here on devices. */
+volatile const __u32 knob_slots = 4096;
+/* Entries of the conns map. */
+volatile const __u32 knob_conns = 4096 + 16384;
+/* skb->mark bit that says "injected by eproxy"; cleared at ingress. */
+volatile const __u32 knob_mark = 0x00e90000;
+/* Bytes by which XDP may grow a packet at its head. 216 on veth (256 less struct xdp_frame). */
+volatile const __u32 knob_headroom = 216;
+/* A PUBACK that the device has not acknowledged for this long is sent again, milliseconds. */
+volatile const __u32 knob_puback_rto_ms = 300;
+
+#endif

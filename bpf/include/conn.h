@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * conn.h - the state machine of one grafted TCP connection. No kernel context:
+ * compiles natively. Everything here runs under the connection's lock and is
+ * the same for devices and pods.
+ */
+#ifndef EPROXY_CONN_H
+#define EPROXY_CONN_H
+
+#include "ledger.h"
+
+#define TH_FIN 0x01
+#define TH_SYN 0x02
+#define TH_RST 0x04
+#define TH_PSH 0x08
+#define TH_ACK 0x10
+#define TH_URG 0x20
+
+/* Least time between two rate-limited answers of one connection (as net.ipv4.tcp_invalid_ratelimit). */
+#define CHALLENGE_INTERVAL_MS 500
+
+/* What the state machine needs to know of a TCP segment, host byte order. */
+struct segment {
+	__u32 seq;
+	__u32 ack;
+	__u32 len;	/* payload bytes */
+	__u16 wnd;	/* raw window field */
+	__u8 flags;	/* TH_* */
+	__u8 take;	/* caller wants this payload removed from the stream */
+};
+
+enum rx_action {
+	RX_PASS,	/* to the local stack, translated: seq, ack, wnd, len */
+	RX_PASS_RAW,	/* to the local stack, untouched */
+	RX_ABSORB,	/* the local stack need not see it */
+	RX_TAKE,	/* the payload was removed; for OPEN grafts see verdict.graft */
+	RX_ACK,		/* answer with a bare ACK, drop */
+	RX_RESEND,	/* answer with the insertion in verdict.graft, drop */
+	RX_REINJECT,	/* retransmission of the open graft in verdict.graft */
+	RX_CHALLENGE,	/* answer with a bare ACK, drop: no honest peer sends this */
+	RX_DROP,	/* drop silently */
+};
+
+/* What to do with a received segment. */
+struct rx_verdict {
+	__u32 seq;	/* kernel */
+	__u32 ack;	/* kernel */
+	__u32 len;	/* payload bytes to pass; less than received: cut, clear FIN and PSH */
+	__u16 wnd;	/* raw window for the local socket */
+	__u16 advanced;	/* the peer acknowledged something new */
+	struct graft graft;
+};
+
+/* The header fields of a segment that the program sends towards the peer. */
+struct stamp {
+	__u32 seq;	/* wire */
+	__u32 ack;	/* wire */
+	__u16 wnd;	/* raw */
+};
+
+/* What to do with a segment of the local socket. */
+struct tx_verdict {
+	__u32 seq;	/* wire */
+	__u32 ack;	/* wire */
+	__u32 len;	/* payload bytes to send; less than given: cut, clear FIN and PSH */
+	__u16 wnd;	/* raw */
+	__u8 reset;	/* anything the caller must know: CONN_* flags that were raised */
+	__u8 pad;
+};
+
+/* The acknowledgement that the peer may be told now. */
+static __always_inline __u32 conn_ack(struct conn *c)
+{
+	return ledger_ack_to_wire(&c->rx, c->rx_kack);
+}
+
+/* Books an acknowledgement as sent to the peer. */
+static __always_inline void conn_ack_sent(struct conn *c, __u32 ack)
+{
+	if (seq_gt(ack, c->rx_acked))
+		c->rx_acked = ack;
+	ledger_settle(&c->rx, c->rx_acked);
+}
+
+/*
+ * The raw window field towards the peer: what the local socket offered, but
+ * the right edge never moves left (RFC 9293 section 3.8.6.2.1), even while an
+ * open graft holds the acknowledgement back.
+ */
+static __always_inline __u16 conn_window(struct conn *c, __u32 ack)
+{
+	__u32 shift = c->rx_wscale & 15;
+	__u32 edge = ack + ((__u32)c->rx_rawwnd << shift);
+	__u32 wnd;
+
+	if (seq_gt(edge, c->rx_edge))
+		c->rx_edge = edge;
+	wnd = (c->rx_edge - ack) >> shift;
+	return wnd > 0xffff ? 0xffff : wnd;
+}
+
+/* Header fields for a segment without payload. */
+static __always_inline void conn_stamp(struct conn *c, struct stamp *s)
+{
+	s->seq = c->tx_nxt;
+	s->ack = conn_ack(c);
+	s->wnd = conn_window(c, s->ack);
+	conn_ack_sent(c, s->ack);
+}
+
+/* Whether len bytes may be inserted into the stream towards the peer now. */
+static __always_inline bool conn_can_insert(struct conn *c, __u32 len)
+{
+	if (c->state != CONN_OPEN || (c->flags & (CONN_FIN_SENT | CONN_RST_SENT | CONN_BROKEN)))
+		return false;
+	if (ledger_full(&c->tx, LEDGER_RING))
+		return false;
+	return c->tx_nxt + len - c->tx_una <= c->tx_wnd;
+}
+
+/* Inserts len bytes at SND.NXT; conn_can_insert holds. */
+static __always_inline struct graft *conn_insert(struct conn *c, __u32 len, __u32 now_ms)
+{
+	struct graft *g = ledger_push(&c->tx, c->tx_nxt, len);
+
+	g->state = GRAFT_DONE;
+	g->time_ms = now_ms;
+	c->tx_nxt += len;
+	return g;
+}
+
+/* Takes back the youngest insertion if nothing was sent behind it. */
+static __always_inline bool conn_uninsert(struct conn *c, __u32 seq, __u32 len)
+{
+	struct graft *g;
+
+	if (!c->tx.count)
+		return false;
+	g = ledger_at(&c->tx, c->tx.count - 1);
+	if (g->seq != seq || g->len != len || c->tx_nxt != seq + len)
+		return false;
+	c->tx_nxt -= len;
+	ledger_pop(&c->tx);
+	return true;
+}
+
+/* Marks the message that this slot answers for as done. Returns false if there is none. */
+static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 slot_gen, __u32 seq)
+{
+	for (__u32 i = 0; i < LEDGER_RING; i++) {
+		struct graft *g;
+
+		if (i >= c->rx.count)
+			break;
+		g = ledger_at(&c->rx, i);
+		if (g->slot == slot && g->slot_gen == slot_gen && g->seq == seq) {
+			g->state = GRAFT_DONE;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* At most one answer per connection and interval. */
+static __always_inline bool conn_may_answer(struct conn *c, __u32 now_ms)
+{
+	if (now_ms - c->challenge_ms < CHALLENGE_INTERVAL_MS)
+		return false;
+	c->challenge_ms = now_ms;
+	return true;
+}
+
+/* The peer's acknowledgement and window. Returns false if it acknowledges what was never sent. */
+static __always_inline bool conn_rx_ack(struct conn *c, const struct segment *s, struct rx_verdict *v)
+{
+	if (seq_gt(s->ack, c->tx_nxt))
+		return false;
+	if (seq_lt(s->ack, c->tx_una))
+		return true; /* old: packets cross */
+	if (s->ack != c->tx_una) {
+		v->advanced = 1;
+		c->tx_una = s->ack;
+		ledger_settle(&c->tx, c->tx_una);
+	}
+	c->tx_wnd = (__u32)s->wnd << (c->tx_wscale & 15);
+	return true;
+}
+
+/*
+ * The window as the local socket may use it: its right edge lies lower by the
+ * insertions that the peer has not acknowledged.
+ */
+static __always_inline __u16 conn_kernel_window(struct conn *c, __u16 wnd)
+{
+	__u32 unacked = ledger_unacked(&c->tx, c->tx_una);
+	__u32 less;
+
+	if (!unacked)
+		return wnd;
+	less = (unacked + (1u << (c->tx_wscale & 15)) - 1) >> (c->tx_wscale & 15);
+	return wnd > less ? wnd - less : 0;
+}
+
+static __always_inline enum rx_action conn_pass(struct conn *c, const struct segment *s, struct rx_verdict *v,
+						__u32 len)
+{
+	v->seq = ledger_strip(&c->rx, s->seq);
+	v->ack = ledger_strip(&c->tx, s->ack);
+	v->len = len;
+	v->wnd = conn_kernel_window(c, s->wnd);
+	if (seq_gt(v->ack, c->tx_kuna))
+		c->tx_kuna = v->ack;
+	c->tx_rawwnd = v->wnd;
+	c->flags &= ~CONN_PROBE;
+	return RX_PASS;
+}
+
+/* A segment without payload and FIN. */
+static __always_inline enum rx_action conn_rx_bare(struct conn *c, const struct segment *s, struct rx_verdict *v,
+						   __u32 now_ms)
+{
+	__u32 kack = ledger_strip(&c->tx, s->ack);
+
+	/*
+	 * A keepalive probe asks for an answer: SEG.SEQ = SND.UNA - 1. The
+	 * program gives it, since it alone knows what the peer was told.
+	 */
+	if (seq_lt(s->seq, c->rx_acked))
+		return conn_may_answer(c, now_ms) ? RX_ACK : RX_DROP;
+	/*
+	 * The local socket must see whatever it may be waiting for: news of its
+	 * own bytes, an answer to its probe, a window that changed much.
+	 */
+	if (kack == c->tx_kuna && kack == c->tx_knxt && !(c->flags & CONN_PROBE) && s->wnd >= c->tx_rawwnd / 2 &&
+	    s->wnd / 2 <= c->tx_rawwnd)
+		return RX_ABSORB;
+	return conn_pass(c, s, v, 0);
+}
+
+/* Payload at or above the acknowledged position and below the next expected byte. */
+static __always_inline enum rx_action conn_rx_again(struct conn *c, const struct segment *s, struct rx_verdict *v,
+						    __u32 end)
+{
+	struct graft *g = ledger_find(&c->rx, s->seq);
+	__u32 cut, fin;
+
+	if (g) {
+		v->graft = *g;
+		return g->state == GRAFT_OPEN ? RX_REINJECT : RX_ACK;
+	}
+	cut = ledger_next(&c->rx, s->seq, seq_lt(end, c->rx_nxt) ? end : c->rx_nxt);
+	/* What the socket has acknowledged is answered for here, even if it is gone by now. */
+	if (seq_le(ledger_strip(&c->rx, cut), c->rx_kack))
+		return RX_ACK;
+	fin = cut == end && (s->flags & TH_FIN) ? 1 : 0;
+	return conn_pass(c, s, v, cut - s->seq - fin);
+}
+
+/*
+ * What becomes of a segment from the peer. Updates the books; the caller then
+ * acts without the lock.
+ */
+static __always_inline enum rx_action conn_rx(struct conn *c, const struct segment *s, struct rx_verdict *v,
+					      __u32 now_ms)
+{
+	__u32 end = s->seq + s->len + (s->flags & TH_FIN ? 1 : 0);
+	__u32 floor;
+
+	memset(v, 0, sizeof(*v));
+	/* The stack itself answers a SYN on a live connection with a challenge ACK (RFC 5961 section 4). */
+	if (s->flags & TH_SYN)
+		return RX_PASS_RAW;
+	if (s->flags & TH_RST) {
+		if (s->seq != c->rx_nxt)
+			return conn_may_answer(c, now_ms) ? RX_CHALLENGE : RX_DROP;
+		c->state = CONN_CLOSED;
+		return conn_pass(c, s, v, s->len);
+	}
+	if (!(s->flags & TH_ACK))
+		return RX_DROP; /* RFC 9293 section 3.10.7.4 */
+	if (!conn_rx_ack(c, s, v))
+		return conn_may_answer(c, now_ms) ? RX_CHALLENGE : RX_DROP;
+	c->last_ms = now_ms;
+	if (end == s->seq)
+		return conn_rx_bare(c, s, v, now_ms);
+
+	floor = conn_ack(c);
+	if (seq_lt(s->seq, floor)) {
+		/*
+		 * Told already, or about to be. What lies above comes again
+		 * from there once the peer knows.
+		 */
+		if (c->tx.count && c->kind == CONN_DEVICE && seq_le(end, floor)) {
+			v->graft = *ledger_at(&c->tx, 0);
+			return RX_RESEND;
+		}
+		return RX_ACK;
+	}
+	if (s->seq == c->rx_nxt) {
+		if (s->take) {
+			struct graft *g = ledger_push(&c->rx, s->seq, s->len);
+
+			g->state = GRAFT_OPEN;
+			g->time_ms = now_ms;
+			c->rx_nxt += s->len;
+			return RX_TAKE;
+		}
+		if (s->flags & TH_FIN)
+			c->flags |= CONN_FIN_SEEN;
+		conn_pass(c, s, v, s->len);
+		c->rx_nxt = end;
+		return RX_PASS;
+	}
+	if (seq_gt(s->seq, c->rx_nxt))
+		return RX_ACK;
+	return conn_rx_again(c, s, v, end);
+}
+
+/*
+ * What becomes of a segment of the local socket. Updates the books.
+ * s->seq and s->ack are kernel positions here.
+ */
+static __always_inline void conn_tx(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms)
+{
+	__u32 known, end, cut;
+
+	memset(v, 0, sizeof(*v));
+	v->seq = ledger_tx_to_wire(&c->tx, s->seq);
+	v->len = s->len;
+	v->wnd = s->wnd;
+	c->last_ms = now_ms;
+	if (s->flags & TH_RST) {
+		c->flags |= CONN_RST_SENT;
+		c->state = CONN_CLOSED;
+		v->ack = s->flags & TH_ACK ? conn_ack(c) : 0;
+		return;
+	}
+	if (seq_gt(s->ack, c->rx_kack))
+		c->rx_kack = s->ack;
+	known = ledger_strip(&c->rx, c->rx_nxt);
+	if (seq_gt(c->rx_kack, known)) {
+		/* The socket has bytes that the books do not: they were in flight to it while it was armed. */
+		v->reset = c->rx.count ? CONN_BROKEN : CONN_LOST;
+		c->flags |= v->reset;
+		c->rx_nxt += c->rx_kack - known;
+	}
+	c->rx_rawwnd = s->wnd;
+	v->ack = conn_ack(c);
+	v->wnd = conn_window(c, v->ack);
+	conn_ack_sent(c, v->ack);
+
+	cut = ledger_straddle(&c->tx, v->seq, s->len);
+	v->len = cut - v->seq;
+	end = cut;
+	if (v->len == s->len && (s->flags & TH_FIN)) {
+		end++;
+		c->flags |= CONN_FIN_SENT;
+	}
+	if (seq_gt(end, c->tx_nxt))
+		c->tx_nxt = end;
+	if (end == v->seq && seq_lt(s->seq, c->tx_knxt))
+		c->flags |= CONN_PROBE;
+	if (seq_gt(s->seq + s->len + (s->flags & TH_FIN ? 1 : 0), c->tx_knxt))
+		c->tx_knxt = s->seq + s->len + (s->flags & TH_FIN ? 1 : 0);
+}
+
+#endif

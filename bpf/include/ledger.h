@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * ledger.h - the only place that converts between wire and kernel sequence
+ * numbers. No kernel context: compiles natively, tested against a model in
+ * bpf/native.
+ *
+ * A ledger holds the grafts of one direction of one connection in stream
+ * order. Received direction: bytes removed before the local socket sees them,
+ * wire = kernel + removed before. Sent direction: bytes inserted behind the
+ * local socket's back, wire = kernel + inserted before.
+ */
+#ifndef EPROXY_LEDGER_H
+#define EPROXY_LEDGER_H
+
+#include "seq.h"
+
+/* The n-th oldest graft. */
+static __always_inline struct graft *ledger_at(struct ledger *l, __u32 n)
+{
+	return &l->ring[(l->head + n) & (LEDGER_RING - 1)];
+}
+
+static __always_inline bool ledger_full(const struct ledger *l, __u32 limit)
+{
+	return l->count >= limit || l->count >= LEDGER_RING;
+}
+
+/*
+ * Wire to kernel: a received sequence number (rx ledger), or a received
+ * acknowledgement (tx ledger). Positions inside a graft map to its start.
+ */
+static __always_inline __u32 ledger_strip(struct ledger *l, __u32 wire)
+{
+	__u32 k = wire - l->base;
+
+	for (__u32 i = 0; i < LEDGER_RING; i++) {
+		struct graft *g;
+		__u32 below;
+
+		if (i >= l->count)
+			break;
+		g = ledger_at(l, i);
+		if (seq_le(wire, g->seq))
+			break;
+		below = wire - g->seq;
+		k -= below < g->len ? below : g->len;
+	}
+	return k;
+}
+
+/*
+ * The local socket's acknowledgement, as it may be told to the peer: across
+ * grafts that are done, never into one that is open.
+ */
+static __always_inline __u32 ledger_ack_to_wire(struct ledger *l, __u32 kack)
+{
+	__u32 w = kack + l->base;
+
+	for (__u32 i = 0; i < LEDGER_RING; i++) {
+		struct graft *g;
+
+		if (i >= l->count)
+			break;
+		g = ledger_at(l, i);
+		if (seq_lt(w, g->seq))
+			break;
+		if (g->state != GRAFT_DONE)
+			return g->seq;
+		w += g->len;
+	}
+	return w;
+}
+
+/*
+ * The local socket's sequence number as the peer must see it. A position where
+ * an insertion stands yields the place after it.
+ */
+static __always_inline __u32 ledger_tx_to_wire(struct ledger *l, __u32 kseq)
+{
+	__u32 w = kseq + l->base;
+
+	for (__u32 i = 0; i < LEDGER_RING; i++) {
+		struct graft *g;
+
+		if (i >= l->count)
+			break;
+		g = ledger_at(l, i);
+		if (seq_lt(w, g->seq))
+			break;
+		w += g->len;
+	}
+	return w;
+}
+
+/* Wire position of the first insertion strictly inside [wire, wire + len), else wire + len. */
+static __always_inline __u32 ledger_straddle(struct ledger *l, __u32 wire, __u32 len)
+{
+	for (__u32 i = 0; i < LEDGER_RING; i++) {
+		struct graft *g;
+
+		if (i >= l->count)
+			break;
+		g = ledger_at(l, i);
+		if (seq_gt(g->seq, wire) && seq_lt(g->seq, wire + len))
+			return g->seq;
+	}
+	return wire + len;
+}
+
+/* Bytes of insertions at or above the wire position una. */
+static __always_inline __u32 ledger_unacked(struct ledger *l, __u32 una)
+{
+	__u32 n = 0;
+
+	for (__u32 i = 0; i < LEDGER_RING; i++) {
+		struct graft *g;
+
+		if (i >= l->count)
+			break;
+		g = ledger_at(l, i);
+		if (seq_gt(g->seq + g->len, una))
+			n += g->len;
+	}
+	return n;
+}
+
+/* A new youngest graft; the caller has checked that there is room. */
+static __always_inline struct graft *ledger_push(struct ledger *l, __u32 seq, __u32 len)
+{
+	struct graft *g = ledger_at(l, l->count);
+
+	l->count++;
+	memset(g, 0, sizeof(*g));
+	g->seq = seq;
+	g->len = len;
+	g->slot = NO_INDEX;
+	return g;
+}
+
+/* Takes the youngest graft back. */
+static __always_inline void ledger_pop(struct ledger *l)
+{
+	if (l->count)
+		l->count--;
+}
+
+/*
+ * Moves into base what the peer can no longer refer to: everything below the
+ * wire position `upto` (acknowledged by the peer, or to it) that is done.
+ * Inserted grafts are done from the start.
+ */
+static __always_inline void ledger_settle(struct ledger *l, __u32 upto)
+{
+	for (__u32 i = 0; i < LEDGER_RING; i++) {
+		struct graft *g;
+
+		if (!l->count)
+			break;
+		g = ledger_at(l, 0);
+		if (g->state != GRAFT_DONE || seq_gt(g->seq + g->len, upto))
+			break;
+		l->base += g->len;
+		l->head = (l->head + 1) & (LEDGER_RING - 1);
+		l->count--;
+	}
+}
+
+/* The unsettled graft that contains the wire position, or NULL. */
+static __always_inline struct graft *ledger_find(struct ledger *l, __u32 wire)
+{
+	for (__u32 i = 0; i < LEDGER_RING; i++) {
+		struct graft *g;
+
+		if (i >= l->count)
+			break;
+		g = ledger_at(l, i);
+		if (seq_ge(wire, g->seq) && seq_lt(wire, g->seq + g->len))
+			return g;
+	}
+	return NULL;
+}
+
+/* Wire position of the first graft that begins above `wire` and below `end`, else end. */
+static __always_inline __u32 ledger_next(struct ledger *l, __u32 wire, __u32 end)
+{
+	return ledger_straddle(l, wire, end - wire);
+}
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * maps.h - every map, once. The comment before each names its owner, who
+ * writes and who reads it; docs/MAPS.md is generated from them. Sizes are the
+ * defaults; the loader sets those that the configuration asks for.
+ */
+#ifndef EPROXY_MAPS_H
+#define EPROXY_MAPS_H
+
+#include "config.h"
+
+/* 4-tuple -> conn index. Writer: loader. Reader: every hook, once per TCP packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 20480);
+	__type(key, struct tuple);
+	__type(value, __u32);
+} flows SEC(".maps");
+
+/* TCP connections: slots first, then devices. Writer: programs under the spin lock; loader with BPF_F_LOCK. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 20480);
+	__type(key, __u32);
+	__type(value, struct conn);
+} conns SEC(".maps");
+
+/* Device part of a connection. Writer: loader before arming, then programs. Mapped by the loader for reading. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct device);
+} devices SEC(".maps");
+
+/* Slot part of a connection, with the request in flight. Writer: programs; loader before arming. Mapped by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* Slot -> its kernel socket: the socket map that routes. Writer: loader; closed sockets leave by themselves. Reader: XDP, TC. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u64);
+} pod_socks SEC(".maps");
+
+/* Pods with their idle words. Writer: loader; idle by anyone, atomically. Mapped by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 64);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct pod);
+} pods SEC(".maps");
+
+/* Functions with their request prefixes. Writer: loader, always to an unused index. Reader: XDP, TC. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct function);
+} functions SEC(".maps");
+
+/* Routes that the automaton's nodes name. Writer: loader. Reader: XDP, TC. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct route);
+} routes SEC(".maps");
+
+/* Automaton: nodes. Writer: loader, always to unused indexes. Reader: XDP, TC. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 131072);
+	__type(key, __u32);
+	__type(value, struct node);
+} nodes SEC(".maps");
+
+/* Automaton: edges, one look-up per topic level. Writer: loader. Reader: XDP, TC. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 262144);
+	__type(key, struct edge_key);
+	__type(value, __u32);
+} edges SEC(".maps");
+
+/* Roots of the automaton, epoch, drain switch. Writer: loader. Reader: XDP, TC. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct globals);
+} globals SEC(".maps");
+
+/* Topics that a client is known to be allowed on. Writer: loader, after the server allowed one. Reader: XDP, TC. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct grant_key);
+	__type(value, __u32);
+} grants SEC(".maps");
+
+/* Listening ports, network byte order. Writer: loader. Reader: TC, once per SYN. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __be16);
+	__type(value, __u32);
+} listeners SEC(".maps");
+
+/* Counters by hook and reason (index hook * 256 + reason). Writer: programs. Reader: loader, mapsctl. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 256 * HOOK_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} reasons SEC(".maps");
+
+/* Counters and latency histogram by route. Writer: programs. Reader: loader, mapsctl. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct route_stats);
+} route_counters SEC(".maps");
+
+/* Requests answered in the kernel, by pod. Writer: programs. Reader: loader, mapsctl. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, __u64);
+} pod_counters SEC(".maps");
+
+/* Filters of the routes, for people. Writer: loader. Reader: mapsctl. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct route_info);
+} route_names SEC(".maps");
+
+/* Names and URLs of the functions, for people. Writer: loader. Reader: mapsctl. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct function_info);
+} function_names SEC(".maps");
+
+/* What needs userspace. Writer: programs. Reader: loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+#endif

@@ -1,0 +1,6 @@
+// Package bpf holds the compiled BPF programs and the Go types of everything
+// they share with userspace, generated from bpf/eproxy.bpf.c and
+// bpf/include/abi.h.
+package bpf
+
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -no-global-types -target bpfel -cflags "-O2 -g -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-function -I/usr/include/x86_64-linux-gnu" -type reason -type hook -type conn_state -type conn_kind -type conn_flag -type graft_state -type slot_state -type slot_op -type event_kind -type route_flag -type event -type slot_args -type boundary_args -type sweep_args -type conn -type graft -type device -type slot -type pod -type function -type route -type node -type edge_key -type globals -type grant_key -type route_stats -type route_info -type function_info -type tuple -type ledger -type walk eproxy ../../bpf/eproxy.bpf.c
