@@ -100,7 +100,7 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct globals);
-} globals SEC(".maps");
+} settings SEC(".maps");
 
 /* Topics that a client is known to be allowed on. Writer: loader, after the server allowed one. Reader: XDP, TC. */
 struct {
