@@ -13,7 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type eproxyBoundaryArgs struct {
+type EproxyBoundaryArgs struct {
 	_     structs.HostLayout
 	Conn  uint32
 	Gen   uint32
@@ -22,7 +22,7 @@ type eproxyBoundaryArgs struct {
 	Flags uint32
 }
 
-type eproxyConn struct {
+type EproxyConn struct {
 	_    structs.HostLayout
 	Lock struct {
 		_   structs.HostLayout
@@ -32,7 +32,7 @@ type eproxyConn struct {
 	State       uint16
 	Kind        uint16
 	Flags       uint32
-	Tuple       eproxyTuple
+	Tuple       EproxyTuple
 	RxNxt       uint32
 	RxKack      uint32
 	RxAcked     uint32
@@ -55,40 +55,40 @@ type eproxyConn struct {
 	SrcMac      [6]uint8
 	LastMs      uint32
 	ChallengeMs uint32
-	Rx          eproxyLedger
-	Tx          eproxyLedger
+	Rx          EproxyLedger
+	Tx          EproxyLedger
 }
 
-type eproxyConnFlag uint32
+type EproxyConnFlag uint32
 
 const (
-	eproxyConnFlagCONN_FIN_SENT eproxyConnFlag = 1
-	eproxyConnFlagCONN_FIN_SEEN eproxyConnFlag = 2
-	eproxyConnFlagCONN_PROBE    eproxyConnFlag = 4
-	eproxyConnFlagCONN_BROKEN   eproxyConnFlag = 8
-	eproxyConnFlagCONN_IPV6     eproxyConnFlag = 16
-	eproxyConnFlagCONN_LOST     eproxyConnFlag = 32
-	eproxyConnFlagCONN_NO_TAKE  eproxyConnFlag = 64
-	eproxyConnFlagCONN_RST_SENT eproxyConnFlag = 128
+	EproxyConnFlagCONN_FIN_SENT EproxyConnFlag = 1
+	EproxyConnFlagCONN_FIN_SEEN EproxyConnFlag = 2
+	EproxyConnFlagCONN_PROBE    EproxyConnFlag = 4
+	EproxyConnFlagCONN_BROKEN   EproxyConnFlag = 8
+	EproxyConnFlagCONN_IPV6     EproxyConnFlag = 16
+	EproxyConnFlagCONN_LOST     EproxyConnFlag = 32
+	EproxyConnFlagCONN_NO_TAKE  EproxyConnFlag = 64
+	EproxyConnFlagCONN_RST_SENT EproxyConnFlag = 128
 )
 
-type eproxyConnKind uint32
+type EproxyConnKind uint32
 
 const (
-	eproxyConnKindCONN_DEVICE eproxyConnKind = 1
-	eproxyConnKindCONN_SLOT   eproxyConnKind = 2
+	EproxyConnKindCONN_DEVICE EproxyConnKind = 1
+	EproxyConnKindCONN_SLOT   EproxyConnKind = 2
 )
 
-type eproxyConnState uint32
+type EproxyConnState uint32
 
 const (
-	eproxyConnStateCONN_FREE   eproxyConnState = 0
-	eproxyConnStateCONN_ARMED  eproxyConnState = 1
-	eproxyConnStateCONN_OPEN   eproxyConnState = 2
-	eproxyConnStateCONN_CLOSED eproxyConnState = 3
+	EproxyConnStateCONN_FREE   EproxyConnState = 0
+	EproxyConnStateCONN_ARMED  EproxyConnState = 1
+	EproxyConnStateCONN_OPEN   EproxyConnState = 2
+	EproxyConnStateCONN_CLOSED EproxyConnState = 3
 )
 
-type eproxyDevice struct {
+type EproxyDevice struct {
 	_             structs.HostLayout
 	LastTakeNs    uint64
 	Taken         uint64
@@ -99,7 +99,7 @@ type eproxyDevice struct {
 	PublishAll    uint32
 	Version       uint32
 	InflightMax   uint32
-	Walk          eproxyWalk
+	Walk          EproxyWalk
 	SourceLen     uint32
 	CacheVersion  uint32
 	CacheEpoch    uint32
@@ -113,14 +113,14 @@ type eproxyDevice struct {
 	CacheHead     [768]uint8
 }
 
-type eproxyEdgeKey struct {
+type EproxyEdgeKey struct {
 	_     structs.HostLayout
 	Node  uint32
 	Len   uint32
 	Level [60]uint8
 }
 
-type eproxyEvent struct {
+type EproxyEvent struct {
 	_        structs.HostLayout
 	Kind     uint32
 	Conn     uint32
@@ -133,17 +133,17 @@ type eproxyEvent struct {
 	Frame    [96]uint8
 }
 
-type eproxyEventKind uint32
+type EproxyEventKind uint32
 
 const (
-	eproxyEventKindEVENT_PUBACK eproxyEventKind = 1
-	eproxyEventKindEVENT_SLOT   eproxyEventKind = 2
-	eproxyEventKindEVENT_BROKEN eproxyEventKind = 3
-	eproxyEventKindEVENT_SEND   eproxyEventKind = 4
-	eproxyEventKindEVENT_CLOSED eproxyEventKind = 5
+	EproxyEventKindEVENT_PUBACK EproxyEventKind = 1
+	EproxyEventKindEVENT_SLOT   EproxyEventKind = 2
+	EproxyEventKindEVENT_BROKEN EproxyEventKind = 3
+	EproxyEventKindEVENT_SEND   EproxyEventKind = 4
+	EproxyEventKindEVENT_CLOSED EproxyEventKind = 5
 )
 
-type eproxyFunction struct {
+type EproxyFunction struct {
 	_         structs.HostLayout
 	PodCount  uint32
 	PrefixLen uint32
@@ -151,7 +151,7 @@ type eproxyFunction struct {
 	Prefix    [512]uint8
 }
 
-type eproxyFunctionInfo struct {
+type EproxyFunctionInfo struct {
 	_           structs.HostLayout
 	NameLen     uint32
 	UrlLen      uint32
@@ -161,7 +161,7 @@ type eproxyFunctionInfo struct {
 	Url         [384]uint8
 }
 
-type eproxyGlobals struct {
+type EproxyGlobals struct {
 	_          structs.HostLayout
 	Root       uint32
 	RootDollar uint32
@@ -169,7 +169,7 @@ type eproxyGlobals struct {
 	Draining   uint32
 }
 
-type eproxyGraft struct {
+type EproxyGraft struct {
 	_        structs.HostLayout
 	Seq      uint32
 	Len      uint32
@@ -183,14 +183,14 @@ type eproxyGraft struct {
 	State    uint8
 }
 
-type eproxyGraftState uint32
+type EproxyGraftState uint32
 
 const (
-	eproxyGraftStateGRAFT_OPEN eproxyGraftState = 1
-	eproxyGraftStateGRAFT_DONE eproxyGraftState = 2
+	EproxyGraftStateGRAFT_OPEN EproxyGraftState = 1
+	EproxyGraftStateGRAFT_DONE EproxyGraftState = 2
 )
 
-type eproxyGrantKey struct {
+type EproxyGrantKey struct {
 	_     structs.HostLayout
 	Conn  uint32
 	Gen   uint32
@@ -198,34 +198,34 @@ type eproxyGrantKey struct {
 	Topic [128]uint8
 }
 
-type eproxyHook uint32
+type EproxyHook uint32
 
 const (
-	eproxyHookHOOK_XDP_DEVICE    eproxyHook = 0
-	eproxyHookHOOK_TC_DEVICE_IN  eproxyHook = 1
-	eproxyHookHOOK_TC_DEVICE_OUT eproxyHook = 2
-	eproxyHookHOOK_TC_POD_IN     eproxyHook = 3
-	eproxyHookHOOK_TC_POD_OUT    eproxyHook = 4
-	eproxyHookHOOK_CONTROL       eproxyHook = 5
-	eproxyHookHOOK_COUNT         eproxyHook = 6
+	EproxyHookHOOK_XDP_DEVICE    EproxyHook = 0
+	EproxyHookHOOK_TC_DEVICE_IN  EproxyHook = 1
+	EproxyHookHOOK_TC_DEVICE_OUT EproxyHook = 2
+	EproxyHookHOOK_TC_POD_IN     EproxyHook = 3
+	EproxyHookHOOK_TC_POD_OUT    EproxyHook = 4
+	EproxyHookHOOK_CONTROL       EproxyHook = 5
+	EproxyHookHOOK_COUNT         EproxyHook = 6
 )
 
-type eproxyLedger struct {
+type EproxyLedger struct {
 	_     structs.HostLayout
 	Base  uint32
 	Head  uint16
 	Count uint16
-	Ring  [16]eproxyGraft
+	Ring  [16]EproxyGraft
 }
 
-type eproxyNode struct {
+type EproxyNode struct {
 	_     structs.HostLayout
 	Plus  uint32
 	Exact int32
 	Hash  int32
 }
 
-type eproxyPod struct {
+type EproxyPod struct {
 	_           structs.HostLayout
 	Idle        uint64
 	FirstSlot   uint32
@@ -240,78 +240,78 @@ type eproxyPod struct {
 	Up          uint32
 }
 
-type eproxyReason uint32
+type EproxyReason uint32
 
 const (
-	eproxyReasonREASON_TAKEN          eproxyReason = 0
-	eproxyReasonREASON_ANSWERED       eproxyReason = 1
-	eproxyReasonREASON_ANSWER_PART    eproxyReason = 2
-	eproxyReasonREASON_ACK_ABSORBED   eproxyReason = 3
-	eproxyReasonREASON_TRANSLATED     eproxyReason = 4
-	eproxyReasonREASON_DONE_BY_ACK    eproxyReason = 5
-	eproxyReasonREASON_REINJECTED     eproxyReason = 6
-	eproxyReasonREASON_PUBACK_RESENT  eproxyReason = 7
-	eproxyReasonREASON_OLD_DUPLICATE  eproxyReason = 8
-	eproxyReasonREASON_AHEAD          eproxyReason = 9
-	eproxyReasonREASON_CHALLENGE      eproxyReason = 10
-	eproxyReasonREASON_NOT_OPEN       eproxyReason = 11
-	eproxyReasonREASON_TCP_FLAGS      eproxyReason = 12
-	eproxyReasonREASON_NOT_NEXT       eproxyReason = 13
-	eproxyReasonREASON_NO_BOUNDARY    eproxyReason = 14
-	eproxyReasonREASON_LOST_TRACK     eproxyReason = 15
-	eproxyReasonREASON_BAD_CHECKSUM   eproxyReason = 16
-	eproxyReasonREASON_NOT_PUBLISH    eproxyReason = 17
-	eproxyReasonREASON_QOS2           eproxyReason = 18
-	eproxyReasonREASON_RETAIN         eproxyReason = 19
-	eproxyReasonREASON_PARTIAL        eproxyReason = 20
-	eproxyReasonREASON_MULTI          eproxyReason = 21
-	eproxyReasonREASON_MALFORMED      eproxyReason = 22
-	eproxyReasonREASON_PROPERTIES     eproxyReason = 23
-	eproxyReasonREASON_TOPIC_LONG     eproxyReason = 24
-	eproxyReasonREASON_NO_ROUTE       eproxyReason = 25
-	eproxyReasonREASON_ROUTE_FALLBACK eproxyReason = 26
-	eproxyReasonREASON_NOT_GRANTED    eproxyReason = 27
-	eproxyReasonREASON_NO_SLOT        eproxyReason = 28
-	eproxyReasonREASON_DEAD_SOCKET    eproxyReason = 29
-	eproxyReasonREASON_TOO_LARGE      eproxyReason = 30
-	eproxyReasonREASON_HEADROOM       eproxyReason = 31
-	eproxyReasonREASON_NO_XDP_TARGET  eproxyReason = 32
-	eproxyReasonREASON_RING_FULL      eproxyReason = 33
-	eproxyReasonREASON_POD_WINDOW     eproxyReason = 34
-	eproxyReasonREASON_FAMILY         eproxyReason = 35
-	eproxyReasonREASON_RACE           eproxyReason = 36
-	eproxyReasonREASON_DEVICE_GONE    eproxyReason = 37
-	eproxyReasonREASON_PUBACK_HANDED  eproxyReason = 38
-	eproxyReasonREASON_ANSWER_HANDED  eproxyReason = 39
-	eproxyReasonREASON_SLOT_RETIRED   eproxyReason = 40
-	eproxyReasonREASON_LATE_ANSWER    eproxyReason = 41
-	eproxyReasonREASON_TRIMMED        eproxyReason = 42
-	eproxyReasonREASON_BROKEN         eproxyReason = 43
-	eproxyReasonREASON_REDIRECT_ERROR eproxyReason = 44
-	eproxyReasonREASON_INJECTED       eproxyReason = 45
-	eproxyReasonREASON_RESYNC         eproxyReason = 46
-	eproxyReasonREASON_TAKEN_OVER     eproxyReason = 47
-	eproxyReasonREASON_LISTENER_SYN   eproxyReason = 48
-	eproxyReasonREASON_DUP_REQUEST    eproxyReason = 49
-	eproxyReasonREASON_TOPIC_NAME     eproxyReason = 50
-	eproxyReasonREASON_PACKET_ID      eproxyReason = 51
-	eproxyReasonREASON_SLOT_WRITE     eproxyReason = 52
-	eproxyReasonREASON_COUNT          eproxyReason = 53
+	EproxyReasonREASON_TAKEN          EproxyReason = 0
+	EproxyReasonREASON_ANSWERED       EproxyReason = 1
+	EproxyReasonREASON_ANSWER_PART    EproxyReason = 2
+	EproxyReasonREASON_ACK_ABSORBED   EproxyReason = 3
+	EproxyReasonREASON_TRANSLATED     EproxyReason = 4
+	EproxyReasonREASON_DONE_BY_ACK    EproxyReason = 5
+	EproxyReasonREASON_REINJECTED     EproxyReason = 6
+	EproxyReasonREASON_PUBACK_RESENT  EproxyReason = 7
+	EproxyReasonREASON_OLD_DUPLICATE  EproxyReason = 8
+	EproxyReasonREASON_AHEAD          EproxyReason = 9
+	EproxyReasonREASON_CHALLENGE      EproxyReason = 10
+	EproxyReasonREASON_NOT_OPEN       EproxyReason = 11
+	EproxyReasonREASON_TCP_FLAGS      EproxyReason = 12
+	EproxyReasonREASON_NOT_NEXT       EproxyReason = 13
+	EproxyReasonREASON_NO_BOUNDARY    EproxyReason = 14
+	EproxyReasonREASON_LOST_TRACK     EproxyReason = 15
+	EproxyReasonREASON_BAD_CHECKSUM   EproxyReason = 16
+	EproxyReasonREASON_NOT_PUBLISH    EproxyReason = 17
+	EproxyReasonREASON_QOS2           EproxyReason = 18
+	EproxyReasonREASON_RETAIN         EproxyReason = 19
+	EproxyReasonREASON_PARTIAL        EproxyReason = 20
+	EproxyReasonREASON_MULTI          EproxyReason = 21
+	EproxyReasonREASON_MALFORMED      EproxyReason = 22
+	EproxyReasonREASON_PROPERTIES     EproxyReason = 23
+	EproxyReasonREASON_TOPIC_LONG     EproxyReason = 24
+	EproxyReasonREASON_NO_ROUTE       EproxyReason = 25
+	EproxyReasonREASON_ROUTE_FALLBACK EproxyReason = 26
+	EproxyReasonREASON_NOT_GRANTED    EproxyReason = 27
+	EproxyReasonREASON_NO_SLOT        EproxyReason = 28
+	EproxyReasonREASON_DEAD_SOCKET    EproxyReason = 29
+	EproxyReasonREASON_TOO_LARGE      EproxyReason = 30
+	EproxyReasonREASON_HEADROOM       EproxyReason = 31
+	EproxyReasonREASON_NO_XDP_TARGET  EproxyReason = 32
+	EproxyReasonREASON_RING_FULL      EproxyReason = 33
+	EproxyReasonREASON_POD_WINDOW     EproxyReason = 34
+	EproxyReasonREASON_FAMILY         EproxyReason = 35
+	EproxyReasonREASON_RACE           EproxyReason = 36
+	EproxyReasonREASON_DEVICE_GONE    EproxyReason = 37
+	EproxyReasonREASON_PUBACK_HANDED  EproxyReason = 38
+	EproxyReasonREASON_ANSWER_HANDED  EproxyReason = 39
+	EproxyReasonREASON_SLOT_RETIRED   EproxyReason = 40
+	EproxyReasonREASON_LATE_ANSWER    EproxyReason = 41
+	EproxyReasonREASON_TRIMMED        EproxyReason = 42
+	EproxyReasonREASON_BROKEN         EproxyReason = 43
+	EproxyReasonREASON_REDIRECT_ERROR EproxyReason = 44
+	EproxyReasonREASON_INJECTED       EproxyReason = 45
+	EproxyReasonREASON_RESYNC         EproxyReason = 46
+	EproxyReasonREASON_TAKEN_OVER     EproxyReason = 47
+	EproxyReasonREASON_LISTENER_SYN   EproxyReason = 48
+	EproxyReasonREASON_DUP_REQUEST    EproxyReason = 49
+	EproxyReasonREASON_TOPIC_NAME     EproxyReason = 50
+	EproxyReasonREASON_PACKET_ID      EproxyReason = 51
+	EproxyReasonREASON_SLOT_WRITE     EproxyReason = 52
+	EproxyReasonREASON_COUNT          EproxyReason = 53
 )
 
-type eproxyRoute struct {
+type EproxyRoute struct {
 	_        structs.HostLayout
 	Function uint32
 	Flags    uint32
 }
 
-type eproxyRouteFlag uint32
+type EproxyRouteFlag uint32
 
 const (
-	eproxyRouteFlagROUTE_FALLBACK eproxyRouteFlag = 1
+	EproxyRouteFlagROUTE_FALLBACK EproxyRouteFlag = 1
 )
 
-type eproxyRouteInfo struct {
+type EproxyRouteInfo struct {
 	_        structs.HostLayout
 	Function uint32
 	Flags    uint32
@@ -319,7 +319,7 @@ type eproxyRouteInfo struct {
 	Filter   [1020]uint8
 }
 
-type eproxyRouteStats struct {
+type EproxyRouteStats struct {
 	_           structs.HostLayout
 	Taken       [2]uint64
 	Answered    [2]uint64
@@ -327,7 +327,7 @@ type eproxyRouteStats struct {
 	Hist        [40]uint64
 }
 
-type eproxySlot struct {
+type EproxySlot struct {
 	_          structs.HostLayout
 	State      uint32
 	Pod        uint32
@@ -349,7 +349,7 @@ type eproxySlot struct {
 	Buf        [2560]uint8
 }
 
-type eproxySlotArgs struct {
+type EproxySlotArgs struct {
 	_          structs.HostLayout
 	Slot       uint32
 	Gen        uint32
@@ -368,31 +368,31 @@ type eproxySlotArgs struct {
 	TakenNs    uint64
 }
 
-type eproxySlotOp uint32
+type EproxySlotOp uint32
 
 const (
-	eproxySlotOpSLOT_OP_READY  eproxySlotOp = 1
-	eproxySlotOpSLOT_OP_LEND   eproxySlotOp = 2
-	eproxySlotOpSLOT_OP_TAKE   eproxySlotOp = 3
-	eproxySlotOpSLOT_OP_RETIRE eproxySlotOp = 4
+	EproxySlotOpSLOT_OP_READY  EproxySlotOp = 1
+	EproxySlotOpSLOT_OP_LEND   EproxySlotOp = 2
+	EproxySlotOpSLOT_OP_TAKE   EproxySlotOp = 3
+	EproxySlotOpSLOT_OP_RETIRE EproxySlotOp = 4
 )
 
-type eproxySlotState uint32
+type EproxySlotState uint32
 
 const (
-	eproxySlotStateSLOT_FREE      eproxySlotState = 0
-	eproxySlotStateSLOT_DIALLING  eproxySlotState = 1
-	eproxySlotStateSLOT_IDLE      eproxySlotState = 2
-	eproxySlotStateSLOT_BUSY      eproxySlotState = 3
-	eproxySlotStateSLOT_ANSWERING eproxySlotState = 4
-	eproxySlotStateSLOT_ANSWERED  eproxySlotState = 5
-	eproxySlotStateSLOT_PASSING   eproxySlotState = 6
-	eproxySlotStateSLOT_TAKEN     eproxySlotState = 7
-	eproxySlotStateSLOT_LENT      eproxySlotState = 8
-	eproxySlotStateSLOT_RETIRED   eproxySlotState = 9
+	EproxySlotStateSLOT_FREE      EproxySlotState = 0
+	EproxySlotStateSLOT_DIALLING  EproxySlotState = 1
+	EproxySlotStateSLOT_IDLE      EproxySlotState = 2
+	EproxySlotStateSLOT_BUSY      EproxySlotState = 3
+	EproxySlotStateSLOT_ANSWERING EproxySlotState = 4
+	EproxySlotStateSLOT_ANSWERED  EproxySlotState = 5
+	EproxySlotStateSLOT_PASSING   EproxySlotState = 6
+	EproxySlotStateSLOT_TAKEN     EproxySlotState = 7
+	EproxySlotStateSLOT_LENT      EproxySlotState = 8
+	EproxySlotStateSLOT_RETIRED   EproxySlotState = 9
 )
 
-type eproxySweepArgs struct {
+type EproxySweepArgs struct {
 	_     structs.HostLayout
 	First uint32
 	Count uint32
@@ -400,7 +400,7 @@ type eproxySweepArgs struct {
 	Sent  uint32
 }
 
-type eproxyTuple struct {
+type EproxyTuple struct {
 	_          structs.HostLayout
 	Local      [4]uint32
 	Remote     [4]uint32
@@ -408,7 +408,7 @@ type eproxyTuple struct {
 	RemotePort uint16
 }
 
-type eproxyWalk struct {
+type EproxyWalk struct {
 	_      structs.HostLayout
 	Left   uint32
 	Length uint32
@@ -420,68 +420,68 @@ type eproxyWalk struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	eproxyMapConns              = "conns"
-	eproxyMapDevices            = "devices"
-	eproxyMapEdges              = "edges"
-	eproxyMapEvents             = "events"
-	eproxyMapFlows              = "flows"
-	eproxyMapFunctionNames      = "function_names"
-	eproxyMapFunctions          = "functions"
-	eproxyMapGrants             = "grants"
-	eproxyMapListeners          = "listeners"
-	eproxyMapNodes              = "nodes"
-	eproxyMapPodCounters        = "pod_counters"
-	eproxyMapPodSocks           = "pod_socks"
-	eproxyMapPods               = "pods"
-	eproxyMapReasons            = "reasons"
-	eproxyMapRouteCounters      = "route_counters"
-	eproxyMapRouteNames         = "route_names"
-	eproxyMapRoutes             = "routes"
-	eproxyMapSettings           = "settings"
-	eproxyMapSlots              = "slots"
-	eproxyVarKnobConns          = "knob_conns"
-	eproxyVarKnobHeadroom       = "knob_headroom"
-	eproxyVarKnobMark           = "knob_mark"
-	eproxyVarKnobPubackRtoMs    = "knob_puback_rto_ms"
-	eproxyVarKnobSlots          = "knob_slots"
-	eproxyVarUnusedBoundaryArgs = "unused_boundary_args"
-	eproxyVarUnusedConnFlag     = "unused_conn_flag"
-	eproxyVarUnusedConnKind     = "unused_conn_kind"
-	eproxyVarUnusedConnState    = "unused_conn_state"
-	eproxyVarUnusedEvent        = "unused_event"
-	eproxyVarUnusedEventKind    = "unused_event_kind"
-	eproxyVarUnusedGraftState   = "unused_graft_state"
-	eproxyVarUnusedHook         = "unused_hook"
-	eproxyVarUnusedReason       = "unused_reason"
-	eproxyVarUnusedRouteFlag    = "unused_route_flag"
-	eproxyVarUnusedSlotArgs     = "unused_slot_args"
-	eproxyVarUnusedSlotOp       = "unused_slot_op"
-	eproxyVarUnusedSlotState    = "unused_slot_state"
-	eproxyVarUnusedSweepArgs    = "unused_sweep_args"
+	EproxyMapConns              = "conns"
+	EproxyMapDevices            = "devices"
+	EproxyMapEdges              = "edges"
+	EproxyMapEvents             = "events"
+	EproxyMapFlows              = "flows"
+	EproxyMapFunctionNames      = "function_names"
+	EproxyMapFunctions          = "functions"
+	EproxyMapGrants             = "grants"
+	EproxyMapListeners          = "listeners"
+	EproxyMapNodes              = "nodes"
+	EproxyMapPodCounters        = "pod_counters"
+	EproxyMapPodSocks           = "pod_socks"
+	EproxyMapPods               = "pods"
+	EproxyMapReasons            = "reasons"
+	EproxyMapRouteCounters      = "route_counters"
+	EproxyMapRouteNames         = "route_names"
+	EproxyMapRoutes             = "routes"
+	EproxyMapSettings           = "settings"
+	EproxyMapSlots              = "slots"
+	EproxyVarKnobConns          = "knob_conns"
+	EproxyVarKnobHeadroom       = "knob_headroom"
+	EproxyVarKnobMark           = "knob_mark"
+	EproxyVarKnobPubackRtoMs    = "knob_puback_rto_ms"
+	EproxyVarKnobSlots          = "knob_slots"
+	EproxyVarUnusedBoundaryArgs = "unused_boundary_args"
+	EproxyVarUnusedConnFlag     = "unused_conn_flag"
+	EproxyVarUnusedConnKind     = "unused_conn_kind"
+	EproxyVarUnusedConnState    = "unused_conn_state"
+	EproxyVarUnusedEvent        = "unused_event"
+	EproxyVarUnusedEventKind    = "unused_event_kind"
+	EproxyVarUnusedGraftState   = "unused_graft_state"
+	EproxyVarUnusedHook         = "unused_hook"
+	EproxyVarUnusedReason       = "unused_reason"
+	EproxyVarUnusedRouteFlag    = "unused_route_flag"
+	EproxyVarUnusedSlotArgs     = "unused_slot_args"
+	EproxyVarUnusedSlotOp       = "unused_slot_op"
+	EproxyVarUnusedSlotState    = "unused_slot_state"
+	EproxyVarUnusedSweepArgs    = "unused_sweep_args"
 )
 
-// loadEproxy returns the embedded CollectionSpec for eproxy.
-func loadEproxy() (*ebpf.CollectionSpec, error) {
+// LoadEproxy returns the embedded CollectionSpec for Eproxy.
+func LoadEproxy() (*ebpf.CollectionSpec, error) {
 	reader := bytes.NewReader(_EproxyBytes)
 	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
 	if err != nil {
-		return nil, fmt.Errorf("can't load eproxy: %w", err)
+		return nil, fmt.Errorf("can't load Eproxy: %w", err)
 	}
 
 	return spec, err
 }
 
-// loadEproxyObjects loads eproxy and converts it into a struct.
+// LoadEproxyObjects loads Eproxy and converts it into a struct.
 //
 // The following types are suitable as obj argument:
 //
-//	*eproxyObjects
-//	*eproxyPrograms
-//	*eproxyMaps
+//	*EproxyObjects
+//	*EproxyPrograms
+//	*EproxyMaps
 //
 // See ebpf.CollectionSpec.LoadAndAssign documentation for details.
-func loadEproxyObjects(obj any, opts *ebpf.CollectionOptions) error {
-	spec, err := loadEproxy()
+func LoadEproxyObjects(obj any, opts *ebpf.CollectionOptions) error {
+	spec, err := LoadEproxy()
 	if err != nil {
 		return err
 	}
@@ -489,25 +489,25 @@ func loadEproxyObjects(obj any, opts *ebpf.CollectionOptions) error {
 	return spec.LoadAndAssign(obj, opts)
 }
 
-// eproxySpecs contains maps and programs before they are loaded into the kernel.
+// EproxySpecs contains maps and programs before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type eproxySpecs struct {
-	eproxyProgramSpecs
-	eproxyMapSpecs
-	eproxyVariableSpecs
+type EproxySpecs struct {
+	EproxyProgramSpecs
+	EproxyMapSpecs
+	EproxyVariableSpecs
 }
 
-// eproxyProgramSpecs contains programs before they are loaded into the kernel.
+// EproxyProgramSpecs contains programs before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type eproxyProgramSpecs struct {
+type EproxyProgramSpecs struct {
 }
 
-// eproxyMapSpecs contains maps before they are loaded into the kernel.
+// EproxyMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type eproxyMapSpecs struct {
+type EproxyMapSpecs struct {
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
 	Edges         *ebpf.MapSpec `ebpf:"edges"`
@@ -529,10 +529,10 @@ type eproxyMapSpecs struct {
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 }
 
-// eproxyVariableSpecs contains global variables before they are loaded into the kernel.
+// EproxyVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type eproxyVariableSpecs struct {
+type EproxyVariableSpecs struct {
 	KnobConns          *ebpf.VariableSpec `ebpf:"knob_conns"`
 	KnobHeadroom       *ebpf.VariableSpec `ebpf:"knob_headroom"`
 	KnobMark           *ebpf.VariableSpec `ebpf:"knob_mark"`
@@ -554,26 +554,26 @@ type eproxyVariableSpecs struct {
 	UnusedSweepArgs    *ebpf.VariableSpec `ebpf:"unused_sweep_args"`
 }
 
-// eproxyObjects contains all objects after they have been loaded into the kernel.
+// EproxyObjects contains all objects after they have been loaded into the kernel.
 //
-// It can be passed to loadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
-type eproxyObjects struct {
-	eproxyPrograms
-	eproxyMaps
-	eproxyVariables
+// It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
+type EproxyObjects struct {
+	EproxyPrograms
+	EproxyMaps
+	EproxyVariables
 }
 
-func (o *eproxyObjects) Close() error {
+func (o *EproxyObjects) Close() error {
 	return _EproxyClose(
-		&o.eproxyPrograms,
-		&o.eproxyMaps,
+		&o.EproxyPrograms,
+		&o.EproxyMaps,
 	)
 }
 
-// eproxyMaps contains all maps after they have been loaded into the kernel.
+// EproxyMaps contains all maps after they have been loaded into the kernel.
 //
-// It can be passed to loadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
-type eproxyMaps struct {
+// It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
+type EproxyMaps struct {
 	Conns         *ebpf.Map `ebpf:"conns"`
 	Devices       *ebpf.Map `ebpf:"devices"`
 	Edges         *ebpf.Map `ebpf:"edges"`
@@ -595,7 +595,7 @@ type eproxyMaps struct {
 	Slots         *ebpf.Map `ebpf:"slots"`
 }
 
-func (m *eproxyMaps) Close() error {
+func (m *EproxyMaps) Close() error {
 	return _EproxyClose(
 		m.Conns,
 		m.Devices,
@@ -619,10 +619,10 @@ func (m *eproxyMaps) Close() error {
 	)
 }
 
-// eproxyVariables contains all global variables after they have been loaded into the kernel.
+// EproxyVariables contains all global variables after they have been loaded into the kernel.
 //
-// It can be passed to loadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
-type eproxyVariables struct {
+// It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
+type EproxyVariables struct {
 	KnobConns          *ebpf.Variable `ebpf:"knob_conns"`
 	KnobHeadroom       *ebpf.Variable `ebpf:"knob_headroom"`
 	KnobMark           *ebpf.Variable `ebpf:"knob_mark"`
@@ -644,13 +644,13 @@ type eproxyVariables struct {
 	UnusedSweepArgs    *ebpf.Variable `ebpf:"unused_sweep_args"`
 }
 
-// eproxyPrograms contains all programs after they have been loaded into the kernel.
+// EproxyPrograms contains all programs after they have been loaded into the kernel.
 //
-// It can be passed to loadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
-type eproxyPrograms struct {
+// It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
+type EproxyPrograms struct {
 }
 
-func (p *eproxyPrograms) Close() error {
+func (p *EproxyPrograms) Close() error {
 	return _EproxyClose()
 }
 
