@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* One object, so that all programs share their maps: the hooks live in xdp/, tc/ and control/. */
-#include "include/maps.h"
+#include "xdp/device.h"
+#include "tc/device_in.h"
+#include "tc/out.h"
+#include "tc/pod_in.h"
+#include "control/control.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 

@@ -30,6 +30,10 @@
 #define NULL ((void *)0)
 #endif
 
+#ifndef offsetof
+#define offsetof(type, member) __builtin_offsetof(type, member)
+#endif
+
 #ifndef memcpy
 #define memcpy __builtin_memcpy
 #endif
@@ -42,5 +46,12 @@
  * check, so that the verifier sees the check on the register that is used.
  */
 #define opaque(x) asm volatile("" : "+r"(x))
+
+/*
+ * A loop's bound, read afresh in every turn. A bound kept in a register would
+ * be known to the verifier after the loop, differently for every number of
+ * turns, and each would be followed to the end of the program.
+ */
+#define afresh(x) (*(const volatile typeof(x) *)&(x))
 
 #endif

@@ -150,7 +150,7 @@ static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 slot_gen
 	for (__u32 i = 0; i < LEDGER_RING; i++) {
 		struct graft *g;
 
-		if (i >= c->rx.count)
+		if (i >= afresh(c->rx.count))
 			break;
 		g = ledger_at(&c->rx, i);
 		if (g->slot == slot && g->slot_gen == slot_gen && g->seq == seq) {
@@ -215,24 +215,37 @@ static __always_inline enum rx_action conn_pass(struct conn *c, const struct seg
 	return RX_PASS;
 }
 
+/*
+ * Whether the local socket can do without this bare acknowledgement: it must
+ * see whatever it may be waiting for, that is news of its own bytes, an answer
+ * to its probe, or a window that changed much. Books the acknowledgement.
+ */
+static __always_inline bool conn_absorb(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
+{
+	__u32 kack;
+
+	if (s->len || s->flags != TH_ACK || seq_lt(s->seq, c->rx_acked) || !conn_rx_ack(c, s, v))
+		return false;
+	kack = ledger_strip(&c->tx, s->ack);
+	if (kack != c->tx_kuna || kack != c->tx_knxt || (c->flags & CONN_PROBE))
+		return false;
+	if (s->wnd < c->tx_rawwnd / 2 || s->wnd / 2 > c->tx_rawwnd)
+		return false;
+	c->last_ms = now_ms;
+	return true;
+}
+
 /* A segment without payload and FIN. */
 static __always_inline enum rx_action conn_rx_bare(struct conn *c, const struct segment *s, struct rx_verdict *v,
 						   __u32 now_ms)
 {
-	__u32 kack = ledger_strip(&c->tx, s->ack);
-
 	/*
 	 * A keepalive probe asks for an answer: SEG.SEQ = SND.UNA - 1. The
 	 * program gives it, since it alone knows what the peer was told.
 	 */
 	if (seq_lt(s->seq, c->rx_acked))
 		return conn_may_answer(c, now_ms) ? RX_ACK : RX_DROP;
-	/*
-	 * The local socket must see whatever it may be waiting for: news of its
-	 * own bytes, an answer to its probe, a window that changed much.
-	 */
-	if (kack == c->tx_kuna && kack == c->tx_knxt && !(c->flags & CONN_PROBE) && s->wnd >= c->tx_rawwnd / 2 &&
-	    s->wnd / 2 <= c->tx_rawwnd)
+	if (conn_absorb(c, s, v, now_ms))
 		return RX_ABSORB;
 	return conn_pass(c, s, v, 0);
 }

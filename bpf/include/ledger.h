@@ -37,7 +37,7 @@ static __always_inline __u32 ledger_strip(struct ledger *l, __u32 wire)
 		struct graft *g;
 		__u32 below;
 
-		if (i >= l->count)
+		if (i >= afresh(l->count))
 			break;
 		g = ledger_at(l, i);
 		if (seq_le(wire, g->seq))
@@ -59,7 +59,7 @@ static __always_inline __u32 ledger_ack_to_wire(struct ledger *l, __u32 kack)
 	for (__u32 i = 0; i < LEDGER_RING; i++) {
 		struct graft *g;
 
-		if (i >= l->count)
+		if (i >= afresh(l->count))
 			break;
 		g = ledger_at(l, i);
 		if (seq_lt(w, g->seq))
@@ -82,7 +82,7 @@ static __always_inline __u32 ledger_tx_to_wire(struct ledger *l, __u32 kseq)
 	for (__u32 i = 0; i < LEDGER_RING; i++) {
 		struct graft *g;
 
-		if (i >= l->count)
+		if (i >= afresh(l->count))
 			break;
 		g = ledger_at(l, i);
 		if (seq_lt(w, g->seq))
@@ -98,7 +98,7 @@ static __always_inline __u32 ledger_straddle(struct ledger *l, __u32 wire, __u32
 	for (__u32 i = 0; i < LEDGER_RING; i++) {
 		struct graft *g;
 
-		if (i >= l->count)
+		if (i >= afresh(l->count))
 			break;
 		g = ledger_at(l, i);
 		if (seq_gt(g->seq, wire) && seq_lt(g->seq, wire + len))
@@ -115,7 +115,7 @@ static __always_inline __u32 ledger_unacked(struct ledger *l, __u32 una)
 	for (__u32 i = 0; i < LEDGER_RING; i++) {
 		struct graft *g;
 
-		if (i >= l->count)
+		if (i >= afresh(l->count))
 			break;
 		g = ledger_at(l, i);
 		if (seq_gt(g->seq + g->len, una))
@@ -171,7 +171,7 @@ static __always_inline struct graft *ledger_find(struct ledger *l, __u32 wire)
 	for (__u32 i = 0; i < LEDGER_RING; i++) {
 		struct graft *g;
 
-		if (i >= l->count)
+		if (i >= afresh(l->count))
 			break;
 		g = ledger_at(l, i);
 		if (seq_ge(wire, g->seq) && seq_lt(wire, g->seq + g->len))

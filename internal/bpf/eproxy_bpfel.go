@@ -437,8 +437,17 @@ const (
 	EproxyMapRouteCounters      = "route_counters"
 	EproxyMapRouteNames         = "route_names"
 	EproxyMapRoutes             = "routes"
+	EproxyMapScratches          = "scratches"
 	EproxyMapSettings           = "settings"
 	EproxyMapSlots              = "slots"
+	EproxyProgDeviceBoundary    = "device_boundary"
+	EproxyProgSlotControl       = "slot_control"
+	EproxyProgSweep             = "sweep"
+	EproxyProgTcDeviceIn        = "tc_device_in"
+	EproxyProgTcDeviceOut       = "tc_device_out"
+	EproxyProgTcPodIn           = "tc_pod_in"
+	EproxyProgTcPodOut          = "tc_pod_out"
+	EproxyProgXdpDevice         = "xdp_device"
 	EproxyVarKnobConns          = "knob_conns"
 	EproxyVarKnobHeadroom       = "knob_headroom"
 	EproxyVarKnobMark           = "knob_mark"
@@ -502,6 +511,14 @@ type EproxySpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyProgramSpecs struct {
+	DeviceBoundary *ebpf.ProgramSpec `ebpf:"device_boundary"`
+	SlotControl    *ebpf.ProgramSpec `ebpf:"slot_control"`
+	Sweep          *ebpf.ProgramSpec `ebpf:"sweep"`
+	TcDeviceIn     *ebpf.ProgramSpec `ebpf:"tc_device_in"`
+	TcDeviceOut    *ebpf.ProgramSpec `ebpf:"tc_device_out"`
+	TcPodIn        *ebpf.ProgramSpec `ebpf:"tc_pod_in"`
+	TcPodOut       *ebpf.ProgramSpec `ebpf:"tc_pod_out"`
+	XdpDevice      *ebpf.ProgramSpec `ebpf:"xdp_device"`
 }
 
 // EproxyMapSpecs contains maps before they are loaded into the kernel.
@@ -525,6 +542,7 @@ type EproxyMapSpecs struct {
 	RouteCounters *ebpf.MapSpec `ebpf:"route_counters"`
 	RouteNames    *ebpf.MapSpec `ebpf:"route_names"`
 	Routes        *ebpf.MapSpec `ebpf:"routes"`
+	Scratches     *ebpf.MapSpec `ebpf:"scratches"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 }
@@ -591,6 +609,7 @@ type EproxyMaps struct {
 	RouteCounters *ebpf.Map `ebpf:"route_counters"`
 	RouteNames    *ebpf.Map `ebpf:"route_names"`
 	Routes        *ebpf.Map `ebpf:"routes"`
+	Scratches     *ebpf.Map `ebpf:"scratches"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 }
@@ -614,6 +633,7 @@ func (m *EproxyMaps) Close() error {
 		m.RouteCounters,
 		m.RouteNames,
 		m.Routes,
+		m.Scratches,
 		m.Settings,
 		m.Slots,
 	)
@@ -648,10 +668,27 @@ type EproxyVariables struct {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyPrograms struct {
+	DeviceBoundary *ebpf.Program `ebpf:"device_boundary"`
+	SlotControl    *ebpf.Program `ebpf:"slot_control"`
+	Sweep          *ebpf.Program `ebpf:"sweep"`
+	TcDeviceIn     *ebpf.Program `ebpf:"tc_device_in"`
+	TcDeviceOut    *ebpf.Program `ebpf:"tc_device_out"`
+	TcPodIn        *ebpf.Program `ebpf:"tc_pod_in"`
+	TcPodOut       *ebpf.Program `ebpf:"tc_pod_out"`
+	XdpDevice      *ebpf.Program `ebpf:"xdp_device"`
 }
 
 func (p *EproxyPrograms) Close() error {
-	return _EproxyClose()
+	return _EproxyClose(
+		p.DeviceBoundary,
+		p.SlotControl,
+		p.Sweep,
+		p.TcDeviceIn,
+		p.TcDeviceOut,
+		p.TcPodIn,
+		p.TcPodOut,
+		p.XdpDevice,
+	)
 }
 
 func _EproxyClose(closers ...io.Closer) error {

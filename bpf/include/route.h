@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * route.h - from a topic name to its route. The filters are compiled by the
+ * loader into a deterministic automaton, so that the cost is one hash look-up
+ * per topic level, whatever the number of routes.
+ */
+#ifndef EPROXY_ROUTE_H
+#define EPROXY_ROUTE_H
+
+#include "scratch.h"
+#include "verdict.h"
+
+static const char hex_upper[] = "0123456789ABCDEF";
+
+static __always_inline struct globals *globals_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+/* Follows one level. Returns false when the result is known. */
+static __always_inline bool route_step(struct scratch *s)
+{
+	__u32 *child = bpf_map_lookup_elem(&edges, &s->key);
+	struct node *n;
+
+	if (child) {
+		s->node = *child;
+	} else {
+		n = bpf_map_lookup_elem(&nodes, &s->node);
+		if (!n)
+			return false;
+		if (n->plus == NO_INDEX) {
+			s->route = n->hash;
+			return false;
+		}
+		s->node = n->plus;
+	}
+	memset(s->key.level, 0, LEVEL_MAX);
+	s->key.len = 0;
+	s->key.node = s->node;
+	return true;
+}
+
+/* One byte of the topic: characters, percent-encoding, levels. */
+static long route_byte(__u64 index, void *data)
+{
+	struct scratch *s = *(struct scratch **)data;
+	__u32 off = s->publish.topic + index;
+	__u8 b = s->look[off & (MQTT_LOOK - 1)];
+	__u32 at = s->head_len;
+
+	if (!utf8_step(&s->utf8, b)) {
+		s->bad = REASON_TOPIC_NAME;
+		return 1;
+	}
+	if (at > HEAD_MAX - 8) {
+		s->bad = REASON_TOPIC_LONG;
+		return 1;
+	}
+	/* CloudEvents HTTP binding 1.0.2, section 3.1.3.2 */
+	if (b <= 0x20 || b >= 0x7f || b == '"' || b == '%') {
+		s->head[at] = '%';
+		s->head[at + 1] = hex_upper[b >> 4];
+		s->head[at + 2] = hex_upper[b & 15];
+		s->head_len = at + 3;
+	} else {
+		s->head[at] = b;
+		s->head_len = at + 1;
+	}
+	if (!s->pos)
+		return 0;
+	if (b == '/') {
+		if (!route_step(s))
+			s->pos = 0;
+		return 0;
+	}
+	if (s->key.len >= LEVEL_MAX) {
+		s->bad = REASON_TOPIC_LONG;
+		return 1;
+	}
+	s->key.level[s->key.len] = b;
+	s->key.len++;
+	return 0;
+}
+
+/* Copies *len bytes, at most max, in words: both sides have room for the last one. */
+static __always_inline void copy_words(__u8 *dst, const __u8 *src, const __u32 *len, __u32 max)
+{
+	for (__u32 i = 0; i < max; i += 8) {
+		if (i >= afresh(*len))
+			break;
+		*(__u64 *)(dst + i) = *(const __u64 *)(src + i);
+	}
+}
+
+/* Writes "ce-source" rest and the subject's name behind the prefix. Returns false if the head gets too long. */
+static __always_inline bool head_begin(struct scratch *s, const struct function *fn, const struct device *d)
+{
+	__u32 prefix = fn->prefix_len, source = d->source_len;
+	__u32 at;
+
+	if (prefix > PREFIX_MAX || source > SOURCE_MAX)
+		return false;
+	copy_words(s->head, fn->prefix, &fn->prefix_len, PREFIX_MAX);
+	for (__u32 i = 0; i < SOURCE_MAX; i += 8) {
+		if (i >= afresh(d->source_len))
+			break;
+		at = (prefix + i) & 1023;
+		if (at > HEAD_MAX)
+			return false;
+		*(__u64 *)(s->head + at) = *(const __u64 *)(d->source + i);
+	}
+	at = prefix + source;
+	if (at > HEAD_MAX - 16)
+		return false;
+	*(__u64 *)(s->head + at) = WORD('\r', '\n', 'c', 'e', '-', 's', 'u', 'b');
+	*(__u64 *)(s->head + at + 8) = WORD('j', 'e', 'c', 't', ':', ' ', 0, 0);
+	s->head_len = at + 14;
+	return true;
+}
+
+/*
+ * Finds the route of the topic at s->publish and leaves it in s->route; checks
+ * the topic's characters. The head is written from s->head_len on as a by-product;
+ * route_head puts the right function's prefix in front in a second pass.
+ */
+static __always_inline enum reason route_walk(struct scratch *s, __u32 root)
+{
+	struct scratch *arg = s;
+	struct node *n;
+
+	s->bad = 0;
+	s->route = -1;
+	s->pos = 1;
+	s->node = root;
+	s->utf8.want = 0;
+	memset(&s->key, 0, sizeof(s->key));
+	s->key.node = root;
+	if (s->publish.topic_len > TOPIC_MAX)
+		return REASON_TOPIC_LONG;
+	bpf_loop(s->publish.topic_len, route_byte, &arg, 0);
+	if (s->bad)
+		return s->bad;
+	if (s->utf8.want)
+		return REASON_TOPIC_NAME;
+	if (s->pos && route_step(s)) {
+		n = bpf_map_lookup_elem(&nodes, &s->node);
+		if (n)
+			s->route = n->exact;
+	}
+	return s->route < 0 ? REASON_NO_ROUTE : REASON_TAKEN;
+}
+
+/* Encodes the topic only: its characters and route are known. */
+static long head_byte(__u64 index, void *data)
+{
+	struct scratch *s = *(struct scratch **)data;
+
+	s->pos = 0;
+	return route_byte(index, data);
+}
+
+/*
+ * Makes the request head for this topic, up to and including ce-subject.
+ * On success s->route, s->function, s->head and s->head_len are set.
+ */
+static __always_inline enum reason route_head(struct scratch *s, const struct device *d, __u32 conn)
+{
+	struct globals *g = globals_get();
+	struct scratch *arg = s;
+	struct function *fn;
+	enum reason reason;
+	struct route *r;
+	__u32 route, at;
+
+	if (!g)
+		return REASON_NO_ROUTE;
+	s->head_len = 0;
+	reason = route_walk(s, s->look[s->publish.topic & (MQTT_LOOK - 1)] == '$' ? g->root_dollar : g->root);
+	if (reason)
+		return reason;
+	route = s->route;
+	r = bpf_map_lookup_elem(&routes, &route);
+	if (!r)
+		return REASON_NO_ROUTE;
+	if (r->flags & ROUTE_FALLBACK)
+		return REASON_ROUTE_FALLBACK;
+	if (!d->publish_all) {
+		s->grant.conn = conn;
+		s->grant.gen = d->gen;
+		s->grant.len = s->publish.topic_len;
+		memset(s->grant.topic, 0, TOPIC_MAX);
+		for (__u32 i = 0; i < TOPIC_MAX; i++) {
+			if (i >= afresh(s->publish.topic_len))
+				break;
+			s->grant.topic[i] = s->look[(s->publish.topic + i) & (MQTT_LOOK - 1)];
+		}
+		if (!bpf_map_lookup_elem(&grants, &s->grant))
+			return REASON_NOT_GRANTED;
+	}
+	s->function = r->function;
+	fn = bpf_map_lookup_elem(&functions, &s->function);
+	if (!fn || !fn->pod_count)
+		return REASON_NO_SLOT;
+	if (!head_begin(s, fn, d))
+		return REASON_TOO_LARGE;
+	s->utf8.want = 0;
+	bpf_loop(s->publish.topic_len, head_byte, &arg, 0);
+	if (s->bad)
+		return s->bad;
+	at = s->head_len;
+	opaque(at);
+	if (at > HEAD_MAX - 8)
+		return REASON_TOO_LARGE;
+	s->head[at] = '\r';
+	s->head[at + 1] = '\n';
+	s->head_len = at + 2;
+	return REASON_TAKEN;
+}
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* scratch.h - per-CPU work space, one per hook so that nested hooks do not meet. */
+#ifndef EPROXY_SCRATCH_H
+#define EPROXY_SCRATCH_H
+
+#include "frame.h"
+#include "http.h"
+#include "maps.h"
+#include "mqtt.h"
+
+/* One run's work space. Arrays that are read in words have room for one word more. */
+struct scratch {
+	__u8 look[MQTT_LOOK + 16];	/* beginning of the segment's payload */
+	__u8 answer[HTTP_LOOK + 16];	/* beginning of a pod's answer */
+	__u8 head[HEAD_MAX + 16];	/* request head being made */
+	struct publish publish;
+	struct packet packet;
+	struct rx_verdict rx;
+	struct tx_verdict tx;
+	struct frame frame;
+	struct http http;
+	struct edge_key key;
+	struct grant_key grant;
+	struct utf8 utf8;
+	__u32 head_len;
+	__u32 node;			/* automaton's state */
+	__s32 route;
+	__u32 pos;			/* in the topic */
+	__u32 slot;
+	__u32 request_len;
+	__u32 cache_version;
+	__u32 function;
+	__u32 bad;			/* enum reason of a failed topic walk */
+	__u32 device;
+	__u32 device_gen;
+	__u32 device_seq;
+	struct walk walk;
+};
+
+/* Work space by hook. Writer and reader: the hook itself. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HOOK_COUNT);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+static __always_inline struct scratch *scratch_of(enum hook hook)
+{
+	__u32 key = hook;
+
+	return bpf_map_lookup_elem(&scratches, &key);
+}
+
+#endif

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* skb.h - what the TC hooks do to an skb: translate it, or turn it into another packet. */
+#ifndef EPROXY_SKB_H
+#define EPROXY_SKB_H
+
+#include "take.h"
+
+#define TC_PASS 0	/* TC_ACT_OK: on to the stack, or onto the wire */
+#define TC_DROP 2	/* TC_ACT_SHOT */
+#define CHECKSUM_NONE 0
+#define CHECKSUM_UNNECESSARY 1
+#define CHECKSUM_COMPLETE 2
+#define CHECKSUM_PARTIAL 3
+
+/* The one field of the kernel's sk_buff that has no counterpart in __sk_buff. */
+struct sk_buff {
+	__u8 ip_summed : 2;
+} __attribute__((preserve_access_index));
+
+void *bpf_cast_to_kern_ctx(void *) __ksym;
+
+/* The skb's checksum state, CHECKSUM_*. */
+static __always_inline __u32 skb_ip_summed(struct __sk_buff *skb)
+{
+	struct sk_buff *kernel = bpf_cast_to_kern_ctx(skb);
+
+	return BPF_CORE_READ_BITFIELD(kernel, ip_summed);
+}
+
+/* Parses the skb, pulling its headers into the linear part if need be. */
+static __always_inline enum parse skb_parse(struct __sk_buff *skb, bool ingress, struct packet *p)
+{
+	enum parse r = packet_parse((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, ingress, p);
+
+	if (r != PARSE_SHORT)
+		return r;
+	if (bpf_skb_pull_data(skb, skb->len < PACKET_HEAD ? skb->len : PACKET_HEAD))
+		return PARSE_OTHER;
+	return packet_parse((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, ingress, p);
+}
+
+/* Rewrites sequence, acknowledgement and window; checksum incrementally (RFC 1624). */
+static __always_inline int skb_translate(struct __sk_buff *skb, const struct packet *p, __u32 seq, __u32 ack, __u16 wnd)
+{
+	__u32 check = p->l4 + offsetof(struct tcphdr, check);
+	__be32 from, to;
+
+	if (seq != p->seg.seq) {
+		from = bpf_htonl(p->seg.seq);
+		to = bpf_htonl(seq);
+		if (bpf_l4_csum_replace(skb, check, from, to, 4) ||
+		    bpf_skb_store_bytes(skb, p->l4 + offsetof(struct tcphdr, seq), &to, 4, 0))
+			return -1;
+	}
+	if ((p->seg.flags & TH_ACK) && ack != p->seg.ack) {
+		from = bpf_htonl(p->seg.ack);
+		to = bpf_htonl(ack);
+		if (bpf_l4_csum_replace(skb, check, from, to, 4) ||
+		    bpf_skb_store_bytes(skb, p->l4 + offsetof(struct tcphdr, ack_seq), &to, 4, 0))
+			return -1;
+	}
+	if (wnd != p->seg.wnd) {
+		__be16 from16 = bpf_htons(p->seg.wnd), to16 = bpf_htons(wnd);
+
+		if (bpf_l4_csum_replace(skb, check, from16, to16, 2) ||
+		    bpf_skb_store_bytes(skb, p->l4 + offsetof(struct tcphdr, window), &to16, 2, 0))
+			return -1;
+	}
+	return 0;
+}
+
+/* Clears TCP flags. */
+static __always_inline int skb_drop_flags(struct __sk_buff *skb, const struct packet *p, __u8 drop)
+{
+	__u8 flags = p->seg.flags & ~drop;
+	__be16 from = bpf_htons(p->seg.flags), to = bpf_htons(flags);
+
+	if (from == to)
+		return 0;
+	if (bpf_l4_csum_replace(skb, p->l4 + offsetof(struct tcphdr, check), from, to, 2))
+		return -1;
+	return bpf_skb_store_bytes(skb, p->l4 + 13, &flags, 1, 0);
+}
+
+/* Headers from the frame, then the redirect that sends the skb; the payload is in place. */
+static __always_inline int skb_send_frame(struct __sk_buff *skb, struct frame *f, bool partial, __u32 payload_sum)
+{
+	frame_checksum(f, partial, payload_sum);
+	if (f->ipv6) {
+		if (bpf_skb_store_bytes(skb, 0, &f->eth, FRAME_V6, BPF_F_RECOMPUTE_CSUM))
+			return -1;
+	} else {
+		if (bpf_skb_store_bytes(skb, 0, &f->eth, FRAME_V4, BPF_F_RECOMPUTE_CSUM))
+			return -1;
+	}
+	if (f->vlan_tci && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), f->vlan_tci))
+		return -1;
+	skb->mark |= knob_mark;
+	return 0;
+}
+
+/* Sum of the bytes that a cut removes, so that the checksum can lose them. */
+struct removed {
+	struct __sk_buff *skb;
+	struct scratch *s;
+	__u32 off;
+	__u32 end;
+	__u32 sum;
+};
+
+static long removed_chunk(__u64 index, void *data)
+{
+	struct removed *r = data;
+	__u32 n;
+	__s64 sum;
+
+	if (r->off >= r->end)
+		return 1;
+	n = r->end - r->off;
+	if (n > 512)
+		n = 512;
+	opaque(n);
+	if (n < 1 || n > 512)
+		return 1;
+	memset(r->s->answer + ((n - 1) & ~3u & 511), 0, 4);
+	if (bpf_skb_load_bytes(r->skb, r->off, r->s->answer, n))
+		return 1;
+	n = (n + 3) & 0x3fc;
+	if (n > 512)
+		return 1;
+	sum = bpf_csum_diff((__be32 *)r->s->answer, n, NULL, 0, r->sum);
+	if (sum < 0)
+		return 1;
+	r->sum = sum;
+	r->off += n;
+	return 0;
+}
+
+/* Cuts the segment's payload to its first `keep` bytes: tail, IP length, checksums. */
+static __always_inline int skb_cut(struct __sk_buff *skb, struct scratch *s, __u32 keep)
+{
+	struct packet *p = &s->packet;
+	__u32 tcp_len = p->payload - p->l4;
+	__u32 check = p->l4 + offsetof(struct tcphdr, check);
+	__be16 from = bpf_htons(tcp_len + p->seg.len), to = bpf_htons(tcp_len + keep);
+	struct removed r = {
+		.skb = skb,
+		.s = s,
+		.off = p->payload + keep,
+		.end = p->payload + p->seg.len,
+	};
+
+	bpf_loop(129, removed_chunk, &r, 0);
+	if (r.off < r.end)
+		return -1;
+	if (keep & 1)
+		r.sum = r.sum >> 8 | r.sum << 24;
+	if (bpf_l4_csum_replace(skb, check, 0, r.sum, 0) ||
+	    bpf_l4_csum_replace(skb, check, from, to, BPF_F_PSEUDO_HDR | 2))
+		return -1;
+	if (p->ipv6) {
+		if (bpf_skb_store_bytes(skb, p->l3 + offsetof(struct ipv6hdr, payload_len), &to, 2, 0))
+			return -1;
+	} else {
+		from = bpf_htons(20 + tcp_len + p->seg.len);
+		to = bpf_htons(20 + tcp_len + keep);
+		if (bpf_l3_csum_replace(skb, p->l3 + offsetof(struct iphdr, check), from, to, 2) ||
+		    bpf_skb_store_bytes(skb, p->l3 + offsetof(struct iphdr, tot_len), &to, 2, 0))
+			return -1;
+	}
+	if (bpf_skb_change_tail(skb, p->payload + keep, 0))
+		return -1;
+	return skb_drop_flags(skb, p, TH_FIN | TH_PSH);
+}
+
+/*
+ * Turns the skb into the segment of s->frame with up to four bytes of payload
+ * and sends it out of the frame's interface. Returns the TC verdict.
+ */
+static __always_inline int skb_send_small(struct __sk_buff *skb, struct frame *f, const __u8 bytes[4])
+{
+	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
+	__u32 word = 0;
+
+	if (bpf_skb_change_tail(skb, f->len + f->payload_len, 0))
+		return -1;
+	if (f->payload_len) {
+		memcpy(&word, bytes, 4);
+		if (bpf_skb_store_bytes(skb, f->len, &word, 4, BPF_F_RECOMPUTE_CSUM))
+			return -1;
+	}
+	if (skb_send_frame(skb, f, partial, (word & 0xffff) + (word >> 16)))
+		return -1;
+	return bpf_redirect(f->ifindex, 0);
+}
+
+/* Turns the skb into the request in the slot's buffer. Returns 0 or -1; the caller redirects. */
+static __always_inline int skb_make_request(struct __sk_buff *skb, struct scratch *s, struct slot *slot, __u32 len)
+{
+	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
+	__u32 sum = 0;
+
+	if (len < 1 || len > REQUEST_MAX - 8)
+		return -1;
+	if (!partial)
+		sum = buffer_sum(slot->buf, len, 0);
+	if (bpf_skb_change_tail(skb, s->frame.len + len, 0))
+		return -1;
+	opaque(len);
+	if (len < 1 || len > REQUEST_MAX - 8)
+		return -1;
+	if (bpf_skb_store_bytes(skb, s->frame.len, slot->buf, len, BPF_F_RECOMPUTE_CSUM))
+		return -1;
+	return skb_send_frame(skb, &s->frame, partial, sum);
+}
+
+/* To the pod: straight into its namespace where that works, else through its interface's egress. */
+static __always_inline int skb_to_pod(struct scratch *s, const struct slot *slot)
+{
+	__u32 key = slot->pod;
+	struct pod *pod = bpf_map_lookup_elem(&pods, &key);
+
+	if (pod && pod->peer_ok)
+		return bpf_redirect_peer(s->frame.ifindex, 0);
+	return bpf_redirect(s->frame.ifindex, 0);
+}
+
+/* TCP options that grafting cannot honour, replaced by NOP in a SYN, so that they are never negotiated. */
+static __always_inline bool option_unwanted(__u8 kind)
+{
+	switch (kind) {
+	case 4:		/* SACK permitted: ACKs in between would have to be translated */
+	case 8:		/* timestamps: injected segments have none */
+	case 30:	/* MPTCP */
+	case 34:	/* TCP Fast Open */
+	case 172:	/* AccECN */
+	case 174:
+		return true;
+	}
+	return false;
+}
+
+/* One SYN's options while they are looked through. */
+struct options {
+	__u8 bytes[64];	/* at most 40, masked accesses */
+	__u32 len;
+	__u32 left;	/* bytes of the current option still to come */
+	__u32 unwanted;
+	__u32 changed;
+};
+
+/* One byte of the options. */
+static long option_byte(__u64 index, void *data)
+{
+	struct options *o = data;
+	__u32 at = index, n;
+	__u8 kind;
+
+	if (at >= 40)
+		return 1;
+	if (o->left) {
+		if (o->unwanted)
+			o->bytes[at & 63] = 1;
+		o->left--;
+		return 0;
+	}
+	kind = o->bytes[at & 63];
+	if (kind == 0 || at + 1 >= 40)
+		return 1;
+	if (kind == 1)
+		return 0;
+	n = o->bytes[(at + 1) & 63];
+	if (n < 2 || at + n > o->len)
+		return 1;
+	o->left = n - 1;
+	o->unwanted = option_unwanted(kind);
+	if (o->unwanted) {
+		o->bytes[at & 63] = 1;
+		o->changed = 1;
+	}
+	return 0;
+}
+
+/* Rewrites a SYN's options and clears ECE, CWR and AE. */
+static __always_inline int skb_strip_syn(struct __sk_buff *skb, const struct packet *p)
+{
+	__u32 check = p->l4 + offsetof(struct tcphdr, check);
+	__u32 at = p->l4 + sizeof(struct tcphdr);
+	struct options before = {}, after;
+	__be16 flags, clean;
+	__s64 diff;
+	__u32 len;
+
+	if (bpf_skb_load_bytes(skb, p->l4 + 12, &flags, 2))
+		return -1;
+	clean = flags & bpf_htons(0xf03f);
+	if (clean != flags && (bpf_l4_csum_replace(skb, check, flags, clean, 2) ||
+			       bpf_skb_store_bytes(skb, p->l4 + 12, &clean, 2, 0)))
+		return -1;
+	len = p->payload - at;
+	opaque(len);
+	if (len < 1 || len > 40)
+		return 0;
+	before.len = len;
+	if (bpf_skb_load_bytes(skb, at, before.bytes, len))
+		return -1;
+	after = before;
+	bpf_loop(len, option_byte, &after, 0);
+	if (!after.changed)
+		return 0;
+	diff = bpf_csum_diff((__be32 *)before.bytes, 40, (__be32 *)after.bytes, 40, 0);
+	if (diff < 0 || bpf_l4_csum_replace(skb, check, 0, diff, 0) ||
+	    bpf_skb_store_bytes(skb, at, after.bytes, len, 0))
+		return -1;
+	return 0;
+}
+
+#endif

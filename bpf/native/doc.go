@@ -1,0 +1,12 @@
+// Package native compiles the context-free headers of the BPF programs
+// (ledger.h, conn.h, mqtt.h) with the host compiler and calls them through
+// cgo, so that they can be model-tested and fuzzed without a kernel.
+//
+// Nothing imports this package: the normal binaries stay free of cgo. Without
+// cgo it is empty.
+//
+// The model test reads these environment variables:
+//
+//	EPROXY_MODEL_STEPS  number of events to run (default 1,000,000)
+//	EPROXY_MODEL_SEED   first seed (default fixed, printed)
+package native

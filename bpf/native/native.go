@@ -1,0 +1,259 @@
+//go:build cgo
+
+package native
+
+/*
+#cgo CFLAGS: -O2 -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -I${SRCDIR}/../include
+#cgo LDFLAGS: -ldl
+#include <dlfcn.h>
+#include <stdlib.h>
+#include "shim.h"
+
+static const struct shim *own_table(void) { return &shim_table; }
+
+static const struct shim *open_table(const char *path)
+{
+	void *h = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	const struct shim *(*f)(void);
+
+	if (!h)
+		return NULL;
+	f = (const struct shim *(*)(void))dlsym(h, "eproxy_shim");
+	return f ? f() : NULL;
+}
+
+static int call_rx(const struct shim *t, struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now)
+{
+	return t->rx(c, s, v, now);
+}
+
+static void call_tx(const struct shim *t, struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now)
+{
+	t->tx(c, s, v, now);
+}
+
+static void call_stamp(const struct shim *t, struct conn *c, struct stamp *s) { t->stamp(c, s); }
+static int call_rx_full(const struct shim *t, struct conn *c, __u32 limit) { return t->rx_full(c, limit); }
+static int call_can_insert(const struct shim *t, struct conn *c, __u32 len) { return t->can_insert(c, len); }
+
+static __u32 call_insert(const struct shim *t, struct conn *c, __u32 len, __u32 now)
+{
+	return t->insert(c, len, now);
+}
+
+static int call_uninsert(const struct shim *t, struct conn *c, __u32 seq, __u32 len)
+{
+	return t->uninsert(c, seq, len);
+}
+
+static int call_done(const struct shim *t, struct conn *c, __u32 slot, __u32 gen, __u32 seq)
+{
+	return t->done(c, slot, gen, seq);
+}
+
+static void call_taken(const struct shim *t, struct conn *c, __u32 slot, __u32 gen, __u32 state)
+{
+	t->taken(c, slot, gen, state);
+}
+
+static int call_publish(const __u8 *buf, __u32 len, __u32 version, struct publish *p)
+{
+	return mqtt_publish(buf, len, version, p);
+}
+
+// As the hooks do: the whole name, then no sequence left open.
+static int call_topic_ok(const __u8 *b, __u32 len)
+{
+	struct utf8 u = {};
+
+	for (__u32 i = 0; i < len; i++)
+		if (!utf8_step(&u, b[i]))
+			return 0;
+	return !u.want;
+}
+
+// As the hooks do: bodies are skipped at once, heads go byte by byte.
+static void call_walk(struct walk *w, const __u8 *b, __u32 len)
+{
+	__u32 i = 0;
+
+	while (i < len && !w->bad) {
+		if (w->left) {
+			__u32 n = len - i < w->left ? len - i : w->left;
+
+			w->left -= n;
+			i += n;
+			continue;
+		}
+		walk_head_byte(w, b[i++]);
+	}
+}
+
+static int call_at_boundary(const struct walk *w) { return walk_at_boundary(w); }
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// The C types, as Go sees them. All sequence numbers are in host byte order.
+type (
+	// Conn is struct conn: the state of one grafted TCP connection.
+	Conn = C.struct_conn
+	// Segment is struct segment: what the state machine knows of a segment.
+	Segment = C.struct_segment
+	// RxVerdict is struct rx_verdict: what to do with a received segment.
+	RxVerdict = C.struct_rx_verdict
+	// TxVerdict is struct tx_verdict: what to do with a sent segment.
+	TxVerdict = C.struct_tx_verdict
+	// Stamp is struct stamp: header fields of a segment that the program sends.
+	Stamp = C.struct_stamp
+	// Graft is struct graft: bytes removed from or inserted into a stream.
+	Graft = C.struct_graft
+	// Publish is struct publish: the head of a PUBLISH packet.
+	Publish = C.struct_publish
+	// Walk is struct walk: the state of following MQTT framing.
+	Walk = C.struct_walk
+
+	u8  = C.__u8
+	u16 = C.__u16
+	u32 = C.__u32
+)
+
+// Constants of the headers.
+const (
+	Ring   = C.LEDGER_RING
+	Look   = C.MQTT_LOOK
+	TopicN = C.TOPIC_MAX
+
+	RxPass      = C.RX_PASS
+	RxPassRaw   = C.RX_PASS_RAW
+	RxAbsorb    = C.RX_ABSORB
+	RxTake      = C.RX_TAKE
+	RxAck       = C.RX_ACK
+	RxResend    = C.RX_RESEND
+	RxReinject  = C.RX_REINJECT
+	RxChallenge = C.RX_CHALLENGE
+	RxDrop      = C.RX_DROP
+
+	ConnOpen   = C.CONN_OPEN
+	ConnClosed = C.CONN_CLOSED
+	KindDevice = C.CONN_DEVICE
+	KindSlot   = C.CONN_SLOT
+
+	FlagFinSent = C.CONN_FIN_SENT
+	FlagFinSeen = C.CONN_FIN_SEEN
+	FlagBroken  = C.CONN_BROKEN
+	FlagLost    = C.CONN_LOST
+	FlagRstSent = C.CONN_RST_SENT
+
+	GraftOpen = C.GRAFT_OPEN
+	GraftDone = C.GRAFT_DONE
+
+	FIN = C.TH_FIN
+	SYN = C.TH_SYN
+	RST = C.TH_RST
+	PSH = C.TH_PSH
+	ACK = C.TH_ACK
+
+	ReasonTaken      = C.REASON_TAKEN
+	ReasonNotPublish = C.REASON_NOT_PUBLISH
+	ReasonQoS2       = C.REASON_QOS2
+	ReasonRetain     = C.REASON_RETAIN
+	ReasonPartial    = C.REASON_PARTIAL
+	ReasonMulti      = C.REASON_MULTI
+	ReasonMalformed  = C.REASON_MALFORMED
+	ReasonProperties = C.REASON_PROPERTIES
+	ReasonTopicLong  = C.REASON_TOPIC_LONG
+	ReasonPacketID   = C.REASON_PACKET_ID
+)
+
+// Table is one compiled copy of conn.h.
+type Table struct{ t *C.struct_shim }
+
+// Own returns the headers as they are in the source tree.
+func Own() *Table { return &Table{t: (*C.struct_shim)(unsafe.Pointer(C.own_table()))} }
+
+// Open loads a copy from a shared object that defines eproxy_shim. It is never
+// unloaded.
+func Open(path string) (*Table, error) {
+	p := C.CString(path)
+	defer C.free(unsafe.Pointer(p))
+	t := C.open_table(p)
+	if t == nil {
+		return nil, fmt.Errorf("open %s: %s", path, C.GoString(C.dlerror()))
+	}
+	return &Table{t: (*C.struct_shim)(unsafe.Pointer(t))}, nil
+}
+
+// Rx is conn_rx; it returns an RxAction.
+func (t *Table) Rx(c *Conn, s *Segment, v *RxVerdict, now uint32) int {
+	return int(C.call_rx(t.t, c, s, v, u32(now)))
+}
+
+// Tx is conn_tx.
+func (t *Table) Tx(c *Conn, s *Segment, v *TxVerdict, now uint32) { C.call_tx(t.t, c, s, v, u32(now)) }
+
+// Stamp is conn_stamp.
+func (t *Table) Stamp(c *Conn, s *Stamp) { C.call_stamp(t.t, c, s) }
+
+// RxFull is ledger_full of the receive direction.
+func (t *Table) RxFull(c *Conn, limit int) bool { return C.call_rx_full(t.t, c, u32(limit)) != 0 }
+
+// CanInsert is conn_can_insert.
+func (t *Table) CanInsert(c *Conn, n int) bool { return C.call_can_insert(t.t, c, u32(n)) != 0 }
+
+// Insert is conn_insert; it returns the wire position.
+func (t *Table) Insert(c *Conn, n int, now uint32) uint32 {
+	return uint32(C.call_insert(t.t, c, u32(n), u32(now)))
+}
+
+// Uninsert is conn_uninsert.
+func (t *Table) Uninsert(c *Conn, seq uint32, n int) bool {
+	return C.call_uninsert(t.t, c, u32(seq), u32(n)) != 0
+}
+
+// Done is conn_done.
+func (t *Table) Done(c *Conn, slot, gen, seq uint32) bool {
+	return C.call_done(t.t, c, u32(slot), u32(gen), u32(seq)) != 0
+}
+
+// Taken does what a hook does after RxTake: it names who answers for the
+// youngest graft, and its state.
+func (t *Table) Taken(c *Conn, slot, gen, state uint32) {
+	C.call_taken(t.t, c, u32(slot), u32(gen), u32(state))
+}
+
+// ParsePublish is mqtt_publish; only the first Look bytes of b are looked at.
+func ParsePublish(b []byte, version byte, p *Publish) int {
+	var buf [Look]u8
+	for i := 0; i < len(b) && i < len(buf); i++ {
+		buf[i] = u8(b[i])
+	}
+	return int(C.call_publish(&buf[0], u32(len(b)), u32(version), p))
+}
+
+// TopicOK runs utf8_step over a topic name.
+func TopicOK(b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	return C.call_topic_ok((*u8)(unsafe.Pointer(&b[0])), u32(len(b))) != 0
+}
+
+// Step walks MQTT framing over b.
+func (w *walker) Step(b []byte) {
+	if len(b) > 0 {
+		C.call_walk(&w.w, (*u8)(unsafe.Pointer(&b[0])), u32(len(b)))
+	}
+}
+
+// AtBoundary is walk_at_boundary.
+func (w *walker) AtBoundary() bool { return C.call_at_boundary(&w.w) != 0 }
+
+// Bad reports framing that is not MQTT.
+func (w *walker) Bad() bool { return w.w.bad != 0 }
+
+type walker struct{ w Walk }

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * shim.h - the functions of the context-free headers as a table, so that the
+ * same Go test drives the real ones and deliberately broken copies of them.
+ */
+#ifndef EPROXY_SHIM_H
+#define EPROXY_SHIM_H
+
+#include "conn.h"
+#include "mqtt.h"
+
+struct shim {
+	int (*rx)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
+	void (*tx)(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms);
+	void (*stamp)(struct conn *c, struct stamp *s);
+	int (*rx_full)(struct conn *c, __u32 limit);
+	int (*can_insert)(struct conn *c, __u32 len);
+	__u32 (*insert)(struct conn *c, __u32 len, __u32 now_ms);
+	int (*uninsert)(struct conn *c, __u32 seq, __u32 len);
+	int (*done)(struct conn *c, __u32 slot, __u32 gen, __u32 seq);
+	void (*taken)(struct conn *c, __u32 slot, __u32 gen, __u32 state);
+};
+
+static int shim_rx(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
+{
+	return conn_rx(c, s, v, now_ms);
+}
+
+static void shim_tx(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms)
+{
+	conn_tx(c, s, v, now_ms);
+}
+
+static void shim_stamp(struct conn *c, struct stamp *s)
+{
+	conn_stamp(c, s);
+}
+
+static int shim_rx_full(struct conn *c, __u32 limit)
+{
+	return ledger_full(&c->rx, limit);
+}
+
+static int shim_can_insert(struct conn *c, __u32 len)
+{
+	return conn_can_insert(c, len);
+}
+
+static __u32 shim_insert(struct conn *c, __u32 len, __u32 now_ms)
+{
+	return conn_insert(c, len, now_ms)->seq;
+}
+
+static int shim_uninsert(struct conn *c, __u32 seq, __u32 len)
+{
+	return conn_uninsert(c, seq, len);
+}
+
+static int shim_done(struct conn *c, __u32 slot, __u32 gen, __u32 seq)
+{
+	return conn_done(c, slot, gen, seq);
+}
+
+/* What a hook does after RX_TAKE: it names who answers for the youngest graft. */
+static void shim_taken(struct conn *c, __u32 slot, __u32 gen, __u32 state)
+{
+	struct graft *g = ledger_at(&c->rx, c->rx.count - 1);
+
+	g->slot = slot;
+	g->slot_gen = gen;
+	g->state = state;
+}
+
+static const struct shim shim_table = {
+	.rx = shim_rx,
+	.tx = shim_tx,
+	.stamp = shim_stamp,
+	.rx_full = shim_rx_full,
+	.can_insert = shim_can_insert,
+	.insert = shim_insert,
+	.uninsert = shim_uninsert,
+	.done = shim_done,
+	.taken = shim_taken,
+};
+
+#endif

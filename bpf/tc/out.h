@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * out.h - TC egress, the same for node and pod interfaces: everything that
+ * the local sockets send is translated to wire space; the first packet of an
+ * armed connection seeds its books.
+ */
+#include "../include/skb.h"
+
+/* What the seeding reads of the kernel's socket (include/linux/tcp.h). */
+struct tcp_options_received {
+	__u16 snd_wscale : 4, rcv_wscale : 4;
+} __attribute__((preserve_access_index));
+
+struct tcp_sock {
+	__u32 rcv_nxt;
+	__u32 copied_seq;
+	__u32 snd_una;
+	__u32 snd_wnd;
+	__u32 mss_cache;
+	struct tcp_options_received rx_opt;
+} __attribute__((preserve_access_index));
+
+/* What a socket tells about its connection. */
+struct seed {
+	__u32 rcv_nxt;
+	__u32 copied_seq;
+	__u32 snd_una;
+	__u32 snd_wnd;
+	__u32 mss;
+	__u8 snd_wscale;
+	__u8 rcv_wscale;
+	__u16 vlan_tci;
+	__u8 dst_mac[6];
+	__u8 src_mac[6];
+	__u32 ifindex;
+};
+
+static __always_inline bool seed_read(struct __sk_buff *skb, struct seed *seed)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+	struct bpf_sock *sk = skb->sk;
+	struct tcp_sock *tp;
+
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return false;
+	memcpy(seed->dst_mac, eth->h_dest, 6);
+	memcpy(seed->src_mac, eth->h_source, 6);
+	seed->ifindex = skb->ifindex;
+	seed->vlan_tci = skb->vlan_present ? skb->vlan_tci : 0;
+	if (!sk)
+		return false;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return false;
+	tp = (struct tcp_sock *)bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return false;
+	seed->rcv_nxt = tp->rcv_nxt;
+	seed->copied_seq = tp->copied_seq;
+	seed->snd_una = tp->snd_una;
+	seed->snd_wnd = tp->snd_wnd;
+	seed->mss = tp->mss_cache;
+	seed->snd_wscale = BPF_CORE_READ_BITFIELD(tp, rx_opt.snd_wscale);
+	seed->rcv_wscale = BPF_CORE_READ_BITFIELD(tp, rx_opt.rcv_wscale);
+	return true;
+}
+
+/* An armed connection's books begin. Under the lock. */
+static __always_inline void seed_apply(struct conn *c, struct device *d, const struct packet *p,
+				       const struct seed *seed, __u32 now_ms)
+{
+	c->flags = p->ipv6 ? CONN_IPV6 : 0;
+	c->rx_nxt = seed->rcv_nxt;
+	c->rx_kack = p->seg.ack;
+	c->rx_acked = p->seg.ack;
+	c->rx_wscale = seed->rcv_wscale;
+	c->rx_rawwnd = p->seg.wnd;
+	c->rx_edge = p->seg.ack + ((__u32)p->seg.wnd << seed->rcv_wscale);
+	c->tx_nxt = p->seg.seq + p->seg.len;
+	c->tx_knxt = c->tx_nxt;
+	c->tx_una = seed->snd_una;
+	c->tx_kuna = seed->snd_una;
+	c->tx_wnd = seed->snd_wnd;
+	c->tx_wscale = seed->snd_wscale;
+	c->tx_rawwnd = seed->snd_wnd >> seed->snd_wscale;
+	c->tx_mss = seed->mss;
+	c->vlan_tci = seed->vlan_tci;
+	c->ifindex = seed->ifindex;
+	memcpy(c->dst_mac, seed->dst_mac, 6);
+	memcpy(c->src_mac, seed->src_mac, 6);
+	c->last_ms = now_ms;
+	frame_sums(c);
+	if (d) {
+		/* the stream that userspace has read began here */
+		d->anchor = seed->copied_seq - (__u32)d->read;
+		if (!d->at_boundary || seed->copied_seq != seed->rcv_nxt)
+			c->flags |= CONN_LOST;
+	}
+	c->state = CONN_OPEN;
+}
+
+static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool device)
+{
+	struct scratch *s = scratch_of(hook);
+	struct device *d = NULL;
+	struct packet *p;
+	struct seed seed = {};
+	bool seeding, translated = false;
+	__u32 *index, conn, dev, now_ms;
+	struct conn *c;
+
+	if (!s)
+		return TC_PASS;
+	if ((skb->mark & knob_mark) == knob_mark) {
+		skb->mark &= ~knob_mark;
+		count(hook, REASON_INJECTED);
+		return TC_PASS;
+	}
+	p = &s->packet;
+	if (skb_parse(skb, false, p) != PARSE_TCP)
+		return TC_PASS;
+	index = bpf_map_lookup_elem(&flows, &p->tuple);
+	if (!index)
+		return TC_PASS;
+	conn = *index;
+	if ((conn >= knob_slots) != device)
+		return TC_PASS;
+	c = bpf_map_lookup_elem(&conns, &conn);
+	if (!c)
+		return TC_PASS;
+	if (device) {
+		dev = conn - knob_slots;
+		d = bpf_map_lookup_elem(&devices, &dev);
+		if (!d)
+			return TC_PASS;
+	}
+	if (p->seg.flags & TH_SYN) {
+		if (!device)
+			return skb_strip_syn(skb, p) ? TC_DROP : TC_PASS;
+		/* A SYN-ACK to this 4-tuple: whatever was here belongs to the past. */
+		bpf_spin_lock(&c->lock);
+		if (c->state != CONN_FREE) {
+			c->gen++;
+			c->state = CONN_FREE;
+		}
+		bpf_spin_unlock(&c->lock);
+		return TC_PASS;
+	}
+	if (c->state == CONN_FREE)
+		return TC_PASS;
+	/* CONNACK is the first payload after arming; a slot's handshake ends with a bare ACK. */
+	seeding = c->state == CONN_ARMED && !(p->seg.flags & (TH_RST | TH_FIN)) &&
+		  (p->seg.flags & TH_ACK) && (p->seg.len || !device);
+	if (seeding && !seed_read(skb, &seed))
+		return TC_PASS;
+	now_ms = bpf_ktime_get_ns() / 1000000;
+	bpf_spin_lock(&c->lock);
+	if (c->state == CONN_ARMED && seeding) {
+		seed_apply(c, d, p, &seed, now_ms);
+	} else if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) &&
+		   c->tuple.remote_port == p->tuple.remote_port) {
+		conn_tx(c, &p->seg, &s->tx, now_ms);
+		translated = true;
+	}
+	bpf_spin_unlock(&c->lock);
+	if (!translated)
+		return TC_PASS;
+	if (s->tx.reset & CONN_BROKEN) {
+		count(hook, REASON_BROKEN);
+		event_simple(EVENT_BROKEN, conn, c->gen);
+	}
+	if (s->tx.len < p->seg.len) {
+		count(hook, REASON_TRIMMED);
+		if (s->tx.len > 1400)
+			s->tx.len = 1400; /* cutting undoes segmentation offload */
+		if (skb_cut(skb, s, s->tx.len))
+			return TC_DROP;
+	}
+	return skb_translate(skb, p, s->tx.seq, s->tx.ack, s->tx.wnd) ? TC_DROP : TC_PASS;
+}
+
+/* TC egress of the node interfaces. */
+SEC("tc")
+int tc_device_out(struct __sk_buff *skb)
+{
+	return out(skb, HOOK_TC_DEVICE_OUT, true);
+}
+
+/* TC egress of the pod interfaces. */
+SEC("tc")
+int tc_pod_out(struct __sk_buff *skb)
+{
+	return out(skb, HOOK_TC_POD_OUT, false);
+}
