@@ -95,8 +95,12 @@ static __always_inline __u16 conn_window(struct conn *c, __u32 ack)
 
 	if (seq_gt(edge, c->rx_edge))
 		c->rx_edge = edge;
-	wnd = (c->rx_edge - ack) >> shift;
-	return wnd > 0xffff ? 0xffff : wnd;
+	/* Rounded up, as Linux does: a held back ack need not lie a multiple of the scale below the edge. */
+	wnd = (c->rx_edge - ack + (1u << shift) - 1) >> shift;
+	if (wnd > 0xffff)
+		wnd = 0xffff;
+	c->rx_edge = ack + (wnd << shift);
+	return wnd;
 }
 
 /* Header fields for a segment without payload. */

@@ -2,6 +2,9 @@
 // (ledger.h, conn.h, mqtt.h) with the host compiler and calls them through
 // cgo, so that they can be model-tested and fuzzed without a kernel.
 //
+// The headers are symbolic links here, since the go tool rebuilds cgo code only
+// when a header in the package directory changes.
+//
 // Nothing imports this package: the normal binaries stay free of cgo. Without
 // cgo it is empty.
 //

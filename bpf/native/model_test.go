@@ -401,7 +401,7 @@ func (m *model) tx(p packet) {
 		q.flags &^= FIN | PSH
 	}
 	w := q.seq - m.peer.irs
-	if end := w + uint32(len(q.data)); q.flags&RST == 0 && int32(end) > int32(len(m.wexp)) {
+	if end := w + uint32(len(q.data)); q.flags&RST == 0 && len(q.data) > 0 && int32(end) > int32(len(m.wexp)) {
 		skip := uint32(len(m.wexp)) - w
 		if int32(skip) < 0 {
 			m.fail("to peer: gap before %d, sent %d", w, len(m.wexp))

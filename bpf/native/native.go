@@ -3,7 +3,7 @@
 package native
 
 /*
-#cgo CFLAGS: -O2 -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -I${SRCDIR}/../include
+#cgo CFLAGS: -O2 -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -I${SRCDIR}
 #cgo LDFLAGS: -ldl
 #include <dlfcn.h>
 #include <stdlib.h>

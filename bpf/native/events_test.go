@@ -1,0 +1,485 @@
+//go:build cgo
+
+package native
+
+import (
+	"fmt"
+	"strings"
+)
+
+// An event is four bytes: what happens, and two parameters whose meaning
+// depends on the state at that moment. So any subsequence of events is a
+// scenario too, which is what makes shrinking possible.
+type event struct {
+	op op
+	x  byte
+	y  uint16
+}
+
+type op byte
+
+const (
+	opPeerSend op = iota
+	opPeerResend
+	opPeerAck
+	opPeerProbe
+	opPeerRead
+	opPeerClose
+	opPeerReset
+	opLocalSend
+	opLocalResend
+	opLocalAck
+	opLocalProbe
+	opLocalRead
+	opLocalClose
+	opLocalReset
+	opDeliverPM
+	opDeliverMP
+	opDeliverML
+	opDeliverLM
+	opDropPM
+	opDropMP
+	opDropML
+	opDupPM
+	opDupMP
+	opOld
+	opBlind
+	opFinish
+	opInsert
+	opSweep
+	opClock
+	opResync
+	opCount
+)
+
+var opNames = [opCount]string{"peer-send", "peer-resend", "peer-ack", "peer-probe", "peer-read", "peer-close", "peer-reset",
+	"local-send", "local-resend", "local-ack", "local-probe", "local-read", "local-close", "local-reset",
+	"deliver-pm", "deliver-mp", "deliver-ml", "deliver-lm", "drop-pm", "drop-mp", "drop-ml", "dup-pm", "dup-mp",
+	"old", "blind", "finish", "insert", "sweep", "clock", "resync"}
+
+// opTable turns a byte into an operation; how often each occurs is its weight.
+var opTable = func() (t [256]op) {
+	weight := [opCount]int{opPeerSend: 28, opPeerResend: 12, opPeerAck: 8, opPeerProbe: 2, opPeerRead: 6, opPeerClose: 1, opPeerReset: 1,
+		opLocalSend: 14, opLocalResend: 7, opLocalAck: 8, opLocalProbe: 2, opLocalRead: 6, opLocalClose: 1, opLocalReset: 1,
+		opDeliverPM: 40, opDeliverMP: 34, opDeliverML: 24, opDeliverLM: 18, opDropPM: 4, opDropMP: 4, opDropML: 2, opDupPM: 3, opDupMP: 2,
+		opOld: 3, opBlind: 1, opFinish: 16, opInsert: 3, opSweep: 2, opClock: 2, opResync: 1}
+	i := 0
+	for o, n := range weight {
+		for ; n > 0; n-- {
+			t[i] = op(o)
+			i++
+		}
+	}
+	for ; i < 256; i++ {
+		t[i] = opDeliverPM
+	}
+	return t
+}()
+
+func decode(b []byte) event {
+	return event{op: opTable[b[0]], x: b[1], y: uint16(b[2])<<8 | uint16(b[3])}
+}
+
+func (e event) String() string { return fmt.Sprintf("%-12s %3d %5d", opNames[e.op], e.x, e.y) }
+
+func pick(q *[]packet, x byte, remove bool) (packet, bool) {
+	if len(*q) == 0 {
+		return packet{}, false
+	}
+	i := 0
+	if x >= 176 { // reordering
+		i = int(x) % len(*q)
+	}
+	p := (*q)[i]
+	if remove {
+		*q = append((*q)[:i], (*q)[i+1:]...)
+	}
+	return p, true
+}
+
+func (m *model) fromPeer(p packet, ok bool) {
+	if !ok || len(m.pm) >= 64 {
+		return
+	}
+	m.pm = append(m.pm, p)
+	if len(m.old) < 32 {
+		m.old = append(m.old, p)
+	} else {
+		m.old[m.packets%32] = p
+	}
+}
+
+func (m *model) fromLocal(p packet, ok bool) {
+	if ok && len(m.lm) < 64 {
+		m.lm = append(m.lm, p)
+	}
+}
+
+func (m *model) deliverMP(x byte) {
+	if p, ok := pick(&m.mp, x, true); ok && m.peer.receive(p) {
+		m.fromPeer(m.peer.bare(), true)
+	}
+}
+
+func (m *model) deliverML() {
+	if p, ok := pick(&m.ml, 0, true); ok && m.loc.receive(p) {
+		m.fromLocal(m.loc.bare(), true)
+	}
+}
+
+// resendSpan is a piece of what an end sent and was not acknowledged, mostly
+// from its first byte on, cut in some other way than it was sent.
+func resendSpan(e *endpoint, x byte, y uint16) (packet, bool) {
+	if !before(e.una, e.nxt) {
+		return packet{}, false
+	}
+	from := e.una
+	if x >= 128 {
+		from += uint32(y) % (e.nxt - e.una)
+	}
+	return e.resend(from, 1+uint32(y)%[]uint32{20, 200, 1400, 3000}[x%4])
+}
+
+func (m *model) step(e event) {
+	p, l := &m.peer, &m.loc
+	switch e.op {
+	case opPeerSend:
+		n := m.nextMessage(p.nxt - p.iss)
+		switch e.x % 8 {
+		case 5:
+			for range e.y % 4 {
+				n += m.nextMessage(p.nxt - p.iss + n)
+			}
+		case 6:
+			n = 1 + uint32(e.y)%1400
+		case 7:
+			n = 1 + uint32(e.y)%100
+		}
+		m.fromPeer(p.sendNew(n))
+	case opPeerResend:
+		m.fromPeer(resendSpan(p, e.x, e.y))
+	case opPeerAck:
+		if !p.dead && (p.ackDue || e.x < 20) {
+			m.fromPeer(p.bare(), true)
+		}
+	case opPeerProbe:
+		if p.dead {
+			break
+		}
+		q := p.probe()
+		if e.x%4 == 0 { // old stacks: with a byte that was acknowledged long ago
+			q.data = []byte{0xee}
+		}
+		if p.una != p.iss {
+			m.fromPeer(q, true)
+		}
+	case opPeerRead:
+		p.read(uint32(e.y) % 4000)
+		if e.x < 40 && !p.dead {
+			m.fromPeer(p.bare(), true)
+		}
+	case opPeerClose:
+		if e.y%16 == 0 {
+			p.close(uint32(e.x))
+		}
+	case opPeerReset:
+		if e.y%64 == 0 && !p.dead {
+			p.dead = true
+			m.fromPeer(packet{seq: p.nxt, ack: p.rcvNxt, flags: RST | ACK}, true)
+			m.reset = true
+		}
+	case opLocalSend:
+		m.fromLocal(l.sendNew(1 + uint32(e.y)%[]uint32{8, 100, 1400, 4000}[e.x%4]))
+	case opLocalResend:
+		m.fromLocal(resendSpan(l, e.x, e.y))
+	case opLocalAck:
+		if !l.dead && (l.ackDue || e.x < 20) {
+			m.fromLocal(l.bare(), true)
+		}
+	case opLocalProbe:
+		if !l.dead && l.una != l.iss {
+			m.fromLocal(l.probe(), true)
+		}
+	case opLocalRead:
+		l.read(uint32(e.y) % 4000)
+		if e.x < 40 && !l.dead {
+			m.fromLocal(l.bare(), true)
+		}
+	case opLocalClose:
+		if e.y%16 == 0 {
+			l.close(uint32(e.x))
+		}
+	case opLocalReset:
+		if e.y%64 == 0 && !l.dead {
+			l.dead = true
+			m.fromLocal(packet{seq: l.nxt, ack: l.rcvNxt, flags: RST | ACK}, true)
+			m.reset = true
+		}
+	case opDeliverPM:
+		if q, ok := pick(&m.pm, e.x, true); ok {
+			m.rx(q, e.y&3 != 0)
+		}
+	case opDeliverMP:
+		m.deliverMP(e.x)
+	case opDeliverML:
+		m.deliverML()
+	case opDeliverLM:
+		if q, ok := pick(&m.lm, 0, true); ok {
+			m.tx(q)
+		}
+	case opDropPM:
+		pick(&m.pm, e.x, true)
+	case opDropMP:
+		pick(&m.mp, e.x, true)
+	case opDropML:
+		pick(&m.ml, 0, true)
+	case opDupPM:
+		if q, ok := pick(&m.pm, e.x, false); ok {
+			m.rx(q, e.y&3 != 0)
+		}
+	case opDupMP:
+		if q, ok := pick(&m.mp, e.x, false); ok && p.receive(q) {
+			m.fromPeer(p.bare(), true)
+		}
+	case opOld:
+		if len(m.old) > 0 {
+			m.rx(m.old[int(e.x)%len(m.old)], e.y&3 != 0)
+		}
+	case opBlind:
+		// someone who guesses: never the exact number
+		seq := uint32(m.c.rx_acked) - 50 + uint32(e.y)%400
+		flags := byte(RST)
+		if e.x%4 == 0 {
+			flags = SYN
+		}
+		if seq != uint32(m.c.rx_nxt) {
+			m.rx(packet{seq: seq, ack: uint32(m.c.tx_nxt), flags: flags | ACK}, false)
+		}
+	case opFinish:
+		m.finish(int(e.x), e.y)
+	case opInsert:
+		n := uint32(4)
+		if m.kind == KindSlot {
+			n = 1 + uint32(e.y)%2560
+		} else if m.owed == 0 {
+			break
+		}
+		if m.insert(n, uint16(e.x)) && m.kind == KindDevice {
+			m.owed--
+		}
+	case opSweep:
+		m.sweep()
+	case opClock:
+		m.now += uint32(e.y) % 1500
+	case opResync:
+		m.c.flags &^= FlagLost
+	}
+}
+
+// nextMessage is the number of bytes from off to the next message.
+func (m *model) nextMessage(off uint32) uint32 {
+	n := uint32(1)
+	for off+n < streamLen && !world.boundary[off+n] {
+		n++
+	}
+	return n
+}
+
+// settle lets the ends and the network be fair and demands that everything
+// comes to an end.
+func (m *model) settle(conf byte) {
+	p, l := &m.peer, &m.loc
+	if conf&1 != 0 {
+		p.close(0)
+	}
+	if conf&2 != 0 {
+		l.close(0)
+	}
+	if m.log != nil {
+		m.log("fair from here on")
+	}
+	last, still := "", 0
+	for round := 0; m.err == nil && !m.reset; round++ {
+		m.c.flags &^= FlagLost
+		m.now += 600
+		p.unread, l.unread = 0, 0
+		for len(m.takes) > 0 {
+			n := -1
+			for i := range m.takes {
+				if !m.takes[i].done && m.takes[i].injected {
+					n = i
+				}
+			}
+			if n < 0 {
+				break
+			}
+			i := 0
+			for _, t := range m.takes[:n] {
+				if !t.done {
+					i++
+				}
+			}
+			m.finish(i, 3)
+		}
+		for m.owed > 0 {
+			if m.c.flags&(FlagFinSent|FlagRstSent) != 0 {
+				m.owed = 0 // nobody is there to ask
+			} else if !m.insert(4, 0) {
+				break
+			} else {
+				m.owed--
+			}
+		}
+		// timers of both ends, then every packet there is
+		before := m.packets
+		for range 20 {
+			q, ok := p.sendNew(1400)
+			m.fromPeer(q, ok && p.closed && !p.dead)
+		}
+		for range 20 {
+			if !l.closed {
+				break
+			}
+			m.fromLocal(l.sendNew(1400))
+		}
+		m.fromPeer(p.resend(p.una, 1400))
+		m.fromLocal(l.resend(l.una, 1400))
+		if p.closed && !p.finSent() {
+			m.fromPeer(p.probe(), true)
+		}
+		if l.closed && !l.finSent() {
+			m.fromLocal(l.probe(), true)
+		}
+		m.fromPeer(p.bare(), true)
+		m.fromLocal(l.bare(), true)
+		m.flush()
+		m.sweep()
+		m.flush()
+		if n := m.packets - before; n > 3000 {
+			m.fail("storm: %d packets in one round", n)
+		}
+		state := fmt.Sprint(p.una, p.nxt, p.rcvNxt, l.una, l.nxt, l.rcvNxt, len(m.takes), m.owed, m.c.rx.count, m.c.tx.count, p.edge, l.edge)
+		drained := p.una == p.nxt && l.una == l.nxt && len(m.takes) == 0 && m.owed == 0 && m.c.rx.count == 0 && m.c.tx.count == 0 &&
+			(!p.closed || p.finSent()) && (!l.closed || l.finSent())
+		if drained {
+			break
+		}
+		if state != last {
+			last, still = state, 0
+			continue
+		}
+		if still++; still > 8 {
+			m.fail("stalled: peer una %d nxt %d fin %v, has %d of %d; local una %d nxt %d fin %v, has %d of %d; takes %d owed %d rx %d tx %d",
+				p.una-p.iss, p.nxt-p.iss, p.finSent(), p.rcvNxt-p.irs, len(m.wexp),
+				l.una-l.iss, l.nxt-l.iss, l.finSent(), l.rcvNxt-l.irs, len(m.kexp), len(m.takes), m.owed, m.c.rx.count, m.c.tx.count)
+		}
+	}
+	if m.err != nil || m.reset {
+		return
+	}
+	if got := p.rcvNxt - p.irs; p.finRcvd != m.wfin || got != uint32(len(m.wexp))+bit(m.wfin) {
+		m.fail("peer has %d of %d, FIN %v of %v", got, len(m.wexp), p.finRcvd, m.wfin)
+	}
+	if got := l.rcvNxt - l.irs; l.finRcvd != m.kfin || got != uint32(len(m.kexp))+bit(m.kfin) {
+		m.fail("local has %d of %d, FIN %v of %v", got, len(m.kexp), l.finRcvd, m.kfin)
+	}
+	// keepalive works both ways, also on a connection that was wholly grafted
+	m.now += 15000
+	p.heard = false
+	if p.nxt != p.iss {
+		m.fromPeer(p.probe(), true)
+		m.flush()
+		if !p.heard {
+			m.fail("peer's keepalive probe unanswered")
+		}
+	}
+	l.heard = false
+	m.fromLocal(l.probe(), true)
+	m.flush()
+	if !l.heard {
+		m.fail("local keepalive probe unanswered")
+	}
+}
+
+func bit(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// flush delivers everything, in order.
+func (m *model) flush() {
+	for n := 0; m.err == nil && len(m.pm)+len(m.mp)+len(m.ml)+len(m.lm) > 0; n++ {
+		if n > 4000 {
+			m.fail("storm: packets answer each other without end")
+			return
+		}
+		if q, ok := pick(&m.pm, 0, true); ok {
+			m.rx(q, n&1 == 0)
+		}
+		if q, ok := pick(&m.lm, 0, true); ok {
+			m.tx(q)
+		}
+		m.deliverMP(0)
+		m.deliverML()
+		if m.peer.ackDue && len(m.pm) == 0 {
+			m.fromPeer(m.peer.bare(), true)
+		}
+		if m.loc.ackDue && len(m.lm) == 0 {
+			m.fromLocal(m.loc.bare(), true)
+		}
+	}
+}
+
+// run plays a scenario: head bytes of configuration, then events.
+func run(t *Table, scenario []byte, log func(string, ...any)) (events int, err error) {
+	if len(scenario) < head {
+		return 0, nil
+	}
+	m := newModel(t, scenario, log)
+	b := scenario[head:]
+	for ; len(b) >= 4 && m.err == nil; b = b[4:] {
+		e := decode(b)
+		if log != nil {
+			log("%v", e)
+		}
+		m.step(e)
+		events++
+	}
+	if m.err == nil {
+		m.settle(scenario[6] >> 4)
+	}
+	return events, m.err
+}
+
+// shrink drops events as long as the scenario still fails.
+func shrink(t *Table, scenario []byte) []byte {
+	fails := func(s []byte) bool {
+		_, err := run(t, s, nil)
+		return err != nil
+	}
+	for size := (len(scenario) - head) / 4 / 2 * 4; size >= 4; {
+		smaller := false
+		for at := head; at+size <= len(scenario); {
+			s := append(append([]byte(nil), scenario[:at]...), scenario[at+size:]...)
+			if fails(s) {
+				scenario, smaller = s, true
+			} else {
+				at += size
+			}
+		}
+		if !smaller || size > 4 && len(scenario)-head < 2*size {
+			size = size / 8 * 4
+		}
+	}
+	return scenario
+}
+
+// explain replays a scenario and returns its course.
+func explain(t *Table, scenario []byte) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "scenario %x\n", scenario)
+	run(t, scenario, func(f string, a ...any) { fmt.Fprintf(&b, f+"\n", a...) })
+	return b.String()
+}
