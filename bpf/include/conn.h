@@ -62,10 +62,10 @@ struct stamp {
 struct tx_verdict {
 	__u32 seq;	/* wire */
 	__u32 ack;	/* wire */
-	__u32 len;	/* payload bytes to send; less than given: cut, clear FIN and PSH */
+	__u32 len;	/* payload bytes to send */
 	__u16 wnd;	/* raw */
 	__u8 reset;	/* anything the caller must know: CONN_* flags that were raised */
-	__u8 pad;
+	__u8 cut;	/* len or FIN reach beyond an insertion: cut to len (possibly all there are), clear FIN and PSH */
 };
 
 /* The acknowledgement that the peer may be told now. */
@@ -366,16 +366,20 @@ static __always_inline void conn_tx(struct conn *c, const struct segment *s, str
 	v->wnd = conn_window(c, v->ack);
 	conn_ack_sent(c, v->ack);
 
-	cut = ledger_straddle(&c->tx, v->seq, s->len);
-	v->len = cut - v->seq;
-	end = cut;
-	if (v->len == s->len && (s->flags & TH_FIN)) {
-		end++;
+	end = v->seq + s->len + (s->flags & TH_FIN ? 1 : 0);
+	cut = ledger_straddle(&c->tx, v->seq, end - v->seq);
+	if (cut != end) {
+		/* Also when only the FIN, merged with bytes sent before the insertion, lies behind it. */
+		v->cut = 1;
+		v->len = cut - v->seq;
+		end = cut;
+	} else if (s->flags & TH_FIN) {
 		c->flags |= CONN_FIN_SENT;
 	}
 	if (seq_gt(end, c->tx_nxt))
 		c->tx_nxt = end;
-	if (end == v->seq && seq_lt(s->seq, c->tx_knxt))
+	/* A probe, or a retransmission: the stack may have dropped the ACK that it was passed. */
+	if (seq_lt(s->seq, c->tx_knxt))
 		c->flags |= CONN_PROBE;
 	if (seq_gt(s->seq + s->len + (s->flags & TH_FIN ? 1 : 0), c->tx_knxt))
 		c->tx_knxt = s->seq + s->len + (s->flags & TH_FIN ? 1 : 0);

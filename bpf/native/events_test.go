@@ -82,12 +82,12 @@ func decode(b []byte) event {
 
 func (e event) String() string { return fmt.Sprintf("%-12s %3d %5d", opNames[e.op], e.x, e.y) }
 
-func pick(q *[]packet, x byte, remove bool) (packet, bool) {
+func (m *model) pick(q *[]packet, x byte, remove bool) (packet, bool) {
 	if len(*q) == 0 {
 		return packet{}, false
 	}
 	i := 0
-	if x >= 176 { // reordering
+	if x >= 250 || x >= 176 && !m.mild { // reordering
 		i = int(x) % len(*q)
 	}
 	p := (*q)[i]
@@ -109,20 +109,21 @@ func (m *model) fromPeer(p packet, ok bool) {
 	}
 }
 
+// fromLocal: nothing is lost between the local socket and the program.
 func (m *model) fromLocal(p packet, ok bool) {
-	if ok && len(m.lm) < 64 {
+	if ok {
 		m.lm = append(m.lm, p)
 	}
 }
 
 func (m *model) deliverMP(x byte) {
-	if p, ok := pick(&m.mp, x, true); ok && m.peer.receive(p) {
+	if p, ok := m.pick(&m.mp, x, true); ok && m.peer.receive(p) {
 		m.fromPeer(m.peer.bare(), true)
 	}
 }
 
 func (m *model) deliverML() {
-	if p, ok := pick(&m.ml, 0, true); ok && m.loc.receive(p) {
+	if p, ok := m.pick(&m.ml, 0, true); ok && m.loc.receive(p) {
 		m.fromLocal(m.loc.bare(), true)
 	}
 }
@@ -142,6 +143,22 @@ func resendSpan(e *endpoint, x byte, y uint16) (packet, bool) {
 
 func (m *model) step(e event) {
 	p, l := &m.peer, &m.loc
+	if m.mild && e.y%4 != 0 {
+		switch e.op {
+		case opDropPM:
+			e.op = opDeliverPM
+		case opDropMP:
+			e.op = opDeliverMP
+		case opDropML:
+			e.op = opDeliverML
+		case opLocalResend, opPeerResend:
+			if e.y%8 != 1 {
+				e.op = opDeliverPM
+			}
+		case opLocalSend:
+			e.op = opDeliverLM
+		}
+	}
 	switch e.op {
 	case opPeerSend:
 		n := m.nextMessage(p.nxt - p.iss)
@@ -216,7 +233,7 @@ func (m *model) step(e event) {
 			m.reset = true
 		}
 	case opDeliverPM:
-		if q, ok := pick(&m.pm, e.x, true); ok {
+		if q, ok := m.pick(&m.pm, e.x, true); ok {
 			m.rx(q, e.y&3 != 0)
 		}
 	case opDeliverMP:
@@ -224,21 +241,21 @@ func (m *model) step(e event) {
 	case opDeliverML:
 		m.deliverML()
 	case opDeliverLM:
-		if q, ok := pick(&m.lm, 0, true); ok {
+		if q, ok := m.pick(&m.lm, 0, true); ok {
 			m.tx(q)
 		}
 	case opDropPM:
-		pick(&m.pm, e.x, true)
+		m.pick(&m.pm, e.x, true)
 	case opDropMP:
-		pick(&m.mp, e.x, true)
+		m.pick(&m.mp, e.x, true)
 	case opDropML:
-		pick(&m.ml, 0, true)
+		m.pick(&m.ml, 0, true)
 	case opDupPM:
-		if q, ok := pick(&m.pm, e.x, false); ok {
+		if q, ok := m.pick(&m.pm, e.x, false); ok {
 			m.rx(q, e.y&3 != 0)
 		}
 	case opDupMP:
-		if q, ok := pick(&m.mp, e.x, false); ok && p.receive(q) {
+		if q, ok := m.pick(&m.mp, e.x, false); ok && p.receive(q) {
 			m.fromPeer(p.bare(), true)
 		}
 	case opOld:
@@ -302,6 +319,9 @@ func (m *model) settle(conf byte) {
 	for round := 0; m.err == nil && !m.reset; round++ {
 		m.c.flags &^= FlagLost
 		m.now += 600
+		if round > 15 {
+			m.rnd = 0
+		}
 		p.unread, l.unread = 0, 0
 		for len(m.takes) > 0 {
 			n := -1
@@ -362,6 +382,7 @@ func (m *model) settle(conf byte) {
 		drained := p.una == p.nxt && l.una == l.nxt && len(m.takes) == 0 && m.owed == 0 && m.c.rx.count == 0 && m.c.tx.count == 0 &&
 			(!p.closed || p.finSent()) && (!l.closed || l.finSent())
 		if drained {
+			m.stats.drained++
 			break
 		}
 		if state != last {
@@ -383,6 +404,7 @@ func (m *model) settle(conf byte) {
 	if got := l.rcvNxt - l.irs; l.finRcvd != m.kfin || got != uint32(len(m.kexp))+bit(m.kfin) {
 		m.fail("local has %d of %d, FIN %v of %v", got, len(m.kexp), l.finRcvd, m.kfin)
 	}
+	m.rnd = 0
 	// keepalive works both ways, also on a connection that was wholly grafted
 	m.now += 15000
 	p.heard = false
@@ -408,6 +430,16 @@ func bit(b bool) uint32 {
 	return 0
 }
 
+// lose says whether the next packet is lost although all are fair; after some
+// rounds none is.
+func (m *model) lose() bool {
+	if m.rnd == 0 {
+		return false
+	}
+	m.rnd = m.rnd*1664525 + 1013904223
+	return m.rnd>>24 < 40
+}
+
 // flush delivers everything, in order.
 func (m *model) flush() {
 	for n := 0; m.err == nil && len(m.pm)+len(m.mp)+len(m.ml)+len(m.lm) > 0; n++ {
@@ -415,13 +447,19 @@ func (m *model) flush() {
 			m.fail("storm: packets answer each other without end")
 			return
 		}
-		if q, ok := pick(&m.pm, 0, true); ok {
+		if q, ok := m.pick(&m.pm, 0, true); ok && !m.lose() {
 			m.rx(q, n&1 == 0)
 		}
-		if q, ok := pick(&m.lm, 0, true); ok {
+		if q, ok := m.pick(&m.lm, 0, true); ok {
 			m.tx(q)
 		}
+		if m.lose() {
+			m.pick(&m.mp, 0, true)
+		}
 		m.deliverMP(0)
+		if m.lose() {
+			m.pick(&m.ml, 0, true)
+		}
 		m.deliverML()
 		if m.peer.ackDue && len(m.pm) == 0 {
 			m.fromPeer(m.peer.bare(), true)
@@ -433,11 +471,11 @@ func (m *model) flush() {
 }
 
 // run plays a scenario: head bytes of configuration, then events.
-func run(t *Table, scenario []byte, log func(string, ...any)) (events int, err error) {
+func run(t *Table, scenario []byte, log func(string, ...any), st *stats) (events int, err error) {
 	if len(scenario) < head {
 		return 0, nil
 	}
-	m := newModel(t, scenario, log)
+	m := newModel(t, scenario, log, st)
 	b := scenario[head:]
 	for ; len(b) >= 4 && m.err == nil; b = b[4:] {
 		e := decode(b)
@@ -445,18 +483,24 @@ func run(t *Table, scenario []byte, log func(string, ...any)) (events int, err e
 			log("%v", e)
 		}
 		m.step(e)
+		m.stats.events[e.op]++
 		events++
 	}
 	if m.err == nil {
 		m.settle(scenario[6] >> 4)
 	}
+	m.stats.scenarios++
+	m.stats.fins += int(bit(m.wfin) + bit(m.kfin))
+	m.stats.resets += int(bit(m.reset))
+	m.stats.bytesLocal += len(m.kexp)
+	m.stats.bytesPeer += len(m.wexp)
 	return events, m.err
 }
 
 // shrink drops events as long as the scenario still fails.
 func shrink(t *Table, scenario []byte) []byte {
 	fails := func(s []byte) bool {
-		_, err := run(t, s, nil)
+		_, err := run(t, s, nil, nil)
 		return err != nil
 	}
 	for size := (len(scenario) - head) / 4 / 2 * 4; size >= 4; {
@@ -480,6 +524,6 @@ func shrink(t *Table, scenario []byte) []byte {
 func explain(t *Table, scenario []byte) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "scenario %x\n", scenario)
-	run(t, scenario, func(f string, a ...any) { fmt.Fprintf(&b, f+"\n", a...) })
+	run(t, scenario, func(f string, a ...any) { fmt.Fprintf(&b, f+"\n", a...) }, nil)
 	return b.String()
 }

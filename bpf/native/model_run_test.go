@@ -35,26 +35,28 @@ func randomScenario(seed uint64, n int) []byte {
 }
 
 // trimmed is what a hook asks before it clears FIN and PSH.
-func trimmed(v *TxVerdict, s *Segment) bool { return v.len < s.len }
+func trimmed(v *TxVerdict, s *Segment) bool { return v.cut != 0 }
 
 // TestModel runs random connections over a hostile network against the model.
 func TestModel(t *testing.T) {
-	steps := envUint(t, "EPROXY_MODEL_STEPS", 1_000_000)
+	steps := envUint(t, "EPROXY_MODEL_STEPS", 2_000_000)
 	seed := envUint(t, "EPROXY_MODEL_SEED", 20260101)
 	t.Logf("seeds from %d, %d events", seed, steps)
 	own := Own()
+	var st stats
 	for done := uint64(0); done < steps; seed++ {
 		n := eventsPerScenario
 		if seed%4 == 0 {
 			n = 60
 		}
 		s := randomScenario(seed, n)
-		events, err := run(own, s, nil)
+		events, err := run(own, s, nil, &st)
 		if err != nil {
 			t.Fatalf("seed %d: %v\nshrunk:\n%s", seed, err, explain(own, shrink(own, s)))
 		}
 		done += uint64(events)
 	}
+	t.Logf("%+v", st)
 }
 
 // FuzzModel lets the fuzzer choose configuration and events.
@@ -67,7 +69,7 @@ func FuzzModel(f *testing.F) {
 		if len(scenario) > head+4*4000 {
 			return
 		}
-		if _, err := run(own, scenario, nil); err != nil {
+		if _, err := run(own, scenario, nil, nil); err != nil {
 			t.Fatalf("%v\n%s", err, explain(own, scenario))
 		}
 	})

@@ -59,6 +59,8 @@ type model struct {
 	t    *Table
 	c    Conn
 	kind uint32
+	mild bool   // the network loses and reorders little
+	rnd  uint32 // losses while things come to an end
 	now  uint32
 	ring int // most grafts open at once
 	peer endpoint
@@ -88,6 +90,7 @@ type model struct {
 	kack    uint32
 	lastAck uint32
 	edge    uint32
+	stats   *stats
 	reset   bool // an RST passed: nothing need come to an end
 	packets int
 }
@@ -104,11 +107,24 @@ func (m *model) fail(format string, args ...any) {
 // head is the number of configuration bytes before the events.
 const head = 8
 
-func newModel(t *Table, conf []byte, log func(string, ...any)) *model {
-	m := &model{t: t, log: log, kind: KindDevice}
+// stats shows that a run exercised what it claims to.
+type stats struct {
+	events, actions             [32]int // by operation, by action
+	inserted, cut, fins, resets int
+	bytesLocal, bytesPeer       int
+	scenarios, drained, lost    int
+}
+
+func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model {
+	if st == nil {
+		st = new(stats)
+	}
+	m := &model{t: t, log: log, stats: st, kind: KindDevice}
 	if conf[0]%3 == 0 {
 		m.kind = KindSlot
 	}
+	m.mild = conf[0]/3%4 != 0
+	m.rnd = uint32(conf[0])<<24 | uint32(conf[1])<<16 | uint32(conf[6])<<8 | uint32(conf[7])
 	starts := [...]uint32{0, 1000, 0x7fffff00, 0x80000000, 0xffffff00, 0xfffffff0, 0xffffe000, 0xffffffff}
 	iss, irs := starts[conf[1]%8], starts[conf[1]/8%8]
 	m.now = starts[conf[2]%8]
@@ -290,6 +306,7 @@ func (m *model) rx(p packet, wantTake bool) {
 	insertions := m.c.tx.count
 	var v RxVerdict
 	act := m.t.Rx(&m.c, &s, &v, m.now)
+	m.stats.actions[act]++
 	if m.log != nil {
 		m.log("  program: seq %d len %d flags %#x take %d: action %d len %d", off, len(p.data), p.flags, s.take, act, v.len)
 	}
@@ -386,6 +403,7 @@ func (m *model) tx(p packet) {
 			m.kexp = append(m.kexp, world.peer[m.rxNxt:m.rxNxt+uint32(more)]...)
 			m.rxNxt += uint32(more)
 			v.reset = 0
+			m.stats.lost++
 		}
 	}
 	if v.reset != 0 {
@@ -399,6 +417,7 @@ func (m *model) tx(p packet) {
 	if trimmed(&v, &s) {
 		q.data = p.data[:v.len]
 		q.flags &^= FIN | PSH
+		m.stats.cut++
 	}
 	w := q.seq - m.peer.irs
 	if end := w + uint32(len(q.data)); q.flags&RST == 0 && len(q.data) > 0 && int32(end) > int32(len(m.wexp)) {
@@ -451,6 +470,7 @@ func (m *model) insert(n uint32, how uint16) bool {
 	data := world.inserted[from : from+int(n)]
 	m.ins = append(m.ins, insertion{w: uint32(len(m.wexp)), n: n, data: data})
 	m.insSum += n
+	m.stats.inserted++
 	m.wexp = append(m.wexp, data...)
 	m.sendInsertion(seq, n)
 	m.books()
