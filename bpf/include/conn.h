@@ -266,6 +266,12 @@ static __always_inline enum rx_action conn_rx_again(struct conn *c, const struct
 		return g->state == GRAFT_OPEN ? RX_REINJECT : RX_ACK;
 	}
 	cut = ledger_next(&c->rx, s->seq, seq_lt(end, c->rx_nxt) ? end : c->rx_nxt);
+	/* A FIN merged with bytes that are known already is the next byte in order. */
+	if ((s->flags & TH_FIN) && cut == c->rx_nxt && end == cut + 1) {
+		c->flags |= CONN_FIN_SEEN;
+		c->rx_nxt = end;
+		cut = end;
+	}
 	/* What the socket has acknowledged is answered for here, even if it is gone by now. */
 	if (seq_le(ledger_strip(&c->rx, cut), c->rx_kack))
 		return RX_ACK;
