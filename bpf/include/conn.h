@@ -208,7 +208,11 @@ static __always_inline __u16 conn_kernel_window(struct conn *c, __u16 wnd)
 static __always_inline enum rx_action conn_pass(struct conn *c, const struct segment *s, struct rx_verdict *v,
 						__u32 len)
 {
-	v->seq = ledger_strip(&c->rx, s->seq);
+	/*
+	 * An ACK from beyond the next byte counts at the next byte: what lies
+	 * between may be taken, and the socket's SND.WL1 must not get ahead.
+	 */
+	v->seq = ledger_strip(&c->rx, seq_gt(s->seq, c->rx_nxt) ? c->rx_nxt : s->seq);
 	v->ack = ledger_strip(&c->tx, s->ack);
 	v->len = len;
 	v->wnd = conn_kernel_window(c, s->wnd);
