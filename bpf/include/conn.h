@@ -367,7 +367,7 @@ static __always_inline void conn_tx(struct conn *c, const struct segment *s, str
 	known = ledger_strip(&c->rx, c->rx_nxt);
 	if (seq_gt(c->rx_kack, known)) {
 		/* The socket has bytes that the books do not: they were in flight to it while it was armed. */
-		v->reset = c->rx.count ? CONN_BROKEN : CONN_LOST;
+		v->reset = c->rx.count || c->rx.base ? CONN_BROKEN : CONN_LOST;
 		c->flags |= v->reset;
 		c->rx_nxt += c->rx_kack - known;
 	}

@@ -237,6 +237,17 @@ func (m *model) step(e event) {
 			m.rx(q, e.y&3 != 0)
 		}
 	case opDeliverMP:
+		if e.y%8 == 0 && len(m.mp) > 0 && len(m.mp[0].data) > 1 { // the network cuts it
+			q := m.mp[0]
+			n := 1 + int(e.y/8)%(len(q.data)-1)
+			m.mp[0].seq += uint32(n)
+			m.mp[0].data = q.data[n:]
+			q.data, q.flags = q.data[:n], q.flags&^(FIN|PSH)
+			if p.receive(q) || e.y&64 != 0 && !p.dead {
+				m.fromPeer(p.bare(), true)
+			}
+			break
+		}
 		m.deliverMP(e.x)
 	case opDeliverML:
 		m.deliverML()
@@ -269,7 +280,9 @@ func (m *model) step(e event) {
 		if e.x%4 == 0 {
 			flags = SYN
 		}
-		if seq != uint32(m.c.rx_nxt) {
+		if e.x%4 == 1 {
+			m.rx(packet{seq: uint32(m.c.rx_nxt), ack: uint32(m.c.tx_nxt) + 1 + uint32(e.y), flags: ACK, data: world.inserted[:e.x]}, true)
+		} else if seq != uint32(m.c.rx_nxt) {
 			m.rx(packet{seq: seq, ack: uint32(m.c.tx_nxt), flags: flags | ACK}, false)
 		}
 	case opFinish:

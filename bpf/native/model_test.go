@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"sort"
 )
 
 // The world: a peer, a hostile network, the program under test, a short queue
@@ -232,6 +233,10 @@ func (m *model) toLocal(s packet, p packet) {
 		if fin && (!m.kfin || end != int64(len(m.kexp))) {
 			m.fail("to local: FIN at %d of %d", end, len(m.kexp))
 		}
+	} else if next := int64(len(m.kexp)) + int64(bit(m.kfin)); off > next {
+		m.fail("to local: at %d, next is %d", off, next)
+	}
+	if len(p.data) > 0 || fin {
 		if !after(p.end(), m.kack) {
 			m.fail("to local: nothing above the acknowledgement")
 		}
@@ -247,6 +252,16 @@ func (m *model) toLocal(s packet, p packet) {
 			}
 		case k > 0 && m.wireOf[k-1] >= got:
 			m.fail("to local: ack %d, wire %d, but the peer has %d", k, m.wireOf[k-1], got)
+		}
+		if s.ack == uint32(m.c.tx_una) {
+			w := s.ack - m.peer.irs
+			want := sort.Search(len(m.wireOf), func(i int) bool { return m.wireOf[i] >= w })
+			if m.wfin && w == uint32(len(m.wexp))+1 {
+				want++
+			}
+			if k != int64(want) {
+				m.fail("to local: ack %d for %d, must be %d", k, w, want)
+			}
 		}
 		if p.wnd > 0 {
 			have := int64(int32(s.ack-m.peer.irs)) + int64(s.wnd)<<m.peer.shift
@@ -291,7 +306,7 @@ func (m *model) sendInsertion(seq, n uint32) {
 func (m *model) eligible(p *packet) bool {
 	off := p.seq - m.peer.iss
 	n := uint32(len(p.data))
-	return n > 0 && p.flags&FIN == 0 && p.seq == uint32(m.c.rx_nxt) && off >= m.raw &&
+	return n > 0 && off+n <= streamLen && p.flags&FIN == 0 && p.seq == uint32(m.c.rx_nxt) && off >= m.raw &&
 		m.c.state == ConnOpen && m.c.flags&(FlagLost|FlagBroken|FlagFinSeen) == 0 &&
 		world.boundary[off] && world.boundary[off+n] && !m.t.RxFull(&m.c, m.ring)
 }
@@ -304,6 +319,15 @@ func (m *model) rx(p packet, wantTake bool) {
 	off := p.seq - m.peer.iss
 	floor := m.mapAck(m.kack)
 	insertions := m.c.tx.count
+	if p.flags == ACK && len(p.data) == 0 && wantTake { // XDP asks this first
+		var v RxVerdict
+		if m.t.Absorb(&m.c, &s, &v, m.now) {
+			m.stats.actions[RxAbsorb]++
+			m.books()
+			return
+		}
+	}
+	forged := after(p.ack, uint32(m.c.tx_nxt))
 	var v RxVerdict
 	act := m.t.Rx(&m.c, &s, &v, m.now)
 	m.stats.actions[act]++
@@ -312,6 +336,10 @@ func (m *model) rx(p packet, wantTake bool) {
 	}
 	if p.flags&RST != 0 && (act == RxPass) != (off == m.rxNxt) {
 		m.fail("RST at %d, next is %d: action %d", off, m.rxNxt, act)
+	}
+	if forged && p.flags&SYN == 0 && act != RxDrop && act != RxChallenge {
+		m.fail("acknowledges what was never sent: action %d", act)
+		return
 	}
 	switch act {
 	case RxPass:
@@ -375,7 +403,7 @@ func (m *model) rx(p packet, wantTake bool) {
 			m.fail("absorbed payload")
 		}
 	case RxDrop, RxPassRaw:
-		if len(p.data) > 0 && p.flags&(RST|SYN) == 0 {
+		if len(p.data) > 0 && p.flags&(RST|SYN) == 0 && !forged {
 			m.fail("payload: action %d", act)
 		}
 	}
@@ -452,6 +480,9 @@ func (m *model) tx(p packet) {
 func (m *model) insert(n uint32, how uint16) bool {
 	if !m.t.CanInsert(&m.c, int(n)) {
 		return false
+	}
+	if after(uint32(m.c.tx_nxt)+n, m.peer.adv) {
+		m.fail("insertion of %d bytes beyond the peer's window", n)
 	}
 	if m.wfin || m.c.flags&FlagRstSent != 0 {
 		m.fail("insertion behind FIN or RST")

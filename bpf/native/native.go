@@ -46,6 +46,11 @@ static int call_uninsert(const struct shim *t, struct conn *c, __u32 seq, __u32 
 	return t->uninsert(c, seq, len);
 }
 
+static int call_absorb(const struct shim *t, struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now)
+{
+	return t->absorb(c, s, v, now);
+}
+
 static int call_done(const struct shim *t, struct conn *c, __u32 slot, __u32 gen, __u32 seq)
 {
 	return t->done(c, slot, gen, seq);
@@ -195,6 +200,11 @@ func (t *Table) Rx(c *Conn, s *Segment, v *RxVerdict, now uint32) int {
 
 // Tx is conn_tx.
 func (t *Table) Tx(c *Conn, s *Segment, v *TxVerdict, now uint32) { C.call_tx(t.t, c, s, v, u32(now)) }
+
+// Absorb is conn_absorb.
+func (t *Table) Absorb(c *Conn, s *Segment, v *RxVerdict, now uint32) bool {
+	return C.call_absorb(t.t, c, s, v, u32(now)) != 0
+}
 
 // Stamp is conn_stamp.
 func (t *Table) Stamp(c *Conn, s *Stamp) { C.call_stamp(t.t, c, s) }

@@ -11,6 +11,7 @@
 
 struct shim {
 	int (*rx)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
+	int (*absorb)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
 	void (*tx)(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms);
 	void (*stamp)(struct conn *c, struct stamp *s);
 	int (*rx_full)(struct conn *c, __u32 limit);
@@ -24,6 +25,11 @@ struct shim {
 static int shim_rx(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
 {
 	return conn_rx(c, s, v, now_ms);
+}
+
+static int shim_absorb(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
+{
+	return conn_absorb(c, s, v, now_ms);
 }
 
 static void shim_tx(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms)
@@ -73,6 +79,7 @@ static void shim_taken(struct conn *c, __u32 slot, __u32 gen, __u32 state)
 
 static const struct shim shim_table = {
 	.rx = shim_rx,
+	.absorb = shim_absorb,
 	.tx = shim_tx,
 	.stamp = shim_stamp,
 	.rx_full = shim_rx_full,

@@ -169,7 +169,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		count(hook, REASON_BROKEN);
 		event_simple(EVENT_BROKEN, conn, c->gen);
 	}
-	if (s->tx.len < p->seg.len) {
+	if (s->tx.cut) {
 		count(hook, REASON_TRIMMED);
 		if (s->tx.len > 1400)
 			s->tx.len = 1400; /* cutting undoes segmentation offload */

@@ -1,0 +1,104 @@
+//go:build cgo
+
+package native
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// planted are mistakes that the model must find; each is a replacement in one
+// header. The last group are mistakes that it did find.
+var planted = []struct{ name, file, old, new string }{
+	{"wrong delta at the boundary of an insertion", "ledger.h",
+		"if (seq_lt(w, g->seq))\n\t\t\tbreak;\n\t\tw += g->len;\n\t}\n\treturn w;\n}\n\n/* Wire position",
+		"if (seq_le(w, g->seq))\n\t\t\tbreak;\n\t\tw += g->len;\n\t}\n\treturn w;\n}\n\n/* Wire position"},
+	{"wrong delta inside an insertion", "ledger.h", "k -= below < g->len ? below : g->len;", "k -= g->len;"},
+	{"wrong delta behind a removal", "ledger.h", "k -= below < g->len ? below : g->len;", "k -= below < g->len ? below : g->len - 1;"},
+	{"settled too early", "ledger.h", "seq_gt(g->seq + g->len, upto)", "seq_gt(g->seq, upto)"},
+	{"never settled", "ledger.h", "if (!l->count)\n\t\t\tbreak;\n\t\tg = ledger_at(l, 0);", "if (l->count)\n\t\t\tbreak;\n\t\tg = ledger_at(l, 0);"},
+	{"ring overflow", "ledger.h", "return l->count >= limit || l->count >= LEDGER_RING;", "return false;"},
+	{"ack beyond an unanswered message", "ledger.h", "if (g->state != GRAFT_DONE)\n\t\t\treturn g->seq;\n", ""},
+	{"merged retransmission not cut at an insertion", "ledger.h", "\t\t\treturn g->seq;\n\t}\n\treturn wire + len;", "\t\t\tbreak;\n\t}\n\treturn wire + len;"},
+	{"lost PUBACK never sent again", "conn.h", "return RX_RESEND;", "return RX_ACK;"},
+	{"insertion beyond the window", "conn.h", "return c->tx_nxt + len - c->tx_una <= c->tx_wnd;", "return true;"},
+	{"insertion behind the FIN", "conn.h", "(CONN_FIN_SENT | CONN_RST_SENT | CONN_BROKEN)", "(CONN_RST_SENT | CONN_BROKEN)"},
+	{"late answer of another generation", "conn.h", "g->slot_gen == slot_gen && ", ""},
+	{"late answer for another position", "conn.h", " && g->seq == seq)", ")"},
+	{"reset from within the window", "conn.h", "if (s->seq != c->rx_nxt)\n", "if (seq_lt(s->seq, c->rx_acked))\n"},
+	{"acknowledgement of what was never sent", "conn.h", "if (seq_gt(s->ack, c->tx_nxt))\n", "if (0)\n"},
+	{"acknowledged bytes passed again", "conn.h", "if (seq_le(ledger_strip(&c->rx, cut), c->rx_kack))\n\t\treturn RX_ACK;\n", ""},
+	{"whole window while insertions are in flight", "conn.h", "if (!unacked)\n", "if (1)\n"},
+	{"answer to a probe absorbed", "conn.h", " || (c->flags & CONN_PROBE))", ")"},
+	{"answered message injected again", "conn.h", "g->state == GRAFT_OPEN ? RX_REINJECT : RX_ACK", "RX_REINJECT"},
+	{"retransmission not cut at a removal", "conn.h", "cut = ledger_next(&c->rx, s->seq, seq_lt(end, c->rx_nxt) ? end : c->rx_nxt);", "cut = seq_lt(end, c->rx_nxt) ? end : c->rx_nxt;"},
+	{"payload from beyond the next byte passed", "conn.h", "if (seq_gt(s->seq, c->rx_nxt))\n\t\treturn RX_ACK;", "if (seq_gt(s->seq, c->rx_nxt))\n\t\treturn conn_pass(c, s, v, s->len);"},
+	{"keepalive probe not answered", "conn.h", "return conn_may_answer(c, now_ms) ? RX_ACK : RX_DROP;", "return RX_DROP;"},
+
+	{"window rounded down", "conn.h", "(c->rx_edge - ack + (1u << shift) - 1) >> shift", "(c->rx_edge - ack) >> shift"},
+	{"FIN at the position of an insertion", "conn.h", "cut = ledger_straddle(&c->tx, v->seq, end - v->seq);",
+		"cut = ledger_straddle(&c->tx, v->seq, s->len); if (cut == v->seq + s->len) cut = end;"},
+	{"FIN behind known bytes not counted", "conn.h", "if ((s->flags & TH_FIN) && cut == c->rx_nxt && end == cut + 1) {", "if (0) {"},
+	{"dropped ACK absorbed for ever", "conn.h", "if (seq_lt(s->seq, c->tx_knxt))\n", "if (end == v->seq && seq_lt(s->seq, c->tx_knxt))\n"},
+	{"ACK at a position that takes move", "conn.h", "seq_gt(s->seq, c->rx_nxt) ? c->rx_nxt : s->seq", "s->seq"},
+}
+
+// build compiles a copy of the headers with one replacement.
+func build(dir, file, old, new string) (*Table, error) {
+	for _, name := range []string{"abi.h", "common.h", "seq.h", "ledger.h", "conn.h", "mqtt.h", "shim.h"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		s := string(b)
+		if name == file {
+			if strings.Count(s, old) != 1 {
+				return nil, fmt.Errorf("%s: %q occurs %d times", file, old, strings.Count(s, old))
+			}
+			s = strings.Replace(s, old, new, 1)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(s), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	const source = "#include \"shim.h\"\nconst struct shim *eproxy_shim(void) { return &shim_table; }\n"
+	c, so := filepath.Join(dir, "v.c"), filepath.Join(dir, "v.so")
+	if err := os.WriteFile(c, []byte(source), 0o644); err != nil {
+		return nil, err
+	}
+	cc := os.Getenv("CC")
+	if cc == "" {
+		cc = "cc"
+	}
+	if out, err := exec.Command(cc, "-O1", "-w", "-shared", "-fPIC", "-o", so, c).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w\n%s", cc, err, out)
+	}
+	return Open(so)
+}
+
+// TestPlanted shows that the model finds mistakes: every broken copy must fail
+// within a bounded number of events.
+func TestPlanted(t *testing.T) {
+	for _, p := range planted {
+		t.Run(p.name, func(t *testing.T) {
+			table, err := build(t.TempDir(), p.file, p.old, p.new)
+			if err != nil {
+				t.Fatal(err)
+			}
+			events := 0
+			for seed := uint64(1); events < 4_000_000; seed++ {
+				n, err := run(table, randomScenario(seed, eventsPerScenario), nil, nil)
+				events += n
+				if err != nil {
+					t.Logf("found after %d events, seed %d: %v", events, seed, err)
+					return
+				}
+			}
+			t.Fatalf("not found within %d events", events)
+		})
+	}
+}

@@ -1,0 +1,61 @@
+// Package netdev asks the kernel's netdev family what network interfaces can do.
+package netdev
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Numbers of the netdev generic netlink family (include/uapi/linux/netdev.h).
+const (
+	familyName      = "netdev"
+	cmdDevGet       = 1
+	attrIfindex     = 1
+	attrXDPFeatures = 3
+
+	featureBasic   = 1 << 0 // native XDP programs
+	featureNdoXmit = 1 << 2 // may be the target of XDP_REDIRECT
+)
+
+// XDPTarget says whether an interface can be the target of XDP redirects now.
+// On veth this changes with the peer's GRO setting and XDP program.
+func XDPTarget(ifindex int) (bool, error) {
+	f, err := features(ifindex)
+	return f&featureNdoXmit != 0, err
+}
+
+// XDPNative says whether the interface's driver runs XDP programs itself.
+func XDPNative(ifindex int) (bool, error) {
+	f, err := features(ifindex)
+	return f&featureBasic != 0, err
+}
+
+func features(ifindex int) (uint64, error) {
+	family, err := netlink.GenlFamilyGet(familyName)
+	if err != nil {
+		return 0, fmt.Errorf("find netlink family %s (Linux 6.3 or later): %w", familyName, err)
+	}
+	req := nl.NewNetlinkRequest(int(family.ID), 0)
+	req.AddData(&nl.Genlmsg{Command: cmdDevGet, Version: 1})
+	req.AddData(nl.NewRtAttr(attrIfindex, nl.Uint32Attr(uint32(ifindex))))
+	msgs, err := req.Execute(unix.NETLINK_GENERIC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("ask for XDP features of interface %d: %w", ifindex, err)
+	}
+	for _, m := range msgs {
+		attrs, err := nl.ParseRouteAttr(m[nl.SizeofGenlmsg:])
+		if err != nil {
+			return 0, fmt.Errorf("parse XDP features of interface %d: %w", ifindex, err)
+		}
+		for _, a := range attrs {
+			if a.Attr.Type&0x3fff == attrXDPFeatures && len(a.Value) >= 8 {
+				return binary.NativeEndian.Uint64(a.Value), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("kernel tells no XDP features of interface %d", ifindex)
+}
