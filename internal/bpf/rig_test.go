@@ -1,0 +1,239 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+)
+
+// Indexes and addresses of the rig: one device, one pod with one slot.
+const (
+	rigSlots  = 64
+	rigDevice = rigSlots // conn index
+	rigSlot   = 0
+
+	devISS = 1000 // next byte of the device
+	nodISS = 5000 // next byte towards the device
+	podISS = 7000 // next byte of the pod
+	sltISS = 9000 // next byte towards the pod
+
+	rigPrefix = "POST /ingest HTTP/1.1\r\nHost: temp.local\r\nce-specversion: 1.0\r\nce-type: mqtt.publish\r\nce-source: eproxy/"
+	rigHead   = rigPrefix + "dev-1\r\nce-subject: sensors/a/temp\r\n"
+)
+
+// rig is a loaded object with one device's and one slot's connection open.
+type rig struct {
+	t    testing.TB
+	objs EproxyObjects
+	ipv6 bool
+}
+
+func (r *rig) addrs() (dev, node, slotSrc, pod netip.AddrPort) {
+	if r.ipv6 {
+		return netip.MustParseAddrPort("[fd00::1]:40000"), netip.MustParseAddrPort("[fd00::2]:1883"),
+			netip.MustParseAddrPort("[fd01::1]:50000"), netip.MustParseAddrPort("[fd01::2]:8080")
+	}
+	return netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("10.0.0.2:1883"),
+		netip.MustParseAddrPort("10.1.0.1:50000"), netip.MustParseAddrPort("10.1.0.2:8080")
+}
+
+func newRig(t testing.TB, ipv6 bool) *rig {
+	t.Helper()
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := LoadEproxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 64} {
+		spec.Maps[name].MaxEntries = n
+	}
+	if err := spec.Variables["knob_slots"].Set(uint32(rigSlots)); err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, ipv6: ipv6}
+	if err := spec.LoadAndAssign(&r.objs, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.objs.Close() })
+	r.fill()
+	return r
+}
+
+func (r *rig) put(m *ebpf.Map, k, v any) {
+	r.t.Helper()
+	if err := m.Put(k, v); err != nil {
+		r.t.Fatalf("%s: %v", m, err)
+	}
+}
+
+func (r *rig) fill() {
+	dev, node, src, pod := r.addrs()
+	o := &r.objs
+	r.put(o.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1})
+	// sensors/+/temp
+	none := NoIndex
+	for i, n := range []EproxyNode{node0(none, -1), node0(none, -1), node0(none, -1), node0(4, -1), node0(none, -1), node0(none, 0)} {
+		r.put(o.Nodes, uint32(i), &n)
+	}
+	r.edge(1, "sensors", 3)
+	r.edge(4, "temp", 5)
+	r.put(o.Routes, uint32(0), &EproxyRoute{Function: 0})
+	fn := EproxyFunction{PodCount: 1, PrefixLen: uint32(len(rigPrefix))}
+	copy(fn.Prefix[:], rigPrefix)
+	r.put(o.Functions, uint32(0), &fn)
+	r.put(o.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ipv6: b2u(r.ipv6), Ifindex: 1})
+	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE)}
+	copy(slot.IdPrefix[:], "0123456789ab")
+	r.put(o.Slots, uint32(rigSlot), &slot)
+	d := EproxyDevice{Gen: 1, PublishAll: 1, Version: 4, InflightMax: 16, SourceLen: 5}
+	copy(d.Source[:], "dev-1")
+	r.put(o.Devices, uint32(0), &d)
+	r.conn(rigDevice, EproxyConnKindCONN_DEVICE, node, dev, devISS, nodISS)
+	r.conn(rigSlot, EproxyConnKindCONN_SLOT, src, pod, podISS, sltISS)
+	r.socket()
+}
+
+// NoIndex is NO_INDEX of abi.h.
+const NoIndex = ^uint32(0)
+
+func (r *rig) edge(node uint32, level string, child uint32) {
+	k := EproxyEdgeKey{Node: node, Len: uint32(len(level))}
+	copy(k.Level[:], level)
+	r.put(r.objs.Edges, &k, child)
+}
+
+// conn opens a connection's books: rcv is the peer's next byte, snd is ours.
+func (r *rig) conn(index uint32, kind EproxyConnKind, local, remote netip.AddrPort, rcv, snd uint32) {
+	t := rigTuple(local, remote)
+	c := EproxyConn{Gen: 1, State: uint16(EproxyConnStateCONN_OPEN), Kind: uint16(kind), Tuple: t,
+		RxNxt: rcv, RxKack: rcv, RxAcked: rcv, RxEdge: rcv + 65535, TxNxt: snd, TxUna: snd, TxKnxt: snd, TxKuna: snd,
+		TxWnd: 65535, TxMss: 1460, TxRawwnd: 65535, RxRawwnd: 65535, Ifindex: 1, DstMac: [6]uint8{2, 2, 2, 2, 2, byte(index)}, SrcMac: [6]uint8{2, 1, 1, 1, 1, byte(index)}}
+	if r.ipv6 {
+		c.Flags = uint32(EproxyConnFlagCONN_IPV6)
+	}
+	sum := uint32(0)
+	words := func(a netip.Addr) {
+		b := a.AsSlice()
+		for i := 0; i < len(b); i += 2 {
+			sum += uint32(binary.NativeEndian.Uint16(b[i:]))
+		}
+	}
+	words(local.Addr())
+	words(remote.Addr())
+	c.PseudoSum = sum + uint32(be16(6))
+	c.IpSum = sum + uint32(be16(0x4500)) + uint32(be16(0x4000)) + uint32(be16(64<<8|6))
+	r.put(r.objs.Conns, index, &c)
+	r.put(r.objs.Flows, &t, index)
+}
+
+// socket puts an established socket into the socket map.
+func (r *rig) socket() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close(); l.Close() })
+	rc, _ := c.(*net.TCPConn).SyscallConn()
+	if err := rc.Control(func(fd uintptr) { err = r.objs.PodSocks.Put(uint32(rigSlot), uint64(fd)) }); err != nil {
+		r.t.Fatal(err)
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func rigTuple(local, remote netip.AddrPort) EproxyTuple {
+	t := EproxyTuple{LocalPort: be16(local.Port()), RemotePort: be16(remote.Port())}
+	for i := range 4 {
+		l, p := local.Addr().As16(), remote.Addr().As16()
+		t.Local[i] = binary.NativeEndian.Uint32(l[4*i:])
+		t.Remote[i] = binary.NativeEndian.Uint32(p[4*i:])
+	}
+	return t
+}
+
+func be16(v uint16) uint16 { return binary.NativeEndian.Uint16([]byte{byte(v >> 8), byte(v)}) }
+
+func b2u(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// seg describes a TCP segment of a golden packet.
+type seg struct {
+	from, to netip.AddrPort
+	seq, ack uint32
+	flags    string // letters of SYN, FIN, RST, PSH, ACK, URG: "SA", "F"
+	payload  []byte
+	vlan     bool
+	badSum   bool
+	options  []layers.TCPOption
+}
+
+// frame builds the packet with correct lengths and checksums.
+func (s seg) frame(t testing.TB) []byte {
+	t.Helper()
+	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(s.from.Port()), DstPort: layers.TCPPort(s.to.Port()), Seq: s.seq, Ack: s.ack, Window: 65535, Options: s.options}
+	for _, f := range s.flags {
+		switch f {
+		case 'S':
+			tcp.SYN = true
+		case 'F':
+			tcp.FIN = true
+		case 'R':
+			tcp.RST = true
+		case 'P':
+			tcp.PSH = true
+		case 'A':
+			tcp.ACK = true
+		case 'U':
+			tcp.URG = true
+		}
+	}
+	var ls []gopacket.SerializableLayer
+	var ip gopacket.SerializableLayer
+	et := layers.EthernetTypeIPv4
+	if s.from.Addr().Is6() {
+		et = layers.EthernetTypeIPv6
+		v6 := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolTCP, HopLimit: 64, SrcIP: s.from.Addr().AsSlice(), DstIP: s.to.Addr().AsSlice()}
+		_ = tcp.SetNetworkLayerForChecksum(v6)
+		ip = v6
+	} else {
+		v4 := &layers.IPv4{Version: 4, IHL: 5, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: s.from.Addr().AsSlice(), DstIP: s.to.Addr().AsSlice()}
+		_ = tcp.SetNetworkLayerForChecksum(v4)
+		ip = v4
+	}
+	eth.EthernetType = et
+	ls = append(ls, eth)
+	if s.vlan {
+		eth.EthernetType = layers.EthernetTypeDot1Q
+		ls = append(ls, &layers.Dot1Q{Priority: 3, Type: et})
+	}
+	ls = append(ls, ip, tcp, gopacket.Payload(s.payload))
+	buf := gopacket.NewSerializeBuffer()
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ls...); err != nil {
+		t.Fatal(err)
+	}
+	b := append([]byte(nil), buf.Bytes()...)
+	if s.badSum {
+		b[len(b)-1] ^= 0xff
+	}
+	return b
+}
+
+func node0(plus uint32, exact int32) EproxyNode { return EproxyNode{Plus: plus, Exact: exact, Hash: -1} }
