@@ -57,6 +57,17 @@ func TestModel(t *testing.T) {
 		done += uint64(events)
 	}
 	t.Logf("%+v", st)
+	if steps < 100_000 {
+		return
+	}
+	for act := RxPass; act <= RxDrop; act++ {
+		if st.actions[act] == 0 {
+			t.Errorf("action %d never occurred", act)
+		}
+	}
+	if st.inserted == 0 || st.cut == 0 || st.fins == 0 || st.lost == 0 || st.drained < st.scenarios*3/4 {
+		t.Errorf("too little happened")
+	}
 }
 
 // FuzzModel lets the fuzzer choose configuration and events.

@@ -80,6 +80,31 @@ func build(dir, file, old, new string) (*Table, error) {
 	return Open(so)
 }
 
+// TestShrink: a failure comes down to the few events that it takes.
+func TestShrink(t *testing.T) {
+	p := planted[0]
+	table, err := build(t.TempDir(), p.file, p.old, p.new)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seed := uint64(1); ; seed++ {
+		s := randomScenario(seed, eventsPerScenario)
+		if _, err := run(table, s, nil, nil); err == nil {
+			continue
+		}
+		s = shrink(table, s)
+		if _, err := run(table, s, nil, nil); err == nil {
+			t.Error("the shrunk scenario does not fail")
+		}
+		if n := (len(s) - head) / 4; n > 40 {
+			t.Errorf("%d events left", n)
+		} else {
+			t.Logf("%d events left:\n%s", n, explain(table, s))
+		}
+		return
+	}
+}
+
 // TestPlanted shows that the model finds mistakes: every broken copy must fail
 // within a bounded number of events.
 func TestPlanted(t *testing.T) {
