@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -43,26 +44,42 @@ func (r *rig) addrs() (dev, node, slotSrc, pod netip.AddrPort) {
 		netip.MustParseAddrPort("10.1.0.1:50000"), netip.MustParseAddrPort("10.1.0.2:8080")
 }
 
-func newRig(t testing.TB, ipv6 bool) *rig {
-	t.Helper()
+// loaded is the object, loaded once for all tests: verification takes a second.
+var loaded struct {
+	once sync.Once
+	objs EproxyObjects
+	err  error
+}
+
+func load() error {
 	if err := rlimit.RemoveMemlock(); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	spec, err := LoadEproxy()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 64} {
+	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 64, "route_counters": 16, "routes": 16} {
 		spec.Maps[name].MaxEntries = n
 	}
 	if err := spec.Variables["knob_slots"].Set(uint32(rigSlots)); err != nil {
-		t.Fatal(err)
+		return err
 	}
-	r := &rig{t: t, ipv6: ipv6}
-	if err := spec.LoadAndAssign(&r.objs, nil); err != nil {
-		t.Fatal(err)
+	return spec.LoadAndAssign(&loaded.objs, nil)
+}
+
+// newRig is a fresh state in the loaded object.
+func newRig(t testing.TB, ipv6 bool) *rig {
+	t.Helper()
+	loaded.once.Do(func() { loaded.err = load() })
+	if loaded.err != nil {
+		t.Fatal(loaded.err)
 	}
-	t.Cleanup(func() { r.objs.Close() })
+	r := &rig{t: t, ipv6: ipv6, objs: loaded.objs}
+	zero := make([]uint64, ebpf.MustPossibleCPU())
+	for i := range r.objs.Reasons.MaxEntries() {
+		r.put(r.objs.Reasons, i, zero)
+	}
 	r.fill()
 	return r
 }
