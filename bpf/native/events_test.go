@@ -398,7 +398,7 @@ func (m *model) settle(conf byte) {
 			m.stats.drained++
 			break
 		}
-		if state != last {
+		if state != last || m.rnd != 0 {
 			last, still = state, 0
 			continue
 		}
