@@ -1,0 +1,106 @@
+// Package config reads eproxy's configuration: YAML, strict, every error with
+// file, line and the offending value.
+package config
+
+import (
+	"net/netip"
+	"net/url"
+	"time"
+)
+
+// Config is a valid configuration with all defaults filled in.
+type Config struct {
+	Interfaces   []string      // node interfaces that devices arrive on
+	XDP          string        // auto, native, generic or off
+	Listeners    []Listener    // at least one
+	Broker       Broker        // the MQTT server
+	Auth         Auth          // who may connect, publish, subscribe
+	Functions    []*Function   // names are unique
+	Routes       []*Route      // filters are unique
+	Metrics      Metrics       // Prometheus
+	Limits       Limits        // sizes
+	Control      Control       // loader's control socket
+	DrainTimeout time.Duration // for what is in flight at SIGTERM
+	BPFFS        string        // pin directory
+}
+
+// Listener is a TCP address that the MQTT server listens on.
+type Listener struct {
+	Address   string // host:port, the host may be empty
+	TLS       *TLS
+	Websocket bool
+}
+
+// TLS names a listener's certificate files.
+type TLS struct{ Cert, Key, ClientCA string }
+
+// Broker says which MQTT server serves what is not routed.
+type Broker struct {
+	Mode string // embedded
+	URL  string
+}
+
+// Auth is who may do what.
+type Auth struct {
+	AllowAnonymous bool
+	Users          []User
+}
+
+// User is one account; %c in filters stands for the client id, %u for the user.
+type User struct {
+	Username     string
+	PasswordHash string // bcrypt
+	Publish      []string
+	Subscribe    []string
+}
+
+// Function is an HTTP function with its pods.
+type Function struct {
+	Name        string
+	URL         *url.URL // Host header and path
+	Pods        []netip.AddrPort
+	Concurrency int           // requests in flight per pod, 1 to 64
+	Timeout     time.Duration // of one attempt
+	Retry       Retry
+	DeadLetter  *DeadLetter
+	Headers     map[string]string // static
+	ContentType string            // when the publisher names none
+	CloudEvents CloudEvents
+}
+
+// Retry says how often and how a message is tried.
+type Retry struct {
+	Attempts   int
+	Backoff    time.Duration // before the second attempt, then doubled
+	MaxBackoff time.Duration
+}
+
+// DeadLetter is where messages go whose attempts are spent.
+type DeadLetter struct{ File string }
+
+// CloudEvents are a function's ce-type and the first part of its ce-source.
+type CloudEvents struct{ Type, Source string }
+
+// Route sends the messages of a topic filter to functions.
+type Route struct {
+	Topic      string   // filter as written
+	Filter     string   // without $share/group/
+	Functions  []string // at least one
+	AlsoBroker bool     // subscribers get it as well
+	Ordered    bool     // one in flight per client and route
+}
+
+// Metrics is the Prometheus listener; empty: none.
+type Metrics struct{ Listen string }
+
+// Limits are sizes that are fixed at start.
+type Limits struct {
+	Connections       int // devices in the kernel path
+	Pods              int
+	MaxPacketSize     int // bytes of one MQTT packet
+	InflightPerClient int // messages of one client in the kernel path, 1 to 16
+	Routes            int
+}
+
+// Control is the loader's control socket.
+type Control struct{ Socket string }

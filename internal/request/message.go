@@ -1,0 +1,26 @@
+// Package request makes the HTTP request of an MQTT message. The kernel path
+// sends the same bytes (bpf/include/request.h, route.h).
+package request
+
+// UserProperty is an MQTT 5 user property; names may repeat.
+type UserProperty struct{ Name, Value string }
+
+// Message is one routed PUBLISH.
+type Message struct {
+	ClientID string
+	Topic    string
+	Payload  []byte
+	QoS      byte
+	Retain   bool
+	Dup      bool
+	PacketID uint16 // 0 for QoS 0
+	Version  byte   // MQTT protocol level: 3, 4 or 5
+
+	// MQTT 5 properties.
+	ContentType     string
+	PayloadFormat   byte // 1: UTF-8 text
+	UserProperties  []UserProperty
+	ResponseTopic   string
+	CorrelationData []byte
+	MessageExpiry   uint32 // seconds; 0: none
+}

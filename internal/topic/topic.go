@@ -1,0 +1,130 @@
+// Package topic knows MQTT topic names and filters: what is valid, what
+// matches, which filter is the most specific, and how a set of filters becomes
+// the automaton that the kernel path follows (MQTT 3.1.1 section 4.7).
+package topic
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+// Errors of ValidateName and ValidateFilter.
+var (
+	ErrEmpty    = errors.New("empty")                                           // [MQTT-4.7.3-1]
+	ErrTooLong  = errors.New("longer than 65535 bytes")                         // [MQTT-4.7.3-3]
+	ErrNUL      = errors.New("contains the NUL character")                      // [MQTT-4.7.3-2]
+	ErrUTF8     = errors.New("not valid UTF-8")                                 // [MQTT-1.5.3-1]
+	ErrWildcard = errors.New("topic name contains a wildcard")                  // [MQTT-3.3.2-2]
+	ErrHash     = errors.New("'#' must be the last level and stand alone")      // [MQTT-4.7.1-2]
+	ErrPlus     = errors.New("'+' must stand alone in its level")               // [MQTT-4.7.1-3]
+	ErrShare    = errors.New("shared subscription must be $share/group/filter") // MQTT 5 section 4.8.2
+)
+
+func validateText(s string) error {
+	switch {
+	case s == "":
+		return ErrEmpty
+	case len(s) > 65535:
+		return ErrTooLong
+	case !utf8.ValidString(s): // surrogates are not valid UTF-8 in Go either
+		return ErrUTF8
+	case strings.IndexByte(s, 0) >= 0:
+		return ErrNUL
+	}
+	return nil
+}
+
+// ValidateName checks the topic name of a PUBLISH.
+func ValidateName(name string) error {
+	if err := validateText(name); err != nil {
+		return err
+	}
+	if strings.ContainsAny(name, "+#") {
+		return ErrWildcard
+	}
+	return nil
+}
+
+// ValidateFilter checks a topic filter, with or without $share/group/ in front.
+func ValidateFilter(filter string) error {
+	if err := validateText(filter); err != nil {
+		return err
+	}
+	if strings.HasPrefix(filter, "$share/") {
+		group, rest, ok := strings.Cut(filter[len("$share/"):], "/")
+		if !ok || group == "" || strings.ContainsAny(group, "+#") || rest == "" {
+			return ErrShare
+		}
+		filter = rest
+	}
+	levels := strings.Split(filter, "/")
+	for i, l := range levels {
+		if strings.Contains(l, "#") && (l != "#" || i != len(levels)-1) {
+			return ErrHash
+		}
+		if strings.Contains(l, "+") && l != "+" {
+			return ErrPlus
+		}
+	}
+	return nil
+}
+
+// StripShare removes $share/group/ from a valid filter.
+func StripShare(filter string) string {
+	if rest, ok := strings.CutPrefix(filter, "$share/"); ok {
+		if _, f, ok := strings.Cut(rest, "/"); ok {
+			return f
+		}
+	}
+	return filter
+}
+
+// Match says whether a valid filter (without $share) matches a valid name. A
+// leading wildcard does not match names that begin with '$' [MQTT-4.7.2-1].
+func Match(filter, name string) bool {
+	if name != "" && name[0] == '$' && filter != "" && (filter[0] == '+' || filter[0] == '#') {
+		return false
+	}
+	f, n := strings.Split(filter, "/"), strings.Split(name, "/")
+	for i, l := range f {
+		if l == "#" {
+			return true
+		}
+		if i >= len(n) {
+			return false
+		}
+		if l != "+" && l != n[i] {
+			return false
+		}
+		// "a/#" also matches "a".
+		if i == len(n)-1 && i == len(f)-2 && f[i+1] == "#" {
+			return true
+		}
+	}
+	return len(f) == len(n)
+}
+
+// class orders the kinds of levels by how specific they are.
+func class(level string) int {
+	switch level {
+	case "#":
+		return 2
+	case "+":
+		return 1
+	}
+	return 0
+}
+
+// Compare orders filters that match the same name: negative if a is the more
+// specific. Levels are compared from left to right, a literal before '+'
+// before '#'; where one filter ends, the longer one can only go on with '#'.
+func Compare(a, b string) int {
+	la, lb := strings.Split(a, "/"), strings.Split(b, "/")
+	for i := 0; i < len(la) && i < len(lb); i++ {
+		if d := class(la[i]) - class(lb[i]); d != 0 {
+			return d
+		}
+	}
+	return len(la) - len(lb)
+}
