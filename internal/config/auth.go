@@ -1,0 +1,97 @@
+package config
+
+import (
+	"strings"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"eproxy/internal/topic"
+)
+
+// Authenticate says whether a client may connect. An empty user name is
+// anonymous.
+func (a *Auth) Authenticate(username string, password []byte) bool {
+	if username == "" {
+		return a.AllowAnonymous
+	}
+	u := a.user(username)
+	if u == nil {
+		return a.AllowAnonymous && len(a.Users) == 0
+	}
+	return bcrypt.CompareHashAndPassword([]byte(u.PasswordHash), password) == nil
+}
+
+// MayPublish says whether the user may publish to a topic name.
+func (a *Auth) MayPublish(username, clientID, name string) bool {
+	u := a.user(username)
+	return u == nil || u.Publish == nil || matchAny(u.Publish, username, clientID, name)
+}
+
+// MaySubscribe says whether the user may subscribe to a filter.
+func (a *Auth) MaySubscribe(username, clientID, filter string) bool {
+	u := a.user(username)
+	return u == nil || u.Subscribe == nil || coversAny(u.Subscribe, username, clientID, topic.StripShare(filter))
+}
+
+// MayPublishAll says whether no topic is forbidden to the user.
+func (a *Auth) MayPublishAll(username string) bool {
+	u := a.user(username)
+	return u == nil || u.Publish == nil
+}
+
+func (a *Auth) user(name string) *User {
+	for i := range a.Users {
+		if a.Users[i].Username == name {
+			return &a.Users[i]
+		}
+	}
+	return nil
+}
+
+// expand puts client id and user name into a filter. Neither may bring levels
+// or wildcards of its own.
+func expand(filter, username, clientID string) (string, bool) {
+	for _, x := range []struct{ mark, value string }{{"%c", clientID}, {"%u", username}} {
+		if strings.Contains(filter, x.mark) {
+			if x.value == "" || strings.ContainsAny(x.value, "+#/") {
+				return "", false
+			}
+			filter = strings.ReplaceAll(filter, x.mark, x.value)
+		}
+	}
+	return filter, true
+}
+
+func matchAny(filters []string, username, clientID, name string) bool {
+	for _, f := range filters {
+		if f, ok := expand(f, username, clientID); ok && topic.Match(f, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// coversAny says whether one of the filters matches everything that the
+// wanted filter matches.
+func coversAny(filters []string, username, clientID, wanted string) bool {
+	for _, f := range filters {
+		if f, ok := expand(f, username, clientID); ok && covers(strings.Split(f, "/"), strings.Split(wanted, "/")) {
+			return true
+		}
+	}
+	return false
+}
+
+func covers(f, w []string) bool {
+	for i, l := range f {
+		switch {
+		case l == "#":
+			return true
+		case i >= len(w) || w[i] == "#":
+			return false
+		case l != "+" && l != w[i]:
+			return false
+		}
+	}
+	return len(f) == len(w)
+}

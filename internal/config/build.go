@@ -1,0 +1,197 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"eproxy/internal/topic"
+)
+
+// Defaults of what the file leaves out.
+const (
+	defaultConcurrency = 16
+	defaultTimeout     = 30 * time.Second
+	defaultAttempts    = 3
+	defaultBackoff     = 200 * time.Millisecond
+	defaultMaxBackoff  = 10 * time.Second
+	defaultDrain       = 10 * time.Second
+	defaultBPFFS       = "/sys/fs/bpf/eproxy"
+	defaultSocket      = "/run/eproxy/control.sock"
+	defaultPacket      = 1<<20 + 1024
+)
+
+func (b *builder) build(r *raw) {
+	c := b.cfg
+	c.Interfaces = r.Interfaces
+	for i, name := range r.Interfaces {
+		if name == "" || len(name) > 15 || strings.ContainsAny(name, "/ ") {
+			b.fail(fmt.Sprintf("$.interfaces[%d]", i), "interface %q: not a name of a network interface", name)
+		}
+		if slices.Index(r.Interfaces, name) != i {
+			b.fail(fmt.Sprintf("$.interfaces[%d]", i), "interface %q stands twice", name)
+		}
+	}
+	c.XDP = or(r.XDP, "auto")
+	if !slices.Contains([]string{"auto", "native", "generic", "off"}, c.XDP) {
+		b.fail("$.xdp", "xdp %q: must be auto, native, generic or off", r.XDP)
+	}
+	b.listeners(r.Listeners)
+	c.Broker = Broker{Mode: or(r.Broker.Mode, "embedded"), URL: r.Broker.URL}
+	switch c.Broker.Mode {
+	case "embedded":
+	case "relay":
+		b.fail("$.broker.mode", "broker mode %q is not supported yet", c.Broker.Mode)
+	default:
+		b.fail("$.broker.mode", "broker mode %q: must be embedded", c.Broker.Mode)
+	}
+	b.auth(r.Auth)
+	for i := range r.Functions {
+		b.function(fmt.Sprintf("$.functions[%d]", i), &r.Functions[i])
+	}
+	b.routes(r.Routes)
+	c.Metrics.Listen = r.Metrics.Listen
+	if c.Metrics.Listen != "" {
+		b.address("$.metrics.listen", c.Metrics.Listen)
+	}
+	b.limits(&r.Limits)
+	c.Control.Socket = or(r.Control.Socket, defaultSocket)
+	c.DrainTimeout = b.duration("$.drain_timeout", r.DrainTimeout, defaultDrain)
+	c.BPFFS = or(r.BPFFS, defaultBPFFS)
+	if !strings.HasPrefix(c.BPFFS, "/") || strings.Contains(c.BPFFS[strings.LastIndex(c.BPFFS, "/"):], ".") {
+		b.fail("$.bpffs", "bpffs %q: must be an absolute path whose last part has no dot", c.BPFFS)
+	}
+}
+
+func or(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}
+
+func (b *builder) duration(path string, d *duration, fallback time.Duration) time.Duration {
+	v, err := d.value(fallback)
+	if err != nil || v <= 0 {
+		b.fail(path, "duration %q: must be positive, as 200ms or 30s", string(*d))
+	}
+	return v
+}
+
+func (b *builder) number(path string, n *int, fallback, low, high int) int {
+	if n == nil {
+		return fallback
+	}
+	if *n < low || *n > high {
+		b.fail(path, "%s %d: must be %d to %d", path[strings.LastIndex(path, ".")+1:], *n, low, high)
+	}
+	return *n
+}
+
+func (b *builder) address(path, addr string) {
+	_, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		b.fail(path, "address %q: must be host:port or :port", addr)
+	}
+}
+
+func (b *builder) listeners(ls []rawListener) {
+	if len(ls) == 0 {
+		ls = []rawListener{{Address: ":1883"}}
+	}
+	seen := make(map[string]bool)
+	for i, l := range ls {
+		path := fmt.Sprintf("$.listeners[%d].address", i)
+		b.address(path, l.Address)
+		if seen[l.Address] {
+			b.fail(path, "listener %q stands twice", l.Address)
+		}
+		seen[l.Address] = true
+		if l.TLS != nil {
+			b.fail(fmt.Sprintf("$.listeners[%d].tls", i), "tls listeners are not supported yet")
+		}
+		if l.Websocket {
+			b.fail(fmt.Sprintf("$.listeners[%d].websocket", i), "websocket listeners are not supported yet")
+		}
+		b.cfg.Listeners = append(b.cfg.Listeners, Listener{Address: l.Address})
+	}
+}
+
+func (b *builder) auth(a *rawAuth) {
+	if a == nil {
+		b.cfg.Auth.AllowAnonymous = true
+		return
+	}
+	b.cfg.Auth.AllowAnonymous = a.AllowAnonymous
+	seen := make(map[string]bool)
+	for i, u := range a.Users {
+		path := fmt.Sprintf("$.auth.users[%d]", i)
+		if u.Username == "" {
+			b.fail(path, "user without a username")
+		}
+		if seen[u.Username] {
+			b.fail(path+".username", "user %q stands twice", u.Username)
+		}
+		seen[u.Username] = true
+		// $2y$ is what htpasswd writes; the same as $2b$ and $2a$
+		hash := strings.Replace(u.PasswordHash, "$2y$", "$2a$", 1)
+		if _, err := bcrypt.Cost([]byte(hash)); err != nil {
+			b.fail(path+".password_hash", "user %q: password_hash is not a bcrypt hash", u.Username)
+		}
+		for kind, filters := range map[string][]string{"publish": u.Publish, "subscribe": u.Subscribe} {
+			for j, f := range filters {
+				if err := topic.ValidateFilter(f); err != nil {
+					b.fail(fmt.Sprintf("%s.%s[%d]", path, kind, j), "user %q: filter %q: %v", u.Username, f, err)
+				}
+			}
+		}
+		b.cfg.Auth.Users = append(b.cfg.Auth.Users, User{u.Username, hash, u.Publish, u.Subscribe})
+	}
+}
+
+func (b *builder) limits(r *rawLimits) {
+	b.cfg.Limits = Limits{
+		Connections:       b.number("$.limits.connections", r.Connections, 16384, 1, 1<<20),
+		Pods:              b.number("$.limits.pods", r.Pods, 64, 1, 4096),
+		MaxPacketSize:     b.number("$.limits.max_packet_size", r.MaxPacketSize, defaultPacket, 1024, 268435460),
+		InflightPerClient: b.number("$.limits.inflight_per_client", r.InflightPerClient, 16, 1, 16),
+		Routes:            b.number("$.limits.routes", r.Routes, 16384, 1, 1<<20),
+	}
+}
+
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case u.Scheme != "http":
+		return nil, fmt.Errorf("scheme must be http")
+	case u.Host == "":
+		return nil, fmt.Errorf("no host")
+	case u.User != nil || u.Fragment != "":
+		return nil, fmt.Errorf("user and fragment have no place here")
+	}
+	return u, nil
+}
+
+func parsePod(s string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return a, fmt.Errorf("must be address:port, as 10.2.0.2:8080 or [fd00::2]:8080")
+	}
+	if a.Port() == 0 || a.Addr().Zone() != "" || a.Addr().IsUnspecified() {
+		return a, fmt.Errorf("must be an address and a port that can be connected to")
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
+}

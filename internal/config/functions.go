@@ -1,0 +1,140 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"eproxy/internal/topic"
+)
+
+// forbidden are header names that only eproxy may write.
+var forbidden = []string{"host", "content-length", "transfer-encoding", "connection", "content-type"}
+
+func (b *builder) function(path string, r *rawFunction) {
+	f := &Function{Name: r.Name, ContentType: r.ContentType, Headers: r.Headers,
+		CloudEvents: CloudEvents{Type: r.CloudEvents.Type, Source: r.CloudEvents.Source}}
+	if r.Name == "" || len(r.Name) > 100 || strings.ContainsAny(r.Name, " /\t\n\"") {
+		b.fail(path+".name", "function name %q: must be 1 to 100 characters without blanks, slashes and quotes", r.Name)
+	}
+	if b.find(r.Name) != nil {
+		b.fail(path+".name", "function %q stands twice", r.Name)
+	}
+	u, err := parseURL(r.URL)
+	if err != nil {
+		b.fail(path+".url", "function %q: url %q: %v", r.Name, r.URL, err)
+	}
+	f.URL = u
+	if r.Kubernetes != nil {
+		b.fail(path+".kubernetes", "function %q: kubernetes is not supported yet, list pods", r.Name)
+	} else if len(r.Pods) == 0 {
+		b.fail(path, "function %q has no pods", r.Name)
+	}
+	for i, s := range r.Pods {
+		a, err := parsePod(s)
+		if err != nil {
+			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "pod %q: %v", s, err)
+		} else if slices.Contains(f.Pods, a) {
+			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "pod %q stands twice", s)
+		}
+		f.Pods = append(f.Pods, a)
+	}
+	f.Concurrency = b.number(path+".concurrency", r.Concurrency, defaultConcurrency, 1, 64)
+	f.Timeout = b.duration(path+".timeout", r.Timeout, defaultTimeout)
+	f.Retry = Retry{
+		Attempts:   b.number(path+".retry.attempts", r.Retry.Attempts, defaultAttempts, 1, 100),
+		Backoff:    b.duration(path+".retry.backoff", r.Retry.Backoff, defaultBackoff),
+		MaxBackoff: b.duration(path+".retry.max_backoff", r.Retry.MaxBackoff, defaultMaxBackoff),
+	}
+	if d := r.DeadLetter; d != nil {
+		if d.Topic != "" || d.URL != "" {
+			b.fail(path+".dead_letter", "function %q: dead letters to a topic or url are not supported yet, use file", r.Name)
+		} else if !strings.HasPrefix(d.File, "/") {
+			b.fail(path+".dead_letter", "function %q: dead_letter file %q: must be an absolute path", r.Name, d.File)
+		}
+		f.DeadLetter = &DeadLetter{File: d.File}
+	}
+	b.headers(path, f)
+	b.cfg.Functions = append(b.cfg.Functions, f)
+}
+
+func (b *builder) headers(path string, f *Function) {
+	for name, value := range f.Headers {
+		lower := strings.ToLower(name)
+		switch {
+		case !token(name):
+			b.fail(path+".headers", "function %q: header name %q is not a token", f.Name, name)
+		case slices.Contains(forbidden, lower) || strings.HasPrefix(lower, "ce-") || strings.HasPrefix(lower, "x-mqtt-"):
+			b.fail(path+".headers", "function %q: header %q is written by eproxy itself", f.Name, name)
+		case !printable(value):
+			b.fail(path+".headers", "function %q: header %s: value %q has control characters", f.Name, name, value)
+		}
+	}
+	if !printable(f.ContentType) {
+		b.fail(path+".content_type", "function %q: content_type %q has control characters", f.Name, f.ContentType)
+	}
+}
+
+func token(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("()<>@,;:\\\"/[]?={}", c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// find is the function of that name, or nil.
+func (b *builder) find(name string) *Function { return b.cfg.Function(name) }
+
+// Function finds a function by name, nil if there is none.
+func (c *Config) Function(name string) *Function {
+	for _, f := range c.Functions {
+		if f.Name == name {
+			return f
+		}
+	}
+	return nil
+}
+
+func (b *builder) routes(rs []rawRoute) {
+	seen := make(map[string]int)
+	for i, r := range rs {
+		path := fmt.Sprintf("$.routes[%d]", i)
+		out := &Route{Topic: r.Topic, Filter: topic.StripShare(r.Topic), Functions: r.Functions, AlsoBroker: r.AlsoBroker, Ordered: r.Ordered}
+		if err := topic.ValidateFilter(r.Topic); err != nil {
+			b.fail(path+".topic", "route %q: %v", r.Topic, err)
+		} else if first, dup := seen[out.Filter]; dup {
+			b.fail(path+".topic", "route %q stands twice, first in line %d", r.Topic, first)
+		} else {
+			seen[out.Filter] = b.line(path + ".topic")
+		}
+		switch {
+		case r.Function != "" && len(r.Functions) > 0:
+			b.fail(path, "route %q has both function and functions", r.Topic)
+		case r.Function != "":
+			out.Functions = []string{r.Function}
+		case len(r.Functions) == 0:
+			b.fail(path, "route %q has no function", r.Topic)
+		}
+		for j, name := range out.Functions {
+			if b.find(name) == nil {
+				b.fail(path, "route %q: unknown function %q", r.Topic, name)
+			}
+			if slices.Index(out.Functions, name) != j {
+				b.fail(path, "route %q: function %q stands twice", r.Topic, name)
+			}
+		}
+		b.cfg.Routes = append(b.cfg.Routes, out)
+	}
+}

@@ -1,0 +1,120 @@
+package config
+
+import (
+	"time"
+)
+
+// raw is the file as written; pointers tell absent from zero.
+type raw struct {
+	Interfaces   []string      `yaml:"interfaces"`
+	XDP          string        `yaml:"xdp"`
+	Listeners    []rawListener `yaml:"listeners"`
+	Broker       rawBroker     `yaml:"broker"`
+	Auth         *rawAuth      `yaml:"auth"`
+	Functions    []rawFunction `yaml:"functions"`
+	Routes       []rawRoute    `yaml:"routes"`
+	Metrics      rawMetrics    `yaml:"metrics"`
+	Limits       rawLimits     `yaml:"limits"`
+	Control      rawControl    `yaml:"control"`
+	DrainTimeout *duration     `yaml:"drain_timeout"`
+	BPFFS        string        `yaml:"bpffs"`
+}
+
+type rawListener struct {
+	Address   string  `yaml:"address"`
+	TLS       *rawTLS `yaml:"tls"`
+	Websocket bool    `yaml:"websocket"`
+}
+
+type rawTLS struct {
+	Cert     string `yaml:"cert"`
+	Key      string `yaml:"key"`
+	ClientCA string `yaml:"client_ca"`
+}
+
+type rawBroker struct {
+	Mode string `yaml:"mode"`
+	URL  string `yaml:"url"`
+}
+
+type rawAuth struct {
+	AllowAnonymous bool      `yaml:"allow_anonymous"`
+	Users          []rawUser `yaml:"users"`
+}
+
+type rawUser struct {
+	Username     string   `yaml:"username"`
+	PasswordHash string   `yaml:"password_hash"`
+	Publish      []string `yaml:"publish"`
+	Subscribe    []string `yaml:"subscribe"`
+}
+
+type rawFunction struct {
+	Name        string            `yaml:"name"`
+	URL         string            `yaml:"url"`
+	Pods        []string          `yaml:"pods"`
+	Kubernetes  *rawKubernetes    `yaml:"kubernetes"`
+	Concurrency *int              `yaml:"concurrency"`
+	Timeout     *duration         `yaml:"timeout"`
+	Retry       rawRetry          `yaml:"retry"`
+	DeadLetter  *rawDeadLetter    `yaml:"dead_letter"`
+	Headers     map[string]string `yaml:"headers"`
+	ContentType string            `yaml:"content_type"`
+	CloudEvents rawCloudEvents    `yaml:"cloudevents"`
+}
+
+type rawKubernetes struct {
+	Service   string `yaml:"service"`
+	Namespace string `yaml:"namespace"`
+}
+
+type rawRetry struct {
+	Attempts   *int      `yaml:"attempts"`
+	Backoff    *duration `yaml:"backoff"`
+	MaxBackoff *duration `yaml:"max_backoff"`
+}
+
+type rawDeadLetter struct {
+	File  string `yaml:"file"`
+	Topic string `yaml:"topic"`
+	URL   string `yaml:"url"`
+}
+
+type rawCloudEvents struct {
+	Type   string `yaml:"type"`
+	Source string `yaml:"source"`
+}
+
+type rawRoute struct {
+	Topic      string   `yaml:"topic"`
+	Function   string   `yaml:"function"`
+	Functions  []string `yaml:"functions"`
+	AlsoBroker bool     `yaml:"also_broker"`
+	Ordered    bool     `yaml:"ordered"`
+}
+
+type rawMetrics struct {
+	Listen string `yaml:"listen"`
+}
+
+type rawLimits struct {
+	Connections       *int `yaml:"connections"`
+	Pods              *int `yaml:"pods"`
+	MaxPacketSize     *int `yaml:"max_packet_size"`
+	InflightPerClient *int `yaml:"inflight_per_client"`
+	Routes            *int `yaml:"routes"`
+}
+
+type rawControl struct {
+	Socket string `yaml:"socket"`
+}
+
+// duration is a Go duration string.
+type duration string
+
+func (d *duration) value(fallback time.Duration) (time.Duration, error) {
+	if d == nil {
+		return fallback, nil
+	}
+	return time.ParseDuration(string(*d))
+}
