@@ -1,0 +1,50 @@
+// Package pool keeps HTTP/1.1 connections to the functions' pods. The
+// standalone pool serves the fallback without the kernel path; the data plane
+// has one of its own that shares slots with the kernel.
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+)
+
+var (
+	// ErrNoPod means that the function has no pod at all.
+	ErrNoPod = errors.New("no pod")
+	// ErrUnread marks a failure after which the function provably has not read
+	// the request, so that even a QoS 0 message may be sent again.
+	ErrUnread = errors.New("request not read by the function")
+)
+
+// StatusError is an answer other than 2xx.
+type StatusError struct{ Status int }
+
+func (e *StatusError) Error() string { return fmt.Sprintf("function answered %d", e.Status) }
+
+// Response is a function's answer.
+type Response struct {
+	Status    int
+	Header    http.Header
+	Body      []byte // at most MaxBody bytes
+	KeepAlive bool   // the connection may be used again
+}
+
+// Lease is a connection borrowed for one exchange.
+type Lease interface {
+	// Pod is where the connection leads.
+	Pod() netip.AddrPort
+	// Do sends exactly these bytes and reads the answer.
+	Do(ctx context.Context, request []byte) (*Response, error)
+	// Release gives the connection back; once, after Do or without it.
+	Release()
+}
+
+// Pool lends connections, within the functions' concurrency limits.
+type Pool interface {
+	// Acquire waits for a free connection to a pod of the function. Pods in
+	// avoid are taken only if there are no others.
+	Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (Lease, error)
+}

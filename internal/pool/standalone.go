@@ -1,0 +1,252 @@
+package pool
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"eproxy/internal/config"
+)
+
+const (
+	dialTimeout = 3 * time.Second
+	// downTime is how long a pod that refused a connection is only used when
+	// there is no other.
+	downTime = time.Second
+)
+
+// Standalone is a Pool that dials its connections itself.
+type Standalone struct {
+	mu        sync.Mutex
+	functions map[string][]*pod
+	waiters   map[string][]chan struct{} // first come, first served
+	closed    bool
+}
+
+// pod is one pod of one function.
+type pod struct {
+	addr  netip.AddrPort
+	limit int
+	used  int
+	idle  []*conn // the last one is the hottest
+	down  time.Time
+}
+
+type conn struct {
+	net.Conn
+	br *bufio.Reader
+}
+
+var _ Pool = (*Standalone)(nil)
+
+// New makes a pool for the functions.
+func New(functions []*config.Function) *Standalone {
+	s := &Standalone{waiters: make(map[string][]chan struct{})}
+	s.Reload(functions)
+	return s
+}
+
+// Reload takes over changed functions; connections to pods that stay are kept.
+func (s *Standalone) Reload(functions []*config.Function) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.functions
+	s.functions = make(map[string][]*pod)
+	for _, f := range functions {
+		for _, a := range f.Pods {
+			p := &pod{addr: a}
+			for _, o := range old[f.Name] {
+				if o.addr == a {
+					p = o
+				}
+			}
+			p.limit = f.Concurrency
+			s.functions[f.Name] = append(s.functions[f.Name], p)
+		}
+	}
+}
+
+// Acquire waits for a free place at a pod.
+func (s *Standalone) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (Lease, error) {
+	for {
+		s.mu.Lock()
+		pods := s.functions[function]
+		if len(pods) == 0 || s.closed {
+			s.mu.Unlock()
+			return nil, fmt.Errorf("function %s: %w", function, ErrNoPod)
+		}
+		if p := choose(pods, avoid); p != nil {
+			p.used++
+			l := &lease{pool: s, function: function, pod: p}
+			if n := len(p.idle); n > 0 {
+				l.conn = p.idle[n-1]
+				p.idle = p.idle[:n-1]
+			}
+			s.mu.Unlock()
+			return l, nil
+		}
+		turn := make(chan struct{})
+		s.waiters[function] = append(s.waiters[function], turn)
+		s.mu.Unlock()
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			s.leave(function, turn)
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// choose is the less loaded of two random pods with room, good ones first.
+func choose(pods []*pod, avoid []netip.AddrPort) *pod {
+	var good, rest []*pod
+	now := time.Now()
+	for _, p := range pods {
+		switch {
+		case p.used >= p.limit:
+		case slices.Contains(avoid, p.addr) || now.Before(p.down):
+			rest = append(rest, p)
+		default:
+			good = append(good, p)
+		}
+	}
+	if len(good) == 0 {
+		good = rest
+	}
+	if len(good) == 0 {
+		return nil
+	}
+	i := rand.IntN(len(good))
+	a, b := good[i], good[(i+1)%len(good)]
+	if b.limit-b.used > a.limit-a.used {
+		return b
+	}
+	return a
+}
+
+// leave gives up waiting; a turn that came at the same moment is passed on.
+func (s *Standalone) leave(function string, turn chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.waiters[function]
+	if i := slices.Index(w, turn); i >= 0 {
+		s.waiters[function] = slices.Delete(w, i, i+1)
+		return
+	}
+	s.wake(function)
+}
+
+// wake lets the longest waiting caller try again; s.mu is held.
+func (s *Standalone) wake(function string) {
+	if w := s.waiters[function]; len(w) > 0 {
+		close(w[0])
+		s.waiters[function] = w[1:]
+	}
+}
+
+// Close closes all idle connections; leases in use end with their exchange.
+func (s *Standalone) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for f, pods := range s.functions {
+		for _, p := range pods {
+			for _, c := range p.idle {
+				c.Close()
+			}
+			p.idle = nil
+		}
+		for len(s.waiters[f]) > 0 {
+			s.wake(f)
+		}
+	}
+	return nil
+}
+
+// lease is one place at a pod, with a connection once there is one.
+type lease struct {
+	pool     *Standalone
+	function string
+	pod      *pod
+	conn     *conn
+	reusable bool
+}
+
+func (l *lease) Pod() netip.AddrPort { return l.pod.addr }
+
+// Do sends the request. An idle connection that the pod has closed meanwhile
+// is replaced once, if the request provably was not read.
+func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
+	if l.conn != nil {
+		resp, err := l.exchange(ctx, request)
+		if err == nil || !errors.Is(err, ErrUnread) || ctx.Err() != nil {
+			return resp, err
+		}
+	}
+	d := net.Dialer{Timeout: dialTimeout}
+	d.SetMultipathTCP(false)
+	c, err := d.DialContext(ctx, "tcp", l.pod.addr.String())
+	if err != nil {
+		l.pool.mu.Lock()
+		l.pod.down = time.Now().Add(downTime)
+		l.pool.mu.Unlock()
+		return nil, fmt.Errorf("%w: %w", ErrUnread, err)
+	}
+	l.conn = &conn{Conn: c, br: bufio.NewReader(c)}
+	return l.exchange(ctx, request)
+}
+
+func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error) {
+	c := l.conn
+	l.reusable = false
+	deadline, _ := ctx.Deadline()
+	_ = c.SetDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := c.Write(request); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("%w: send: %w", ErrUnread, err)
+	}
+	resp, err := ReadResponse(c.br)
+	if err != nil {
+		c.Close()
+		if unread(err) {
+			return nil, fmt.Errorf("%w: %w", ErrUnread, err)
+		}
+		return nil, err
+	}
+	l.reusable = resp.KeepAlive && c.br.Buffered() == 0
+	return resp, nil
+}
+
+// unread says whether a reset came before anything was read: the pod's kernel
+// answers so for a connection that its server had closed before the request came.
+func unread(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// Release gives the place back, and the connection if it can be used again.
+func (l *lease) Release() {
+	s := l.pool
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.pod.used--
+	if l.conn != nil {
+		if l.reusable && !s.closed {
+			_ = l.conn.SetDeadline(time.Time{})
+			l.pod.idle = append(l.pod.idle, l.conn)
+		} else {
+			l.conn.Close()
+		}
+	}
+	s.wake(l.function)
+}
