@@ -253,4 +253,6 @@ func (s seg) frame(t testing.TB) []byte {
 	return b
 }
 
-func node0(plus uint32, exact int32) EproxyNode { return EproxyNode{Plus: plus, Exact: exact, Hash: -1} }
+func node0(plus uint32, exact int32) EproxyNode {
+	return EproxyNode{Plus: plus, Exact: exact, Hash: -1}
+}

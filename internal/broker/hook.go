@@ -1,0 +1,175 @@
+package broker
+
+import (
+	"errors"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"eproxy/internal/config"
+	"eproxy/internal/delivery"
+	"eproxy/internal/request"
+	"eproxy/internal/topic"
+)
+
+// errTopicName ends the connection of a client that publishes to an invalid name.
+var errTopicName = errors.New("invalid topic name")
+
+// hook is where mochi asks.
+type hook struct {
+	mqtt.HookBase
+	s *Server
+}
+
+// ID names the hook.
+func (h *hook) ID() string { return "eproxy" }
+
+// Provides says which questions it answers.
+func (h *hook) Provides(b byte) bool {
+	switch b {
+	case mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish:
+		return true
+	}
+	return false
+}
+
+// OnConnectAuthenticate checks user name and password.
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	ok := h.s.rules.Load().auth.Authenticate(string(pk.Connect.Username), pk.Connect.Password)
+	if !ok {
+		h.s.refused("not_authenticated")
+	}
+	return ok
+}
+
+// OnACLCheck checks permission to publish (write) or subscribe.
+func (h *hook) OnACLCheck(cl *mqtt.Client, name string, write bool) bool {
+	if cl.Net.Inline {
+		return true
+	}
+	auth, user := h.s.rules.Load().auth, string(cl.Properties.Username)
+	ok := auth.MaySubscribe(user, cl.ID, name)
+	if write {
+		ok = auth.MayPublish(user, cl.ID, name)
+	}
+	if !ok {
+		h.s.refused("not_authorized")
+	}
+	return ok
+}
+
+// OnSessionEstablish offers the connection to the kernel path, before CONNACK.
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok || h.s.opts.Grafter == nil {
+		return
+	}
+	g := h.s.opts.Grafter.Established(ConnInfo{
+		Conn:          c.TCPConn,
+		ClientID:      cl.ID,
+		Version:       cl.Properties.ProtocolVersion,
+		Read:          c.read,
+		AtBoundary:    c.atBoundary(),
+		MayPublishAll: h.s.rules.Load().auth.MayPublishAll(string(cl.Properties.Username)),
+		Complete: func(id uint16, o delivery.Outcome) {
+			if id != 0 {
+				h.s.acknowledge(cl, id, 1, o)
+			}
+		},
+		Abort: c.abort,
+	})
+	if g != nil {
+		c.graft.Store(&g)
+	}
+}
+
+// OnPacketRead is stricter with topic names than the library.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type == packets.Publish && (pk.TopicName != "" || cl.Properties.ProtocolVersion < 5) {
+		if err := topic.ValidateName(pk.TopicName); err != nil {
+			h.s.refused("topic_name")
+			return pk, errors.Join(errTopicName, err)
+		}
+	}
+	return pk, nil
+}
+
+// OnPacketEncode turns the library's answer to a repeated QoS 2 PUBLISH into
+// what the specification wants, a plain PUBREC [MQTT-4.3.3-10].
+func (h *hook) OnPacketEncode(_ *mqtt.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Pubrec && pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
+		pk.ReasonCode = packets.CodeSuccess.Code
+	}
+	return pk
+}
+
+// OnPublish takes routed messages out of the broker's hands.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if cl.Net.Inline {
+		return pk, nil
+	}
+	route := h.s.rules.Load().route(pk.TopicName)
+	if route == nil {
+		return pk, nil
+	}
+	h.s.take(cl, pk, route)
+	return pk, packets.ErrRejectPacket // acknowledged by acknowledge
+}
+
+// take delivers a routed message in the background.
+func (s *Server) take(cl *mqtt.Client, pk packets.Packet, route *config.Route) {
+	if s.drained.Load() {
+		return // unacknowledged: the client sends it again
+	}
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		if g := c.graft.Load(); g != nil && !s.rules.Load().auth.MayPublishAll(string(cl.Properties.Username)) {
+			(*g).Granted(pk.TopicName)
+		}
+	}
+	p, first := s.pending.begin(cl, pk.PacketID, pk.FixedHeader.Dup)
+	if !first {
+		return
+	}
+	if pk.FixedHeader.Retain {
+		s.mqtt.Topics.RetainMessage(pk.Copy(false))
+	}
+	if route.AlsoBroker {
+		s.republish(pk)
+	}
+	m := messageOf(cl, &pk)
+	began := time.Now()
+	deliver := func() {
+		o := s.opts.Engine.Deliver(s.ctx, route, m)
+		s.record(route, m, o, time.Since(began))
+		s.respond(m, o)
+		to := s.pending.end(p, pk.PacketID)
+		if m.QoS > 0 {
+			s.acknowledge(to, pk.PacketID, m.QoS, o)
+		}
+	}
+	if route.Ordered {
+		deliver() // the client's next packet is read when this is done
+		return
+	}
+	go deliver()
+}
+
+// messageOf is the PUBLISH as the engine wants it.
+func messageOf(cl *mqtt.Client, pk *packets.Packet) *request.Message {
+	m := &request.Message{
+		ClientID: cl.ID, Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos,
+		Retain: pk.FixedHeader.Retain, Dup: pk.FixedHeader.Dup, PacketID: pk.PacketID,
+		Version: cl.Properties.ProtocolVersion, ContentType: pk.Properties.ContentType,
+		ResponseTopic: pk.Properties.ResponseTopic, CorrelationData: pk.Properties.CorrelationData,
+		MessageExpiry: pk.Properties.MessageExpiryInterval,
+	}
+	if pk.Properties.PayloadFormatFlag {
+		m.PayloadFormat = pk.Properties.PayloadFormat
+	}
+	for _, u := range pk.Properties.User {
+		m.UserProperties = append(m.UserProperties, request.UserProperty{Name: u.Key, Value: u.Val})
+	}
+	return m
+}

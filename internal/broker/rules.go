@@ -1,0 +1,69 @@
+package broker
+
+import (
+	"strings"
+
+	"eproxy/internal/config"
+	"eproxy/internal/topic"
+)
+
+// rules are what a reload can change: routes and permissions.
+type rules struct {
+	auth   *config.Auth
+	routes []*config.Route
+	auto   *topic.Automaton
+	edges  map[topic.Edge]uint32
+	table  *topic.Table // for what the automaton does not hold
+}
+
+func newRules(cfg *config.Config) (*rules, error) {
+	filters := make([]string, len(cfg.Routes))
+	for i, r := range cfg.Routes {
+		filters[i] = r.Filter
+	}
+	table, err := topic.NewTable(filters)
+	if err != nil {
+		return nil, err
+	}
+	r := &rules{auth: &cfg.Auth, routes: cfg.Routes, table: table}
+	// The same automaton as in the kernel, where it can be built.
+	if auto, err := topic.Compile(filters, 1<<18); err == nil && len(auto.Unsupported) == 0 {
+		r.auto = auto
+		r.edges = make(map[topic.Edge]uint32, len(auto.Edges))
+		for _, e := range auto.Edges {
+			r.edges[topic.Edge{Node: e.Node, Level: e.Level}] = e.Child
+		}
+	}
+	return r, nil
+}
+
+// route is the route of a topic name, or nil.
+func (r *rules) route(name string) *config.Route {
+	i := -1
+	if r.auto != nil {
+		i = r.follow(name)
+	} else if n, ok := r.table.Lookup(name); ok {
+		i = n
+	}
+	if i < 0 {
+		return nil
+	}
+	return r.routes[i]
+}
+
+func (r *rules) follow(name string) int {
+	at := uint32(topic.RootNormal)
+	if strings.HasPrefix(name, "$") {
+		at = topic.RootDollar
+	}
+	for l := range strings.SplitSeq(name, "/") {
+		if child, ok := r.edges[topic.Edge{Node: at, Level: l}]; ok {
+			at = child
+		} else if plus := r.auto.Nodes[at].Plus; plus != topic.None {
+			at = plus
+		} else {
+			return int(r.auto.Nodes[at].Hash)
+		}
+	}
+	return int(r.auto.Nodes[at].Exact)
+}

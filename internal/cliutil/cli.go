@@ -1,0 +1,90 @@
+// Package cliutil is what all commands have in common: exit codes, errors,
+// output forms, logging.
+package cliutil
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Exit codes of every command.
+const (
+	ExitOK     = 0
+	ExitFailed = 1
+	ExitUsage  = 2
+)
+
+// ErrUsage marks errors in how a command was called.
+var ErrUsage = errors.New("usage")
+
+// Usagef is an error in how a command was called.
+func Usagef(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrUsage, fmt.Sprintf(format, args...))
+}
+
+// Run runs the app with the given streams and returns its exit code. Errors
+// are one line each on stderr.
+func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Writer) int {
+	app.Writer, app.ErrWriter = stdout, stderr
+	app.EnableBashCompletion = true
+	app.ExitErrHandler = func(*cli.Context, error) {}
+	usage := func(_ *cli.Context, err error, _ bool) error { return Usagef("%v", err) }
+	app.OnUsageError = usage
+	setUsage(app.Commands, usage)
+	if app.Action == nil {
+		app.Action = func(c *cli.Context) error {
+			if c.Args().Present() {
+				return Usagef("no command %q; see %s --help", c.Args().First(), app.Name)
+			}
+			return cli.ShowAppHelp(c)
+		}
+	}
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return ExitOK
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(stderr, "%s: %s\n", app.Name, line)
+	}
+	if errors.Is(err, ErrUsage) || strings.HasPrefix(err.Error(), "Required flag") {
+		return ExitUsage
+	}
+	return ExitFailed
+}
+
+func setUsage(cmds []*cli.Command, f cli.OnUsageErrorFunc) {
+	for _, c := range cmds {
+		c.OnUsageError = f
+		setUsage(c.Subcommands, f)
+	}
+}
+
+// Logger logs to w at a level: debug, info, warn or error.
+func Logger(w io.Writer, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, Usagef("--log-level %q: must be debug, info, warn or error", level)
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+}
+
+// LogLevelFlag chooses the level of Logger.
+func LogLevelFlag() cli.Flag {
+	return &cli.StringFlag{Name: "log-level", Usage: "log `LEVEL` and above: debug, info, warn or error", Value: "info"}
+}
+
+// ConfigFlag names the configuration file.
+func ConfigFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "read the configuration from `FILE`", Required: true}
+}
+
+// BPFFSFlag names the directory of the pins.
+func BPFFSFlag() cli.Flag {
+	return &cli.StringFlag{Name: "bpffs", Usage: "pins are under `DIR`", Value: "/sys/fs/bpf/eproxy"}
+}

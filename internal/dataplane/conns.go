@@ -1,0 +1,114 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/cilium/ebpf"
+
+	"eproxy/internal/bpf"
+)
+
+// connTable hands out indexes of devices' connections.
+type connTable struct {
+	mu      sync.Mutex
+	first   uint32
+	free    []uint32
+	entries map[uint32]*device
+	closing []*device // oldest first
+	high    uint32    // one above the highest index ever used
+}
+
+func (t *connTable) init(first, n uint32) {
+	t.first = first
+	t.high = first
+	t.entries = make(map[uint32]*device)
+	for i := n; i > 0; i-- {
+		t.free = append(t.free, first+i-1)
+	}
+}
+
+// get finds the device that an event names.
+func (t *connTable) get(index, gen uint32) *device {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d := t.entries[index]; d != nil && d.gen == gen {
+		return d
+	}
+	return nil
+}
+
+// tupleOf is a connection's key in the flows map; IPv4 as mapped addresses.
+func tupleOf(local, remote netip.AddrPort) bpf.EproxyTuple {
+	var t bpf.EproxyTuple
+	put := func(dst *[4]uint32, a netip.Addr) {
+		b := a.As16()
+		for i := range dst {
+			dst[i] = binary.NativeEndian.Uint32(b[4*i:])
+		}
+	}
+	put(&t.Local, local.Addr())
+	put(&t.Remote, remote.Addr())
+	t.LocalPort = port(local.Port())
+	t.RemotePort = port(remote.Port())
+	return t
+}
+
+// port converts to network byte order.
+func port(p uint16) uint16 {
+	return binary.NativeEndian.Uint16([]byte{byte(p >> 8), byte(p)})
+}
+
+// readConn reads a connection's state under its lock.
+func (p *Plane) readConn(index uint32) (*bpf.EproxyConn, error) {
+	var c bpf.EproxyConn
+	if err := p.objs.Conns.LookupWithFlags(index, &c, ebpf.LookupLock); err != nil {
+		return nil, fmt.Errorf("read connection %d: %w", index, err)
+	}
+	return &c, nil
+}
+
+// armConn starts a new generation of a connection's entry, waiting for its
+// first packet, and makes it findable. The rest of the entry must be in place.
+func (p *Plane) armConn(index uint32, kind bpf.EproxyConnKind, t bpf.EproxyTuple) (gen uint32, err error) {
+	old, err := p.readConn(index)
+	if err != nil {
+		return 0, err
+	}
+	c := bpf.EproxyConn{Gen: old.Gen + 1, State: uint16(bpf.EproxyConnStateCONN_ARMED), Kind: uint16(kind), Tuple: t}
+	if err := p.objs.Conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock); err != nil {
+		return 0, fmt.Errorf("arm connection %d: %w", index, err)
+	}
+	if err := p.objs.Flows.Put(&t, index); err != nil {
+		return 0, fmt.Errorf("enter flow: %w", err)
+	}
+	return c.Gen, nil
+}
+
+// freeConn forgets a connection: its packets are no longer translated.
+func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
+	var at uint32
+	if err := p.objs.Flows.Lookup(&t, &at); err == nil && at == index {
+		_ = p.objs.Flows.Delete(&t)
+	}
+	old, err := p.readConn(index)
+	if err != nil {
+		return
+	}
+	c := bpf.EproxyConn{Gen: old.Gen + 1}
+	_ = p.objs.Conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock)
+}
+
+// slotControl runs the control program of slots.
+func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen, minAgeMs uint32) (bpf.EproxySlotArgs, error) {
+	args := bpf.EproxySlotArgs{Slot: slot, Gen: gen, Op: uint32(op), MinAgeMs: minAgeMs}
+	if _, err := p.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		return args, fmt.Errorf("slot control: %w", err)
+	}
+	return args, nil
+}
+
+var errNoRoom = errors.New("no free connection entries")

@@ -1,0 +1,186 @@
+package dataplane
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"eproxy/internal/bpf"
+	"eproxy/internal/broker"
+	"eproxy/internal/request"
+)
+
+// closingTime is how long a closed connection's packets are still translated:
+// the local end may be in TIME_WAIT (RFC 9293 section 3.6.1).
+const closingTime = 60 * time.Second
+
+// device is one client's connection that may be grafted. It implements
+// broker.Graft.
+type device struct {
+	plane    *Plane
+	index    uint32
+	gen      uint32
+	tuple    bpf.EproxyTuple
+	info     broker.ConnInfo
+	closedAt time.Time // guarded by connTable.mu
+}
+
+var _ broker.Grafter = (*Plane)(nil)
+
+// Established arms a client's connection; broker.Grafter. Nil means that the
+// connection stays with the fallback.
+func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
+	local, ok1 := addrPort(ci.Conn.LocalAddr())
+	remote, ok2 := addrPort(ci.Conn.RemoteAddr())
+	source := request.EncodeValue(nil, ci.ClientID)
+	if !ok1 || !ok2 || len(source) > len(bpf.EproxyDevice{}.Source) {
+		return nil
+	}
+	index, err := p.conns.take(p)
+	if err != nil {
+		p.log.Warn("connection stays with the fallback", "client", ci.ClientID, "error", err)
+		return nil
+	}
+	d := &device{plane: p, index: index, tuple: tupleOf(local, remote), info: ci}
+
+	mem := &p.devices[index-p.slots]
+	*mem = bpf.EproxyDevice{
+		Read:        ci.Read,
+		AtBoundary:  flag(ci.AtBoundary),
+		PublishAll:  flag(ci.MayPublishAll),
+		Version:     uint32(ci.Version),
+		InflightMax: p.inflightMax.Load(),
+		SourceLen:   uint32(len(source)),
+	}
+	copy(mem.Source[:], source)
+	old, err := p.readConn(index)
+	if err == nil {
+		mem.Gen = old.Gen + 1
+		d.gen, err = p.armConn(index, bpf.EproxyConnKindCONN_DEVICE, d.tuple)
+	}
+	if err != nil {
+		p.log.Warn("connection stays with the fallback", "client", ci.ClientID, "error", err)
+		p.conns.put(index)
+		return nil
+	}
+	p.conns.mu.Lock()
+	p.conns.entries[index] = d
+	p.conns.mu.Unlock()
+	return d
+}
+
+// Boundary tells the programs where an MQTT packet begins, if they lost track.
+func (d *device) Boundary(read uint64) {
+	args := bpf.EproxyBoundaryArgs{Conn: d.index, Gen: d.gen, Read: read}
+	if _, err := d.plane.objs.DeviceBoundary.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		d.plane.log.Warn("naming a message boundary", "error", err)
+	}
+}
+
+// LastReceive is when the kernel last took a message of this client.
+func (d *device) LastReceive() time.Time {
+	ns := d.plane.devices[d.index-d.plane.slots].LastTakeNs
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(time.Duration(ns) - monotonic())
+}
+
+// Granted lets the kernel take this topic from this client.
+func (d *device) Granted(topic string) {
+	key := bpf.EproxyGrantKey{Conn: d.index, Gen: d.gen, Len: uint32(len(topic))}
+	if copy(key.Topic[:], topic) < len(topic) {
+		return
+	}
+	if err := d.plane.objs.Grants.Put(&key, uint32(1)); err != nil {
+		d.plane.log.Warn("granting a topic", "error", err)
+	}
+}
+
+// Close is called when the socket is closed; translation goes on until the
+// connection has ended on the wire.
+func (d *device) Close() {
+	t := &d.plane.conns
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.entries[d.index] != d || !d.closedAt.IsZero() {
+		return
+	}
+	d.closedAt = time.Now()
+	t.closing = append(t.closing, d)
+}
+
+// take finds a free index; the oldest closing connection gives way if there is none.
+func (t *connTable) take(p *Plane) (uint32, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.free) == 0 && len(t.closing) > 0 {
+		t.release(p, t.closing[0])
+		t.closing = t.closing[1:]
+	}
+	if len(t.free) == 0 {
+		return 0, errNoRoom
+	}
+	index := t.free[len(t.free)-1]
+	t.free = t.free[:len(t.free)-1]
+	if index >= t.high {
+		t.high = index + 1
+	}
+	return index, nil
+}
+
+func (t *connTable) put(index uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.free = append(t.free, index)
+}
+
+// release frees an entry; t.mu is held.
+func (t *connTable) release(p *Plane, d *device) {
+	p.freeConn(d.index, d.tuple)
+	delete(t.entries, d.index)
+	t.free = append(t.free, d.index)
+}
+
+// reap frees the entries of connections that have ended on the wire.
+func (t *connTable) reap(p *Plane, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	kept := t.closing[:0]
+	for _, d := range t.closing {
+		if now.Sub(d.closedAt) > closingTime || p.ended(d) {
+			t.release(p, d)
+			continue
+		}
+		kept = append(kept, d)
+	}
+	t.closing = kept
+}
+
+// ended says whether no packet of the connection can need translation.
+func (p *Plane) ended(d *device) bool {
+	c, err := p.readConn(d.index)
+	if err != nil {
+		return false
+	}
+	return c.Gen != d.gen || c.State == uint16(bpf.EproxyConnStateCONN_FREE) ||
+		c.State == uint16(bpf.EproxyConnStateCONN_CLOSED)
+}
+
+func addrPort(a net.Addr) (netip.AddrPort, bool) {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port()), ap.IsValid()
+}
+
+func flag(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,162 @@
+package dataplane
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
+
+	"eproxy/internal/bpf"
+	"eproxy/internal/config"
+	"eproxy/internal/netdev"
+)
+
+const noIndex = ^uint32(0)
+
+var (
+	errClosing = errors.New("pod closes the connection")
+	errTimeout = errors.New("no answer in time")
+)
+
+// routeTo is the source address and interface that the kernel uses towards an
+// address.
+func routeTo(to netip.Addr) (src netip.Addr, ifindex int, err error) {
+	routes, err := netlink.RouteGet(net.IP(to.AsSlice()))
+	if err != nil || len(routes) == 0 {
+		return src, 0, fmt.Errorf("no route to %s: %w", to, err)
+	}
+	src, ok := netip.AddrFromSlice(routes[0].Src)
+	if !ok {
+		return src, 0, fmt.Errorf("route to %s has no source address", to)
+	}
+	return src.Unmap(), routes[0].LinkIndex, nil
+}
+
+// addPod brings a pod into service: interface, entry in the pods map, slots.
+// p.mu is held.
+func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*podState, error) {
+	id := podID{fn.Name, addr}
+	if ps := p.podKey[id]; ps != nil {
+		ps.fn.Store(fn)
+		return ps, nil
+	}
+	index, ok := p.freePod()
+	if !ok {
+		return nil, fmt.Errorf("pod %s of %s: limits.pods (%d) is used up", addr, fn.Name, len(p.podMem))
+	}
+	_, ifindex, err := routeTo(addr.Addr())
+	if err != nil {
+		return nil, fmt.Errorf("pod %s of %s: %w", addr, fn.Name, err)
+	}
+	if err := p.attachPod(ifindex); err != nil {
+		return nil, fmt.Errorf("pod %s of %s: %w", addr, fn.Name, err)
+	}
+	ps := &podState{id: id, index: index, ifindex: ifindex}
+	ps.fn.Store(fn)
+	mem := &p.podMem[index]
+	a := addr.Addr().As16()
+	*mem = bpf.EproxyPod{
+		FirstSlot: index * SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: flag(addr.Addr().Is6()),
+		Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1,
+	}
+	for i := range mem.Address {
+		mem.Address[i] = binary.NativeEndian.Uint32(a[4*i:])
+	}
+	p.refreshPod(ps, useXDP)
+	ctx, cancel := context.WithCancel(p.ctx)
+	ps.cancel = cancel
+	for i := range fn.Concurrency {
+		s := &slot{plane: p, pod: ps, index: mem.FirstSlot + uint32(i), bit: uint(i)}
+		ps.slots = append(ps.slots, s)
+		p.wg.Add(1)
+		go func() {
+			defer p.wg.Done()
+			s.run(ctx)
+		}()
+	}
+	p.podByID[index], p.podKey[id] = ps, ps
+	return ps, nil
+}
+
+// refreshPod finds out how packets reach the pod's interface now.
+func (p *Plane) refreshPod(ps *podState, useXDP bool) {
+	mem := &p.podMem[ps.index]
+	ok := false
+	if useXDP {
+		var err error
+		if ok, err = netdev.XDPTarget(ps.ifindex); err != nil {
+			p.log.Warn("cannot tell whether XDP redirects reach the pod, TC is used", "pod", ps.id.addr, "error", err)
+		}
+	}
+	mem.XdpOk = flag(ok)
+	if l, err := netlink.LinkByIndex(ps.ifindex); err == nil && l.Type() == "veth" && l.Attrs().NetNsID >= 0 {
+		mem.PeerOk = 1
+	}
+}
+
+// removePod takes a pod out of service; what is in flight is retried elsewhere.
+// p.mu is held.
+func (p *Plane) removePod(ps *podState) {
+	atomic.StoreUint64(ps.idle(p), 0)
+	p.podMem[ps.index].Up = 0
+	ps.cancel()
+	delete(p.podByID, ps.index)
+	delete(p.podKey, ps.id)
+}
+
+func (p *Plane) freePod() (uint32, bool) {
+	for i := range p.podMem {
+		if p.podByID[uint32(i)] == nil {
+			return uint32(i), true
+		}
+	}
+	return 0, false
+}
+
+func (p *Plane) slotByIndex(index uint32) *slot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ps := p.podByID[index/SlotsPerPod]
+	if ps == nil || int(index%SlotsPerPod) >= len(ps.slots) {
+		return nil
+	}
+	return ps.slots[index%SlotsPerPod]
+}
+
+// slotsInUse is one above the highest slot index that may be connected.
+func (p *Plane) slotsInUse() uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := uint32(0)
+	for i := range p.podByID {
+		n = max(n, (i+1)*SlotsPerPod)
+	}
+	return n
+}
+
+func (p *Plane) closeSlots() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ps := range p.podByID {
+		p.removePod(ps)
+	}
+}
+
+// notifyIdle wakes those who wait for a slot.
+func (p *Plane) notifyIdle() {
+	p.wakeMu.Lock()
+	close(p.wake)
+	p.wake = make(chan struct{})
+	p.wakeMu.Unlock()
+}
+
+func (p *Plane) idleChange() <-chan struct{} {
+	p.wakeMu.Lock()
+	defer p.wakeMu.Unlock()
+	return p.wake
+}

@@ -1,0 +1,146 @@
+package dataplane
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"eproxy/internal/bpf"
+	"eproxy/internal/pool"
+)
+
+// pollInterval is how often a waiting caller looks for a slot that the
+// programs gave back: they cannot wake anyone.
+const pollInterval = 2 * time.Millisecond
+
+var _ pool.Pool = (*Plane)(nil)
+
+// Acquire borrows an idle slot of the function for one exchange, so that the
+// fallback and the kernel path share one concurrency limit; pool.Pool.
+func (p *Plane) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
+	t := time.NewTimer(pollInterval)
+	defer t.Stop()
+	for {
+		changed := p.idleChange()
+		l, any := p.tryAcquire(function, avoid)
+		if l != nil {
+			return l, nil
+		}
+		if !any {
+			return nil, fmt.Errorf("function %s: %w", function, pool.ErrNoPod)
+		}
+		t.Reset(pollInterval)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-changed:
+		case <-t.C:
+		}
+	}
+}
+
+// tryAcquire claims a slot without waiting; any says whether the function has
+// pods at all. Pods to avoid are used when there are no others.
+func (p *Plane) tryAcquire(function string, avoid []netip.AddrPort) (l *lease, any bool) {
+	p.mu.Lock()
+	var good, rest []*podState
+	for _, ps := range p.podByID {
+		if ps.id.function != function {
+			continue
+		}
+		if slices.Contains(avoid, ps.id.addr) {
+			rest = append(rest, ps)
+		} else {
+			good = append(good, ps)
+		}
+	}
+	p.mu.Unlock()
+	rand.Shuffle(len(good), func(i, j int) { good[i], good[j] = good[j], good[i] })
+	if len(good) > 1 && p.idleCount(good[1]) > p.idleCount(good[0]) {
+		good[0], good[1] = good[1], good[0]
+	}
+	for _, ps := range append(good, rest...) {
+		for s := ps.claim(p); s != nil; s = ps.claim(p) {
+			if l := s.lend(); l != nil {
+				return l, true
+			}
+		}
+	}
+	return nil, len(good)+len(rest) > 0
+}
+
+func (p *Plane) idleCount(ps *podState) int {
+	return bits.OnesCount64(atomic.LoadUint64(ps.idle(p)))
+}
+
+// lend makes a claimed slot the caller's. Nil if it is no longer usable: its
+// bit stays clear and its goroutine replaces it.
+func (s *slot) lend() *lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == nil {
+		return nil
+	}
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_LEND, s.index, s.gen, 0)
+	if err != nil || args.Ok == 0 {
+		return nil
+	}
+	return &lease{s: s, gen: s.gen}
+}
+
+// lease is a slot lent to the fallback.
+type lease struct {
+	s    *slot
+	gen  uint32
+	used bool
+}
+
+// Pod is the address of the pod; pool.Lease.
+func (l *lease) Pod() netip.AddrPort { return l.s.pod.id.addr }
+
+// Do sends the request and waits for the answer, which the slot's goroutine
+// reads; pool.Lease.
+func (l *lease) Do(ctx context.Context, request []byte) (*pool.Response, error) {
+	s := l.s
+	l.used = true
+	answer := make(chan result, 1)
+	s.mu.Lock()
+	conn := s.conn
+	if conn == nil || s.gen != l.gen {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("connection to %s was replaced: %w", s.pod.id.addr, pool.ErrUnread)
+	}
+	s.lent = answer
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { abort(conn) })
+	defer stop()
+	if d, ok := ctx.Deadline(); ok {
+		_ = conn.SetWriteDeadline(d)
+	}
+	if _, err := conn.Write(request); err != nil {
+		abort(conn)
+		<-answer
+		return nil, fmt.Errorf("send to %s: %w", s.pod.id.addr, err)
+	}
+	r := <-answer
+	if r.err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("%s: %w", s.pod.id.addr, context.Cause(ctx))
+	}
+	return r.resp, r.err
+}
+
+// Release gives an unused slot back; after Do its goroutine has done so
+// already; pool.Lease.
+func (l *lease) Release() {
+	if l.used {
+		return
+	}
+	if _, err := l.s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_READY, l.s.index, l.gen, 0); err == nil {
+		l.s.plane.notifyIdle()
+	}
+}

@@ -1,0 +1,260 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"eproxy/internal/bpf"
+	"eproxy/internal/config"
+	"eproxy/internal/request"
+	"eproxy/internal/topic"
+)
+
+// grace is how long the programs may still use what a reload replaced: far
+// longer than any run of a program.
+const grace = 100 * time.Millisecond
+
+// routeTable is what is installed in one half of the functions, routes and
+// nodes maps. A reload fills the other half and switches the roots.
+type routeTable struct {
+	half      uint32
+	cfg       *config.Config
+	routes    []*config.Route // by index, less the half's first
+	firstNode uint32
+	nodes     uint32
+	firstID   uint32 // of routes
+	firstFn   uint32
+	functions []*config.Function
+	edges     []bpf.EproxyEdgeKey
+}
+
+// route finds the route of an index that a program stored.
+func (t *routeTable) route(index uint32) *config.Route {
+	if t == nil || index < t.firstID || int(index-t.firstID) >= len(t.routes) {
+		return nil
+	}
+	return t.routes[index-t.firstID]
+}
+
+// Install puts a configuration's functions, pods and routes in place. The
+// switch is one store: a message sees the old routes or the new, never a mix.
+func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inflightMax.Store(uint32(cfg.Limits.InflightPerClient))
+	half := uint32(0)
+	if p.routes != nil {
+		half = 1 - p.routes.half
+	}
+	t := &routeTable{
+		half: half, cfg: cfg, functions: cfg.Functions,
+		firstNode: half * p.objs.Nodes.MaxEntries() / 2,
+		firstID:   half * p.objs.Routes.MaxEntries() / 2,
+		firstFn:   half * p.objs.Functions.MaxEntries() / 2,
+	}
+	if n := p.objs.Routes.MaxEntries() / 2; uint32(len(cfg.Routes)) > n {
+		return fmt.Errorf("%d routes, but limits.routes is %d", len(cfg.Routes), n)
+	}
+	functions, err := p.installFunctions(t, useXDP)
+	if err != nil {
+		return err
+	}
+	auto, err := p.installRoutes(t, functions)
+	if err != nil {
+		return err
+	}
+	if err := p.installAutomaton(t, auto); err != nil {
+		return err
+	}
+	root, dollar := t.firstNode+topic.RootNormal, t.firstNode+topic.RootDollar
+	p.switchRoots(root, dollar)
+	old := p.routes
+	p.oldRoutes, p.routes = old, t
+	p.dropPods(cfg)
+	if old != nil {
+		time.AfterFunc(grace, func() { p.removeEdges(old) })
+	}
+	return nil
+}
+
+// installFunctions brings pods into service and writes the functions' prefixes.
+func (p *Plane) installFunctions(t *routeTable, useXDP bool) (map[string]uint32, error) {
+	index := make(map[string]uint32)
+	for i, fn := range t.cfg.Functions {
+		id := t.firstFn + uint32(i)
+		index[fn.Name] = id
+		prefix := request.Prefix(fn)
+		v := bpf.EproxyFunction{PrefixLen: uint32(len(prefix))}
+		if copy(v.Prefix[:], prefix) < len(prefix) {
+			p.log.Warn("request head too long for the kernel path, served by the fallback", "function", fn.Name, "bytes", len(prefix))
+			v.PrefixLen = uint32(len(v.Prefix)) + 1
+		}
+		for _, addr := range fn.Pods {
+			ps, err := p.addPod(fn, addr, useXDP)
+			if err != nil {
+				return nil, err
+			}
+			p.podMem[ps.index].Function = id
+			if int(v.PodCount) == len(v.Pods) {
+				return nil, fmt.Errorf("function %s: at most %d pods", fn.Name, len(v.Pods))
+			}
+			v.Pods[v.PodCount] = ps.index
+			v.PodCount++
+		}
+		if err := p.objs.Functions.Put(id, &v); err != nil {
+			return nil, fmt.Errorf("write function %s: %w", fn.Name, err)
+		}
+		info := bpf.EproxyFunctionInfo{Concurrency: uint32(fn.Concurrency), TimeoutMs: uint32(fn.Timeout.Milliseconds())}
+		info.NameLen = uint32(copy(info.Name[:], fn.Name))
+		info.UrlLen = uint32(copy(info.Url[:], fn.URL.String()))
+		if err := p.objs.FunctionNames.Put(id, &info); err != nil {
+			return nil, fmt.Errorf("name function %s: %w", fn.Name, err)
+		}
+	}
+	return index, nil
+}
+
+// installRoutes writes the routes and compiles their filters.
+func (p *Plane) installRoutes(t *routeTable, functions map[string]uint32) (*topic.Automaton, error) {
+	var filters []string
+	for _, r := range t.cfg.Routes {
+		filters = append(filters, r.Filter)
+		t.routes = append(t.routes, r)
+	}
+	limit := int(p.objs.Nodes.MaxEntries() / 2)
+	auto, err := topic.Compile(filters, limit)
+	if err != nil {
+		return nil, fmt.Errorf("compile routes: %w", err)
+	}
+	for i, r := range t.cfg.Routes {
+		id := t.firstID + uint32(i)
+		v := bpf.EproxyRoute{Function: functions[r.Functions[0]]}
+		if len(r.Functions) > 1 || r.AlsoBroker || r.Ordered || prefixTooLong(t.cfg, r.Functions[0]) {
+			v.Flags = uint32(bpf.EproxyRouteFlagROUTE_FALLBACK)
+		}
+		if err := p.objs.Routes.Put(id, &v); err != nil {
+			return nil, fmt.Errorf("write route %s: %w", r.Filter, err)
+		}
+		info := bpf.EproxyRouteInfo{Function: v.Function, Flags: v.Flags}
+		info.Len = uint32(copy(info.Filter[:], r.Filter))
+		if err := p.objs.RouteNames.Put(id, &info); err != nil {
+			return nil, fmt.Errorf("name route %s: %w", r.Filter, err)
+		}
+	}
+	return auto, nil
+}
+
+// installAutomaton writes nodes and edges into the table's half.
+func (p *Plane) installAutomaton(t *routeTable, auto *topic.Automaton) error {
+	t.nodes = uint32(len(auto.Nodes))
+	route := func(r int32) int32 {
+		if r < 0 {
+			return -1
+		}
+		return r + int32(t.firstID)
+	}
+	keys := make([]uint32, len(auto.Nodes))
+	values := make([]bpf.EproxyNode, len(auto.Nodes))
+	for i, n := range auto.Nodes {
+		keys[i] = t.firstNode + uint32(i)
+		plus := n.Plus
+		if plus != topic.None {
+			plus += t.firstNode
+		}
+		values[i] = bpf.EproxyNode{Plus: plus, Exact: route(n.Exact), Hash: route(n.Hash)}
+	}
+	if _, err := p.objs.Nodes.BatchUpdate(keys, values, nil); err != nil {
+		return fmt.Errorf("write routing nodes: %w", err)
+	}
+	children := make([]uint32, len(auto.Edges))
+	t.edges = make([]bpf.EproxyEdgeKey, len(auto.Edges))
+	for i, e := range auto.Edges {
+		t.edges[i] = bpf.EproxyEdgeKey{Node: t.firstNode + e.Node, Len: uint32(len(e.Level))}
+		copy(t.edges[i].Level[:], e.Level)
+		children[i] = t.firstNode + e.Child
+	}
+	if len(t.edges) == 0 {
+		return nil
+	}
+	if _, err := p.objs.Edges.BatchUpdate(t.edges, children, nil); err != nil {
+		return fmt.Errorf("write routing edges: %w", err)
+	}
+	return nil
+}
+
+// switchRoots publishes an automaton: roots in one 64-bit store, then the
+// epoch that invalidates the connections' cached topics.
+func (p *Plane) switchRoots(root, dollar uint32) {
+	storeRoots(p.globals, root, dollar)
+	epoch := atomic.AddUint32(&p.globals.Epoch, 1)
+	if epoch == 0 {
+		atomic.StoreUint32(&p.globals.Epoch, 1)
+	}
+}
+
+// dropPods takes pods out of service that the configuration no longer names.
+// p.mu is held.
+func (p *Plane) dropPods(cfg *config.Config) {
+	wanted := make(map[podID]bool)
+	for _, fn := range cfg.Functions {
+		for _, a := range fn.Pods {
+			wanted[podID{fn.Name, a}] = true
+		}
+	}
+	for id, ps := range p.podKey {
+		if !wanted[id] {
+			p.removePod(ps)
+		}
+	}
+}
+
+func (p *Plane) removeEdges(t *routeTable) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() != nil || len(t.edges) == 0 {
+		return
+	}
+	if _, err := p.objs.Edges.BatchDelete(t.edges, nil); err != nil {
+		p.log.Warn("removing old routing edges", "error", err)
+	}
+	for i := range t.routes {
+		_ = p.objs.RouteNames.Delete(t.firstID + uint32(i))
+	}
+	for i := range t.functions {
+		_ = p.objs.FunctionNames.Delete(t.firstFn + uint32(i))
+	}
+}
+
+// SetListeners names the ports whose SYNs lose the TCP options that grafting
+// cannot honour.
+func (p *Plane) SetListeners(ports []uint16) error {
+	for _, n := range ports {
+		if err := p.objs.Listeners.Update(port(n), uint32(1), ebpf.UpdateAny); err != nil {
+			return fmt.Errorf("enter listener %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// storeRoots writes both roots with one store, so that no message sees a mix.
+func storeRoots(g *bpf.EproxyGlobals, root, dollar uint32) {
+	var pair [8]byte
+	binary.NativeEndian.PutUint32(pair[0:], root)
+	binary.NativeEndian.PutUint32(pair[4:], dollar)
+	atomic.StoreUint64((*uint64)(unsafe.Pointer(&g.Root)), binary.NativeEndian.Uint64(pair[:]))
+}
+
+// prefixTooLong says whether the kernel path cannot hold the function's request head.
+func prefixTooLong(cfg *config.Config, function string) bool {
+	for _, fn := range cfg.Functions {
+		if fn.Name == function {
+			return len(request.Prefix(fn)) > len(bpf.EproxyFunction{}.Prefix)
+		}
+	}
+	return true
+}

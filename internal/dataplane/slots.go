@@ -1,0 +1,367 @@
+package dataplane
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"eproxy/internal/bpf"
+	"eproxy/internal/config"
+	"eproxy/internal/pool"
+)
+
+const (
+	dialTimeout = 3 * time.Second
+	backoffMin  = 10 * time.Millisecond
+	backoffMax  = time.Second
+	// unackedLimit is how long a request may stay unacknowledged by the pod's
+	// TCP before the pod counts as gone: several retransmission timeouts.
+	unackedLimit = time.Second
+)
+
+// podID names a pod of a function.
+type podID struct {
+	function string
+	addr     netip.AddrPort
+}
+
+// podState is one pod of one function with its slots.
+type podState struct {
+	id      podID
+	index   uint32 // in the pods map
+	fn      atomic.Pointer[config.Function]
+	slots   []*slot
+	ifindex int
+	cancel  context.CancelFunc
+}
+
+func (ps *podState) idle(p *Plane) *uint64 { return &p.podMem[ps.index].Idle }
+
+// claim takes the lowest idle slot, as the programs do. Nil if there is none.
+func (ps *podState) claim(p *Plane) *slot {
+	word := ps.idle(p)
+	for {
+		idle := atomic.LoadUint64(word)
+		if idle == 0 {
+			return nil
+		}
+		bit := idle & -idle
+		if atomic.CompareAndSwapUint64(word, idle, idle&^bit) {
+			for i, s := range ps.slots {
+				if bit == 1<<i {
+					return s
+				}
+			}
+		}
+	}
+}
+
+// slot is one keep-alive connection to a pod. Its goroutine owns reading.
+type slot struct {
+	plane *Plane
+	pod   *podState
+	index uint32 // conn index
+	bit   uint
+
+	mu   sync.Mutex
+	gen  uint32
+	conn *net.TCPConn
+	lent chan result // someone in userspace waits for the answer
+}
+
+// result of an exchange on a lent slot.
+type result struct {
+	resp *pool.Response
+	err  error
+}
+
+// run keeps the slot connected until ctx ends.
+func (s *slot) run(ctx context.Context) {
+	backoff := backoffMin
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > time.Second {
+			backoff = backoffMin
+		}
+		s.plane.log.Debug("slot closed", "function", s.pod.id.function, "pod", s.pod.id.addr, "slot", s.index, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(backoff):
+		}
+		if time.Since(began) < time.Second {
+			backoff = min(2*backoff, backoffMax)
+		}
+	}
+}
+
+// session is one connection: dial, serve, take over what is left, clean up.
+func (s *slot) session(ctx context.Context) error {
+	p := s.plane
+	conn, gen, tuple, err := s.dial(ctx)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { abort(conn) })
+	defer stop()
+	err = s.serve(conn, gen)
+
+	// Nobody may claim it any more; what was in flight is userspace's now.
+	atomic.AndUint64(s.pod.idle(p), ^(uint64(1) << s.bit))
+	if args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, 0); terr == nil && args.Ok == 1 {
+		p.takeOver(s, args, nil, fmt.Errorf("connection to %s: %w", s.pod.id.addr, err))
+	}
+	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, s.index, gen, 0)
+	s.mu.Lock()
+	lent := s.lent
+	s.lent, s.conn = nil, nil
+	s.mu.Unlock()
+	if lent != nil {
+		lent <- result{err: err}
+	}
+	abort(conn)
+	p.freeConn(s.index, tuple)
+	return err
+}
+
+// dial arms the slot's entry between bind and connect, so that the handshake's
+// last packet seeds it, and puts the socket into the socket map.
+func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple, error) {
+	p := s.plane
+	mem := &p.slotMem[s.index]
+	var tuple bpf.EproxyTuple
+	var gen uint32
+	d := net.Dialer{Timeout: dialTimeout, ControlContext: func(_ context.Context, _, _ string, rc syscall.RawConn) error {
+		var inner error
+		err := rc.Control(func(fd uintptr) {
+			var local netip.AddrPort
+			if local, inner = bindLocal(int(fd), s.pod.id.addr.Addr()); inner != nil {
+				return
+			}
+			tuple = tupleOf(local, s.pod.id.addr)
+			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index, Device: noIndex, Count: mem.Count}
+			copy(mem.IdPrefix[:], fmt.Sprintf("%08x%04x", p.idSeed, s.index))
+			gen, inner = p.armConn(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
+		})
+		if err != nil {
+			return err
+		}
+		return inner
+	}}
+	d.SetMultipathTCP(false)
+	c, err := d.DialContext(ctx, "tcp", s.pod.id.addr.String())
+	if err != nil {
+		if gen != 0 {
+			p.freeConn(s.index, tuple)
+		}
+		return nil, 0, tuple, err
+	}
+	conn := c.(*net.TCPConn)
+	rc, err := conn.SyscallConn()
+	if err == nil {
+		var inner error
+		err = rc.Control(func(fd uintptr) { inner = p.objs.PodSocks.Put(s.index, uint64(fd)) })
+		if err == nil {
+			err = inner
+		}
+	}
+	if err != nil {
+		abort(conn)
+		p.freeConn(s.index, tuple)
+		return nil, 0, tuple, fmt.Errorf("enter socket map: %w", err)
+	}
+	s.mu.Lock()
+	s.conn, s.gen = conn, gen
+	s.mu.Unlock()
+	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, 0)
+	if err == nil && args.Ok == 0 {
+		err = fmt.Errorf("slot was not seeded (state %d): does the pod's traffic leave through interface %d?", args.State, s.pod.ifindex)
+	}
+	if err != nil {
+		abort(conn)
+		p.freeConn(s.index, tuple)
+		return nil, 0, tuple, err
+	}
+	p.notifyIdle()
+	return conn, gen, tuple, nil
+}
+
+// serve reads whatever the programs pass to the socket: answers that the
+// kernel path does not digest, answers to requests of the fallback, the end.
+func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
+	p := s.plane
+	br := bufio.NewReader(conn)
+	for {
+		if _, err := br.Peek(1); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		lent := s.lent
+		s.lent = nil
+		s.mu.Unlock()
+		if lent == nil {
+			args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, 0)
+			if err != nil {
+				return err
+			}
+			if args.Ok == 0 {
+				return fmt.Errorf("unexpected bytes from the pod (slot state %d)", args.State)
+			}
+			left := s.pod.fn.Load().Timeout - (monotonic() - time.Duration(args.TakenNs))
+			_ = conn.SetReadDeadline(time.Now().Add(max(left, time.Millisecond)))
+			resp, err := pool.ReadResponse(br)
+			_ = conn.SetReadDeadline(time.Time{})
+			p.takeOver(s, args, resp, err)
+			if err != nil {
+				return err
+			}
+			if !resp.KeepAlive || br.Buffered() > 0 {
+				return errClosing
+			}
+		} else {
+			resp, err := pool.ReadResponse(br)
+			_ = conn.SetDeadline(time.Time{})
+			if err != nil {
+				lent <- result{err: err}
+				return err
+			}
+			keep := resp.KeepAlive && br.Buffered() == 0
+			lent <- result{resp: resp}
+			if !keep {
+				return errClosing
+			}
+		}
+		args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, 0)
+		if err != nil {
+			return err
+		}
+		if args.Ok == 0 {
+			return fmt.Errorf("slot cannot be used again (state %d)", args.State)
+		}
+		p.notifyIdle()
+	}
+}
+
+// attention closes the connection if the programs retired the slot.
+func (s *slot) attention(gen uint32) {
+	s.mu.Lock()
+	conn, current := s.conn, s.gen
+	s.mu.Unlock()
+	if conn == nil || current != gen {
+		return
+	}
+	atomic.AndUint64(s.pod.idle(s.plane), ^(uint64(1) << s.bit))
+	abort(conn)
+}
+
+// sweepSlots takes over messages whose time is up.
+func (p *Plane) sweepSlots() {
+	now := monotonic()
+	p.mu.Lock()
+	var due []*slot
+	for _, ps := range p.podByID {
+		timeout := ps.fn.Load().Timeout
+		for _, s := range ps.slots {
+			mem := &p.slotMem[s.index]
+			age := now - time.Duration(mem.TakenNs)
+			switch bpf.EproxySlotState(mem.State) {
+			case bpf.EproxySlotStateSLOT_BUSY:
+				if age > timeout || (mem.Acked == 0 && age > unackedLimit) {
+					due = append(due, s)
+				}
+			case bpf.EproxySlotStateSLOT_ANSWERING:
+				if age > timeout {
+					due = append(due, s)
+				}
+			case bpf.EproxySlotStateSLOT_ANSWERED:
+				if age > timeout && age > time.Second {
+					due = append(due, s)
+				}
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, s := range due {
+		s.overdue()
+	}
+}
+
+// overdue takes a message over that the pod has not answered in time.
+func (s *slot) overdue() {
+	s.mu.Lock()
+	conn, gen := s.conn, s.gen
+	s.mu.Unlock()
+	if conn == nil {
+		return
+	}
+	minAge := min(s.pod.fn.Load().Timeout, unackedLimit)
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, uint32(minAge/time.Millisecond))
+	if err != nil || args.Ok == 0 {
+		return
+	}
+	if args.State == uint32(bpf.EproxySlotStateSLOT_ANSWERED) {
+		s.plane.takeOver(s, args, &pool.Response{Status: 200}, nil)
+	} else {
+		s.plane.takeOver(s, args, nil, errTimeout)
+	}
+	abort(conn)
+}
+
+// bindLocal binds a socket to the address that the route to remote prefers and
+// a free port, and says which.
+func bindLocal(fd int, remote netip.Addr) (netip.AddrPort, error) {
+	src, _, err := routeTo(remote)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	var sa unix.Sockaddr
+	if remote.Is4() {
+		sa = &unix.SockaddrInet4{Addr: src.As4()}
+	} else {
+		sa = &unix.SockaddrInet6{Addr: src.As16()}
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return netip.AddrPort{}, fmt.Errorf("bind to %s: %w", src, err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("read bound address: %w", err)
+	}
+	switch b := bound.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(src, uint16(b.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(src, uint16(b.Port)), nil
+	}
+	return netip.AddrPort{}, fmt.Errorf("bound to an address of unknown family")
+}
+
+// abort closes with RST: a retired connection is never repaired.
+func abort(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	_ = c.Close()
+}
+
+// requestOf is the request in a slot's buffer, copied.
+func (p *Plane) requestOf(index, n uint32) []byte {
+	buf := p.slotMem[index].Buf[:]
+	if int(n) > len(buf) {
+		return nil
+	}
+	return append([]byte(nil), buf[:n]...)
+}
+
+var _ = binary.NativeEndian

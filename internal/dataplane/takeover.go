@@ -1,0 +1,91 @@
+package dataplane
+
+import (
+	"bytes"
+	"context"
+	"net/url"
+	"strconv"
+
+	"eproxy/internal/bpf"
+	"eproxy/internal/config"
+	"eproxy/internal/delivery"
+	"eproxy/internal/pool"
+	"eproxy/internal/request"
+)
+
+// takeOver finishes a message that the programs handed to userspace: with the
+// answer that userspace read, or by further attempts with the very bytes in
+// the slot's buffer. The acknowledgement is written on the device's socket.
+func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, cause error) {
+	req := p.requestOf(s.index, args.RequestLen)
+	d := p.conns.get(args.Device, args.DeviceGen)
+	p.mu.Lock()
+	route := p.routes.route(args.Route)
+	if route == nil {
+		route = p.oldRoutes.route(args.Route)
+	}
+	engine := p.engine
+	p.mu.Unlock()
+	fn := s.pod.fn.Load()
+	if resp != nil && resp.Status >= 200 && resp.Status < 300 {
+		if d != nil {
+			d.info.Complete(args.PacketId, delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: fn.Name})
+		}
+		return
+	}
+	if engine == nil || route == nil {
+		return
+	}
+	m := messageOf(req)
+	m.QoS = args.Qos
+	m.PacketID = args.PacketId
+	if d != nil {
+		m.ClientID = d.info.ClientID
+		m.Version = d.info.Version
+	}
+	if args.Qos == 0 && args.Acked == 1 && resp == nil {
+		p.log.Debug("QoS 0 message lost with its pod", "topic", m.Topic, "error", cause)
+		return
+	}
+	status := 0
+	if resp != nil {
+		status = resp.Status
+	}
+	p.wg.Add(1)
+	go func() {
+		defer p.wg.Done()
+		o := p.retry(engine, fn, req, m, status, cause)
+		if d != nil {
+			d.info.Complete(args.PacketId, o)
+		}
+	}()
+}
+
+func (p *Plane) retry(engine *delivery.Engine, fn *config.Function, req []byte, m *request.Message, status int, cause error) delivery.Outcome {
+	if cause == nil {
+		cause = &pool.StatusError{Status: status}
+	}
+	return engine.DeliverRequest(context.WithoutCancel(p.ctx), fn, req, m, 1, cause)
+}
+
+// messageOf recovers what a dead letter needs from the request's bytes.
+func messageOf(req []byte) *request.Message {
+	m := &request.Message{}
+	head, body, _ := bytes.Cut(req, []byte("\r\n\r\n"))
+	m.Payload = body
+	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
+		name, value, ok := bytes.Cut(line, []byte(": "))
+		if !ok {
+			continue
+		}
+		switch string(name) {
+		case "ce-subject":
+			if t, err := url.PathUnescape(string(value)); err == nil {
+				m.Topic = t
+			}
+		case "X-Mqtt-Dup":
+			m.Dup, _ = strconv.ParseBool(string(value))
+		}
+	}
+	return m
+}

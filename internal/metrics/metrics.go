@@ -1,0 +1,89 @@
+// Package metrics counts what userspace does, and serves all counters to
+// Prometheus.
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Messages and Duration describe the metrics that the kernel path reports under
+// the same names with path="kernel".
+var (
+	MessagesLabels = []string{"route", "function", "path", "qos", "outcome"}
+	DurationLabels = []string{"route", "path"}
+)
+
+// Metrics are the counters of the fallback path.
+type Metrics struct {
+	Registry    *prometheus.Registry
+	messages    *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	requests    *prometheus.CounterVec
+	deadLetters *prometheus.CounterVec
+	refused     *prometheus.CounterVec
+}
+
+// New makes a registry with the fallback's counters.
+func New() *Metrics {
+	m := &Metrics{Registry: prometheus.NewRegistry()}
+	m.messages = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "eproxy_messages_total", Help: "Routed messages that ended."}, MessagesLabels)
+	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "eproxy_message_duration_seconds", Help: "From PUBLISH to the function's answer.",
+		Buckets: prometheus.ExponentialBuckets(32e-6, 2, 21)}, DurationLabels)
+	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "eproxy_function_requests_total", Help: "Requests to functions; code 0: no answer."}, []string{"function", "pod", "code"})
+	m.deadLetters = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "eproxy_dead_letters_total", Help: "Messages written to a dead letter file."}, []string{"function"})
+	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "eproxy_refused_total", Help: "Connections and packets that the MQTT server refused."}, []string{"reason"})
+	m.Registry.MustRegister(m.messages, m.duration, m.requests, m.deadLetters, m.refused)
+	return m
+}
+
+// Message counts a routed message of the fallback path.
+func (m *Metrics) Message(route, function string, qos byte, outcome string, took time.Duration) {
+	m.messages.WithLabelValues(route, function, "fallback", strconv.Itoa(int(qos)), outcome).Inc()
+	m.duration.WithLabelValues(route, "fallback").Observe(took.Seconds())
+}
+
+// Refused counts what the server did not accept.
+func (m *Metrics) Refused(reason string) { m.refused.WithLabelValues(reason).Inc() }
+
+// Request counts one HTTP exchange.
+func (m *Metrics) Request(function, pod string, status int) {
+	m.requests.WithLabelValues(function, pod, strconv.Itoa(status)).Inc()
+}
+
+// DeadLetter counts a dead letter.
+func (m *Metrics) DeadLetter(function string) { m.deadLetters.WithLabelValues(function).Inc() }
+
+// Serve serves /metrics until ctx ends; an empty address serves nothing.
+func (m *Metrics) Serve(ctx context.Context, address string) error {
+	if address == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("metrics listener: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	context.AfterFunc(ctx, func() { _ = srv.Close() })
+	go func() {
+		if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			return
+		}
+	}()
+	return nil
+}

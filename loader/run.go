@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"eproxy/internal/broker"
+	"eproxy/internal/cliutil"
+	"eproxy/internal/config"
+	"eproxy/internal/dataplane"
+	"eproxy/internal/delivery"
+	"eproxy/internal/metrics"
+)
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "attach, serve and reconcile until SIGTERM; SIGHUP reloads the configuration",
+		Flags: []cli.Flag{cliutil.ConfigFlag(), cliutil.LogLevelFlag()},
+		Action: func(c *cli.Context) error {
+			log, err := cliutil.Logger(c.App.ErrWriter, c.String("log-level"))
+			if err != nil {
+				return err
+			}
+			return serve(c.Context, c.String("config"), log)
+		},
+	}
+}
+
+// serve runs the node until ctx ends, then drains and detaches.
+func serve(ctx context.Context, file string, log *slog.Logger) error {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	plane, err := dataplane.Load(dataplane.Options{Config: cfg, Logger: log})
+	if err != nil {
+		return err
+	}
+	// Whatever happens from here on, nothing stays attached.
+	defer func() {
+		plane.Close()
+		if err := dataplane.Unpin(cfg.BPFFS); err != nil {
+			log.Error("detaching", "error", err)
+		}
+	}()
+	n, err := startNode(plane, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer n.broker.Close()
+	return n.loop(ctx, file)
+}
+
+// node is a running loader.
+type node struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	plane   *dataplane.Plane
+	engine  *delivery.Engine
+	broker  *broker.Server
+	metrics *metrics.Metrics
+	xdp     bool // some interface takes messages at XDP
+}
+
+func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, log: log, plane: plane, metrics: metrics.New()}
+	for _, name := range cfg.Interfaces {
+		mode, err := plane.AttachDevice(name, cfg.XDP)
+		if err != nil {
+			return nil, err
+		}
+		n.xdp = n.xdp || mode != "off"
+		log.Info("attached", "interface", name, "xdp", mode)
+	}
+	if err := plane.Install(cfg, n.xdp); err != nil {
+		return nil, err
+	}
+	ports, err := listenerPorts(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := plane.SetListeners(ports); err != nil {
+		return nil, err
+	}
+	n.engine = delivery.New(cfg, plane, delivery.Options{Logger: log, Recorder: n.metrics})
+	if err := plane.Start(n.engine); err != nil {
+		return nil, err
+	}
+	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics})
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// listenerPorts are the TCP ports whose connections may be grafted.
+func listenerPorts(cfg *config.Config) ([]uint16, error) {
+	var ports []uint16
+	for _, l := range cfg.Listeners {
+		_, port, err := net.SplitHostPort(l.Address)
+		if err != nil {
+			return nil, fmt.Errorf("listener %q: %w", l.Address, err)
+		}
+		v, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("listener %q: %w", l.Address, err)
+		}
+		if l.TLS == nil && !l.Websocket {
+			ports = append(ports, uint16(v))
+		}
+	}
+	return ports, nil
+}
+
+// loop serves until ctx ends; SIGHUP reloads.
+func (n *node) loop(ctx context.Context, file string) error {
+	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- n.broker.Serve(serveCtx) }()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	n.log.Info("serving", "listeners", len(n.cfg.Listeners), "functions", len(n.cfg.Functions), "routes", len(n.cfg.Routes))
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-hup:
+			if err := n.reload(file); err != nil {
+				n.log.Error("reload refused, the running configuration stays", "error", err)
+			}
+		case <-ctx.Done():
+			return n.drain(stop, done)
+		}
+	}
+}
+
+// drain finishes what is in flight, within the configured time.
+func (n *node) drain(stop context.CancelFunc, done <-chan error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
+	defer cancel()
+	n.log.Info("draining", "timeout", n.cfg.DrainTimeout, "in_flight", n.plane.InFlight())
+	n.plane.Drain(ctx)
+	n.broker.Drain(ctx)
+	stop()
+	return <-done
+}
+
+// reload takes over a changed configuration without dropping a connection.
+// What was fixed at start (interfaces, listeners, limits) must not change.
+func (n *node) reload(file string) error {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	if err := sameFixed(n.cfg, cfg); err != nil {
+		return err
+	}
+	if err := n.plane.Install(cfg, n.xdp); err != nil {
+		return err
+	}
+	n.engine.Reload(cfg, n.plane)
+	if err := n.broker.Reload(cfg); err != nil {
+		return err
+	}
+	n.cfg = cfg
+	n.log.Info("reloaded", "functions", len(cfg.Functions), "routes", len(cfg.Routes))
+	return nil
+}

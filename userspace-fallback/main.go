@@ -1,0 +1,90 @@
+// Command userspace-fallback is eproxy without BPF: the MQTT server and the
+// adaptor to HTTP functions. It needs no root.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"eproxy/internal/broker"
+	"eproxy/internal/cliutil"
+	"eproxy/internal/config"
+	"eproxy/internal/delivery"
+	"eproxy/internal/metrics"
+	"eproxy/internal/pool"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	app := &cli.App{
+		Name:  "userspace-fallback",
+		Usage: "deliver MQTT messages to HTTP functions, without BPF and without root",
+		Flags: []cli.Flag{cliutil.ConfigFlag(), cliutil.LogLevelFlag()},
+		Action: func(c *cli.Context) error {
+			log, err := cliutil.Logger(c.App.ErrWriter, c.String("log-level"))
+			if err != nil {
+				return err
+			}
+			return serve(c.Context, c.String("config"), log)
+		},
+	}
+	os.Exit(cliutil.Run(ctx, app, os.Args, os.Stdout, os.Stderr))
+}
+
+// serve runs until ctx ends, then drains. SIGHUP reloads.
+func serve(ctx context.Context, file string, log *slog.Logger) error {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	m := metrics.New()
+	p := pool.New(cfg.Functions)
+	defer p.Close()
+	engine := delivery.New(cfg, p, delivery.Options{Logger: log, Recorder: m})
+	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if err := m.Serve(serveCtx, cfg.Metrics.Listen); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- b.Serve(serveCtx) }()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	log.Info("serving", "listeners", len(cfg.Listeners), "functions", len(cfg.Functions), "routes", len(cfg.Routes))
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-hup:
+			next, err := config.Load(file)
+			if err == nil {
+				err = b.Reload(next)
+			}
+			if err != nil {
+				log.Error("reload refused, the running configuration stays", "error", err)
+				continue
+			}
+			p.Reload(next.Functions)
+			engine.Reload(next, p)
+			log.Info("reloaded", "functions", len(next.Functions), "routes", len(next.Routes))
+		case <-ctx.Done():
+			drain, cancel := context.WithTimeout(context.Background(), cfg.DrainTimeout)
+			b.Drain(drain)
+			cancel()
+			stop()
+			return <-done
+		}
+	}
+}
