@@ -34,13 +34,23 @@ func XDPNative(ifindex int) (bool, error) {
 	return f&featureBasic != 0, err
 }
 
+// genlHeader is a generic netlink header: command, version, two reserved bytes,
+// which the library's own type leaves undefined and this family wants zero.
+type genlHeader [nl.SizeofGenlmsg]byte
+
+// Len is the size in bytes.
+func (h genlHeader) Len() int { return len(h) }
+
+// Serialize is the header as sent.
+func (h genlHeader) Serialize() []byte { return h[:] }
+
 func features(ifindex int) (uint64, error) {
 	family, err := netlink.GenlFamilyGet(familyName)
 	if err != nil {
 		return 0, fmt.Errorf("find netlink family %s (Linux 6.3 or later): %w", familyName, err)
 	}
 	req := nl.NewNetlinkRequest(int(family.ID), 0)
-	req.AddData(&nl.Genlmsg{Command: cmdDevGet, Version: 1})
+	req.AddData(genlHeader{cmdDevGet, 1})
 	req.AddData(nl.NewRtAttr(attrIfindex, nl.Uint32Attr(uint32(ifindex))))
 	msgs, err := req.Execute(unix.NETLINK_GENERIC, 0)
 	if err != nil {
