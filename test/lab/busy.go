@@ -1,0 +1,48 @@
+package lab
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+)
+
+// Busy is a reading of the whole machine's processor time.
+type Busy struct {
+	at   time.Time
+	idle time.Duration // idle, iowait and steal, over all processors
+}
+
+// userHZ is the unit of /proc/stat, ticks per second.
+const userHZ = 100
+
+// ReadBusy reads /proc/stat. Busy time is what is left of the wall clock after
+// idle, iowait and steal, so that softirq and kernel threads are not hidden;
+// the user and system columns are samples that alias with paced load.
+func ReadBusy() (Busy, error) {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return Busy{}, fmt.Errorf("read processor times: %w", err)
+	}
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	f := bytes.Fields(line)
+	if len(f) < 9 {
+		return Busy{}, fmt.Errorf("read processor times: unexpected %q", line)
+	}
+	var ticks int64
+	for _, i := range []int{4, 5, 8} {
+		n, err := strconv.ParseInt(string(f[i]), 10, 64)
+		if err != nil {
+			return Busy{}, fmt.Errorf("read processor times: %w", err)
+		}
+		ticks += n
+	}
+	return Busy{time.Now(), time.Duration(ticks) * time.Second / userHZ}, nil
+}
+
+// Since is the busy processor time between two readings.
+func (b Busy) Since(a Busy) time.Duration {
+	return time.Duration(runtime.NumCPU())*b.at.Sub(a.at) - (b.idle - a.idle)
+}

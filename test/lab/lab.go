@@ -1,0 +1,256 @@
+// Package lab builds the network that tests, benchmarks and the demo run in:
+// namespaces for devices, a node and two pods, joined by veth pairs.
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Role is one host of the lab.
+type Role string
+
+// The hosts.
+const (
+	Dev  Role = "dev"  // where the devices are
+	Node Role = "node" // runs eproxy: eth0 towards the devices, pod0 and pod1
+	Pod0 Role = "pod0"
+	Pod1 Role = "pod1"
+)
+
+// Roles are all hosts.
+var Roles = []Role{Dev, Node, Pod0, Pod1}
+
+// Addresses of the hosts that are connected to.
+var (
+	NodeV4 = netip.MustParseAddr("10.88.0.1")
+	NodeV6 = netip.MustParseAddr("fd88::1")
+	podV4  = map[Role]netip.Addr{Pod0: netip.MustParseAddr("10.88.1.2"), Pod1: netip.MustParseAddr("10.88.2.2")}
+	podV6  = map[Role]netip.Addr{Pod0: netip.MustParseAddr("fd88:1::2"), Pod1: netip.MustParseAddr("fd88:2::2")}
+)
+
+// PodAddr is a pod's address.
+func PodAddr(r Role, ipv6 bool) netip.Addr {
+	if ipv6 {
+		return podV6[r]
+	}
+	return podV4[r]
+}
+
+// NodeAddr is the node's address towards the devices.
+func NodeAddr(ipv6 bool) netip.Addr {
+	if ipv6 {
+		return NodeV6
+	}
+	return NodeV4
+}
+
+// Lab is one set of namespaces.
+type Lab struct {
+	id      string
+	handles map[Role]netns.NsHandle
+}
+
+const prefix = "ep-"
+
+// New builds the namespaces and removes those of processes that are gone. It
+// needs root.
+func New() (*Lab, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("making network namespaces needs root")
+	}
+	if err := mountBPFFS(); err != nil {
+		return nil, err
+	}
+	sweep()
+	l := &Lab{id: prefix + strconv.Itoa(os.Getpid()) + "-", handles: make(map[Role]netns.NsHandle)}
+	if err := l.build(); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Name is the name of a host's namespace.
+func (l *Lab) Name(r Role) string { return l.id + string(r) }
+
+// Path is the file that stands for a host's namespace.
+func (l *Lab) Path(r Role) string { return filepath.Join("/var/run/netns", l.Name(r)) }
+
+// Close removes all namespaces, and with them their interfaces.
+func (l *Lab) Close() {
+	for _, r := range Roles {
+		if h, ok := l.handles[r]; ok {
+			_ = h.Close()
+		}
+		_ = netns.DeleteNamed(l.Name(r))
+	}
+}
+
+func (l *Lab) build() error {
+	for _, r := range Roles {
+		h, err := l.makeNamespace(r)
+		if err != nil {
+			return fmt.Errorf("make namespace %s: %w", l.Name(r), err)
+		}
+		l.handles[r] = h
+	}
+	links := []struct {
+		a, b         Role
+		aName, bName string
+		aAddr, bAddr []string
+	}{
+		{Dev, Node, "eth0", "eth0", []string{"10.88.0.2/24", "fd88::2/64"}, []string{"10.88.0.1/24", "fd88::1/64"}},
+		{Node, Pod0, "pod0", "eth0", []string{"10.88.1.1/24", "fd88:1::1/64"}, []string{"10.88.1.2/24", "fd88:1::2/64"}},
+		{Node, Pod1, "pod1", "eth0", []string{"10.88.2.1/24", "fd88:2::1/64"}, []string{"10.88.2.2/24", "fd88:2::2/64"}},
+	}
+	for _, k := range links {
+		if err := l.join(k.a, k.aName, k.b, k.bName); err != nil {
+			return err
+		}
+		if err := l.configure(k.a, k.aName, k.aAddr); err != nil {
+			return err
+		}
+		if err := l.configure(k.b, k.bName, k.bAddr); err != nil {
+			return err
+		}
+	}
+	gateways := map[Role][]string{Dev: {"10.88.0.1", "fd88::1"}, Pod0: {"10.88.1.1", "fd88:1::1"}, Pod1: {"10.88.2.1", "fd88:2::1"}}
+	for r, gws := range gateways {
+		if err := l.defaultRoutes(r, gws); err != nil {
+			return err
+		}
+	}
+	err := l.Do(Node, func() error {
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+			return err
+		}
+		return os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0)
+	})
+	if err != nil {
+		return fmt.Errorf("switch forwarding on: %w", err)
+	}
+	// A real wire carries complete checksums, and XDP has to see them.
+	if err := l.Do(Dev, func() error { return setFeature("eth0", ethtoolSTXCSUM, false) }); err != nil {
+		return fmt.Errorf("switch checksum offload off: %w", err)
+	}
+	for _, r := range []Role{Pod0, Pod1} {
+		// A veth takes XDP redirects only if its far end polls, which GRO makes it do.
+		if err := l.Do(r, func() error { return setFeature("eth0", ethtoolSGRO, true) }); err != nil {
+			return fmt.Errorf("switch GRO on: %w", err)
+		}
+	}
+	return nil
+}
+
+func (l *Lab) makeNamespace(r Role) (netns.NsHandle, error) {
+	var h netns.NsHandle
+	err := onThread(func() error {
+		var err error
+		h, err = netns.NewNamed(l.Name(r))
+		if err != nil {
+			return err
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(lo)
+	})
+	return h, err
+}
+
+func (l *Lab) join(a Role, aName string, b Role, bName string) error {
+	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: bName, PeerNamespace: netlink.NsFd(l.handles[b])}
+	veth.Name = aName
+	h, err := netlink.NewHandleAt(l.handles[a])
+	if err != nil {
+		return fmt.Errorf("netlink in %s: %w", a, err)
+	}
+	defer h.Close()
+	if err := h.LinkAdd(veth); err != nil {
+		return fmt.Errorf("join %s and %s: %w", a, b, err)
+	}
+	return nil
+}
+
+func (l *Lab) configure(r Role, name string, addrs []string) error {
+	h, err := netlink.NewHandleAt(l.handles[r])
+	if err != nil {
+		return fmt.Errorf("netlink in %s: %w", r, err)
+	}
+	defer h.Close()
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("interface %s of %s: %w", name, r, err)
+	}
+	for _, s := range addrs {
+		a, err := netlink.ParseAddr(s)
+		if err != nil {
+			return err
+		}
+		a.Flags = unix.IFA_F_NODAD // usable at once
+		if err := h.AddrAdd(link, a); err != nil {
+			return fmt.Errorf("address %s of %s: %w", s, r, err)
+		}
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return fmt.Errorf("interface %s of %s: %w", name, r, err)
+	}
+	return nil
+}
+
+func (l *Lab) defaultRoutes(r Role, gateways []string) error {
+	h, err := netlink.NewHandleAt(l.handles[r])
+	if err != nil {
+		return fmt.Errorf("netlink in %s: %w", r, err)
+	}
+	defer h.Close()
+	for _, gw := range gateways {
+		if err := h.RouteAdd(&netlink.Route{Gw: net.ParseIP(gw)}); err != nil {
+			return fmt.Errorf("default route of %s via %s: %w", r, gw, err)
+		}
+	}
+	return nil
+}
+
+// sweep removes namespaces whose process is gone.
+func sweep() {
+	entries, err := os.ReadDir("/var/run/netns")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), prefix)
+		if !ok {
+			continue
+		}
+		pid, _, _ := strings.Cut(rest, "-")
+		if n, err := strconv.Atoi(pid); err == nil && n > 0 && errors.Is(unix.Kill(n, 0), unix.ESRCH) {
+			_ = netns.DeleteNamed(e.Name())
+		}
+	}
+}
+
+// mountBPFFS makes sure that there is a bpf file system.
+func mountBPFFS() error {
+	const dir, magic = "/sys/fs/bpf", 0xcafe4a11
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err == nil && st.Type == magic {
+		return nil
+	}
+	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+		return fmt.Errorf("mount bpffs at %s: %w", dir, err)
+	}
+	return nil
+}
