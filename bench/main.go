@@ -1,0 +1,219 @@
+// Command bench compares eproxy with a direct HTTP call and with its own
+// userspace fallback, side by side in one run.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"eproxy/internal/cliutil"
+	"eproxy/test/lab"
+	"eproxy/test/load"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	app := &cli.App{
+		Name:  "bench",
+		Usage: "whole-machine CPU per message, rate and latency: direct HTTP, userspace fallback, TC, XDP",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "interleaved rounds `N`"},
+			&cli.DurationFlag{Name: "duration", Value: 3 * time.Second, Usage: "length of one measurement"},
+			&cli.Float64Flag{Name: "rate", Value: 5000, Usage: "open loop, messages per second"},
+			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
+			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
+			&cli.StringFlag{Name: "rows", Value: "direct,fallback,tc,xdp", Usage: "what is measured"},
+			&cli.StringFlag{Name: "loads", Value: "open,closed1,closed50", Usage: "open: fixed rate; closedN: N in flight per connection"},
+		},
+		Action:   run,
+		Commands: []*cli.Command{functionCommand()},
+	}
+	os.Exit(cliutil.Run(ctx, app, os.Args, os.Stdout, os.Stderr))
+}
+
+// functionCommand is the function that all rows call: net/http, a small answer.
+func functionCommand() *cli.Command {
+	return &cli.Command{
+		Name: "function", Usage: "serve the function (used by bench itself)", Hidden: true,
+		Action: func(c *cli.Context) error {
+			l, err := net.Listen("tcp", ":8080")
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(c.App.ErrWriter, "msg=serving")
+			srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				_, _ = io.WriteString(w, "ok\n")
+			})}
+			context.AfterFunc(c.Context, func() { _ = srv.Close() })
+			if err := srv.Serve(l); err != http.ErrServerClosed {
+				return err
+			}
+			return nil
+		},
+	}
+}
+
+const config = `functions:
+  - name: temp
+    url: http://temp.local/ingest
+    pods: ["10.88.1.2:8080", "10.88.2.2:8080"]
+    concurrency: 64
+routes:
+  - topic: sensors/+/temp
+    function: temp
+`
+
+// bench is one run.
+type bench struct {
+	lab  *lab.Lab
+	self string
+	dir  string
+	c    *cli.Context
+}
+
+func run(c *cli.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	l, err := lab.New()
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	dir, err := os.MkdirTemp("", "eproxy-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{lab: l, self: self, dir: dir, c: c}
+	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
+		p, err := l.StartServing(pod, lab.Command(c.Context, self, "function"))
+		if err != nil {
+			return err
+		}
+		defer p.Stop()
+	}
+	return b.all()
+}
+
+// all measures everything and prints the table.
+func (b *bench) all() error {
+	rows := strings.Split(b.c.String("rows"), ",")
+	t := newTable(rows, b.c.Int("connections"))
+	idle, err := b.idle()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b.c.App.Writer, "idle machine: %.1f ms of processor time per second\n", idle*1000)
+	for _, ld := range strings.Split(b.c.String("loads"), ",") {
+		plan, err := b.plan(ld)
+		if err != nil {
+			return err
+		}
+		for round := range b.c.Int("rounds") {
+			for i := range rows {
+				row := rows[(i+round)%len(rows)] // nobody always comes first
+				m, err := b.measure(row, plan, idle)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", row, ld, err)
+				}
+				t.add(ld, row, m)
+			}
+		}
+		t.print(b.c.App.Writer, ld)
+	}
+	return nil
+}
+
+func (b *bench) plan(name string) (load.Plan, error) {
+	p := load.Plan{Connections: b.c.Int("connections"), Duration: b.c.Duration("duration")}
+	switch {
+	case name == "open":
+		p.Rate = b.c.Float64("rate")
+	case strings.HasPrefix(name, "closed"):
+		if _, err := fmt.Sscanf(name, "closed%d", &p.InFlight); err != nil || p.InFlight < 1 {
+			return p, cliutil.Usagef("--loads %q: open or closedN", name)
+		}
+	default:
+		return p, cliutil.Usagef("--loads %q: open or closedN", name)
+	}
+	return p, nil
+}
+
+// idle is the processor time that the machine uses by itself, seconds per second.
+func (b *bench) idle() (float64, error) {
+	before, err := lab.ReadBusy()
+	if err != nil {
+		return 0, err
+	}
+	const span = 2 * time.Second
+	select {
+	case <-time.After(span):
+	case <-b.c.Context.Done():
+		return 0, b.c.Context.Err()
+	}
+	after, err := lab.ReadBusy()
+	return after.Since(before).Seconds() / span.Seconds(), err
+}
+
+// measure makes one row's load once.
+func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement, err error) {
+	topic := func(i int) string { return fmt.Sprintf("sensors/%d/temp", i) }
+	payload := b.c.Int("payload")
+	dial := load.HTTP{Topic: topic, Payload: payload, Dial: func(ctx context.Context, i int) (net.Conn, error) {
+		pod := []lab.Role{lab.Pod0, lab.Pod1}[i%2]
+		return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.PodAddr(pod, false).String(), "8080"))
+	}}.Open
+	if row != "direct" {
+		p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: row, Config: config})
+		if err != nil {
+			return m, err
+		}
+		defer func() {
+			if serr := p.Stop(); err == nil {
+				err = serr
+			}
+		}()
+		dial = load.MQTT{Topic: topic, Payload: payload, Dial: func(ctx context.Context) (net.Conn, error) {
+			return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
+		}}.Open
+	}
+	warm := plan
+	warm.Duration = plan.Duration / 6
+	if _, err := load.Run(b.c.Context, dial, warm); err != nil {
+		return m, err
+	}
+	before, err := lab.ReadBusy()
+	if err != nil {
+		return m, err
+	}
+	r, err := load.Run(b.c.Context, dial, plan)
+	if err != nil {
+		return m, err
+	}
+	after, err := lab.ReadBusy()
+	if err != nil {
+		return m, err
+	}
+	busy := after.Since(before).Seconds() - idle*r.Elapsed.Seconds()
+	return measurement{
+		cpu:  busy / float64(r.Answered) * 1e6,
+		rate: r.Rate(),
+		p50:  float64(r.Quantile(0.5).Nanoseconds()) / 1000,
+		p99:  float64(r.Quantile(0.99).Nanoseconds()) / 1000,
+	}, nil
+}

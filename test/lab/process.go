@@ -1,0 +1,134 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a program under test on one of the hosts.
+type Process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+
+	mu  sync.Mutex
+	log []string
+}
+
+// startTimeout is how long a program may take to say that it serves: the
+// verifier needs some seconds when the machine is busy.
+const startTimeout = 60 * time.Second
+
+// StartServing starts a program and waits until its log says "serving".
+func (l *Lab) StartServing(r Role, cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	if err := l.Start(r, cmd); err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	serving := make(chan struct{})
+	go p.read(out, serving)
+	select {
+	case <-serving:
+		return p, nil
+	case <-p.done:
+		return nil, fmt.Errorf("%s ended at once: %s", filepath.Base(cmd.Path), p.Log())
+	case <-time.After(startTimeout):
+		p.Kill()
+		return nil, fmt.Errorf("%s does not serve after %s: %s", filepath.Base(cmd.Path), startTimeout, p.Log())
+	}
+}
+
+func (p *Process) read(out io.Reader, serving chan<- struct{}) {
+	sc := bufio.NewScanner(out)
+	for sc.Scan() {
+		p.mu.Lock()
+		p.log = append(p.log, sc.Text())
+		p.mu.Unlock()
+		if strings.Contains(sc.Text(), "msg=serving") {
+			close(serving)
+		}
+	}
+	p.err = p.cmd.Wait()
+	close(p.done)
+}
+
+// Log is what the program has said so far.
+func (p *Process) Log() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.log, "\n")
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Stop sends SIGTERM and waits; a program that does not end is killed, which is
+// an error.
+func (p *Process) Stop() error {
+	_ = p.cmd.Process.Signal(unix.SIGTERM)
+	select {
+	case <-p.done:
+		return p.err
+	case <-time.After(30 * time.Second):
+		p.Kill()
+		return errors.New("did not end after SIGTERM")
+	}
+}
+
+// Kill ends the program at once and waits for it.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// Done is closed when the program has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Eproxy says how eproxy is to run on the node.
+type Eproxy struct {
+	Bin    string // directory of the binaries
+	Mode   string // xdp, tc or fallback
+	Config string // YAML without interfaces, xdp, bpffs, control
+}
+
+// BPFFS is the pin directory that StartEproxy configures.
+func (l *Lab) BPFFS() string { return "/sys/fs/bpf/" + l.id + "pins" }
+
+// StartEproxy starts the loader, or the fallback alone, on the node.
+func (l *Lab) StartEproxy(ctx context.Context, dir string, e Eproxy) (*Process, error) {
+	cfg := e.Config
+	bin := "loader"
+	args := []string{"run"}
+	switch e.Mode {
+	case "xdp":
+		cfg = "interfaces: [eth0]\nxdp: native\n" + cfg
+	case "tc":
+		cfg = "interfaces: [eth0]\nxdp: off\n" + cfg
+	case "fallback":
+		bin, args = "userspace-fallback", nil
+	default:
+		return nil, fmt.Errorf("mode %q: must be xdp, tc or fallback", e.Mode)
+	}
+	cfg += fmt.Sprintf("bpffs: %s\ncontrol: {socket: %s}\n", l.BPFFS(), filepath.Join(dir, "control.sock"))
+	file := filepath.Join(dir, "eproxy.yaml")
+	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
+		return nil, err
+	}
+	return l.StartServing(Node, Command(ctx, filepath.Join(e.Bin, bin), append(args, "--config", file)...))
+}
