@@ -17,7 +17,9 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/dataplane"
 	"eproxy/internal/delivery"
+	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/metrics"
+	"eproxy/internal/pinned"
 )
 
 func runCommand() *cli.Command {
@@ -91,6 +93,11 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*n
 	if err := plane.SetListeners(ports); err != nil {
 		return nil, err
 	}
+	maps, err := pinned.Open(cfg.BPFFS)
+	if err != nil {
+		return nil, err
+	}
+	n.metrics.Registry.MustRegister(kernelmetrics.New(maps))
 	n.engine = delivery.New(cfg, plane, delivery.Options{Logger: log, Recorder: n.metrics})
 	if err := plane.Start(n.engine); err != nil {
 		return nil, err

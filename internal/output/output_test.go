@@ -1,0 +1,25 @@
+package output
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestForms(t *testing.T) {
+	r := Rows{Columns: []string{"topic", "n"}}
+	r.Add("a/+", 3)
+	r.Add("b \"x\"", 0)
+	for form, want := range map[string]string{
+		"table": "TOPIC  N\na/+    3\nb \"x\"  0\n",
+		"json":  "[\n  {\"topic\": \"a/+\", \"n\": 3},\n  {\"topic\": \"b \\\"x\\\"\", \"n\": 0}\n]\n",
+		"yaml":  "- topic: a/+\n  \"n\": 3\n- topic: b \"x\"\n  \"n\": 0\n",
+	} {
+		var b strings.Builder
+		if err := r.Write(&b, form); err != nil || b.String() != want {
+			t.Errorf("%s: %v\n%q\nwant\n%q", form, err, b.String(), want)
+		}
+	}
+	if err := r.Write(nil, "xml"); err == nil {
+		t.Error("xml accepted")
+	}
+}

@@ -1,0 +1,334 @@
+// Package pinned reads the data plane's pinned maps. It works with the loader
+// dead.
+package pinned
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+
+	"eproxy/internal/bpf"
+)
+
+// ErrNotLoaded means that there are no pins.
+var ErrNotLoaded = errors.New("eproxy is not loaded")
+
+// Maps are the opened maps.
+type Maps struct {
+	dir   string
+	maps  map[string]*ebpf.Map
+	slots uint32 // conn indexes below this are slots
+}
+
+// Open opens the maps pinned under dir.
+func Open(dir string) (*Maps, error) {
+	m := &Maps{dir: dir, maps: make(map[string]*ebpf.Map)}
+	for _, name := range []string{"conns", "devices", "slots", "pods", "functions", "routes", "nodes", "edges",
+		"settings", "reasons", "route_counters", "pod_counters", "route_names", "function_names"} {
+		x, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: name != "conns"})
+		if errors.Is(err, fs.ErrNotExist) {
+			m.Close()
+			return nil, fmt.Errorf("%w: no pins under %s; start it with loader run", ErrNotLoaded, dir)
+		}
+		if err != nil {
+			m.Close()
+			return nil, fmt.Errorf("open pinned map %s: %w", name, err)
+		}
+		m.maps[name] = x
+	}
+	m.slots = m.maps["slots"].MaxEntries()
+	return m, nil
+}
+
+// Close closes the maps.
+func (m *Maps) Close() {
+	for _, x := range m.maps {
+		_ = x.Close()
+	}
+}
+
+// Settings are the roots of the automaton and the switches.
+func (m *Maps) Settings() (bpf.EproxyGlobals, error) {
+	var g bpf.EproxyGlobals
+	err := m.maps["settings"].Lookup(uint32(0), &g)
+	return g, err
+}
+
+// Route is one installed route.
+type Route struct {
+	Index    uint32
+	Filter   string
+	Function string
+	Fallback bool // served by the fallback
+	Stats    Stats
+}
+
+// Stats are a route's counters in the kernel path.
+type Stats struct {
+	Taken, Answered [2]uint64 // by QoS
+	Nanoseconds     uint64    // sum over the answered ones
+	Hist            [40]uint64
+}
+
+// Routes are the installed routes, in the order of the configuration.
+func (m *Maps) Routes() ([]Route, error) {
+	names, err := m.functionNames()
+	if err != nil {
+		return nil, err
+	}
+	var out []Route
+	var k uint32
+	var info bpf.EproxyRouteInfo
+	it := m.maps["route_names"].Iterate()
+	for it.Next(&k, &info) {
+		st, err := m.stats(k)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Route{Index: k, Filter: text(info.Filter[:], info.Len), Function: names[info.Function],
+			Fallback: info.Flags&uint32(bpf.EproxyRouteFlagROUTE_FALLBACK) != 0, Stats: st})
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read routes: %w", err)
+	}
+	sortBy(out, func(r Route) uint32 { return r.Index })
+	return out, nil
+}
+
+func (m *Maps) stats(route uint32) (Stats, error) {
+	var per []bpf.EproxyRouteStats
+	if err := m.maps["route_counters"].Lookup(route, &per); err != nil {
+		return Stats{}, fmt.Errorf("read counters of route %d: %w", route, err)
+	}
+	var s Stats
+	for _, p := range per {
+		for q := range 2 {
+			s.Taken[q] += p.Taken[q]
+			s.Answered[q] += p.Answered[q]
+		}
+		s.Nanoseconds += p.Nanoseconds
+		for i, n := range p.Hist {
+			s.Hist[i] += n
+		}
+	}
+	return s, nil
+}
+
+// Function is one installed function.
+type Function struct {
+	Index       uint32
+	Name        string
+	URL         string
+	Concurrency uint32
+	TimeoutMs   uint32
+}
+
+// Functions are the installed functions, in the order of the configuration.
+func (m *Maps) Functions() ([]Function, error) {
+	var out []Function
+	var k uint32
+	var info bpf.EproxyFunctionInfo
+	it := m.maps["function_names"].Iterate()
+	for it.Next(&k, &info) {
+		out = append(out, Function{k, text(info.Name[:], info.NameLen), text(info.Url[:], info.UrlLen), info.Concurrency, info.TimeoutMs})
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read functions: %w", err)
+	}
+	sortBy(out, func(f Function) uint32 { return f.Index })
+	return out, nil
+}
+
+func (m *Maps) functionNames() (map[uint32]string, error) {
+	fs, err := m.Functions()
+	names := make(map[uint32]string)
+	for _, f := range fs {
+		names[f.Index] = f.Name
+	}
+	return names, err
+}
+
+// Pod is one pod in service.
+type Pod struct {
+	Index       uint32
+	Function    string
+	Address     netip.AddrPort
+	Concurrency int
+	Idle        uint64 // bit for each slot that may be claimed
+	XDP, Peer   bool   // how it is reached
+	Answered    uint64 // requests answered in the kernel path
+	Ifindex     uint32
+	FirstSlot   uint32
+}
+
+// Pods are the pods in service.
+func (m *Maps) Pods() ([]Pod, error) {
+	names, err := m.functionNames()
+	if err != nil {
+		return nil, err
+	}
+	var out []Pod
+	for i := range m.maps["pods"].MaxEntries() {
+		var p bpf.EproxyPod
+		if err := m.maps["pods"].Lookup(i, &p); err != nil {
+			return nil, fmt.Errorf("read pod %d: %w", i, err)
+		}
+		if p.Up == 0 {
+			continue
+		}
+		var per []uint64
+		if err := m.maps["pod_counters"].Lookup(i, &per); err != nil {
+			return nil, fmt.Errorf("read counters of pod %d: %w", i, err)
+		}
+		out = append(out, Pod{Index: i, Function: names[p.Function], Address: addrPort(p.Address, p.Port),
+			Concurrency: int(p.Concurrency), Idle: p.Idle, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
+			Answered: sum(per), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot})
+	}
+	return out, nil
+}
+
+// Slot is one connection to a pod.
+type Slot struct {
+	Index    uint32
+	Pod      Pod
+	State    string
+	Requests uint32
+	Local    netip.AddrPort
+}
+
+// Slots are the connections to pods.
+func (m *Maps) Slots() ([]Slot, error) {
+	pods, err := m.Pods()
+	if err != nil {
+		return nil, err
+	}
+	var out []Slot
+	for _, p := range pods {
+		for i := range uint32(p.Concurrency) {
+			var s bpf.EproxySlot
+			index := p.FirstSlot + i
+			if err := m.maps["slots"].Lookup(index, &s); err != nil {
+				return nil, fmt.Errorf("read slot %d: %w", index, err)
+			}
+			c, err := m.conn(index)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, Slot{index, p, stateName(s.State), s.Count, addrPort(c.Tuple.Local, c.Tuple.LocalPort)})
+		}
+	}
+	return out, nil
+}
+
+// Flow is one device's connection.
+type Flow struct {
+	Index         uint32
+	Client        string
+	Local, Remote netip.AddrPort
+	State         string
+	Taken         uint64
+	InFlight      int
+	Removed       uint32 // bytes taken out of its stream, modulo 2^32
+	Inserted      uint32 // bytes put into the stream towards it
+	Lost          bool   // message boundary unknown
+}
+
+var connStates = []string{"free", "armed", "open", "closed"}
+
+// Flows are the devices' connections that the kernel path knows.
+func (m *Maps) Flows() ([]Flow, error) {
+	var out []Flow
+	for i := range m.maps["devices"].MaxEntries() {
+		c, err := m.conn(m.slots + i)
+		if err != nil {
+			return nil, err
+		}
+		if c.State == 0 || int(c.State) >= len(connStates) {
+			continue
+		}
+		var d bpf.EproxyDevice
+		if err := m.maps["devices"].Lookup(i, &d); err != nil {
+			return nil, fmt.Errorf("read device %d: %w", i, err)
+		}
+		out = append(out, Flow{Index: m.slots + i, Client: text(d.Source[:], d.SourceLen), Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
+			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: connStates[c.State], Taken: d.Taken, InFlight: int(c.Rx.Count),
+			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0})
+	}
+	return out, nil
+}
+
+func (m *Maps) conn(index uint32) (bpf.EproxyConn, error) {
+	var c bpf.EproxyConn
+	if err := m.maps["conns"].LookupWithFlags(index, &c, ebpf.LookupLock); err != nil {
+		return c, fmt.Errorf("read connection %d: %w", index, err)
+	}
+	return c, nil
+}
+
+// Reasons are the counters by hook and reason.
+func (m *Maps) Reasons() ([][]uint64, error) {
+	hooks, n := int(bpf.EproxyHookHOOK_COUNT), int(bpf.EproxyReasonREASON_COUNT)
+	out := make([][]uint64, hooks)
+	for h := range hooks {
+		out[h] = make([]uint64, n)
+		for r := range n {
+			var per []uint64
+			if err := m.maps["reasons"].Lookup(uint32(h*256+r), &per); err != nil {
+				return nil, fmt.Errorf("read reasons: %w", err)
+			}
+			out[h][r] = sum(per)
+		}
+	}
+	return out, nil
+}
+
+// Follow is what the kernel's automaton answers for a topic name: a route index.
+func (m *Maps) Follow(levels []string, dollar bool) (route int32, err error) {
+	g, err := m.Settings()
+	if err != nil {
+		return -1, err
+	}
+	at := g.Root
+	if dollar {
+		at = g.RootDollar
+	}
+	for _, l := range levels {
+		var child uint32
+		k := bpf.EproxyEdgeKey{Node: at, Len: uint32(len(l))}
+		if copy(k.Level[:], l) < len(l) {
+			return -1, nil
+		}
+		var n bpf.EproxyNode
+		if err := m.maps["nodes"].Lookup(at, &n); err != nil {
+			return -1, err
+		}
+		switch err := m.maps["edges"].Lookup(&k, &child); {
+		case err == nil:
+			at = child
+		case !errors.Is(err, ebpf.ErrKeyNotExist):
+			return -1, err
+		case n.Plus != ^uint32(0):
+			at = n.Plus
+		default:
+			return n.Hash, nil
+		}
+	}
+	var n bpf.EproxyNode
+	err = m.maps["nodes"].Lookup(at, &n)
+	return n.Exact, err
+}
+
+func addrPort(words [4]uint32, port uint16) netip.AddrPort {
+	var b [16]byte
+	for i, w := range words {
+		binary.NativeEndian.PutUint32(b[4*i:], w)
+	}
+	var p [2]byte
+	binary.NativeEndian.PutUint16(p[:], port)
+	return netip.AddrPortFrom(netip.AddrFrom16(b).Unmap(), binary.BigEndian.Uint16(p[:]))
+}

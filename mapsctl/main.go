@@ -1,0 +1,65 @@
+// Command mapsctl shows what the data plane holds. Everything it shows is read
+// from pinned maps, so it works with the loader dead.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"eproxy/internal/cliutil"
+	"eproxy/internal/output"
+	"eproxy/internal/pinned"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	os.Exit(cliutil.Run(ctx, newApp(), os.Args, os.Stdout, os.Stderr))
+}
+
+func newApp() *cli.App {
+	return &cli.App{
+		Name:  "mapsctl",
+		Usage: "show eproxy's routes, functions, pods, connections and counters",
+		Commands: []*cli.Command{
+			noun("routes", "routes in the order of the configuration, with their counters", showRoutes, testCommand()),
+			noun("functions", "functions that routes lead to", showFunctions),
+			noun("pods", "pods in service and how many of their slots are idle", showPods),
+			noun("slots", "keep-alive connections to the pods", showSlots),
+			noun("flows", "connections of devices that the kernel path knows", showFlows),
+			noun("metrics", "counters under their Prometheus names", showMetrics),
+			noun("reasons", "why packets were taken or left to the fallback, by hook", showReasons),
+		},
+	}
+}
+
+// noun is a command that reads the pinned maps and prints rows.
+func noun(name, usage string, show func(*pinned.Maps) (*output.Rows, error), sub ...*cli.Command) *cli.Command {
+	return &cli.Command{
+		Name: name, Usage: usage, Subcommands: sub,
+		Flags: []cli.Flag{output.Flag(), cliutil.BPFFSFlag()},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return cliutil.Usagef("%s takes no argument %q", name, c.Args().First())
+			}
+			return withMaps(c, show)
+		},
+	}
+}
+
+func withMaps(c *cli.Context, show func(*pinned.Maps) (*output.Rows, error)) error {
+	m, err := pinned.Open(c.String("bpffs"))
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	rows, err := show(m)
+	if err != nil {
+		return err
+	}
+	return rows.Print(c)
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"eproxy/internal/kernelmetrics"
+	"eproxy/internal/output"
+	"eproxy/internal/pinned"
+)
+
+// showMetrics prints the kernel path's numbers as Prometheus would get them.
+// Histograms appear as _count and _sum.
+func showMetrics(m *pinned.Maps) (*output.Rows, error) {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(kernelmetrics.New(m))
+	families, err := reg.Gather()
+	if err != nil {
+		return nil, fmt.Errorf("gather metrics: %w", err)
+	}
+	r := &output.Rows{Columns: []string{"name", "labels", "value"}}
+	for _, f := range families {
+		for _, x := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range x.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			switch f.GetType() {
+			case dto.MetricType_HISTOGRAM:
+				r.Add(f.GetName()+"_count", labels, x.GetHistogram().GetSampleCount())
+				r.Add(f.GetName()+"_sum", labels, x.GetHistogram().GetSampleSum())
+			case dto.MetricType_GAUGE:
+				r.Add(f.GetName(), labels, x.GetGauge().GetValue())
+			default:
+				r.Add(f.GetName(), labels, x.GetCounter().GetValue())
+			}
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"math/bits"
+
+	"eproxy/internal/output"
+	"eproxy/internal/pinned"
+	"eproxy/internal/reason"
+)
+
+func showRoutes(m *pinned.Maps) (*output.Rows, error) {
+	routes, err := m.Routes()
+	if err != nil {
+		return nil, err
+	}
+	r := &output.Rows{Columns: []string{"topic", "function", "path", "taken", "answered", "mean_us"}}
+	for _, x := range routes {
+		path := "kernel"
+		if x.Fallback {
+			path = "fallback"
+		}
+		answered := x.Stats.Answered[0] + x.Stats.Answered[1]
+		mean := uint64(0)
+		if answered > 0 {
+			mean = x.Stats.Nanoseconds / answered / 1000
+		}
+		r.Add(x.Filter, x.Function, path, x.Stats.Taken[0]+x.Stats.Taken[1], answered, mean)
+	}
+	return r, nil
+}
+
+func showFunctions(m *pinned.Maps) (*output.Rows, error) {
+	fs, err := m.Functions()
+	if err != nil {
+		return nil, err
+	}
+	pods, err := m.Pods()
+	if err != nil {
+		return nil, err
+	}
+	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms"}}
+	for _, f := range fs {
+		n := 0
+		for _, p := range pods {
+			if p.Function == f.Name {
+				n++
+			}
+		}
+		r.Add(f.Name, f.URL, n, f.Concurrency, f.TimeoutMs)
+	}
+	return r, nil
+}
+
+func showPods(m *pinned.Maps) (*output.Rows, error) {
+	pods, err := m.Pods()
+	if err != nil {
+		return nil, err
+	}
+	r := &output.Rows{Columns: []string{"function", "pod", "slots", "idle", "answered", "reached_by"}}
+	for _, p := range pods {
+		by := "tc"
+		if p.XDP {
+			by = "xdp"
+		}
+		r.Add(p.Function, p.Address.String(), p.Concurrency, bits.OnesCount64(p.Idle), p.Answered, by)
+	}
+	return r, nil
+}
+
+func showSlots(m *pinned.Maps) (*output.Rows, error) {
+	slots, err := m.Slots()
+	if err != nil {
+		return nil, err
+	}
+	r := &output.Rows{Columns: []string{"slot", "function", "pod", "local", "state", "requests"}}
+	for _, s := range slots {
+		r.Add(s.Index, s.Pod.Function, s.Pod.Address.String(), s.Local.String(), s.State, s.Requests)
+	}
+	return r, nil
+}
+
+func showFlows(m *pinned.Maps) (*output.Rows, error) {
+	flows, err := m.Flows()
+	if err != nil {
+		return nil, err
+	}
+	r := &output.Rows{Columns: []string{"client", "remote", "local", "state", "taken", "in_flight", "bytes_removed", "bytes_inserted", "lost_track"}}
+	for _, f := range flows {
+		r.Add(f.Client, f.Remote.String(), f.Local.String(), f.State, f.Taken, f.InFlight, f.Removed, f.Inserted, f.Lost)
+	}
+	return r, nil
+}
+
+func showReasons(m *pinned.Maps) (*output.Rows, error) {
+	counts, err := m.Reasons()
+	if err != nil {
+		return nil, err
+	}
+	r := &output.Rows{Columns: []string{"hook", "reason", "count", "meaning"}}
+	for h, row := range counts {
+		for i, n := range row {
+			if n > 0 {
+				r.Add(reason.Hooks[h], reason.All[i].Name, n, reason.All[i].Text)
+			}
+		}
+	}
+	return r, nil
+}
