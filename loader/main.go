@@ -22,6 +22,6 @@ func newApp() *cli.App {
 	return &cli.App{
 		Name:     "loader",
 		Usage:    "attach eproxy to a node's interfaces and run it",
-		Commands: []*cli.Command{runCommand(), checkCommand(), unloadCommand()},
+		Commands: []*cli.Command{runCommand(), checkCommand(), doctorCommand(), statusCommand(), unloadCommand()},
 	}
 }

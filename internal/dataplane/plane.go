@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -244,9 +245,13 @@ func (p *Plane) Close() {
 	_ = p.lock.Close()
 }
 
+func lockName(bpffs string) string {
+	return filepath.Join("/run/eproxy", filepath.Base(bpffs)+".lock")
+}
+
 // acquireLock takes the lock of the pin directory, or says who holds it.
 func acquireLock(bpffs string) (*os.File, error) {
-	name := filepath.Join("/run/eproxy", filepath.Base(bpffs)+".lock")
+	name := lockName(bpffs)
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return nil, fmt.Errorf("make lock directory: %w", err)
 	}
@@ -259,7 +264,7 @@ func acquireLock(bpffs string) (*os.File, error) {
 		n, _ := f.ReadAt(holder, 0)
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w (pid %s, pins in %s): stop it first", ErrRunning, string(holder[:n]), bpffs)
+			return nil, fmt.Errorf("%w (pid %s, pins in %s): stop it first", ErrRunning, strings.TrimRight(string(holder[:n]), "\x00"), bpffs)
 		}
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
@@ -267,4 +272,17 @@ func acquireLock(bpffs string) (*os.File, error) {
 		_, _ = f.WriteAt([]byte(fmt.Sprint(os.Getpid())), 0)
 	}
 	return f, nil
+}
+
+// Holder says whether a loader holds the lock of a pin directory, and its pid.
+func Holder(bpffs string) (pid string, running bool, err error) {
+	lock, err := acquireLock(bpffs)
+	if errors.Is(err, ErrRunning) {
+		data, _ := os.ReadFile(lockName(bpffs))
+		return string(data), true, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	return "", false, lock.Close()
 }

@@ -130,5 +130,5 @@ func (l *Lab) StartEproxy(ctx context.Context, dir string, e Eproxy) (*Process, 
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
 		return nil, err
 	}
-	return l.StartServing(Node, Command(ctx, filepath.Join(e.Bin, bin), append(args, "--config", file)...))
+	return l.StartServing(Node, Command(ctx, filepath.Join(e.Bin, bin), append(args, "--config", file, "--log-level", "debug")...))
 }

@@ -43,8 +43,8 @@ func clients() []client {
 		{name: "paho-3.1.1", publish: pahoV3(4)},
 		{name: "paho-3.1", publish: pahoV3(3)},
 		{name: "paho-5", publish: pahoV5},
-		{name: "npm-mqtt-3.1.1", publish: npm("4")},
-		{name: "npm-mqtt-5", publish: npm("5")},
+		{name: "npm-mqtt-3.1.1", merges: true, publish: npm("4")},
+		{name: "npm-mqtt-5", merges: true, publish: npm("5")},
 	}
 }
 

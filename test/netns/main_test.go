@@ -79,11 +79,16 @@ func start(t *testing.T, l *lab.Lab, mode, config string) *system {
 	}
 	s := &system{Process: p, t: t, lab: l, mode: mode}
 	t.Cleanup(func() {
+		var last map[string]int
+		if t.Failed() {
+			last = s.counts()
+		}
 		if err := p.Stop(); err != nil {
 			t.Errorf("eproxy ended with %v", err)
 		}
 		if t.Failed() {
 			t.Logf("eproxy's log:\n%s", p.Log())
+			t.Logf("counters at the end: %v", last)
 		}
 		if _, err := os.Stat(l.BPFFS()); err == nil {
 			t.Error("pins are left after a clean stop")

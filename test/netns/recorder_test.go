@@ -54,7 +54,7 @@ func (r *recorder) all() ([]request, <-chan struct{}) {
 // wait waits until there are n requests.
 func (r *recorder) wait(t *testing.T, n int) []request {
 	t.Helper()
-	late := time.After(60 * time.Second)
+	late := time.After(20 * time.Second)
 	for {
 		got, more := r.all()
 		if len(got) >= n {

@@ -1,0 +1,165 @@
+// Package doctor finds out, by trying, what a machine allows.
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"eproxy/internal/bpf"
+	"eproxy/internal/config"
+	"eproxy/internal/netdev"
+)
+
+// States of a feature.
+const (
+	Used     = "used"
+	Degraded = "degraded"
+	Missing  = "missing"
+)
+
+// Feature is one thing that was tried.
+type Feature struct{ Name, State, Detail string }
+
+// Examine tries everything; cfg may be nil. It changes nothing that stays.
+func Examine(cfg *config.Config) []Feature {
+	fs := []Feature{root(), bpffs(cfg), kernelBTF(), programs(), tcx()}
+	if cfg == nil {
+		return fs
+	}
+	for _, name := range cfg.Interfaces {
+		fs = append(fs, nodeInterface(name, cfg.XDP))
+	}
+	for _, f := range cfg.Functions {
+		for _, a := range f.Pods {
+			fs = append(fs, podInterface(f.Name, net.IP(a.Addr().AsSlice()), a.String()))
+		}
+	}
+	return fs
+}
+
+func root() Feature {
+	if os.Geteuid() != 0 {
+		return Feature{"root", Missing, "run as root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)"}
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return Feature{"memory limit", Missing, err.Error()}
+	}
+	return Feature{"root", Used, "may load programs; memory for maps is not limited"}
+}
+
+func bpffs(cfg *config.Config) Feature {
+	dir := "/sys/fs/bpf"
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || st.Type != 0xcafe4a11 {
+		return Feature{"bpffs", Missing, "mount -t bpf bpf " + dir}
+	}
+	return Feature{"bpffs", Used, dir}
+}
+
+func kernelBTF() Feature {
+	if _, err := btf.LoadKernelSpec(); err != nil {
+		return Feature{"kernel BTF", Missing, err.Error()}
+	}
+	return Feature{"kernel BTF", Used, "/sys/kernel/btf/vmlinux"}
+}
+
+// programs loads the real object with small maps: verifier, helpers, spin
+// locks, socket map and ring buffer are tried in one.
+func programs() Feature {
+	spec, err := bpf.LoadEproxy()
+	if err != nil {
+		return Feature{"programs", Missing, err.Error()}
+	}
+	for name, m := range spec.Maps {
+		if name != "events" && name != "reasons" && m.MaxEntries > 64 {
+			m.MaxEntries = 64
+		}
+	}
+	coll, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return Feature{"programs", Missing, oneLine(err)}
+	}
+	defer coll.Close()
+	args := bpf.EproxySweepArgs{}
+	if _, err := coll.Programs["sweep"].Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		return Feature{"programs", Missing, "control programs do not run: " + oneLine(err)}
+	}
+	return Feature{"programs", Used, fmt.Sprintf("%d programs pass this kernel's verifier", len(coll.Programs))}
+}
+
+// tcx attaches a program to the loopback interface for a moment.
+func tcx() Feature {
+	prog, err := ebpf.NewProgram(passProgram())
+	if err != nil {
+		return Feature{"TCX", Missing, oneLine(err)}
+	}
+	defer prog.Close()
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		return Feature{"TCX", Missing, err.Error()}
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: lo.Index, Program: prog, Attach: ebpf.AttachTCXIngress})
+	if err != nil {
+		return Feature{"TCX", Missing, "Linux 6.6 or later: " + oneLine(err)}
+	}
+	_ = l.Close()
+	return Feature{"TCX", Used, "programs attach by link"}
+}
+
+func nodeInterface(name, xdp string) Feature {
+	what := "interface " + name
+	ifi, err := net.InterfaceByName(name)
+	if err != nil {
+		return Feature{what, Missing, err.Error()}
+	}
+	if len(ifi.HardwareAddr) != 6 {
+		return Feature{what, Missing, "not Ethernet"}
+	}
+	if xdp == "off" {
+		return Feature{what, Used, "TC only (xdp: off)"}
+	}
+	native, err := netdev.XDPNative(ifi.Index)
+	switch {
+	case err != nil:
+		return Feature{what, Degraded, "TC only: " + err.Error()}
+	case !native && xdp == "native":
+		return Feature{what, Missing, "its driver has no native XDP; use xdp: auto or off"}
+	case !native:
+		return Feature{what, Degraded, "TC only: its driver has no native XDP"}
+	}
+	return Feature{what, Used, "native XDP"}
+}
+
+func podInterface(function string, ip net.IP, pod string) Feature {
+	what := fmt.Sprintf("pod %s of %s", pod, function)
+	routes, err := netlink.RouteGet(ip)
+	if err != nil || len(routes) == 0 {
+		return Feature{what, Missing, fmt.Sprintf("no route: %v", err)}
+	}
+	l, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return Feature{what, Missing, err.Error()}
+	}
+	ok, err := netdev.XDPTarget(routes[0].LinkIndex)
+	if err != nil || !ok {
+		return Feature{what, Degraded, l.Attrs().Name + " takes no XDP redirects (switch GRO on at its far end), messages go by TC"}
+	}
+	return Feature{what, Used, l.Attrs().Name + " takes XDP redirects"}
+}
+
+func oneLine(err error) string {
+	var ve *ebpf.VerifierError
+	if errors.As(err, &ve) {
+		return fmt.Sprintf("%v", ve)
+	}
+	return err.Error()
+}
