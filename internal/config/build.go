@@ -24,7 +24,6 @@ const (
 	defaultMaxBackoff  = 10 * time.Second
 	defaultDrain       = 10 * time.Second
 	defaultBPFFS       = "/sys/fs/bpf/eproxy"
-	defaultSocket      = "/run/eproxy/control.sock"
 	defaultPacket      = 1<<20 + 1024
 )
 
@@ -62,7 +61,6 @@ func (b *builder) build(r *raw) {
 		b.address("$.metrics.listen", c.Metrics.Listen)
 	}
 	b.limits(&r.Limits)
-	c.Control.Socket = or(r.Control.Socket, defaultSocket)
 	c.DrainTimeout = b.duration("$.drain_timeout", r.DrainTimeout, defaultDrain)
 	c.BPFFS = or(r.BPFFS, defaultBPFFS)
 	if !strings.HasPrefix(c.BPFFS, "/") || strings.Contains(c.BPFFS[strings.LastIndex(c.BPFFS, "/"):], ".") {

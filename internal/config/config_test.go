@@ -73,3 +73,9 @@ func TestAuth(t *testing.T) {
 		t.Error("let in")
 	}
 }
+
+func TestExample(t *testing.T) {
+	if _, err := Load("../../docs/example.yaml"); err != nil {
+		t.Error(err)
+	}
+}

@@ -15,7 +15,6 @@ type raw struct {
 	Routes       []rawRoute    `yaml:"routes"`
 	Metrics      rawMetrics    `yaml:"metrics"`
 	Limits       rawLimits     `yaml:"limits"`
-	Control      rawControl    `yaml:"control"`
 	DrainTimeout *duration     `yaml:"drain_timeout"`
 	BPFFS        string        `yaml:"bpffs"`
 }
@@ -103,10 +102,6 @@ type rawLimits struct {
 	MaxPacketSize     *int `yaml:"max_packet_size"`
 	InflightPerClient *int `yaml:"inflight_per_client"`
 	Routes            *int `yaml:"routes"`
-}
-
-type rawControl struct {
-	Socket string `yaml:"socket"`
 }
 
 // duration is a Go duration string.

@@ -19,7 +19,6 @@ type Config struct {
 	Routes       []*Route      // filters are unique
 	Metrics      Metrics       // Prometheus
 	Limits       Limits        // sizes
-	Control      Control       // loader's control socket
 	DrainTimeout time.Duration // for what is in flight at SIGTERM
 	BPFFS        string        // pin directory
 }
@@ -101,6 +100,3 @@ type Limits struct {
 	InflightPerClient int // messages of one client in the kernel path, 1 to 16
 	Routes            int
 }
-
-// Control is the loader's control socket.
-type Control struct{ Socket string }

@@ -104,7 +104,7 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 type Eproxy struct {
 	Bin    string // directory of the binaries
 	Mode   string // xdp, tc or fallback
-	Config string // YAML without interfaces, xdp, bpffs, control
+	Config string // YAML without interfaces, xdp, bpffs
 }
 
 // BPFFS is the pin directory that StartEproxy configures.
@@ -125,7 +125,7 @@ func (l *Lab) StartEproxy(ctx context.Context, dir string, e Eproxy) (*Process, 
 	default:
 		return nil, fmt.Errorf("mode %q: must be xdp, tc or fallback", e.Mode)
 	}
-	cfg += fmt.Sprintf("bpffs: %s\ncontrol: {socket: %s}\n", l.BPFFS(), filepath.Join(dir, "control.sock"))
+	cfg += fmt.Sprintf("bpffs: %s\n", l.BPFFS())
 	file := filepath.Join(dir, "eproxy.yaml")
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
 		return nil, err
