@@ -41,4 +41,3 @@ func doctorCommand() *cli.Command {
 		},
 	}
 }
-

@@ -122,6 +122,7 @@ enum conn_flag {
 	CONN_LOST = 32,		/* MQTT boundaries unknown until userspace names one */
 	CONN_NO_TAKE = 64,	/* nothing more is taken (drain) */
 	CONN_RST_SENT = 128,	/* local RST left */
+	CONN_SYN_SEEN = 256,	/* a SYN was passed: the stack answers it with a challenge ACK */
 };
 
 enum graft_state {
@@ -218,6 +219,7 @@ struct conn {
 
 	__u32 last_ms;		/* last packet in or out, CLOCK_MONOTONIC */
 	__u32 challenge_ms;	/* last rate-limited answer */
+	__u32 data_ms;		/* last payload of the local socket */
 	struct ledger rx;
 	struct ledger tx;
 };

@@ -65,6 +65,8 @@ struct tx_verdict {
 	__u32 len;	/* payload bytes to send */
 	__u16 wnd;	/* raw */
 	__u8 reset;	/* anything the caller must know: CONN_* flags that were raised */
+	__u8 hold;	/* a bare ACK that would tell the peer nothing: not to be sent */
+	__u8 pad;
 	__u8 cut;	/* len or FIN reach beyond an insertion: cut to len (possibly all there are), clear FIN and PSH */
 };
 
@@ -103,13 +105,36 @@ static __always_inline __u16 conn_window(struct conn *c, __u32 ack)
 	return wnd;
 }
 
-/* Header fields for a segment without payload. */
+/*
+ * Header fields for a segment that is inserted at SND.NXT, or for a bare ACK
+ * (see conn_bare).
+ */
 static __always_inline void conn_stamp(struct conn *c, struct stamp *s)
 {
 	s->seq = c->tx_nxt;
 	s->ack = conn_ack(c);
 	s->wnd = conn_window(c, s->ack);
 	conn_ack_sent(c, s->ack);
+}
+
+/*
+ * Whether bytes of the local socket left just now and are not acknowledged:
+ * what another processor sends behind them may overtake them.
+ */
+static __always_inline bool conn_crossing(const struct conn *c, __u32 now_ms)
+{
+	return c->tx_una != c->tx_nxt && now_ms - c->data_ms <= 1;
+}
+
+/*
+ * A bare ACK. It takes the place of SND.UNA where it might overtake bytes of
+ * the local socket: the peer would see a hole.
+ */
+static __always_inline void conn_bare(struct conn *c, struct stamp *s, __u32 now_ms)
+{
+	conn_stamp(c, s);
+	if (conn_crossing(c, now_ms))
+		s->seq = c->tx_una;
 }
 
 /* Whether len bytes may be inserted into the stream towards the peer now. */
@@ -295,8 +320,10 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 
 	memset(v, 0, sizeof(*v));
 	/* The stack itself answers a SYN on a live connection with a challenge ACK (RFC 5961 section 4). */
-	if (s->flags & TH_SYN)
+	if (s->flags & TH_SYN) {
+		c->flags |= CONN_SYN_SEEN;
 		return RX_PASS_RAW;
+	}
 	if (s->flags & TH_RST) {
 		if (s->seq != c->rx_nxt)
 			return conn_may_answer(c, now_ms) ? RX_CHALLENGE : RX_DROP;
@@ -349,7 +376,7 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
  */
 static __always_inline void conn_tx(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms)
 {
-	__u32 known, end, cut;
+	__u32 known, end, cut, acked, edge = c->rx_edge;
 
 	memset(v, 0, sizeof(*v));
 	v->seq = ledger_tx_to_wire(&c->tx, s->seq);
@@ -364,6 +391,7 @@ static __always_inline void conn_tx(struct conn *c, const struct segment *s, str
 	}
 	if (seq_gt(s->ack, c->rx_kack))
 		c->rx_kack = s->ack;
+	acked = c->rx_acked;
 	known = ledger_strip(&c->rx, c->rx_nxt);
 	if (seq_gt(c->rx_kack, known)) {
 		/* The socket has bytes that the books do not: they were in flight to it while it was armed. */
@@ -374,6 +402,17 @@ static __always_inline void conn_tx(struct conn *c, const struct segment *s, str
 	c->rx_rawwnd = s->wnd;
 	v->ack = conn_ack(c);
 	v->wnd = conn_window(c, v->ack);
+	/*
+	 * The peer was told this before: while an open graft holds the
+	 * acknowledgement back, or by a bare ACK or PUBACK of the program. Sent
+	 * again it would look like a duplicate, and three of them like a loss.
+	 */
+	if (!s->len && !(s->flags & TH_FIN) && v->ack == acked && c->rx_edge == edge && s->seq == c->tx_knxt &&
+	    !(c->flags & CONN_SYN_SEEN))
+		v->hold = 1;
+	c->flags &= ~CONN_SYN_SEEN;
+	if (s->len)
+		c->data_ms = now_ms;
 	conn_ack_sent(c, v->ack);
 
 	end = v->seq + s->len + (s->flags & TH_FIN ? 1 : 0);

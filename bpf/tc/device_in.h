@@ -54,8 +54,15 @@ static __always_inline void walk_segment(struct __sk_buff *skb, struct scratch *
 	bpf_loop(2 * s->packet.seg.len + 1, walk_step, &w, 0);
 }
 
+/*
+ * A retransmission this soon is no sign of a loss between us and the pod, only
+ * of a function that takes its time (tail loss probes come after two round
+ * trips); a real one comes again, at the device's RTO.
+ */
+#define REINJECT_MIN_MS 100
+
 /* The request of an open graft goes out again, from the slot's buffer. */
-static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s)
+static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __u32 now_ms)
 {
 	__u32 index = s->rx.graft.slot, gen = s->rx.graft.slot_gen;
 	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
@@ -66,6 +73,10 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s)
 
 	if (!slot || !sc)
 		return TC_DROP;
+	if (now_ms - s->rx.graft.time_ms < REINJECT_MIN_MS) {
+		count(HOOK_TC_DEVICE_IN, REASON_DUP_REQUEST);
+		return TC_DROP;
+	}
 	bpf_spin_lock(&sc->lock);
 	if (sc->gen == gen && slot->state == SLOT_BUSY && !slot->acked &&
 	    slot->request_seq == s->rx.graft.slot_seq) {
@@ -91,7 +102,7 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s)
 }
 
 /* Acts on what the state machine said. */
-static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, enum rx_action action)
+static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, enum rx_action action, __u32 now_ms)
 {
 	struct packet *p = &s->packet;
 	__u32 flags;
@@ -110,7 +121,7 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 		count(HOOK_TC_DEVICE_IN, REASON_ACK_ABSORBED);
 		return TC_DROP;
 	case RX_REINJECT:
-		return reinject(skb, s);
+		return reinject(skb, s, now_ms);
 	case RX_RESEND:
 		count(HOOK_TC_DEVICE_IN, REASON_PUBACK_RESENT);
 		break;
@@ -133,14 +144,14 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 }
 
 /* Fills s->frame with the answer that the action calls for. Under the lock. */
-static __always_inline void answer_fill(struct conn *c, struct scratch *s, enum rx_action action)
+static __always_inline void answer_fill(struct conn *c, struct scratch *s, enum rx_action action, __u32 now_ms)
 {
 	struct stamp stamp;
 
 	if (action != RX_ACK && action != RX_CHALLENGE && action != RX_RESEND)
 		return;
 	s->rx.seq = c->rx_nxt;
-	conn_stamp(c, &stamp);
+	conn_bare(c, &stamp, now_ms);
 	if (action == RX_RESEND) {
 		stamp.seq = s->rx.graft.seq;
 		frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, 4);
@@ -222,8 +233,8 @@ int tc_device_in(struct __sk_buff *skb)
 			else
 				t.c->flags |= CONN_LOST;
 		}
-		answer_fill(t.c, s, action);
+		answer_fill(t.c, s, action, now_ms);
 	}
 	bpf_spin_unlock(&t.c->lock);
-	return device_act(skb, s, action);
+	return device_act(skb, s, action, now_ms);
 }

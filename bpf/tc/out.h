@@ -169,6 +169,8 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		count(hook, REASON_BROKEN);
 		event_simple(EVENT_BROKEN, conn, c->gen);
 	}
+	if (s->tx.hold)
+		return TC_DROP;
 	if (s->tx.cut) {
 		count(hook, REASON_TRIMMED);
 		if (s->tx.len > 1400)

@@ -71,9 +71,26 @@ static __always_inline bool answer_take(struct slot *slot, const struct segment 
 	return true;
 }
 
+/*
+ * The payload just removed is done at once. Grown together with the one before
+ * if nothing lies between: while the local socket has not acknowledged bytes
+ * in front of them, none of them settles.
+ */
+static __always_inline void answer_removed(struct conn *c)
+{
+	struct graft *g = ledger_at(&c->rx, (__u32)c->rx.count - 1);
+	struct graft *before = ledger_at(&c->rx, (__u32)c->rx.count - 2);
+
+	g->state = GRAFT_DONE;
+	if (c->rx.count >= 2 && before->state == GRAFT_DONE && before->seq + before->len == g->seq) {
+		before->len += g->len;
+		ledger_pop(&c->rx);
+	}
+}
+
 /* Books for a device: the message is done; the frame that tells it. Returns whether it may be sent. */
 static __always_inline bool device_tell(struct scratch *s, struct conn *dc, const struct message *m, __u32 slot,
-					bool answered, __u32 now_ms, bool *handed)
+					bool answered, __u32 now_ms, bool *handed, bool *quiet)
 {
 	struct stamp stamp;
 	struct graft *g;
@@ -83,9 +100,11 @@ static __always_inline bool device_tell(struct scratch *s, struct conn *dc, cons
 	if (dc->gen == m->device_gen && (dc->state == CONN_OPEN || dc->state == CONN_CLOSED)) {
 		conn_done(dc, slot, m->slot_gen, m->device_seq);
 		known = true;
-		if (answered && m->qos && !conn_can_insert(dc, 4)) {
+		if (answered && m->qos && (conn_crossing(dc, now_ms) || !conn_can_insert(dc, 4))) {
 			*handed = true;
 		} else {
+			__u32 told = dc->rx_acked;
+
 			conn_stamp(dc, &stamp);
 			if (answered && m->qos) {
 				g = conn_insert(dc, 4, now_ms);
@@ -96,7 +115,11 @@ static __always_inline bool device_tell(struct scratch *s, struct conn *dc, cons
 				frame_fill(&s->frame, dc, &stamp, TH_ACK | TH_PSH, 4);
 				memcpy(s->rx.graft.bytes, g->bytes, 4);
 			} else {
+				if (conn_crossing(dc, now_ms))
+					stamp.seq = dc->tx_una; /* as conn_bare */
 				frame_fill(&s->frame, dc, &stamp, TH_ACK, 0);
+				/* an older message is still open: there is nothing to tell yet */
+				*quiet = stamp.ack == told;
 			}
 		}
 	}
@@ -176,12 +199,12 @@ static __always_inline int answer_device(struct __sk_buff *skb, struct scratch *
 {
 	__u32 device = m->device;
 	struct conn *dc = bpf_map_lookup_elem(&conns, &device);
-	bool handed = false, known;
+	bool handed = false, quiet = false, known;
 	int verdict;
 
 	if (!dc)
 		return TC_DROP;
-	known = device_tell(s, dc, m, index, answered, now / 1000000, &handed);
+	known = device_tell(s, dc, m, index, answered, now / 1000000, &handed, &quiet);
 	if (answered)
 		count_answered(m, slot, now);
 	if (!known)
@@ -193,14 +216,15 @@ static __always_inline int answer_device(struct __sk_buff *skb, struct scratch *
 	}
 	if (answered)
 		slot_finish(c, slot, index, m);
-	if (!known || handed)
+	if (known && !handed)
+		count(HOOK_TC_POD_IN, answered ? REASON_ANSWERED : REASON_DONE_BY_ACK);
+	if (!known || handed || quiet)
 		return TC_DROP;
 	verdict = skb_send_small(skb, &s->frame, s->rx.graft.bytes);
 	if (verdict < 0) {
 		count(HOOK_TC_POD_IN, REASON_REDIRECT_ERROR);
 		return TC_DROP;
 	}
-	count(HOOK_TC_POD_IN, answered ? REASON_ANSWERED : REASON_DONE_BY_ACK);
 	return verdict;
 }
 
@@ -227,6 +251,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	struct message m = {};
 	struct stamp stamp;
 	__u32 *found, index, look, todo = TODO_NOTHING;
+	bool handed = false;
 	struct segment *seg;
 	struct slot *slot;
 	struct conn *c;
@@ -275,9 +300,7 @@ int tc_pod_in(struct __sk_buff *skb)
 			todo |= TODO_DEVICE_ACK;
 		}
 		if (action == RX_TAKE) {
-			struct graft *g = ledger_at(&c->rx, (__u32)c->rx.count - 1);
-
-			g->state = GRAFT_DONE;
+			answer_removed(c);
 			if (slot->left) {
 				todo = TODO_POD_ACK;
 			} else {
@@ -292,9 +315,10 @@ int tc_pod_in(struct __sk_buff *skb)
 			    (seg->flags & TH_RST))
 				todo |= slot_ending(slot);
 		}
+		handed = action == RX_PASS && seg->len && slot->state == SLOT_PASSING;
 		message_copy(&m, c, slot);
 		if (action == RX_ACK || action == RX_CHALLENGE || (todo & TODO_POD_ACK)) {
-			conn_stamp(c, &stamp);
+			conn_bare(c, &stamp, now / 1000000);
 			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
 		}
 	}
@@ -318,8 +342,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	case RX_PASS:
 		if (s->rx.len < seg->len && skb_cut(skb, s, s->rx.len))
 			return TC_DROP;
-		count(HOOK_TC_POD_IN, seg->len && slot->state == SLOT_PASSING ? REASON_ANSWER_HANDED :
-									       REASON_TRANSLATED);
+		count(HOOK_TC_POD_IN, handed ? REASON_ANSWER_HANDED : REASON_TRANSLATED);
 		return skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
 	case RX_PASS_RAW:
 		return TC_PASS;

@@ -55,6 +55,7 @@ type EproxyConn struct {
 	SrcMac      [6]uint8
 	LastMs      uint32
 	ChallengeMs uint32
+	DataMs      uint32
 	Rx          EproxyLedger
 	Tx          EproxyLedger
 }
@@ -70,6 +71,7 @@ const (
 	EproxyConnFlagCONN_LOST     EproxyConnFlag = 32
 	EproxyConnFlagCONN_NO_TAKE  EproxyConnFlag = 64
 	EproxyConnFlagCONN_RST_SENT EproxyConnFlag = 128
+	EproxyConnFlagCONN_SYN_SEEN EproxyConnFlag = 256
 )
 
 type EproxyConnKind uint32
