@@ -140,6 +140,9 @@ func (p *Plane) installRoutes(t *routeTable, functions map[string]uint32) (*topi
 		if err := p.objs.Routes.Put(id, &v); err != nil {
 			return nil, fmt.Errorf("write route %s: %w", r.Filter, err)
 		}
+		if err := p.objs.RouteCounters.Put(id, make([]bpf.EproxyRouteStats, ebpf.MustPossibleCPU())); err != nil {
+			return nil, fmt.Errorf("clear counters of route %s: %w", r.Filter, err)
+		}
 		info := bpf.EproxyRouteInfo{Function: v.Function, Flags: v.Flags}
 		info.Len = uint32(copy(info.Filter[:], r.Filter))
 		if err := p.objs.RouteNames.Put(id, &info); err != nil {

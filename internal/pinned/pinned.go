@@ -59,6 +59,17 @@ func (m *Maps) Settings() (bpf.EproxyGlobals, error) {
 	return g, err
 }
 
+// current says whether an index is in the half of a map that the present roots
+// use; a reload fills the other half before it switches.
+func (m *Maps) current(name string, index uint32) (bool, error) {
+	g, err := m.Settings()
+	if err != nil {
+		return false, fmt.Errorf("read settings: %w", err)
+	}
+	upper := func(name string, i uint32) bool { return i >= m.maps[name].MaxEntries()/2 }
+	return upper("nodes", g.Root) == upper(name, index), nil
+}
+
 // Route is one installed route.
 type Route struct {
 	Index    uint32
@@ -86,6 +97,11 @@ func (m *Maps) Routes() ([]Route, error) {
 	var info bpf.EproxyRouteInfo
 	it := m.maps["route_names"].Iterate()
 	for it.Next(&k, &info) {
+		if now, err := m.current("routes", k); err != nil {
+			return nil, err
+		} else if !now {
+			continue
+		}
 		st, err := m.stats(k)
 		if err != nil {
 			return nil, err
@@ -135,6 +151,11 @@ func (m *Maps) Functions() ([]Function, error) {
 	var info bpf.EproxyFunctionInfo
 	it := m.maps["function_names"].Iterate()
 	for it.Next(&k, &info) {
+		if now, err := m.current("functions", k); err != nil {
+			return nil, err
+		} else if !now {
+			continue
+		}
 		out = append(out, Function{k, text(info.Name[:], info.NameLen), text(info.Url[:], info.UrlLen), info.Concurrency, info.TimeoutMs})
 	}
 	if err := it.Err(); err != nil {

@@ -132,3 +132,33 @@ func (l *Lab) StartEproxy(ctx context.Context, dir string, e Eproxy) (*Process, 
 	}
 	return l.StartServing(Node, Command(ctx, filepath.Join(e.Bin, bin), append(args, "--config", file, "--log-level", "debug")...))
 }
+
+// Expect notes the log as it is; the function that it returns waits for a later
+// line that contains text.
+func (p *Process) Expect(text string) func() error {
+	p.mu.Lock()
+	from := len(p.log)
+	p.mu.Unlock()
+	return func() error {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		late := time.After(30 * time.Second)
+		for {
+			p.mu.Lock()
+			lines := p.log[from:]
+			p.mu.Unlock()
+			for _, l := range lines {
+				if strings.Contains(l, text) {
+					return nil
+				}
+			}
+			select {
+			case <-tick.C:
+			case <-p.done:
+				return fmt.Errorf("ended without saying %q", text)
+			case <-late:
+				return fmt.Errorf("did not say %q", text)
+			}
+		}
+	}
+}
