@@ -103,18 +103,13 @@ static __always_inline bool head_begin(struct scratch *s, const struct function 
 
 	if (prefix > PREFIX_MAX || source > SOURCE_MAX)
 		return false;
-	copy_words(s->head, fn->prefix, &fn->prefix_len, PREFIX_MAX);
-	for (__u32 i = 0; i < SOURCE_MAX; i += 8) {
-		if (i >= afresh(d->source_len))
-			break;
-		at = (prefix + i) & 1023;
-		if (at > HEAD_MAX)
-			return false;
-		*(__u64 *)(s->head + at) = *(const __u64 *)(d->source + i);
-	}
-	at = prefix + source;
-	if (at > HEAD_MAX - 16)
+	opaque(prefix);
+	if (prefix > PREFIX_MAX || bpf_probe_read_kernel(s->head, prefix, fn->prefix))
 		return false;
+	opaque(source);
+	if (source > SOURCE_MAX || bpf_probe_read_kernel(s->head + prefix, source, d->source))
+		return false;
+	at = prefix + source;
 	*(__u64 *)(s->head + at) = WORD('\r', '\n', 'c', 'e', '-', 's', 'u', 'b');
 	*(__u64 *)(s->head + at + 8) = WORD('j', 'e', 'c', 't', ':', ' ', 0, 0);
 	s->head_len = at + 14;
@@ -173,7 +168,7 @@ static __always_inline enum reason route_head(struct scratch *s, const struct de
 	struct function *fn;
 	enum reason reason;
 	struct route *r;
-	__u32 route, at;
+	__u32 route, at, len;
 
 	if (!g)
 		return REASON_NO_ROUTE;
@@ -192,12 +187,11 @@ static __always_inline enum reason route_head(struct scratch *s, const struct de
 		s->grant.gen = d->gen;
 		s->grant.len = s->publish.topic_len;
 		memset(s->grant.topic, 0, TOPIC_MAX);
-		for (__u32 i = 0; i < TOPIC_MAX; i++) {
-			if (i >= afresh(s->publish.topic_len))
-				break;
-			s->grant.topic[i] = s->look[(s->publish.topic + i) & (MQTT_LOOK - 1)];
-		}
-		if (!bpf_map_lookup_elem(&grants, &s->grant))
+		len = s->publish.topic_len;
+		at = s->publish.topic & 15;
+		opaque(len);
+		if (len > TOPIC_MAX || bpf_probe_read_kernel(s->grant.topic, len, s->look + at) ||
+		    !bpf_map_lookup_elem(&grants, &s->grant))
 			return REASON_NOT_GRANTED;
 	}
 	s->function = r->function;

@@ -31,6 +31,7 @@ struct scratch {
 	__u32 cache_version;
 	__u32 function;
 	__u32 bad;			/* enum reason of a failed topic walk */
+	__u32 verify;			/* the checksum must be computed here */
 	__u32 device;
 	__u32 device_gen;
 	__u32 device_seq;

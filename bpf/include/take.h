@@ -174,7 +174,6 @@ struct take {
 	struct conn *c;
 	struct device *d;
 	__u32 conn;
-	__u32 verify;	/* the checksum must be computed here */
 	__u32 head_max;	/* bytes by which the packet may grow */
 	__u32 frame_len;
 };
@@ -270,12 +269,16 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		event_simple(EVENT_SLOT, s->slot, sc->gen);
 		return REASON_DEAD_SOCKET;
 	}
-	if (t->verify && !segment_ok(ctx, xdp, p, c, slot)) {
+	if (s->verify && !segment_ok(ctx, xdp, p, c, slot)) {
 		slot_set_idle(s->slot, slot);
 		return REASON_BAD_CHECKSUM;
 	}
 	slot->count++;
-	copy_words(slot->buf, d->cache_head, &d->cache_head_len, HEAD_MAX);
+	opaque(head_len);
+	if (head_len > HEAD_MAX || bpf_probe_read_kernel(slot->buf, head_len, d->cache_head)) {
+		slot_set_idle(s->slot, slot);
+		return REASON_SLOT_WRITE;
+	}
 	at = request_tail(slot, head_len, &s->publish, payload_len);
 	opaque(at);
 	if (payload_len) {
@@ -328,6 +331,16 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_RACE;
 	}
 	return REASON_TAKEN;
+}
+
+/*
+ * take_publish, with its result read back from memory: the verifier then knows
+ * nothing of it, and follows what comes behind once instead of once per reason.
+ */
+static __always_inline enum reason take_try(void *ctx, bool xdp, struct take *t, struct scratch *s)
+{
+	s->bad = take_publish(ctx, xdp, t, s);
+	return afresh(s->bad);
 }
 
 static __always_inline void count_taken(const struct scratch *s)

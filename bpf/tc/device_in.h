@@ -199,11 +199,11 @@ int tc_device_in(struct __sk_buff *skb)
 	t.p = &s->packet;
 	if (s->packet.seg.len) {
 		summed = skb_ip_summed(skb);
-		t.verify = summed == CHECKSUM_NONE || summed == CHECKSUM_COMPLETE;
+		s->verify = summed == CHECKSUM_NONE || summed == CHECKSUM_COMPLETE;
 		if (s->packet.l3 != ETH_HLEN)
 			reason = REASON_TCP_FLAGS;
 		else
-			reason = take_publish(skb, false, &t, s);
+			reason = take_try(skb, false, &t, s);
 		count(HOOK_TC_DEVICE_IN, reason);
 		if (reason == REASON_TAKEN) {
 			count_taken(s);
@@ -214,7 +214,7 @@ int tc_device_in(struct __sk_buff *skb)
 			}
 			return skb_to_pod(s, slot);
 		}
-		if (t.verify && reason == REASON_BAD_CHECKSUM)
+		if (s->verify && reason == REASON_BAD_CHECKSUM)
 			return TC_PASS; /* the stack drops and counts it */
 	}
 	walked = s->packet.seg.len && s->packet.seg.seq == t.c->rx_nxt && !(t.c->flags & CONN_LOST);

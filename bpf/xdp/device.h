@@ -95,9 +95,9 @@ int xdp_device(struct xdp_md *ctx)
 		count(HOOK_XDP_DEVICE, REASON_ACK_ABSORBED);
 		return XDP_DROP;
 	}
-	t.verify = 1;
+	s->verify = 1;
 	t.head_max = knob_headroom;
-	reason = take_publish(ctx, true, &t, s);
+	reason = take_try(ctx, true, &t, s);
 	count(HOOK_XDP_DEVICE, reason);
 	if (reason != REASON_TAKEN)
 		return XDP_PASS;
