@@ -96,7 +96,8 @@ enum reason {
 	REASON_TOPIC_NAME = 50,		/* topic name with NUL, wildcard, or invalid UTF-8: the server closes the connection */
 	REASON_PACKET_ID = 51,		/* QoS 1 PUBLISH with packet identifier 0: the server closes the connection */
 	REASON_SLOT_WRITE = 52,		/* copying the payload into the slot's buffer failed */
-	REASON_COUNT = 53,
+	REASON_ACK_NEWS = 53,		/* segment also acknowledges bytes of the local socket: TC takes it and passes that on */
+	REASON_COUNT = 54,
 };
 
 /* Life of a connection's entry in the conns map. */

@@ -283,6 +283,22 @@ static __always_inline enum rx_action conn_rx_bare(struct conn *c, const struct 
 	return conn_pass(c, s, v, 0);
 }
 
+/*
+ * After a take: whether the segment also acknowledged bytes of the local
+ * socket, which would otherwise never hear of it and send them again. If so,
+ * fills in the bare ACK to pass in its place.
+ */
+static __always_inline bool conn_news(struct conn *c, const struct segment *s, struct rx_verdict *v)
+{
+	struct segment bare = *s;
+
+	if (seq_le(ledger_strip(&c->tx, s->ack), c->tx_kuna))
+		return false;
+	bare.seq = c->rx_nxt;
+	conn_pass(c, &bare, v, 0);
+	return true;
+}
+
 /* Payload at or above the acknowledged position and below the next expected byte. */
 static __always_inline enum rx_action conn_rx_again(struct conn *c, const struct segment *s, struct rx_verdict *v,
 						    __u32 end)
@@ -325,7 +341,10 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 		return RX_PASS_RAW;
 	}
 	if (s->flags & TH_RST) {
-		if (s->seq != c->rx_nxt)
+		__u32 told = conn_ack(c);
+
+		/* Exactly the next byte (RFC 5961 section 3.2), ours or the one that the peer was told of. */
+		if (s->seq != c->rx_nxt && (s->seq != told || ledger_strip(&c->rx, told) != c->rx_kack))
 			return conn_may_answer(c, now_ms) ? RX_CHALLENGE : RX_DROP;
 		c->state = CONN_CLOSED;
 		return conn_pass(c, s, v, s->len);

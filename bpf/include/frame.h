@@ -92,6 +92,29 @@ static __always_inline void frame_fill(struct frame *f, const struct conn *c, co
 	}
 }
 
+/*
+ * Headers of a bare ACK from the peer to the local socket; seq, ack and window
+ * are what the socket is to see. Under the connection's lock.
+ */
+static __always_inline void frame_fill_local(struct frame *f, const struct conn *c, const struct stamp *s)
+{
+	struct tcphdr *tcp = c->flags & CONN_IPV6 ? &f->v6.tcp : &f->v4.tcp;
+
+	frame_fill(f, c, s, TH_ACK, 0);
+	memcpy(f->eth.h_dest, c->src_mac, 6);
+	memcpy(f->eth.h_source, c->dst_mac, 6);
+	f->vlan_tci = 0;
+	if (f->ipv6) {
+		memcpy(&f->v6.ip.saddr, c->tuple.remote, 16);
+		memcpy(&f->v6.ip.daddr, c->tuple.local, 16);
+	} else {
+		f->v4.ip.saddr = c->tuple.remote[3];
+		f->v4.ip.daddr = c->tuple.local[3];
+	}
+	tcp->source = c->tuple.remote_port;
+	tcp->dest = c->tuple.local_port;
+}
+
 /* Sums that do not change with a connection's segments; native order of 16-bit words. */
 static __always_inline void frame_sums(struct conn *c)
 {

@@ -211,6 +211,8 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_NO_BOUNDARY;
 	if (ledger_full(&c->rx, d->inflight_max))
 		return REASON_RING_FULL;
+	if (xdp && c->tx_kuna != c->tx_knxt)
+		return REASON_ACK_NEWS;
 
 	look = len < MQTT_LOOK ? len : MQTT_LOOK;
 	opaque(look);

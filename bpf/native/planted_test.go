@@ -29,7 +29,7 @@ var planted = []struct{ name, file, old, new string }{
 	{"insertion behind the FIN", "conn.h", "(CONN_FIN_SENT | CONN_RST_SENT | CONN_BROKEN)", "(CONN_RST_SENT | CONN_BROKEN)"},
 	{"late answer of another generation", "conn.h", "g->slot_gen == slot_gen && ", ""},
 	{"late answer for another position", "conn.h", " && g->seq == seq)", ")"},
-	{"reset from within the window", "conn.h", "if (s->seq != c->rx_nxt)\n", "if (seq_lt(s->seq, c->rx_acked))\n"},
+	{"reset from within the window", "conn.h", "if (s->seq != c->rx_nxt && (s->seq != told || ledger_strip(&c->rx, told) != c->rx_kack))\n", "if (seq_lt(s->seq, c->rx_acked))\n"},
 	{"acknowledgement of what was never sent", "conn.h", "if (seq_gt(s->ack, c->tx_nxt))\n", "if (0)\n"},
 	{"acknowledged bytes passed again", "conn.h", "if (seq_le(ledger_strip(&c->rx, cut), c->rx_kack))\n\t\treturn RX_ACK;\n", ""},
 	{"whole window while insertions are in flight", "conn.h", "if (!unacked)\n", "if (1)\n"},

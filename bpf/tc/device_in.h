@@ -101,6 +101,37 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 	return skb_to_pod(s, slot);
 }
 
+/*
+ * The skb is a request by now, but the PUBLISH it was also acknowledged bytes
+ * of the local socket: a copy goes to the pod, and the skb becomes the bare ACK
+ * that the socket waits for. Returns false if there is no such news.
+ */
+static __always_inline bool pass_news(struct __sk_buff *skb, struct scratch *s, struct conn *c)
+{
+	struct stamp stamp;
+	bool news = false;
+
+	bpf_spin_lock(&c->lock);
+	if (c->gen == s->device_gen)
+		news = conn_news(c, &s->packet.seg, &s->rx);
+	bpf_spin_unlock(&c->lock);
+	if (!news)
+		return false;
+	if (bpf_clone_redirect(skb, s->frame.ifindex, 0))
+		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
+	stamp.seq = s->rx.seq;
+	stamp.ack = s->rx.ack;
+	stamp.wnd = s->rx.wnd;
+	bpf_spin_lock(&c->lock);
+	frame_fill_local(&s->frame, c, &stamp);
+	bpf_spin_unlock(&c->lock);
+	if (bpf_skb_change_tail(skb, s->frame.len, 0) ||
+	    skb_send_frame(skb, &s->frame, skb_ip_summed(skb) == CHECKSUM_PARTIAL, 0))
+		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
+	skb->mark &= ~knob_mark;
+	return true;
+}
+
 /* Acts on what the state machine said. */
 static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, enum rx_action action, __u32 now_ms)
 {
@@ -212,6 +243,8 @@ int tc_device_in(struct __sk_buff *skb)
 				count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 				return TC_DROP;
 			}
+			if (t.c->tx_kuna != t.c->tx_knxt && pass_news(skb, s, t.c))
+				return TC_PASS;
 			return skb_to_pod(s, slot);
 		}
 		if (s->verify && reason == REASON_BAD_CHECKSUM)

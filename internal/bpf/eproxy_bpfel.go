@@ -298,7 +298,8 @@ const (
 	EproxyReasonREASON_TOPIC_NAME     EproxyReason = 50
 	EproxyReasonREASON_PACKET_ID      EproxyReason = 51
 	EproxyReasonREASON_SLOT_WRITE     EproxyReason = 52
-	EproxyReasonREASON_COUNT          EproxyReason = 53
+	EproxyReasonREASON_ACK_NEWS       EproxyReason = 53
+	EproxyReasonREASON_COUNT          EproxyReason = 54
 )
 
 type EproxyRoute struct {

@@ -57,6 +57,7 @@ var All = []Reason{
 	{"topic_name", "topic name with NUL, wildcard, or invalid UTF-8: the server closes the connection"},
 	{"packet_id", "QoS 1 PUBLISH with packet identifier 0: the server closes the connection"},
 	{"slot_write", "copying the payload into the slot's buffer failed"},
+	{"ack_news", "segment also acknowledges bytes of the local socket: TC takes it and passes that on"},
 }
 
 // Hooks are the programs' places, by number.
