@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"eproxy/test/lab"
 )
 
@@ -31,9 +33,32 @@ func rawDial(t *testing.T, l *lab.Lab) *rawConn {
 func rawConnect(t *testing.T, l *lab.Lab, id string) *rawConn {
 	t.Helper()
 	c := rawDial(t, l)
+	c.connect(id)
+	return c
+}
+
+// connect sends CONNECT and waits for CONNACK.
+func (c *rawConn) connect(id string) {
+	c.t.Helper()
 	c.write(append([]byte{0x10, byte(12 + len(id)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0, 0, byte(len(id))}, id...))
 	c.read([]byte{0x20, 2, 0, 0})
-	return c
+}
+
+// delayACKs makes acknowledgements wait for data to ride on, as they do on a
+// connection that has talked for a while.
+func (c *rawConn) delayACKs() {
+	c.t.Helper()
+	rc, err := c.Conn.(*net.TCPConn).SyscallConn()
+	if err == nil {
+		var inner error
+		err = rc.Control(func(fd uintptr) { inner = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) })
+		if err == nil {
+			err = inner
+		}
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 func (c *rawConn) write(b []byte) {
