@@ -1,0 +1,201 @@
+package bpf
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/gopacket/layers"
+)
+
+const okAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
+
+// take sends one PUBLISH through XDP and returns its length and the request's.
+func (r *rig) take(t *testing.T) (pub, request uint32) {
+	t.Helper()
+	p := publish("sensors/a/temp", 1, 7, "x")
+	ret, out := r.run(r.objs.XdpDevice, r.fromDevice(devISS, "PA", p))
+	if ret != xdpRedirect {
+		t.Fatalf("not taken: %v", r.allReasons())
+	}
+	return uint32(len(p)), uint32(len(checkSegment(t, out).Payload))
+}
+
+func (r *rig) expect(t *testing.T, h EproxyHook, reason EproxyReason) {
+	t.Helper()
+	if r.reason(h, reason) != 1 {
+		t.Errorf("reason %v not counted once: %v", reason, r.allReasons())
+	}
+}
+
+// TestRetransmission: while a message is open its retransmission is not passed
+// to the socket; when it is answered the PUBACK comes again, at the same place.
+func TestRetransmission(t *testing.T) {
+	r := newRig(t, false)
+	n, req := r.take(t)
+	again := r.fromDevice(devISS, "PA", publish("sensors/a/temp", 1, 7, "x"))
+	if ret, _ := r.run(r.objs.TcDeviceIn, again); ret != tcShot {
+		t.Errorf("repetition at once: verdict %d", ret)
+	}
+	r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_DUP_REQUEST)
+	// older than any tail loss probe: the request goes out again, byte for byte
+	r.change(rigDevice, func(c *EproxyConn) { c.Rx.Ring[0].TimeMs -= 1000 })
+	ret, out := r.run(r.objs.TcDeviceIn, again)
+	if ret != tcRedirect {
+		t.Fatalf("repetition: verdict %d, %v", ret, r.allReasons())
+	}
+	if tcp := checkSegment(t, out); tcp.Seq != sltISS || uint32(len(tcp.Payload)) != req || string(tcp.Payload) != wantRequest(1, 1, "x") {
+		t.Errorf("injected again: seq %d %q", tcp.Seq, tcp.Payload)
+	}
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcRedirect {
+		t.Fatalf("answer: verdict %d, %v", ret, r.allReasons())
+	}
+	ret, out = r.run(r.objs.TcDeviceIn, again)
+	if tcp := checkSegment(t, out); ret != tcRedirect || tcp.Seq != nodISS || tcp.Ack != devISS+n || string(tcp.Payload) != "\x40\x02\x00\x07" {
+		t.Errorf("PUBACK again: verdict %d seq %d ack %d % x", ret, tcp.Seq, tcp.Ack, tcp.Payload)
+	}
+	r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_PUBACK_RESENT)
+}
+
+// TestTranslation: behind a grafted message the socket's numbers and the wire's
+// differ by what was removed and inserted.
+func TestTranslation(t *testing.T) {
+	r := newRig(t, false)
+	n, req := r.take(t)
+	r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+	ping := r.fromDevice(devISS+n, "PA", []byte{0xc0, 0})
+	ping.ack = nodISS + 4
+	ret, out := r.run(r.objs.TcDeviceIn, ping)
+	if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != devISS || tcp.Ack != nodISS || string(tcp.Payload) != "\xc0\x00" {
+		t.Errorf("to the socket: verdict %d seq %d ack %d", ret, tcp.Seq, tcp.Ack)
+	}
+	dev, node, _, _ := r.addrs()
+	ret, out = r.run(r.objs.TcDeviceOut, seg{from: node, to: dev, seq: nodISS, ack: devISS + 2, flags: "PA", payload: []byte{0xd0, 0}})
+	if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != nodISS+4 || tcp.Ack != devISS+n+2 {
+		t.Errorf("to the device: verdict %d seq %d ack %d", ret, tcp.Seq, tcp.Ack)
+	}
+}
+
+// TestDeviceSegments: what an armed connection does with segments that are not
+// the next bytes.
+func TestDeviceSegments(t *testing.T) {
+	x := []byte("x")
+	for name, c := range map[string]struct {
+		seg     func(r *rig) seg
+		verdict uint32
+		reason  EproxyReason
+	}{
+		"payload ahead":     {func(r *rig) seg { return r.fromDevice(devISS+10, "PA", x) }, tcRedirect, EproxyReasonREASON_AHEAD},
+		"old duplicate":     {func(r *rig) seg { return r.fromDevice(devISS-1, "PA", x) }, tcRedirect, EproxyReasonREASON_OLD_DUPLICATE},
+		"keepalive probe":   {func(r *rig) seg { return r.fromDevice(devISS-1, "A", nil) }, tcRedirect, EproxyReasonREASON_OLD_DUPLICATE},
+		"bare ack":          {func(r *rig) seg { return r.fromDevice(devISS, "A", nil) }, tcShot, EproxyReasonREASON_ACK_ABSORBED},
+		"ack of the unsent": {func(r *rig) seg { s := r.fromDevice(devISS, "A", nil); s.ack += 100; return s }, tcRedirect, EproxyReasonREASON_CHALLENGE},
+		"rst in the window": {func(r *rig) seg { return r.fromDevice(devISS+1, "R", nil) }, tcRedirect, EproxyReasonREASON_CHALLENGE},
+		"rst at the next":   {func(r *rig) seg { return r.fromDevice(devISS, "RA", nil) }, tcOK, EproxyReasonREASON_TRANSLATED},
+		"fin":               {func(r *rig) seg { return r.fromDevice(devISS, "FA", nil) }, tcOK, EproxyReasonREASON_TRANSLATED},
+		"no ack flag":       {func(r *rig) seg { return r.fromDevice(devISS, "P", x) }, tcShot, EproxyReasonREASON_CHALLENGE},
+		"another connection": {func(r *rig) seg {
+			s := r.fromDevice(devISS, "PA", x)
+			s.from = netip.MustParseAddrPort("10.9.9.9:1")
+			return s
+		}, tcOK, EproxyReasonREASON_COUNT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, false)
+			ret, _ := r.run(r.objs.TcDeviceIn, c.seg(r))
+			if ret != c.verdict {
+				t.Errorf("verdict %d, want %d: %v", ret, c.verdict, r.allReasons())
+			}
+			if c.reason != EproxyReasonREASON_COUNT {
+				r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, c.reason)
+			}
+		})
+	}
+}
+
+// TestPodAnswers: which answers the kernel digests.
+func TestPodAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer  string
+		flags   string
+		verdict uint32
+		reason  EproxyReason
+		state   EproxySlotState
+	}{
+		"200":            {okAnswer, "PA", tcRedirect, EproxyReasonREASON_ANSWERED, EproxySlotStateSLOT_IDLE},
+		"204":            {"HTTP/1.1 204 No Content\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_ANSWERED, EproxySlotStateSLOT_IDLE},
+		"lower case":     {"HTTP/1.1 201 Created\r\ncontent-length:0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_ANSWERED, EproxySlotStateSLOT_IDLE},
+		"close":          {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
+		"keep-alive":     {"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_ANSWERED, EproxySlotStateSLOT_IDLE},
+		"with fin":       {okAnswer, "FPA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
+		"first part":     {"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\nbegin", "PA", tcRedirect, EproxyReasonREASON_ANSWER_PART, EproxySlotStateSLOT_ANSWERING},
+		"500":            {"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+		"chunked":        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+		"HTTP/1.0":       {"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+		"head cut":       {"HTTP/1.1 200 OK\r\nContent-Len", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+		"no length":      {"HTTP/1.1 200 OK\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+		"two lengths":    {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 1\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+		"odd length":     {"HTTP/1.1 200 OK\r\nContent-Length: 0x3\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+		"more than said": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+		"1xx":            {"HTTP/1.1 100 Continue\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, false)
+			_, req := r.take(t)
+			ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, c.flags, []byte(c.answer)))
+			if ret != c.verdict {
+				t.Errorf("verdict %d, want %d: %v", ret, c.verdict, r.allReasons())
+			}
+			r.expect(t, EproxyHookHOOK_TC_POD_IN, c.reason)
+			var slot EproxySlot
+			if err := r.objs.Slots.Lookup(uint32(rigSlot), &slot); err != nil {
+				t.Fatal(err)
+			}
+			if slot.State != uint32(c.state) {
+				t.Errorf("slot state %d, want %d", slot.State, c.state)
+			}
+			var pod EproxyPod
+			_ = r.objs.Pods.Lookup(uint32(0), &pod)
+			if idle := pod.Idle == 1; idle != (c.state == EproxySlotStateSLOT_IDLE) {
+				t.Errorf("idle word %x in slot state %d", pod.Idle, slot.State)
+			}
+		})
+	}
+}
+
+// TestLateAnswer: an answer for a device whose connection is another one by now
+// acknowledges nothing.
+func TestLateAnswer(t *testing.T) {
+	r := newRig(t, false)
+	_, req := r.take(t)
+	r.change(rigDevice, func(c *EproxyConn) { c.Gen++ })
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcShot {
+		t.Errorf("verdict %d: %v", ret, r.allReasons())
+	}
+	r.expect(t, EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_DEVICE_GONE)
+	if c := r.readConn(rigDevice); c.TxNxt != nodISS {
+		t.Error("something was inserted into the new connection")
+	}
+}
+
+// TestListenerSYN: options that grafting cannot honour are gone from a SYN, the
+// others stay, and the checksum is right.
+func TestListenerSYN(t *testing.T) {
+	r := newRig(t, false)
+	r.put(r.objs.Listeners, be16(1883), uint32(1))
+	s := r.fromDevice(devISS, "S", nil)
+	s.ack = 0
+	s.options = []layers.TCPOption{
+		{OptionType: 2, OptionLength: 4, OptionData: []byte{5, 0xb4}}, {OptionType: 4, OptionLength: 2},
+		{OptionType: 8, OptionLength: 10, OptionData: make([]byte, 8)}, {OptionType: 1},
+		{OptionType: 3, OptionLength: 3, OptionData: []byte{7}},
+	}
+	_, out := r.run(r.objs.TcDeviceIn, s)
+	kinds := map[layers.TCPOptionKind]bool{}
+	for _, o := range checkSegment(t, out).Options {
+		kinds[o.OptionType] = true
+	}
+	if !kinds[2] || !kinds[3] || kinds[4] || kinds[8] {
+		t.Errorf("options left: %v", kinds)
+	}
+	r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_LISTENER_SYN)
+}
