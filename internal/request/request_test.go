@@ -1,0 +1,81 @@
+package request
+
+import (
+	"bufio"
+	"bytes"
+	"net/http"
+	"net/url"
+	"testing"
+
+	"eproxy/internal/config"
+)
+
+func function(t testing.TB) *config.Function {
+	t.Helper()
+	u, err := url.Parse("http://temp.local/ingest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &config.Function{Name: "temp", URL: u}
+}
+
+// TestSameAsKernel: the bytes that internal/bpf's golden packets show of the
+// kernel path.
+func TestSameAsKernel(t *testing.T) {
+	m := &Message{ClientID: "dev-1", Topic: "sensors/ü \"%/temp", QoS: 1, Dup: true, Payload: []byte("x")}
+	want := "POST /ingest HTTP/1.1\r\nHost: temp.local\r\nce-specversion: 1.0\r\nce-type: mqtt.publish\r\nce-source: eproxy/dev-1\r\n" +
+		"ce-subject: sensors/%C3%BC%20%22%25/temp\r\nX-Mqtt-Qos: 1\r\nX-Mqtt-Dup: 1\r\nce-id: 7\r\nContent-Length: 1\r\n\r\nx"
+	if got := string(Build(nil, function(t), m, "7")); got != want {
+		t.Errorf("%q\nwant\n%q", got, want)
+	}
+	head := Head(Prefix(function(t)), m.ClientID, m.Topic)
+	if !bytes.HasPrefix([]byte(want), head) {
+		t.Errorf("head %q is not how the request begins", head)
+	}
+}
+
+func TestProperties(t *testing.T) {
+	fn := function(t)
+	fn.ContentType = "application/json"
+	fn.Headers = map[string]string{"X-Team": "edge"}
+	m := &Message{ClientID: "c", Topic: "t", Version: 5, PayloadFormat: 1, UserProperties: []UserProperty{
+		{"color", "red"}, {"traceparent", "00-1"}, {"type", "com.example"}, {"ce-source", "/me"}, {"Host", "evil"},
+		{"bad\r\nname", "x"}, {"bad", "a\r\nX-Evil: 1"}, {"Content-Length", "0"},
+	}}
+	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(Build(nil, fn, m, "1"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"X-Team": "edge", "Content-Type": "text/plain; charset=utf-8", "X-Mqtt-User-color": "red",
+		"Traceparent": "00-1", "Ce-Type": "com.example", "Ce-Source": "/me", "X-Evil": "", "X-Mqtt-User-Host": "evil"} {
+		if got := req.Header.Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if req.Host != "temp.local" || req.ContentLength != 0 {
+		t.Errorf("host %q length %d", req.Host, req.ContentLength)
+	}
+}
+
+// FuzzBuild: whatever a client sends, the request is one request with one
+// header block, and the body is the payload.
+func FuzzBuild(f *testing.F) {
+	f.Add("c", "a/b", []byte("x"), "name", "value", "text/plain")
+	f.Add("c\r\n", "a\r\nX: y", []byte("\r\n\r\n"), "a\r\nb", "c\r\nd", "e\r\nf")
+	f.Add("", "\x00", []byte(nil), "ce-id", "\xff", "")
+	f.Fuzz(func(t *testing.T, client, topic string, payload []byte, name, value, contentType string) {
+		m := &Message{ClientID: client, Topic: topic, Payload: payload, QoS: 1, ContentType: contentType,
+			UserProperties: []UserProperty{{name, value}}}
+		b := Build(nil, function(t), m, "id")
+		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
+		if err != nil {
+			t.Fatalf("%v in %q", err, b)
+		}
+		if req.Host != "temp.local" || req.ContentLength != int64(len(payload)) || !bytes.HasSuffix(b, payload) {
+			t.Fatalf("host %q, length %d of %d", req.Host, req.ContentLength, len(payload))
+		}
+		if n := bytes.Count(b[:len(b)-len(payload)], []byte("\r\n")); n > 13 {
+			t.Fatalf("%d lines in %q", n, b)
+		}
+	})
+}
