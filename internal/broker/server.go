@@ -48,6 +48,9 @@ type Server struct {
 
 // New opens the listeners; clients are served from Serve on.
 func New(opts Options) (*Server, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
 	s := &Server{opts: opts, log: opts.Logger}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.pending.init()
@@ -120,9 +123,6 @@ func (s *Server) Close() {
 
 // quiet keeps the library's own chatter out of the log.
 func quiet(l *slog.Logger) *slog.Logger {
-	if l == nil {
-		return slog.New(slog.DiscardHandler)
-	}
 	return slog.New(levelFloor{l.Handler()})
 }
 

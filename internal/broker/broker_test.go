@@ -1,0 +1,300 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.golang/paho"
+
+	"eproxy/internal/config"
+	"eproxy/internal/delivery"
+	"eproxy/internal/pool"
+)
+
+// stage is a server with one function.
+type stage struct {
+	t    *testing.T
+	addr string
+	mu   sync.Mutex
+	got  []string // payloads
+}
+
+func newStage(t *testing.T, answer http.HandlerFunc, grafter Grafter, auth config.Auth) *stage {
+	t.Helper()
+	s := &stage{t: t}
+	fn := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		s.mu.Lock()
+		s.got = append(s.got, string(b))
+		s.mu.Unlock()
+		answer(w, r)
+	}))
+	t.Cleanup(fn.Close)
+	u, err := url.Parse("http://f.local/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &config.Config{
+		Listeners: []config.Listener{{Address: "127.0.0.1:0"}}, Auth: auth,
+		Functions: []*config.Function{{Name: "f", URL: u, Concurrency: 8, Timeout: 2 * time.Second,
+			Pods:  []netip.AddrPort{netip.MustParseAddrPort(fn.Listener.Addr().String())},
+			Retry: config.Retry{Attempts: 2, Backoff: time.Millisecond, MaxBackoff: time.Millisecond}}},
+		Routes: []*config.Route{{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}}},
+		Limits: config.Limits{MaxPacketSize: 1 << 20},
+	}
+	p := pool.New(cfg.Functions)
+	t.Cleanup(func() { _ = p.Close() })
+	b, err := New(Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	go func() { _ = b.Serve(ctx) }()
+	l, _ := b.mqtt.Listeners.Get("127.0.0.1:0")
+	s.addr = l.Address()
+	return s
+}
+
+func (s *stage) payloads() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.got, ",")
+}
+
+func (s *stage) dial() net.Conn {
+	s.t.Helper()
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+// v5 connects a paho client; deliveries come on the channel.
+func (s *stage) v5(id string) (*paho.Client, chan *paho.Publish) {
+	s.t.Helper()
+	in := make(chan *paho.Publish, 10)
+	c := paho.NewClient(paho.ClientConfig{Conn: s.dial(), OnPublishReceived: []func(paho.PublishReceived) (bool, error){
+		func(p paho.PublishReceived) (bool, error) { in <- p.Packet; return true, nil }}})
+	if _, err := c.Connect(context.Background(), &paho.Connect{ClientID: id, KeepAlive: 30, CleanStart: true}); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = c.Disconnect(&paho.Disconnect{}) })
+	return c, in
+}
+
+var anonymous = config.Auth{AllowAnonymous: true}
+
+func say(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
+}
+
+func TestResponseTopic(t *testing.T) {
+	s := newStage(t, say("pong"), nil, anonymous)
+	c, in := s.v5("r")
+	ctx := context.Background()
+	if _, err := c.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "replies"}}}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Publish(ctx, &paho.Publish{Topic: "in/x", QoS: 1, Payload: []byte("ping"),
+		Properties: &paho.PublishProperties{ResponseTopic: "replies", CorrelationData: []byte("42")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := <-in
+	if string(p.Payload) != "pong" || string(p.Properties.CorrelationData) != "42" {
+		t.Errorf("%q %q", p.Payload, p.Properties.CorrelationData)
+	}
+}
+
+// TestReasonCode: MQTT 5 says no with a reason code and keeps the connection.
+func TestReasonCode(t *testing.T) {
+	s := newStage(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, nil, anonymous)
+	c, _ := s.v5("r")
+	for _, qos := range []byte{1, 2} {
+		r, err := c.Publish(context.Background(), &paho.Publish{Topic: "in/x", QoS: qos, Payload: []byte("p")})
+		if r == nil || r.ReasonCode != 0x80 {
+			t.Errorf("QoS %d: %+v, %v", qos, r, err)
+		}
+	}
+}
+
+func connect(t *testing.T, c net.Conn, keepAlive byte) {
+	t.Helper()
+	write(t, c, 0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, keepAlive, 0, 1, 'c')
+	want(t, c, 0x20, 2, 0, 0)
+}
+
+func write(t *testing.T, c net.Conn, b ...byte) {
+	t.Helper()
+	if _, err := c.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t *testing.T, c net.Conn, b ...byte) {
+	t.Helper()
+	got := make([]byte, len(b))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != string(b) {
+		t.Fatalf("got % x (%v), want % x", got, err, b)
+	}
+}
+
+// TestQoS2: a repeated PUBLISH before PUBREL reaches the function once; after
+// PUBREL the packet identifier is free again.
+func TestQoS2(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous)
+	c := s.dial()
+	connect(t, c, 0)
+	first := []byte{0x34, 9, 0, 4, 'i', 'n', '/', 'x', 0, 5, 'A'}
+	again := append([]byte{0x3c}, first[1:]...)
+	write(t, c, first...)
+	want(t, c, 0x50, 2, 0, 5)
+	write(t, c, again...)
+	want(t, c, 0x50, 2, 0, 5)
+	write(t, c, 0x62, 2, 0, 5)
+	want(t, c, 0x70, 2, 0, 5)
+	write(t, c, 0x34, 9, 0, 4, 'i', 'n', '/', 'x', 0, 5, 'B')
+	want(t, c, 0x50, 2, 0, 5)
+	if got := s.payloads(); got != "A,B" {
+		t.Errorf("function got %s, want A,B", got)
+	}
+}
+
+// TestPermissions: nobody publishes where he may not.
+func TestPermissions(t *testing.T) {
+	s := newStage(t, say("ok"), nil, config.Auth{AllowAnonymous: true, Users: []config.User{{Username: "", Publish: []string{"in/%c/#"}}}})
+	c := s.dial()
+	connect(t, c, 0)
+	write(t, c, 0x32, 11, 0, 6, 'i', 'n', '/', 'c', '/', 'x', 0, 1, 'A')
+	want(t, c, 0x40, 2, 0, 1)
+	write(t, c, 0x32, 11, 0, 6, 'i', 'n', '/', 'd', '/', 'x', 0, 2, 'B')
+	// MQTT 3.1.1 has no other answer than to close; the library says DISCONNECT first.
+	if b, _ := io.ReadAll(c); len(b) > 0 && string(b) != "\xe0\x00" {
+		t.Errorf("answered % x", b)
+	}
+	if got := s.payloads(); got != "A" {
+		t.Errorf("function got %q", got)
+	}
+}
+
+// fakeGraft is a kernel path that only reports.
+type fakeGraft struct {
+	mu         sync.Mutex
+	info       ConnInfo
+	boundaries []uint64
+	last       time.Time
+	closed     chan struct{}
+}
+
+func (f *fakeGraft) Established(c ConnInfo) Graft { f.info = c; return f }
+func (f *fakeGraft) Boundary(n uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.boundaries = append(f.boundaries, n)
+}
+func (f *fakeGraft) LastReceive() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
+}
+func (f *fakeGraft) Granted(string) {}
+func (f *fakeGraft) Close()         { close(f.closed) }
+
+// TestKeepAlive: what the kernel path takes counts for the keep-alive; when it
+// takes nothing more, the client is thrown out.
+func TestKeepAlive(t *testing.T) {
+	f := &fakeGraft{closed: make(chan struct{})}
+	s := newStage(t, say("ok"), f, anonymous)
+	c := s.dial()
+	began := time.Now()
+	connect(t, c, 1) // thrown out after 1.5 s of silence
+	f.mu.Lock()
+	f.last = began.Add(2 * time.Second) // as if a message were taken then
+	f.mu.Unlock()
+	if b, _ := io.ReadAll(c); len(b) > 0 {
+		t.Errorf("got % x", b)
+	}
+	if d := time.Since(began); d < 3*time.Second {
+		t.Errorf("thrown out after %s, although the kernel path heard of it at 2s", d)
+	}
+	<-f.closed
+}
+
+// TestBoundaries: however packets are cut, each boundary that the server waits
+// at is one of the stream, and the last one is its end.
+func TestBoundaries(t *testing.T) {
+	f := &fakeGraft{closed: make(chan struct{})}
+	s := newStage(t, say("ok"), f, anonymous)
+	c := s.dial()
+	connect(t, c, 0)
+	if f.info.Read != 15 || !f.info.AtBoundary || f.info.Version != 4 || !f.info.MayPublishAll {
+		t.Errorf("established with %+v", f.info)
+	}
+	var stream []byte
+	ends := map[uint64]bool{15: true}
+	for i := range 50 {
+		stream = append(stream, 0x32, byte(9+i%3), 0, 4, 'i', 'n', '/', 'x', 0, byte(i+1))
+		stream = append(stream, "ABC"[:1+i%3]...)
+		ends[15+uint64(len(stream))] = true
+	}
+	for i := 0; i < len(stream); {
+		n := min(1+i*7%23, len(stream)-i)
+		write(t, c, stream[i:i+n]...)
+		i += n
+	}
+	write(t, c, 0xc0, 0)
+	acks, total := 0, 50*4+2
+	b := make([]byte, total)
+	if _, err := io.ReadFull(c, b); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range b {
+		if x == 0x40 {
+			acks++
+		}
+	}
+	if acks < 50 {
+		t.Errorf("%d PUBACKs", acks)
+	}
+	ends[15+uint64(len(stream))+2] = true
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.boundaries {
+		if !ends[n] {
+			t.Errorf("%d is no packet boundary", n)
+		}
+	}
+	if n := f.boundaries[len(f.boundaries)-1]; n != 15+uint64(len(stream))+2 {
+		t.Errorf("last boundary %d, want %d", n, 15+len(stream)+2)
+	}
+}
+
+// TestComplete: the kernel path's messages are acknowledged by the same rules.
+func TestComplete(t *testing.T) {
+	f := &fakeGraft{closed: make(chan struct{})}
+	s := newStage(t, say("ok"), f, anonymous)
+	c := s.dial()
+	connect(t, c, 0)
+	f.info.Complete(0x1234, delivery.Outcome{Acked: true})
+	want(t, c, 0x40, 2, 0x12, 0x34)
+	f.info.Complete(0, delivery.Outcome{}) // QoS 0: nothing to say
+	f.info.Complete(2, delivery.Outcome{Err: fmt.Errorf("failed")})
+	if b, _ := io.ReadAll(c); len(b) > 0 {
+		t.Errorf("got % x", b)
+	}
+}
