@@ -34,7 +34,7 @@ func main() {
 			&cli.Float64Flag{Name: "rate", Value: 5000, Usage: "open loop, messages per second"},
 			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
 			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
-			&cli.StringFlag{Name: "rows", Value: "direct,fallback,tc,xdp", Usage: "what is measured"},
+			&cli.StringFlag{Name: "rows", Value: "direct,nethttp,fallback,tc,xdp", Usage: "what is measured; direct: a lean HTTP client, nethttp: Go's"},
 			&cli.StringFlag{Name: "loads", Value: "open,closed1,closed50", Usage: "open: fixed rate; closedN: N in flight per connection"},
 		},
 		Action:   run,
@@ -174,11 +174,17 @@ func (b *bench) idle() (float64, error) {
 func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement, err error) {
 	topic := func(i int) string { return fmt.Sprintf("sensors/%d/temp", i) }
 	payload := b.c.Int("payload")
-	dial := load.HTTP{Topic: topic, Payload: payload, Dial: func(ctx context.Context, i int) (net.Conn, error) {
+	toPod := func(ctx context.Context, i int) (net.Conn, error) {
 		pod := []lab.Role{lab.Pod0, lab.Pod1}[i%2]
 		return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.PodAddr(pod, false).String(), "8080"))
-	}}.Open
-	if row != "direct" {
+	}
+	var dial load.Dialer
+	switch row {
+	case "direct":
+		dial = load.HTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
+	case "nethttp":
+		dial = load.NetHTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
+	default:
 		p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: row, Config: config})
 		if err != nil {
 			return m, err
