@@ -9,10 +9,8 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,9 +21,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	app := &cli.App{
+	cliutil.Main(&cli.App{
 		Name:  "bench",
 		Usage: "whole-machine CPU per message, rate and latency: direct HTTP, userspace fallback, TC, XDP",
 		Flags: []cli.Flag{
@@ -39,8 +35,7 @@ func main() {
 		},
 		Action:   run,
 		Commands: []*cli.Command{functionCommand()},
-	}
-	os.Exit(cliutil.Run(ctx, app, os.Args, os.Stdout, os.Stderr))
+	})
 }
 
 // functionCommand is the function that all rows call: net/http, a small answer.

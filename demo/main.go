@@ -9,10 +9,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -24,9 +22,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	app := &cli.App{
+	cliutil.Main(&cli.App{
 		Name:  "demo",
 		Usage: "show eproxy at work: devices, a node, two function pods, in network namespaces",
 		Flags: []cli.Flag{
@@ -34,8 +30,7 @@ func main() {
 			&cli.Float64Flag{Name: "rate", Value: 2000, Usage: "messages per second"},
 		},
 		Action: run,
-	}
-	os.Exit(cliutil.Run(ctx, app, os.Args, os.Stdout, os.Stderr))
+	})
 }
 
 const config = `functions:

@@ -2,21 +2,12 @@
 package main
 
 import (
-	"context"
-	"os"
-	"os/signal"
-	"syscall"
-
 	"github.com/urfave/cli/v2"
 
 	"eproxy/internal/cliutil"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	os.Exit(cliutil.Run(ctx, newApp(), os.Args, os.Stdout, os.Stderr))
-}
+func main() { cliutil.Main(newApp()) }
 
 func newApp() *cli.App {
 	return &cli.App{

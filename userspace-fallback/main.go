@@ -20,9 +20,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	app := &cli.App{
+	cliutil.Main(&cli.App{
 		Name:  "userspace-fallback",
 		Usage: "deliver MQTT messages to HTTP functions, without BPF and without root",
 		Flags: []cli.Flag{cliutil.ConfigFlag(), cliutil.LogLevelFlag()},
@@ -33,8 +31,7 @@ func main() {
 			}
 			return serve(c.Context, c.String("config"), log)
 		},
-	}
-	os.Exit(cliutil.Run(ctx, app, os.Args, os.Stdout, os.Stderr))
+	})
 }
 
 // serve runs until ctx ends, then drains. SIGHUP reloads.
