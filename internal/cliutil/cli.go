@@ -60,6 +60,10 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	if err == nil {
 		return ExitOK
 	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		fmt.Fprintf(stderr, "%s: interrupted\n", app.Name)
+		return ExitFailed
+	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "%s: %s\n", app.Name, line)
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -85,7 +84,7 @@ func New() (*Lab, error) {
 func (l *Lab) Name(r Role) string { return l.id + string(r) }
 
 // Path is the file that stands for a host's namespace.
-func (l *Lab) Path(r Role) string { return filepath.Join("/var/run/netns", l.Name(r)) }
+func (l *Lab) Path(r Role) string { return filepath.Join(netnsDir, l.Name(r)) }
 
 // Close removes all namespaces, and with them their interfaces.
 func (l *Lab) Close() {
@@ -224,27 +223,9 @@ func (l *Lab) defaultRoutes(r Role, gateways []string) error {
 	return nil
 }
 
-// sweep removes namespaces whose process is gone.
-func sweep() {
-	entries, err := os.ReadDir("/var/run/netns")
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		rest, ok := strings.CutPrefix(e.Name(), prefix)
-		if !ok {
-			continue
-		}
-		pid, _, _ := strings.Cut(rest, "-")
-		if n, err := strconv.Atoi(pid); err == nil && n > 0 && errors.Is(unix.Kill(n, 0), unix.ESRCH) {
-			_ = netns.DeleteNamed(e.Name())
-		}
-	}
-}
-
 // mountBPFFS makes sure that there is a bpf file system.
 func mountBPFFS() error {
-	const dir, magic = "/sys/fs/bpf", 0xcafe4a11
+	const dir, magic = bpfDir, 0xcafe4a11
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err == nil && st.Type == magic {
 		return nil

@@ -108,7 +108,7 @@ type Eproxy struct {
 }
 
 // BPFFS is the pin directory that StartEproxy configures.
-func (l *Lab) BPFFS() string { return "/sys/fs/bpf/" + l.id + "pins" }
+func (l *Lab) BPFFS() string { return filepath.Join(bpfDir, l.id+"pins") }
 
 // StartEproxy starts the loader, or the fallback alone, on the node.
 func (l *Lab) StartEproxy(ctx context.Context, dir string, e Eproxy) (*Process, error) {

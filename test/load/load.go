@@ -101,6 +101,9 @@ func Run(ctx context.Context, dial Dialer, p Plan) (*Result, error) {
 	senders.Wait()
 	receivers.Wait()
 	r := &Result{Elapsed: time.Since(began)}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil, context.Canceled
+	}
 	var failed error
 	for range 2 * len(workers) {
 		failed = errors.Join(failed, <-errs)
