@@ -185,12 +185,12 @@ struct ledger {
  * userspace with BPF_F_LOCK and a new gen.
  */
 struct conn {
+	/* first cache line: what every packet changes */
 	struct bpf_spin_lock lock;
 	__u32 gen;		/* changes at every reuse */
 	__u16 state;		/* enum conn_state */
 	__u16 kind;		/* enum conn_kind */
 	__u32 flags;		/* enum conn_flag */
-	struct tuple tuple;
 
 	/* receive: peer to us */
 	__u32 rx_nxt;		/* wire: next expected byte */
@@ -204,25 +204,29 @@ struct conn {
 	__u32 tx_knxt;		/* kernel: SND.NXT of the local socket */
 	__u32 tx_kuna;		/* kernel: latest acknowledgement passed to the local socket */
 	__u32 tx_wnd;		/* bytes the peer may be sent from tx_una */
-	__u32 tx_mss;		/* bytes of one segment to the peer */
+	__u32 last_ms;		/* last packet in or out, CLOCK_MONOTONIC */
 	__u16 tx_rawwnd;	/* latest raw window passed to the local socket */
 	__u16 rx_rawwnd;	/* raw window the local socket last sent */
 	__u8 tx_wscale;		/* shift of the peer's window field */
 	__u8 rx_wscale;		/* shift of our window field */
 	__u16 vlan_tci;		/* tag towards the peer; 0: none */
 
-	/* link: seeded from a packet that the kernel itself routed */
+	/* the first graft of each is next to its counters */
+	struct ledger rx;
+	struct ledger tx;
+
+	/* fixed once seeded */
+	struct tuple tuple;
+	__u32 tx_mss;		/* bytes of one segment to the peer */
 	__u32 ifindex;
 	__u32 ip_sum;		/* partial checksum of the IPv4 header, length 0 */
 	__u32 pseudo_sum;	/* partial checksum of addresses and protocol */
-	__u8 dst_mac[6];
+	__u8 dst_mac[6];	/* link addresses of a packet that the kernel itself routed */
 	__u8 src_mac[6];
 
-	__u32 last_ms;		/* last packet in or out, CLOCK_MONOTONIC */
+	/* rare */
 	__u32 challenge_ms;	/* last rate-limited answer */
 	__u32 data_ms;		/* last payload of the local socket */
-	struct ledger rx;
-	struct ledger tx;
 };
 
 /* MQTT framing of what was passed on to the local socket. */

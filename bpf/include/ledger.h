@@ -127,8 +127,11 @@ static __always_inline __u32 ledger_unacked(struct ledger *l, __u32 una)
 /* A new youngest graft; the caller has checked that there is room. */
 static __always_inline struct graft *ledger_push(struct ledger *l, __u32 seq, __u32 len)
 {
-	struct graft *g = ledger_at(l, l->count);
+	struct graft *g;
 
+	if (!l->count)
+		l->head = 0; /* stays in the cache line of the counters */
+	g = ledger_at(l, l->count);
 	l->count++;
 	memset(g, 0, sizeof(*g));
 	g->seq = seq;

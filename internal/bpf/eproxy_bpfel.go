@@ -32,7 +32,6 @@ type EproxyConn struct {
 	State       uint16
 	Kind        uint16
 	Flags       uint32
-	Tuple       EproxyTuple
 	RxNxt       uint32
 	RxKack      uint32
 	RxAcked     uint32
@@ -42,22 +41,23 @@ type EproxyConn struct {
 	TxKnxt      uint32
 	TxKuna      uint32
 	TxWnd       uint32
-	TxMss       uint32
+	LastMs      uint32
 	TxRawwnd    uint16
 	RxRawwnd    uint16
 	TxWscale    uint8
 	RxWscale    uint8
 	VlanTci     uint16
+	Rx          EproxyLedger
+	Tx          EproxyLedger
+	Tuple       EproxyTuple
+	TxMss       uint32
 	Ifindex     uint32
 	IpSum       uint32
 	PseudoSum   uint32
 	DstMac      [6]uint8
 	SrcMac      [6]uint8
-	LastMs      uint32
 	ChallengeMs uint32
 	DataMs      uint32
-	Rx          EproxyLedger
-	Tx          EproxyLedger
 }
 
 type EproxyConnFlag uint32
