@@ -86,6 +86,8 @@ func (l *Lab) Dial(ctx context.Context, r Role, address string) (net.Conn, error
 // Commands of SIOCETHTOOL (include/uapi/linux/ethtool.h).
 const (
 	ethtoolSTXCSUM = 0x17
+	ethtoolSTSO    = 0x1f
+	ethtoolSGSO    = 0x24
 	ethtoolSGRO    = 0x2c
 	siocEthtool    = 0x8946
 )

@@ -25,6 +25,7 @@ const (
 	Node Role = "node" // runs eproxy: eth0 towards the devices, pod0 and pod1
 	Pod0 Role = "pod0"
 	Pod1 Role = "pod1"
+	Wire Role = "wire" // NewWired: between the others
 )
 
 // Roles are all hosts.
@@ -58,13 +59,24 @@ func NodeAddr(ipv6 bool) netip.Addr {
 type Lab struct {
 	id      string
 	handles map[Role]netns.NsHandle
+	wired   bool
 }
 
 const prefix = "ep-"
 
 // New builds the namespaces and removes those of processes that are gone. It
 // needs root.
-func New() (*Lab, error) {
+func New() (*Lab, error) { return newLab(false) }
+
+// NewWired is New with a cable in every link that somebody must carry frames
+// over: between the interfaces that WireEnds names, in the namespace Wire.
+func NewWired() (*Lab, error) { return newLab(true) }
+
+// WireEnds are the interfaces, in the namespace Wire, of the cable between the
+// node and another host: the host's end and the node's.
+func WireEnds(r Role) (host, node string) { return string(r) + "-host", string(r) + "-node" }
+
+func newLab(wired bool) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("making network namespaces needs root")
 	}
@@ -72,7 +84,7 @@ func New() (*Lab, error) {
 		return nil, err
 	}
 	sweep()
-	l := &Lab{id: prefix + strconv.Itoa(os.Getpid()) + "-", handles: make(map[Role]netns.NsHandle)}
+	l := &Lab{id: prefix + strconv.Itoa(os.Getpid()) + "-", handles: make(map[Role]netns.NsHandle), wired: wired}
 	if err := l.build(); err != nil {
 		l.Close()
 		return nil, err
@@ -88,7 +100,7 @@ func (l *Lab) Path(r Role) string { return filepath.Join(netnsDir, l.Name(r)) }
 
 // Close removes all namespaces, and with them their interfaces.
 func (l *Lab) Close() {
-	for _, r := range Roles {
+	for _, r := range append([]Role{Wire}, Roles...) {
 		if h, ok := l.handles[r]; ok {
 			_ = h.Close()
 		}
@@ -97,7 +109,11 @@ func (l *Lab) Close() {
 }
 
 func (l *Lab) build() error {
-	for _, r := range Roles {
+	roles := Roles
+	if l.wired {
+		roles = append([]Role{Wire}, Roles...)
+	}
+	for _, r := range roles {
 		h, err := l.makeNamespace(r)
 		if err != nil {
 			return fmt.Errorf("make namespace %s: %w", l.Name(r), err)
@@ -114,7 +130,7 @@ func (l *Lab) build() error {
 		{Node, Pod1, "pod1", "eth0", []string{"10.88.2.1/24", "fd88:2::1/64"}, []string{"10.88.2.2/24", "fd88:2::2/64"}},
 	}
 	for _, k := range links {
-		if err := l.join(k.a, k.aName, k.b, k.bName); err != nil {
+		if err := l.link(k.a, k.aName, k.b, k.bName); err != nil {
 			return err
 		}
 		if err := l.configure(k.a, k.aName, k.aAddr); err != nil {
@@ -167,6 +183,56 @@ func (l *Lab) makeNamespace(r Role) (netns.NsHandle, error) {
 		return netlink.LinkSetUp(lo)
 	})
 	return h, err
+}
+
+// link joins two hosts, one of which is the node, by a veth pair or by a cable.
+func (l *Lab) link(a Role, aName string, b Role, bName string) error {
+	if !l.wired {
+		return l.join(a, aName, b, bName)
+	}
+	other := a
+	if a == Node {
+		other = b
+	}
+	host, node := WireEnds(other)
+	aEnd, bEnd := host, node
+	if a == Node {
+		aEnd, bEnd = node, host
+	}
+	if err := l.join(a, aName, Wire, aEnd); err != nil {
+		return err
+	}
+	if err := l.join(Wire, bEnd, b, bName); err != nil {
+		return err
+	}
+	for _, end := range []struct {
+		r    Role
+		name string
+	}{{Wire, host}, {Wire, node}, {a, aName}, {b, bName}} {
+		err := l.Do(end.r, func() error {
+			for _, f := range []uint32{ethtoolSTXCSUM, ethtoolSTSO, ethtoolSGSO} {
+				if err := setFeature(end.name, f, false); err != nil {
+					return err
+				}
+			}
+			if end.r == Wire { // it must not answer for itself, and must take XDP redirects
+				if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+end.name+"/disable_ipv6", []byte("1"), 0); err != nil {
+					return err
+				}
+				return setFeature(end.name, ethtoolSGRO, true)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("offloads of %s: %w", end.name, err)
+		}
+	}
+	for _, name := range []string{host, node} {
+		if err := l.configure(Wire, name, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Lab) join(a Role, aName string, b Role, bName string) error {
