@@ -13,7 +13,7 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 
-#define LEDGER_RING 16      /* unsettled grafts per connection and direction */
+#define LEDGER_RING 64      /* unsettled grafts per connection and direction */
 #define TOPIC_MAX 128       /* bytes of a topic name in the kernel path */
 #define LEVEL_MAX 60        /* bytes of one topic level that can be looked up */
 #define SOURCE_MAX 128      /* bytes of an encoded client id in the kernel path */

@@ -54,4 +54,29 @@
  */
 #define afresh(x) (*(const volatile typeof(x) *)&(x))
 
+/*
+ * A loop over i = 0 .. n-1 that the verifier follows only until nothing new
+ * can happen, not n times: its counter starts from a value that the verifier
+ * does not know, and may_goto (Linux 6.9) is its proof that the loop ends. The
+ * body must mask what it derives from i, and may not count on any bound.
+ */
+#ifdef __bpf__
+volatile __u32 zero;
+#define can_loop                                                       \
+	({                                                             \
+		__label__ l_break, l_continue;                         \
+		bool more = true;                                      \
+		asm volatile goto("may_goto %l[l_break]" : : : : l_break); \
+		goto l_continue;                                       \
+	l_break:                                                       \
+		more = false;                                          \
+	l_continue:;                                                   \
+		more;                                                  \
+	})
+#else
+#define zero 0
+#define can_loop true
+#endif
+#define repeat(i, n) for (__u32 i = zero; i < (n) && can_loop; i++)
+
 #endif

@@ -176,11 +176,9 @@ static __always_inline bool conn_uninsert(struct conn *c, __u32 seq, __u32 len)
 /* Marks the message that this slot answers for as done. Returns false if there is none. */
 static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 slot_gen, __u32 seq)
 {
-	for (__u32 i = 0; i < LEDGER_RING; i++) {
+	repeat(i, c->rx.count) {
 		struct graft *g;
 
-		if (i >= afresh(c->rx.count))
-			break;
 		g = ledger_at(&c->rx, i);
 		if (g->slot == slot && g->slot_gen == slot_gen && g->seq == seq) {
 			g->state = GRAFT_DONE;
@@ -266,6 +264,39 @@ static __always_inline bool conn_absorb(struct conn *c, const struct segment *s,
 		return false;
 	c->last_ms = now_ms;
 	return true;
+}
+
+/* Whether the local socket has acknowledged everything that it was passed. */
+static __always_inline bool conn_caught_up(struct conn *c)
+{
+	return ledger_strip(&c->rx, c->rx_nxt) == c->rx_kack;
+}
+
+/*
+ * Whether a segment that begins at the wire position seq may be passed with all
+ * that lies below the next byte. It keeps that front, placed just below the
+ * next byte, where the socket trims it (RFC 9293 section 3.10.7.4): harmless
+ * only if the socket has everything below, or if the front is what lies there.
+ */
+static __always_inline bool conn_front_ok(struct conn *c, __u32 seq)
+{
+	if (conn_caught_up(c))
+		return true;
+	return seq_ge(seq, c->rx_acked) && !ledger_find(&c->rx, seq) &&
+	       ledger_next(&c->rx, seq, c->rx_nxt) == c->rx_nxt;
+}
+
+/*
+ * Payload bytes at the front of a segment that are known, if what follows is
+ * new and may be handled as a segment of its own.
+ */
+static __always_inline __u32 conn_front(struct conn *c, const struct segment *s)
+{
+	__u32 front = c->rx_nxt - s->seq;
+
+	if ((s->flags & (TH_SYN | TH_RST)) || !seq_lt(s->seq, c->rx_nxt) || front >= s->len)
+		return 0;
+	return conn_front_ok(c, s->seq) ? front : 0;
 }
 
 /* A segment without payload and FIN. */

@@ -33,12 +33,10 @@ static __always_inline __u32 ledger_strip(struct ledger *l, __u32 wire)
 {
 	__u32 k = wire - l->base;
 
-	for (__u32 i = 0; i < LEDGER_RING; i++) {
+	repeat(i, l->count) {
 		struct graft *g;
 		__u32 below;
 
-		if (i >= afresh(l->count))
-			break;
 		g = ledger_at(l, i);
 		if (seq_le(wire, g->seq))
 			break;
@@ -56,11 +54,9 @@ static __always_inline __u32 ledger_ack_to_wire(struct ledger *l, __u32 kack)
 {
 	__u32 w = kack + l->base;
 
-	for (__u32 i = 0; i < LEDGER_RING; i++) {
+	repeat(i, l->count) {
 		struct graft *g;
 
-		if (i >= afresh(l->count))
-			break;
 		g = ledger_at(l, i);
 		if (seq_lt(w, g->seq))
 			break;
@@ -79,11 +75,9 @@ static __always_inline __u32 ledger_tx_to_wire(struct ledger *l, __u32 kseq)
 {
 	__u32 w = kseq + l->base;
 
-	for (__u32 i = 0; i < LEDGER_RING; i++) {
+	repeat(i, l->count) {
 		struct graft *g;
 
-		if (i >= afresh(l->count))
-			break;
 		g = ledger_at(l, i);
 		if (seq_lt(w, g->seq))
 			break;
@@ -95,11 +89,9 @@ static __always_inline __u32 ledger_tx_to_wire(struct ledger *l, __u32 kseq)
 /* Wire position of the first insertion strictly inside [wire, wire + len), else wire + len. */
 static __always_inline __u32 ledger_straddle(struct ledger *l, __u32 wire, __u32 len)
 {
-	for (__u32 i = 0; i < LEDGER_RING; i++) {
+	repeat(i, l->count) {
 		struct graft *g;
 
-		if (i >= afresh(l->count))
-			break;
 		g = ledger_at(l, i);
 		if (seq_gt(g->seq, wire) && seq_lt(g->seq, wire + len))
 			return g->seq;
@@ -112,11 +104,9 @@ static __always_inline __u32 ledger_unacked(struct ledger *l, __u32 una)
 {
 	__u32 n = 0;
 
-	for (__u32 i = 0; i < LEDGER_RING; i++) {
+	repeat(i, l->count) {
 		struct graft *g;
 
-		if (i >= afresh(l->count))
-			break;
 		g = ledger_at(l, i);
 		if (seq_gt(g->seq + g->len, una))
 			n += g->len;
@@ -154,7 +144,7 @@ static __always_inline void ledger_pop(struct ledger *l)
  */
 static __always_inline void ledger_settle(struct ledger *l, __u32 upto)
 {
-	for (__u32 i = 0; i < LEDGER_RING; i++) {
+	repeat(i, LEDGER_RING) {
 		struct graft *g;
 
 		if (!l->count)
@@ -171,11 +161,9 @@ static __always_inline void ledger_settle(struct ledger *l, __u32 upto)
 /* The unsettled graft that contains the wire position, or NULL. */
 static __always_inline struct graft *ledger_find(struct ledger *l, __u32 wire)
 {
-	for (__u32 i = 0; i < LEDGER_RING; i++) {
+	repeat(i, l->count) {
 		struct graft *g;
 
-		if (i >= afresh(l->count))
-			break;
 		g = ledger_at(l, i);
 		if (seq_ge(wire, g->seq) && seq_lt(wire, g->seq + g->len))
 			return g;

@@ -25,9 +25,9 @@ struct publish {
 
 /*
  * Reads the head of a PUBLISH at buf[0] with len bytes of the stream at hand.
- * Returns 0 (REASON_TAKEN) if it is one whole valid PUBLISH without anything
- * behind it that the kernel path can take, as far as its head tells; the topic
- * name's characters are checked by mqtt_topic_ok.
+ * Returns 0 (REASON_TAKEN) if it is a whole valid PUBLISH that the kernel path
+ * can take, as far as its head tells, whatever lies behind it; the topic name's
+ * characters are checked by utf8_step.
  */
 static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u32 version, struct publish *p)
 {
@@ -69,8 +69,6 @@ static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u3
 	p->length = off + remaining;
 	if (p->length > len)
 		return REASON_PARTIAL;
-	if (p->length < len)
-		return REASON_MULTI;
 	if (remaining < 2)
 		return REASON_MALFORMED;
 	p->topic_len = ((__u32)buf[off & (MQTT_LOOK - 1)] << 8) | buf[(off + 1) & (MQTT_LOOK - 1)];

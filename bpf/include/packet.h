@@ -25,10 +25,21 @@ struct packet {
 	struct segment seg;
 	__u16 l3;
 	__u16 l4;
-	__u16 payload;
+	__u16 payload;	/* of what is still to be handled */
+	__u16 front;	/* payload bytes before that: known, or taken */
 	__u8 ipv6;
 	__u8 plain;		/* no TCP options, no IPv4 options */
+	__u16 pad;
 };
+
+/* The first n payload bytes are done with: what follows is handled as a segment of its own. */
+static __always_inline void packet_advance(struct packet *p, __u32 n)
+{
+	p->payload += n;
+	p->front += n;
+	p->seg.seq += n;
+	p->seg.len -= n;
+}
 
 enum parse {
 	PARSE_TCP,
@@ -113,6 +124,7 @@ static __always_inline enum parse packet_parse(void *data, void *end, __u32 fram
 	p->seg.flags = ((__u8 *)tcp)[13];
 	p->seg.len = l3 + total - p->payload;
 	p->seg.take = 0;
+	p->front = 0;
 	return PARSE_TCP;
 }
 

@@ -30,8 +30,10 @@ struct scratch {
 	__u32 request_len;
 	__u32 cache_version;
 	__u32 function;
-	__u32 bad;			/* enum reason of a failed topic walk */
-	__u32 verify;			/* the checksum must be computed here */
+	__u32 bad;			/* enum reason of a failed take or topic walk */
+	__u32 burst_sent;		/* messages of the segment that left as clones */
+	__u32 burst_last;		/* its last message is taken: the skb itself becomes the request */
+	__u32 shape;			/* a clone that passes TC egress becomes the request of `slot` */
 	__u32 device;
 	__u32 device_gen;
 	__u32 device_seq;

@@ -39,15 +39,18 @@ static __always_inline enum parse skb_parse(struct __sk_buff *skb, bool ingress,
 	return packet_parse((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, ingress, p);
 }
 
-/* Rewrites sequence, acknowledgement and window; checksum incrementally (RFC 1624). */
+/*
+ * Rewrites sequence, acknowledgement and window; checksum incrementally (RFC
+ * 1624). seq is the position of what is still to be handled.
+ */
 static __always_inline int skb_translate(struct __sk_buff *skb, const struct packet *p, __u32 seq, __u32 ack, __u16 wnd)
 {
 	__u32 check = p->l4 + offsetof(struct tcphdr, check);
 	__be32 from, to;
 
 	if (seq != p->seg.seq) {
-		from = bpf_htonl(p->seg.seq);
-		to = bpf_htonl(seq);
+		from = bpf_htonl(p->seg.seq - p->front);
+		to = bpf_htonl(seq - p->front);
 		if (bpf_l4_csum_replace(skb, check, from, to, 4) ||
 		    bpf_skb_store_bytes(skb, p->l4 + offsetof(struct tcphdr, seq), &to, 4, 0))
 			return -1;
@@ -99,8 +102,8 @@ static __always_inline int skb_send_frame(struct __sk_buff *skb, struct frame *f
 	return 0;
 }
 
-/* Sum of the bytes that a cut removes, so that the checksum can lose them. */
-struct removed {
+/* Sum of a range of the frame's bytes, as if it began at an even offset. */
+struct range_sum {
 	struct __sk_buff *skb;
 	struct scratch *s;
 	__u32 off;
@@ -108,9 +111,9 @@ struct removed {
 	__u32 sum;
 };
 
-static long removed_chunk(__u64 index, void *data)
+static long range_chunk(__u64 index, void *data)
 {
-	struct removed *r = data;
+	struct range_sum *r = data;
 	__u32 n;
 	__s64 sum;
 
@@ -128,7 +131,7 @@ static long removed_chunk(__u64 index, void *data)
 	n = (n + 3) & 0x3fc;
 	if (n > 512)
 		return 1;
-	sum = bpf_csum_diff((__be32 *)r->s->answer, n, NULL, 0, r->sum);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)r->s->answer, n, r->sum);
 	if (sum < 0)
 		return 1;
 	r->sum = sum;
@@ -136,26 +139,54 @@ static long removed_chunk(__u64 index, void *data)
 	return 0;
 }
 
-/* Cuts the segment's payload to its first `keep` bytes: tail, IP length, checksums. */
+/* Returns 0, or -1 if the range could not be read. */
+static __always_inline int skb_range_sum(struct range_sum *r)
+{
+	bpf_loop(129, range_chunk, r, 0);
+	return r->off < r->end ? -1 : 0;
+}
+
+/*
+ * Whether nobody has verified the segment's TCP checksum yet and it is wrong.
+ * What is not passed to the stack unchanged must be verified here.
+ */
+static __always_inline bool skb_corrupt(struct __sk_buff *skb, struct scratch *s, const struct conn *c)
+{
+	struct packet *p = &s->packet;
+	__u32 summed = skb_ip_summed(skb);
+	struct range_sum r = {
+		.skb = skb,
+		.s = s,
+		.off = p->l4,
+		.end = p->payload + p->seg.len,
+	};
+
+	if (summed == CHECKSUM_UNNECESSARY || summed == CHECKSUM_PARTIAL)
+		return false;
+	r.sum = c->pseudo_sum + bpf_htons(r.end - r.off);
+	r.sum = (r.sum & 0xffff) + (r.sum >> 16);
+	return skb_range_sum(&r) || csum_fold(r.sum);
+}
+
+/* Cuts what is still to be handled of the payload to its first `keep` bytes: tail, IP length, checksums. */
 static __always_inline int skb_cut(struct __sk_buff *skb, struct scratch *s, __u32 keep)
 {
 	struct packet *p = &s->packet;
 	__u32 tcp_len = p->payload - p->l4;
 	__u32 check = p->l4 + offsetof(struct tcphdr, check);
 	__be16 from = bpf_htons(tcp_len + p->seg.len), to = bpf_htons(tcp_len + keep);
-	struct removed r = {
+	struct range_sum r = {
 		.skb = skb,
 		.s = s,
 		.off = p->payload + keep,
 		.end = p->payload + p->seg.len,
 	};
 
-	bpf_loop(129, removed_chunk, &r, 0);
-	if (r.off < r.end)
+	if (skb_range_sum(&r))
 		return -1;
-	if (keep & 1)
+	if ((tcp_len + keep) & 1)
 		r.sum = r.sum >> 8 | r.sum << 24;
-	if (bpf_l4_csum_replace(skb, check, 0, r.sum, 0) ||
+	if (bpf_l4_csum_replace(skb, check, 0, ~r.sum, 0) ||
 	    bpf_l4_csum_replace(skb, check, from, to, BPF_F_PSEUDO_HDR | 2))
 		return -1;
 	if (p->ipv6) {

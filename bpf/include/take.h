@@ -174,12 +174,12 @@ struct take {
 	struct conn *c;
 	struct device *d;
 	__u32 conn;
-	__u32 head_max;	/* bytes by which the packet may grow */
-	__u32 frame_len;
+	__u32 head_max;	/* XDP: bytes by which the packet may grow */
+	__u32 rest_ok;	/* TC: what lies behind the message may pass alone */
 };
 
 /*
- * Tries to take the PUBLISH in this packet. On REASON_TAKEN the request is in
+ * Tries to take the first PUBLISH in this packet. On REASON_TAKEN the request is in
  * the buffer of s->slot, its frame's headers are in s->frame, the books of both
  * connections have it, and the caller must send it.
  */
@@ -193,6 +193,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	enum rx_action action;
 	enum reason reason;
 	struct function *fn;
+	struct segment one;
 	struct slot *slot;
 	struct graft *graft;
 	struct pod *pod;
@@ -223,6 +224,11 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	reason = mqtt_publish(s->look, len, d->version, &s->publish);
 	if (reason)
 		return reason;
+	if (s->publish.length < len) {
+		if (xdp || !t->rest_ok)
+			return REASON_MULTI;
+		len = s->publish.length;
+	}
 	payload_len = s->publish.length - s->publish.payload;
 	if (payload_len > PAYLOAD_MAX)
 		return REASON_TOO_LARGE;
@@ -271,7 +277,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		event_simple(EVENT_SLOT, s->slot, sc->gen);
 		return REASON_DEAD_SOCKET;
 	}
-	if (s->verify && !segment_ok(ctx, xdp, p, c, slot)) {
+	if (xdp && !segment_ok(ctx, xdp, p, c, slot)) {
 		slot_set_idle(s->slot, slot);
 		return REASON_BAD_CHECKSUM;
 	}
@@ -308,14 +314,16 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	gen = s->rx.graft.slot_gen;
 
 	/* Now the device's books, if nothing changed meanwhile. */
-	p->seg.take = 1;
+	one = p->seg;
+	one.take = 1;
+	one.len = len;
 	bpf_spin_lock(&c->lock);
-	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && p->seg.seq == c->rx_nxt &&
+	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && one.seq == c->rx_nxt &&
 		  d->cache_version == s->cache_version && !ledger_full(&c->rx, d->inflight_max) &&
 		  walk_at_boundary(&d->walk) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
 	action = RX_DROP;
 	if (recheck)
-		action = conn_rx(c, &p->seg, &s->rx, now / 1000000);
+		action = conn_rx(c, &one, &s->rx, now / 1000000);
 	if (action == RX_TAKE) {
 		graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
 		graft->slot = s->slot;
@@ -327,7 +335,6 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		d->taken++;
 	}
 	bpf_spin_unlock(&c->lock);
-	p->seg.take = 0;
 	if (action != RX_TAKE) {
 		slot_undo(sc, slot, s->slot);
 		return REASON_RACE;

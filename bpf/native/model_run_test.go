@@ -65,7 +65,7 @@ func TestModel(t *testing.T) {
 			t.Errorf("action %d never occurred", act)
 		}
 	}
-	if st.inserted == 0 || st.cut == 0 || st.fins == 0 || st.lost == 0 || st.drained < st.scenarios*3/4 {
+	if st.inserted == 0 || st.fronts == 0 || st.bursts == 0 || st.cut == 0 || st.fins == 0 || st.lost == 0 || st.drained < st.scenarios*3/4 {
 		t.Errorf("too little happened")
 	}
 }

@@ -92,6 +92,8 @@ type model struct {
 	lastAck uint32
 	edge    uint32
 	stats   *stats
+	burst   bool   // TC: messages of one segment are taken one by one
+	front   uint32 // bytes of the segment being passed that lie below the next byte
 	reset   bool // an RST passed: nothing need come to an end
 	packets int
 }
@@ -112,6 +114,7 @@ const head = 8
 type stats struct {
 	events, actions             [32]int // by operation, by action
 	inserted, cut, fins, resets int
+	fronts, bursts              int
 	bytesLocal, bytesPeer       int
 	scenarios, drained, lost    int
 }
@@ -125,6 +128,7 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 		m.kind = KindSlot
 	}
 	m.mild = conf[0]/3%4 != 0
+	m.burst = conf[2]&0x80 != 0
 	m.rnd = uint32(conf[0])<<24 | uint32(conf[1])<<16 | uint32(conf[6])<<8 | uint32(conf[7])
 	starts := [...]uint32{0, 1000, 0x7fffff00, 0x80000000, 0xffffff00, 0xfffffff0, 0xffffe000, 0xffffffff}
 	iss, irs := starts[conf[1]%8], starts[conf[1]/8%8]
@@ -218,12 +222,16 @@ func (m *model) toPeer(p packet) {
 	}
 }
 
-// toLocal checks and passes a segment on.
+// toLocal checks and passes a segment on. Its front, which lies below the next
+// byte, must be what is there, or have been acknowledged.
 func (m *model) toLocal(s packet, p packet) {
 	m.packets++
 	off := int64(int32(p.seq - m.loc.irs))
 	end := off + int64(len(p.data))
 	fin := p.flags&FIN != 0
+	if m.front > 0 && off != int64(len(m.kexp)-len(p.data)) {
+		m.fail("to local: what follows the front is at %d of %d", off+int64(len(p.data)), len(m.kexp))
+	}
 	if len(p.data) > 0 || fin {
 		if off < 0 || end > int64(len(m.kexp)) {
 			m.fail("to local: [%d,%d) of %d bytes", off, end, len(m.kexp))
@@ -308,12 +316,44 @@ func (m *model) eligible(p *packet) bool {
 	n := uint32(len(p.data))
 	return n > 0 && off+n <= streamLen && p.flags&FIN == 0 && p.seq == uint32(m.c.rx_nxt) && off >= m.raw &&
 		m.c.state == ConnOpen && m.c.flags&(FlagLost|FlagBroken|FlagFinSeen) == 0 &&
-		world.boundary[off] && world.boundary[off+n] && !m.t.RxFull(&m.c, m.ring)
+		world.boundary[off] && (m.burst || world.boundary[off+n]) && !m.t.RxFull(&m.c, m.ring)
 }
 
 func (m *model) rx(p packet, wantTake bool) {
 	s := Segment{seq: u32(p.seq), ack: u32(p.ack), len: u32(len(p.data)), wnd: u16(p.wnd), flags: u8(p.flags)}
-	if p.flags&(RST|SYN) == 0 && wantTake && m.eligible(&p) {
+	whole := p
+	front := m.t.Front(&m.c, &s)
+	restOK := m.t.CaughtUp(&m.c)
+	if front > 0 {
+		m.stats.fronts++
+	}
+	advance := func(n uint32) {
+		front += n
+		p.seq += n
+		p.data = p.data[n:]
+		s.seq += u32(n)
+		s.len -= u32(n)
+	}
+	if n := front; n > 0 {
+		front = 0
+		advance(n)
+	}
+	forged := after(p.ack, uint32(m.c.tx_nxt))
+	for p.flags&(RST|SYN) == 0 && wantTake && m.burst && restOK && !forged && m.eligible(&p) {
+		n := m.nextMessage(p.seq - m.peer.iss)
+		if n >= uint32(len(p.data)) {
+			break
+		}
+		one := s
+		one.len, one.take = u32(n), 1
+		m.take(&one, p.seq-m.peer.iss)
+		m.stats.bursts++
+		advance(n)
+		if m.err != nil {
+			return
+		}
+	}
+	if p.flags&(RST|SYN) == 0 && wantTake && m.eligible(&p) && world.boundary[p.seq-m.peer.iss+uint32(len(p.data))] {
 		s.take = 1
 	}
 	off := p.seq - m.peer.iss
@@ -327,7 +367,6 @@ func (m *model) rx(p packet, wantTake bool) {
 			return
 		}
 	}
-	forged := after(p.ack, uint32(m.c.tx_nxt))
 	var v RxVerdict
 	act := m.t.Rx(&m.c, &s, &v, m.now)
 	m.stats.actions[act]++
@@ -353,6 +392,8 @@ func (m *model) rx(p packet, wantTake bool) {
 			q.data = p.data[:v.len]
 			q.flags &^= FIN | PSH
 		}
+		defer func() { m.front = 0 }()
+		m.front = front
 		if q.flags&RST != 0 {
 			m.reset = true
 		}
@@ -364,22 +405,19 @@ func (m *model) rx(p packet, wantTake bool) {
 			m.kfin = true
 			m.rxNxt++
 		}
+		queued := len(m.ml)
 		m.toLocal(p, q)
+		if front > 0 && len(m.ml) > queued {
+			l := &m.ml[queued]
+			l.seq -= front
+			l.data = append(append([]byte(nil), whole.data[:front]...), l.data...)
+		}
 	case RxTake:
 		if s.take == 0 {
 			m.fail("took what was not offered")
 			return
 		}
-		m.ids++
-		t := take{a: off, b: off + uint32(len(p.data)), id: m.ids}
-		if m.kind == KindSlot {
-			t.done = true
-			m.t.Taken(&m.c, t.id, 7, GraftDone)
-		} else {
-			m.t.Taken(&m.c, t.id, 7, GraftOpen)
-		}
-		m.rxNxt = t.b
-		m.takes = append(m.takes, t)
+		m.took(off, uint32(len(p.data)))
 	case RxReinject:
 		for i := range m.takes {
 			if t := &m.takes[i]; t.id == uint32(v.graft.slot) {
@@ -409,6 +447,36 @@ func (m *model) rx(p packet, wantTake bool) {
 		}
 	}
 	m.books()
+}
+
+// take offers one message of a segment with several; off is its wire offset.
+func (m *model) take(s *Segment, off uint32) {
+	var v RxVerdict
+	act := m.t.Rx(&m.c, s, &v, m.now)
+	m.stats.actions[act]++
+	if m.log != nil {
+		m.log("  program: seq %d len %d of a burst: action %d", off, s.len, act)
+	}
+	if act != RxTake {
+		m.fail("message of a burst not taken: action %d", act)
+		return
+	}
+	m.took(off, uint32(s.len))
+	m.books()
+}
+
+// took notes a message that the program removed.
+func (m *model) took(off, n uint32) {
+	m.ids++
+	t := take{a: off, b: off + n, id: m.ids}
+	if m.kind == KindSlot {
+		t.done = true
+		m.t.Taken(&m.c, t.id, 7, GraftDone)
+	} else {
+		m.t.Taken(&m.c, t.id, 7, GraftOpen)
+	}
+	m.rxNxt = t.b
+	m.takes = append(m.takes, t)
 }
 
 func (m *model) tx(p packet) {
@@ -568,7 +636,7 @@ func (m *model) books() {
 	if got := uint32(m.c.tx_nxt) - m.peer.irs; got != want {
 		m.fail("books: sent %d, must be %d", got, want)
 	}
-	if m.c.rx.count > Ring || m.c.tx.count > Ring {
+	if int(m.c.rx.count) > m.ring || m.c.tx.count > Ring {
 		m.fail("books: %d and %d grafts", m.c.rx.count, m.c.tx.count)
 	}
 }

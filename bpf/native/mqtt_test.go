@@ -51,20 +51,20 @@ func comparePublish(t *testing.T, b []byte, version byte) {
 	topicOK := true
 	if reason == ReasonTaken {
 		end := int(p.topic + p.topic_len)
-		if end > len(b) || end > Look || int(p.payload) > len(b) || int(p.payload) > Look || int(p.length) != len(b) {
+		if end > len(b) || end > Look || int(p.payload) > len(b) || int(p.payload) > Look || int(p.length) > len(b) {
 			t.Fatalf("%x: version %d: offsets %+v", b, version, p)
 		}
 		topicOK = TopicOK(b[p.topic:end])
 	}
 	mine := reason == ReasonTaken && topicOK
-	served := err == nil && ref.Length == len(b) && ref.QoS < 2 && !ref.Retain && len(ref.Properties) == 0 &&
+	served := err == nil && ref.QoS < 2 && !ref.Retain && len(ref.Properties) == 0 &&
 		len(ref.Topic) > 0 && len(ref.Topic) <= TopicN
 	if mine != served {
 		t.Fatalf("%x: version %d: reason %d, topic %v; reference %+v, %v", b, version, reason, topicOK, ref, err)
 	}
 	if mine {
 		if string(b[p.topic:p.topic+p.topic_len]) != string(ref.Topic) || uint16(p.packet_id) != ref.PacketID ||
-			byte(p.qos) != ref.QoS || (p.dup != 0) != ref.Dup || !bytes.Equal(b[p.payload:], ref.Payload) {
+			byte(p.qos) != ref.QoS || (p.dup != 0) != ref.Dup || !bytes.Equal(b[p.payload:p.length], ref.Payload) || int(p.length) != ref.Length {
 			t.Fatalf("%x: version %d: %+v, reference %+v", b, version, p, ref)
 		}
 		return
@@ -80,8 +80,6 @@ func comparePublish(t *testing.T, b []byte, version byte) {
 		ok = errors.Is(err, mqttref.ErrNotPublish)
 	case ReasonPartial: // at fault only if there is a whole valid packet
 		ok = err != nil
-	case ReasonMulti:
-		ok = bad || err == nil && ref.Length < len(b)
 	case ReasonQoS2:
 		ok = b[0]>>1&3 == 2
 	case ReasonRetain:

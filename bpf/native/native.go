@@ -46,6 +46,9 @@ static int call_uninsert(const struct shim *t, struct conn *c, __u32 seq, __u32 
 	return t->uninsert(c, seq, len);
 }
 
+static __u32 call_front(const struct shim *t, struct conn *c, const struct segment *s) { return t->front(c, s); }
+static int call_caught_up(const struct shim *t, struct conn *c) { return t->caught_up(c); }
+
 static int call_absorb(const struct shim *t, struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now)
 {
 	return t->absorb(c, s, v, now);
@@ -168,7 +171,6 @@ const (
 	ReasonQoS2       = C.REASON_QOS2
 	ReasonRetain     = C.REASON_RETAIN
 	ReasonPartial    = C.REASON_PARTIAL
-	ReasonMulti      = C.REASON_MULTI
 	ReasonMalformed  = C.REASON_MALFORMED
 	ReasonProperties = C.REASON_PROPERTIES
 	ReasonTopicLong  = C.REASON_TOPIC_LONG
@@ -200,6 +202,12 @@ func (t *Table) Rx(c *Conn, s *Segment, v *RxVerdict, now uint32) int {
 
 // Tx is conn_tx.
 func (t *Table) Tx(c *Conn, s *Segment, v *TxVerdict, now uint32) { C.call_tx(t.t, c, s, v, u32(now)) }
+
+// Front is conn_front.
+func (t *Table) Front(c *Conn, s *Segment) uint32 { return uint32(C.call_front(t.t, c, s)) }
+
+// CaughtUp is conn_caught_up.
+func (t *Table) CaughtUp(c *Conn) bool { return C.call_caught_up(t.t, c) != 0 }
 
 // Absorb is conn_absorb.
 func (t *Table) Absorb(c *Conn, s *Segment, v *RxVerdict, now uint32) bool {

@@ -37,6 +37,9 @@ var planted = []struct{ name, file, old, new string }{
 	{"answered message injected again", "conn.h", "g->state == GRAFT_OPEN ? RX_REINJECT : RX_ACK", "RX_REINJECT"},
 	{"retransmission not cut at a removal", "conn.h", "cut = ledger_next(&c->rx, s->seq, seq_lt(end, c->rx_nxt) ? end : c->rx_nxt);", "cut = seq_lt(end, c->rx_nxt) ? end : c->rx_nxt;"},
 	{"payload from beyond the next byte passed", "conn.h", "if (seq_gt(s->seq, c->rx_nxt))\n\t\treturn RX_ACK;", "if (seq_gt(s->seq, c->rx_nxt))\n\t\treturn conn_pass(c, s, v, s->len);"},
+	{"front passed to a socket that is behind", "conn.h", "\tif (conn_caught_up(c))\n\t\treturn true;\n", "\treturn true;\n"},
+	{"rest of a burst passed to a socket that is behind", "conn.h", "return ledger_strip(&c->rx, c->rx_nxt) == c->rx_kack;", "return true;"},
+	{"front with a removal passed", "conn.h", "return seq_ge(seq, c->rx_acked) && !ledger_find(&c->rx, seq) &&", "return seq_ge(seq, c->rx_acked) || !ledger_find(&c->rx, seq) ||"},
 	{"keepalive probe not answered", "conn.h", "return conn_may_answer(c, now_ms) ? RX_ACK : RX_DROP;", "return RX_DROP;"},
 
 	{"window rounded down", "conn.h", "(c->rx_edge - ack + (1u << shift) - 1) >> shift", "(c->rx_edge - ack) >> shift"},

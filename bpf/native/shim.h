@@ -11,6 +11,8 @@
 
 struct shim {
 	int (*rx)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
+	__u32 (*front)(struct conn *c, const struct segment *s);
+	int (*caught_up)(struct conn *c);
 	int (*absorb)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
 	void (*tx)(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms);
 	void (*stamp)(struct conn *c, struct stamp *s);
@@ -25,6 +27,16 @@ struct shim {
 static int shim_rx(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
 {
 	return conn_rx(c, s, v, now_ms);
+}
+
+static __u32 shim_front(struct conn *c, const struct segment *s)
+{
+	return conn_front(c, s);
+}
+
+static int shim_caught_up(struct conn *c)
+{
+	return conn_caught_up(c);
 }
 
 static int shim_absorb(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
@@ -79,6 +91,8 @@ static void shim_taken(struct conn *c, __u32 slot, __u32 gen, __u32 state)
 
 static const struct shim shim_table = {
 	.rx = shim_rx,
+	.front = shim_front,
+	.caught_up = shim_caught_up,
 	.absorb = shim_absorb,
 	.tx = shim_tx,
 	.stamp = shim_stamp,

@@ -191,83 +191,160 @@ static __always_inline void answer_fill(struct conn *c, struct scratch *s, enum 
 	}
 }
 
+/* Most messages of one segment that are taken; the rest passes. */
+#define BURST_MAX 16
+
+/* The messages of a segment, one after another. What changes is in the scratch, unknown to the verifier. */
+struct burst {
+	struct __sk_buff *skb;
+	struct scratch *s;
+	struct take t;
+};
+
+/*
+ * Takes one message. One that others follow leaves as a clone of the skb,
+ * which TC egress of the pod's interface shapes.
+ */
+static long burst_step(__u64 index, void *data)
+{
+	struct burst *b = data;
+	struct scratch *s = b->s;
+
+	if (take_try(b->skb, false, &b->t, s))
+		return 1;
+	count(HOOK_TC_DEVICE_IN, REASON_TAKEN);
+	count_taken(s);
+	if (s->publish.length >= s->packet.seg.len) {
+		s->burst_last = 1;
+		return 1;
+	}
+	s->shape = 1;
+	b->skb->mark |= knob_mark;
+	if (bpf_clone_redirect(b->skb, s->frame.ifindex, 0))
+		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
+	b->skb->mark &= ~knob_mark;
+	s->shape = 0;
+	packet_advance(&s->packet, s->publish.length);
+	s->burst_sent++;
+	return 0;
+}
+
+/* The last message's request leaves in place of the skb. */
+static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, struct burst *b)
+{
+	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
+
+	if (!slot || skb_make_request(skb, s, slot, s->request_len)) {
+		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
+		return TC_DROP;
+	}
+	if (b->t.c->tx_kuna != b->t.c->tx_knxt && pass_news(skb, s, b->t.c))
+		return TC_PASS;
+	if (s->burst_sent) /* behind the clones, not past them */
+		return bpf_redirect(s->frame.ifindex, 0);
+	return skb_to_pod(s, slot);
+}
+
+/*
+ * What was not taken goes through the books of the connection with this conn
+ * index. Returns the TC verdict. A function of its own, so that the verifier
+ * follows it once.
+ */
+__attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct conn *c = bpf_map_lookup_elem(&conns, &conn);
+	enum rx_action action = RX_PASS_RAW;
+	bool walked, known, moved = false;
+	__u32 now_ms, front, dev = conn - knob_slots;
+	struct device *d = bpf_map_lookup_elem(&devices, &dev);
+	struct packet *p;
+
+	if (!s || !c || !d)
+		return TC_DROP;
+	p = &s->packet;
+	front = p->front;
+	walked = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST);
+	if (walked)
+		walk_segment(skb, s, d);
+	now_ms = bpf_ktime_get_ns() / 1000000;
+	bpf_spin_lock(&c->lock);
+	if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) && c->tuple.remote_port == p->tuple.remote_port) {
+		known = p->seg.seq == c->rx_nxt;
+		/* placed below the next byte, the front must not be new to the socket */
+		moved = front && (!known || !conn_front_ok(c, p->seg.seq - front));
+		action = moved ? RX_DROP : conn_rx(c, &p->seg, &s->rx, now_ms);
+		if (action == RX_PASS && known && p->seg.len) {
+			if (walked && !s->walk.bad)
+				d->walk = s->walk;
+			else
+				c->flags |= CONN_LOST;
+		}
+		answer_fill(c, s, action, now_ms);
+	}
+	bpf_spin_unlock(&c->lock);
+	if (moved) {
+		count(HOOK_TC_DEVICE_IN, REASON_RACE);
+		return TC_DROP;
+	}
+	return device_act(skb, s, action, now_ms);
+}
+
 /* TC ingress of the node interfaces (struct __sk_buff). */
 SEC("tc")
 int tc_device_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	enum rx_action action = RX_PASS_RAW;
-	struct take t = {};
-	enum reason reason;
-	__u32 *index, dev, summed;
-	bool walked, known;
-	struct slot *slot;
-	__u32 now_ms;
+	__u32 *index, dev, front = 0;
+	struct burst b = {};
+	struct conn *c;
+	struct packet *p;
 
 	if (!s)
 		return TC_PASS;
 	if (skb->mark & knob_mark)
 		skb->mark &= ~knob_mark;
-	if (skb_parse(skb, true, &s->packet) != PARSE_TCP)
+	p = &s->packet;
+	if (skb_parse(skb, true, p) != PARSE_TCP)
 		return TC_PASS;
-	if ((s->packet.seg.flags & (TH_SYN | TH_ACK)) == TH_SYN &&
-	    bpf_map_lookup_elem(&listeners, &s->packet.tuple.local_port)) {
+	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && bpf_map_lookup_elem(&listeners, &p->tuple.local_port)) {
 		count(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN);
-		return skb_strip_syn(skb, &s->packet) ? TC_DROP : TC_PASS;
+		return skb_strip_syn(skb, p) ? TC_DROP : TC_PASS;
 	}
-	index = bpf_map_lookup_elem(&flows, &s->packet.tuple);
+	index = bpf_map_lookup_elem(&flows, &p->tuple);
 	if (!index || *index < knob_slots)
 		return TC_PASS;
-	t.conn = *index;
-	dev = t.conn - knob_slots;
-	t.c = bpf_map_lookup_elem(&conns, &t.conn);
-	t.d = bpf_map_lookup_elem(&devices, &dev);
-	if (!t.c || !t.d)
+	b.t.conn = *index;
+	dev = b.t.conn - knob_slots;
+	c = bpf_map_lookup_elem(&conns, &b.t.conn);
+	b.t.d = bpf_map_lookup_elem(&devices, &dev);
+	if (!c || !b.t.d)
 		return TC_PASS;
-	if (t.c->state != CONN_OPEN && t.c->state != CONN_CLOSED)
+	if (c->state != CONN_OPEN && c->state != CONN_CLOSED)
 		return TC_PASS;
-
-	t.p = &s->packet;
-	if (s->packet.seg.len) {
-		summed = skb_ip_summed(skb);
-		s->verify = summed == CHECKSUM_NONE || summed == CHECKSUM_COMPLETE;
-		if (s->packet.l3 != ETH_HLEN)
-			reason = REASON_TCP_FLAGS;
-		else
-			reason = take_try(skb, false, &t, s);
-		count(HOOK_TC_DEVICE_IN, reason);
-		if (reason == REASON_TAKEN) {
-			count_taken(s);
-			slot = bpf_map_lookup_elem(&slots, &s->slot);
-			if (!slot || skb_make_request(skb, s, slot, s->request_len)) {
-				count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-				return TC_DROP;
-			}
-			if (t.c->tx_kuna != t.c->tx_knxt && pass_news(skb, s, t.c))
-				return TC_PASS;
-			return skb_to_pod(s, slot);
-		}
-		if (s->verify && reason == REASON_BAD_CHECKSUM)
-			return TC_PASS; /* the stack drops and counts it */
+	if (skb_corrupt(skb, s, c)) {
+		count(HOOK_TC_DEVICE_IN, REASON_BAD_CHECKSUM);
+		return TC_PASS; /* the stack drops and counts it, too */
 	}
-	walked = s->packet.seg.len && s->packet.seg.seq == t.c->rx_nxt && !(t.c->flags & CONN_LOST);
-	if (walked)
-		walk_segment(skb, s, t.d);
-
-	now_ms = bpf_ktime_get_ns() / 1000000;
-	bpf_spin_lock(&t.c->lock);
-	if ((t.c->state == CONN_OPEN || t.c->state == CONN_CLOSED) &&
-	    t.c->tuple.remote_port == s->packet.tuple.remote_port) {
-		known = s->packet.seg.seq == t.c->rx_nxt;
-		action = conn_rx(t.c, &s->packet.seg, &s->rx, now_ms);
-		if (action == RX_PASS && known && s->packet.seg.len) {
-			if (walked && !s->walk.bad)
-				t.d->walk = s->walk;
-			else
-				t.c->flags |= CONN_LOST;
-		}
-		answer_fill(t.c, s, action, now_ms);
+	if (p->seg.len) {
+		bpf_spin_lock(&c->lock);
+		front = conn_front(c, &p->seg);
+		b.t.rest_ok = conn_caught_up(c);
+		bpf_spin_unlock(&c->lock);
+		packet_advance(p, front);
+		b.skb = skb;
+		b.s = s;
+		b.t.c = c;
+		b.t.p = p;
+		s->bad = REASON_TCP_FLAGS;
+		s->burst_sent = 0;
+		s->burst_last = 0;
+		if (p->l3 == ETH_HLEN)
+			bpf_loop(BURST_MAX, burst_step, &b, 0);
+		if (afresh(s->burst_last))
+			return burst_end(skb, s, &b);
+		if (afresh(s->bad))
+			count(HOOK_TC_DEVICE_IN, s->bad);
 	}
-	bpf_spin_unlock(&t.c->lock);
-	return device_act(skb, s, action, now_ms);
+	return device_rest(skb, b.t.conn);
 }

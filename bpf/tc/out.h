@@ -99,6 +99,27 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 	c->state = CONN_OPEN;
 }
 
+/*
+ * A clone of a segment with several messages becomes the request that TC
+ * ingress is just taking: this program runs inside its bpf_clone_redirect, on
+ * the same processor. Returns 0, also if the packet is finished already.
+ */
+static __always_inline int out_shape(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct slot *slot;
+	__u32 index;
+
+	if (!s || !s->shape)
+		return 0;
+	index = s->slot;
+	slot = bpf_map_lookup_elem(&slots, &index);
+	if (!slot || skb_make_request(skb, s, slot, s->request_len))
+		return -1;
+	skb->mark &= ~knob_mark;
+	return 0;
+}
+
 static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool device)
 {
 	struct scratch *s = scratch_of(hook);
@@ -113,6 +134,8 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		return TC_PASS;
 	if ((skb->mark & knob_mark) == knob_mark) {
 		skb->mark &= ~knob_mark;
+		if (!device && out_shape(skb))
+			return TC_DROP;
 		count(hook, REASON_INJECTED);
 		return TC_PASS;
 	}

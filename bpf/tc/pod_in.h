@@ -251,8 +251,9 @@ int tc_pod_in(struct __sk_buff *skb)
 	struct message m = {};
 	struct stamp stamp;
 	__u32 *found, index, look, todo = TODO_NOTHING;
-	bool handed = false;
+	bool handed = false, moved = false;
 	struct segment *seg;
+	__u32 front = 0;
 	struct slot *slot;
 	struct conn *c;
 	__u64 now;
@@ -273,6 +274,16 @@ int tc_pod_in(struct __sk_buff *skb)
 	if (!c || !slot || (c->state != CONN_OPEN && c->state != CONN_CLOSED))
 		return TC_PASS;
 	seg = &s->packet.seg;
+	if (skb_corrupt(skb, s, c)) {
+		count(HOOK_TC_POD_IN, REASON_BAD_CHECKSUM);
+		return TC_PASS;
+	}
+	if (seg->len && seg->seq != c->rx_nxt) {
+		bpf_spin_lock(&c->lock);
+		front = conn_front(c, seg);
+		bpf_spin_unlock(&c->lock);
+		packet_advance(&s->packet, front);
+	}
 
 	s->http.digestible = 0;
 	if (seg->len && slot->state == SLOT_BUSY) {
@@ -284,7 +295,8 @@ int tc_pod_in(struct __sk_buff *skb)
 
 	now = bpf_ktime_get_ns();
 	bpf_spin_lock(&c->lock);
-	if (c->tuple.remote_port == s->packet.tuple.remote_port &&
+	moved = front && (seg->seq != c->rx_nxt || !conn_front_ok(c, seg->seq - front));
+	if (!moved && c->tuple.remote_port == s->packet.tuple.remote_port &&
 	    c->tuple.local_port == s->packet.tuple.local_port) {
 		__u32 fin = seg->flags & TH_FIN;
 
@@ -324,6 +336,10 @@ int tc_pod_in(struct __sk_buff *skb)
 	}
 	bpf_spin_unlock(&c->lock);
 
+	if (moved) {
+		count(HOOK_TC_POD_IN, REASON_RACE);
+		return TC_DROP;
+	}
 	if (todo & TODO_ATTENTION)
 		event_simple(EVENT_SLOT, index, m.slot_gen);
 	if (todo & TODO_ANSWERED)

@@ -95,7 +95,6 @@ int xdp_device(struct xdp_md *ctx)
 		count(HOOK_XDP_DEVICE, REASON_ACK_ABSORBED);
 		return XDP_DROP;
 	}
-	s->verify = 1;
 	t.head_max = knob_headroom;
 	reason = take_try(ctx, true, &t, s);
 	count(HOOK_XDP_DEVICE, reason);

@@ -217,7 +217,7 @@ type EproxyLedger struct {
 	Base  uint32
 	Head  uint16
 	Count uint16
-	Ring  [16]EproxyGraft
+	Ring  [64]EproxyGraft
 }
 
 type EproxyNode struct {
@@ -470,6 +470,7 @@ const (
 	EproxyVarUnusedSlotOp       = "unused_slot_op"
 	EproxyVarUnusedSlotState    = "unused_slot_state"
 	EproxyVarUnusedSweepArgs    = "unused_sweep_args"
+	EproxyVarZero               = "zero"
 )
 
 // LoadEproxy returns the embedded CollectionSpec for Eproxy.
@@ -573,6 +574,7 @@ type EproxyVariableSpecs struct {
 	UnusedSlotOp       *ebpf.VariableSpec `ebpf:"unused_slot_op"`
 	UnusedSlotState    *ebpf.VariableSpec `ebpf:"unused_slot_state"`
 	UnusedSweepArgs    *ebpf.VariableSpec `ebpf:"unused_sweep_args"`
+	Zero               *ebpf.VariableSpec `ebpf:"zero"`
 }
 
 // EproxyObjects contains all objects after they have been loaded into the kernel.
@@ -665,6 +667,7 @@ type EproxyVariables struct {
 	UnusedSlotOp       *ebpf.Variable `ebpf:"unused_slot_op"`
 	UnusedSlotState    *ebpf.Variable `ebpf:"unused_slot_state"`
 	UnusedSweepArgs    *ebpf.Variable `ebpf:"unused_sweep_args"`
+	Zero               *ebpf.Variable `ebpf:"zero"`
 }
 
 // EproxyPrograms contains all programs after they have been loaded into the kernel.

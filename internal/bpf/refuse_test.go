@@ -67,7 +67,7 @@ func refusals() []refusal {
 			s.options = []layers.TCPOption{{OptionType: 8, OptionLength: 10, OptionData: make([]byte, 8)}}
 		}},
 		{name: "ahead", reason: EproxyReasonREASON_NOT_NEXT, seg: func(s *seg) { s.seq++ }},
-		{name: "behind", reason: EproxyReasonREASON_NOT_NEXT, seg: func(s *seg) { s.seq-- }},
+		{name: "behind", reason: EproxyReasonREASON_NOT_NEXT, xdp: true, seg: func(s *seg) { s.seq-- }},
 		{name: "inside a packet", reason: EproxyReasonREASON_NO_BOUNDARY, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.Walk.Left = 3 }) }},
 		{name: "lost", reason: EproxyReasonREASON_LOST_TRACK, rig: connFlag(EproxyConnFlagCONN_LOST)},
 		{name: "bad checksum", reason: EproxyReasonREASON_BAD_CHECKSUM, seg: func(s *seg) { s.badSum = true }},
@@ -76,7 +76,7 @@ func refusals() []refusal {
 		{name: "retain", reason: EproxyReasonREASON_RETAIN, pub: append([]byte{good[0] | 1}, good[1:]...)},
 		{name: "partial", reason: EproxyReasonREASON_PARTIAL, pub: good[:len(good)-1]},
 		{name: "one byte", reason: EproxyReasonREASON_PARTIAL, pub: good[:1]},
-		{name: "two packets", reason: EproxyReasonREASON_MULTI, pub: append(bytes.Clone(good), 0xc0, 0)},
+		{name: "two packets", reason: EproxyReasonREASON_MULTI, xdp: true, pub: append(bytes.Clone(good), 0xc0, 0)},
 		{name: "qos 3", reason: EproxyReasonREASON_MALFORMED, pub: append([]byte{0x36}, good[1:]...)},
 		{name: "dup with qos 0", reason: EproxyReasonREASON_MALFORMED, pub: append([]byte{0x38}, good[1:]...)},
 		{name: "five length bytes", reason: EproxyReasonREASON_MALFORMED, pub: raw(0x30, 0x80, 0x80, 0x80, 0x80, 1)},
