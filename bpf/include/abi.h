@@ -176,6 +176,8 @@ struct ledger {
 	__u32 base;		/* bytes of settled grafts, modulo 2^32 */
 	__u16 head;
 	__u16 count;
+	__u16 open;		/* of those, in state GRAFT_OPEN */
+	__u16 pad;
 	struct graft ring[LEDGER_RING];
 };
 

@@ -152,7 +152,7 @@ static __always_inline struct graft *conn_insert(struct conn *c, __u32 len, __u3
 {
 	struct graft *g = ledger_push(&c->tx, c->tx_nxt, len);
 
-	g->state = GRAFT_DONE;
+	ledger_done(&c->tx, g);
 	g->time_ms = now_ms;
 	c->tx_nxt += len;
 	return g;
@@ -181,7 +181,7 @@ static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 slot_gen
 
 		g = ledger_at(&c->rx, i);
 		if (g->slot == slot && g->slot_gen == slot_gen && g->seq == seq) {
-			g->state = GRAFT_DONE;
+			ledger_done(&c->rx, g);
 			return true;
 		}
 	}
@@ -404,7 +404,6 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 		if (s->take) {
 			struct graft *g = ledger_push(&c->rx, s->seq, s->len);
 
-			g->state = GRAFT_OPEN;
 			g->time_ms = now_ms;
 			c->rx_nxt += s->len;
 			return RX_TAKE;

@@ -20,9 +20,18 @@ static __always_inline struct graft *ledger_at(struct ledger *l, __u32 n)
 	return &l->ring[(l->head + n) & (LEDGER_RING - 1)];
 }
 
+/* Whether no further graft has room, or `limit` are open. */
 static __always_inline bool ledger_full(const struct ledger *l, __u32 limit)
 {
-	return l->count >= limit || l->count >= LEDGER_RING;
+	return l->open >= limit || l->count >= LEDGER_RING;
+}
+
+/* A removed graft is answered for. */
+static __always_inline void ledger_done(struct ledger *l, struct graft *g)
+{
+	if (g->state == GRAFT_OPEN)
+		l->open--;
+	g->state = GRAFT_DONE;
 }
 
 /*
@@ -114,7 +123,7 @@ static __always_inline __u32 ledger_unacked(struct ledger *l, __u32 una)
 	return n;
 }
 
-/* A new youngest graft; the caller has checked that there is room. */
+/* A new youngest graft, open; the caller has checked that there is room. */
 static __always_inline struct graft *ledger_push(struct ledger *l, __u32 seq, __u32 len)
 {
 	struct graft *g;
@@ -127,14 +136,18 @@ static __always_inline struct graft *ledger_push(struct ledger *l, __u32 seq, __
 	g->seq = seq;
 	g->len = len;
 	g->slot = NO_INDEX;
+	g->state = GRAFT_OPEN;
+	l->open++;
 	return g;
 }
 
 /* Takes the youngest graft back. */
 static __always_inline void ledger_pop(struct ledger *l)
 {
-	if (l->count)
-		l->count--;
+	if (!l->count)
+		return;
+	ledger_done(l, ledger_at(l, l->count - 1));
+	l->count--;
 }
 
 /*

@@ -636,7 +636,16 @@ func (m *model) books() {
 	if got := uint32(m.c.tx_nxt) - m.peer.irs; got != want {
 		m.fail("books: sent %d, must be %d", got, want)
 	}
-	if int(m.c.rx.count) > m.ring || m.c.tx.count > Ring {
+	open := 0
+	for i := range m.takes {
+		if !m.takes[i].done {
+			open++
+		}
+	}
+	if open > m.ring || int(m.c.rx.open) != open {
+		m.fail("books: %d messages open, must be %d, of at most %d", m.c.rx.open, open, m.ring)
+	}
+	if m.c.rx.count > Ring || m.c.tx.count > Ring {
 		m.fail("books: %d and %d grafts", m.c.rx.count, m.c.tx.count)
 	}
 }

@@ -86,7 +86,8 @@ static void shim_taken(struct conn *c, __u32 slot, __u32 gen, __u32 state)
 
 	g->slot = slot;
 	g->slot_gen = gen;
-	g->state = state;
+	if (state == GRAFT_DONE)
+		ledger_done(&c->rx, g);
 }
 
 static const struct shim shim_table = {

@@ -81,7 +81,7 @@ static __always_inline void answer_removed(struct conn *c)
 	struct graft *g = ledger_at(&c->rx, (__u32)c->rx.count - 1);
 	struct graft *before = ledger_at(&c->rx, (__u32)c->rx.count - 2);
 
-	g->state = GRAFT_DONE;
+	ledger_done(&c->rx, g);
 	if (c->rx.count >= 2 && before->state == GRAFT_DONE && before->seq + before->len == g->seq) {
 		before->len += g->len;
 		ledger_pop(&c->rx);

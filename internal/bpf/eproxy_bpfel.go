@@ -217,6 +217,8 @@ type EproxyLedger struct {
 	Base  uint32
 	Head  uint16
 	Count uint16
+	Open  uint16
+	Pad   uint16
 	Ring  [64]EproxyGraft
 }
 

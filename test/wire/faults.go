@@ -18,8 +18,8 @@ type Faults struct {
 	Join      float64       // held back up to 2 ms to be joined with the next one
 }
 
-// maxSegment is the largest payload of a segment on the wire, bytes.
-const maxSegment = 1448
+// mtu is the largest IP packet on the wire, bytes.
+const mtu = 1500
 
 // joinTime is how long a segment waits for the next one.
 const joinTime = 2 * time.Millisecond
@@ -56,7 +56,7 @@ func (d *direction) frame(b []byte) []due {
 	if d.held != nil {
 		held := *d.held
 		d.held = nil
-		if held.Joins(s) && len(held.Payload())+len(s.Payload()) <= maxSegment {
+		if held.Joins(s) && len(held.Payload())+len(s.Payload()) <= s.room() {
 			return d.treat(held.Join(s))
 		}
 		return append(d.treat(held), d.frame(b)...)
@@ -67,8 +67,8 @@ func (d *direction) frame(b []byte) []due {
 	}
 	// What the receiving interface had merged goes on in segments again.
 	var out []due
-	for from := 0; len(s.Payload()) > maxSegment; {
-		to := min(from+maxSegment, len(s.Payload()))
+	for from := 0; len(s.Payload()) > s.room(); {
+		to := min(from+s.room(), len(s.Payload()))
 		out = append(out, d.treat(s.Piece(from, to))...)
 		if from = to; from == len(s.Payload()) {
 			return out

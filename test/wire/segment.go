@@ -72,6 +72,9 @@ func (s Segment) Ports() (src, dst uint16) {
 // Payload is the segment's data.
 func (s Segment) Payload() []byte { return s.Frame[s.data:s.end] }
 
+// room is how much payload such a segment may have on the wire, bytes.
+func (s Segment) room() int { return mtu - (s.data - ethernet) }
+
 // Piece is a copy of the segment with bytes [from, to) of its payload. FIN and
 // PSH stay on the piece with the last byte.
 func (s Segment) Piece(from, to int) Segment {
