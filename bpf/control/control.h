@@ -7,40 +7,38 @@
 
 /*
  * Changes a slot's state (struct slot_args). ok is 1 if it was changed. With
- * SLOT_OP_TAKE the message becomes userspace's: it is done for the device's
- * books, its request stays in the buffer until the slot is used again.
+ * SLOT_OP_TAKE the oldest message becomes userspace's: it is done for the
+ * device's books, its request stays in its buffer until the slot is ready
+ * again.
  */
 SEC("syscall")
 int slot_control(struct slot_args *a)
 {
-	__u32 index = a->slot, op = a->op, gen = a->gen, min_age = a->min_age_ms;
-	struct conn *c = bpf_map_lookup_elem(&conns, &index);
+	__u32 index = a->slot, op = a->op, gen = a->gen, min_age = a->min_age_ms, pod_key;
+	struct conn *c = bpf_map_lookup_elem(&conns, &index), *dc;
 	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
-	struct conn *dc;
-	__u64 now = bpf_ktime_get_ns(), taken_ns = 0;
-	__u32 ok = 0, state = 0, device = 0, device_gen = 0, device_seq = 0, len = 0, route = 0;
-	__u16 packet_id = 0;
-	__u8 qos = 0, acked = 0;
+	__u64 now = bpf_ktime_get_ns();
+	__u32 ok = 0, state = 0, number = 0;
+	struct message m = {};
+	struct pod *pod;
 
 	if (!c || !slot || index >= knob_slots)
+		return 0;
+	pod_key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &pod_key);
+	if (!pod)
 		return 0;
 	bpf_spin_lock(&c->lock);
 	if (c->gen == gen) {
 		state = slot->state;
-		device = slot->device;
-		device_gen = slot->device_gen;
-		device_seq = slot->device_seq;
-		len = slot->request_len;
-		route = slot->route;
-		packet_id = slot->packet_id;
-		qos = slot->qos;
-		acked = slot->acked;
-		taken_ns = slot->taken_ns;
 		switch (op) {
 		case SLOT_OP_READY:
 			if (c->state == CONN_OPEN && !(c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT)) &&
-			    (state == SLOT_DIALLING || state == SLOT_LENT || state == SLOT_TAKEN)) {
+			    (state == SLOT_DIALLING || state == SLOT_LENT || state == SLOT_TAKEN) &&
+			    !slot_in_flight(slot)) {
 				slot->state = SLOT_IDLE;
+				slot->left = 0;
+				slot->close_after = 0;
 				ok = 1;
 			}
 			break;
@@ -51,42 +49,48 @@ int slot_control(struct slot_args *a)
 			}
 			break;
 		case SLOT_OP_TAKE:
-			if ((state == SLOT_BUSY || state == SLOT_ANSWERING || state == SLOT_PASSING ||
-			     state == SLOT_ANSWERED) &&
-			    now - taken_ns >= (__u64)min_age * 1000000) {
+			if (!slot_in_flight(slot))
+				break;
+			number = slot->head;
+			m = *slot_message(slot, number);
+			if (now - m.taken_ns < (__u64)min_age * 1000000)
+				break;
+			slot->head++;
+			if (state != SLOT_RETIRED)
 				slot->state = SLOT_TAKEN;
-				ok = 1;
-			}
+			ok = 1;
 			break;
 		case SLOT_OP_RETIRE:
 			slot->state = SLOT_RETIRED;
 			ok = 1;
 			break;
 		}
+		slot_show(pod, index, slot);
 	}
 	bpf_spin_unlock(&c->lock);
-	if (ok && op == SLOT_OP_READY)
-		slot_set_idle(index, slot);
 	if (ok && op == SLOT_OP_TAKE) {
+		__u32 device = m.device;
+
 		count(HOOK_CONTROL, REASON_TAKEN_OVER);
 		dc = bpf_map_lookup_elem(&conns, &device);
 		if (dc) {
 			bpf_spin_lock(&dc->lock);
-			if (dc->gen == device_gen)
-				conn_done(dc, index, gen, device_seq);
+			if (dc->gen == m.device_gen)
+				conn_done(dc, index, gen, m.device_seq);
 			bpf_spin_unlock(&dc->lock);
 		}
 	}
 	a->ok = ok;
 	a->state = state;
-	a->device = device;
-	a->device_gen = device_gen;
-	a->request_len = len;
-	a->route = route;
-	a->packet_id = packet_id;
-	a->qos = qos;
-	a->acked = acked;
-	a->taken_ns = taken_ns;
+	a->number = number;
+	a->device = m.device;
+	a->device_gen = m.device_gen;
+	a->request_len = m.request_len;
+	a->route = m.route;
+	a->packet_id = m.packet_id;
+	a->qos = m.qos;
+	a->acked = m.acked;
+	a->taken_ns = m.taken_ns;
 	return 0;
 }
 
@@ -161,6 +165,8 @@ static long sweep_one(__u64 i, void *data)
 		}
 	}
 	bpf_spin_unlock(&c->lock);
+	if (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
+		event_simple(EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
 	if (!send)
 		return 0;
 	memcpy(&word, bytes, 4);

@@ -23,6 +23,7 @@
 #define PAYLOAD_MAX 1472    /* bytes of MQTT payload in the kernel path */
 #define PODS_PER_FUNCTION 32
 #define SLOTS_PER_POD 64
+#define PIPELINE_MAX 16     /* requests in flight on one slot; a power of two */
 #define HIST_BUCKETS 40     /* log2(ns) latency buckets */
 #define NO_INDEX 0xffffffffu
 
@@ -136,11 +137,10 @@ enum slot_state {
 	SLOT_FREE = 0,		/* not in use */
 	SLOT_DIALLING = 1,	/* armed, connect() under way */
 	SLOT_IDLE = 2,		/* may be claimed when its bit in pod.idle is set */
-	SLOT_BUSY = 3,		/* request inserted, no byte of the answer yet */
+	SLOT_BUSY = 3,		/* requests in flight, no byte of the oldest one's answer yet */
 	SLOT_ANSWERING = 4,	/* part of a digestible answer removed */
-	SLOT_ANSWERED = 5,	/* answer complete, PUBACK not yet placed */
-	SLOT_PASSING = 6,	/* answer goes to the slot's socket; userspace finishes the message */
-	SLOT_TAKEN = 7,		/* userspace took the message over */
+	SLOT_PASSING = 6,	/* answers go to the slot's socket; userspace finishes the messages */
+	SLOT_TAKEN = 7,		/* userspace took the oldest message over */
 	SLOT_LENT = 8,		/* userspace uses the connection itself */
 	SLOT_RETIRED = 9,	/* to be closed and dialled again */
 };
@@ -269,31 +269,55 @@ struct device {
 	__u8 cache_head[HEAD_MAX];
 };
 
-/* What is particular to a slot; same index as its conn. */
-struct slot {
-	__u32 state;		/* enum slot_state */
-	__u32 pod;
-	__u32 device;		/* conn index of the message in flight */
+/* A message whose request is in flight on a slot. */
+struct message {
+	__u64 taken_ns;		/* CLOCK_MONOTONIC */
+	__u32 device;		/* conn index */
 	__u32 device_gen;
 	__u32 device_seq;	/* wire position of the PUBLISH in the device's stream */
 	__u32 route;
 	__u32 request_seq;	/* wire position of the request in the pod's stream */
-	__u32 request_len;	/* bytes in buf */
-	__u32 left;		/* bytes of the answer still to come */
-	__u32 count;		/* requests so far, part of ce-id */
+	__u32 request_len;	/* bytes in its buffer */
 	__u16 packet_id;
 	__u8 qos;
 	__u8 acked;		/* the pod acknowledged the whole request */
-	__u8 close_after;	/* retire when the answer is complete */
+	__u32 pad;
+};
+
+/*
+ * What is particular to a slot; same index as its conn. Requests are numbered
+ * as they are inserted and answered in that order: those in flight are
+ * [head, tail).
+ */
+struct slot {
+	__u32 state;		/* enum slot_state */
+	__u32 pod;
+	__u32 head;
+	__u32 tail;
+	__u32 depth;		/* most requests in flight, 1 to PIPELINE_MAX */
+	__u32 left;		/* bytes of the oldest one's answer still to come */
+	__u32 count;		/* requests so far, part of ce-id */
+	__u8 close_after;	/* retire when that answer is complete */
 	__u8 pad[3];
-	__u64 taken_ns;		/* CLOCK_MONOTONIC */
 	__u8 id_prefix[16];	/* first half of ce-id, 12 hexadecimal digits */
+	struct message messages[PIPELINE_MAX];
+};
+
+/* The bytes of a request in flight. */
+struct request {
 	__u8 buf[REQUEST_MAX];
 };
 
-/* One pod of one function; idle is changed atomically, also by userspace. */
+/*
+ * One pod of one function. Bit n of a word is slot first_slot + n. idle and
+ * room follow the slot's state, under its lock; filling is a lock of its own,
+ * held while the next request is made; reserved is userspace's.
+ */
 struct pod {
-	__u64 idle;		/* bit n: slot first_slot + n may be claimed */
+	__u64 idle;		/* no request in flight */
+	__u64 room;		/* some, and more may follow */
+	__u64 filling;		/* somebody makes the next request */
+	__u64 reserved;		/* not to be claimed by the programs: userspace waits for it */
 	__u32 first_slot;
 	__u32 function;
 	__u32 ifindex;
@@ -397,9 +421,9 @@ struct event {
 
 /* Arguments of the control programs (BPF_PROG_RUN context). */
 enum slot_op {
-	SLOT_OP_READY = 1,	/* DIALLING or LENT or PASSING or TAKEN -> IDLE; the bit is set */
-	SLOT_OP_LEND = 2,	/* IDLE -> LENT; the caller has cleared the bit */
-	SLOT_OP_TAKE = 3,	/* BUSY, ANSWERING, PASSING or ANSWERED -> TAKEN; message is userspace's */
+	SLOT_OP_READY = 1,	/* DIALLING, LENT, or TAKEN with nothing in flight -> IDLE */
+	SLOT_OP_LEND = 2,	/* IDLE -> LENT */
+	SLOT_OP_TAKE = 3,	/* the oldest message is userspace's; if it was in flight -> TAKEN */
 	SLOT_OP_RETIRE = 4,	/* any -> RETIRED */
 };
 
@@ -408,6 +432,7 @@ struct slot_args {
 	__u32 gen;
 	__u32 op;		/* enum slot_op */
 	__u32 min_age_ms;	/* SLOT_OP_TAKE: only a message at least this old */
+	__u32 pad0;
 	/* results */
 	__u32 ok;
 	__u32 state;		/* state before */
@@ -415,10 +440,10 @@ struct slot_args {
 	__u32 device_gen;
 	__u32 request_len;
 	__u32 route;
+	__u32 number;		/* of the request: its buffer is number modulo the pipeline depth */
 	__u16 packet_id;
 	__u8 qos;
 	__u8 acked;
-	__u32 pad;
 	__u64 taken_ns;
 };
 

@@ -57,8 +57,10 @@
 /*
  * A loop over i = 0 .. n-1 that the verifier follows only until nothing new
  * can happen, not n times: its counter starts from a value that the verifier
- * does not know, and may_goto (Linux 6.9) is its proof that the loop ends. The
- * body must mask what it derives from i, and may not count on any bound.
+ * does not know and is compared by way of a copy, so that it stays unknown
+ * (the range that a comparison gives would move on in every turn); may_goto
+ * (Linux 6.9) is its proof that the loop ends. The body must mask what it
+ * derives from i.
  */
 #ifdef __bpf__
 volatile __u32 zero;
@@ -73,10 +75,17 @@ volatile __u32 zero;
 	l_continue:;                                                   \
 		more;                                                  \
 	})
+#define unlinked(x)                                        \
+	({                                                 \
+		__u32 copy = (x);                          \
+		asm volatile("%0 *= 1" : "+r"(copy));     \
+		copy;                                      \
+	})
 #else
 #define zero 0
 #define can_loop true
+#define unlinked(x) (x)
 #endif
-#define repeat(i, n) for (__u32 i = zero; i < (n) && can_loop; i++)
+#define repeat(i, n) for (__u32 i = zero; unlinked(i) < (n) && can_loop; i++)
 
 #endif

@@ -7,6 +7,8 @@
 
 /* Conn indexes below this are slots, from here on devices. */
 volatile const __u32 knob_slots = 4096;
+/* Request buffers of a slot, a power of two: the largest depth of any. */
+volatile const __u32 knob_pipeline = 1;
 /* Entries of the conns map. */
 volatile const __u32 knob_conns = 4096 + 16384;
 /* skb->mark bit that says "injected by eproxy"; cleared at ingress. */

@@ -34,7 +34,7 @@ struct {
 	__type(value, struct device);
 } devices SEC(".maps");
 
-/* Slot part of a connection, with the request in flight. Writer: programs; loader before arming. Mapped by the loader. */
+/* Slot part of a connection, with the messages in flight. Writer: programs; loader before arming. Mapped by the loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 4096);
@@ -42,6 +42,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct slot);
 } slots SEC(".maps");
+
+/* Requests in flight (index slot * knob_pipeline + number modulo knob_pipeline). Writer: programs. Mapped by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct request);
+} requests SEC(".maps");
 
 /* Slot -> its kernel socket: the socket map that routes. Writer: loader; closed sockets leave by themselves. Reader: XDP, TC. */
 struct {
@@ -51,7 +60,7 @@ struct {
 	__type(value, __u64);
 } pod_socks SEC(".maps");
 
-/* Pods with their idle words. Writer: loader; idle by anyone, atomically. Mapped by the loader. */
+/* Pods with the words that say which slots are free. Writer: loader; the words by programs, atomically. Mapped by the loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 64);

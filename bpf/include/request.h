@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* request.h - the finished HTTP request in a slot's buffer. Same bytes as internal/request makes. */
+/* request.h - the finished HTTP request in its buffer. Same bytes as internal/request makes. */
 #ifndef EPROXY_REQUEST_H
 #define EPROXY_REQUEST_H
 
@@ -30,49 +30,50 @@ static __always_inline __u32 request_tail_len(const struct publish *p, __u32 pay
 	return n + (payload_len < 10 ? 1 : payload_len < 100 ? 2 : payload_len < 1000 ? 3 : 4);
 }
 
-static __always_inline void put8(struct slot *slot, __u32 at, __u64 w)
+static __always_inline void put8(struct request *r, __u32 at, __u64 w)
 {
-	*(__u64 *)(slot->buf + (at & (REQUEST_HEAD - 1))) = w;
+	*(__u64 *)(r->buf + (at & (REQUEST_HEAD - 1))) = w;
 }
 
-static __always_inline void put1(struct slot *slot, __u32 at, __u8 b)
+static __always_inline void put1(struct request *r, __u32 at, __u8 b)
 {
-	slot->buf[at & (REQUEST_HEAD - 1)] = b;
+	r->buf[at & (REQUEST_HEAD - 1)] = b;
 }
 
 /*
  * Writes what follows ce-subject, from offset `at`. Stores are eight bytes
  * wide and overlap what the next one writes. Returns the payload's offset.
  */
-static __always_inline __u32 request_tail(struct slot *slot, __u32 at, const struct publish *p, __u32 payload_len)
+static __always_inline __u32 request_tail(struct request *r, const struct slot *slot, __u32 at, const struct publish *p,
+					  __u32 payload_len)
 {
 	if (p->qos) {
-		put8(slot, at, WORD('X', '-', 'M', 'q', 't', 't', '-', 'Q'));
-		put8(slot, at + 8, WORD('o', 's', ':', ' ', '1', '\r', '\n', 0));
+		put8(r, at, WORD('X', '-', 'M', 'q', 't', 't', '-', 'Q'));
+		put8(r, at + 8, WORD('o', 's', ':', ' ', '1', '\r', '\n', 0));
 		at += 15;
 	}
 	if (p->dup) {
-		put8(slot, at, WORD('X', '-', 'M', 'q', 't', 't', '-', 'D'));
-		put8(slot, at + 8, WORD('u', 'p', ':', ' ', '1', '\r', '\n', 0));
+		put8(r, at, WORD('X', '-', 'M', 'q', 't', 't', '-', 'D'));
+		put8(r, at + 8, WORD('u', 'p', ':', ' ', '1', '\r', '\n', 0));
 		at += 15;
 	}
-	put8(slot, at, WORD('c', 'e', '-', 'i', 'd', ':', ' ', 0));
-	put8(slot, at + 7, *(__u64 *)slot->id_prefix);
-	put8(slot, at + 15, *(__u64 *)(slot->id_prefix + 8));
-	put8(slot, at + 19, hex8(slot->count));
+	put8(r, at, WORD('c', 'e', '-', 'i', 'd', ':', ' ', 0));
+	put8(r, at + 7, *(__u64 *)slot->id_prefix);
+	put8(r, at + 15, *(__u64 *)(slot->id_prefix + 8));
+	put8(r, at + 19, hex8(slot->count));
 	at += 27;
-	put8(slot, at, WORD('\r', '\n', 'C', 'o', 'n', 't', 'e', 'n'));
-	put8(slot, at + 8, WORD('t', '-', 'L', 'e', 'n', 'g', 't', 'h'));
-	put8(slot, at + 16, WORD(':', ' ', 0, 0, 0, 0, 0, 0));
+	put8(r, at, WORD('\r', '\n', 'C', 'o', 'n', 't', 'e', 'n'));
+	put8(r, at + 8, WORD('t', '-', 'L', 'e', 'n', 'g', 't', 'h'));
+	put8(r, at + 16, WORD(':', ' ', 0, 0, 0, 0, 0, 0));
 	at += 18;
 	if (payload_len >= 1000)
-		put1(slot, at++, '0' + payload_len / 1000 % 10);
+		put1(r, at++, '0' + payload_len / 1000 % 10);
 	if (payload_len >= 100)
-		put1(slot, at++, '0' + payload_len / 100 % 10);
+		put1(r, at++, '0' + payload_len / 100 % 10);
 	if (payload_len >= 10)
-		put1(slot, at++, '0' + payload_len / 10 % 10);
-	put1(slot, at++, '0' + payload_len % 10);
-	put8(slot, at, WORD('\r', '\n', '\r', '\n', 0, 0, 0, 0));
+		put1(r, at++, '0' + payload_len / 10 % 10);
+	put1(r, at++, '0' + payload_len % 10);
+	put8(r, at, WORD('\r', '\n', '\r', '\n', 0, 0, 0, 0));
 	return at + 4;
 }
 

@@ -8,6 +8,24 @@
 #include "maps.h"
 #include "mqtt.h"
 
+/* What a pod's segment means for a message. */
+enum done_kind {
+	DONE_ANSWERED = 1,	/* PUBACK, or an ACK for QoS 0 */
+	DONE_ACKED = 2,		/* the request has arrived: ACK to the device */
+	DONE_MARKED = 3,	/* the same, told with the next PUBACK or by the sweeper */
+};
+
+/* The answers in a pod's segment. */
+struct answers {
+	__u32 off;		/* in the frame: what has been looked at */
+	__u32 end;
+	__u32 left;		/* bytes still to come of the answer at off */
+	__u32 completed;
+	__u8 close;		/* the server closes after the answer at off */
+	__u8 closing;		/* it closes after the last completed one */
+	__u8 pad[2];
+};
+
 /* One run's work space. Arrays that are read in words have room for one word more. */
 struct scratch {
 	__u8 look[MQTT_LOOK + 16];	/* beginning of the segment's payload */
@@ -27,6 +45,10 @@ struct scratch {
 	__s32 route;
 	__u32 pos;			/* in the topic */
 	__u32 slot;
+	__u32 slot_pod;
+	__u32 slot_gen;
+	__u32 slot_seq;			/* the request's wire position */
+	__u32 number;			/* of the request on the slot */
 	__u32 request_len;
 	__u32 cache_version;
 	__u32 function;
@@ -38,6 +60,13 @@ struct scratch {
 	__u32 device_gen;
 	__u32 device_seq;
 	struct walk walk;
+	/* messages that a pod's segment answers or acknowledges */
+	struct message done[PIPELINE_MAX];
+	__u32 done_kind[PIPELINE_MAX];	/* enum done_kind */
+	__u32 done_count;
+	__u32 done_next;		/* the next one to be told */
+	__u64 now_ns;
+	struct answers answers;
 };
 
 /* Work space by hook. Writer and reader: the hook itself. */

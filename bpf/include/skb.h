@@ -204,11 +204,8 @@ static __always_inline int skb_cut(struct __sk_buff *skb, struct scratch *s, __u
 	return skb_drop_flags(skb, p, TH_FIN | TH_PSH);
 }
 
-/*
- * Turns the skb into the segment of s->frame with up to four bytes of payload
- * and sends it out of the frame's interface. Returns the TC verdict.
- */
-static __always_inline int skb_send_small(struct __sk_buff *skb, struct frame *f, const __u8 bytes[4])
+/* Turns the skb into the segment of the frame with up to four bytes of payload. Returns 0 or -1. */
+static __always_inline int skb_make_small(struct __sk_buff *skb, struct frame *f, const __u8 bytes[4])
 {
 	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
 	__u32 word = 0;
@@ -220,13 +217,19 @@ static __always_inline int skb_send_small(struct __sk_buff *skb, struct frame *f
 		if (bpf_skb_store_bytes(skb, f->len, &word, 4, BPF_F_RECOMPUTE_CSUM))
 			return -1;
 	}
-	if (skb_send_frame(skb, f, partial, (word & 0xffff) + (word >> 16)))
+	return skb_send_frame(skb, f, partial, (word & 0xffff) + (word >> 16));
+}
+
+/* The same, and sends it out of the frame's interface. Returns the TC verdict, or -1. */
+static __always_inline int skb_send_small(struct __sk_buff *skb, struct frame *f, const __u8 bytes[4])
+{
+	if (skb_make_small(skb, f, bytes))
 		return -1;
 	return bpf_redirect(f->ifindex, 0);
 }
 
-/* Turns the skb into the request in the slot's buffer. Returns 0 or -1; the caller redirects. */
-static __always_inline int skb_make_request(struct __sk_buff *skb, struct scratch *s, struct slot *slot, __u32 len)
+/* Turns the skb into this request. Returns 0 or -1; the caller sends it. */
+static __always_inline int skb_make_request(struct __sk_buff *skb, struct frame *f, struct request *r, __u32 len)
 {
 	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
 	__u32 sum = 0;
@@ -234,21 +237,35 @@ static __always_inline int skb_make_request(struct __sk_buff *skb, struct scratc
 	if (len < 1 || len > REQUEST_MAX - 8)
 		return -1;
 	if (!partial)
-		sum = buffer_sum(slot->buf, len, 0);
-	if (bpf_skb_change_tail(skb, s->frame.len + len, 0))
+		sum = buffer_sum(r->buf, len, 0);
+	if (bpf_skb_change_tail(skb, f->len + len, 0))
 		return -1;
 	opaque(len);
 	if (len < 1 || len > REQUEST_MAX - 8)
 		return -1;
-	if (bpf_skb_store_bytes(skb, s->frame.len, slot->buf, len, BPF_F_RECOMPUTE_CSUM))
+	if (bpf_skb_store_bytes(skb, f->len, r->buf, len, BPF_F_RECOMPUTE_CSUM))
 		return -1;
-	return skb_send_frame(skb, &s->frame, partial, sum);
+	return skb_send_frame(skb, f, partial, sum);
+}
+
+/*
+ * Turns the skb into the request that was just taken, s->slot's s->number, and
+ * makes sure that these are its bytes. Returns 0 or -1.
+ */
+static __always_inline int skb_make_taken(struct __sk_buff *skb, struct scratch *s)
+{
+	struct request *r = request_buffer(s->slot, s->number);
+
+	if (!r || skb_make_request(skb, &s->frame, r, s->request_len))
+		return -1;
+	return taken_live(s) ? 0 : -1;
 }
 
 /* To the pod: straight into its namespace where that works, else through its interface's egress. */
-static __always_inline int skb_to_pod(struct scratch *s, const struct slot *slot)
+static __always_inline int skb_to_pod(struct scratch *s)
 {
-	__u32 key = slot->pod;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
+	__u32 key = slot ? slot->pod : NO_INDEX;
 	struct pod *pod = bpf_map_lookup_elem(&pods, &key);
 
 	if (pod && pod->peer_ok)

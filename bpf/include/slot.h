@@ -15,7 +15,13 @@ static __always_inline __u32 popcount64(__u64 x)
 	return (x * ONES) >> 56;
 }
 
-/* One of two random pods of the function: the one with more idle slots. */
+/* How much a pod can take: wholly idle slots count most. */
+static __always_inline __u32 pod_score(const struct pod *pod)
+{
+	return popcount64(pod->idle) * 64 + popcount64(pod->room);
+}
+
+/* One of two random pods of the function: the one that can take more. */
 static __always_inline struct pod *pod_choose(const struct function *fn)
 {
 	__u32 n = fn->pod_count, r, a, b;
@@ -42,32 +48,92 @@ static __always_inline struct pod *pod_choose(const struct function *fn)
 	pb = bpf_map_lookup_elem(&pods, &b);
 	if (!pa || !pb)
 		return pa ? pa : pb;
-	return popcount64(pb->idle) > popcount64(pa->idle) ? pb : pa;
+	return pod_score(pb) > pod_score(pa) ? pb : pa;
 }
 
-/* Claims the pod's lowest idle slot (the hottest). Returns NO_INDEX if there is none. */
-static __always_inline __u32 slot_claim(struct pod *pod)
+/*
+ * Claims a slot for one more request: the lowest idle one (the hottest), else
+ * one that has room, the same for the same device while it has. The caller
+ * holds its bit in `filling` until slot_release; nobody else makes a request
+ * for it meanwhile. Returns NO_INDEX if there is none.
+ */
+static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
 {
 	for (int i = 0; i < 4; i++) {
-		__u64 idle = *(volatile __u64 *)&pod->idle;
-		__u64 bit = idle & -idle;
+		__u64 held = *(volatile __u64 *)&pod->filling | *(volatile __u64 *)&pod->reserved;
+		__u64 free = *(volatile __u64 *)&pod->idle & ~held, high, bit;
 
-		if (!idle)
+		if (!free) {
+			free = *(volatile __u64 *)&pod->room & ~held;
+			high = free & ~0ull << (device & 63);
+			if (high)
+				free = high;
+		}
+		if (!free)
 			return NO_INDEX;
-		if (__sync_fetch_and_and(&pod->idle, ~bit) & bit)
+		bit = free & -free;
+		if (!(__sync_fetch_and_or(&pod->filling, bit) & bit))
 			return pod->first_slot + popcount64(bit - 1);
 	}
 	return NO_INDEX;
 }
 
-/* Makes the slot claimable again. */
-static __always_inline void slot_set_idle(__u32 index, const struct slot *slot)
+static __always_inline __u64 slot_bit(const struct pod *pod, __u32 index)
 {
-	__u32 key = slot->pod;
-	struct pod *pod = bpf_map_lookup_elem(&pods, &key);
+	return 1ull << ((index - pod->first_slot) & 63);
+}
 
-	if (pod)
-		__sync_fetch_and_or(&pod->idle, 1ull << ((index - pod->first_slot) & 63));
+/* Ends what slot_claim began. */
+static __always_inline void slot_release(struct pod *pod, __u32 index)
+{
+	__sync_fetch_and_and(&pod->filling, ~slot_bit(pod, index));
+}
+
+/* Makes a bit what it should be. */
+static __always_inline void word_set(__u64 *word, __u64 bit, bool on)
+{
+	if (!(*(volatile __u64 *)word & bit) == !on)
+		return;
+	if (on)
+		__sync_fetch_and_or(word, bit);
+	else
+		__sync_fetch_and_and(word, ~bit);
+}
+
+static __always_inline __u32 slot_in_flight(const struct slot *slot)
+{
+	return slot->tail - slot->head;
+}
+
+/* Lets the pod's words follow the slot's state. Under the slot's lock, after every change. */
+static __always_inline void slot_show(struct pod *pod, __u32 index, const struct slot *slot)
+{
+	bool flowing = slot->state == SLOT_BUSY || slot->state == SLOT_ANSWERING;
+	__u64 bit = slot_bit(pod, index);
+
+	word_set(&pod->idle, bit, slot->state == SLOT_IDLE);
+	word_set(&pod->room, bit, flowing && !slot->close_after && slot_in_flight(slot) < slot->depth);
+}
+
+static __always_inline struct message *slot_message(struct slot *slot, __u32 number)
+{
+	return &slot->messages[number & (PIPELINE_MAX - 1)];
+}
+
+static __always_inline struct request *request_buffer(__u32 index, __u32 number)
+{
+	__u32 key = index * knob_pipeline + (number & (knob_pipeline - 1));
+
+	return bpf_map_lookup_elem(&requests, &key);
+}
+
+/*
+ * Whether request `number` is still in flight: what was just copied from its
+ * buffer is this request's, for nobody refills the buffer before.
+ */
+static __always_inline bool request_live(const struct conn *sc, const struct slot *slot, __u32 gen, __u32 number)
+{
+	return *(volatile __u32 *)&sc->gen == gen && (__s32)(*(volatile __u32 *)&slot->head - number) <= 0;
 }
 
 /* Whether the slot's socket is in the socket map and ESTABLISHED. */

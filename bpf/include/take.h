@@ -97,15 +97,23 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 	return ok;
 }
 
-/* Slot side of a take: the request becomes an insertion in the pod's stream. */
-static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot, struct scratch *s, __u64 now_ns)
+/*
+ * Slot side of a take: the request becomes an insertion in the pod's stream.
+ * gen and number are what the claim found.
+ */
+static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot, struct pod *pod, struct scratch *s,
+					      __u32 gen, __u64 now_ns)
 {
 	enum reason reason = REASON_TAKEN;
 	struct stamp stamp;
+	struct message *m;
 
 	bpf_spin_lock(&sc->lock);
-	if (slot->state != SLOT_IDLE || sc->state != CONN_OPEN) {
+	if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {
 		reason = REASON_DEAD_SOCKET;
+	} else if ((slot->state != SLOT_IDLE && slot->state != SLOT_BUSY && slot->state != SLOT_ANSWERING) ||
+		   slot->close_after || slot_in_flight(slot) >= slot->depth) {
+		reason = REASON_RACE;
 	} else if (s->request_len > sc->tx_mss) {
 		reason = REASON_TOO_LARGE;
 	} else if (!conn_can_insert(sc, s->request_len)) {
@@ -114,47 +122,66 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		conn_stamp(sc, &stamp);
 		conn_insert(sc, s->request_len, now_ns / 1000000);
 		sc->last_ms = now_ns / 1000000;
-		slot->state = SLOT_BUSY;
-		slot->device = s->device;
-		slot->device_gen = s->device_gen;
-		slot->device_seq = s->device_seq;
-		slot->route = s->route;
-		slot->request_seq = stamp.seq;
-		slot->request_len = s->request_len;
-		slot->left = 0;
-		slot->packet_id = s->publish.packet_id;
-		slot->qos = s->publish.qos;
-		slot->acked = 0;
-		slot->close_after = 0;
-		slot->taken_ns = now_ns;
+		m = slot_message(slot, slot->tail);
+		m->taken_ns = now_ns;
+		m->device = s->device;
+		m->device_gen = s->device_gen;
+		m->device_seq = s->device_seq;
+		m->route = s->route;
+		m->request_seq = stamp.seq;
+		m->request_len = s->request_len;
+		m->packet_id = s->publish.packet_id;
+		m->qos = s->publish.qos;
+		m->acked = 0;
+		slot->tail++;
+		if (slot->state == SLOT_IDLE)
+			slot->state = SLOT_BUSY;
+		slot_show(pod, s->slot, slot);
 		frame_fill(&s->frame, sc, &stamp, TH_ACK | TH_PSH, s->request_len);
-		s->rx.graft.slot_gen = sc->gen;
-		s->rx.graft.slot_seq = stamp.seq;
+		s->slot_gen = gen;
+		s->slot_seq = stamp.seq;
 	}
 	bpf_spin_unlock(&sc->lock);
 	return reason;
 }
 
-/* Takes slot_begin back: nothing was sent. A slot that moved on is left to the sweeper. */
-static __always_inline void slot_undo(struct conn *sc, struct slot *slot, __u32 index)
+/* Takes slot_begin back: nothing was sent. Where that is impossible, the slot is retired. */
+static __always_inline void slot_undo(struct conn *sc, struct slot *slot, struct pod *pod, __u32 index, __u32 gen,
+				      __u32 number)
 {
-	bool idle = false;
+	struct message *m = slot_message(slot, number);
+	bool retired = false;
 
 	bpf_spin_lock(&sc->lock);
-	if (slot->state == SLOT_BUSY) {
-		idle = conn_uninsert(sc, slot->request_seq, slot->request_len);
-		slot->state = idle ? SLOT_IDLE : SLOT_RETIRED;
+	if (sc->gen == gen && slot->tail == number + 1 && slot->head != slot->tail) {
+		retired = !conn_uninsert(sc, m->request_seq, m->request_len);
+		slot->tail--;
+		if (retired)
+			slot->state = SLOT_RETIRED;
+		else if (slot->state == SLOT_BUSY && slot->head == slot->tail)
+			slot->state = SLOT_IDLE;
+		slot_show(pod, index, slot);
 	}
 	bpf_spin_unlock(&sc->lock);
-	if (idle)
-		slot_set_idle(index, slot);
-	else
-		event_simple(EVENT_SLOT, index, sc->gen);
+	if (retired)
+		event_simple(EVENT_SLOT, index, gen);
 }
 
-/* Whether the segment's TCP checksum is right. The claimed slot's buffer is the work space. */
+/* The slot's socket is gone: userspace replaces it. */
+static __always_inline void slot_retire(struct conn *sc, struct slot *slot, struct pod *pod, __u32 index, __u32 gen)
+{
+	bpf_spin_lock(&sc->lock);
+	if (sc->gen == gen) {
+		slot->state = SLOT_RETIRED;
+		slot_show(pod, index, slot);
+	}
+	bpf_spin_unlock(&sc->lock);
+	event_simple(EVENT_SLOT, index, gen);
+}
+
+/* Whether the segment's TCP checksum is right. The claimed request buffer is the work space. */
 static __always_inline bool segment_ok(void *ctx, bool xdp, const struct packet *p, const struct conn *c,
-				       struct slot *slot)
+				       struct request *r)
 {
 	__u32 len = sizeof(struct tcphdr) + p->seg.len;
 	__u32 sum = c->pseudo_sum + bpf_htons(len);
@@ -162,11 +189,11 @@ static __always_inline bool segment_ok(void *ctx, bool xdp, const struct packet 
 	opaque(len);
 	if (len < sizeof(struct tcphdr) || len > REQUEST_MAX - 8)
 		return false;
-	if (packet_load(ctx, xdp, p->l4, slot->buf, len))
+	if (packet_load(ctx, xdp, p->l4, r->buf, len))
 		return false;
-	*(__u64 *)(slot->buf + len) = 0;
+	*(__u64 *)(r->buf + len) = 0;
 	sum = (sum & 0xffff) + (sum >> 16);
-	return csum_fold(buffer_sum(slot->buf, len, sum)) == 0;
+	return csum_fold(buffer_sum(r->buf, len, sum)) == 0;
 }
 
 struct take {
@@ -179,6 +206,89 @@ struct take {
 };
 
 /*
+ * The request of the message whose head is in s->publish, made in the buffer of
+ * the claimed slot s->slot, and its books on both sides.
+ */
+static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t, struct scratch *s, struct pod *pod,
+					     __u32 len, __u32 payload_len)
+{
+	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
+	struct conn *c = t->c, *sc = bpf_map_lookup_elem(&conns, &s->slot);
+	__u32 head_len = t->d->cache_head_len, at, gen;
+	struct packet *p = t->p;
+	struct device *d = t->d;
+	enum rx_action action;
+	enum reason reason;
+	struct segment one;
+	struct graft *graft;
+	struct request *r;
+	__u64 now;
+	bool recheck;
+
+	if (!slot || !sc)
+		return REASON_DEAD_SOCKET;
+	gen = *(volatile __u32 *)&sc->gen;
+	s->number = *(volatile __u32 *)&slot->tail;
+	r = request_buffer(s->slot, s->number);
+	if (!r)
+		return REASON_DEAD_SOCKET;
+	if (!slot_alive(s->slot)) {
+		slot_retire(sc, slot, pod, s->slot, gen);
+		return REASON_DEAD_SOCKET;
+	}
+	if (xdp && !segment_ok(ctx, xdp, p, c, r))
+		return REASON_BAD_CHECKSUM;
+	slot->count++;
+	opaque(head_len);
+	if (head_len > HEAD_MAX || bpf_probe_read_kernel(r->buf, head_len, d->cache_head))
+		return REASON_SLOT_WRITE;
+	at = request_tail(r, slot, head_len, &s->publish, payload_len);
+	opaque(at);
+	if (payload_len) {
+		opaque(payload_len);
+		if (at >= REQUEST_HEAD || payload_len > PAYLOAD_MAX || !payload_len ||
+		    packet_load(ctx, xdp, p->payload + s->publish.payload, r->buf + at, payload_len))
+			return REASON_SLOT_WRITE;
+	}
+	at = (at + payload_len) & 4095;
+	if (at <= REQUEST_MAX - 8)
+		*(__u64 *)(r->buf + at) = 0; /* checksums are made of whole words */
+
+	now = bpf_ktime_get_ns();
+	reason = slot_begin(sc, slot, pod, s, gen, now);
+	if (reason)
+		return reason;
+
+	/* Now the device's books, if nothing changed meanwhile. */
+	one = p->seg;
+	one.take = 1;
+	one.len = len;
+	bpf_spin_lock(&c->lock);
+	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && one.seq == c->rx_nxt &&
+		  d->cache_version == s->cache_version && !ledger_full(&c->rx, d->inflight_max) &&
+		  walk_at_boundary(&d->walk) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
+	action = RX_DROP;
+	if (recheck)
+		action = conn_rx(c, &one, &s->rx, now / 1000000);
+	if (action == RX_TAKE) {
+		graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
+		graft->slot = s->slot;
+		graft->slot_gen = gen;
+		graft->slot_seq = s->slot_seq;
+		graft->packet_id = s->publish.packet_id;
+		graft->qos = s->publish.qos;
+		d->last_take_ns = now;
+		d->taken++;
+	}
+	bpf_spin_unlock(&c->lock);
+	if (action != RX_TAKE) {
+		slot_undo(sc, slot, pod, s->slot, gen, s->number);
+		return REASON_RACE;
+	}
+	return REASON_TAKEN;
+}
+
+/*
  * Tries to take the first PUBLISH in this packet. On REASON_TAKEN the request is in
  * the buffer of s->slot, its frame's headers are in s->frame, the books of both
  * connections have it, and the caller must send it.
@@ -186,19 +296,13 @@ struct take {
 static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take *t, struct scratch *s)
 {
 	struct packet *p = t->p;
-	struct conn *c = t->c, *sc;
+	struct conn *c = t->c;
 	struct device *d = t->d;
-	__u32 len = p->seg.len, look, head_len, payload_len, at, gen = c->gen;
+	__u32 len = p->seg.len, look, payload_len, gen = c->gen;
 	struct globals *g = globals_get();
-	enum rx_action action;
 	enum reason reason;
 	struct function *fn;
-	struct segment one;
-	struct slot *slot;
-	struct graft *graft;
 	struct pod *pod;
-	__u64 now;
-	bool recheck;
 
 	if (!g || g->draining || c->state != CONN_OPEN || (c->flags & (CONN_BROKEN | CONN_NO_TAKE)))
 		return REASON_NOT_OPEN;
@@ -245,13 +349,12 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		if (!cache_fill(c, d, s, gen, g->epoch))
 			return REASON_RACE;
 	}
-	head_len = d->cache_head_len;
 	s->route = d->cache_route;
 	s->function = d->cache_function;
-	if (head_len > HEAD_MAX)
+	if (d->cache_head_len > HEAD_MAX)
 		return REASON_TOO_LARGE;
-	s->request_len = head_len + request_tail_len(&s->publish, payload_len) + payload_len;
-	if (xdp && s->request_len > len + t->head_max)
+	s->request_len = d->cache_head_len + request_tail_len(&s->publish, payload_len) + payload_len;
+	if (xdp && s->request_len > p->seg.len + t->head_max)
 		return REASON_HEADROOM;
 
 	fn = bpf_map_lookup_elem(&functions, &s->function);
@@ -264,82 +367,12 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_FAMILY;
 	if (xdp && !pod->xdp_ok)
 		return REASON_NO_XDP_TARGET;
-	s->slot = slot_claim(pod);
+	s->slot = slot_claim(pod, t->conn);
 	if (s->slot == NO_INDEX)
 		return REASON_NO_SLOT;
-	/* From here on the claimed slot must be given back on every way out. */
-	slot = bpf_map_lookup_elem(&slots, &s->slot);
-	sc = bpf_map_lookup_elem(&conns, &s->slot);
-	if (!slot || !sc)
-		return REASON_DEAD_SOCKET;
-	if (!slot_alive(s->slot)) {
-		/* the bit stays clear: userspace replaces the slot */
-		event_simple(EVENT_SLOT, s->slot, sc->gen);
-		return REASON_DEAD_SOCKET;
-	}
-	if (xdp && !segment_ok(ctx, xdp, p, c, slot)) {
-		slot_set_idle(s->slot, slot);
-		return REASON_BAD_CHECKSUM;
-	}
-	slot->count++;
-	opaque(head_len);
-	if (head_len > HEAD_MAX || bpf_probe_read_kernel(slot->buf, head_len, d->cache_head)) {
-		slot_set_idle(s->slot, slot);
-		return REASON_SLOT_WRITE;
-	}
-	at = request_tail(slot, head_len, &s->publish, payload_len);
-	opaque(at);
-	if (payload_len) {
-		opaque(payload_len);
-		if (at >= REQUEST_HEAD || payload_len > PAYLOAD_MAX || !payload_len ||
-		    packet_load(ctx, xdp, p->payload + s->publish.payload, slot->buf + at, payload_len)) {
-			slot_set_idle(s->slot, slot);
-			return REASON_SLOT_WRITE;
-		}
-	}
-	at = (at + payload_len) & 4095;
-	if (at <= REQUEST_MAX - 8)
-		*(__u64 *)(slot->buf + at) = 0; /* checksums are made of whole words */
-
-	now = bpf_ktime_get_ns();
-	reason = slot_begin(sc, slot, s, now);
-	if (reason) {
-		if (reason == REASON_DEAD_SOCKET)
-			event_simple(EVENT_SLOT, s->slot, sc->gen);
-		else
-			slot_set_idle(s->slot, slot);
-		return reason;
-	}
-	at = s->rx.graft.slot_seq;
-	gen = s->rx.graft.slot_gen;
-
-	/* Now the device's books, if nothing changed meanwhile. */
-	one = p->seg;
-	one.take = 1;
-	one.len = len;
-	bpf_spin_lock(&c->lock);
-	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && one.seq == c->rx_nxt &&
-		  d->cache_version == s->cache_version && !ledger_full(&c->rx, d->inflight_max) &&
-		  walk_at_boundary(&d->walk) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
-	action = RX_DROP;
-	if (recheck)
-		action = conn_rx(c, &one, &s->rx, now / 1000000);
-	if (action == RX_TAKE) {
-		graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
-		graft->slot = s->slot;
-		graft->slot_gen = gen;
-		graft->slot_seq = at;
-		graft->packet_id = s->publish.packet_id;
-		graft->qos = s->publish.qos;
-		d->last_take_ns = now;
-		d->taken++;
-	}
-	bpf_spin_unlock(&c->lock);
-	if (action != RX_TAKE) {
-		slot_undo(sc, slot, s->slot);
-		return REASON_RACE;
-	}
-	return REASON_TAKEN;
+	reason = take_into(ctx, xdp, t, s, pod, len, payload_len);
+	slot_release(pod, s->slot);
+	return reason;
 }
 
 /*
@@ -350,6 +383,15 @@ static __always_inline enum reason take_try(void *ctx, bool xdp, struct take *t,
 {
 	s->bad = take_publish(ctx, xdp, t, s);
 	return afresh(s->bad);
+}
+
+/* After copying the request that was just taken: whether these are its bytes. */
+static __always_inline bool taken_live(const struct scratch *s)
+{
+	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
+	struct conn *sc = bpf_map_lookup_elem(&conns, &s->slot);
+
+	return slot && sc && request_live(sc, slot, s->slot_gen, s->number);
 }
 
 static __always_inline void count_taken(const struct scratch *s)

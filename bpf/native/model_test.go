@@ -94,7 +94,7 @@ type model struct {
 	stats   *stats
 	burst   bool   // TC: messages of one segment are taken one by one
 	front   uint32 // bytes of the segment being passed that lie below the next byte
-	reset   bool // an RST passed: nothing need come to an end
+	reset   bool   // an RST passed: nothing need come to an end
 	packets int
 }
 

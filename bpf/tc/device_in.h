@@ -61,15 +61,14 @@ static __always_inline void walk_segment(struct __sk_buff *skb, struct scratch *
  */
 #define REINJECT_MIN_MS 100
 
-/* The request of an open graft goes out again, from the slot's buffer. */
+/* The request of an open graft goes out again, from its buffer. */
 static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __u32 now_ms)
 {
-	__u32 index = s->rx.graft.slot, gen = s->rx.graft.slot_gen;
+	__u32 index = s->rx.graft.slot, gen = s->rx.graft.slot_gen, len = 0, number = 0;
 	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
 	struct conn *sc = bpf_map_lookup_elem(&conns, &index);
+	struct request *r = NULL;
 	struct stamp stamp;
-	bool ok = false;
-	__u32 len = 0;
 
 	if (!slot || !sc)
 		return TC_DROP;
@@ -78,27 +77,30 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 		return TC_DROP;
 	}
 	bpf_spin_lock(&sc->lock);
-	if (sc->gen == gen && slot->state == SLOT_BUSY && !slot->acked &&
-	    slot->request_seq == s->rx.graft.slot_seq) {
-		conn_stamp(sc, &stamp);
-		stamp.seq = slot->request_seq;
-		len = slot->request_len;
-		frame_fill(&s->frame, sc, &stamp, TH_ACK | TH_PSH, len);
-		ok = true;
+	if (sc->gen == gen && (slot->state == SLOT_BUSY || slot->state == SLOT_ANSWERING)) {
+		repeat(i, slot_in_flight(slot)) {
+			struct message *m = slot_message(slot, slot->head + i);
+
+			if (m->request_seq != s->rx.graft.slot_seq || m->acked)
+				continue;
+			conn_stamp(sc, &stamp);
+			stamp.seq = m->request_seq;
+			number = slot->head + i;
+			len = m->request_len;
+			frame_fill(&s->frame, sc, &stamp, TH_ACK | TH_PSH, len);
+			break;
+		}
 	}
 	bpf_spin_unlock(&sc->lock);
-	if (!ok || skb_make_request(skb, s, slot, len)) {
+	if (len)
+		r = request_buffer(index, number);
+	if (!r || skb_make_request(skb, &s->frame, r, len) || !request_live(sc, slot, gen, number)) {
 		count(HOOK_TC_DEVICE_IN, REASON_DUP_REQUEST);
 		return TC_DROP;
 	}
-	/* The bytes just copied are this request's only if the slot is still the same. */
-	bpf_spin_lock(&sc->lock);
-	ok = sc->gen == gen && slot->state == SLOT_BUSY && slot->request_seq == s->rx.graft.slot_seq;
-	bpf_spin_unlock(&sc->lock);
-	if (!ok)
-		return TC_DROP;
 	count(HOOK_TC_DEVICE_IN, REASON_REINJECTED);
-	return skb_to_pod(s, slot);
+	s->slot = index;
+	return skb_to_pod(s);
 }
 
 /*
@@ -232,9 +234,7 @@ static long burst_step(__u64 index, void *data)
 /* The last message's request leaves in place of the skb. */
 static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, struct burst *b)
 {
-	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
-
-	if (!slot || skb_make_request(skb, s, slot, s->request_len)) {
+	if (skb_make_taken(skb, s)) {
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 		return TC_DROP;
 	}
@@ -242,7 +242,7 @@ static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, s
 		return TC_PASS;
 	if (s->burst_sent) /* behind the clones, not past them */
 		return bpf_redirect(s->frame.ifindex, 0);
-	return skb_to_pod(s, slot);
+	return skb_to_pod(s);
 }
 
 /*

@@ -100,22 +100,24 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 }
 
 /*
- * A clone of a segment with several messages becomes the request that TC
- * ingress is just taking: this program runs inside its bpf_clone_redirect, on
- * the same processor. Returns 0, also if the packet is finished already.
+ * A clone of a segment with several messages or answers becomes what TC ingress
+ * is just sending for one of them: this program runs inside its
+ * bpf_clone_redirect, on the same processor. Returns 0, also if the packet is
+ * finished already.
  */
 static __always_inline int out_shape(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	struct slot *slot;
-	__u32 index;
+	struct scratch *d = scratch_of(HOOK_TC_DEVICE_IN), *p = scratch_of(HOOK_TC_POD_IN);
 
-	if (!s || !s->shape)
+	if (!d || !p)
 		return 0;
-	index = s->slot;
-	slot = bpf_map_lookup_elem(&slots, &index);
-	if (!slot || skb_make_request(skb, s, slot, s->request_len))
-		return -1;
+	if (d->shape) {
+		if (skb_make_taken(skb, d))
+			return -1;
+	} else if (p->shape) {
+		if (skb_make_small(skb, &p->frame, p->rx.graft.bytes))
+			return -1;
+	}
 	skb->mark &= ~knob_mark;
 	return 0;
 }
@@ -134,7 +136,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		return TC_PASS;
 	if ((skb->mark & knob_mark) == knob_mark) {
 		skb->mark &= ~knob_mark;
-		if (!device && out_shape(skb))
+		if (out_shape(skb))
 			return TC_DROP;
 		count(hook, REASON_INJECTED);
 		return TC_PASS;

@@ -8,67 +8,83 @@
 /* What is to be done after the slot's lock is released. */
 enum pod_todo {
 	TODO_NOTHING = 0,
-	TODO_ANSWERED = 1,	/* the answer is complete: PUBACK or ACK to the device */
-	TODO_DEVICE_ACK = 2,	/* the pod acknowledged the request: ACK to the device */
-	TODO_POD_ACK = 4,	/* acknowledge what was removed */
-	TODO_ATTENTION = 8,	/* tell userspace */
+	TODO_POD_ACK = 1,	/* acknowledge what was removed */
+	TODO_ATTENTION = 2,	/* tell userspace */
 };
 
-/* The message in flight, copied under the slot's lock. */
-struct message {
-	__u32 device;
-	__u32 device_gen;
-	__u32 device_seq;
-	__u32 slot_gen;
-	__u32 route;
-	__u16 packet_id;
-	__u8 qos;
-	__u8 close_after;
-	__u64 taken_ns;
+/* Bytes of answers that may stay unacknowledged while more are to come. */
+#define POD_ACK_BYTES 1024
+
+/* The segment's payload is walked answer by answer. */
+struct answer_ctx {
+	struct __sk_buff *skb;
+	struct scratch *s;
 };
 
-static __always_inline void message_copy(struct message *m, const struct conn *c, const struct slot *slot)
+static long answer_step(__u64 index, void *data)
 {
-	m->device = slot->device;
-	m->device_gen = slot->device_gen;
-	m->device_seq = slot->device_seq;
-	m->slot_gen = c->gen;
-	m->route = slot->route;
-	m->packet_id = slot->packet_id;
-	m->qos = slot->qos;
-	m->close_after = slot->close_after;
-	m->taken_ns = slot->taken_ns;
+	struct answer_ctx *ctx = data;
+	struct scratch *s = ctx->s;
+	struct answers *a = &s->answers;
+	__u32 n;
+
+	if (a->off >= a->end)
+		return 1;
+	if (!a->left) {
+		if (a->closing)
+			return 1;
+		n = a->end - a->off;
+		if (n > HTTP_LOOK)
+			n = HTTP_LOOK;
+		opaque(n);
+		if (n < 1 || n > HTTP_LOOK || bpf_skb_load_bytes(ctx->skb, a->off, s->answer, n))
+			return 1;
+		http_parse(s->answer, n, &s->http);
+		if (!s->http.digestible)
+			return 1;
+		a->left = s->http.head_len + s->http.body_len;
+		a->close = s->http.close;
+	}
+	n = a->end - a->off;
+	if (n > a->left)
+		n = a->left;
+	a->off += n;
+	a->left -= n;
+	if (!a->left) {
+		a->completed++;
+		a->closing = a->close;
+	}
+	return 0;
 }
 
-/* Decides whether this payload is removed from the stream. Under the lock; the segment is the next expected one. */
-static __always_inline bool answer_take(struct slot *slot, const struct segment *seg, const struct http *http)
-{
-	__u32 total;
+enum answer_take {
+	ANSWER_NONE,	/* not for the kernel path: passes */
+	ANSWER_TAKE,	/* remove what was walked over */
+	ANSWER_DROP,	/* comes again */
+};
 
-	switch (slot->state) {
-	case SLOT_BUSY:
-		total = http->head_len + http->body_len;
-		if (!http->digestible || seg->len > total || (seg->flags & TH_FIN && seg->len < total)) {
-			slot->state = SLOT_PASSING;
-			return false;
-		}
-		slot->state = SLOT_ANSWERING;
-		slot->left = total;
-		slot->close_after = http->close;
-		break;
-	case SLOT_ANSWERING:
-		if (seg->len > slot->left || (seg->flags & TH_FIN && seg->len < slot->left)) {
-			slot->state = SLOT_RETIRED;
-			return false;
-		}
-		break;
-	default:
-		return false;
+/*
+ * Decides what of the payload is removed from the stream. Under the lock; the
+ * segment is the next expected one; begun is what was left of an answer when
+ * the walk began.
+ */
+static __always_inline enum answer_take answer_take(struct conn *c, struct slot *slot, const struct segment *seg,
+						    const struct answers *a, __u32 begun, __u32 walked)
+{
+	if (slot->state != SLOT_BUSY && slot->state != SLOT_ANSWERING)
+		return ANSWER_NONE;
+	if (slot->left != begun)
+		return ANSWER_DROP;
+	/* more answers than requests, or cut off: userspace reads on from here, or gives up */
+	if (a->completed + (a->left ? 1 : 0) > slot_in_flight(slot) || !walked ||
+	    (slot->state == SLOT_BUSY && !a->completed && a->left && (seg->flags & TH_FIN))) {
+		slot->state = slot->state == SLOT_BUSY ? SLOT_PASSING : SLOT_RETIRED;
+		return ANSWER_NONE;
 	}
-	slot->left -= seg->len;
-	if (seg->flags & TH_FIN)
-		slot->close_after = 1;
-	return true;
+	/* the rest passes behind a front that the socket must not take for its own */
+	if (walked < seg->len && !conn_caught_up(c))
+		return ANSWER_DROP;
+	return ANSWER_TAKE;
 }
 
 /*
@@ -88,43 +104,38 @@ static __always_inline void answer_removed(struct conn *c)
 	}
 }
 
-/* Books for a device: the message is done; the frame that tells it. Returns whether it may be sent. */
-static __always_inline bool device_tell(struct scratch *s, struct conn *dc, const struct message *m, __u32 slot,
-					bool answered, __u32 now_ms, bool *handed, bool *quiet)
+/* Notes a message for what is done without the lock. */
+static __always_inline void done_push(struct scratch *s, const struct message *m, enum done_kind kind)
 {
-	struct stamp stamp;
-	struct graft *g;
-	bool known = false;
+	__u32 n = s->done_count & (PIPELINE_MAX - 1);
 
-	bpf_spin_lock(&dc->lock);
-	if (dc->gen == m->device_gen && (dc->state == CONN_OPEN || dc->state == CONN_CLOSED)) {
-		conn_done(dc, slot, m->slot_gen, m->device_seq);
-		known = true;
-		if (answered && m->qos && (conn_crossing(dc, now_ms) || !conn_can_insert(dc, 4))) {
-			*handed = true;
-		} else {
-			__u32 told = dc->rx_acked;
+	s->done[n] = *m;
+	s->done_kind[n] = kind;
+	s->done_count++;
+}
 
-			conn_stamp(dc, &stamp);
-			if (answered && m->qos) {
-				g = conn_insert(dc, 4, now_ms);
-				g->bytes[0] = 0x40;
-				g->bytes[1] = 2;
-				g->bytes[2] = m->packet_id >> 8;
-				g->bytes[3] = m->packet_id;
-				frame_fill(&s->frame, dc, &stamp, TH_ACK | TH_PSH, 4);
-				memcpy(s->rx.graft.bytes, g->bytes, 4);
-			} else {
-				if (conn_crossing(dc, now_ms))
-					stamp.seq = dc->tx_una; /* as conn_bare */
-				frame_fill(&s->frame, dc, &stamp, TH_ACK, 0);
-				/* an older message is still open: there is nothing to tell yet */
-				*quiet = stamp.ack == told;
-			}
-		}
+/* The requests that the pod's TCP has acknowledged, but those that are answered here. Under the lock. */
+static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct slot *slot, __u32 completed,
+				       enum done_kind kind)
+{
+	repeat(i, slot_in_flight(slot)) {
+		struct message *m = slot_message(slot, slot->head + i);
+
+		if (i < completed || m->acked)
+			continue;
+		if (seq_lt(c->tx_una, m->request_seq + m->request_len))
+			break;
+		m->acked = 1;
+		done_push(s, m, kind);
 	}
-	bpf_spin_unlock(&dc->lock);
-	return known;
+}
+
+/* The oldest messages are answered. Under the lock. */
+static __always_inline void pop_answered(struct scratch *s, struct slot *slot, __u32 completed)
+{
+	repeat(i, completed)
+		done_push(s, slot_message(slot, slot->head + i), DONE_ANSWERED);
+	slot->head += completed;
 }
 
 /* A PUBACK that could not be inserted goes to userspace, which writes it on the socket. */
@@ -146,29 +157,64 @@ static __always_inline bool puback_hand(const struct message *m)
 	return true;
 }
 
-/* The slot is free for the next request, or to be replaced. */
-static __always_inline void slot_finish(struct conn *c, struct slot *slot, __u32 index, const struct message *m)
+/* Nobody would ever ask for a PUBACK that got lost here: the device must send again on a new connection. */
+static __always_inline void device_break(struct conn *dc, __u32 gen)
 {
-	bool idle = false, retired = false;
-
-	bpf_spin_lock(&c->lock);
-	if (c->gen == m->slot_gen && slot->state == SLOT_ANSWERED) {
-		retired = m->close_after || c->state != CONN_OPEN || (c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT));
-		idle = !retired;
-		slot->state = retired ? SLOT_RETIRED : SLOT_IDLE;
-	}
-	bpf_spin_unlock(&c->lock);
-	if (idle)
-		slot_set_idle(index, slot);
-	if (retired) {
-		count(HOOK_TC_POD_IN, REASON_SLOT_RETIRED);
-		event_simple(EVENT_SLOT, index, m->slot_gen);
-	}
+	bpf_spin_lock(&dc->lock);
+	if (dc->gen == gen)
+		dc->flags |= CONN_BROKEN;
+	bpf_spin_unlock(&dc->lock);
+	count(HOOK_TC_POD_IN, REASON_BROKEN);
 }
 
-static __always_inline void count_answered(const struct message *m, const struct slot *slot, __u64 now)
+/* Books for a device: the message is done; the frame that tells it. Returns whether it is to be sent. */
+static __always_inline bool device_tell(struct scratch *s, struct conn *dc, const struct message *m, bool answered)
 {
-	__u32 key = m->route, pod = slot->pod, bucket = 0;
+	__u32 now_ms = s->now_ns / 1000000, told;
+	bool known = false, handed = false, send = false;
+	struct stamp stamp;
+	struct graft *g;
+
+	bpf_spin_lock(&dc->lock);
+	if (dc->gen == m->device_gen && (dc->state == CONN_OPEN || dc->state == CONN_CLOSED)) {
+		conn_done(dc, s->slot, s->slot_gen, m->device_seq);
+		known = true;
+		if (answered && m->qos && (conn_crossing(dc, now_ms) || !conn_can_insert(dc, 4))) {
+			handed = true;
+		} else if (answered && m->qos) {
+			conn_stamp(dc, &stamp);
+			g = conn_insert(dc, 4, now_ms);
+			g->bytes[0] = 0x40;
+			g->bytes[1] = 2;
+			g->bytes[2] = m->packet_id >> 8;
+			g->bytes[3] = m->packet_id;
+			frame_fill(&s->frame, dc, &stamp, TH_ACK | TH_PSH, 4);
+			memcpy(s->rx.graft.bytes, g->bytes, 4);
+			send = true;
+		} else {
+			told = dc->rx_acked;
+			conn_bare(dc, &stamp, now_ms);
+			frame_fill(&s->frame, dc, &stamp, TH_ACK, 0);
+			/* while an older message is open there is nothing to tell */
+			send = stamp.ack != told;
+		}
+	}
+	bpf_spin_unlock(&dc->lock);
+	if (!known) {
+		count(HOOK_TC_POD_IN, REASON_DEVICE_GONE);
+	} else if (handed) {
+		count(HOOK_TC_POD_IN, REASON_PUBACK_HANDED);
+		if (!puback_hand(m))
+			device_break(dc, m->device_gen);
+	} else {
+		count(HOOK_TC_POD_IN, answered ? REASON_ANSWERED : REASON_DONE_BY_ACK);
+	}
+	return send;
+}
+
+static __always_inline void count_answered(const struct message *m, __u32 pod, __u64 now)
+{
+	__u32 key = m->route, bucket = 0;
 	struct route_stats *st = bpf_map_lookup_elem(&route_counters, &key);
 	__u64 *n = bpf_map_lookup_elem(&pod_counters, &pod);
 	__u64 ns = now - m->taken_ns, below;
@@ -193,39 +239,46 @@ static __always_inline void count_answered(const struct message *m, const struct
 	st->hist[bucket]++;
 }
 
-/* Turns the skb into what the device is told. Returns the TC verdict. */
-static __always_inline int answer_device(struct __sk_buff *skb, struct scratch *s, struct conn *c, struct slot *slot,
-					 __u32 index, const struct message *m, bool answered, __u64 now)
+/* One message's consequences. Returns whether a frame is to be sent. */
+static __always_inline bool done_tell(struct scratch *s, __u32 n)
 {
-	__u32 device = m->device;
+	struct message *m = &s->done[n & (PIPELINE_MAX - 1)];
+	__u32 kind = s->done_kind[n & (PIPELINE_MAX - 1)], device = m->device;
 	struct conn *dc = bpf_map_lookup_elem(&conns, &device);
-	bool handed = false, quiet = false, known;
-	int verdict;
 
 	if (!dc)
-		return TC_DROP;
-	known = device_tell(s, dc, m, index, answered, now / 1000000, &handed, &quiet);
-	if (answered)
-		count_answered(m, slot, now);
-	if (!known)
-		count(HOOK_TC_POD_IN, REASON_DEVICE_GONE);
-	if (handed) {
-		count(HOOK_TC_POD_IN, REASON_PUBACK_HANDED);
-		if (!puback_hand(m))
-			return TC_DROP; /* stays SLOT_ANSWERED: the sweeper drains it */
+		return false;
+	if (kind == DONE_MARKED) {
+		bpf_spin_lock(&dc->lock);
+		if (dc->gen == m->device_gen)
+			conn_done(dc, s->slot, s->slot_gen, m->device_seq);
+		bpf_spin_unlock(&dc->lock);
+		return false;
 	}
-	if (answered)
-		slot_finish(c, slot, index, m);
-	if (known && !handed)
-		count(HOOK_TC_POD_IN, answered ? REASON_ANSWERED : REASON_DONE_BY_ACK);
-	if (!known || handed || quiet)
-		return TC_DROP;
-	verdict = skb_send_small(skb, &s->frame, s->rx.graft.bytes);
-	if (verdict < 0) {
+	if (kind == DONE_ANSWERED)
+		count_answered(m, s->slot_pod, s->now_ns);
+	return device_tell(s, dc, m, kind == DONE_ANSWERED);
+}
+
+/* Sends the frame of the scratch as a clone of the skb, shaped by the egress program. */
+static __always_inline void send_clone(struct __sk_buff *skb, struct scratch *s)
+{
+	s->shape = 1;
+	skb->mark |= knob_mark;
+	if (bpf_clone_redirect(skb, s->frame.ifindex, 0))
 		count(HOOK_TC_POD_IN, REASON_REDIRECT_ERROR);
-		return TC_DROP;
-	}
-	return verdict;
+	skb->mark &= ~knob_mark;
+	s->shape = 0;
+}
+
+/* One message of several; the last one's frame leaves in place of the skb where that is free. */
+static long done_step(__u64 index, void *data)
+{
+	struct answer_ctx *ctx = data;
+
+	if (done_tell(ctx->s, index))
+		send_clone(ctx->skb, ctx->s);
+	return 0;
 }
 
 /* Something that userspace must see to: the slot's connection is ending or behaves oddly. */
@@ -242,22 +295,35 @@ static __always_inline __u32 slot_ending(struct slot *slot)
 	return TODO_NOTHING;
 }
 
+/* The frame of the scratch leaves in place of the skb. Returns the TC verdict. */
+static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, enum reason reason)
+{
+	int verdict = skb_send_small(skb, &s->frame, s->rx.graft.bytes);
+
+	if (reason != REASON_COUNT)
+		count(HOOK_TC_POD_IN, reason);
+	if (verdict < 0) {
+		count(HOOK_TC_POD_IN, REASON_REDIRECT_ERROR);
+		return TC_DROP;
+	}
+	return verdict;
+}
+
 /* TC ingress of the pod interfaces (struct __sk_buff). */
 SEC("tc")
 int tc_pod_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+	struct answer_ctx ctx = { .skb = skb, .s = s };
+	__u32 *found, index, todo = TODO_NOTHING, front = 0, begun = 0, walked = 0, gen = 0, pod_key;
+	enum answer_take take = ANSWER_NONE;
 	enum rx_action action = RX_PASS_RAW;
-	struct message m = {};
+	bool handed = false, moved = false, rest = false;
 	struct stamp stamp;
-	__u32 *found, index, look, todo = TODO_NOTHING;
-	bool handed = false, moved = false;
 	struct segment *seg;
-	__u32 front = 0;
 	struct slot *slot;
+	struct pod *pod;
 	struct conn *c;
-	__u64 now;
-	int verdict;
 
 	if (!s)
 		return TC_PASS;
@@ -273,6 +339,10 @@ int tc_pod_in(struct __sk_buff *skb)
 	slot = bpf_map_lookup_elem(&slots, &index);
 	if (!c || !slot || (c->state != CONN_OPEN && c->state != CONN_CLOSED))
 		return TC_PASS;
+	pod_key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &pod_key);
+	if (!pod)
+		return TC_PASS;
 	seg = &s->packet.seg;
 	if (skb_corrupt(skb, s, c)) {
 		count(HOOK_TC_POD_IN, REASON_BAD_CHECKSUM);
@@ -284,77 +354,108 @@ int tc_pod_in(struct __sk_buff *skb)
 		bpf_spin_unlock(&c->lock);
 		packet_advance(&s->packet, front);
 	}
-
-	s->http.digestible = 0;
-	if (seg->len && slot->state == SLOT_BUSY) {
-		look = seg->len < HTTP_LOOK ? seg->len : HTTP_LOOK;
-		opaque(look);
-		if (look >= 1 && look <= HTTP_LOOK && !bpf_skb_load_bytes(skb, s->packet.payload, s->answer, look))
-			http_parse(s->answer, look, &s->http);
+	s->slot = index;
+	s->slot_pod = pod_key;
+	s->done_count = 0;
+	s->now_ns = bpf_ktime_get_ns();
+	memset(&s->answers, 0, sizeof(s->answers));
+	if (seg->len && (slot->state == SLOT_BUSY || slot->state == SLOT_ANSWERING)) {
+		begun = slot->left;
+		s->answers.off = s->packet.payload;
+		s->answers.end = s->packet.payload + seg->len;
+		s->answers.left = begun;
+		s->answers.close = begun ? slot->close_after : 0;
+		bpf_loop(2 * PIPELINE_MAX + 2, answer_step, &ctx, 0);
+		walked = s->answers.off - s->packet.payload;
 	}
 
-	now = bpf_ktime_get_ns();
 	bpf_spin_lock(&c->lock);
+	gen = c->gen;
 	moved = front && (seg->seq != c->rx_nxt || !conn_front_ok(c, seg->seq - front));
 	if (!moved && c->tuple.remote_port == s->packet.tuple.remote_port &&
 	    c->tuple.local_port == s->packet.tuple.local_port) {
-		__u32 fin = seg->flags & TH_FIN;
+		__u32 fin = seg->flags & TH_FIN, len = seg->len;
 
-		if (seg->len && !(seg->flags & (TH_SYN | TH_RST)) && seg->seq == c->rx_nxt &&
-		    !ledger_full(&c->rx, LEDGER_RING) && answer_take(slot, seg, &s->http)) {
+		if (len && !(seg->flags & (TH_SYN | TH_RST)) && seg->seq == c->rx_nxt &&
+		    !ledger_full(&c->rx, LEDGER_RING))
+			take = answer_take(c, slot, seg, &s->answers, begun, walked);
+		if (take == ANSWER_TAKE) {
 			seg->take = 1;
-			seg->flags &= ~TH_FIN; /* the answer first: the FIN comes again, or the slot is closed before */
+			seg->len = walked;
+			rest = walked < len;
+			/* the answer first: the FIN comes again, or the slot is closed before */
+			seg->flags &= ~TH_FIN;
 		}
-		action = conn_rx(c, seg, &s->rx, now / 1000000);
-		if (slot->state == SLOT_BUSY && !slot->acked &&
-		    seq_ge(c->tx_una, slot->request_seq + slot->request_len)) {
-			slot->acked = 1;
-			todo |= TODO_DEVICE_ACK;
-		}
+		action = take == ANSWER_DROP ? RX_DROP : conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
 		if (action == RX_TAKE) {
 			answer_removed(c);
-			if (slot->left) {
-				todo = TODO_POD_ACK;
-			} else {
-				slot->state = SLOT_ANSWERED;
-				todo = TODO_ANSWERED;
+			mark_acked(s, c, slot, s->answers.completed, DONE_MARKED);
+			pop_answered(s, slot, s->answers.completed);
+			slot->left = s->answers.left;
+			slot->close_after = s->answers.close && s->answers.left;
+			slot->state = slot->left ? SLOT_ANSWERING : slot_in_flight(slot) ? SLOT_BUSY : SLOT_IDLE;
+			if (s->answers.closing || fin || c->state != CONN_OPEN ||
+			    (c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT))) {
+				slot->state = SLOT_RETIRED;
+				todo |= TODO_ATTENTION;
+			} else if (rest) {
+				slot->state = SLOT_PASSING;
 			}
-		} else if (seg->take) {
+			if (slot->left || (slot_in_flight(slot) &&
+					   seq_gt(conn_ack(c), c->rx_acked + POD_ACK_BYTES)))
+				todo |= TODO_POD_ACK;
+			if (rest) {
+				seg->take = 0;
+				s->packet.payload += walked;
+				s->packet.front += walked;
+				seg->seq += walked;
+				seg->len = len - walked;
+				action = conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
+			}
+		} else if (take == ANSWER_TAKE) {
 			slot->state = SLOT_RETIRED; /* took it into account, but the books refused it */
-			todo = TODO_ATTENTION;
-		} else if (action == RX_PASS && (seg->len || fin || (seg->flags & TH_RST))) {
-			if (slot->state == SLOT_RETIRED || (seg->len && slot->state == SLOT_IDLE) || fin ||
-			    (seg->flags & TH_RST))
+			todo |= TODO_ATTENTION;
+		} else {
+			mark_acked(s, c, slot, 0, action == RX_ABSORB ? DONE_ACKED : DONE_MARKED);
+			if (action == RX_PASS && (seg->len || fin || (seg->flags & TH_RST)) &&
+			    (slot->state == SLOT_RETIRED || (seg->len && slot->state == SLOT_IDLE) || fin ||
+			     (seg->flags & TH_RST)))
 				todo |= slot_ending(slot);
 		}
 		handed = action == RX_PASS && seg->len && slot->state == SLOT_PASSING;
-		message_copy(&m, c, slot);
+		slot_show(pod, index, slot);
 		if (action == RX_ACK || action == RX_CHALLENGE || (todo & TODO_POD_ACK)) {
-			conn_bare(c, &stamp, now / 1000000);
+			conn_bare(c, &stamp, s->now_ns / 1000000);
 			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
 		}
 	}
 	bpf_spin_unlock(&c->lock);
 
-	if (moved) {
+	if (moved || take == ANSWER_DROP) {
 		count(HOOK_TC_POD_IN, REASON_RACE);
 		return TC_DROP;
 	}
-	if (todo & TODO_ATTENTION)
-		event_simple(EVENT_SLOT, index, m.slot_gen);
-	if (todo & TODO_ANSWERED)
-		return answer_device(skb, s, c, slot, index, &m, true, now);
-	if (todo & TODO_DEVICE_ACK && action == RX_ABSORB)
-		return answer_device(skb, s, c, slot, index, &m, false, now);
+	s->slot_gen = gen;
+	if (todo & TODO_ATTENTION) {
+		count(HOOK_TC_POD_IN, REASON_SLOT_RETIRED);
+		event_simple(EVENT_SLOT, index, gen);
+	}
+	if ((todo & TODO_POD_ACK) && s->answers.completed)
+		send_clone(skb, s);
+	if (s->done_count) {
+		__u32 last = (s->done_count - 1) & (PIPELINE_MAX - 1);
+		bool in_place = (action == RX_TAKE || action == RX_ABSORB) && s->done_kind[last] != DONE_MARKED;
+
+		if (last || !in_place)
+			bpf_loop(in_place ? last : last + 1, done_step, &ctx, 0);
+		if (in_place)
+			return done_tell(s, last) ? pod_send(skb, s, REASON_COUNT) : TC_DROP;
+	}
 	switch (action) {
-	case RX_TAKE:
 	case RX_ACK:
+		return pod_send(skb, s, REASON_OLD_DUPLICATE);
 	case RX_CHALLENGE:
-		count(HOOK_TC_POD_IN, action == RX_TAKE ? REASON_ANSWER_PART :
-				      action == RX_ACK	? REASON_OLD_DUPLICATE :
-							  REASON_CHALLENGE);
-		verdict = skb_send_small(skb, &s->frame, s->rx.graft.bytes);
-		return verdict < 0 ? TC_DROP : verdict;
+		return pod_send(skb, s, REASON_CHALLENGE);
 	case RX_PASS:
 		if (s->rx.len < seg->len && skb_cut(skb, s, s->rx.len))
 			return TC_DROP;
@@ -362,6 +463,8 @@ int tc_pod_in(struct __sk_buff *skb)
 		return skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
 	case RX_PASS_RAW:
 		return TC_PASS;
+	case RX_TAKE:
+		return (todo & TODO_POD_ACK) && !s->answers.completed ? pod_send(skb, s, REASON_ANSWER_PART) : TC_DROP;
 	case RX_ABSORB:
 		count(HOOK_TC_POD_IN, REASON_ACK_ABSORBED);
 		return TC_DROP;

@@ -10,15 +10,15 @@
 /* Sends the request in place of the PUBLISH. */
 static __always_inline int xdp_send_request(struct xdp_md *ctx, struct scratch *s)
 {
-	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
+	struct request *r = request_buffer(s->slot, s->number);
 	long old_len = bpf_xdp_get_buff_len(ctx);
 	__u32 len = s->request_len;
 
-	if (!slot)
+	if (!r)
 		return -1;
 	if (len < 1 || len > REQUEST_MAX - 8)
 		return -1;
-	frame_checksum(&s->frame, false, buffer_sum(slot->buf, len, 0));
+	frame_checksum(&s->frame, false, buffer_sum(r->buf, len, 0));
 	if (bpf_xdp_adjust_head(ctx, old_len - (long)(s->frame.len + len)))
 		return -1;
 	opaque(len);
@@ -27,14 +27,16 @@ static __always_inline int xdp_send_request(struct xdp_md *ctx, struct scratch *
 	if (s->frame.ipv6) {
 		if (bpf_xdp_store_bytes(ctx, 0, &s->frame.eth, FRAME_V6))
 			return -1;
-		if (bpf_xdp_store_bytes(ctx, FRAME_V6, slot->buf, len))
+		if (bpf_xdp_store_bytes(ctx, FRAME_V6, r->buf, len))
 			return -1;
 	} else {
 		if (bpf_xdp_store_bytes(ctx, 0, &s->frame.eth, FRAME_V4))
 			return -1;
-		if (bpf_xdp_store_bytes(ctx, FRAME_V4, slot->buf, len))
+		if (bpf_xdp_store_bytes(ctx, FRAME_V4, r->buf, len))
 			return -1;
 	}
+	if (!taken_live(s))
+		return -1;
 	return bpf_redirect(s->frame.ifindex, 0);
 }
 

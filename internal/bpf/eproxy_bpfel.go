@@ -222,6 +222,21 @@ type EproxyLedger struct {
 	Ring  [64]EproxyGraft
 }
 
+type EproxyMessage struct {
+	_          structs.HostLayout
+	TakenNs    uint64
+	Device     uint32
+	DeviceGen  uint32
+	DeviceSeq  uint32
+	Route      uint32
+	RequestSeq uint32
+	RequestLen uint32
+	PacketId   uint16
+	Qos        uint8
+	Acked      uint8
+	Pad        uint32
+}
+
 type EproxyNode struct {
 	_     structs.HostLayout
 	Plus  uint32
@@ -232,6 +247,9 @@ type EproxyNode struct {
 type EproxyPod struct {
 	_           structs.HostLayout
 	Idle        uint64
+	Room        uint64
+	Filling     uint64
+	Reserved    uint64
 	FirstSlot   uint32
 	Function    uint32
 	Ifindex     uint32
@@ -304,6 +322,11 @@ const (
 	EproxyReasonREASON_COUNT          EproxyReason = 54
 )
 
+type EproxyRequest struct {
+	_   structs.HostLayout
+	Buf [2560]uint8
+}
+
 type EproxyRoute struct {
 	_        structs.HostLayout
 	Function uint32
@@ -336,22 +359,15 @@ type EproxySlot struct {
 	_          structs.HostLayout
 	State      uint32
 	Pod        uint32
-	Device     uint32
-	DeviceGen  uint32
-	DeviceSeq  uint32
-	Route      uint32
-	RequestSeq uint32
-	RequestLen uint32
+	Head       uint32
+	Tail       uint32
+	Depth      uint32
 	Left       uint32
 	Count      uint32
-	PacketId   uint16
-	Qos        uint8
-	Acked      uint8
 	CloseAfter uint8
 	Pad        [3]uint8
-	TakenNs    uint64
 	IdPrefix   [16]uint8
-	Buf        [2560]uint8
+	Messages   [16]EproxyMessage
 }
 
 type EproxySlotArgs struct {
@@ -360,16 +376,18 @@ type EproxySlotArgs struct {
 	Gen        uint32
 	Op         uint32
 	MinAgeMs   uint32
+	Pad0       uint32
 	Ok         uint32
 	State      uint32
 	Device     uint32
 	DeviceGen  uint32
 	RequestLen uint32
 	Route      uint32
+	Number     uint32
 	PacketId   uint16
 	Qos        uint8
 	Acked      uint8
-	Pad        uint32
+	_          [4]byte
 	TakenNs    uint64
 }
 
@@ -390,7 +408,6 @@ const (
 	EproxySlotStateSLOT_IDLE      EproxySlotState = 2
 	EproxySlotStateSLOT_BUSY      EproxySlotState = 3
 	EproxySlotStateSLOT_ANSWERING EproxySlotState = 4
-	EproxySlotStateSLOT_ANSWERED  EproxySlotState = 5
 	EproxySlotStateSLOT_PASSING   EproxySlotState = 6
 	EproxySlotStateSLOT_TAKEN     EproxySlotState = 7
 	EproxySlotStateSLOT_LENT      EproxySlotState = 8
@@ -439,6 +456,7 @@ const (
 	EproxyMapPodSocks           = "pod_socks"
 	EproxyMapPods               = "pods"
 	EproxyMapReasons            = "reasons"
+	EproxyMapRequests           = "requests"
 	EproxyMapRouteCounters      = "route_counters"
 	EproxyMapRouteNames         = "route_names"
 	EproxyMapRoutes             = "routes"
@@ -456,6 +474,7 @@ const (
 	EproxyVarKnobConns          = "knob_conns"
 	EproxyVarKnobHeadroom       = "knob_headroom"
 	EproxyVarKnobMark           = "knob_mark"
+	EproxyVarKnobPipeline       = "knob_pipeline"
 	EproxyVarKnobPubackRtoMs    = "knob_puback_rto_ms"
 	EproxyVarKnobSlots          = "knob_slots"
 	EproxyVarUnusedBoundaryArgs = "unused_boundary_args"
@@ -545,6 +564,7 @@ type EproxyMapSpecs struct {
 	PodSocks      *ebpf.MapSpec `ebpf:"pod_socks"`
 	Pods          *ebpf.MapSpec `ebpf:"pods"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
+	Requests      *ebpf.MapSpec `ebpf:"requests"`
 	RouteCounters *ebpf.MapSpec `ebpf:"route_counters"`
 	RouteNames    *ebpf.MapSpec `ebpf:"route_names"`
 	Routes        *ebpf.MapSpec `ebpf:"routes"`
@@ -560,6 +580,7 @@ type EproxyVariableSpecs struct {
 	KnobConns          *ebpf.VariableSpec `ebpf:"knob_conns"`
 	KnobHeadroom       *ebpf.VariableSpec `ebpf:"knob_headroom"`
 	KnobMark           *ebpf.VariableSpec `ebpf:"knob_mark"`
+	KnobPipeline       *ebpf.VariableSpec `ebpf:"knob_pipeline"`
 	KnobPubackRtoMs    *ebpf.VariableSpec `ebpf:"knob_puback_rto_ms"`
 	KnobSlots          *ebpf.VariableSpec `ebpf:"knob_slots"`
 	UnusedBoundaryArgs *ebpf.VariableSpec `ebpf:"unused_boundary_args"`
@@ -613,6 +634,7 @@ type EproxyMaps struct {
 	PodSocks      *ebpf.Map `ebpf:"pod_socks"`
 	Pods          *ebpf.Map `ebpf:"pods"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
+	Requests      *ebpf.Map `ebpf:"requests"`
 	RouteCounters *ebpf.Map `ebpf:"route_counters"`
 	RouteNames    *ebpf.Map `ebpf:"route_names"`
 	Routes        *ebpf.Map `ebpf:"routes"`
@@ -637,6 +659,7 @@ func (m *EproxyMaps) Close() error {
 		m.PodSocks,
 		m.Pods,
 		m.Reasons,
+		m.Requests,
 		m.RouteCounters,
 		m.RouteNames,
 		m.Routes,
@@ -653,6 +676,7 @@ type EproxyVariables struct {
 	KnobConns          *ebpf.Variable `ebpf:"knob_conns"`
 	KnobHeadroom       *ebpf.Variable `ebpf:"knob_headroom"`
 	KnobMark           *ebpf.Variable `ebpf:"knob_mark"`
+	KnobPipeline       *ebpf.Variable `ebpf:"knob_pipeline"`
 	KnobPubackRtoMs    *ebpf.Variable `ebpf:"knob_puback_rto_ms"`
 	KnobSlots          *ebpf.Variable `ebpf:"knob_slots"`
 	UnusedBoundaryArgs *ebpf.Variable `ebpf:"unused_boundary_args"`

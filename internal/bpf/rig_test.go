@@ -59,7 +59,7 @@ func load() error {
 	if err != nil {
 		return err
 	}
-	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 64, "route_counters": 16, "routes": 16} {
+	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "requests": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 64, "route_counters": 16, "routes": 16} {
 		spec.Maps[name].MaxEntries = n
 	}
 	if err := spec.Variables["knob_slots"].Set(uint32(rigSlots)); err != nil {
@@ -107,7 +107,7 @@ func (r *rig) fill() {
 	copy(fn.Prefix[:], rigPrefix)
 	r.put(o.Functions, uint32(0), &fn)
 	r.put(o.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ipv6: b2u(r.ipv6), Ifindex: 1})
-	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE)}
+	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1}
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
 	d := EproxyDevice{Gen: 1, PublishAll: 1, Version: 4, InflightMax: 16, SourceLen: 5}

@@ -54,6 +54,7 @@ type rawFunction struct {
 	Pods        []string          `yaml:"pods"`
 	Kubernetes  *rawKubernetes    `yaml:"kubernetes"`
 	Concurrency *int              `yaml:"concurrency"`
+	Pipeline    *int              `yaml:"pipeline"`
 	Timeout     *duration         `yaml:"timeout"`
 	Retry       rawRetry          `yaml:"retry"`
 	DeadLetter  *rawDeadLetter    `yaml:"dead_letter"`

@@ -58,7 +58,8 @@ type Function struct {
 	Name        string
 	URL         *url.URL // Host header and path
 	Pods        []netip.AddrPort
-	Concurrency int           // requests in flight per pod, 1 to 64
+	Concurrency int           // connections per pod, 1 to 64
+	Pipeline    int           // requests in flight per connection in the kernel path, 1 to 16
 	Timeout     time.Duration // of one attempt
 	Retry       Retry
 	DeadLetter  *DeadLetter
@@ -97,6 +98,6 @@ type Limits struct {
 	Connections       int // devices in the kernel path
 	Pods              int
 	MaxPacketSize     int // bytes of one MQTT packet
-	InflightPerClient int // messages of one client in the kernel path, 1 to 16
+	InflightPerClient int // messages of one client in the kernel path, 1 to 64
 	Routes            int
 }

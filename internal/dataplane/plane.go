@@ -45,10 +45,12 @@ type Plane struct {
 	objs     bpf.EproxyObjects
 	devices  []bpf.EproxyDevice
 	slotMem  []bpf.EproxySlot
+	requests []bpf.EproxyRequest
 	podMem   []bpf.EproxyPod
 	globals  *bpf.EproxyGlobals
 	unmap    []func() error
 	slots    uint32 // conn indexes below this are slots
+	pipeline uint32 // request buffers of a slot, a power of two
 	links    []link.Link
 	attached map[string]bool // what is attached, by pin name
 	xdp      string
@@ -103,6 +105,7 @@ func Load(opts Options) (*Plane, error) {
 		dir:      cfg.BPFFS,
 		lock:     lock,
 		slots:    uint32(cfg.Limits.Pods) * SlotsPerPod,
+		pipeline: deepest(cfg),
 		attached: make(map[string]bool),
 		podByID:  make(map[uint32]*podState),
 		podKey:   make(map[podID]*podState),
@@ -117,6 +120,18 @@ func Load(opts Options) (*Plane, error) {
 	return p, nil
 }
 
+// deepest is the number of request buffers that each slot needs: the largest
+// pipeline of any function, rounded up to a power of two.
+func deepest(cfg *config.Config) uint32 {
+	n := uint32(1)
+	for _, fn := range cfg.Functions {
+		for n < uint32(fn.Pipeline) {
+			n *= 2
+		}
+	}
+	return n
+}
+
 func (p *Plane) load(cfg *config.Config) error {
 	spec, err := bpf.LoadEproxy()
 	if err != nil {
@@ -125,7 +140,7 @@ func (p *Plane) load(cfg *config.Config) error {
 	conns := p.slots + uint32(cfg.Limits.Connections)
 	sizes := map[string]uint32{
 		"flows": conns, "conns": conns, "devices": uint32(cfg.Limits.Connections),
-		"slots": p.slots, "pod_socks": p.slots, "pods": uint32(cfg.Limits.Pods),
+		"slots": p.slots, "requests": p.slots * p.pipeline, "pod_socks": p.slots, "pods": uint32(cfg.Limits.Pods),
 		"pod_counters": uint32(cfg.Limits.Pods),
 		"routes":       2 * uint32(cfg.Limits.Routes), "route_counters": 2 * uint32(cfg.Limits.Routes),
 		"route_names": 2 * uint32(cfg.Limits.Routes),
@@ -133,7 +148,7 @@ func (p *Plane) load(cfg *config.Config) error {
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = n
 	}
-	for name, v := range map[string]uint32{"knob_slots": p.slots, "knob_conns": conns} {
+	for name, v := range map[string]uint32{"knob_slots": p.slots, "knob_conns": conns, "knob_pipeline": p.pipeline} {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
@@ -152,6 +167,9 @@ func (p *Plane) load(cfg *config.Config) error {
 		return err
 	}
 	if p.slotMem, err = mapSlice[bpf.EproxySlot](p, p.objs.Slots); err != nil {
+		return err
+	}
+	if p.requests, err = mapSlice[bpf.EproxyRequest](p, p.objs.Requests); err != nil {
 		return err
 	}
 	if p.podMem, err = mapSlice[bpf.EproxyPod](p, p.objs.Pods); err != nil {
@@ -200,11 +218,7 @@ func (p *Plane) InFlight() int {
 	defer p.mu.Unlock()
 	for _, ps := range p.podByID {
 		for _, s := range ps.slots {
-			switch bpf.EproxySlotState(p.slotMem[s.index].State) {
-			case bpf.EproxySlotStateSLOT_BUSY, bpf.EproxySlotStateSLOT_ANSWERING,
-				bpf.EproxySlotStateSLOT_ANSWERED, bpf.EproxySlotStateSLOT_PASSING:
-				n++
-			}
+			n += int(s.inFlight())
 		}
 	}
 	return n

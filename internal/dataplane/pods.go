@@ -102,7 +102,7 @@ func (p *Plane) refreshPod(ps *podState, useXDP bool) {
 // removePod takes a pod out of service; what is in flight is retried elsewhere.
 // p.mu is held.
 func (p *Plane) removePod(ps *podState) {
-	atomic.StoreUint64(ps.idle(p), 0)
+	atomic.StoreUint64(&p.podMem[ps.index].Reserved, ^uint64(0))
 	p.podMem[ps.index].Up = 0
 	ps.cancel()
 	delete(p.podByID, ps.index)

@@ -25,6 +25,12 @@ var _ pool.Pool = (*Plane)(nil)
 func (p *Plane) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
 	t := time.NewTimer(pollInterval)
 	defer t.Stop()
+	var release func()
+	defer func() {
+		if release != nil {
+			release()
+		}
+	}()
 	for {
 		changed := p.idleChange()
 		l, any := p.tryAcquire(function, avoid)
@@ -33,6 +39,9 @@ func (p *Plane) Acquire(ctx context.Context, function string, avoid []netip.Addr
 		}
 		if !any {
 			return nil, fmt.Errorf("function %s: %w", function, pool.ErrNoPod)
+		}
+		if release == nil {
+			release = p.reserve(function)
 		}
 		t.Reset(pollInterval)
 		select {
@@ -65,13 +74,26 @@ func (p *Plane) tryAcquire(function string, avoid []netip.AddrPort) (l *lease, a
 		good[0], good[1] = good[1], good[0]
 	}
 	for _, ps := range append(good, rest...) {
-		for s := ps.claim(p); s != nil; s = ps.claim(p) {
-			if l := s.lend(); l != nil {
-				return l, true
-			}
+		if l := ps.claim(p); l != nil {
+			return l, true
 		}
 	}
 	return nil, len(good)+len(rest) > 0
+}
+
+// reserve keeps a slot of one of the function's pods from the programs. Nil if
+// enough are kept already.
+func (p *Plane) reserve(function string) (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ps := range p.podByID {
+		if ps.id.function == function {
+			if release := ps.reserve(p); release != nil {
+				return release
+			}
+		}
+	}
+	return nil
 }
 
 func (p *Plane) idleCount(ps *podState) int {

@@ -60,6 +60,9 @@ func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
 	if n := p.objs.Routes.MaxEntries() / 2; uint32(len(cfg.Routes)) > n {
 		return fmt.Errorf("%d routes, but limits.routes is %d", len(cfg.Routes), n)
 	}
+	if deepest(cfg) > p.pipeline {
+		return fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.pipeline)
+	}
 	functions, err := p.installFunctions(t, useXDP)
 	if err != nil {
 		return err

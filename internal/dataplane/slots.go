@@ -3,8 +3,8 @@ package dataplane
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"net"
 	"net/netip"
 	"sync"
@@ -46,23 +46,37 @@ type podState struct {
 
 func (ps *podState) idle(p *Plane) *uint64 { return &p.podMem[ps.index].Idle }
 
-// claim takes the lowest idle slot, as the programs do. Nil if there is none.
-func (ps *podState) claim(p *Plane) *slot {
-	word := ps.idle(p)
-	for {
-		idle := atomic.LoadUint64(word)
-		if idle == 0 {
-			return nil
-		}
-		bit := idle & -idle
-		if atomic.CompareAndSwapUint64(word, idle, idle&^bit) {
-			for i, s := range ps.slots {
-				if bit == 1<<i {
-					return s
-				}
+// claim makes an idle slot the caller's. Nil if there is none.
+func (ps *podState) claim(p *Plane) *lease {
+	for idle := atomic.LoadUint64(ps.idle(p)); idle != 0; idle &= idle - 1 {
+		if n := bits.TrailingZeros64(idle); n < len(ps.slots) {
+			if l := ps.slots[n].lend(); l != nil {
+				return l
 			}
 		}
 	}
+	return nil
+}
+
+// reserve keeps the programs from claiming one slot, the one with the least to
+// do, so that it becomes idle for a caller who waits. At most half of a pod's
+// slots are reserved. Nil if none is.
+func (ps *podState) reserve(p *Plane) (release func()) {
+	word := &p.podMem[ps.index].Reserved
+	old := atomic.LoadUint64(word)
+	if bits.OnesCount64(old) >= (len(ps.slots)+1)/2 && old != 0 {
+		return nil
+	}
+	var best *slot
+	for _, s := range ps.slots {
+		if old&(1<<s.bit) == 0 && (best == nil || s.inFlight() < best.inFlight()) {
+			best = s
+		}
+	}
+	if best == nil || !atomic.CompareAndSwapUint64(word, old, old|1<<best.bit) {
+		return nil
+	}
+	return func() { atomic.AndUint64(word, ^(uint64(1) << best.bit)) }
 }
 
 // slot is one keep-alive connection to a pod. Its goroutine owns reading.
@@ -72,10 +86,28 @@ type slot struct {
 	index uint32 // conn index
 	bit   uint
 
-	mu   sync.Mutex
-	gen  uint32
-	conn *net.TCPConn
-	lent chan result // someone in userspace waits for the answer
+	mu     sync.Mutex
+	gen    uint32
+	conn   *net.TCPConn
+	doomed bool        // a message was given up: what comes next answers nothing
+	lent   chan result // someone in userspace waits for the answer
+}
+
+// inFlight is the number of requests of the programs that are not answered.
+func (s *slot) inFlight() uint32 {
+	mem := &s.plane.slotMem[s.index]
+	return atomic.LoadUint32(&mem.Tail) - atomic.LoadUint32(&mem.Head)
+}
+
+// take makes the oldest message in flight userspace's. Reading its answer from
+// the socket is only safe if nobody has given up on an earlier one.
+func (s *slot) take(gen uint32) (args bpf.EproxySlotArgs, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doomed {
+		return args, errTimeout
+	}
+	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, 0)
 }
 
 // result of an exchange on a lent slot.
@@ -120,11 +152,14 @@ func (s *slot) session(ctx context.Context) error {
 	err = s.serve(conn, gen)
 
 	// Nobody may claim it any more; what was in flight is userspace's now.
-	atomic.AndUint64(s.pod.idle(p), ^(uint64(1) << s.bit))
-	if args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, 0); terr == nil && args.Ok == 1 {
+	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, s.index, gen, 0)
+	for {
+		args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, 0)
+		if terr != nil || args.Ok == 0 {
+			break
+		}
 		p.takeOver(s, args, nil, fmt.Errorf("connection to %s: %w", s.pod.id.addr, err))
 	}
-	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, s.index, gen, 0)
 	s.mu.Lock()
 	lent := s.lent
 	s.lent, s.conn = nil, nil
@@ -152,7 +187,8 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 				return
 			}
 			tuple = tupleOf(local, s.pod.id.addr)
-			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index, Device: noIndex, Count: mem.Count}
+			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index,
+				Depth: uint32(s.pod.fn.Load().Pipeline), Count: mem.Count + 1}
 			copy(mem.IdPrefix[:], fmt.Sprintf("%08x%04x", p.idSeed, s.index))
 			gen, inner = p.armConn(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
 		})
@@ -184,7 +220,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		return nil, 0, tuple, fmt.Errorf("enter socket map: %w", err)
 	}
 	s.mu.Lock()
-	s.conn, s.gen = conn, gen
+	s.conn, s.gen, s.doomed = conn, gen, false
 	s.mu.Unlock()
 	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, 0)
 	if err == nil && args.Ok == 0 {
@@ -213,7 +249,7 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 		s.lent = nil
 		s.mu.Unlock()
 		if lent == nil {
-			args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, 0)
+			args, err := s.take(gen)
 			if err != nil {
 				return err
 			}
@@ -228,8 +264,11 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 			if err != nil {
 				return err
 			}
-			if !resp.KeepAlive || br.Buffered() > 0 {
+			if !resp.KeepAlive || br.Buffered() > 0 && s.inFlight() == 0 {
 				return errClosing
+			}
+			if s.inFlight() > 0 {
+				continue // their answers come this way, too
 			}
 		} else {
 			resp, err := pool.ReadResponse(br)
@@ -260,11 +299,9 @@ func (s *slot) attention(gen uint32) {
 	s.mu.Lock()
 	conn, current := s.conn, s.gen
 	s.mu.Unlock()
-	if conn == nil || current != gen {
-		return
+	if conn != nil && current == gen {
+		abort(conn)
 	}
-	atomic.AndUint64(s.pod.idle(s.plane), ^(uint64(1) << s.bit))
-	abort(conn)
 }
 
 // sweepSlots takes over messages whose time is up.
@@ -276,20 +313,13 @@ func (p *Plane) sweepSlots() {
 		timeout := ps.fn.Load().Timeout
 		for _, s := range ps.slots {
 			mem := &p.slotMem[s.index]
-			age := now - time.Duration(mem.TakenNs)
-			switch bpf.EproxySlotState(mem.State) {
-			case bpf.EproxySlotStateSLOT_BUSY:
-				if age > timeout || (mem.Acked == 0 && age > unackedLimit) {
-					due = append(due, s)
-				}
-			case bpf.EproxySlotStateSLOT_ANSWERING:
-				if age > timeout {
-					due = append(due, s)
-				}
-			case bpf.EproxySlotStateSLOT_ANSWERED:
-				if age > timeout && age > time.Second {
-					due = append(due, s)
-				}
+			if s.inFlight() == 0 {
+				continue
+			}
+			m := &mem.Messages[mem.Head%uint32(len(mem.Messages))]
+			age := now - time.Duration(m.TakenNs)
+			if age > timeout || m.Acked == 0 && mem.State == uint32(bpf.EproxySlotStateSLOT_BUSY) && age > unackedLimit {
+				due = append(due, s)
 			}
 		}
 	}
@@ -299,25 +329,24 @@ func (p *Plane) sweepSlots() {
 	}
 }
 
-// overdue takes a message over that the pod has not answered in time.
+// overdue takes a message over that the pod has not answered in time, and ends
+// the connection: what else is in flight on it follows.
 func (s *slot) overdue() {
-	s.mu.Lock()
-	conn, gen := s.conn, s.gen
-	s.mu.Unlock()
-	if conn == nil {
-		return
-	}
 	minAge := min(s.pod.fn.Load().Timeout, unackedLimit)
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, uint32(minAge/time.Millisecond))
-	if err != nil || args.Ok == 0 {
+	s.mu.Lock()
+	conn := s.conn
+	if conn == nil {
+		s.mu.Unlock()
 		return
 	}
-	if args.State == uint32(bpf.EproxySlotStateSLOT_ANSWERED) {
-		s.plane.takeOver(s, args, &pool.Response{Status: 200}, nil)
-	} else {
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, s.gen, uint32(minAge/time.Millisecond))
+	taken := err == nil && args.Ok == 1
+	s.doomed = s.doomed || taken
+	s.mu.Unlock()
+	if taken {
 		s.plane.takeOver(s, args, nil, errTimeout)
+		abort(conn)
 	}
-	abort(conn)
 }
 
 // bindLocal binds a socket to the address that the route to remote prefers and
@@ -355,13 +384,11 @@ func abort(c *net.TCPConn) {
 	_ = c.Close()
 }
 
-// requestOf is the request in a slot's buffer, copied.
-func (p *Plane) requestOf(index, n uint32) []byte {
-	buf := p.slotMem[index].Buf[:]
-	if int(n) > len(buf) {
+// requestOf is the request that args names, copied from its buffer.
+func (p *Plane) requestOf(args bpf.EproxySlotArgs) []byte {
+	buf := p.requests[args.Slot*p.pipeline+args.Number&(p.pipeline-1)].Buf[:]
+	if int(args.RequestLen) > len(buf) {
 		return nil
 	}
-	return append([]byte(nil), buf[:n]...)
+	return append([]byte(nil), buf[:args.RequestLen]...)
 }
-
-var _ = binary.NativeEndian

@@ -17,7 +17,7 @@ import (
 // answer that userspace read, or by further attempts with the very bytes in
 // the slot's buffer. The acknowledgement is written on the device's socket.
 func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, cause error) {
-	req := p.requestOf(s.index, args.RequestLen)
+	req := p.requestOf(args)
 	d := p.conns.get(args.Device, args.DeviceGen)
 	p.mu.Lock()
 	route := p.routes.route(args.Route)
