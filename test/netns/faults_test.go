@@ -20,6 +20,7 @@ const faultsConfig = `functions:
     url: http://temp.local/ingest
     pods: ["%[1]s", "%[2]s"]
     timeout: 10s
+    pipeline: 8
     retry: {attempts: 20, backoff: 20ms, max_backoff: 500ms}
   - name: hum
     url: http://hum.local/ingest
