@@ -130,6 +130,7 @@ func listenerPorts(cfg *config.Config) ([]uint16, error) {
 
 // loop serves until ctx ends; SIGHUP reloads.
 func (n *node) loop(ctx context.Context, file string) error {
+	n.plane.WaitSlots(ctx)
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {

@@ -14,6 +14,7 @@
 #include <linux/bpf.h>
 
 #define LEDGER_RING 64      /* unsettled grafts per connection and direction */
+#define LEDGER_COMPACT 56   /* from so many on, neighbours that are done are merged */
 #define TOPIC_MAX 128       /* bytes of a topic name in the kernel path */
 #define LEVEL_MAX 60        /* bytes of one topic level that can be looked up */
 #define SOURCE_MAX 128      /* bytes of an encoded client id in the kernel path */
@@ -177,7 +178,7 @@ struct ledger {
 	__u16 head;
 	__u16 count;
 	__u16 open;		/* of those, in state GRAFT_OPEN */
-	__u16 pad;
+	__u16 kept;		/* work space of ledger_compact */
 	struct graft ring[LEDGER_RING];
 };
 
@@ -328,6 +329,8 @@ struct pod {
 	__be16 port;
 	__u16 concurrency;
 	__u32 up;		/* in service */
+	__u32 denied_ms;	/* when the programs last found no slot, CLOCK_MONOTONIC */
+	__u32 pad;
 };
 
 struct function {

@@ -182,6 +182,8 @@ static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 slot_gen
 		g = ledger_at(&c->rx, i);
 		if (g->slot == slot && g->slot_gen == slot_gen && g->seq == seq) {
 			ledger_done(&c->rx, g);
+			if (c->rx.count >= LEDGER_COMPACT)
+				ledger_compact(&c->rx);
 			return true;
 		}
 	}

@@ -26,6 +26,29 @@ static __always_inline bool ledger_full(const struct ledger *l, __u32 limit)
 	return l->open >= limit || l->count >= LEDGER_RING;
 }
 
+/*
+ * Makes one of neighbours that are done: where the local socket has not
+ * acknowledged what lies in front of them, none of them settles.
+ */
+static __always_inline void ledger_compact(struct ledger *l)
+{
+	l->kept = 0;
+	repeat(i, l->count) {
+		struct graft *g = ledger_at(l, i), *to = ledger_at(l, afresh(l->kept));
+		struct graft *last = ledger_at(l, (__u32)afresh(l->kept) - 1);
+
+		if (afresh(l->kept) && g->state == GRAFT_DONE && last->state == GRAFT_DONE &&
+		    last->seq + last->len == g->seq) {
+			last->len += g->len;
+			continue;
+		}
+		if (to != g)
+			*to = *g;
+		l->kept++;
+	}
+	l->count = l->kept;
+}
+
 /* A removed graft is answered for. */
 static __always_inline void ledger_done(struct ledger *l, struct graft *g)
 {

@@ -368,8 +368,10 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	if (xdp && !pod->xdp_ok)
 		return REASON_NO_XDP_TARGET;
 	s->slot = slot_claim(pod, t->conn);
-	if (s->slot == NO_INDEX)
+	if (s->slot == NO_INDEX) {
+		pod->denied_ms = bpf_ktime_get_ns() / 1000000;
 		return REASON_NO_SLOT;
+	}
 	reason = take_into(ctx, xdp, t, s, pod, len, payload_len);
 	slot_release(pod, s->slot);
 	return reason;

@@ -303,6 +303,7 @@ func (m *model) step(e event) {
 		m.now += uint32(e.y) % 1500
 	case opResync:
 		m.c.flags &^= FlagLost
+		m.t.Compact(&m.c)
 	}
 }
 

@@ -47,6 +47,7 @@ static int call_uninsert(const struct shim *t, struct conn *c, __u32 seq, __u32 
 }
 
 static __u32 call_front(const struct shim *t, struct conn *c, const struct segment *s) { return t->front(c, s); }
+static void call_compact(const struct shim *t, struct conn *c) { t->compact(c); }
 static int call_caught_up(const struct shim *t, struct conn *c) { return t->caught_up(c); }
 
 static int call_absorb(const struct shim *t, struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now)
@@ -205,6 +206,9 @@ func (t *Table) Tx(c *Conn, s *Segment, v *TxVerdict, now uint32) { C.call_tx(t.
 
 // Front is conn_front.
 func (t *Table) Front(c *Conn, s *Segment) uint32 { return uint32(C.call_front(t.t, c, s)) }
+
+// Compact is ledger_compact of the receive direction.
+func (t *Table) Compact(c *Conn) { C.call_compact(t.t, c) }
 
 // CaughtUp is conn_caught_up.
 func (t *Table) CaughtUp(c *Conn) bool { return C.call_caught_up(t.t, c) != 0 }

@@ -37,6 +37,8 @@ var planted = []struct{ name, file, old, new string }{
 	{"answered message injected again", "conn.h", "g->state == GRAFT_OPEN ? RX_REINJECT : RX_ACK", "RX_REINJECT"},
 	{"retransmission not cut at a removal", "conn.h", "cut = ledger_next(&c->rx, s->seq, seq_lt(end, c->rx_nxt) ? end : c->rx_nxt);", "cut = seq_lt(end, c->rx_nxt) ? end : c->rx_nxt;"},
 	{"payload from beyond the next byte passed", "conn.h", "if (seq_gt(s->seq, c->rx_nxt))\n\t\treturn RX_ACK;", "if (seq_gt(s->seq, c->rx_nxt))\n\t\treturn conn_pass(c, s, v, s->len);"},
+	{"open messages merged", "ledger.h", "afresh(l->kept) && g->state == GRAFT_DONE && last->state == GRAFT_DONE &&\n", "afresh(l->kept) &&\n"},
+	{"neighbours merged across bytes of the socket", "ledger.h", "\t\t    last->seq + last->len == g->seq) {", "\t\t    true) {"},
 	{"front passed to a socket that is behind", "conn.h", "\tif (conn_caught_up(c))\n\t\treturn true;\n", "\treturn true;\n"},
 	{"rest of a burst passed to a socket that is behind", "conn.h", "return ledger_strip(&c->rx, c->rx_nxt) == c->rx_kack;", "return true;"},
 	{"front with a removal passed", "conn.h", "return seq_ge(seq, c->rx_acked) && !ledger_find(&c->rx, seq) &&", "return seq_ge(seq, c->rx_acked) || !ledger_find(&c->rx, seq) ||"},

@@ -13,6 +13,7 @@ struct shim {
 	int (*rx)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
 	__u32 (*front)(struct conn *c, const struct segment *s);
 	int (*caught_up)(struct conn *c);
+	void (*compact)(struct conn *c);
 	int (*absorb)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
 	void (*tx)(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms);
 	void (*stamp)(struct conn *c, struct stamp *s);
@@ -37,6 +38,11 @@ static __u32 shim_front(struct conn *c, const struct segment *s)
 static int shim_caught_up(struct conn *c)
 {
 	return conn_caught_up(c);
+}
+
+static void shim_compact(struct conn *c)
+{
+	ledger_compact(&c->rx);
 }
 
 static int shim_absorb(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
@@ -94,6 +100,7 @@ static const struct shim shim_table = {
 	.rx = shim_rx,
 	.front = shim_front,
 	.caught_up = shim_caught_up,
+	.compact = shim_compact,
 	.absorb = shim_absorb,
 	.tx = shim_tx,
 	.stamp = shim_stamp,

@@ -218,7 +218,7 @@ type EproxyLedger struct {
 	Head  uint16
 	Count uint16
 	Open  uint16
-	Pad   uint16
+	Kept  uint16
 	Ring  [64]EproxyGraft
 }
 
@@ -260,6 +260,8 @@ type EproxyPod struct {
 	Port        uint16
 	Concurrency uint16
 	Up          uint32
+	DeniedMs    uint32
+	Pad         uint32
 }
 
 type EproxyReason uint32

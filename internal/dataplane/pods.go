@@ -71,7 +71,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*
 	ctx, cancel := context.WithCancel(p.ctx)
 	ps.cancel = cancel
 	for i := range fn.Concurrency {
-		s := &slot{plane: p, pod: ps, index: mem.FirstSlot + uint32(i), bit: uint(i)}
+		s := &slot{plane: p, pod: ps, index: mem.FirstSlot + uint32(i), bit: uint(i), dialled: make(chan struct{})}
 		ps.slots = append(ps.slots, s)
 		p.wg.Add(1)
 		go func() {

@@ -112,6 +112,7 @@ func (s *slot) lend() *lease {
 	if err != nil || args.Ok == 0 {
 		return nil
 	}
+	s.pod.lent.Add(1)
 	return &lease{s: s, gen: s.gen}
 }
 
@@ -159,6 +160,7 @@ func (l *lease) Do(ctx context.Context, request []byte) (*pool.Response, error) 
 // Release gives an unused slot back; after Do its goroutine has done so
 // already; pool.Lease.
 func (l *lease) Release() {
+	l.s.pod.lent.Add(-1)
 	if l.used {
 		return
 	}

@@ -40,14 +40,26 @@ type podState struct {
 	index   uint32 // in the pods map
 	fn      atomic.Pointer[config.Function]
 	slots   []*slot
+	lent    atomic.Int32 // of the slots, by the fallback
 	ifindex int
 	cancel  context.CancelFunc
 }
 
 func (ps *podState) idle(p *Plane) *uint64 { return &p.podMem[ps.index].Idle }
 
-// claim makes an idle slot the caller's. Nil if there is none.
+// contended is how long after the programs found no slot the fallback keeps to
+// its share.
+const contended = time.Second
+
+// claim makes an idle slot the caller's. Nil if there is none, or if the
+// programs lack slots and the fallback has a quarter of them: a message costs
+// far less there.
 func (ps *podState) claim(p *Plane) *lease {
+	mem := &p.podMem[ps.index]
+	denied := uint32(monotonic()/time.Millisecond) - atomic.LoadUint32(&mem.DeniedMs)
+	if denied < uint32(contended/time.Millisecond) && int(ps.lent.Load()) >= max(1, len(ps.slots)/4) {
+		return nil
+	}
 	for idle := atomic.LoadUint64(ps.idle(p)); idle != 0; idle &= idle - 1 {
 		if n := bits.TrailingZeros64(idle); n < len(ps.slots) {
 			if l := ps.slots[n].lend(); l != nil {
@@ -59,12 +71,12 @@ func (ps *podState) claim(p *Plane) *lease {
 }
 
 // reserve keeps the programs from claiming one slot, the one with the least to
-// do, so that it becomes idle for a caller who waits. At most half of a pod's
-// slots are reserved. Nil if none is.
+// do, so that it becomes idle for a caller who waits. At most an eighth of a
+// pod's slots is reserved, but always one. Nil if none is.
 func (ps *podState) reserve(p *Plane) (release func()) {
 	word := &p.podMem[ps.index].Reserved
 	old := atomic.LoadUint64(word)
-	if bits.OnesCount64(old) >= (len(ps.slots)+1)/2 && old != 0 {
+	if bits.OnesCount64(old) >= max(1, len(ps.slots)/8) {
 		return nil
 	}
 	var best *slot
@@ -85,6 +97,9 @@ type slot struct {
 	pod   *podState
 	index uint32 // conn index
 	bit   uint
+
+	dialled chan struct{} // closed after the first attempt
+	first   sync.Once
 
 	mu     sync.Mutex
 	gen    uint32
@@ -144,6 +159,7 @@ func (s *slot) run(ctx context.Context) {
 func (s *slot) session(ctx context.Context) error {
 	p := s.plane
 	conn, gen, tuple, err := s.dial(ctx)
+	s.first.Do(func() { close(s.dialled) })
 	if err != nil {
 		return err
 	}
@@ -233,6 +249,30 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	}
 	p.notifyIdle()
 	return conn, gen, tuple, nil
+}
+
+// warmUp is how long WaitSlots waits for slots.
+const warmUp = time.Second
+
+// WaitSlots waits until every slot has been dialled once, with or without
+// success, so that the first messages need not take the slow path; at most
+// for a second.
+func (p *Plane) WaitSlots(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, warmUp)
+	defer cancel()
+	p.mu.Lock()
+	var slots []*slot
+	for _, ps := range p.podByID {
+		slots = append(slots, ps.slots...)
+	}
+	p.mu.Unlock()
+	for _, s := range slots {
+		select {
+		case <-s.dialled:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // serve reads whatever the programs pass to the socket: answers that the
