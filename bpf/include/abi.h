@@ -99,7 +99,8 @@ enum reason {
 	REASON_PACKET_ID = 51,		/* QoS 1 PUBLISH with packet identifier 0: the server closes the connection */
 	REASON_SLOT_WRITE = 52,		/* copying the payload into the slot's buffer failed */
 	REASON_ACK_NEWS = 53,		/* segment also acknowledges bytes of the local socket: TC takes it and passes that on */
-	REASON_COUNT = 54,
+	REASON_XDP_QUEUE = 54,		/* client has several messages in flight: TC takes it, without a queue that could overflow */
+	REASON_COUNT = 55,
 };
 
 /* Life of a connection's entry in the conns map. */
@@ -214,10 +215,6 @@ struct conn {
 	__u8 rx_wscale;		/* shift of our window field */
 	__u16 vlan_tci;		/* tag towards the peer; 0: none */
 
-	/* the first graft of each is next to its counters */
-	struct ledger rx;
-	struct ledger tx;
-
 	/* fixed once seeded */
 	struct tuple tuple;
 	__u32 tx_mss;		/* bytes of one segment to the peer */
@@ -230,6 +227,10 @@ struct conn {
 	/* rare */
 	__u32 challenge_ms;	/* last rate-limited answer */
 	__u32 data_ms;		/* last payload of the local socket */
+
+	/* the first graft of each is next to its counters */
+	struct ledger rx;
+	struct ledger tx;
 };
 
 /* MQTT framing of what was passed on to the local socket. */
@@ -300,6 +301,7 @@ struct slot {
 	__u32 count;		/* requests so far, part of ce-id */
 	__u8 close_after;	/* retire when that answer is complete */
 	__u8 pad[3];
+	__u64 answered_ns;	/* CLOCK_MONOTONIC, when an answer last ended */
 	__u8 id_prefix[16];	/* first half of ce-id, 12 hexadecimal digits */
 	struct message messages[PIPELINE_MAX];
 };

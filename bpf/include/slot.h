@@ -78,6 +78,42 @@ static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
 	return NO_INDEX;
 }
 
+/* A slot whose last answer is no older than this is fast enough to queue at, nanoseconds. */
+#define FLOWING_NS 5000000ull
+
+/*
+ * Claims the slot of this device's youngest message, if it belongs to the
+ * function, has room, and its pod answers fast: the device's messages stay in
+ * order, and the pod reads several at once. A slow one had better get them on
+ * idle connections. Returns the pod, or NULL; as slot_claim otherwise.
+ */
+static __always_inline struct pod *slot_follow(const struct conn *c, __u32 function, __u32 *index)
+{
+	__u32 youngest = *(volatile __u16 *)&c->rx.head + *(volatile __u16 *)&c->rx.count - 1, key, pod_key;
+	struct slot *slot;
+	struct pod *pod;
+	__u64 bit;
+
+	if (!*(volatile __u16 *)&c->rx.open)
+		return NULL;
+	key = c->rx.ring[youngest & (LEDGER_RING - 1)].slot;
+	if (key >= knob_slots)
+		return NULL;
+	slot = bpf_map_lookup_elem(&slots, &key);
+	if (!slot || slot->depth < 2 || bpf_ktime_get_ns() - slot->answered_ns > FLOWING_NS)
+		return NULL;
+	pod_key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &pod_key);
+	if (!pod || pod->function != function || !pod->up)
+		return NULL;
+	bit = 1ull << ((key - pod->first_slot) & 63);
+	if (!((pod->idle | pod->room) & ~pod->filling & ~pod->reserved & bit) ||
+	    (__sync_fetch_and_or(&pod->filling, bit) & bit))
+		return NULL;
+	*index = key;
+	return pod;
+}
+
 static __always_inline __u64 slot_bit(const struct pod *pod, __u32 index)
 {
 	return 1ull << ((index - pod->first_slot) & 63);
@@ -118,6 +154,20 @@ static __always_inline void slot_show(struct pod *pod, __u32 index, const struct
 static __always_inline struct message *slot_message(struct slot *slot, __u32 number)
 {
 	return &slot->messages[number & (PIPELINE_MAX - 1)];
+}
+
+/*
+ * The number of the next request, for whoever holds the slot's bit in
+ * `filling`. An idle slot begins anew with its first buffer: that one is in the
+ * cache.
+ */
+static __always_inline __u32 slot_next(const struct slot *slot)
+{
+	__u32 tail = *(volatile __u32 *)&slot->tail;
+
+	if (*(volatile __u32 *)&slot->head != tail)
+		return tail;
+	return (tail + knob_pipeline - 1) & ~(knob_pipeline - 1);
 }
 
 static __always_inline struct request *request_buffer(__u32 index, __u32 number)

@@ -109,6 +109,8 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 	struct message *m;
 
 	bpf_spin_lock(&sc->lock);
+	if (slot->head == slot->tail && (__s32)(s->number - slot->tail) >= 0)
+		slot->head = slot->tail = s->number;
 	if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {
 		reason = REASON_DEAD_SOCKET;
 	} else if ((slot->state != SLOT_IDLE && slot->state != SLOT_BUSY && slot->state != SLOT_ANSWERING) ||
@@ -196,13 +198,20 @@ static __always_inline bool segment_ok(void *ctx, bool xdp, const struct packet 
 	return csum_fold(buffer_sum(r->buf, len, sum)) == 0;
 }
 
+/*
+ * XDP redirects to a veth end in a ring of 256 frames; what does not fit is
+ * lost, and comes again only after the device's retransmission timeout. So
+ * many messages of one client may be under way that way.
+ */
+#define XDP_OPEN_MAX 4
+
 struct take {
 	struct packet *p;
 	struct conn *c;
 	struct device *d;
 	__u32 conn;
 	__u32 head_max;	/* XDP: bytes by which the packet may grow */
-	__u32 rest_ok;	/* TC: what lies behind the message may pass alone */
+	__u32 pad;
 };
 
 /*
@@ -228,7 +237,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	if (!slot || !sc)
 		return REASON_DEAD_SOCKET;
 	gen = *(volatile __u32 *)&sc->gen;
-	s->number = *(volatile __u32 *)&slot->tail;
+	s->number = slot_next(slot);
 	r = request_buffer(s->slot, s->number);
 	if (!r)
 		return REASON_DEAD_SOCKET;
@@ -318,6 +327,8 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_RING_FULL;
 	if (xdp && c->tx_kuna != c->tx_knxt)
 		return REASON_ACK_NEWS;
+	if (xdp && c->rx.open >= XDP_OPEN_MAX)
+		return REASON_XDP_QUEUE;
 
 	look = len < MQTT_LOOK ? len : MQTT_LOOK;
 	opaque(look);
@@ -329,7 +340,15 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	if (reason)
 		return reason;
 	if (s->publish.length < len) {
-		if (xdp || !t->rest_ok)
+		bool rest_ok = false;
+
+		/* what lies behind the message may have to pass alone */
+		if (!xdp) {
+			bpf_spin_lock(&c->lock);
+			rest_ok = conn_caught_up(c);
+			bpf_spin_unlock(&c->lock);
+		}
+		if (!rest_ok)
 			return REASON_MULTI;
 		len = s->publish.length;
 	}
@@ -360,14 +379,19 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	fn = bpf_map_lookup_elem(&functions, &s->function);
 	if (!fn)
 		return REASON_NO_SLOT;
-	pod = pod_choose(fn);
+	s->slot = NO_INDEX;
+	pod = slot_follow(c, s->function, &s->slot);
+	if (!pod)
+		pod = pod_choose(fn);
 	if (!pod)
 		return REASON_NO_SLOT;
-	if (pod->ipv6 != p->ipv6)
-		return REASON_FAMILY;
-	if (xdp && !pod->xdp_ok)
-		return REASON_NO_XDP_TARGET;
-	s->slot = slot_claim(pod, t->conn);
+	if (pod->ipv6 != p->ipv6 || (xdp && !pod->xdp_ok)) {
+		if (s->slot != NO_INDEX)
+			slot_release(pod, s->slot);
+		return pod->ipv6 != p->ipv6 ? REASON_FAMILY : REASON_NO_XDP_TARGET;
+	}
+	if (s->slot == NO_INDEX)
+		s->slot = slot_claim(pod, t->conn);
 	if (s->slot == NO_INDEX) {
 		pod->denied_ms = bpf_ktime_get_ns() / 1000000;
 		return REASON_NO_SLOT;

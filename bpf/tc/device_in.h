@@ -327,11 +327,12 @@ int tc_device_in(struct __sk_buff *skb)
 		return TC_PASS; /* the stack drops and counts it, too */
 	}
 	if (p->seg.len) {
-		bpf_spin_lock(&c->lock);
-		front = conn_front(c, &p->seg);
-		b.t.rest_ok = conn_caught_up(c);
-		bpf_spin_unlock(&c->lock);
-		packet_advance(p, front);
+		if (p->seg.seq != *(volatile __u32 *)&c->rx_nxt) {
+			bpf_spin_lock(&c->lock);
+			front = conn_front(c, &p->seg);
+			bpf_spin_unlock(&c->lock);
+			packet_advance(p, front);
+		}
 		b.skb = skb;
 		b.s = s;
 		b.t.c = c;

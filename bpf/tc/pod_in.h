@@ -136,6 +136,8 @@ static __always_inline void pop_answered(struct scratch *s, struct slot *slot, _
 	repeat(i, completed)
 		done_push(s, slot_message(slot, slot->head + i), DONE_ANSWERED);
 	slot->head += completed;
+	if (completed)
+		slot->answered_ns = s->now_ns;
 }
 
 /* A PUBACK that could not be inserted goes to userspace, which writes it on the socket. */

@@ -47,8 +47,6 @@ type EproxyConn struct {
 	TxWscale    uint8
 	RxWscale    uint8
 	VlanTci     uint16
-	Rx          EproxyLedger
-	Tx          EproxyLedger
 	Tuple       EproxyTuple
 	TxMss       uint32
 	Ifindex     uint32
@@ -58,6 +56,8 @@ type EproxyConn struct {
 	SrcMac      [6]uint8
 	ChallengeMs uint32
 	DataMs      uint32
+	Rx          EproxyLedger
+	Tx          EproxyLedger
 }
 
 type EproxyConnFlag uint32
@@ -321,7 +321,8 @@ const (
 	EproxyReasonREASON_PACKET_ID      EproxyReason = 51
 	EproxyReasonREASON_SLOT_WRITE     EproxyReason = 52
 	EproxyReasonREASON_ACK_NEWS       EproxyReason = 53
-	EproxyReasonREASON_COUNT          EproxyReason = 54
+	EproxyReasonREASON_XDP_QUEUE      EproxyReason = 54
+	EproxyReasonREASON_COUNT          EproxyReason = 55
 )
 
 type EproxyRequest struct {
@@ -368,6 +369,7 @@ type EproxySlot struct {
 	Count      uint32
 	CloseAfter uint8
 	Pad        [3]uint8
+	AnsweredNs uint64
 	IdPrefix   [16]uint8
 	Messages   [16]EproxyMessage
 }

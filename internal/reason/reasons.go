@@ -58,6 +58,7 @@ var All = []Reason{
 	{"packet_id", "QoS 1 PUBLISH with packet identifier 0: the server closes the connection"},
 	{"slot_write", "copying the payload into the slot's buffer failed"},
 	{"ack_news", "segment also acknowledges bytes of the local socket: TC takes it and passes that on"},
+	{"xdp_queue", "client has several messages in flight: TC takes it, without a queue that could overflow"},
 }
 
 // Hooks are the programs' places, by number.
