@@ -1,7 +1,7 @@
 # eproxy. Two targets need root: demo and test. Both install what they need.
 GO ?= go
 CLANG_PACKAGES := clang-19 llvm-19 libbpf-dev
-TEST_PACKAGES := mosquitto-clients nginx-light tshark tcpdump gcc libc6-dev
+TEST_PACKAGES := mosquitto-clients nginx-light tshark tcpdump nftables gcc libc6-dev
 
 .PHONY: all build generate check-generated deps test-deps test demo bench fuzz lint clean
 

@@ -75,8 +75,11 @@ int slot_control(struct slot_args *a)
 		dc = bpf_map_lookup_elem(&conns, &device);
 		if (dc) {
 			bpf_spin_lock(&dc->lock);
-			if (dc->gen == m.device_gen)
+			if (dc->gen == m.device_gen) {
 				conn_done(dc, index, gen, m.device_seq);
+				if (dc->in_flight)
+					dc->in_flight--;
+			}
 			bpf_spin_unlock(&dc->lock);
 		}
 	}

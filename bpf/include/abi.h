@@ -213,10 +213,12 @@ struct conn {
 	__u16 rx_rawwnd;	/* raw window the local socket last sent */
 	__u8 tx_wscale;		/* shift of the peer's window field */
 	__u8 rx_wscale;		/* shift of our window field */
-	__u16 vlan_tci;		/* tag towards the peer; 0: none */
+	__u16 in_flight;	/* messages of this device that are with functions */
 
 	/* fixed once seeded */
 	struct tuple tuple;
+	__u16 vlan_tci;		/* tag towards the peer; 0: none */
+	__u16 pad;
 	__u32 tx_mss;		/* bytes of one segment to the peer */
 	__u32 ifindex;
 	__u32 ip_sum;		/* partial checksum of the IPv4 header, length 0 */
@@ -255,7 +257,7 @@ struct device {
 	__u32 anchor;		/* kernel sequence number of stream offset 0 */
 	__u32 publish_all;	/* no per-topic permission applies */
 	__u32 version;		/* MQTT protocol level: 3, 4 or 5 */
-	__u32 inflight_max;	/* messages in flight in the kernel path, 1 to LEDGER_RING */
+	__u32 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
 	struct walk walk;
 	__u32 source_len;
 	/* the last topic, as a finished request head */

@@ -214,6 +214,12 @@ struct take {
 	__u32 pad;
 };
 
+/* Whether the device has all messages in flight that it may have, or no graft is free. */
+static __always_inline bool device_full(const struct conn *c, const struct device *d)
+{
+	return c->in_flight >= d->inflight_max || ledger_full(&c->rx, LEDGER_RING);
+}
+
 /*
  * The request of the message whose head is in s->publish, made in the buffer of
  * the claimed slot s->slot, and its books on both sides.
@@ -274,7 +280,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	one.len = len;
 	bpf_spin_lock(&c->lock);
 	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && one.seq == c->rx_nxt &&
-		  d->cache_version == s->cache_version && !ledger_full(&c->rx, d->inflight_max) &&
+		  d->cache_version == s->cache_version && !device_full(c, d) &&
 		  walk_at_boundary(&d->walk) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
 	action = RX_DROP;
 	if (recheck)
@@ -286,6 +292,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		graft->slot_seq = s->slot_seq;
 		graft->packet_id = s->publish.packet_id;
 		graft->qos = s->publish.qos;
+		c->in_flight++;
 		d->last_take_ns = now;
 		d->taken++;
 	}
@@ -323,11 +330,11 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_LOST_TRACK;
 	if (!walk_at_boundary(&d->walk))
 		return REASON_NO_BOUNDARY;
-	if (ledger_full(&c->rx, d->inflight_max))
+	if (device_full(c, d))
 		return REASON_RING_FULL;
 	if (xdp && c->tx_kuna != c->tx_knxt)
 		return REASON_ACK_NEWS;
-	if (xdp && c->rx.open >= XDP_OPEN_MAX)
+	if (xdp && c->in_flight >= XDP_OPEN_MAX)
 		return REASON_XDP_QUEUE;
 
 	look = len < MQTT_LOOK ? len : MQTT_LOOK;

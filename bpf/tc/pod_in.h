@@ -181,6 +181,8 @@ static __always_inline bool device_tell(struct scratch *s, struct conn *dc, cons
 	if (dc->gen == m->device_gen && (dc->state == CONN_OPEN || dc->state == CONN_CLOSED)) {
 		conn_done(dc, s->slot, s->slot_gen, m->device_seq);
 		known = true;
+		if (answered && dc->in_flight)
+			dc->in_flight--;
 		if (answered && m->qos && (conn_crossing(dc, now_ms) || !conn_can_insert(dc, 4))) {
 			handed = true;
 		} else if (answered && m->qos) {

@@ -46,8 +46,10 @@ type EproxyConn struct {
 	RxRawwnd    uint16
 	TxWscale    uint8
 	RxWscale    uint8
-	VlanTci     uint16
+	InFlight    uint16
 	Tuple       EproxyTuple
+	VlanTci     uint16
+	Pad         uint16
 	TxMss       uint32
 	Ifindex     uint32
 	IpSum       uint32

@@ -29,7 +29,7 @@ func (h *hook) ID() string { return "eproxy" }
 func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish:
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnDisconnect:
 		return true
 	}
 	return false
@@ -118,7 +118,21 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	return pk, packets.ErrRejectPacket // acknowledged by acknowledge
 }
 
-// take delivers a routed message in the background.
+// OnDisconnect forgets the client's share of the functions.
+func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) { h.s.flights.Delete(cl) }
+
+// flight is the client's places for messages in flight. A client that has none
+// left is not read from until one ends: the rest waits in its own connection.
+func (s *Server) flight(cl *mqtt.Client) chan struct{} {
+	if f, ok := s.flights.Load(cl); ok {
+		return f.(chan struct{})
+	}
+	f, _ := s.flights.LoadOrStore(cl, make(chan struct{}, s.opts.Config.Limits.InflightPerClient))
+	return f.(chan struct{})
+}
+
+// take delivers a routed message in the background, as soon as the client has a
+// place for it.
 func (s *Server) take(cl *mqtt.Client, pk packets.Packet, route *config.Route) {
 	if s.drained.Load() {
 		return // unacknowledged: the client sends it again
@@ -153,7 +167,16 @@ func (s *Server) take(cl *mqtt.Client, pk packets.Packet, route *config.Route) {
 		deliver() // the client's next packet is read when this is done
 		return
 	}
-	go deliver()
+	places := s.flight(cl)
+	select {
+	case places <- struct{}{}:
+	case <-s.ctx.Done():
+		return
+	}
+	go func() {
+		defer func() { <-places }()
+		deliver()
+	}()
 }
 
 // messageOf is the PUBLISH as the engine wants it.

@@ -43,6 +43,7 @@ type Server struct {
 	ctx     context.Context // of deliveries
 	cancel  context.CancelFunc
 	pending pendings
+	flights sync.Map // *mqtt.Client -> chan struct{}, its messages in flight
 	drained atomic.Bool
 }
 

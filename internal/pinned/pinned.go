@@ -277,7 +277,7 @@ func (m *Maps) Flows() ([]Flow, error) {
 			return nil, fmt.Errorf("read device %d: %w", i, err)
 		}
 		out = append(out, Flow{Index: m.slots + i, Client: text(d.Source[:], d.SourceLen), Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
-			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: connStates[c.State], Taken: d.Taken, InFlight: int(c.Rx.Count),
+			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: connStates[c.State], Taken: d.Taken, InFlight: int(c.InFlight),
 			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0})
 	}
 	return out, nil

@@ -121,6 +121,25 @@ func pahoV3(level uint) func(*testing.T, *lab.Lab, string, string, []message) er
 	}
 }
 
+// pahoSubscribe connects a client of MQTT 3.1.1 that receives, until the test ends.
+func pahoSubscribe(t *testing.T, l *lab.Lab, id, filter string, got func(payload string)) mqtt.Client {
+	t.Helper()
+	addr := net.JoinHostPort(lab.NodeV4.String(), "1883")
+	o := mqtt.NewClientOptions().AddBroker("tcp://" + addr).SetClientID(id).SetAutoReconnect(false)
+	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
+		return l.Dial(context.Background(), lab.Dev, addr)
+	})
+	c := mqtt.NewClient(o)
+	if tok := c.Connect(); !tok.WaitTimeout(clientTimeout) || tok.Error() != nil {
+		t.Fatalf("connect: %v", tok.Error())
+	}
+	t.Cleanup(func() { c.Disconnect(250) })
+	if tok := c.Subscribe(filter, 1, func(_ mqtt.Client, m mqtt.Message) { got(string(m.Payload())) }); !tok.WaitTimeout(clientTimeout) || tok.Error() != nil {
+		t.Fatalf("subscribe: %v", tok.Error())
+	}
+	return c
+}
+
 func pahoV5(t *testing.T, l *lab.Lab, host, id string, ms []message) error {
 	ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
 	defer cancel()

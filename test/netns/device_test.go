@@ -105,6 +105,10 @@ func (d *device) run(ctx context.Context) error {
 		d.mu.Lock()
 		d.redials++
 		d.mu.Unlock()
+		select { // nobody may be listening
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -36,7 +37,27 @@ func TestTakeover(t *testing.T) {
 			_ = c.Close()
 		}
 	}
+	raw := func(w http.ResponseWriter, f func(c *net.TCPConn)) {
+		if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
+			f(c.(*net.TCPConn))
+			_ = c.Close()
+		}
+	}
 	kinds := map[string]behaviour{
+		"reset": func(_ int64, w http.ResponseWriter, _ *http.Request) { raw(w, func(c *net.TCPConn) { _ = c.SetLinger(0) }) },
+		"reset in the answer": func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			raw(w, func(c *net.TCPConn) {
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+				_ = c.SetLinger(0)
+			})
+		},
+		"500 in single bytes": func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			raw(w, func(c *net.TCPConn) {
+				for _, b := range []byte("HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\nnope") {
+					_, _ = c.Write([]byte{b})
+				}
+			})
+		},
 		"500":       func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 		"503 empty": func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
 		"close":     func(_ int64, w http.ResponseWriter, _ *http.Request) { hijack(w, "") },
