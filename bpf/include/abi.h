@@ -229,6 +229,7 @@ struct conn {
 	/* rare */
 	__u32 challenge_ms;	/* last rate-limited answer */
 	__u32 data_ms;		/* last payload of the local socket */
+	__u32 tx_max_wnd;	/* largest tx_wnd so far */
 
 	/* the first graft of each is next to its counters */
 	struct ledger rx;

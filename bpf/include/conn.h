@@ -199,10 +199,14 @@ static __always_inline bool conn_may_answer(struct conn *c, __u32 now_ms)
 	return true;
 }
 
-/* The peer's acknowledgement and window. Returns false if it acknowledges what was never sent. */
+/*
+ * The peer's acknowledgement and window. Returns false if it acknowledges what
+ * was never sent, or what was acknowledged more than the largest window ago
+ * (RFC 5961 section 5.2): no honest peer does.
+ */
 static __always_inline bool conn_rx_ack(struct conn *c, const struct segment *s, struct rx_verdict *v)
 {
-	if (seq_gt(s->ack, c->tx_nxt))
+	if (seq_gt(s->ack, c->tx_nxt) || seq_lt(s->ack, c->tx_una - c->tx_max_wnd))
 		return false;
 	if (seq_lt(s->ack, c->tx_una))
 		return true; /* old: packets cross */
@@ -212,6 +216,8 @@ static __always_inline bool conn_rx_ack(struct conn *c, const struct segment *s,
 		ledger_settle(&c->tx, c->tx_una);
 	}
 	c->tx_wnd = (__u32)s->wnd << (c->tx_wscale & 15);
+	if (c->tx_wnd > c->tx_max_wnd)
+		c->tx_max_wnd = c->tx_wnd;
 	return true;
 }
 

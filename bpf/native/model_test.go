@@ -147,18 +147,25 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 	pbuf, lbuf := buf(conf[5]), buf(conf[5]/4)
 	raw := func(b uint32, shift uint8) uint16 { return uint16(b >> shift) }
 	p.start(iss, irs, raw(lbuf, l.shift), pbuf)
-	l.start(irs, iss, raw(pbuf, p.shift), lbuf)
+	// what was removed and inserted before, as on a connection past 4 GiB
+	removed, insertedBefore := starts[conf[7]%8], starts[conf[7]/8%8]
+	if conf[6]%8 == 0 { // freshly armed
+		removed, insertedBefore = 0, 0
+	}
+	l.start(irs-insertedBefore, iss-removed, raw(pbuf, p.shift), lbuf)
 	p.accept, l.accept = m.peerGot, m.localGot
 
 	c := &m.c
 	c.gen, c.state, c.kind = 1, ConnOpen, u16(m.kind)
-	c.rx_nxt, c.rx_kack, c.rx_acked, c.rx_edge = u32(iss), u32(iss), u32(iss), u32(l.adv)
-	c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna = u32(irs), u32(irs), u32(irs), u32(irs)
-	c.tx_wnd = u32(l.edge - irs)
+	c.rx.base, c.tx.base = u32(removed), u32(insertedBefore)
+	c.rx_nxt, c.rx_kack, c.rx_acked, c.rx_edge = u32(iss), u32(l.irs), u32(iss), u32(l.adv+removed)
+	c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna = u32(irs), u32(irs), u32(l.iss), u32(l.iss)
+	c.tx_wnd = u32(l.edge - l.iss)
+	c.tx_max_wnd = c.tx_wnd
 	c.tx_rawwnd, c.rx_rawwnd = u16(raw(pbuf, p.shift)), u16(raw(lbuf, l.shift))
 	c.tx_wscale, c.rx_wscale = u8(p.shift), u8(l.shift)
 	c.challenge_ms = u32(m.now - 10000)
-	m.kack, m.lastAck, m.edge = iss, iss, l.adv
+	m.kack, m.lastAck, m.edge = l.irs, iss, l.adv+removed
 
 	if conf[6]%8 == 0 { // in flight while armed
 		n := uint32(conf[7]) + 1
@@ -338,7 +345,8 @@ func (m *model) rx(p packet, wantTake bool) {
 		front = 0
 		advance(n)
 	}
-	forged := after(p.ack, uint32(m.c.tx_nxt))
+	// never sent, or acknowledged longer ago than a window (RFC 5961 section 5.2)
+	forged := after(p.ack, uint32(m.c.tx_nxt)) || before(p.ack, uint32(m.c.tx_una-m.c.tx_max_wnd))
 	for p.flags&(RST|SYN) == 0 && wantTake && m.burst && restOK && !forged && m.eligible(&p) {
 		n := m.nextMessage(p.seq - m.peer.iss)
 		if n >= uint32(len(p.data)) {

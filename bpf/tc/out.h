@@ -81,6 +81,7 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 	c->tx_una = seed->snd_una;
 	c->tx_kuna = seed->snd_una;
 	c->tx_wnd = seed->snd_wnd;
+	c->tx_max_wnd = seed->snd_wnd;
 	c->tx_wscale = seed->snd_wscale;
 	c->tx_rawwnd = seed->snd_wnd >> seed->snd_wscale;
 	c->tx_mss = seed->mss;

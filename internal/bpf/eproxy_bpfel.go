@@ -58,6 +58,7 @@ type EproxyConn struct {
 	SrcMac      [6]uint8
 	ChallengeMs uint32
 	DataMs      uint32
+	TxMaxWnd    uint32
 	Rx          EproxyLedger
 	Tx          EproxyLedger
 }

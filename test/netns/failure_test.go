@@ -44,7 +44,9 @@ func TestTakeover(t *testing.T) {
 		}
 	}
 	kinds := map[string]behaviour{
-		"reset": func(_ int64, w http.ResponseWriter, _ *http.Request) { raw(w, func(c *net.TCPConn) { _ = c.SetLinger(0) }) },
+		"reset": func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			raw(w, func(c *net.TCPConn) { _ = c.SetLinger(0) })
+		},
 		"reset in the answer": func(_ int64, w http.ResponseWriter, _ *http.Request) {
 			raw(w, func(c *net.TCPConn) {
 				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")

@@ -32,9 +32,13 @@ type recorder struct {
 	mu   sync.Mutex
 	got  []request
 	more chan struct{} // closed and replaced at every request
+
+	bodies map[int64]string
 }
 
-func newRecorder() *recorder { return &recorder{more: make(chan struct{})} }
+func newRecorder() *recorder {
+	return &recorder{more: make(chan struct{}), bodies: make(map[int64]string)}
+}
 
 func (r *recorder) add(q request) {
 	r.mu.Lock()
@@ -49,6 +53,15 @@ func (r *recorder) all() ([]request, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]request(nil), r.got...), r.more
+}
+
+// body is what the n-th request of a function carried; the number is the one that
+// a behaviour gets.
+func (r *recorder) body(n int64) (string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b, ok := r.bodies[n]
+	return b, ok
 }
 
 // wait waits until there are n requests.
@@ -86,8 +99,12 @@ func (r *recorder) serveGo(t *testing.T, l *lab.Lab, ipv6 bool, b behaviour, cha
 		for k, v := range q.Header {
 			headers[strings.ToLower(k)] = v[0]
 		}
+		number := n.Add(1)
 		r.add(request{headers, string(body)})
-		b(n.Add(1), w, q)
+		r.mu.Lock()
+		r.bodies[number] = string(body)
+		r.mu.Unlock()
+		b(number, w, q)
 	})
 	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
 		ln, err := l.Listen(pod, net.JoinHostPort(lab.PodAddr(pod, ipv6).String(), "8080"))

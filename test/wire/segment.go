@@ -88,6 +88,14 @@ func (s Segment) Piece(from, to int) Segment {
 	return p
 }
 
+// WithPayload is a copy of the segment with another payload.
+func (s Segment) WithPayload(b []byte) Segment {
+	f := slices.Concat(s.Frame[:s.data], b)
+	p := Segment{Frame: f, l4: s.l4, data: s.data, end: len(f)}
+	p.finish()
+	return p
+}
+
 // Join is the segment with the payload of the one that follows it in the
 // stream, and that one's flags, acknowledgement and window.
 func (s Segment) Join(next Segment) Segment {
