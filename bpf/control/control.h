@@ -132,19 +132,42 @@ int device_boundary(struct boundary_args *a)
 	return 0;
 }
 
-/* One connection's overdue segment: an acknowledgement never sent, or a PUBACK never acknowledged. */
+/* Bytes of PUBACKs that one segment of the sweeper repeats. */
+#define SWEEP_MAX 64
+
+/* Collects the oldest PUBACKs that the device has not acknowledged, as one run of bytes. Under the lock. */
+static __always_inline __u32 sweep_pubacks(struct scratch *s, struct conn *c, __u32 now_ms)
+{
+	__u32 seq = ledger_at(&c->tx, 0)->seq;
+
+	s->pos = 0;
+	s->sum = 0;
+	repeat(i, c->tx.count) {
+		struct graft *g = ledger_at(&c->tx, i);
+		__u32 word;
+
+		if (g->seq != seq + afresh(s->pos) || afresh(s->pos) >= SWEEP_MAX ||
+		    now_ms - g->time_ms < knob_puback_rto_ms)
+			break;
+		memcpy(&word, g->bytes, 4);
+		memcpy(s->look + (afresh(s->pos) & (SWEEP_MAX - 4)), &word, 4);
+		s->sum += (word & 0xffff) + (word >> 16);
+		g->time_ms = now_ms;
+		s->pos += 4;
+	}
+	return afresh(s->pos);
+}
+
+/* One connection's overdue segment: an acknowledgement never sent, or PUBACKs never acknowledged. */
 static long sweep_one(__u64 i, void *data)
 {
 	struct sweep_args *a = *(struct sweep_args **)data;
-	__u32 index = a->first + i, now_ms = a->now_ms, gen = 0, len;
+	__u32 index = a->first + i, now_ms = a->now_ms, gen = 0, n = 0;
 	struct scratch *s = scratch_of(HOOK_CONTROL);
 	struct conn *c = bpf_map_lookup_elem(&conns, &index);
 	struct stamp stamp;
 	struct event *e;
-	struct graft *g;
 	bool send = false;
-	__u8 bytes[4] = {};
-	__u32 word = 0;
 
 	if (!c || !s)
 		return 1;
@@ -153,13 +176,12 @@ static long sweep_one(__u64 i, void *data)
 	bpf_spin_lock(&c->lock);
 	if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) && !(c->flags & CONN_RST_SENT)) {
 		gen = c->gen;
-		g = ledger_at(&c->tx, 0);
-		if (c->kind == CONN_DEVICE && c->tx.count && now_ms - g->time_ms >= knob_puback_rto_ms) {
-			g->time_ms = now_ms;
+		if (c->kind == CONN_DEVICE && c->tx.count)
+			n = sweep_pubacks(s, c, now_ms);
+		if (n) {
 			conn_stamp(c, &stamp);
-			stamp.seq = g->seq;
-			memcpy(bytes, g->bytes, 4);
-			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, 4);
+			stamp.seq = ledger_at(&c->tx, 0)->seq;
+			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, n);
 			send = true;
 		} else if (seq_gt(conn_ack(c), c->rx_acked) && now_ms - c->last_ms >= 40) {
 			conn_bare(c, &stamp, now_ms);
@@ -172,8 +194,7 @@ static long sweep_one(__u64 i, void *data)
 		event_simple(EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
 	if (!send)
 		return 0;
-	memcpy(&word, bytes, 4);
-	frame_checksum(&s->frame, false, s->frame.payload_len ? (word & 0xffff) + (word >> 16) : 0);
+	frame_checksum(&s->frame, false, n ? s->sum : 0);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e)
 		return 0; /* the next sweep tries again: peers repeat what is not acknowledged */
@@ -184,15 +205,14 @@ static long sweep_one(__u64 i, void *data)
 	e->qos = 0;
 	e->ifindex = s->frame.ifindex;
 	e->pad = 0;
-	len = s->frame.len;
 	if (s->frame.ipv6) {
 		memcpy(e->frame, &s->frame.eth, FRAME_V6);
-		memcpy(e->frame + FRAME_V6, bytes, 4);
+		memcpy(e->frame + FRAME_V6, s->look, SWEEP_MAX);
 	} else {
 		memcpy(e->frame, &s->frame.eth, FRAME_V4);
-		memcpy(e->frame + FRAME_V4, bytes, 4);
+		memcpy(e->frame + FRAME_V4, s->look, SWEEP_MAX);
 	}
-	e->frame_len = len + s->frame.payload_len;
+	e->frame_len = s->frame.len + n;
 	a->sent++;
 	bpf_ringbuf_submit(e, 0);
 	return 0;

@@ -424,7 +424,7 @@ struct event {
 	__u8 frame_len;		/* EVENT_SEND: bytes in frame */
 	__u32 ifindex;
 	__u32 pad;
-	__u8 frame[96];		/* EVENT_SEND: Ethernet frame, checksums complete */
+	__u8 frame[144];	/* EVENT_SEND: Ethernet frame, checksums complete */
 };
 
 /* Arguments of the control programs (BPF_PROG_RUN context). */

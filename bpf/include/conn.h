@@ -261,7 +261,7 @@ static __always_inline enum rx_action conn_pass(struct conn *c, const struct seg
  */
 static __always_inline bool conn_absorb(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
 {
-	__u32 kack;
+	__u32 kack, small = (2 * c->tx_mss) >> (c->tx_wscale & 15);
 
 	if (s->len || s->flags != TH_ACK || seq_lt(s->seq, c->rx_acked) || !conn_rx_ack(c, s, v))
 		return false;
@@ -269,6 +269,9 @@ static __always_inline bool conn_absorb(struct conn *c, const struct segment *s,
 	if (kack != c->tx_kuna || kack != c->tx_knxt || (c->flags & CONN_PROBE))
 		return false;
 	if (s->wnd < c->tx_rawwnd / 2 || s->wnd / 2 > c->tx_rawwnd)
+		return false;
+	/* with a window of so few segments the socket may be waiting for any change */
+	if (s->wnd != c->tx_rawwnd && (s->wnd <= small || c->tx_rawwnd <= small))
 		return false;
 	c->last_ms = now_ms;
 	return true;

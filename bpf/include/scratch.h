@@ -43,7 +43,8 @@ struct scratch {
 	__u32 head_len;
 	__u32 node;			/* automaton's state */
 	__s32 route;
-	__u32 pos;			/* in the topic */
+	__u32 pos;			/* in the topic, or in what is collected */
+	__u32 sum;			/* checksum of what is collected */
 	__u32 slot;
 	__u32 slot_pod;
 	__u32 slot_gen;

@@ -135,7 +135,7 @@ type EproxyEvent struct {
 	FrameLen uint8
 	Ifindex  uint32
 	Pad      uint32
-	Frame    [96]uint8
+	Frame    [144]uint8
 }
 
 type EproxyEventKind uint32
