@@ -3,7 +3,7 @@ GO ?= go
 CLANG_PACKAGES := clang-19 llvm-19 libbpf-dev
 TEST_PACKAGES := mosquitto-clients nginx-light tshark tcpdump nftables gcc libc6-dev
 
-.PHONY: all build generate check-generated deps test-deps test demo bench fuzz lint clean
+.PHONY: all build generate check-generated deps test-deps test soak demo bench fuzz lint clean
 
 all: build
 
@@ -32,6 +32,11 @@ test: test-deps build
 	$(GO) test ./bpf/native ./internal/mqttref
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /bpf/native -e /internal/mqttref -e /test/netns)
 	$(GO) test -race -count=1 -timeout 25m -v ./test/netns
+
+## soak: all faults at once, for as long as you like; SOAK=1h
+SOAK ?= 10m
+soak: test-deps build
+	EPROXY_SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v -run TestSoak ./test/netns
 
 ## demo: the whole system in network namespaces, in under a minute; root
 demo: build

@@ -34,6 +34,7 @@ func (p *Plane) objects() (map[string]*ebpf.Map, map[string]*ebpf.Program) {
 	o := &p.objs
 	maps := map[string]*ebpf.Map{
 		"flows": o.Flows, "conns": o.Conns, "devices": o.Devices, "slots": o.Slots,
+		"requests":  o.Requests,
 		"pod_socks": o.PodSocks, "pods": o.Pods, "functions": o.Functions, "routes": o.Routes,
 		"nodes": o.Nodes, "edges": o.Edges, "settings": o.Settings, "grants": o.Grants,
 		"listeners": o.Listeners, "reasons": o.Reasons, "route_counters": o.RouteCounters,
@@ -88,13 +89,15 @@ func (p *Plane) pinLink(l link.Link, name string) error {
 	return nil
 }
 
-// Unpin detaches all programs and removes all pins under dir, whoever made
-// them. Nothing there is no error.
+// Unpin ends the connections that the programs pinned under dir translate,
+// detaches the programs and removes all pins, whoever made them. Nothing there
+// is no error.
 func Unpin(dir string) error {
 	for _, d := range []string{dir, dir + "-new"} {
 		if _, err := os.Stat(d); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
+		endConnections(d)
 		if err := detachAll(filepath.Join(d, "links")); err != nil {
 			return err
 		}

@@ -124,8 +124,8 @@ func TestDeviceZeroWindow(t *testing.T) {
 			s := start(t, l, mode, podConfig(faultsConfig, false))
 			c := rawConnect(t, l, "deaf")
 			_ = c.SetDeadline(time.Now().Add(time.Minute))
-			_ = c.Conn.(*net.TCPConn).SetReadBuffer(1024)
-			const n = 4000
+			_ = c.Conn.(*net.TCPConn).SetReadBuffer(4096)
+			const n = 1500
 			written := make(chan error, 1)
 			go func() {
 				for i := range n {

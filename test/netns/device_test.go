@@ -126,11 +126,11 @@ func (d *device) session(ctx context.Context, next *int) error {
 	defer stop()
 	_ = c.SetDeadline(time.Now().Add(stallLimit))
 	if _, err := c.Write(append([]byte{0x10, byte(12 + len(d.id)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0, 0, byte(len(d.id))}, d.id...)); err != nil {
-		return stall(err)
+		return d.stall(c, err)
 	}
 	ack := make([]byte, 4)
 	if _, err := io.ReadFull(c, ack); err != nil {
-		return stall(err)
+		return d.stall(c, err)
 	}
 	if string(ack) != "\x20\x02\x00\x00" {
 		return fmt.Errorf("%w: CONNACK % x", errForeign, ack)
@@ -161,23 +161,28 @@ func (d *device) session(ctx context.Context, next *int) error {
 		}
 	}
 	if err != nil {
-		return stall(err)
+		return d.stall(c, err)
 	}
 	_, _ = c.Write([]byte{0xe0, 0})
 	_ = c.(*net.TCPConn).CloseWrite()
 	if err := <-reader; !errors.Is(err, io.EOF) {
-		return stall(err)
+		return d.stall(c, err)
 	}
 	return nil
 }
 
-// stall tells a connection without progress from one that ended.
-func stall(err error) error {
+// stall tells a connection without progress from one that ended, and says what
+// both kernels think of it.
+func (d *device) stall(c net.Conn, err error) error {
 	var ne net.Error
-	if errors.As(err, &ne) && ne.Timeout() {
-		return fmt.Errorf("%w: %w", errStalled, err)
+	if !errors.As(err, &ne) || !ne.Timeout() {
+		return err
 	}
-	return err
+	port := c.LocalAddr().(*net.TCPAddr).Port
+	filter := fmt.Sprintf("( sport = :%d or dport = :%d )", port, port)
+	here, _ := d.lab.Run(context.Background(), lab.Dev, "ss", "-tnoim", filter)
+	there, _ := d.lab.Run(context.Background(), lab.Node, "ss", "-tnoim", filter)
+	return fmt.Errorf("%w with %d in flight: %w\n%s%s", errStalled, d.open(), err, here, there)
 }
 
 func (d *device) open() int {

@@ -64,6 +64,14 @@ func (r *recorder) body(n int64) (string, bool) {
 	return b, ok
 }
 
+// forget makes room: rounds that are checked.
+func (r *recorder) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got = nil
+	clear(r.bodies)
+}
+
 // wait waits until there are n requests.
 func (r *recorder) wait(t *testing.T, n int) []request {
 	t.Helper()
