@@ -50,7 +50,7 @@ func newStage(t *testing.T, answer http.HandlerFunc, grafter Grafter, auth confi
 			Pods:  []netip.AddrPort{netip.MustParseAddrPort(fn.Listener.Addr().String())},
 			Retry: config.Retry{Attempts: 2, Backoff: time.Millisecond, MaxBackoff: time.Millisecond}}},
 		Routes: []*config.Route{{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}}},
-		Limits: config.Limits{MaxPacketSize: 1 << 20},
+		Limits: config.Limits{MaxPacketSize: 1 << 20, InflightPerClient: 16},
 	}
 	p := pool.New(cfg.Functions)
 	t.Cleanup(func() { _ = p.Close() })
