@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -232,7 +233,24 @@ func (l *Lab) link(a Role, aName string, b Role, bName string) error {
 			return err
 		}
 	}
+	for _, r := range []Role{other, Node} {
+		if err := l.Do(r, capRTO); err != nil {
+			return fmt.Errorf("limit TCP's backoff on %s: %w", r, err)
+		}
+	}
 	return nil
+}
+
+// capRTO keeps TCP's exponential backoff to a few seconds. What has no
+// timestamps learns nothing from what was sent twice (Karn's algorithm, RFC 6298
+// section 3), so that on a cable that loses much the waits grow to minutes:
+// nothing a test could tell from a stall. Kernels before 6.15 have no such limit.
+func capRTO() error {
+	err := os.WriteFile("/proc/sys/net/ipv4/tcp_rto_max_ms", []byte("5000"), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (l *Lab) join(a Role, aName string, b Role, bName string) error {

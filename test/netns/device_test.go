@@ -182,7 +182,7 @@ func (d *device) stall(c net.Conn, err error) error {
 	filter := fmt.Sprintf("( sport = :%d or dport = :%d )", port, port)
 	here, _ := d.lab.Run(context.Background(), lab.Dev, "ss", "-tnoim", filter)
 	there, _ := d.lab.Run(context.Background(), lab.Node, "ss", "-tnoim", filter)
-	return fmt.Errorf("%w with %d in flight: %w\n%s%s", errStalled, d.open(), err, here, there)
+	return fmt.Errorf("%w with %d in flight: %w\n%s%s%s", errStalled, d.open(), err, here, there, books(d.lab, port))
 }
 
 func (d *device) open() int {
