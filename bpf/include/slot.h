@@ -176,13 +176,14 @@ static __always_inline struct message *slot_message(struct slot *slot, __u32 num
 /*
  * The number of the next request, for whoever holds the slot's bit in
  * `filling`. An idle slot begins anew with its first buffer: that one is in the
- * cache.
+ * cache. One that is empty for another reason may not: userspace still reads
+ * the request that it took over.
  */
 static __always_inline __u32 slot_next(const struct slot *slot)
 {
 	__u32 tail = *(volatile __u32 *)&slot->tail;
 
-	if (*(volatile __u32 *)&slot->head != tail)
+	if (*(volatile __u32 *)&slot->head != tail || *(volatile __u32 *)&slot->state != SLOT_IDLE)
 		return tail;
 	return (tail + knob_pipeline - 1) & ~(knob_pipeline - 1);
 }
