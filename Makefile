@@ -29,7 +29,7 @@ test-deps:
 ## test: everything; root
 test: test-deps build
 	$(GO) vet ./...
-	$(GO) test ./bpf/native ./internal/mqttref
+	$(GO) test ./bpf/native/... ./internal/mqttref
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /bpf/native -e /internal/mqttref -e /test/netns)
 	$(GO) test -race -count=1 -timeout 25m -v ./test/netns
 

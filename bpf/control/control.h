@@ -5,8 +5,11 @@
  */
 #include "../include/skb.h"
 
+#define SLOT_AGAIN 2
+
 /*
- * Changes a slot's state (struct slot_args). ok is 1 if it was changed. With
+ * Changes a slot's state (struct slot_args). ok is 1 if it was changed,
+ * SLOT_AGAIN if a processor is in the way for a moment. With
  * SLOT_OP_TAKE the oldest message becomes userspace's: it is done for the
  * device's books, its request stays in its buffer until the slot is ready
  * again.
@@ -52,6 +55,11 @@ int slot_control(struct slot_args *a)
 			if (!slot_in_flight(slot))
 				break;
 			number = slot->head;
+			/* The youngest is not in its device's books before its maker lets the slot go. */
+			if (number + 1 == slot->tail && (pod->filling & slot_bit(pod, index))) {
+				ok = SLOT_AGAIN;
+				break;
+			}
 			m = *slot_message(slot, number);
 			if (now - m.taken_ns < (__u64)min_age * 1000000)
 				break;
@@ -68,7 +76,7 @@ int slot_control(struct slot_args *a)
 		slot_show(pod, index, slot);
 	}
 	bpf_spin_unlock(&c->lock);
-	if (ok && op == SLOT_OP_TAKE) {
+	if (ok == 1 && op == SLOT_OP_TAKE) {
 		__u32 device = m.device;
 
 		count(HOOK_CONTROL, REASON_TAKEN_OVER);

@@ -52,6 +52,16 @@ static __always_inline struct pod *pod_choose(const struct function *fn)
 }
 
 /*
+ * Whether the slot can still take a request, for whoever holds its bit in
+ * `filling`: between the look at it and the claim somebody else may have made
+ * a request for it, in the buffer that would be written to now.
+ */
+static __always_inline bool slot_claimable(const struct pod *pod, __u64 bit)
+{
+	return (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;
+}
+
+/*
  * Claims a slot for one more request: the lowest idle one (the hottest), else
  * one that has room, the same for the same device while it has. The caller
  * holds its bit in `filling` until slot_release; nobody else makes a request
@@ -72,8 +82,11 @@ static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
 		if (!free)
 			return NO_INDEX;
 		bit = free & -free;
-		if (!(__sync_fetch_and_or(&pod->filling, bit) & bit))
+		if (__sync_fetch_and_or(&pod->filling, bit) & bit)
+			continue;
+		if (slot_claimable(pod, bit))
 			return pod->first_slot + popcount64(bit - 1);
+		__sync_fetch_and_and(&pod->filling, ~bit);
 	}
 	return NO_INDEX;
 }
@@ -110,6 +123,10 @@ static __always_inline struct pod *slot_follow(const struct conn *c, __u32 funct
 	if (!((pod->idle | pod->room) & ~pod->filling & ~pod->reserved & bit) ||
 	    (__sync_fetch_and_or(&pod->filling, bit) & bit))
 		return NULL;
+	if (!slot_claimable(pod, bit)) {
+		__sync_fetch_and_and(&pod->filling, ~bit);
+		return NULL;
+	}
 	*index = key;
 	return pod;
 }
@@ -159,13 +176,14 @@ static __always_inline struct message *slot_message(struct slot *slot, __u32 num
 /*
  * The number of the next request, for whoever holds the slot's bit in
  * `filling`. An idle slot begins anew with its first buffer: that one is in the
- * cache.
+ * cache. One that is empty for another reason may not: userspace still reads
+ * the request that it took over.
  */
 static __always_inline __u32 slot_next(const struct slot *slot)
 {
 	__u32 tail = *(volatile __u32 *)&slot->tail;
 
-	if (*(volatile __u32 *)&slot->head != tail)
+	if (*(volatile __u32 *)&slot->head != tail || *(volatile __u32 *)&slot->state != SLOT_IDLE)
 		return tail;
 	return (tail + knob_pipeline - 1) & ~(knob_pipeline - 1);
 }

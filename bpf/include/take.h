@@ -77,7 +77,6 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 
 	bpf_spin_lock(&c->lock);
 	if (c->gen == gen && c->state == CONN_OPEN) {
-		d->cache_version++;
 		d->cache_epoch = epoch;
 		d->cache_route = s->route;
 		d->cache_function = s->function;
@@ -90,7 +89,9 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 				*(const __u64 *)(s->look + ((s->publish.topic + i) & (MQTT_LOOK - 1)));
 		}
 		copy_words(d->cache_head, s->head, &s->head_len, HEAD_MAX);
-		s->cache_version = d->cache_version;
+		/* Last: who reads meanwhile, without the lock, has the version of before. */
+		asm volatile("" : : : "memory");
+		s->cache_version = ++d->cache_version;
 		ok = true;
 	}
 	bpf_spin_unlock(&c->lock);
@@ -280,6 +281,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	one.len = len;
 	bpf_spin_lock(&c->lock);
 	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && one.seq == c->rx_nxt &&
+		  c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3] &&
 		  d->cache_version == s->cache_version && !device_full(c, d) &&
 		  walk_at_boundary(&d->walk) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
 	action = RX_DROP;

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -102,13 +103,21 @@ func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
 	_ = p.objs.Conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock)
 }
 
+// slotAgain is SLOT_AGAIN of control.h.
+const slotAgain = 2
+
 // slotControl runs the control program of slots.
 func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen, minAgeMs uint32) (bpf.EproxySlotArgs, error) {
-	args := bpf.EproxySlotArgs{Slot: slot, Gen: gen, Op: uint32(op), MinAgeMs: minAgeMs}
-	if _, err := p.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
-		return args, fmt.Errorf("slot control: %w", err)
+	for {
+		args := bpf.EproxySlotArgs{Slot: slot, Gen: gen, Op: uint32(op), MinAgeMs: minAgeMs}
+		if _, err := p.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+			return args, fmt.Errorf("slot control: %w", err)
+		}
+		if args.Ok != slotAgain {
+			return args, nil
+		}
+		runtime.Gosched() // another processor is about to finish with the slot
 	}
-	return args, nil
 }
 
 var errNoRoom = errors.New("no free connection entries")

@@ -1,0 +1,241 @@
+//go:build cgo
+
+package hooks
+
+/*
+#cgo CFLAGS: -O2 -I${SRCDIR}
+#cgo LDFLAGS: -ldl
+#include <dlfcn.h>
+#include <stdlib.h>
+#include "machine.h"
+
+static struct machine *open_machine(const char *path)
+{
+	void *h = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	struct machine *(*f)(void);
+
+	if (!h)
+		return NULL;
+	f = (struct machine *(*)(void))dlsym(h, "eproxy_machine");
+	return f ? f() : NULL;
+}
+
+static void call_run(struct machine *m) { m->run(); }
+static void call_clear(struct machine *m) { m->clear(); }
+static void call_save(struct machine *m) { m->save(); }
+static void call_restore(struct machine *m) { m->restore(); }
+static __u64 call_reason(struct machine *m, __u32 hook, __u32 reason) { return m->reason(hook, reason); }
+static void call_flow(struct machine *m, const struct tuple *key, __u32 index) { m->flow(key, index); }
+static void call_edge(struct machine *m, const struct edge_key *key, __u32 node) { m->edge(key, node); }
+static void call_knobs(struct machine *m, __u32 slots, __u32 pipeline)
+{
+	*m->slot_count = slots;
+	*m->pipeline = pipeline;
+}
+
+static struct event *record_event(struct record *r) { return &r->event; }
+static struct slot_args *record_control(struct record *r) { return &r->control; }
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// The C types, as Go sees them.
+type (
+	Conn    = C.struct_conn
+	Device  = C.struct_device
+	Slot    = C.struct_slot
+	Pod     = C.struct_pod
+	Ledger  = C.struct_ledger
+	Graft   = C.struct_graft
+	Message = C.struct_message
+	Tuple   = C.struct_tuple
+	Step    = C.struct_step
+	Record  = C.struct_record
+	Event   = C.struct_event
+	Control = C.struct_slot_args
+
+	u8  = C.__u8
+	u16 = C.__u16
+	u32 = C.__u32
+	u64 = C.__u64
+)
+
+// Constants of the headers.
+const (
+	Tasks    = C.TASKS
+	MaxSteps = C.STEPS
+	MaxTurns = C.TURNS
+	Ring     = C.LEDGER_RING
+	Pipeline = C.PIPELINE_MAX
+	NoIndex  = C.NO_INDEX
+	Hooks    = C.HOOK_COUNT
+	Reasons  = C.REASON_COUNT
+
+	ConnFree   = C.CONN_FREE
+	ConnArmed  = C.CONN_ARMED
+	ConnOpen   = C.CONN_OPEN
+	ConnClosed = C.CONN_CLOSED
+	KindDevice = C.CONN_DEVICE
+	KindSlot   = C.CONN_SLOT
+	FlagBroken = C.CONN_BROKEN
+
+	GraftOpen = C.GRAFT_OPEN
+
+	SlotFree      = C.SLOT_FREE
+	SlotDialling  = C.SLOT_DIALLING
+	SlotIdle      = C.SLOT_IDLE
+	SlotBusy      = C.SLOT_BUSY
+	SlotAnswering = C.SLOT_ANSWERING
+	SlotRetired   = C.SLOT_RETIRED
+
+	OpReady  = C.SLOT_OP_READY
+	OpLend   = C.SLOT_OP_LEND
+	OpTake   = C.SLOT_OP_TAKE
+	OpRetire = C.SLOT_OP_RETIRE
+
+	StepDeviceFrame = C.STEP_DEVICE_FRAME
+	StepPodFrame    = C.STEP_POD_FRAME
+	StepLocalFrame  = C.STEP_LOCAL_FRAME
+	StepControl     = C.STEP_CONTROL
+	StepBoundary    = C.STEP_BOUNDARY
+	StepSweep       = C.STEP_SWEEP
+	StepFree        = C.STEP_FREE
+	StepArm         = C.STEP_ARM
+	StepDevice      = C.STEP_DEVICE
+	StepSlot        = C.STEP_SLOT
+	StepSocket      = C.STEP_SOCKET
+
+	RecordDeviceWire  = C.RECORD_DEVICE_WIRE
+	RecordPodWire     = C.RECORD_POD_WIRE
+	RecordDeviceLocal = C.RECORD_DEVICE_LOCAL
+	RecordPodLocal    = C.RECORD_POD_LOCAL
+	RecordDrop        = C.RECORD_DROP
+	RecordEvent       = C.RECORD_EVENT
+	RecordControl     = C.RECORD_CONTROL
+
+	ReasonAnswered      = C.REASON_ANSWERED
+	ReasonDoneByAck     = C.REASON_DONE_BY_ACK
+	ReasonReinjected    = C.REASON_REINJECTED
+	ReasonPubackResent  = C.REASON_PUBACK_RESENT
+	ReasonRace          = C.REASON_RACE
+	ReasonDeviceGone    = C.REASON_DEVICE_GONE
+	ReasonPubackHanded  = C.REASON_PUBACK_HANDED
+	ReasonSlotRetired   = C.REASON_SLOT_RETIRED
+	ReasonDeadSocket    = C.REASON_DEAD_SOCKET
+	ReasonRedirectError = C.REASON_REDIRECT_ERROR
+	ReasonInjected      = C.REASON_INJECTED
+	ReasonResync        = C.REASON_RESYNC
+	ReasonTakenOver     = C.REASON_TAKEN_OVER
+	ReasonDupRequest    = C.REASON_DUP_REQUEST
+	ReasonNoSlot        = C.REASON_NO_SLOT
+
+	EventPuback = C.EVENT_PUBACK
+	EventSlot   = C.EVENT_SLOT
+	EventBroken = C.EVENT_BROKEN
+	EventSend   = C.EVENT_SEND
+)
+
+// Machine is one compiled copy of the programs with its maps.
+type Machine struct{ c *C.struct_machine }
+
+// Open loads a shared object that defines eproxy_machine. It is never unloaded.
+func Open(path string) (*Machine, error) {
+	p := C.CString(path)
+	defer C.free(unsafe.Pointer(p))
+	m := C.open_machine(p)
+	if m == nil {
+		return nil, fmt.Errorf("open %s: %s", path, C.GoString(C.dlerror()))
+	}
+	return &Machine{m}, nil
+}
+
+// Run runs what turn and step say; record says what came of it.
+func (m *Machine) Run() { C.call_run(m.c) }
+
+// Clear empties all maps.
+func (m *Machine) Clear() { C.call_clear(m.c) }
+
+// Save keeps the state of all maps.
+func (m *Machine) Save() { C.call_save(m.c) }
+
+// Restore brings the kept state back.
+func (m *Machine) Restore() { C.call_restore(m.c) }
+
+// Shared is the memory of the maps that change.
+func (m *Machine) Shared() []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(m.c.shared)), m.c.shared_len)
+}
+
+// Knobs sets how many conns are slots, and their request buffers.
+func (m *Machine) Knobs(slots, pipeline int) {
+	C.call_knobs(m.c, u32(slots), u32(pipeline))
+}
+
+// Flow enters a connection's 4-tuple.
+func (m *Machine) Flow(t Tuple, index int) { C.call_flow(m.c, &t, u32(index)) }
+
+// Edge enters an edge of the routing automaton.
+func (m *Machine) Edge(node int, level string, child int) {
+	k := C.struct_edge_key{node: u32(node), len: u32(len(level))}
+	for i := range level {
+		k.level[i] = u8(level[i])
+	}
+	C.call_edge(m.c, &k, u32(child))
+}
+
+// Prefix gives function 0, with pod 0, its request prefix.
+func (m *Machine) Prefix(prefix string) {
+	f := m.c.functions
+	f.pod_count = 1
+	f.prefix_len = u32(len(prefix))
+	for i := range prefix {
+		f.prefix[i] = u8(prefix[i])
+	}
+}
+
+// Pod is an entry of the pods map.
+func (m *Machine) Pod(i int) *Pod { return at(m.c.pods, i) }
+
+// Node is a node of the routing automaton.
+func (m *Machine) Node(i int) *C.struct_node { return at(m.c.nodes, i) }
+
+// Reason is a counter.
+func (m *Machine) Reason(hook, reason int) int {
+	return int(C.call_reason(m.c, u32(hook), u32(reason)))
+}
+
+func at[T any](first *T, i int) *T {
+	return (*T)(unsafe.Add(unsafe.Pointer(first), uintptr(i)*unsafe.Sizeof(*first)))
+}
+
+// Conn is an entry of the conns map.
+func (m *Machine) Conn(i int) *Conn { return at(m.c.conns, i) }
+
+// Device is the device's part of conn i.
+func (m *Machine) Device(i int) *Device { return at(m.c.devices, i-int(*m.c.slot_count)) }
+
+// Slot is an entry of the slots map.
+func (m *Machine) Slot(i int) *Slot { return at(m.c.slots, i) }
+
+// Request is the buffer of a slot's request.
+func (m *Machine) Request(slot int, number uint32) []byte {
+	r := at(m.c.requests, slot*int(*m.c.pipeline)+int(number)&int(*m.c.pipeline-1))
+	return bytesOf(r.buf[:])
+}
+
+// Records is what came of the last run.
+func (m *Machine) Records() []Record { return m.c.record[:m.c.records] }
+
+func bytesOf(b []u8) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(&b[0])), len(b)) }
+
+func eventOf(r *Record) *Event { return C.record_event(r) }
+
+func controlOf(r *Record) *Control { return C.record_control(r) }
+
+func frameOf(r *Record) []byte { return bytesOf(r.bytes[:])[:r.len] }
+
+func (m *Machine) faultText() string { return C.GoString(&m.c.fault[0]) }

@@ -1,0 +1,50 @@
+//go:build cgo
+
+package hooks
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// effortFactor is how many times the usual number of schedules is tried.
+func effortFactor(t *testing.T) int {
+	s := os.Getenv("EPROXY_INTERLEAVE_FACTOR")
+	if s == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		t.Fatalf("EPROXY_INTERLEAVE_FACTOR: %q is not a positive number", s)
+	}
+	return n
+}
+
+// TestInterleavings forces every interleaving of the scenarios, up to the effort.
+func TestInterleavings(t *testing.T) {
+	m := mustBuild(t)
+	n := effortFactor(t)
+	runs, reasons := 0, map[int]int{}
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			began := time.Now()
+			e := newExplorer(m, s)
+			if err := e.all(effort{pairs: n * fullEffort.pairs, random: n * fullEffort.random}); err != nil {
+				t.Fatal(err)
+			}
+			runs += e.runs
+			for r, n := range e.reasons {
+				reasons[r] += n
+			}
+			t.Logf("%d interleavings, %d outcomes, %d overdue, %v", e.runs, len(e.seen), e.overdue, time.Since(began))
+		})
+	}
+	t.Logf("%d interleavings of %d scenarios, reasons %v", runs, len(scenarios), reasons)
+	for _, r := range mustHappen {
+		if reasons[r] == 0 && !t.Failed() {
+			t.Errorf("reason %d never occurred", r)
+		}
+	}
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * datapath.c - the whole of eproxy.bpf.c for the host. It is compiled with
+ * -fsanitize=thread, not for the sanitizer, which is not linked, but for the
+ * calls before every access to memory: sched.c makes points of them.
+ */
+#define __bpf__ 1
+#include "include/common.h"
+
+/* What only the verifier needs, and the host's assembler does not know. */
+#undef can_loop
+#define can_loop true
+#undef unlinked
+#define unlinked(x) (x)
+
+/* Knobs that the machine can set. */
+#define const
+#include "include/config.h"
+#undef const
+
+/* Mistakes that planted_test.go puts into its copy, one of them at a time. */
+extern __u32 machine_planted;
+#define planted(n) (machine_planted == (n))
+
+#include "eproxy.bpf.c"
+
+#include "machine.h"
+
+extern struct machine machine;
+
+_Static_assert(offsetof(struct tcp_sock, mss_cache) == 16 && offsetof(struct tcp_sock, rx_opt) == 20,
+	       "struct kernel_sock of inside.h must follow");
+
+void datapath_knobs(void)
+{
+	machine.slot_count = &knob_slots;
+	machine.pipeline = &knob_pipeline;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * steps.c - what happens on a processor: a packet is received or sent, or
+ * userspace does something, the way internal/dataplane does it.
+ */
+#include "inside.h"
+
+/* What a TC program said. */
+static void finish(struct task *t, struct skb *k, int verdict, enum record_kind local)
+{
+	switch (verdict) {
+	case TC_OK:
+		record_frame(local, k, k->ctx.ifindex);
+		break;
+	case TC_REDIRECTED:
+		k->ctx.ingress_ifindex = k->ctx.ifindex;
+		if (t->to_peer)
+			record_frame(RECORD_POD_WIRE, k, t->to_ifindex);
+		else
+			leave(k, t->to_ifindex);
+		break;
+	default:
+		record_frame(RECORD_DROP, k, k->ctx.ifindex);
+	}
+}
+
+/* Returns false if the packet goes on to TC. */
+static bool xdp(struct task *t, struct skb *k)
+{
+	struct xdp_md ctx = { .data = k->ctx.data, .data_end = k->ctx.data_end, .ingress_ifindex = NODE_IFINDEX };
+	int verdict;
+
+	t->xdp = true;
+	verdict = xdp_device(&ctx);
+	t->xdp = false;
+	if (verdict == XDP_PASS)
+		return false;
+	k->ctx.data = ctx.data;
+	k->ctx.data_end = ctx.data_end;
+	k->ctx.len = ctx.data_end - ctx.data;
+	record_frame(verdict == XDP_REDIRECT ? RECORD_POD_WIRE : RECORD_DROP, k, t->to_ifindex);
+	return true;
+}
+
+static void device_frame(struct task *t, const struct step *s)
+{
+	struct skb *k = skb_new(s->bytes, s->len);
+
+	k->ctx.ifindex = NODE_IFINDEX;
+	if (s->xdp && xdp(t, k))
+		return;
+	finish(t, k, tc_device_in(&k->ctx), RECORD_DEVICE_LOCAL);
+}
+
+static void pod_frame(struct task *t, const struct step *s)
+{
+	struct skb *k;
+	__u32 sent = 0;
+
+	for (__u32 i = 0; i < machine.records; i++)
+		sent += machine.record[i].kind == RECORD_POD_WIRE;
+	if (sent < s->after)
+		return;
+	k = skb_new(s->bytes, s->len);
+	k->ctx.ifindex = s->ifindex;
+	finish(t, k, tc_pod_in(&k->ctx), RECORD_POD_LOCAL);
+}
+
+static void local_frame(const struct step *s)
+{
+	struct skb *k = skb_new(s->bytes, s->len);
+
+	k->sock.rcv_nxt = s->rcv_nxt;
+	k->sock.copied_seq = s->rcv_nxt;
+	k->sock.snd_una = s->snd_una;
+	k->sock.snd_wnd = 60000;
+	k->sock.mss_cache = 1460;
+	k->ctx.sk = (struct bpf_sock *)&k->sock;
+	leave(k, s->ifindex);
+}
+
+/* The entry's next generation: read and written under the lock, but not in one. */
+static void entry_put(__u32 index, __u16 state, __u16 kind, const struct tuple *tuple, struct task *t)
+{
+	struct conn *c = &machine.conns[index], next;
+	__u32 gen;
+
+	bpf_spin_lock(&c->lock);
+	gen = c->gen;
+	bpf_spin_unlock(&c->lock);
+	memset(&next, 0, sizeof(next));
+	next.gen = gen + 1;
+	next.state = state;
+	next.kind = kind;
+	if (tuple)
+		next.tuple = *tuple;
+	bpf_spin_lock(&c->lock);
+	memcpy((__u8 *)c + sizeof(c->lock), (__u8 *)&next + sizeof(c->lock), sizeof(next) - sizeof(c->lock));
+	bpf_spin_unlock(&c->lock);
+	t->gen = next.gen;
+}
+
+static void free_conn(struct task *t, const struct step *s)
+{
+	__u32 *at;
+
+	point(0);
+	at = flow_find(&s->tuple);
+	if (at && *at == s->index) {
+		point(0);
+		flow_delete(&s->tuple);
+	}
+	entry_put(s->index, CONN_FREE, 0, NULL, t);
+}
+
+static void arm(struct task *t, const struct step *s)
+{
+	entry_put(s->index, CONN_ARMED, s->conn_kind, &s->tuple, t);
+	point(0);
+	machine.flow(&s->tuple, s->index);
+}
+
+/* The memory is mapped: userspace's stores are plain. */
+static void device_put(const struct step *s)
+{
+	struct device *d = &machine.devices[s->index - *machine.slot_count];
+	__u32 gen;
+
+	touch_range(d, sizeof(*d), true);
+	memcpy(d, &s->device, sizeof(*d) / 2);
+	touch_range(d, sizeof(*d), true);
+	memcpy((__u8 *)d + sizeof(*d) / 2, (const __u8 *)&s->device + sizeof(*d) / 2, sizeof(*d) - sizeof(*d) / 2);
+	bpf_spin_lock(&machine.conns[s->index].lock);
+	gen = machine.conns[s->index].gen;
+	bpf_spin_unlock(&machine.conns[s->index].lock);
+	d->gen = gen + 1;
+}
+
+static void slot_put(const struct step *s)
+{
+	struct slot *slot = &machine.slots[s->index];
+	__u32 count = slot->count;
+	struct slot next = s->slot;
+
+	next.count = count + 1;
+	point(0);
+	memcpy(slot, &next, offsetof(struct slot, messages));
+	point(0);
+	memcpy(slot->messages, next.messages, sizeof(next.messages));
+}
+
+static void control(struct task *t, const struct step *s)
+{
+	struct slot_args a;
+	struct record *r;
+
+	do {
+		for (;;) {
+			memset(&a, 0, sizeof(a));
+			a.slot = s->index;
+			a.gen = s->gen ? s->gen : t->gen;
+			a.op = s->op;
+			a.min_age_ms = s->min_age_ms;
+			slot_control(&a);
+			if (a.ok != 2) /* SLOT_AGAIN: another processor is in the way */
+				break;
+			give_way();
+		}
+		point(0);
+		r = record_new(RECORD_CONTROL);
+		r->control = a;
+		if (a.ok && a.op == SLOT_OP_TAKE) {
+			__u32 mask = *machine.pipeline - 1, half = a.request_len / 2;
+			__u8 *buf = machine.requests[a.slot * *machine.pipeline + (a.number & mask)].buf;
+
+			r->len = a.request_len;
+			touch_range(buf, r->len, false);
+			memcpy(r->bytes, buf, half);
+			touch_range(buf, r->len, false);
+			memcpy(r->bytes + half, buf + half, r->len - half);
+		}
+	} while (s->repeat && a.ok && !machine.fault[0]);
+}
+
+static void boundary(struct task *t, const struct step *s)
+{
+	struct boundary_args a = { .conn = s->index, .gen = s->gen ? s->gen : t->gen, .read = s->read };
+
+	device_boundary(&a);
+	record_new(RECORD_BOUNDARY)->boundary = a;
+}
+
+static void step(struct task *t, const struct step *s)
+{
+	struct sweep_args a = { .first = s->index, .count = s->count };
+
+	switch (s->kind) {
+	case STEP_DEVICE_FRAME:
+		device_frame(t, s);
+		break;
+	case STEP_POD_FRAME:
+		pod_frame(t, s);
+		break;
+	case STEP_LOCAL_FRAME:
+		local_frame(s);
+		break;
+	case STEP_CONTROL:
+		control(t, s);
+		break;
+	case STEP_BOUNDARY:
+		boundary(t, s);
+		break;
+	case STEP_SWEEP:
+		sweep(&a);
+		break;
+	case STEP_FREE:
+		free_conn(t, s);
+		break;
+	case STEP_ARM:
+		arm(t, s);
+		break;
+	case STEP_DEVICE:
+		device_put(s);
+		break;
+	case STEP_SLOT:
+		slot_put(s);
+		break;
+	case STEP_SOCKET:
+		point(0);
+		socket_set(s->index, s->state);
+		break;
+	default:
+		fault("unknown step");
+	}
+}
+
+void task_main(struct task *t)
+{
+	for (__u32 i = 0; i < machine.steps[t->id]; i++)
+		step(t, &machine.step[t->id][i]);
+}

@@ -1,0 +1,90 @@
+//go:build cgo
+
+package hooks
+
+import (
+	"errors"
+	"testing"
+)
+
+// planted are mistakes that the exploration must find: which one is in force is
+// chosen when the copy runs, so that one copy has them all. The last ones were
+// found by it.
+var planted = []struct {
+	name, scenario string
+	edits          []edit
+}{
+	1: {"neither generation nor tuple checked when the device's books are written", "another device gets the entry while a message is taken, XDP", []edit{
+		{"include/take.h", "recheck = c->gen == s->device_gen && ", "recheck = (planted(1) || c->gen == s->device_gen) && "}}},
+	2: {"request sent without a look whether it still is this one's", "slot is dialled again and claimed while it is claimed, TC", []edit{
+		{"include/skb.h", "return taken_live(s) ? 0 : -1;", "return planted(2) || taken_live(s) ? 0 : -1;"},
+		{"xdp/device.h", "if (!taken_live(s))", "if (!planted(2) && !taken_live(s))"}}},
+	3: {"generation and number of the slot not checked when its books are written", "slot is dialled again and claimed while it is claimed, XDP", []edit{
+		{"include/take.h", "if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {",
+			"if (!planted(3) && (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN)) {"}}},
+	4: {"generation of the device not checked when it is told", "device reconnects while its answer comes", []edit{
+		{"tc/pod_in.h", "if (dc->gen == m->device_gen && (dc->state", "if ((planted(4) || dc->gen == m->device_gen) && (dc->state"}}},
+	5: {"generation of the slot not checked when a message is taken over", "message of a slot that was dialled again is taken over", []edit{
+		{"control/control.h", "if (c->gen == gen) {\n\t\tstate = slot->state;", "if (planted(5) || c->gen == gen) {\n\t\tstate = slot->state;"}}},
+	6: {"slot not undone", "the same message twice, XDP", []edit{
+		{"include/take.h", "\t\tslot_undo(sc, slot", "\t\tif (!planted(6))\n\t\t\tslot_undo(sc, slot"}}},
+	7: {"sweeper's packet made of two generations", "PUBACK is repeated while the device reconnects", []edit{
+		{"control/control.h", "\t\tif (n) {\n\t\t\tconn_stamp", "\t\tif (planted(7)) {\n\t\t\tbpf_spin_unlock(&c->lock);\n\t\t\tbpf_spin_lock(&c->lock);\n\t\t}\n\t\tif (n) {\n\t\t\tconn_stamp"}}},
+	8: {"generation not checked when a head is kept", "another device gets the entry while a head is made, XDP", []edit{
+		{"include/take.h", "if (c->gen == gen && c->state == CONN_OPEN) {\n\t\td->cache_epoch", "if ((planted(8) || c->gen == gen) && c->state == CONN_OPEN) {\n\t\td->cache_epoch"}}},
+	9: {"retransmission from a buffer that is another's by now", "device repeats its message while it is answered and the slot reused", []edit{
+		{"tc/device_in.h", " || !request_live(sc, slot, gen, number))", " || (!planted(9) && !request_live(sc, slot, gen, number)))"}}},
+	10: {"packet of an entry's former owner taken for the new one's", "another device gets the entry while a head is made, TC", []edit{
+		{"include/take.h", "c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3] &&", "(planted(10) || planted(1) || (c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3])) &&"}}},
+	11: {"message taken over stays in flight", "answer while userspace takes the message over", []edit{
+		{"control/control.h", "\t\t\tslot->head++;\n", "\t\t\tif (!planted(11))\n\t\t\t\tslot->head++;\n"}}},
+	12: {"lock kept", "PUBACK is repeated while the next one is inserted", []edit{
+		{"control/control.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))"}}},
+
+	13: {"slot claimed by two looks", "two devices, one slot, XDP", []edit{
+		{"include/slot.h", "\treturn (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;", "\treturn planted(13) || (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;"}}},
+	14: {"buffer of a message that was taken over written to", "message is taken over while the next one is made", []edit{
+		{"include/slot.h", " || *(volatile __u32 *)&slot->state != SLOT_IDLE)", " || (!planted(14) && *(volatile __u32 *)&slot->state != SLOT_IDLE))"}}},
+	15: {"message taken over before its device's books have it", "slot is dialled again while it is claimed, XDP", []edit{
+		{"control/control.h", "(pod->filling & slot_bit(pod, index)))", "(pod->filling & slot_bit(pod, index)) && !planted(15))"}}},
+	16: {"head read while it is written", "the same message twice, XDP", []edit{
+		{"include/take.h", "\t\td->cache_epoch = epoch;", "\t\td->cache_version += planted(16);\n\t\td->cache_epoch = epoch;"},
+		{"include/take.h", "s->cache_version = ++d->cache_version;", "s->cache_version = d->cache_version += !planted(16);"}}},
+}
+
+// TestPlanted shows that the exploration finds mistakes.
+func TestPlanted(t *testing.T) {
+	var edits []edit
+	for _, p := range planted {
+		edits = append(edits, p.edits...)
+	}
+	m := mustBuild(t, edits...)
+	byName := map[string]scenario{}
+	for _, s := range scenarios {
+		byName[s.name] = s
+	}
+	for i, p := range planted {
+		if i == 0 {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) {
+			m.c.planted = 0
+			s, ok := byName[p.scenario]
+			if !ok {
+				t.Fatalf("no scenario %q", p.scenario)
+			}
+			e := newExplorer(m, s)
+			m.c.planted = u32(i)
+			defer func() { m.c.planted = 0 }()
+			err := e.all(fullEffort)
+			if err == nil {
+				t.Fatalf("not found in %d interleavings", e.runs)
+			}
+			var f *failure
+			if errors.As(err, &f) {
+				err = f.err
+			}
+			t.Logf("found after %d interleavings: %.200v", e.runs, err)
+		})
+	}
+}

@@ -1,0 +1,403 @@
+//go:build cgo
+
+package hooks
+
+// The scenarios. Device 0 is conn 4, device 1 is conn 5.
+
+// send is what a device has sent last, from message m on, in one segment.
+func (w *world) send(m int, xdp bool) Step {
+	d := &w.devs[w.msgs[m].dev]
+	return w.fromDevice(d.segment(w.msgs[m].off, uint32(len(d.stream))), xdp)
+}
+
+// open publishes a message; its request has left.
+func (w *world) open(dev int, pid uint16, name string) int {
+	m := w.publish(dev, pid, 1, payload(name, 70))
+	w.do(w.send(m, true))
+	w.m.c.now_ns += 1e6
+	return m
+}
+
+// answerFrame: the pod answers its oldest request.
+func (w *world) answerFrame(pod int) Step {
+	p := &w.pods[pod]
+	n := uint32(len(p.out))
+	if !w.answer(p) {
+		panic("nothing to answer")
+	}
+	return w.fromPod(p.segment(n, uint32(len(p.out))))
+}
+
+// flowing: slot 0 has just answered one message of the device and carries
+// another: it is where the next one goes, although slot 1 is idle.
+func (w *world) flowing(dev int) {
+	w.m.Pod(0).reserved = 2
+	w.open(dev, 5, "answered")
+	w.open(dev, 6, "before")
+	w.do(w.answerFrame(0))
+	w.m.Pod(0).reserved = 0
+}
+
+// twoAnswers: messages of two devices are in flight, and answered in one segment.
+func (w *world) twoAnswers() Step {
+	a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+	w.open(a, 7, "one")
+	w.open(b, 7, "two")
+	p := &w.pods[0]
+	w.answer(p)
+	w.answer(p)
+	return w.fromPod(p.segment(0, uint32(2*len(answer))))
+}
+
+// again is a device's reset and its next generation on the same 4-tuple, with
+// its first message.
+func (w *world) again(old, conn int, pid uint16, xdp bool) []Step {
+	d := &w.devs[old]
+	n := uint32(len(d.stream))
+	end := d.segment(n, n)
+	end.flags = rst
+	steps := append([]Step{w.fromDevice(end, xdp), w.synAck(old)}, w.forget(old)...)
+	dev, up := w.connect(conn, d.client, d.at.port)
+	m := w.publish(dev, pid, 1, payload("second life", 60))
+	w.greeted(dev)
+	return append(append(steps, up...), w.send(m, xdp))
+}
+
+// greeted: the device has received its CONNACK before it sends.
+func (w *world) greeted(dev int) {
+	for _, b := range connack {
+		w.devs[dev].got = append(w.devs[dev].got, int16(b))
+	}
+}
+
+// successor is another device that gets the entry of dev, has chosen the same
+// first sequence numbers, and sends a message as long as dev's first one to the
+// same topic.
+func (w *world) successor(dev int, xdp bool) []Step {
+	d := w.devs[dev]
+	steps := w.forget(dev)
+	next, up := w.connectAs(d.conn, "d9", d.at.port+1, d.iss, d.niss)
+	w.devs[next].topic = d.topic
+	m := w.publish(next, 7, 1, payload("one", 70))
+	w.greeted(next)
+	return append(append(steps, up...), w.send(m, xdp))
+}
+
+func (w *world) redial(pod int) []Step {
+	slot := w.pods[pod].conn
+	return append(w.hangUp(pod), w.dial(slot)...)
+}
+
+func (w *world) take(pod int) Step {
+	p := &w.pods[pod]
+	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpTake}
+}
+
+func (w *world) control(pod int, op u32) Step {
+	p := &w.pods[pod]
+	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: op}
+}
+
+var scenarios = append([]scenario{
+	{"device reconnects while its answer comes", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "first life")
+		return [][]Step{{w.answerFrame(0)}, w.again(d, 4, 7, true)}
+	}},
+	{"device reconnects on another entry while its answer comes", 2, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "first life")
+		return [][]Step{{w.answerFrame(0)}, w.again(d, 5, 7, false)}
+	}},
+	{"slot is dialled again while its answer comes", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		f := w.answerFrame(0)
+		return [][]Step{{f}, w.redial(0)}
+	}},
+	{"answer while userspace takes the message over", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		f := w.answerFrame(0)
+		return [][]Step{{f}, append([]Step{w.take(0)}, w.redial(0)...)}
+	}},
+	{"answer while userspace takes over, several in flight", 1, 4, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		w.open(a, 7, "one")
+		w.open(b, 7, "two")
+		f := w.answerFrame(0)
+		return [][]Step{{f}, append([]Step{w.take(0)}, w.redial(0)...)}
+	}},
+	{"two answers at once while the oldest message is taken over", 1, 4, func(w *world) [][]Step {
+		return [][]Step{{w.twoAnswers()}, append([]Step{w.take(0)}, w.redial(0)...)}
+	}},
+	{"two answers at once while the next request is made", 1, 4, func(w *world) [][]Step {
+		f := w.twoAnswers()
+		w.device(6, "d2", 40002)
+		m := w.publish(2, 7, 1, payload("three", 90))
+		return [][]Step{{f}, {w.send(m, true)}, {f}}
+	}},
+	{"message is taken over while the next one is made", 1, 4, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		w.open(a, 7, "one")
+		m := w.publish(b, 7, 1, payload("two", 90))
+		return [][]Step{{w.send(m, true)}, append([]Step{w.take(0)}, w.redial(0)...)}
+	}},
+	{"pod acknowledges the request while it answers and the device repeats it", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		m := w.open(d, 7, "one")
+		w.m.c.now_ns += 250e6
+		ack := w.fromPod(w.pods[0].segment(0, 0))
+		return [][]Step{{ack}, {w.answerFrame(0)}, {w.send(m, false)}}
+	}},
+	{"pod acknowledges the request while it is taken over", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		ack := w.fromPod(w.pods[0].segment(0, 0))
+		return [][]Step{{ack}, append([]Step{w.take(0)}, w.redial(0)...)}
+	}},
+	{"function refuses while the next request is made", 1, 4, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		w.open(a, 7, "one")
+		p := &w.pods[0]
+		p.say(refusal)
+		m := w.publish(b, 7, 1, payload("two", 90))
+		return [][]Step{{w.fromPod(p.segment(0, uint32(len(refusal))))}, {w.send(m, true)}, {w.take(0)}}
+	}},
+	{"pod closes while the slot is claimed", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		m := w.publish(d, 7, 1, payload("one", 60))
+		return [][]Step{{w.fromPod(w.pods[0].end(fin))}, {w.send(m, true)}}
+	}},
+	{"pod answers and closes while the next request is made", 1, 4, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		w.open(a, 7, "one")
+		f := w.answerFrame(0)
+		m := w.publish(b, 7, 1, payload("two", 90))
+		return [][]Step{{f}, {w.fromPod(w.pods[0].end(fin))}, {w.send(m, true)}}
+	}},
+	{"pod resets while the next request is made and the first repeated", 1, 4, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		one := w.open(a, 7, "one")
+		w.m.c.now_ns += 250e6
+		m := w.publish(b, 7, 1, payload("two", 90))
+		return [][]Step{{w.fromPod(w.pods[0].end(rst))}, {w.send(m, true)}, {w.send(one, false)}}
+	}},
+	{"two parts of an answer", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		w.answerFrame(0)
+		p, n := &w.pods[0], uint32(len(answer))
+		return [][]Step{{w.fromPod(p.segment(0, n-1))}, {w.fromPod(p.segment(n-1, n))}}
+	}},
+	{"answer is repeated while the slot is claimed again", 1, 1, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		w.open(a, 7, "one")
+		f := w.answerFrame(0)
+		m := w.publish(b, 7, 1, payload("two", 90))
+		return [][]Step{{f}, {f}, {w.send(m, true)}}
+	}},
+	{"answer is repeated while the next request is in flight", 1, 1, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		w.open(a, 7, "one")
+		f := w.answerFrame(0)
+		w.do(f)
+		w.open(b, 7, "two")
+		g := w.answerFrame(0)
+		return [][]Step{{f}, {g}}
+	}},
+	{"device repeats its message while it is answered and the slot reused", 1, 1, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		one := w.open(a, 7, "one")
+		w.m.c.now_ns += 250e6
+		f := w.answerFrame(0)
+		m := w.publish(b, 7, 1, payload("two", 90))
+		return [][]Step{{w.send(one, false)}, {f, w.send(m, true)}}
+	}},
+	{"device repeats its message while it is answered, several in flight", 1, 2, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		one := w.open(a, 7, "one")
+		w.open(b, 7, "two")
+		w.m.c.now_ns += 250e6
+		f := w.answerFrame(0)
+		m := w.publish(b, 8, 1, payload("three", 90))
+		return [][]Step{{w.send(one, false)}, {f}, {w.send(m, false)}}
+	}},
+	{"PUBACK is repeated while the next one is inserted", 2, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		w.open(d, 8, "two")
+		w.do(w.answerFrame(0))
+		w.m.c.now_ns += 400e6
+		n := uint32(len(w.devs[d].stream))
+		return [][]Step{{{kind: StepSweep, count: 12}}, {w.answerFrame(1)}, {w.fromDevice(w.devs[d].segment(n, n), true)}}
+	}},
+	{"PUBACK is repeated while the device reconnects", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "first life")
+		w.do(w.answerFrame(0))
+		w.m.c.now_ns += 400e6
+		return [][]Step{{{kind: StepSweep, count: 12}}, w.again(d, 4, 7, true)}
+	}},
+	{"the socket sends while a PUBACK is inserted", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		f := w.answerFrame(0)
+		w.m.c.now_ns += 10e6
+		return [][]Step{{f}, {frameStep(StepLocalFrame, 1, w.devs[d].localSegment(connack))}}
+	}},
+	{"the socket closes while a PUBACK is inserted", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		f := w.answerFrame(0)
+		w.m.c.now_ns += 10e6
+		s := w.devs[d].localSegment(nil)
+		s.flags |= fin
+		w.devs[d].dead = true
+		return [][]Step{{f}, {frameStep(StepLocalFrame, 1, s)}}
+	}},
+	{"userspace names a message boundary while a message comes", 1, 1, func(w *world) [][]Step {
+		d, up := w.connect(4, "d0", 40000)
+		up[0].device.at_boundary = 0
+		w.do(up...)
+		m := w.publish(d, 7, 1, payload("one", 60))
+		w.do(w.send(m, true))
+		w.do(frameStep(StepLocalFrame, 1, w.devs[d].localSegment(nil)))
+		boundary := Step{kind: StepBoundary, index: 4, gen: u32(w.devs[d].gen), read: u64(len(w.devs[d].local))}
+		return [][]Step{{boundary}, {w.send(w.publish(d, 8, 1, payload("two", 60)), true)}}
+	}},
+	{"first message of a segment is answered before the last has left", 3, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		m := w.publish(d, 7, 1, payload("one", 60))
+		w.publish(d, 8, 1, payload("two", 60))
+		w.publish(d, 9, 1, payload("three", 60))
+		// the function will have answered the first one when its answer comes
+		p := &w.pods[0]
+		w.msgs[m].answered = true
+		p.say(answer)
+		s := p.segment(0, uint32(len(answer)))
+		s.ack += uint32(len(w.msgs[m].head) + 20 + len(w.msgs[m].tail))
+		f := w.fromPod(s)
+		f.after = 1
+		return [][]Step{{w.send(m, false)}, {f}}
+	}},
+	{"several messages of a segment follow each other while the slot is retired", 2, 4, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		w.flowing(a)
+		m := w.publish(a, 7, 1, payload("one", 60))
+		w.publish(a, 8, 1, payload("two", 60))
+		w.publish(a, 9, 1, payload("three", 60))
+		n := w.publish(b, 7, 1, payload("other", 70))
+		return [][]Step{{w.send(m, false)}, w.redial(0), {w.send(n, true)}}
+	}},
+	{"message of a slot that was dialled again is taken over", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		m := w.publish(d, 7, 1, payload("one", 60))
+		stale := w.take(0)
+		return [][]Step{{stale}, append(w.redial(0), w.send(m, true))}
+	}},
+	{"slot is lent and given back while it is claimed", 1, 1, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		m, n := w.publish(a, 7, 1, payload("one", 80)), w.publish(b, 7, 1, payload("two", 90))
+		return [][]Step{{w.send(m, true)}, {w.control(0, OpLend), w.control(0, OpReady)}, {w.send(n, false)}}
+	}},
+	{"slot is retired while it is claimed", 1, 4, func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		w.open(a, 7, "one")
+		n := w.publish(b, 7, 1, payload("two", 90))
+		return [][]Step{{w.send(n, true)}, append([]Step{w.control(0, OpRetire)}, w.redial(0)...), {w.answerFrame(0)}}
+	}},
+}, both(func(path string, xdp bool) []scenario {
+	return []scenario{
+		{"device reconnects while its message is taken, " + path, 1, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			m := w.publish(d, 7, 1, payload("first life", 60))
+			return [][]Step{{w.send(m, xdp)}, w.again(d, 4, 7, xdp)}
+		}},
+		{"device reconnects while its next message is taken and the first answered, " + path, 2, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			w.open(d, 7, "first life")
+			m := w.publish(d, 8, 1, payload("not yet over", 60))
+			return [][]Step{{w.send(m, xdp)}, {w.answerFrame(0)}, w.again(d, 4, 7, xdp)}
+		}},
+		{"another device gets the entry while a message is taken, " + path, 2, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			w.do(w.send(w.publish(d, 0, 0, payload("one", 70)+".."), true))
+			w.do(w.answerFrame(0))
+			m := w.publish(d, 7, 1, payload("two", 60))
+			return [][]Step{{w.send(m, xdp)}, w.successor(d, xdp)}
+		}},
+		{"another device gets the entry while a head is made, " + path, 2, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			m := w.publish(d, 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, w.successor(d, xdp)}
+		}},
+		{"slot is dialled again and claimed while it is claimed, " + path, 1, 1, func(w *world) [][]Step {
+			a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+			m, n := w.publish(a, 7, 1, payload("one", 60)), w.publish(b, 7, 1, payload("two", 61))
+			return [][]Step{{w.send(m, xdp)}, append(w.redial(0), w.send(n, xdp))}
+		}},
+		{"slot is dialled again while it is claimed, " + path, 1, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			m := w.publish(d, 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, w.redial(0)}
+		}},
+		{"slot with a message is dialled again while it is claimed, " + path, 1, 4, func(w *world) [][]Step {
+			a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+			w.open(a, 7, "one")
+			m := w.publish(b, 7, 1, payload("two", 90))
+			return [][]Step{{w.send(m, xdp)}, w.redial(0)}
+		}},
+		{"two devices, one slot, " + path, 1, 1, twoPublish(xdp, 0)},
+		{"two devices, two slots, " + path, 2, 1, twoPublish(xdp, 0)},
+		{"two devices, one slot for four requests, " + path, 1, 4, twoPublish(xdp, 1)},
+		{"two devices, room for one more, " + path, 1, 2, twoPublish(xdp, 1)},
+		{"two devices, room for one more, and the oldest is answered, " + path, 1, 2, func(w *world) [][]Step {
+			tasks := twoPublish(xdp, 1)(w)
+			return append(tasks, []Step{w.answerFrame(0)})
+		}},
+		{"one device's two messages, " + path, 2, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			m := w.publish(d, 7, 1, payload("one", 60))
+			one := w.send(m, xdp)
+			n := w.publish(d, 8, 1, payload("two", 90))
+			return [][]Step{{one}, {w.send(n, xdp)}}
+		}},
+		{"a device's message follows its last one, and another's comes, " + path, 2, 4, func(w *world) [][]Step {
+			a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+			w.flowing(a)
+			m, n := w.publish(a, 8, 1, payload("two", 80)), w.publish(b, 7, 1, payload("three", 90))
+			return [][]Step{{w.send(m, xdp)}, {w.send(n, xdp)}, append([]Step{w.control(0, OpRetire)}, w.redial(0)...)}
+		}},
+		{"the same message twice, " + path, 2, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			m := w.publish(d, 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, {w.send(m, xdp)}}
+		}},
+	}
+})...)
+
+// both: by XDP, and by TC with pods that are reached through their interfaces' egress.
+func both(f func(path string, xdp bool) []scenario) []scenario {
+	tc := f("TC", false)
+	for i := range tc {
+		setup := tc[i].setup
+		tc[i].setup = func(w *world) [][]Step {
+			w.m.Pod(0).peer_ok = 0
+			return setup(w)
+		}
+	}
+	return append(f("XDP", true), tc...)
+}
+
+// twoPublish: two devices publish at the same time, with so many messages in flight already.
+func twoPublish(xdp bool, open int) func(w *world) [][]Step {
+	return func(w *world) [][]Step {
+		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+		for i := range open {
+			w.open(a, uint16(20+i), "before")
+		}
+		m, n := w.publish(a, 7, 1, payload("one", 80)), w.publish(b, 7, 1, payload("two", 90))
+		return [][]Step{{w.send(m, xdp)}, {w.send(n, xdp)}}
+	}
+}
