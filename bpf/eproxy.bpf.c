@@ -17,6 +17,7 @@ const enum conn_flag *unused_conn_flag __attribute__((unused));
 const enum graft_state *unused_graft_state __attribute__((unused));
 const enum slot_state *unused_slot_state __attribute__((unused));
 const enum slot_op *unused_slot_op __attribute__((unused));
+const enum slot_result *unused_slot_result __attribute__((unused));
 const enum event_kind *unused_event_kind __attribute__((unused));
 const enum route_flag *unused_route_flag __attribute__((unused));
 const struct event *unused_event __attribute__((unused));

@@ -5,12 +5,9 @@
  */
 #include "../include/skb.h"
 
-#define SLOT_AGAIN 2
-
 /*
- * Changes a slot's state (struct slot_args). ok is 1 if it was changed,
- * SLOT_AGAIN if a processor is in the way for a moment. With
- * SLOT_OP_TAKE the oldest message becomes userspace's: it is done for the
+ * Changes a slot's state (struct slot_args). ok says
+ * whether it was (enum slot_result). With SLOT_OP_TAKE the oldest message becomes userspace's: it is done for the
  * device's books, its request stays in its buffer until the slot is ready
  * again.
  */
@@ -21,7 +18,7 @@ int slot_control(struct slot_args *a)
 	struct conn *c = bpf_map_lookup_elem(&conns, &index), *dc;
 	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
 	__u64 now = bpf_ktime_get_ns();
-	__u32 ok = 0, state = 0, number = 0;
+	__u32 ok = SLOT_REFUSED, state = 0, number = 0;
 	struct message m = {};
 	struct pod *pod;
 
@@ -42,13 +39,13 @@ int slot_control(struct slot_args *a)
 				slot->state = SLOT_IDLE;
 				slot->left = 0;
 				slot->close_after = 0;
-				ok = 1;
+				ok = SLOT_CHANGED;
 			}
 			break;
 		case SLOT_OP_LEND:
 			if (c->state == CONN_OPEN && state == SLOT_IDLE) {
 				slot->state = SLOT_LENT;
-				ok = 1;
+				ok = SLOT_CHANGED;
 			}
 			break;
 		case SLOT_OP_TAKE:
@@ -66,17 +63,17 @@ int slot_control(struct slot_args *a)
 			slot->head++;
 			if (state != SLOT_RETIRED)
 				slot->state = SLOT_TAKEN;
-			ok = 1;
+			ok = SLOT_CHANGED;
 			break;
 		case SLOT_OP_RETIRE:
 			slot->state = SLOT_RETIRED;
-			ok = 1;
+			ok = SLOT_CHANGED;
 			break;
 		}
 		slot_show(pod, index, slot);
 	}
 	bpf_spin_unlock(&c->lock);
-	if (ok == 1 && op == SLOT_OP_TAKE) {
+	if (ok == SLOT_CHANGED && op == SLOT_OP_TAKE) {
 		__u32 device = m.device;
 
 		count(HOOK_CONTROL, REASON_TAKEN_OVER);

@@ -435,6 +435,13 @@ enum slot_op {
 	SLOT_OP_RETIRE = 4,	/* any -> RETIRED */
 };
 
+/* Whether a slot operation was carried out. */
+enum slot_result {
+	SLOT_REFUSED = 0,	/* the slot's generation or state does not allow it */
+	SLOT_CHANGED = 1,
+	SLOT_AGAIN = 2,		/* a processor is making a request for the slot: ask again at once */
+};
+
 struct slot_args {
 	__u32 slot;
 	__u32 gen;
@@ -442,7 +449,7 @@ struct slot_args {
 	__u32 min_age_ms;	/* SLOT_OP_TAKE: only a message at least this old */
 	__u32 pad0;
 	/* results */
-	__u32 ok;
+	__u32 ok;		/* enum slot_result */
 	__u32 state;		/* state before */
 	__u32 device;
 	__u32 device_gen;

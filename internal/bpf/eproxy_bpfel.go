@@ -407,6 +407,14 @@ const (
 	EproxySlotOpSLOT_OP_RETIRE EproxySlotOp = 4
 )
 
+type EproxySlotResult uint32
+
+const (
+	EproxySlotResultSLOT_REFUSED EproxySlotResult = 0
+	EproxySlotResultSLOT_CHANGED EproxySlotResult = 1
+	EproxySlotResultSLOT_AGAIN   EproxySlotResult = 2
+)
+
 type EproxySlotState uint32
 
 const (
@@ -496,6 +504,7 @@ const (
 	EproxyVarUnusedRouteFlag    = "unused_route_flag"
 	EproxyVarUnusedSlotArgs     = "unused_slot_args"
 	EproxyVarUnusedSlotOp       = "unused_slot_op"
+	EproxyVarUnusedSlotResult   = "unused_slot_result"
 	EproxyVarUnusedSlotState    = "unused_slot_state"
 	EproxyVarUnusedSweepArgs    = "unused_sweep_args"
 	EproxyVarZero               = "zero"
@@ -602,6 +611,7 @@ type EproxyVariableSpecs struct {
 	UnusedRouteFlag    *ebpf.VariableSpec `ebpf:"unused_route_flag"`
 	UnusedSlotArgs     *ebpf.VariableSpec `ebpf:"unused_slot_args"`
 	UnusedSlotOp       *ebpf.VariableSpec `ebpf:"unused_slot_op"`
+	UnusedSlotResult   *ebpf.VariableSpec `ebpf:"unused_slot_result"`
 	UnusedSlotState    *ebpf.VariableSpec `ebpf:"unused_slot_state"`
 	UnusedSweepArgs    *ebpf.VariableSpec `ebpf:"unused_sweep_args"`
 	Zero               *ebpf.VariableSpec `ebpf:"zero"`
@@ -698,6 +708,7 @@ type EproxyVariables struct {
 	UnusedRouteFlag    *ebpf.Variable `ebpf:"unused_route_flag"`
 	UnusedSlotArgs     *ebpf.Variable `ebpf:"unused_slot_args"`
 	UnusedSlotOp       *ebpf.Variable `ebpf:"unused_slot_op"`
+	UnusedSlotResult   *ebpf.Variable `ebpf:"unused_slot_result"`
 	UnusedSlotState    *ebpf.Variable `ebpf:"unused_slot_state"`
 	UnusedSweepArgs    *ebpf.Variable `ebpf:"unused_sweep_args"`
 	Zero               *ebpf.Variable `ebpf:"zero"`

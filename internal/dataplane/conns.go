@@ -103,9 +103,6 @@ func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
 	_ = p.objs.Conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock)
 }
 
-// slotAgain is SLOT_AGAIN of control.h.
-const slotAgain = 2
-
 // slotControl runs the control program of slots.
 func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen, minAgeMs uint32) (bpf.EproxySlotArgs, error) {
 	for {
@@ -113,7 +110,7 @@ func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen, minAgeMs uint32) (bp
 		if _, err := p.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 			return args, fmt.Errorf("slot control: %w", err)
 		}
-		if args.Ok != slotAgain {
+		if args.Ok != uint32(bpf.EproxySlotResultSLOT_AGAIN) {
 			return args, nil
 		}
 		runtime.Gosched() // another processor is about to finish with the slot

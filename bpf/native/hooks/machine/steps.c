@@ -162,7 +162,7 @@ static void control(struct task *t, const struct step *s)
 			a.op = s->op;
 			a.min_age_ms = s->min_age_ms;
 			slot_control(&a);
-			if (a.ok != 2) /* SLOT_AGAIN: another processor is in the way */
+			if (a.ok != SLOT_AGAIN)
 				break;
 			give_way();
 		}
