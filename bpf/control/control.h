@@ -137,8 +137,6 @@ int device_boundary(struct boundary_args *a)
 	return 0;
 }
 
-/* Bytes of PUBACKs that one segment of the sweeper repeats. */
-#define SWEEP_MAX 64
 
 /* Collects the oldest PUBACKs that the device has not acknowledged, as one run of bytes. Under the lock. */
 static __always_inline __u32 sweep_pubacks(struct scratch *s, struct conn *c, __u32 now_ms)
@@ -151,11 +149,11 @@ static __always_inline __u32 sweep_pubacks(struct scratch *s, struct conn *c, __
 		struct graft *g = ledger_at(&c->tx, i);
 		__u32 word;
 
-		if (g->seq != seq + afresh(s->pos) || afresh(s->pos) >= SWEEP_MAX ||
+		if (g->seq != seq + afresh(s->pos) || afresh(s->pos) >= PUBACKS_MAX ||
 		    now_ms - g->time_ms < knob_puback_rto_ms)
 			break;
 		memcpy(&word, g->bytes, 4);
-		memcpy(s->look + (afresh(s->pos) & (SWEEP_MAX - 4)), &word, 4);
+		memcpy(s->look + (afresh(s->pos) & (PUBACKS_MAX - 4)), &word, 4);
 		s->sum += (word & 0xffff) + (word >> 16);
 		g->time_ms = now_ms;
 		s->pos += 4;
@@ -212,10 +210,10 @@ static long sweep_one(__u64 i, void *data)
 	e->pad = 0;
 	if (s->frame.ipv6) {
 		memcpy(e->frame, &s->frame.eth, FRAME_V6);
-		memcpy(e->frame + FRAME_V6, s->look, SWEEP_MAX);
+		memcpy(e->frame + FRAME_V6, s->look, PUBACKS_MAX);
 	} else {
 		memcpy(e->frame, &s->frame.eth, FRAME_V4);
-		memcpy(e->frame + FRAME_V4, s->look, SWEEP_MAX);
+		memcpy(e->frame + FRAME_V4, s->look, PUBACKS_MAX);
 	}
 	e->frame_len = s->frame.len + n;
 	a->sent++;

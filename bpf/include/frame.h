@@ -92,6 +92,22 @@ static __always_inline void frame_fill(struct frame *f, const struct conn *c, co
 	}
 }
 
+/* The same headers for a segment that begins at the wire position seq and has len bytes; checksum by RFC 1624. */
+static __always_inline void frame_resize(struct frame *f, __u32 seq, __u32 len)
+{
+	f->payload_len = len;
+	if (f->ipv6) {
+		f->v6.ip.payload_len = bpf_htons(len + 20);
+		f->v6.tcp.seq = bpf_htonl(seq);
+	} else {
+		__be16 from = f->v4.ip.tot_len, to = bpf_htons(len + 40);
+
+		f->v4.ip.check = csum_fold((__u16)~f->v4.ip.check + (__u16)~from + to);
+		f->v4.ip.tot_len = to;
+		f->v4.tcp.seq = bpf_htonl(seq);
+	}
+}
+
 /*
  * Headers of a bare ACK from the peer to the local socket; seq, ack and window
  * are what the socket is to see. Under the connection's lock.

@@ -26,6 +26,40 @@ struct answers {
 	__u8 pad[2];
 };
 
+/* Requests of one slot that leave in one segment, as they were taken from one segment of a device. */
+struct group {
+	__u32 slot;
+	__u32 slot_gen;
+	__u32 first;			/* number of the oldest request */
+	__u32 count;			/* of requests; 0: empty */
+	__u32 seq;			/* wire position of the oldest one */
+	__u32 len;			/* bytes of all */
+	__u32 mss;			/* bytes of one segment to the pod */
+	__u16 lens[PIPELINE_MAX];	/* bytes of each */
+	struct frame frame;
+};
+
+/* Bytes of PUBACKs that one segment carries. */
+#define PUBACKS_MAX 64
+
+/* What a device is about to be told in one segment: an acknowledgement, with or without PUBACKs. */
+struct tell {
+	__u32 device;			/* conn index; NO_INDEX: nothing */
+	__u32 device_gen;
+	__u32 seq;			/* wire position of the first PUBACK */
+	__u32 len;			/* bytes of PUBACKs */
+	__u8 bytes[PUBACKS_MAX];
+	struct frame frame;
+};
+
+/* What a clone that passes TC egress becomes. */
+enum shape {
+	SHAPE_NONE = 0,
+	SHAPE_GROUP = 1,		/* the requests of group */
+	SHAPE_BARE = 2,			/* the segment without payload in frame */
+	SHAPE_TELL = 3,			/* what tell says */
+};
+
 /* One run's work space. Arrays that are read in words have room for one word more. */
 struct scratch {
 	__u8 look[MQTT_LOOK + 16];	/* beginning of the segment's payload */
@@ -54,9 +88,10 @@ struct scratch {
 	__u32 cache_version;
 	__u32 function;
 	__u32 bad;			/* enum reason of a failed take or topic walk */
-	__u32 burst_sent;		/* messages of the segment that left as clones */
+	__u32 slot_mss;
+	__u32 burst_sent;		/* clones of the segment that left */
 	__u32 burst_last;		/* its last message is taken: the skb itself becomes the request */
-	__u32 shape;			/* a clone that passes TC egress becomes the request of `slot` */
+	__u32 shape;			/* enum shape, while a clone is on its way */
 	__u32 device;
 	__u32 device_gen;
 	__u32 device_seq;
@@ -65,9 +100,11 @@ struct scratch {
 	struct message done[PIPELINE_MAX];
 	__u32 done_kind[PIPELINE_MAX];	/* enum done_kind */
 	__u32 done_count;
-	__u32 done_next;		/* the next one to be told */
+	__u32 pad;
 	__u64 now_ns;
 	struct answers answers;
+	struct group group;
+	struct tell tell;
 };
 
 /* Work space by hook. Writer and reader: the hook itself. */

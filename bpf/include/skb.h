@@ -204,24 +204,31 @@ static __always_inline int skb_cut(struct __sk_buff *skb, struct scratch *s, __u
 	return skb_drop_flags(skb, p, TH_FIN | TH_PSH);
 }
 
-/* Turns the skb into the segment of the frame with up to four bytes of payload. Returns 0 or -1. */
-static __always_inline int skb_make_small(struct __sk_buff *skb, struct frame *f, const __u8 bytes[4])
+/*
+ * Turns the skb into the segment of the frame, with its payload from bytes: none
+ * or some PUBACKs. Returns 0 or -1.
+ */
+static __always_inline int skb_make_small(struct __sk_buff *skb, struct frame *f, __u8 bytes[PUBACKS_MAX])
 {
 	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
-	__u32 word = 0;
+	__u32 n = f->payload_len, sum = 0;
 
-	if (bpf_skb_change_tail(skb, f->len + f->payload_len, 0))
+	if (bpf_skb_change_tail(skb, f->len + n, 0))
 		return -1;
-	if (f->payload_len) {
-		memcpy(&word, bytes, 4);
-		if (bpf_skb_store_bytes(skb, f->len, &word, 4, BPF_F_RECOMPUTE_CSUM))
+	if (n) {
+		n &= ~3u;
+		opaque(n);
+		if (n < 4 || n > PUBACKS_MAX)
+			return -1;
+		sum = bpf_csum_diff(NULL, 0, (__be32 *)bytes, n, 0);
+		if (bpf_skb_store_bytes(skb, f->len, bytes, n, BPF_F_RECOMPUTE_CSUM))
 			return -1;
 	}
-	return skb_send_frame(skb, f, partial, (word & 0xffff) + (word >> 16));
+	return skb_send_frame(skb, f, partial, sum);
 }
 
 /* The same, and sends it out of the frame's interface. Returns the TC verdict, or -1. */
-static __always_inline int skb_send_small(struct __sk_buff *skb, struct frame *f, const __u8 bytes[4])
+static __always_inline int skb_send_small(struct __sk_buff *skb, struct frame *f, __u8 bytes[PUBACKS_MAX])
 {
 	if (skb_make_small(skb, f, bytes))
 		return -1;
@@ -248,29 +255,28 @@ static __always_inline int skb_make_request(struct __sk_buff *skb, struct frame 
 	return skb_send_frame(skb, f, partial, sum);
 }
 
-/*
- * Turns the skb into the request that was just taken, s->slot's s->number, and
- * makes sure that these are its bytes. Returns 0 or -1.
- */
-static __always_inline int skb_make_taken(struct __sk_buff *skb, struct scratch *s)
-{
-	struct request *r = request_buffer(s->slot, s->number);
-
-	if (!r || skb_make_request(skb, &s->frame, r, s->request_len))
-		return -1;
-	return taken_live(s) ? 0 : -1;
-}
-
 /* To the pod: straight into its namespace where that works, else through its interface's egress. */
-static __always_inline int skb_to_pod(struct scratch *s)
+static __always_inline int skb_to_pod(__u32 index, const struct frame *f)
 {
-	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
+	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
 	__u32 key = slot ? slot->pod : NO_INDEX;
 	struct pod *pod = bpf_map_lookup_elem(&pods, &key);
 
 	if (pod && pod->peer_ok)
-		return bpf_redirect_peer(s->frame.ifindex, 0);
-	return bpf_redirect(s->frame.ifindex, 0);
+		return bpf_redirect_peer(f->ifindex, 0);
+	return bpf_redirect(f->ifindex, 0);
+}
+
+/* Sends a clone of the skb that TC egress of the interface turns into what shape says; `hook` counts a failure. */
+static __always_inline void skb_send_clone(struct __sk_buff *skb, struct scratch *s, enum hook hook, enum shape shape,
+					   const struct frame *f)
+{
+	s->shape = shape;
+	skb->mark |= knob_mark;
+	if (bpf_clone_redirect(skb, f->ifindex, 0))
+		count(hook, REASON_REDIRECT_ERROR);
+	skb->mark &= ~knob_mark;
+	s->shape = SHAPE_NONE;
 }
 
 /* TCP options that grafting cannot honour, replaced by NOP in a SYN, so that they are never negotiated. */

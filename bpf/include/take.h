@@ -143,6 +143,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		frame_fill(&s->frame, sc, &stamp, TH_ACK | TH_PSH, s->request_len);
 		s->slot_gen = gen;
 		s->slot_seq = stamp.seq;
+		s->slot_mss = sc->tx_mss;
 	}
 	bpf_spin_unlock(&sc->lock);
 	return reason;

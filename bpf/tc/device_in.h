@@ -4,7 +4,7 @@
  * Takes a PUBLISH (XDP off, unsupported, or headroom too small), keeps the
  * books of what passes, answers for what the programs took.
  */
-#include "../include/skb.h"
+#include "../include/group.h"
 
 /* State of the walk over a passing segment's MQTT framing. */
 struct walk_ctx {
@@ -99,8 +99,7 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 		return TC_DROP;
 	}
 	count(HOOK_TC_DEVICE_IN, REASON_REINJECTED);
-	s->slot = index;
-	return skb_to_pod(s);
+	return skb_to_pod(index, &s->frame);
 }
 
 /*
@@ -119,7 +118,7 @@ static __always_inline bool pass_news(struct __sk_buff *skb, struct scratch *s, 
 	bpf_spin_unlock(&c->lock);
 	if (!news)
 		return false;
-	if (bpf_clone_redirect(skb, s->frame.ifindex, 0))
+	if (bpf_clone_redirect(skb, s->group.frame.ifindex, 0))
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 	stamp.seq = s->rx.seq;
 	stamp.ack = s->rx.ack;
@@ -168,7 +167,8 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 		count(HOOK_TC_DEVICE_IN, REASON_CHALLENGE);
 		return TC_DROP;
 	}
-	flags = skb_send_small(skb, &s->frame, s->rx.graft.bytes);
+	memcpy(s->tell.bytes, s->rx.graft.bytes, 4);
+	flags = skb_send_small(skb, &s->frame, s->tell.bytes);
 	if ((int)flags < 0) {
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 		return TC_DROP;
@@ -203,10 +203,15 @@ struct burst {
 	struct take t;
 };
 
-/*
- * Takes one message. One that others follow leaves as a clone of the skb,
- * which TC egress of the pod's interface shapes.
- */
+/* The requests collected so far leave as a clone of the skb, which TC egress of the pod's interface shapes. */
+static __always_inline void burst_flush(struct __sk_buff *skb, struct scratch *s)
+{
+	skb_send_clone(skb, s, HOOK_TC_DEVICE_IN, SHAPE_GROUP, &s->group.frame);
+	s->group.count = 0;
+	s->burst_sent++;
+}
+
+/* Takes one message and adds its request to those that wait to leave together. */
 static long burst_step(__u64 index, void *data)
 {
 	struct burst *b = data;
@@ -216,33 +221,29 @@ static long burst_step(__u64 index, void *data)
 		return 1;
 	count(HOOK_TC_DEVICE_IN, REASON_TAKEN);
 	count_taken(s);
+	if (s->group.count && !group_joins(&s->group, s))
+		burst_flush(b->skb, s);
+	group_add(&s->group, s);
 	if (s->publish.length >= s->packet.seg.len) {
 		s->burst_last = 1;
 		return 1;
 	}
-	s->shape = 1;
-	b->skb->mark |= knob_mark;
-	if (bpf_clone_redirect(b->skb, s->frame.ifindex, 0))
-		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-	b->skb->mark &= ~knob_mark;
-	s->shape = 0;
 	packet_advance(&s->packet, s->publish.length);
-	s->burst_sent++;
 	return 0;
 }
 
-/* The last message's request leaves in place of the skb. */
+/* The last message's request, and those that leave with it, take the place of the skb. */
 static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, struct burst *b)
 {
-	if (skb_make_taken(skb, s)) {
+	if (group_make(skb, &s->group)) {
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 		return TC_DROP;
 	}
 	if (b->t.c->tx_kuna != b->t.c->tx_knxt && pass_news(skb, s, b->t.c))
 		return TC_PASS;
 	if (s->burst_sent) /* behind the clones, not past them */
-		return bpf_redirect(s->frame.ifindex, 0);
-	return skb_to_pod(s);
+		return bpf_redirect(s->group.frame.ifindex, 0);
+	return skb_to_pod(s->group.slot, &s->group.frame);
 }
 
 /*
@@ -340,10 +341,13 @@ int tc_device_in(struct __sk_buff *skb)
 		s->bad = REASON_TCP_FLAGS;
 		s->burst_sent = 0;
 		s->burst_last = 0;
+		s->group.count = 0;
 		if (p->l3 == ETH_HLEN)
 			bpf_loop(BURST_MAX, burst_step, &b, 0);
 		if (afresh(s->burst_last))
 			return burst_end(skb, s, &b);
+		if (afresh(s->group.count))
+			burst_flush(skb, s);
 		if (afresh(s->bad))
 			count(HOOK_TC_DEVICE_IN, s->bad);
 	}

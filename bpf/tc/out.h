@@ -4,7 +4,7 @@
  * the local sockets send is translated to wire space; the first packet of an
  * armed connection seeds its books.
  */
-#include "../include/skb.h"
+#include "../include/group.h"
 
 /* What the seeding reads of the kernel's socket (include/linux/tcp.h). */
 struct tcp_options_received {
@@ -113,10 +113,13 @@ static __always_inline int out_shape(struct __sk_buff *skb)
 	if (!d || !p)
 		return 0;
 	if (d->shape) {
-		if (skb_make_taken(skb, d))
+		if (group_make(skb, &d->group))
 			return -1;
-	} else if (p->shape) {
-		if (skb_make_small(skb, &p->frame, p->rx.graft.bytes))
+	} else if (p->shape == SHAPE_BARE) {
+		if (skb_make_small(skb, &p->frame, p->tell.bytes))
+			return -1;
+	} else if (p->shape == SHAPE_TELL) {
+		if (skb_make_small(skb, &p->tell.frame, p->tell.bytes))
 			return -1;
 	}
 	skb->mark &= ~knob_mark;

@@ -169,11 +169,15 @@ static __always_inline void device_break(struct conn *dc, __u32 gen)
 	count(HOOK_TC_POD_IN, REASON_BROKEN);
 }
 
-/* Books for a device: the message is done; the frame that tells it. Returns whether it is to be sent. */
-static __always_inline bool device_tell(struct scratch *s, struct conn *dc, const struct message *m, bool answered)
+/*
+ * Books for a device: the message is done. What tells it is added to s->tell,
+ * which is empty or this device's.
+ */
+static __always_inline void device_tell(struct scratch *s, struct conn *dc, const struct message *m, bool answered)
 {
 	__u32 now_ms = s->now_ns / 1000000, told;
-	bool known = false, handed = false, send = false;
+	bool known = false, handed = false;
+	struct tell *t = &s->tell;
 	struct stamp stamp;
 	struct graft *g;
 
@@ -183,24 +187,31 @@ static __always_inline bool device_tell(struct scratch *s, struct conn *dc, cons
 		known = true;
 		if (answered && dc->in_flight)
 			dc->in_flight--;
-		if (answered && m->qos && (conn_crossing(dc, now_ms) || !conn_can_insert(dc, 4))) {
+		told = dc->rx_acked;
+		if (!answered || !m->qos) {
+			conn_bare(dc, &stamp, now_ms);
+		} else if (conn_crossing(dc, now_ms) || !conn_can_insert(dc, 4) ||
+			   (t->len && dc->tx_nxt != t->seq + t->len)) {
 			handed = true;
-		} else if (answered && m->qos) {
+		} else {
 			conn_stamp(dc, &stamp);
 			g = conn_insert(dc, 4, now_ms);
 			g->bytes[0] = 0x40;
 			g->bytes[1] = 2;
 			g->bytes[2] = m->packet_id >> 8;
 			g->bytes[3] = m->packet_id;
-			frame_fill(&s->frame, dc, &stamp, TH_ACK | TH_PSH, 4);
-			memcpy(s->rx.graft.bytes, g->bytes, 4);
-			send = true;
-		} else {
-			told = dc->rx_acked;
-			conn_bare(dc, &stamp, now_ms);
-			frame_fill(&s->frame, dc, &stamp, TH_ACK, 0);
-			/* while an older message is open there is nothing to tell */
-			send = stamp.ack != told;
+			if (!t->len)
+				t->seq = stamp.seq;
+			memcpy(t->bytes + (t->len & (PUBACKS_MAX - 4)), g->bytes, 4);
+			t->len += 4;
+		}
+		/* while an older message is open there is nothing to tell without a PUBACK */
+		if (!handed && (t->len || t->device != NO_INDEX || stamp.ack != told)) {
+			if (t->len)
+				stamp.seq = t->seq;
+			frame_fill(&t->frame, dc, &stamp, t->len ? TH_ACK | TH_PSH : TH_ACK, t->len);
+			t->device = m->device;
+			t->device_gen = m->device_gen;
 		}
 	}
 	bpf_spin_unlock(&dc->lock);
@@ -213,7 +224,6 @@ static __always_inline bool device_tell(struct scratch *s, struct conn *dc, cons
 	} else {
 		count(HOOK_TC_POD_IN, answered ? REASON_ANSWERED : REASON_DONE_BY_ACK);
 	}
-	return send;
 }
 
 static __always_inline void count_answered(const struct message *m, __u32 pod, __u64 now)
@@ -243,45 +253,38 @@ static __always_inline void count_answered(const struct message *m, __u32 pod, _
 	st->hist[bucket]++;
 }
 
-/* One message's consequences. Returns whether a frame is to be sent. */
-static __always_inline bool done_tell(struct scratch *s, __u32 n)
+/* What the device is to be told leaves as a clone of the skb. */
+static __always_inline void tell_flush(struct __sk_buff *skb, struct scratch *s)
 {
-	struct message *m = &s->done[n & (PIPELINE_MAX - 1)];
-	__u32 kind = s->done_kind[n & (PIPELINE_MAX - 1)], device = m->device;
+	skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_TELL, &s->tell.frame);
+	s->tell.device = NO_INDEX;
+	s->tell.len = 0;
+}
+
+/* One message's consequences. What its device is told waits for more of the same device. */
+static long done_step(__u64 index, void *data)
+{
+	struct answer_ctx *ctx = data;
+	struct scratch *s = ctx->s;
+	__u32 n = index & (PIPELINE_MAX - 1), kind = s->done_kind[n], device = s->done[n].device;
 	struct conn *dc = bpf_map_lookup_elem(&conns, &device);
+	struct message *m = &s->done[n];
 
 	if (!dc)
-		return false;
+		return 0;
 	if (kind == DONE_MARKED) {
 		bpf_spin_lock(&dc->lock);
 		if (dc->gen == m->device_gen)
 			conn_done(dc, s->slot, s->slot_gen, m->device_seq);
 		bpf_spin_unlock(&dc->lock);
-		return false;
+		return 0;
 	}
 	if (kind == DONE_ANSWERED)
 		count_answered(m, s->slot_pod, s->now_ns);
-	return device_tell(s, dc, m, kind == DONE_ANSWERED);
-}
-
-/* Sends the frame of the scratch as a clone of the skb, shaped by the egress program. */
-static __always_inline void send_clone(struct __sk_buff *skb, struct scratch *s)
-{
-	s->shape = 1;
-	skb->mark |= knob_mark;
-	if (bpf_clone_redirect(skb, s->frame.ifindex, 0))
-		count(HOOK_TC_POD_IN, REASON_REDIRECT_ERROR);
-	skb->mark &= ~knob_mark;
-	s->shape = 0;
-}
-
-/* One message of several; the last one's frame leaves in place of the skb where that is free. */
-static long done_step(__u64 index, void *data)
-{
-	struct answer_ctx *ctx = data;
-
-	if (done_tell(ctx->s, index))
-		send_clone(ctx->skb, ctx->s);
+	if (s->tell.device != NO_INDEX && (s->tell.device != m->device || s->tell.device_gen != m->device_gen ||
+					   s->tell.len >= PUBACKS_MAX))
+		tell_flush(ctx->skb, s);
+	device_tell(s, dc, m, kind == DONE_ANSWERED);
 	return 0;
 }
 
@@ -299,10 +302,10 @@ static __always_inline __u32 slot_ending(struct slot *slot)
 	return TODO_NOTHING;
 }
 
-/* The frame of the scratch leaves in place of the skb. Returns the TC verdict. */
-static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, enum reason reason)
+/* The frame, with what s->tell has for its payload, leaves in place of the skb. Returns the TC verdict. */
+static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, struct frame *f, enum reason reason)
 {
-	int verdict = skb_send_small(skb, &s->frame, s->rx.graft.bytes);
+	int verdict = skb_send_small(skb, f, s->tell.bytes);
 
 	if (reason != REASON_COUNT)
 		count(HOOK_TC_POD_IN, reason);
@@ -445,21 +448,22 @@ int tc_pod_in(struct __sk_buff *skb)
 		event_simple(EVENT_SLOT, index, gen);
 	}
 	if ((todo & TODO_POD_ACK) && s->answers.completed)
-		send_clone(skb, s);
+		skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_BARE, &s->frame);
 	if (s->done_count) {
-		__u32 last = (s->done_count - 1) & (PIPELINE_MAX - 1);
-		bool in_place = (action == RX_TAKE || action == RX_ABSORB) && s->done_kind[last] != DONE_MARKED;
-
-		if (last || !in_place)
-			bpf_loop(in_place ? last : last + 1, done_step, &ctx, 0);
-		if (in_place)
-			return done_tell(s, last) ? pod_send(skb, s, REASON_COUNT) : TC_DROP;
+		s->tell.device = NO_INDEX;
+		s->tell.len = 0;
+		bpf_loop(s->done_count, done_step, &ctx, 0);
+		if (afresh(s->tell.device) != NO_INDEX) {
+			if (action == RX_TAKE || action == RX_ABSORB)
+				return pod_send(skb, s, &s->tell.frame, REASON_COUNT);
+			tell_flush(skb, s);
+		}
 	}
 	switch (action) {
 	case RX_ACK:
-		return pod_send(skb, s, REASON_OLD_DUPLICATE);
+		return pod_send(skb, s, &s->frame, REASON_OLD_DUPLICATE);
 	case RX_CHALLENGE:
-		return pod_send(skb, s, REASON_CHALLENGE);
+		return pod_send(skb, s, &s->frame, REASON_CHALLENGE);
 	case RX_PASS:
 		if (s->rx.len < seg->len && skb_cut(skb, s, s->rx.len))
 			return TC_DROP;
@@ -468,7 +472,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	case RX_PASS_RAW:
 		return TC_PASS;
 	case RX_TAKE:
-		return (todo & TODO_POD_ACK) && !s->answers.completed ? pod_send(skb, s, REASON_ANSWER_PART) : TC_DROP;
+		return (todo & TODO_POD_ACK) && !s->answers.completed ? pod_send(skb, s, &s->frame, REASON_ANSWER_PART) : TC_DROP;
 	case RX_ABSORB:
 		count(HOOK_TC_POD_IN, REASON_ACK_ABSORBED);
 		return TC_DROP;

@@ -12,7 +12,7 @@ import (
 )
 
 // connectTimeout is how long a client may take to send CONNECT.
-const connectTimeout = 10 * time.Second
+const connectTimeout = 30 * time.Second
 
 // conn follows the MQTT framing of what it hands to the server, so that packet
 // boundaries are known, and lets the kernel path's messages count for the

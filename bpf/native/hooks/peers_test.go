@@ -3,6 +3,7 @@
 package hooks
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -193,14 +194,25 @@ func (w *world) podReceive(i int, s segment) error {
 	if p.una = max(p.una, s.ack-p.iss); p.una > n && (p.una > n+1 || p.ended != fin) {
 		return fmt.Errorf("slot %d: acknowledged to byte %d, the pod sent %d", p.conn, int32(p.una), n)
 	}
-	if len(s.data) == 0 {
-		return nil
+	for off, data := s.seq-p.niss, s.data; len(data) > 0; {
+		one := data // requests may share a segment; no payload looks like one
+		if next := bytes.Index(data[1:], []byte(prefix)); next >= 0 {
+			one = data[:1+next]
+		}
+		if err := w.podRequest(p, off, one); err != nil {
+			return err
+		}
+		off, data = off+uint32(len(one)), data[len(one):]
 	}
-	msg := slices.IndexFunc(w.msgs, func(m message) bool { return m.matches(s.data) })
+	return nil
+}
+
+func (w *world) podRequest(p *pod, off uint32, data []byte) error {
+	msg := slices.IndexFunc(w.msgs, func(m message) bool { return m.matches(data) })
 	if msg < 0 {
-		return fmt.Errorf("slot %d: no message's request: %q", p.conn, s.data)
+		return fmt.Errorf("slot %d: no message's request: %q", p.conn, data)
 	}
-	r := request{off: s.seq - p.niss, n: uint32(len(s.data)), msg: msg, id: string(s.data[len(w.msgs[msg].head):][:20])}
+	r := request{off: off, n: uint32(len(data)), msg: msg, id: string(data[len(w.msgs[msg].head):][:20])}
 	for _, o := range p.requests {
 		if o == r {
 			return nil // again

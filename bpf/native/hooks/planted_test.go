@@ -17,7 +17,7 @@ var planted = []struct {
 	1: {"neither generation nor tuple checked when the device's books are written", "another device gets the entry while a message is taken, XDP", []edit{
 		{"include/take.h", "recheck = c->gen == s->device_gen && ", "recheck = (planted(1) || c->gen == s->device_gen) && "}}},
 	2: {"request sent without a look whether it still is this one's", "slot is dialled again and claimed while it is claimed, TC", []edit{
-		{"include/skb.h", "return taken_live(s) ? 0 : -1;", "return planted(2) || taken_live(s) ? 0 : -1;"},
+		{"include/group.h", "return request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;", "return planted(2) || request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;"},
 		{"xdp/device.h", "if (!taken_live(s))", "if (!planted(2) && !taken_live(s))"}}},
 	3: {"generation and number of the slot not checked when its books are written", "slot is dialled again and claimed while it is claimed, XDP", []edit{
 		{"include/take.h", "if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {",
