@@ -66,11 +66,12 @@ const config = `functions:
     url: http://temp.local/ingest
     pods: ["10.88.1.2:8080", "10.88.2.2:8080"]
     concurrency: 64
-    pipeline: 16
+    pipeline: 64
 routes:
   - topic: sensors/+/temp
     function: temp
 limits:
+  pods: 4
   inflight_per_client: 64
 `
 

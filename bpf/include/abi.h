@@ -24,7 +24,7 @@
 #define PAYLOAD_MAX 1472    /* bytes of MQTT payload in the kernel path */
 #define PODS_PER_FUNCTION 32
 #define SLOTS_PER_POD 64
-#define PIPELINE_MAX 16     /* requests in flight on one slot; a power of two */
+#define PIPELINE_MAX 64     /* requests in flight on one slot; a power of two */
 #define HIST_BUCKETS 40     /* log2(ns) latency buckets */
 #define NO_INDEX 0xffffffffu
 
@@ -268,7 +268,7 @@ struct device {
 	__u32 cache_function;
 	__u32 cache_topic_len;
 	__u32 cache_head_len;
-	__u32 pad;
+	__u32 last_slot;	/* that the latest message was given to; valid while some are in flight */
 	__u8 source[SOURCE_MAX];	/* percent-encoded client id */
 	__u8 cache_topic[TOPIC_MAX];
 	__u8 cache_head[HEAD_MAX];
@@ -302,8 +302,10 @@ struct slot {
 	__u32 depth;		/* most requests in flight, 1 to PIPELINE_MAX */
 	__u32 left;		/* bytes of the oldest one's answer still to come */
 	__u32 count;		/* requests so far, part of ce-id */
+	__u32 acked;		/* number of the oldest request that the pod has not acknowledged; at most tail */
+	__u32 pad0;
 	__u8 close_after;	/* retire when that answer is complete */
-	__u8 pad[3];
+	__u8 pad1[7];
 	__u64 answered_ns;	/* CLOCK_MONOTONIC, when an answer last ended */
 	__u8 id_prefix[16];	/* first half of ce-id, 12 hexadecimal digits */
 	struct message messages[PIPELINE_MAX];

@@ -11,7 +11,7 @@
 /* Whether the request just taken follows the group's last one and has room in its segment. */
 static __always_inline bool group_joins(const struct group *g, const struct scratch *s)
 {
-	return g->count < PIPELINE_MAX && g->slot == s->slot && g->slot_gen == s->slot_gen &&
+	return g->count < GROUP_MAX && g->slot == s->slot && g->slot_gen == s->slot_gen &&
 	       g->first + g->count == s->number && g->seq + g->len == s->slot_seq &&
 	       g->len + s->request_len <= g->mss;
 }
@@ -27,7 +27,7 @@ static __always_inline void group_add(struct group *g, const struct scratch *s)
 		g->len = 0;
 		g->mss = s->slot_mss;
 	}
-	g->lens[g->count & (PIPELINE_MAX - 1)] = s->request_len;
+	g->lens[g->count & (GROUP_MAX - 1)] = s->request_len;
 	g->count++;
 	g->len += s->request_len;
 	g->frame = s->frame;
@@ -47,7 +47,7 @@ struct group_copy {
 static long group_copy_one(__u64 index, void *data)
 {
 	struct group_copy *c = data;
-	__u32 n = index, len = c->g->lens[n & (PIPELINE_MAX - 1)], sum;
+	__u32 n = index, len = c->g->lens[n & (GROUP_MAX - 1)], sum;
 	struct request *r = request_buffer(c->g->slot, c->g->first + n);
 
 	opaque(len);

@@ -26,6 +26,9 @@ struct answers {
 	__u8 pad[2];
 };
 
+/* Requests that leave in one segment; a power of two. */
+#define GROUP_MAX 16
+
 /* Requests of one slot that leave in one segment, as they were taken from one segment of a device. */
 struct group {
 	__u32 slot;
@@ -35,7 +38,7 @@ struct group {
 	__u32 seq;			/* wire position of the oldest one */
 	__u32 len;			/* bytes of all */
 	__u32 mss;			/* bytes of one segment to the pod */
-	__u16 lens[PIPELINE_MAX];	/* bytes of each */
+	__u16 lens[GROUP_MAX];	/* bytes of each */
 	struct frame frame;
 };
 

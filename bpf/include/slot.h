@@ -100,17 +100,15 @@ static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
  * order, and the pod reads several at once. A slow one had better get them on
  * idle connections. Returns the pod, or NULL; as slot_claim otherwise.
  */
-static __always_inline struct pod *slot_follow(const struct conn *c, __u32 function, __u32 *index)
+static __always_inline struct pod *slot_follow(const struct conn *c, const struct device *d, __u32 function,
+					       __u32 *index)
 {
-	__u32 youngest = *(volatile __u16 *)&c->rx.head + *(volatile __u16 *)&c->rx.count - 1, key, pod_key;
+	__u32 key = *(volatile __u32 *)&d->last_slot, pod_key;
 	struct slot *slot;
 	struct pod *pod;
 	__u64 bit;
 
-	if (!*(volatile __u16 *)&c->rx.open)
-		return NULL;
-	key = c->rx.ring[youngest & (LEDGER_RING - 1)].slot;
-	if (key >= knob_slots)
+	if (!*(volatile __u16 *)&c->in_flight || key >= knob_slots)
 		return NULL;
 	slot = bpf_map_lookup_elem(&slots, &key);
 	if (!slot || slot->depth < 2 || bpf_ktime_get_ns() - slot->answered_ns > FLOWING_NS)

@@ -111,7 +111,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 
 	bpf_spin_lock(&sc->lock);
 	if (slot->head == slot->tail && (__s32)(s->number - slot->tail) >= 0)
-		slot->head = slot->tail = s->number;
+		slot->head = slot->tail = slot->acked = s->number;
 	if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {
 		reason = REASON_DEAD_SOCKET;
 	} else if ((slot->state != SLOT_IDLE && slot->state != SLOT_BUSY && slot->state != SLOT_ANSWERING) ||
@@ -296,6 +296,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		graft->packet_id = s->publish.packet_id;
 		graft->qos = s->publish.qos;
 		c->in_flight++;
+		d->last_slot = s->slot;
 		d->last_take_ns = now;
 		d->taken++;
 	}
@@ -390,7 +391,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	if (!fn)
 		return REASON_NO_SLOT;
 	s->slot = NO_INDEX;
-	pod = slot_follow(c, s->function, &s->slot);
+	pod = slot_follow(c, d, s->function, &s->slot);
 	if (!pod)
 		pod = pod_choose(fn);
 	if (!pod)

@@ -194,7 +194,7 @@ static __always_inline void answer_fill(struct conn *c, struct scratch *s, enum 
 }
 
 /* Most messages of one segment that are taken; the rest passes. */
-#define BURST_MAX 16
+#define BURST_MAX LEDGER_RING
 
 /* The messages of a segment, one after another. What changes is in the scratch, unknown to the verifier. */
 struct burst {

@@ -118,15 +118,18 @@ static __always_inline void done_push(struct scratch *s, const struct message *m
 static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct slot *slot, __u32 completed,
 				       enum done_kind kind)
 {
-	repeat(i, slot_in_flight(slot)) {
-		struct message *m = slot_message(slot, slot->head + i);
+	__u32 answered = slot->head + completed;
 
-		if (i < completed || m->acked)
-			continue;
-		if (seq_lt(c->tx_una, m->request_seq + m->request_len))
+	if ((__s32)(slot->acked - answered) < 0)
+		slot->acked = answered;
+	repeat(i, PIPELINE_MAX) {
+		struct message *m = slot_message(slot, slot->acked);
+
+		if (slot->acked == slot->tail || seq_lt(c->tx_una, m->request_seq + m->request_len))
 			break;
 		m->acked = 1;
 		done_push(s, m, kind);
+		slot->acked++;
 	}
 }
 

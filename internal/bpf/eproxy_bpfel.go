@@ -112,7 +112,7 @@ type EproxyDevice struct {
 	CacheFunction uint32
 	CacheTopicLen uint32
 	CacheHeadLen  uint32
-	Pad           uint32
+	LastSlot      uint32
 	Source        [128]uint8
 	CacheTopic    [128]uint8
 	CacheHead     [768]uint8
@@ -370,11 +370,14 @@ type EproxySlot struct {
 	Depth      uint32
 	Left       uint32
 	Count      uint32
+	Acked      uint32
+	Pad0       uint32
 	CloseAfter uint8
-	Pad        [3]uint8
+	Pad1       [7]uint8
+	_          [4]byte
 	AnsweredNs uint64
 	IdPrefix   [16]uint8
-	Messages   [16]EproxyMessage
+	Messages   [64]EproxyMessage
 }
 
 type EproxySlotArgs struct {

@@ -39,7 +39,7 @@ func (b *builder) function(path string, r *rawFunction) {
 		}
 		f.Pods = append(f.Pods, a)
 	}
-	f.Pipeline = b.number(path+".pipeline", r.Pipeline, 1, 1, 16)
+	f.Pipeline = b.number(path+".pipeline", r.Pipeline, 1, 1, 64)
 	f.Concurrency = b.number(path+".concurrency", r.Concurrency, defaultConcurrency, 1, 64)
 	f.Timeout = b.duration(path+".timeout", r.Timeout, defaultTimeout)
 	f.Retry = Retry{

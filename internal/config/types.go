@@ -59,7 +59,7 @@ type Function struct {
 	URL         *url.URL // Host header and path
 	Pods        []netip.AddrPort
 	Concurrency int           // connections per pod, 1 to 64
-	Pipeline    int           // requests in flight per connection in the kernel path, 1 to 16
+	Pipeline    int           // requests in flight per connection in the kernel path, 1 to 64
 	Timeout     time.Duration // of one attempt
 	Retry       Retry
 	DeadLetter  *DeadLetter
