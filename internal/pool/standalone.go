@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"eproxy/internal/config"
 )
 
@@ -186,6 +188,10 @@ func (l *lease) Pod() netip.AddrPort { return l.pod.addr }
 // Do sends the request. An idle connection that the pod has closed meanwhile
 // is replaced once, if the request provably was not read.
 func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
+	if l.conn != nil && l.conn.gone() {
+		l.conn.Close()
+		l.conn = nil
+	}
 	if l.conn != nil {
 		resp, err := l.exchange(ctx, request)
 		if err == nil || !errors.Is(err, ErrUnread) || ctx.Err() != nil {
@@ -203,6 +209,21 @@ func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
 	}
 	l.conn = &conn{Conn: c, br: bufio.NewReader(c)}
 	return l.exchange(ctx, request)
+}
+
+// gone says whether the pod has closed an idle connection, or has sent what
+// nobody asked for. A request sent after the pod's FIN would end in a plain end
+// of file, which does not tell whether it was read.
+func (c *conn) gone() bool {
+	rc, err := c.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	var peeked error
+	err = rc.Control(func(fd uintptr) {
+		_, _, peeked = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return err != nil || !errors.Is(peeked, unix.EAGAIN)
 }
 
 func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error) {
