@@ -59,7 +59,7 @@ func load() error {
 	if err != nil {
 		return err
 	}
-	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "requests": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 64, "route_counters": 16, "routes": 16} {
+	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "requests": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 1 << 16, "route_counters": 1 << 14, "routes": 1 << 14} {
 		spec.Maps[name].MaxEntries = n
 	}
 	if err := spec.Variables["knob_slots"].Set(uint32(rigSlots)); err != nil {
@@ -121,10 +121,14 @@ func (r *rig) fill() {
 // NoIndex is NO_INDEX of abi.h.
 const NoIndex = ^uint32(0)
 
-func (r *rig) edge(node uint32, level string, child uint32) {
-	k := EproxyEdgeKey{Node: node, Len: uint32(len(level))}
+func edgeKey(node uint32, level string) *EproxyEdgeKey {
+	k := &EproxyEdgeKey{Node: node, Len: uint32(len(level))}
 	copy(k.Level[:], level)
-	r.put(r.objs.Edges, &k, child)
+	return k
+}
+
+func (r *rig) edge(node uint32, level string, child uint32) {
+	r.put(r.objs.Edges, edgeKey(node, level), child)
 }
 
 // conn opens a connection's books: rcv is the peer's next byte, snd is ours.
