@@ -200,10 +200,18 @@ type seg struct {
 	seq, ack uint32
 	flags    string // letters of SYN, FIN, RST, PSH, ACK, URG: "SA", "F"
 	payload  []byte
-	vlan     bool
+	tags     []tag // outermost first
 	badSum   bool
 	options  []layers.TCPOption
 }
+
+// tag is a VLAN tag; vid 0 makes it a priority tag.
+type tag struct {
+	proto layers.EthernetType
+	vid   uint16
+}
+
+var priorityTag = []tag{{layers.EthernetTypeDot1Q, 0}}
 
 // frame builds the packet with correct lengths and checksums.
 func (s seg) frame(t testing.TB) []byte {
@@ -241,9 +249,11 @@ func (s seg) frame(t testing.TB) []byte {
 	}
 	eth.EthernetType = et
 	ls = append(ls, eth)
-	if s.vlan {
-		eth.EthernetType = layers.EthernetTypeDot1Q
-		ls = append(ls, &layers.Dot1Q{Priority: 3, Type: et})
+	next := &eth.EthernetType // whose value says what comes next
+	for _, tag := range s.tags {
+		q := &layers.Dot1Q{Priority: 3, VLANIdentifier: tag.vid, Type: et}
+		*next, next = tag.proto, &q.Type
+		ls = append(ls, q)
 	}
 	ls = append(ls, ip, tcp, gopacket.Payload(s.payload))
 	buf := gopacket.NewSerializeBuffer()
@@ -251,8 +261,8 @@ func (s seg) frame(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	b := append([]byte(nil), buf.Bytes()...)
-	if s.badSum {
-		b[len(b)-1] ^= 0xff
+	if s.badSum { // the last byte may be padding
+		b[14+4*len(s.tags)+map[bool]int{false: 20, true: 40}[s.from.Addr().Is6()]+16] ^= 0xff
 	}
 	return b
 }
