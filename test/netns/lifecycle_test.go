@@ -68,9 +68,20 @@ func TestErrors(t *testing.T) {
 			}
 		})
 	}
-	if code, out := loader(t, l, "run"); code != 2 || strings.Count(out, "\n") == 0 {
-		t.Errorf("run without --config: exit %d: %q", code, out)
-	}
+	t.Run("no bpffs", func(t *testing.T) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "eproxy.yaml")
+		if err := os.WriteFile(file, []byte("interfaces: [eth0]\n"+good+"bpffs: "+filepath.Join(dir, "pins")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out := loader(t, l, "run", "--config", file)
+		if want := dir + " is not a bpf file system: mount one with 'mount -t bpf bpf " + dir + "'"; code != 1 || !strings.Contains(out, want) || strings.Count(out, "\n") != 1 {
+			t.Errorf("exit %d: %q, want 1 and one line with %q", code, out, want)
+		}
+		if left, _ := os.ReadDir(dir); len(left) != 1 {
+			t.Errorf("left in %s: %v", dir, left)
+		}
+	})
 	t.Run("no root", func(t *testing.T) {
 		cmd := exec.Command(filepath.Join(bin, "loader"), "run", "--config", configFile(t, l, "interfaces: [eth0]\n"+good))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
