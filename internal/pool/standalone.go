@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -233,26 +231,21 @@ func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error)
 	_ = c.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := c.Write(request); err != nil {
+	if n, err := c.Write(request); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("%w: send: %w", ErrUnread, err)
+		if n == 0 {
+			return nil, fmt.Errorf("%w: send: %w", ErrUnread, err)
+		}
+		return nil, fmt.Errorf("send: %w", err)
 	}
+	// From here on the function may have read it: a reset proves nothing.
 	resp, err := ReadResponse(c.br)
 	if err != nil {
 		c.Close()
-		if unread(err) {
-			return nil, fmt.Errorf("%w: %w", ErrUnread, err)
-		}
 		return nil, err
 	}
 	l.reusable = resp.KeepAlive && c.br.Buffered() == 0
 	return resp, nil
-}
-
-// unread says whether a reset came before anything was read: the pod's kernel
-// answers so for a connection that its server had closed before the request came.
-func unread(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // Release gives the place back, and the connection if it can be used again.
