@@ -32,13 +32,8 @@ func newApp() *cli.App {
 func noun(name, usage string, show func(*pinned.Maps) (*output.Rows, error), sub ...*cli.Command) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: usage, Subcommands: sub,
-		Flags: []cli.Flag{output.Flag(), cliutil.BPFFSFlag()},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return cliutil.Usagef("%s takes no argument %q", name, c.Args().First())
-			}
-			return withMaps(c, show)
-		},
+		Flags:  []cli.Flag{output.Flag(), cliutil.BPFFSFlag()},
+		Action: func(c *cli.Context) error { return withMaps(c, show) },
 	}
 }
 

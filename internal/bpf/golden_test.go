@@ -51,8 +51,20 @@ func (r *rig) fromPod(seq, ack uint32, flags string, payload []byte) seg {
 
 func (r *rig) run(p *ebpf.Program, s seg) (uint32, []byte) {
 	r.t.Helper()
+	return r.runFrame(p, s.frame(r.t), nil)
+}
+
+// runMarked runs a packet of which skb->mark says that a program made it.
+func (r *rig) runMarked(p *ebpf.Program, s seg) (uint32, []byte) {
+	r.t.Helper()
+	// the beginning of struct __sk_buff: len, pkt_type, mark
+	return r.runFrame(p, s.frame(r.t), &[3]uint32{2: 0x00e90000})
+}
+
+func (r *rig) runFrame(p *ebpf.Program, frame []byte, skb any) (uint32, []byte) {
+	r.t.Helper()
 	out := make([]byte, 4096)
-	opts := &ebpf.RunOptions{Data: s.frame(r.t), DataOut: out}
+	opts := &ebpf.RunOptions{Data: frame, DataOut: out, Context: skb}
 	ret, err := p.Run(opts)
 	if err != nil {
 		r.t.Fatal(err)
@@ -151,7 +163,9 @@ func takeAndAnswer(t *testing.T, ipv6 bool, hook string, vlan bool) {
 		pub := publish("sensors/a/temp", qos, uint16(i+1), payload)
 		s := r.fromDevice(wire, "PA", pub)
 		s.ack = wack
-		s.vlan = vlan
+		if vlan {
+			s.tags = priorityTag
+		}
 		ret, out := r.run(prog, s)
 		if ret != verdict || r.reason(h, EproxyReasonREASON_TAKEN) != uint64(i+1) {
 			t.Fatalf("message %d: verdict %d; counters %v", i, ret, r.allReasons())

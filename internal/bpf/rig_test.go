@@ -59,7 +59,7 @@ func load() error {
 	if err != nil {
 		return err
 	}
-	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "requests": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 64, "route_counters": 16, "routes": 16} {
+	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "requests": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 1 << 16, "route_counters": 1 << 14, "routes": 1 << 14} {
 		spec.Maps[name].MaxEntries = n
 	}
 	if err := spec.Variables["knob_slots"].Set(uint32(rigSlots)); err != nil {
@@ -121,10 +121,14 @@ func (r *rig) fill() {
 // NoIndex is NO_INDEX of abi.h.
 const NoIndex = ^uint32(0)
 
-func (r *rig) edge(node uint32, level string, child uint32) {
-	k := EproxyEdgeKey{Node: node, Len: uint32(len(level))}
+func edgeKey(node uint32, level string) *EproxyEdgeKey {
+	k := &EproxyEdgeKey{Node: node, Len: uint32(len(level))}
 	copy(k.Level[:], level)
-	r.put(r.objs.Edges, &k, child)
+	return k
+}
+
+func (r *rig) edge(node uint32, level string, child uint32) {
+	r.put(r.objs.Edges, edgeKey(node, level), child)
 }
 
 // conn opens a connection's books: rcv is the peer's next byte, snd is ours.
@@ -196,10 +200,18 @@ type seg struct {
 	seq, ack uint32
 	flags    string // letters of SYN, FIN, RST, PSH, ACK, URG: "SA", "F"
 	payload  []byte
-	vlan     bool
+	tags     []tag // outermost first
 	badSum   bool
 	options  []layers.TCPOption
 }
+
+// tag is a VLAN tag; vid 0 makes it a priority tag.
+type tag struct {
+	proto layers.EthernetType
+	vid   uint16
+}
+
+var priorityTag = []tag{{layers.EthernetTypeDot1Q, 0}}
 
 // frame builds the packet with correct lengths and checksums.
 func (s seg) frame(t testing.TB) []byte {
@@ -237,9 +249,11 @@ func (s seg) frame(t testing.TB) []byte {
 	}
 	eth.EthernetType = et
 	ls = append(ls, eth)
-	if s.vlan {
-		eth.EthernetType = layers.EthernetTypeDot1Q
-		ls = append(ls, &layers.Dot1Q{Priority: 3, Type: et})
+	next := &eth.EthernetType // whose value says what comes next
+	for _, tag := range s.tags {
+		q := &layers.Dot1Q{Priority: 3, VLANIdentifier: tag.vid, Type: et}
+		*next, next = tag.proto, &q.Type
+		ls = append(ls, q)
 	}
 	ls = append(ls, ip, tcp, gopacket.Payload(s.payload))
 	buf := gopacket.NewSerializeBuffer()
@@ -247,8 +261,8 @@ func (s seg) frame(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	b := append([]byte(nil), buf.Bytes()...)
-	if s.badSum {
-		b[len(b)-1] ^= 0xff
+	if s.badSum { // the last byte may be padding
+		b[14+4*len(s.tags)+map[bool]int{false: 20, true: 40}[s.from.Addr().Is6()]+16] ^= 0xff
 	}
 	return b
 }

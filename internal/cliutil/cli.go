@@ -48,7 +48,9 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	usage := func(_ *cli.Context, err error, _ bool) error { return Usagef("%v", err) }
 	app.OnUsageError = usage
 	setUsage(app.Commands, usage)
-	if app.Action == nil {
+	if app.Action != nil {
+		app.Action = noArguments(app.Name, app.Action)
+	} else {
 		app.Action = func(c *cli.Context) error {
 			if c.Args().Present() {
 				return Usagef("no command %q; see %s --help", c.Args().First(), app.Name)
@@ -76,7 +78,21 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 func setUsage(cmds []*cli.Command, f cli.OnUsageErrorFunc) {
 	for _, c := range cmds {
 		c.OnUsageError = f
+		if c.ArgsUsage == "" {
+			c.Action = noArguments(c.Name, c.Action)
+		}
 		setUsage(c.Subcommands, f)
+	}
+}
+
+// noArguments refuses arguments that would otherwise be ignored, among them
+// flags that stand behind one.
+func noArguments(name string, f cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.Args().Present() {
+			return Usagef("%s takes no argument %q", name, c.Args().First())
+		}
+		return f(c)
 	}
 }
 

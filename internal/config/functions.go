@@ -129,11 +129,15 @@ func (b *builder) routes(rs []rawRoute) {
 			b.fail(path, "route %q has no function", r.Topic)
 		}
 		for j, name := range out.Functions {
+			where := fmt.Sprintf("%s.functions[%d]", path, j)
+			if r.Function != "" {
+				where = path + ".function"
+			}
 			if b.find(name) == nil {
-				b.fail(path, "route %q: unknown function %q", r.Topic, name)
+				b.fail(where, "route %q: unknown function %q", r.Topic, name)
 			}
 			if slices.Index(out.Functions, name) != j {
-				b.fail(path, "route %q: function %q stands twice", r.Topic, name)
+				b.fail(where, "route %q: function %q stands twice", r.Topic, name)
 			}
 		}
 		b.cfg.Routes = append(b.cfg.Routes, out)

@@ -31,6 +31,8 @@ type routeTable struct {
 	firstFn   uint32
 	functions []*config.Function
 	edges     []bpf.EproxyEdgeKey
+	replaced  time.Time // when a reload switched to the other half
+	removed   bool
 }
 
 // route finds the route of an index that a program stored.
@@ -44,6 +46,13 @@ func (t *routeTable) route(index uint32) *config.Route {
 // Install puts a configuration's functions, pods and routes in place. The
 // switch is one store: a message sees the old routes or the new, never a mix.
 func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
+	p.mu.Lock()
+	stale := p.oldRoutes
+	p.mu.Unlock()
+	if stale != nil { // its half is filled now, and may still be in use or not be empty
+		time.Sleep(time.Until(stale.replaced.Add(grace)))
+		p.removeEdges(stale)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.inflightMax.Store(uint32(cfg.Limits.InflightPerClient))
@@ -63,12 +72,15 @@ func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
 	if deepest(cfg) > p.pipeline {
 		return fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.pipeline)
 	}
+	auto, err := p.compile(cfg)
+	if err != nil {
+		return err
+	}
 	functions, err := p.installFunctions(t, useXDP)
 	if err != nil {
 		return err
 	}
-	auto, err := p.installRoutes(t, functions)
-	if err != nil {
+	if err := p.installRoutes(t, functions); err != nil {
 		return err
 	}
 	if err := p.installAutomaton(t, auto); err != nil {
@@ -80,6 +92,7 @@ func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
 	p.oldRoutes, p.routes = old, t
 	p.dropPods(cfg)
 	if old != nil {
+		old.replaced = time.Now()
 		time.AfterFunc(grace, func() { p.removeEdges(old) })
 	}
 	return nil
@@ -122,18 +135,26 @@ func (p *Plane) installFunctions(t *routeTable, useXDP bool) (map[string]uint32,
 	return index, nil
 }
 
-// installRoutes writes the routes and compiles their filters.
-func (p *Plane) installRoutes(t *routeTable, functions map[string]uint32) (*topic.Automaton, error) {
-	var filters []string
-	for _, r := range t.cfg.Routes {
-		filters = append(filters, r.Filter)
-		t.routes = append(t.routes, r)
+// compile makes the automaton of the routes' filters, if half of the maps can
+// hold it: the other half is the next reload's.
+func (p *Plane) compile(cfg *config.Config) (*topic.Automaton, error) {
+	filters := make([]string, len(cfg.Routes))
+	for i, r := range cfg.Routes {
+		filters[i] = r.Filter
 	}
-	limit := int(p.objs.Nodes.MaxEntries() / 2)
-	auto, err := topic.Compile(filters, limit)
+	auto, err := topic.Compile(filters, int(p.objs.Nodes.MaxEntries()/2))
 	if err != nil {
 		return nil, fmt.Errorf("compile routes: %w", err)
 	}
+	if most := int(p.objs.Edges.MaxEntries() / 2); len(auto.Edges) > most {
+		return nil, fmt.Errorf("compile routes: filters are too intertwined: %d edges, the kernel path holds %d; use fewer '+' levels side by side", len(auto.Edges), most)
+	}
+	return auto, nil
+}
+
+// installRoutes writes the routes.
+func (p *Plane) installRoutes(t *routeTable, functions map[string]uint32) error {
+	t.routes = t.cfg.Routes
 	for i, r := range t.cfg.Routes {
 		id := t.firstID + uint32(i)
 		v := bpf.EproxyRoute{Function: functions[r.Functions[0]]}
@@ -141,18 +162,18 @@ func (p *Plane) installRoutes(t *routeTable, functions map[string]uint32) (*topi
 			v.Flags = uint32(bpf.EproxyRouteFlagROUTE_FALLBACK)
 		}
 		if err := p.objs.Routes.Put(id, &v); err != nil {
-			return nil, fmt.Errorf("write route %s: %w", r.Filter, err)
+			return fmt.Errorf("write route %s: %w", r.Filter, err)
 		}
 		if err := p.objs.RouteCounters.Put(id, make([]bpf.EproxyRouteStats, ebpf.MustPossibleCPU())); err != nil {
-			return nil, fmt.Errorf("clear counters of route %s: %w", r.Filter, err)
+			return fmt.Errorf("clear counters of route %s: %w", r.Filter, err)
 		}
 		info := bpf.EproxyRouteInfo{Function: v.Function, Flags: v.Flags}
 		info.Len = uint32(copy(info.Filter[:], r.Filter))
 		if err := p.objs.RouteNames.Put(id, &info); err != nil {
-			return nil, fmt.Errorf("name route %s: %w", r.Filter, err)
+			return fmt.Errorf("name route %s: %w", r.Filter, err)
 		}
 	}
-	return auto, nil
+	return nil
 }
 
 // installAutomaton writes nodes and edges into the table's half.
@@ -219,14 +240,18 @@ func (p *Plane) dropPods(cfg *config.Config) {
 	}
 }
 
+// removeEdges empties the half of a table that was replaced; once.
 func (p *Plane) removeEdges(t *routeTable) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ctx.Err() != nil || len(t.edges) == 0 {
+	if p.ctx.Err() != nil || t.removed {
 		return
 	}
-	if _, err := p.objs.Edges.BatchDelete(t.edges, nil); err != nil {
-		p.log.Warn("removing old routing edges", "error", err)
+	t.removed = true
+	if len(t.edges) > 0 {
+		if _, err := p.objs.Edges.BatchDelete(t.edges, nil); err != nil {
+			p.log.Warn("removing old routing edges", "error", err)
+		}
 	}
 	for i := range t.routes {
 		_ = p.objs.RouteNames.Delete(t.firstID + uint32(i))

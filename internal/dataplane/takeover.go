@@ -44,7 +44,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 		m.Version = d.info.Version
 	}
 	if args.Qos == 0 && args.Acked == 1 && resp == nil {
-		p.log.Debug("QoS 0 message lost with its pod", "topic", m.Topic, "error", cause)
+		p.log.Debug("QoS 0 message not delivered, lost with its pod", "topic", m.Topic, "error", cause)
 		return
 	}
 	status := 0

@@ -27,8 +27,16 @@ func (r *Rows) Add(values ...any) { r.Rows = append(r.Rows, values) }
 
 // Flag is the -o flag.
 func Flag() cli.Flag {
-	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "print as `FORM`: table, json or yaml", Value: "table"}
+	return &cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "print as `FORM`: table, json or yaml", Value: "table",
+		Action: func(_ *cli.Context, form string) error { // before anything is read
+			if form != "table" && form != "json" && form != "yaml" {
+				return badForm(form)
+			}
+			return nil
+		}}
 }
+
+func badForm(form string) error { return cliutil.Usagef("-o %q: must be table, json or yaml", form) }
 
 // Print prints the rows in the form that the command's -o flag chose.
 func (r *Rows) Print(c *cli.Context) error { return r.Write(c.App.Writer, c.String("output")) }
@@ -57,7 +65,7 @@ func (r *Rows) Write(w io.Writer, form string) error {
 		_, err = w.Write(b)
 		return err
 	}
-	return cliutil.Usagef("-o %q: must be table, json or yaml", form)
+	return badForm(form)
 }
 
 // json keeps the columns' order, which encoding a map would not.

@@ -5,14 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"eproxy/internal/config"
 )
@@ -186,6 +186,10 @@ func (l *lease) Pod() netip.AddrPort { return l.pod.addr }
 // Do sends the request. An idle connection that the pod has closed meanwhile
 // is replaced once, if the request provably was not read.
 func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
+	if l.conn != nil && l.conn.gone() {
+		l.conn.Close()
+		l.conn = nil
+	}
 	if l.conn != nil {
 		resp, err := l.exchange(ctx, request)
 		if err == nil || !errors.Is(err, ErrUnread) || ctx.Err() != nil {
@@ -205,6 +209,21 @@ func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
 	return l.exchange(ctx, request)
 }
 
+// gone says whether the pod has closed an idle connection, or has sent what
+// nobody asked for. A request sent after the pod's FIN would end in a plain end
+// of file, which does not tell whether it was read.
+func (c *conn) gone() bool {
+	rc, err := c.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	var peeked error
+	err = rc.Control(func(fd uintptr) {
+		_, _, peeked = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return err != nil || !errors.Is(peeked, unix.EAGAIN)
+}
+
 func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error) {
 	c := l.conn
 	l.reusable = false
@@ -212,26 +231,21 @@ func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error)
 	_ = c.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := c.Write(request); err != nil {
+	if n, err := c.Write(request); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("%w: send: %w", ErrUnread, err)
+		if n == 0 {
+			return nil, fmt.Errorf("%w: send: %w", ErrUnread, err)
+		}
+		return nil, fmt.Errorf("send: %w", err)
 	}
+	// From here on the function may have read it: a reset proves nothing.
 	resp, err := ReadResponse(c.br)
 	if err != nil {
 		c.Close()
-		if unread(err) {
-			return nil, fmt.Errorf("%w: %w", ErrUnread, err)
-		}
 		return nil, err
 	}
 	l.reusable = resp.KeepAlive && c.br.Buffered() == 0
 	return resp, nil
-}
-
-// unread says whether a reset came before anything was read: the pod's kernel
-// answers so for a connection that its server had closed before the request came.
-func unread(err error) bool {
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // Release gives the place back, and the connection if it can be used again.

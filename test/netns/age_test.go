@@ -20,7 +20,7 @@ import (
 func serveHeld(t *testing.T, l *lab.Lab, r, hold *recorder, gate func(string) chan struct{}) {
 	r.serveGo(t, l, false, func(n int64, w http.ResponseWriter, q *http.Request) {
 		if body, _ := r.body(n); strings.HasPrefix(body, "hold") {
-			hold.add(request{nil, body})
+			hold.add(request{body: body})
 			select {
 			case <-gate(body):
 			case <-time.After(20 * time.Second):

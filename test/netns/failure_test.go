@@ -114,6 +114,47 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
+// TestAtMostOnce: a QoS 0 message that a function may have read is not sent
+// again, however its connection ended.
+func TestAtMostOnce(t *testing.T) {
+	raw := func(end func(c *net.TCPConn)) behaviour {
+		return func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
+				end(c.(*net.TCPConn))
+				_ = c.Close()
+			}
+		}
+	}
+	kinds := map[string]behaviour{
+		"reset": raw(func(c *net.TCPConn) { _ = c.SetLinger(0) }),
+		"close": raw(func(*net.TCPConn) {}),
+		"half":  raw(func(c *net.TCPConn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Le") }),
+		"500":   func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+	}
+	for _, mode := range []string{"xdp", "tc", "fallback"} {
+		for name, bad := range kinds {
+			t.Run(mode+"/"+name, func(t *testing.T) {
+				l := newLab(t)
+				r := newRecorder()
+				r.serveGo(t, l, false, bad, nil)
+				s := start(t, l, mode, strings.Replace(podConfig(failureConfig, false), "DEAD", "", 1))
+				c := rawConnect(t, l, "dev")
+				const n = 5
+				for i := range n {
+					gaveUp := s.Expect("message not delivered")
+					c.write(publishPacket("sensors/dev/temp", 0, 0, fmt.Sprint(i)))
+					if err := gaveUp(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got, _ := r.all(); len(got) != n {
+					t.Errorf("%d messages were delivered %d times", n, len(got))
+				}
+			})
+		}
+	}
+}
+
 // TestDeadLetter: when the attempts are spent, the message is on disk before it
 // is acknowledged; without a dead letter file an MQTT 3.1.1 client is
 // disconnected.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"eproxy/test/lab"
 )
@@ -67,9 +68,20 @@ func TestErrors(t *testing.T) {
 			}
 		})
 	}
-	if code, out := loader(t, l, "run"); code != 2 || strings.Count(out, "\n") == 0 {
-		t.Errorf("run without --config: exit %d: %q", code, out)
-	}
+	t.Run("no bpffs", func(t *testing.T) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "eproxy.yaml")
+		if err := os.WriteFile(file, []byte("interfaces: [eth0]\n"+good+"bpffs: "+filepath.Join(dir, "pins")+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out := loader(t, l, "run", "--config", file)
+		if want := dir + " is not a bpf file system: mount one with 'mount -t bpf bpf " + dir + "'"; code != 1 || !strings.Contains(out, want) || strings.Count(out, "\n") != 1 {
+			t.Errorf("exit %d: %q, want 1 and one line with %q", code, out, want)
+		}
+		if left, _ := os.ReadDir(dir); len(left) != 1 {
+			t.Errorf("left in %s: %v", dir, left)
+		}
+	})
 	t.Run("no root", func(t *testing.T) {
 		cmd := exec.Command(filepath.Join(bin, "loader"), "run", "--config", configFile(t, l, "interfaces: [eth0]\n"+good))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
@@ -155,49 +167,40 @@ func TestReload(t *testing.T) {
 	l := newLab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)
-	dir := t.TempDir()
-	abs, err := filepath.Abs(bin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := l.StartEproxy(context.Background(), dir, lab.Eproxy{Bin: abs, Mode: "tc", Config: podConfig(routeConfig, false)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := p.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	s := &system{Process: p, t: t, lab: l, mode: "tc"}
-	file := filepath.Join(dir, "eproxy.yaml")
-	old, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rewrite := func(text, want string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		line := p.Expect(want)
-		if err := p.Signal(syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
-		if err := line(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s := start(t, l, "tc", podConfig(routeConfig, false))
 	conn := rawConnect(t, l, "reload")
 	conn.publish("sensors/a/temp", 1, "before")
-	rewrite(strings.Replace(string(old), "sensors/+/temp", "sensors/#", 1), "msg=reloaded")
+	s.reload("sensors/+/temp", "sensors/#", "msg=reloaded")
 	conn.publish("sensors/a/b/c", 2, "after")
-	rewrite("interfaces: [eth0]\nnonsense: 1\n", "reload refused")
+	s.reload("interfaces: [eth0]", "interfaces: [eth0]\nnonsense: 1", "reload refused")
 	conn.publish("sensors/x", 3, "still")
 	if got := r.wait(t, 3); len(got) != 3 {
 		t.Errorf("%d messages", len(got))
 	}
 	if rows := s.mapsctl("routes"); len(rows) != 1 || rows[0]["topic"] != "sensors/#" || rows[0]["taken"].(float64) != 2 {
 		t.Errorf("routes after reload: %v", rows)
+	}
+}
+
+// TestReloadTwice: reloads in quick succession; what the first one replaced is
+// removed without harm to what the last one installed.
+func TestReloadTwice(t *testing.T) {
+	l := newLab(t)
+	r := newRecorder()
+	r.serveGo(t, l, false, ok, nil)
+	s := start(t, l, "xdp", podConfig(routeConfig, false))
+	conn := rawConnect(t, l, "twice")
+	for range 3 {
+		s.reload("sensors/+/temp", "sensors/#", "msg=reloaded")
+		s.reload("sensors/#", "sensors/+/temp", "msg=reloaded")
+	}
+	n := 0
+	for began := time.Now(); time.Since(began) < 300*time.Millisecond; { // while old tables are removed
+		n++
+		conn.publish("sensors/a/temp", uint16(n), "still here")
+	}
+	rows := s.mapsctl("routes")
+	if len(rows) != 1 || int(rows[0]["taken"].(float64)) != n {
+		t.Errorf("of %d messages after the reloads the kernel took %v", n, rows)
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"eproxy/test/lab"
@@ -64,6 +67,7 @@ type system struct {
 	t    *testing.T
 	lab  *lab.Lab
 	mode string
+	file string // configuration
 }
 
 // start runs eproxy until the test ends.
@@ -73,11 +77,12 @@ func start(t *testing.T, l *lab.Lab, mode, config string) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := l.StartEproxy(context.Background(), t.TempDir(), lab.Eproxy{Bin: abs, Mode: mode, Config: config})
+	dir := t.TempDir()
+	p, err := l.StartEproxy(context.Background(), dir, lab.Eproxy{Bin: abs, Mode: mode, Config: config})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &system{Process: p, t: t, lab: l, mode: mode}
+	s := &system{Process: p, t: t, lab: l, mode: mode, file: filepath.Join(dir, "eproxy.yaml")}
 	t.Cleanup(func() {
 		var last map[string]int
 		if t.Failed() {
@@ -97,19 +102,55 @@ func start(t *testing.T, l *lab.Lab, mode, config string) *system {
 	return s
 }
 
-// mapsctl runs bin/mapsctl and decodes its JSON rows.
-func (s *system) mapsctl(noun ...string) []map[string]any {
+// mapsctl runs bin/mapsctl for a noun and decodes its JSON rows.
+func (s *system) mapsctl(noun string) []map[string]any {
 	s.t.Helper()
-	args := append(noun, "-o", "json", "--bpffs", s.lab.BPFFS())
+	return s.rows(noun)
+}
+
+// routesTest is what mapsctl says about a topic.
+func (s *system) routesTest(topic string) []map[string]any {
+	s.t.Helper()
+	return s.rows("routes", "test", topic)
+}
+
+// rows runs bin/mapsctl for a noun, a sub-command and its argument.
+func (s *system) rows(noun string, sub ...string) []map[string]any {
+	s.t.Helper()
+	flags := []string{"-o", "json", "--bpffs", s.lab.BPFFS()}
+	args := append([]string{noun}, slices.Insert(sub, min(1, len(sub)), flags...)...)
 	out, err := exec.Command(filepath.Join(bin, "mapsctl"), args...).Output()
 	if err != nil {
-		s.t.Fatalf("mapsctl %v: %v", noun, err)
+		s.t.Fatalf("mapsctl %v: %v", args, err)
 	}
 	var rows []map[string]any
 	if err := json.Unmarshal(out, &rows); err != nil {
-		s.t.Fatalf("mapsctl %v: %v: %s", noun, err, out)
+		s.t.Fatalf("mapsctl %v: %v: %s", args, err, out)
 	}
 	return rows
+}
+
+// reload replaces a part of the configuration file, sends SIGHUP and waits for
+// what the log is to say.
+func (s *system) reload(old, fresh, want string) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		s.t.Fatalf("%q is not in the configuration", old)
+	}
+	if err := os.WriteFile(s.file, []byte(strings.Replace(string(text), old, fresh, 1)), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	line := s.Expect(want)
+	if err := s.Signal(syscall.SIGHUP); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := line(); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // counts are the counters by hook and reason.

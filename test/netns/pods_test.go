@@ -30,7 +30,7 @@ func (r *recorder) start1(t *testing.T, l *lab.Lab, pod lab.Role) *lab.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go r.readJSON(out)
+	go readJSON(out, r.add)
 	return p
 }
 
@@ -129,7 +129,7 @@ func TestZeroWindow(t *testing.T) {
 	listen(lab.Pod1, func(ln net.Listener) {
 		_ = http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 			body, _ := io.ReadAll(q.Body)
-			r.add(request{map[string]string{}, string(body)})
+			r.add(request{body: string(body)})
 			ok(0, w, q)
 		}))
 	})

@@ -113,6 +113,37 @@ func (c *rawConn) publish(topic string, id uint16, payload string) {
 	c.read([]byte{0x40, 2, byte(id >> 8), byte(id)})
 }
 
+// publishAll publishes, with at most window QoS 1 messages in flight: each gets
+// exactly one PUBACK, and nothing else comes.
+func (c *rawConn) publishAll(ms []message, window int) {
+	c.t.Helper()
+	open := map[uint16]bool{}
+	puback := func() {
+		c.t.Helper()
+		var b [4]byte
+		_, err := io.ReadFull(c, b[:])
+		id := binary.BigEndian.Uint16(b[2:])
+		if err != nil || b[0] != 0x40 || b[1] != 2 || !open[id] {
+			c.t.Fatalf("got % x (%v) with %v in flight", b, err, open)
+		}
+		delete(open, id)
+	}
+	for i, m := range ms {
+		for len(open) >= window {
+			puback()
+		}
+		if m.qos == 1 {
+			open[uint16(i+1)] = true
+		}
+		c.write(publishPacket(m.topic, m.qos, uint16(i+1), m.payload))
+	}
+	for len(open) > 0 {
+		puback()
+	}
+	c.write([]byte{0xc0, 0})
+	c.read([]byte{0xd0, 0})
+}
+
 // TestBadInput: each kind of nonsense ends its own connection and nothing else,
 // and never reaches a function.
 func TestBadInput(t *testing.T) {

@@ -5,13 +5,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +22,8 @@ import (
 type request struct {
 	headers map[string]string // lower-case names
 	body    string
+	number  int64 // of a Go function's: the one that its behaviour gets
+	status  int   // what another program answered, or is about to
 }
 
 // recorder collects what all functions of a test got.
@@ -89,13 +88,13 @@ func (r *recorder) wait(t *testing.T, n int) []request {
 	}
 }
 
-// behaviour is how a Go function answers.
-type behaviour func(n int64, w http.ResponseWriter, r *http.Request)
-
-func ok(_ int64, w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }
-
 // serveGo serves a Go function on both pods.
 func (r *recorder) serveGo(t *testing.T, l *lab.Lab, ipv6 bool, b behaviour, change func(*http.Server)) {
+	t.Helper()
+	r.serveGoAt(t, l, ipv6, 8080, b, change)
+}
+
+func (r *recorder) serveGoAt(t *testing.T, l *lab.Lab, ipv6 bool, port int, b behaviour, change func(*http.Server)) {
 	t.Helper()
 	var n atomic.Int64
 	h := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
@@ -108,14 +107,14 @@ func (r *recorder) serveGo(t *testing.T, l *lab.Lab, ipv6 bool, b behaviour, cha
 			headers[strings.ToLower(k)] = v[0]
 		}
 		number := n.Add(1)
-		r.add(request{headers, string(body)})
+		r.add(request{headers: headers, body: string(body), number: number})
 		r.mu.Lock()
 		r.bodies[number] = string(body)
 		r.mu.Unlock()
 		b(number, w, q)
 	})
 	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
-		ln, err := l.Listen(pod, net.JoinHostPort(lab.PodAddr(pod, ipv6).String(), "8080"))
+		ln, err := l.Listen(pod, net.JoinHostPort(lab.PodAddr(pod, ipv6).String(), strconv.Itoa(port)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +129,7 @@ func (r *recorder) serveGo(t *testing.T, l *lab.Lab, ipv6 bool, b behaviour, cha
 
 // serveCommand serves a function by another program, on both pods. Its
 // standard output is what it got, a JSON object per line.
-func (r *recorder) serveCommand(t *testing.T, l *lab.Lab, name string, args ...string) {
+func serveCommand(t *testing.T, l *lab.Lab, got func(request), name string, args ...string) {
 	t.Helper()
 	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
 		cmd := lab.Command(context.Background(), name, args...)
@@ -143,74 +142,36 @@ func (r *recorder) serveCommand(t *testing.T, l *lab.Lab, name string, args ...s
 			t.Fatal(err)
 		}
 		t.Cleanup(p.Kill)
-		go r.readJSON(out)
+		go readJSON(out, got)
 	}
 }
 
-func (r *recorder) readJSON(out io.Reader) {
+func readJSON(out io.Reader, got func(request)) {
 	sc := bufio.NewScanner(out)
 	sc.Buffer(nil, 4<<20)
 	for sc.Scan() {
 		var line struct {
 			Headers map[string]string `json:"headers"`
 			Body    string            `json:"body"`
+			Status  int               `json:"status"`
 		}
 		if json.Unmarshal(sc.Bytes(), &line) != nil {
 			continue
 		}
 		body, _ := base64.StdEncoding.DecodeString(line.Body)
-		r.add(request{line.Headers, string(body)})
+		got(request{headers: line.Headers, body: string(body), status: line.Status})
 	}
 }
 
-// nginxConfig answers 200 with default keep-alive settings. nginx does not read
-// the body of what it answers with return; the payload is not checked there.
-const nginxConfig = `daemon off; master_process off; pid %[1]s/pid; error_log stderr notice;
-events { worker_connections 256; }
-http {
-  log_format j escape=json '{"headers":{"host":"$http_host","ce-subject":"$http_ce_subject","ce-source":"$http_ce_source","ce-id":"$http_ce_id","ce-type":"$http_ce_type","ce-specversion":"$http_ce_specversion","x-mqtt-qos":"$http_x_mqtt_qos","content-length":"$http_content_length"}}';
-  access_log /dev/stdout j;
-  client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
-  server { listen 8080; listen [::]:8080; location / { return 200 "ok\n"; } }
-}
-`
-
-// serveNginx serves a function by nginx, on both pods.
-func (r *recorder) serveNginx(t *testing.T, l *lab.Lab) {
-	t.Helper()
-	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
-		dir := t.TempDir()
-		conf := filepath.Join(dir, "nginx.conf")
-		if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConfig, dir), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		nginx, err := exec.LookPath("nginx")
-		if err != nil {
-			nginx = "/usr/sbin/nginx"
-		}
-		cmd := lab.Command(context.Background(), nginx, "-c", conf, "-e", "stderr")
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.Start(pod, cmd); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-		go r.readJSON(out)
-		waitListening(t, l, pod)
-	}
-}
-
-// waitListening waits until a host accepts connections on port 8080.
-func waitListening(t *testing.T, l *lab.Lab, pod lab.Role) {
+// waitListening waits until a host accepts connections on a port.
+func waitListening(t *testing.T, l *lab.Lab, pod lab.Role, port int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c, err := l.Dial(ctx, lab.Node, net.JoinHostPort(lab.PodAddr(pod, false).String(), "8080"))
+		c, err := l.Dial(ctx, lab.Node, net.JoinHostPort(lab.PodAddr(pod, false).String(), strconv.Itoa(port)))
 		if err == nil {
 			_ = c.Close()
 			return

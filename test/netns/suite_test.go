@@ -2,7 +2,6 @@ package netns
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -29,41 +28,31 @@ func goServer(b behaviour, change func(*http.Server)) func(*testing.T, *lab.Lab,
 
 func servers() []server {
 	command := func(name string, args ...string) func(*testing.T, *lab.Lab, *recorder, bool) {
-		return func(t *testing.T, l *lab.Lab, r *recorder, _ bool) { r.serveCommand(t, l, name, args...) }
+		return func(t *testing.T, l *lab.Lab, r *recorder, _ bool) { serveCommand(t, l, r.add, name, args...) }
 	}
 	return []server{
 		{name: "go", serve: goServer(ok, nil)},
 		{name: "node", serve: command("node", "servers/node.js", "8080")},
 		{name: "python", serve: command("python3", "servers/python.py", "8080")},
-		{name: "nginx", noBodies: true, serve: func(t *testing.T, l *lab.Lab, r *recorder, _ bool) { r.serveNginx(t, l) }},
-		{name: "go-204", serve: goServer(func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, nil)},
-		{name: "go-close", hostile: true, serve: goServer(func(_ int64, w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Connection", "close")
-			_, _ = io.WriteString(w, "ok\n")
-		}, nil)},
+		{name: "nginx", noBodies: true, serve: func(t *testing.T, l *lab.Lab, r *recorder, _ bool) {
+			serveNginx(t, l, r.add, 8080, nginxServer(8080, nginxOK))
+		}},
+		{name: "go-204", serve: goServer(noContent, nil)},
+		{name: "go-close", hostile: true, serve: goServer(closing, nil)},
 		{name: "go-idle", hostile: true, serve: goServer(ok, func(s *http.Server) { s.IdleTimeout = 200 * time.Millisecond })},
-		{name: "go-limit", hostile: true, serve: goServer(func(n int64, w http.ResponseWriter, _ *http.Request) {
+		{name: "go-limit", hostile: true, serve: goServer(func(n int64, w http.ResponseWriter, r *http.Request) {
 			if n%7 == 0 {
-				w.Header().Set("Connection", "close")
+				closing(n, w, r)
+				return
 			}
-			_, _ = io.WriteString(w, "ok\n")
+			ok(n, w, r)
 		}, nil)},
-		{name: "go-chunked", hostile: true, serve: goServer(func(_ int64, w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, "ok")
-			w.(http.Flusher).Flush()
-			_, _ = io.WriteString(w, "ay\n")
-		}, nil)},
+		{name: "go-chunked", hostile: true, serve: goServer(chunked, nil)},
 		{name: "go-big", serve: goServer(func(_ int64, w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", strconv.Itoa(20000))
 			_, _ = w.Write(make([]byte, 20000))
 		}, nil)},
-		{name: "go-slow", hostile: true, messages: 2, serve: goServer(func(_ int64, w http.ResponseWriter, r *http.Request) {
-			select {
-			case <-time.After(2 * time.Second):
-			case <-r.Context().Done():
-			}
-			_, _ = io.WriteString(w, "ok\n")
-		}, nil)},
+		{name: "go-slow", hostile: true, messages: 2, serve: goServer(slow, nil)},
 	}
 }
 
@@ -139,7 +128,7 @@ func oneClient(t *testing.T, s *system, r *recorder, c client, srv server, ipv6 
 		t.Fatal(err)
 	}
 	got := r.wait(t, already+n)[already:]
-	checkRequests(t, got, ms, id, topic, srv.noBodies)
+	checkRequests(t, got, ms, id, topic, "temp.local", srv.noBodies)
 	if s.mode == "fallback" || srv.hostile {
 		return
 	}
@@ -157,7 +146,7 @@ func oneClient(t *testing.T, s *system, r *recorder, c client, srv server, ipv6 
 func first(r []request, _ <-chan struct{}) []request { return r }
 
 // checkRequests: each message exactly once, with its headers.
-func checkRequests(t *testing.T, got []request, ms []message, id, topic string, noBodies bool) {
+func checkRequests(t *testing.T, got []request, ms []message, id, topic, host string, noBodies bool) {
 	t.Helper()
 	want := make(map[string]byte)
 	for _, m := range ms {
@@ -183,7 +172,7 @@ func checkRequests(t *testing.T, got []request, ms []message, id, topic string, 
 				t.Errorf("%q: Content-Length %q", q.body, q.headers["content-length"])
 			}
 		}
-		for name, value := range map[string]string{"host": "temp.local", "ce-specversion": "1.0", "ce-type": "mqtt.publish",
+		for name, value := range map[string]string{"host": host, "ce-specversion": "1.0", "ce-type": "mqtt.publish",
 			"ce-source": "eproxy/" + id, "ce-subject": topic} {
 			if q.headers[name] != value {
 				t.Errorf("%q: %s is %q, want %q", q.body, name, q.headers[name], value)

@@ -1,22 +1,38 @@
-"""A function on Python's http.server as HTTP/1.1; prints what it gets."""
+"""Functions on Python's http.server as HTTP/1.1; prints what they get.
+
+Arguments: PORT, with default settings, or PORT=MANNER.
+"""
 import base64
+import itertools
 import json
 import os
 import socket
 import sys
+import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    status = 200
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = base64.b64encode(self.rfile.read(int(self.headers["Content-Length"]))).decode()
         headers = {k.lower(): v for k, v in self.headers.items()}
-        line = json.dumps({"headers": headers, "body": base64.b64encode(body).decode()}) + "\n"
+        self.decide()
+        line = json.dumps({"headers": headers, "body": body, "status": self.status}) + "\n"
         os.write(1, line.encode())  # one write: threads print at the same time
-        self.send_response(200)
+        self.answer()
+
+    def decide(self):
+        pass
+
+    def answer(self, close=False):
+        self.send_response(self.status)
         self.send_header("Content-Length", "3")
+        if close:
+            self.send_header("Connection", "close")  # and BaseHTTPRequestHandler does
         self.end_headers()
         self.wfile.write(b"ok\n")
 
@@ -24,11 +40,66 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Close(Handler):
+    def answer(self):
+        super().answer(close=True)
+
+
+class Idle(Handler):
+    timeout = 5
+
+
+class Limit(Handler):
+    requests = 0  # of this connection: each has a handler of its own
+
+    def answer(self):
+        self.requests += 1
+        super().answer(close=self.requests >= 100)
+
+
+class Chunked(Handler):
+    def answer(self):
+        self.send_response(self.status)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for chunk in b"ok", b"ay\n", b"":
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+
+
+class Slow(Handler):
+    def answer(self):
+        time.sleep(2)
+        super().answer()
+
+
+class NoContent(Handler):
+    status = 204
+
+    def answer(self):
+        self.send_response(self.status)
+        self.end_headers()
+
+
+class EveryThird(Handler):
+    count = itertools.count(1)
+
+    def decide(self):
+        self.status = 500 if next(self.count) % 3 else 200
+
+
+MANNERS = {"": Handler, "close": Close, "idle": Idle, "limit": Limit, "chunked": Chunked, "slow": Slow,
+           "204": NoContent, "500": EveryThird}
+
+
 class Server(ThreadingHTTPServer):
     address_family = socket.AF_INET6
     request_queue_size = 128
 
 
-server = Server(("::", int(sys.argv[1])), Handler)
+servers = []
+for arg in sys.argv[1:]:
+    port, _, manner = arg.partition("=")
+    servers.append(Server(("::", int(port)), MANNERS[manner]))
+for server in servers:
+    threading.Thread(target=server.serve_forever).start()
 print("msg=serving", file=sys.stderr, flush=True)
-server.serve_forever()

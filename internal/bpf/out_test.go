@@ -1,0 +1,242 @@
+package bpf
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/gopacket/layers"
+)
+
+// side is one of the two egress programs with the connection that it translates.
+type side struct {
+	name     string
+	hook     EproxyHook
+	conn     uint32
+	rcv, snd uint32 // next bytes before anything was grafted
+}
+
+var sides = []side{
+	{"device", EproxyHookHOOK_TC_DEVICE_OUT, rigDevice, devISS, nodISS},
+	{"pod", EproxyHookHOOK_TC_POD_OUT, rigSlot, podISS, sltISS},
+}
+
+func (s side) prog(r *rig) *ebpf.Program {
+	if s.hook == EproxyHookHOOK_TC_POD_OUT {
+		return r.objs.TcPodOut
+	}
+	return r.objs.TcDeviceOut
+}
+
+// send is a segment of the local socket; seq and ack are its own numbers.
+func (s side) send(r *rig, seq, ack uint32, flags string, payload []byte) seg {
+	dev, node, src, pod := r.addrs()
+	if s.hook == EproxyHookHOOK_TC_POD_OUT {
+		return seg{from: src, to: pod, seq: seq, ack: ack, flags: flags, payload: payload}
+	}
+	return seg{from: node, to: dev, seq: seq, ack: ack, flags: flags, payload: payload}
+}
+
+func eachSide(t *testing.T, f func(t *testing.T, r *rig, s side)) {
+	for _, s := range sides {
+		for _, ipv6 := range []bool{false, true} {
+			t.Run(s.name+"/"+map[bool]string{false: "ipv4", true: "ipv6"}[ipv6], func(t *testing.T) {
+				r := newRig(t, ipv6)
+				r.t = t
+				f(t, r, s)
+			})
+		}
+	}
+}
+
+// graft takes a message and its answer; it returns the lengths that both
+// connections' streams grew by: received and sent.
+func (r *rig) graft(t *testing.T, s side) (removed, inserted uint32) {
+	t.Helper()
+	pub, req := r.take(t)
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcRedirect {
+		t.Fatalf("not answered: %v", r.allReasons())
+	}
+	if s.hook == EproxyHookHOOK_TC_POD_OUT {
+		return uint32(len(okAnswer)), req
+	}
+	return pub, 4
+}
+
+// TestOutTranslates: what the local socket sends behind a graft stands behind it
+// on the wire, too.
+func TestOutTranslates(t *testing.T) {
+	eachSide(t, func(t *testing.T, r *rig, s side) {
+		removed, inserted := r.graft(t, s)
+		ret, out := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "PA", []byte("data")))
+		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != s.snd+inserted || tcp.Ack != s.rcv+removed || string(tcp.Payload) != "data" || !tcp.PSH {
+			t.Errorf("verdict %d seq %d ack %d %q", ret, tcp.Seq, tcp.Ack, tcp.Payload)
+		}
+		ret, out = r.run(s.prog(r), s.send(r, s.snd+4, s.rcv, "RA", nil))
+		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != s.snd+inserted+4 || !tcp.RST {
+			t.Errorf("RST: verdict %d seq %d", ret, tcp.Seq)
+		}
+		if c := r.readConn(s.conn); c.State != uint16(EproxyConnStateCONN_CLOSED) || c.Flags&uint32(EproxyConnFlagCONN_RST_SENT) == 0 {
+			t.Errorf("after RST: state %d flags %x", c.State, c.Flags)
+		}
+		r.expectOnly(t, s.hook, nil)
+	})
+}
+
+// TestOutTrims: a segment that reaches over an insertion, because the socket
+// knows of none, is cut to the bytes before it.
+func TestOutTrims(t *testing.T) {
+	eachSide(t, func(t *testing.T, r *rig, s side) {
+		// two bytes before the graft, unacknowledged
+		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "PA", []byte("ab"))); ret != tcOK {
+			t.Fatalf("verdict %d", ret)
+		}
+		r.change(s.conn, func(c *EproxyConn) { c.TxKuna = c.TxKnxt; c.DataMs -= 1000 })
+		s.snd += 2
+		_, inserted := r.insertAt(t, s)
+		ret, out := r.run(s.prog(r), s.send(r, s.snd-2, s.rcv, "FPA", []byte("abcd")))
+		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != s.snd-2 || string(tcp.Payload) != "ab" || tcp.PSH || tcp.FIN {
+			t.Errorf("verdict %d seq %d %q fin %v psh %v", ret, tcp.Seq, tcp.Payload, tcp.FIN, tcp.PSH)
+		}
+		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_TRIMMED))
+		if c := r.readConn(s.conn); c.TxNxt != s.snd+inserted || c.Flags&uint32(EproxyConnFlagCONN_FIN_SENT) != 0 {
+			t.Errorf("tx_nxt %d flags %x", c.TxNxt, c.Flags)
+		}
+	})
+}
+
+// insertAt is graft where the local socket has sent bytes of its own before.
+func (r *rig) insertAt(t *testing.T, s side) (removed, inserted uint32) {
+	t.Helper()
+	pub, req := r.take(t)
+	if s.hook == EproxyHookHOOK_TC_POD_OUT {
+		return 0, req // the request is there, its answer does not matter
+	}
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcRedirect {
+		t.Fatalf("not answered: %v", r.allReasons())
+	}
+	return pub, 4
+}
+
+// TestOutHolds: an acknowledgement that the peer has had already is not sent
+// again: three of them would look like a loss.
+func TestOutHolds(t *testing.T) {
+	eachSide(t, func(t *testing.T, r *rig, s side) {
+		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "A", nil)); ret != tcShot {
+			t.Errorf("verdict %d", ret)
+		}
+		if ret, _ := r.run(s.prog(r), s.send(r, s.snd-1, s.rcv, "A", nil)); ret != tcOK {
+			t.Errorf("keepalive probe: verdict %d", ret)
+		}
+		if c := r.readConn(s.conn); c.Flags&uint32(EproxyConnFlagCONN_PROBE) == 0 {
+			t.Error("nobody knows of the probe")
+		}
+	})
+}
+
+// TestOutBroken: the socket acknowledges bytes that no program has seen. With
+// grafts that is the end of the connection; without, only the boundary is lost.
+func TestOutBroken(t *testing.T) {
+	eachSide(t, func(t *testing.T, r *rig, s side) {
+		r.events()
+		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv+5, "A", nil)); ret != tcOK {
+			t.Errorf("without grafts: verdict %d", ret)
+		}
+		r.expectOnly(t, s.hook, nil)
+		if c := r.readConn(s.conn); c.Flags&uint32(EproxyConnFlagCONN_LOST|EproxyConnFlagCONN_BROKEN) != uint32(EproxyConnFlagCONN_LOST) || c.RxNxt != s.rcv+5 {
+			t.Errorf("without grafts: flags %x, next byte %d", c.Flags, c.RxNxt)
+		}
+		r = newRig(t, r.ipv6)
+		r.graft(t, s)
+		r.run(s.prog(r), s.send(r, s.snd, s.rcv+5, "A", nil))
+		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_BROKEN))
+		if e := r.events(); len(e) != 1 || e[0].Kind != uint32(EproxyEventKindEVENT_BROKEN) || e[0].Conn != s.conn || e[0].Gen != 1 {
+			t.Errorf("events %+v", e)
+		}
+	})
+}
+
+// TestOutPasses: what is not the local socket's, or not on a connection with
+// open books, leaves as it is.
+func TestOutPasses(t *testing.T) {
+	state := func(to EproxyConnState) func(r *rig, s side) {
+		return func(r *rig, s side) { r.change(s.conn, func(c *EproxyConn) { c.State = uint16(to) }) }
+	}
+	grafted := func(r *rig, s side) { r.graft(r.t.(*testing.T), s) }
+	for name, c := range map[string]struct {
+		rig    func(r *rig, s side)
+		change func(s *seg)
+		marked bool
+	}{
+		"injected":            {rig: grafted, marked: true},
+		"free":                {rig: state(EproxyConnStateCONN_FREE)},
+		"armed, not a socket": {rig: state(EproxyConnStateCONN_ARMED)},
+		"another connection":  {change: func(s *seg) { s.from, s.to = s.to, s.from }},
+		"two tags":            {rig: grafted, change: func(s *seg) { s.tags = append(priorityTag, priorityTag...) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachSide(t, func(t *testing.T, r *rig, s side) {
+				if c.rig != nil {
+					c.rig(r, s)
+				}
+				before := r.readConn(s.conn)
+				p := s.send(r, s.snd, s.rcv, "PA", []byte("data"))
+				if c.change != nil {
+					c.change(&p)
+				}
+				run := r.run
+				var want []EproxyReason
+				if c.marked {
+					run, want = r.runMarked, reasons(EproxyReasonREASON_INJECTED)
+				}
+				if ret, out := run(s.prog(r), p); ret != tcOK || !bytes.Equal(out, p.frame(t)) {
+					t.Errorf("verdict %d, % x became % x", ret, p.frame(t), out)
+				}
+				r.expectOnly(t, s.hook, want)
+				if after := r.readConn(s.conn); after != before {
+					t.Errorf("the books changed: %+v, before %+v", after, before)
+				}
+			})
+		})
+	}
+}
+
+// TestOutOther: each program leaves the other's connections alone.
+func TestOutOther(t *testing.T) {
+	for i, s := range sides {
+		r := newRig(t, false)
+		r.graft(t, s)
+		p := s.send(r, s.snd, s.rcv, "PA", []byte("data"))
+		if ret, out := r.run(sides[1-i].prog(r), p); ret != tcOK || !bytes.Equal(out, p.frame(t)) {
+			t.Errorf("%s: verdict %d, % x", s.name, ret, out)
+		}
+	}
+}
+
+// TestOutSYN: a SYN-ACK to a device begins another connection: nothing of the
+// old one's books is used again. A slot's SYN loses the options that grafting
+// cannot honour.
+func TestOutSYN(t *testing.T) {
+	eachSide(t, func(t *testing.T, r *rig, s side) {
+		p := s.send(r, s.snd, s.rcv, "SA", nil)
+		if s.hook == EproxyHookHOOK_TC_POD_OUT {
+			p.flags, p.ack = "S", 0
+			r.change(s.conn, func(c *EproxyConn) { c.State = uint16(EproxyConnStateCONN_ARMED) })
+		}
+		p.options = []layers.TCPOption{{OptionType: 4, OptionLength: 2}, {OptionType: 1}, {OptionType: 1}}
+		ret, out := r.run(s.prog(r), p)
+		tcp := checkSegment(t, out)
+		if ret != tcOK || tcp.Seq != s.snd {
+			t.Errorf("verdict %d seq %d", ret, tcp.Seq)
+		}
+		sack := len(tcp.Options) > 0 && tcp.Options[0].OptionType == 4
+		c := r.readConn(s.conn)
+		if s.hook == EproxyHookHOOK_TC_POD_OUT {
+			if sack || c.Gen != 1 || c.State != uint16(EproxyConnStateCONN_ARMED) {
+				t.Errorf("SACK permitted: %v, generation %d, state %d", sack, c.Gen, c.State)
+			}
+		} else if !sack || c.Gen != 2 || c.State != uint16(EproxyConnStateCONN_FREE) {
+			t.Errorf("SACK permitted: %v, generation %d, state %d", sack, c.Gen, c.State)
+		}
+	})
+}

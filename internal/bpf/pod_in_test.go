@@ -1,0 +1,209 @@
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+func (r *rig) slot() EproxySlot {
+	r.t.Helper()
+	var s EproxySlot
+	if err := r.objs.Slots.Lookup(uint32(rigSlot), &s); err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// TestPodSegments: what an idle slot's connection does with segments that
+// answer nothing.
+func TestPodSegments(t *testing.T) {
+	x := []byte("x")
+	idle, retired := EproxySlotStateSLOT_IDLE, EproxySlotStateSLOT_RETIRED
+	for name, c := range map[string]struct {
+		seg     func(r *rig) seg
+		verdict uint32
+		reasons []EproxyReason
+		state   EproxySlotState
+	}{
+		"bare ack":        {func(r *rig) seg { return r.fromPod(podISS, sltISS, "A", nil) }, tcShot, reasons(EproxyReasonREASON_ACK_ABSORBED), idle},
+		"window closes":   {func(r *rig) seg { r.change(rigSlot, shut); return r.fromPod(podISS, sltISS, "A", nil) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED), idle},
+		"keepalive probe": {func(r *rig) seg { return r.fromPod(podISS-1, sltISS, "A", nil) }, tcRedirect, reasons(EproxyReasonREASON_OLD_DUPLICATE), idle},
+		"old duplicate":   {func(r *rig) seg { return r.fromPod(podISS-1, sltISS, "PA", x) }, tcRedirect, reasons(EproxyReasonREASON_OLD_DUPLICATE), idle},
+		"payload ahead":   {func(r *rig) seg { return r.fromPod(podISS+9, sltISS, "PA", x) }, tcRedirect, reasons(EproxyReasonREASON_OLD_DUPLICATE), idle},
+		"ack of unsent":   {func(r *rig) seg { return r.fromPod(podISS, sltISS+1, "A", nil) }, tcRedirect, reasons(EproxyReasonREASON_CHALLENGE), idle},
+		"no ack flag":     {func(r *rig) seg { return r.fromPod(podISS, sltISS, "P", x) }, tcShot, reasons(EproxyReasonREASON_CHALLENGE), idle},
+		"rst in window":   {func(r *rig) seg { return r.fromPod(podISS+1, sltISS, "RA", nil) }, tcRedirect, reasons(EproxyReasonREASON_CHALLENGE), idle},
+		"rst at the next": {func(r *rig) seg { return r.fromPod(podISS, sltISS, "RA", nil) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_SLOT_RETIRED), retired},
+		"fin":             {func(r *rig) seg { return r.fromPod(podISS, sltISS, "FA", nil) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_SLOT_RETIRED), retired},
+		"unasked answer":  {func(r *rig) seg { return r.fromPod(podISS, sltISS, "PA", []byte(okAnswer)) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_SLOT_RETIRED), retired},
+		"bad checksum":    {func(r *rig) seg { s := r.fromPod(podISS, sltISS, "PA", x); s.badSum = true; return s }, tcOK, reasons(EproxyReasonREASON_BAD_CHECKSUM), idle},
+		"another connection": {func(r *rig) seg {
+			s := r.fromPod(podISS, sltISS, "PA", x)
+			s.from, _, _, _ = r.addrs()
+			return s
+		}, tcOK, nil, idle},
+		"a device's": {func(r *rig) seg { return r.fromDevice(devISS, "PA", x) }, tcOK, nil, idle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, false)
+			s := c.seg(r)
+			if ret, _ := r.run(r.objs.TcPodIn, s); ret != c.verdict {
+				t.Errorf("verdict %d, want %d: %v", ret, c.verdict, r.allReasons())
+			}
+			r.expectOnly(t, EproxyHookHOOK_TC_POD_IN, c.reasons)
+			if got := r.slot().State; got != uint32(c.state) {
+				t.Errorf("slot state %d, want %d", got, c.state)
+			}
+			var pod EproxyPod
+			_ = r.objs.Pods.Lookup(uint32(0), &pod)
+			if (pod.Idle == 1) != (c.state == idle) {
+				t.Errorf("idle word %x", pod.Idle)
+			}
+		})
+	}
+}
+
+func shut(c *EproxyConn) { c.TxRawwnd = 10 } // the last window that the socket saw
+
+func reasons(r ...EproxyReason) []EproxyReason { return r }
+
+// expectOnly: these reasons were counted once, and no other of this hook.
+func (r *rig) expectOnly(t *testing.T, h EproxyHook, want []EproxyReason) {
+	t.Helper()
+	for _, reason := range want {
+		r.expect(t, h, reason)
+	}
+	n := 0
+	for reason := range EproxyReasonREASON_COUNT {
+		n += int(r.reason(h, reason))
+	}
+	if n != len(want) {
+		t.Errorf("%d counts, want %d: %v", n, len(want), r.allReasons())
+	}
+}
+
+// TestDoneByAck: the pod's TCP acknowledges a request before its answer: the
+// device hears of it once, and gets its PUBACK later.
+func TestDoneByAck(t *testing.T) {
+	r := newRig(t, false)
+	n, req := r.take(t)
+	ret, out := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "A", nil))
+	if tcp := checkSegment(t, out); ret != tcRedirect || tcp.Seq != nodISS || tcp.Ack != devISS+n || len(tcp.Payload) != 0 {
+		t.Errorf("to the device: verdict %d seq %d ack %d % x", ret, tcp.Seq, tcp.Ack, tcp.Payload)
+	}
+	r.expectOnly(t, EproxyHookHOOK_TC_POD_IN, reasons(EproxyReasonREASON_DONE_BY_ACK))
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "A", nil)); ret != tcShot {
+		t.Errorf("again: verdict %d", ret)
+	}
+	r.expectOnly(t, EproxyHookHOOK_TC_POD_IN, reasons(EproxyReasonREASON_DONE_BY_ACK, EproxyReasonREASON_ACK_ABSORBED))
+	ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+	if tcp := checkSegment(t, out); ret != tcRedirect || string(tcp.Payload) != "\x40\x02\x00\x07" {
+		t.Errorf("answer: verdict %d % x", ret, tcp.Payload)
+	}
+	// the pod has not heard that its answer arrived
+	ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+	if tcp := checkSegment(t, out); ret != tcRedirect || tcp.Seq != sltISS+req || tcp.Ack != podISS+uint32(len(okAnswer)) || len(tcp.Payload) != 0 {
+		t.Errorf("answer again: verdict %d seq %d ack %d % x", ret, tcp.Seq, tcp.Ack, tcp.Payload)
+	}
+	r.expect(t, EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_OLD_DUPLICATE)
+}
+
+// TestAnswerAndMore: bytes behind a complete answer go to the socket, but not
+// while it lacks bytes in front of them: then the pod must send again.
+func TestAnswerAndMore(t *testing.T) {
+	more := []byte(okAnswer + "HTTP/1.1 418")
+	r := newRig(t, false)
+	_, req := r.take(t)
+	r.change(rigSlot, func(c *EproxyConn) { c.RxKack -= 5 })
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", more)); ret != tcShot {
+		t.Errorf("socket behind: verdict %d", ret)
+	}
+	r.expectOnly(t, EproxyHookHOOK_TC_POD_IN, reasons(EproxyReasonREASON_RACE))
+	r.change(rigSlot, func(c *EproxyConn) { c.RxKack += 5 })
+	// the PUBACK leaves as a clone, to an interface that is not there: nothing of it gets out of the test
+	r.change(rigDevice, func(c *EproxyConn) { c.Ifindex = 1 << 30 })
+	ret, out := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", more))
+	if tcp := checkSegment(t, out); ret != tcOK || string(tcp.Payload) != string(more) || tcp.Seq != podISS-uint32(len(okAnswer)) {
+		t.Errorf("to the socket: verdict %d seq %d %q", ret, tcp.Seq, tcp.Payload)
+	}
+	for _, reason := range reasons(EproxyReasonREASON_ANSWERED, EproxyReasonREASON_REDIRECT_ERROR) {
+		r.expect(t, EproxyHookHOOK_TC_POD_IN, reason)
+	}
+}
+
+// TestPubackHanded: where no PUBACK can be inserted, userspace gets it; where
+// that fails, too, the device's connection is given up.
+func TestPubackHanded(t *testing.T) {
+	for name, change := range map[string]func(c *EproxyConn){
+		"after our FIN": func(c *EproxyConn) { c.Flags |= uint32(EproxyConnFlagCONN_FIN_SENT) },
+		"window closed": func(c *EproxyConn) { c.TxWnd = 3 },
+		"broken":        func(c *EproxyConn) { c.Flags |= uint32(EproxyConnFlagCONN_BROKEN) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, false)
+			r.events()
+			_, req := r.take(t)
+			r.change(rigDevice, change)
+			if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcShot {
+				t.Errorf("verdict %d", ret)
+			}
+			r.expectOnly(t, EproxyHookHOOK_TC_POD_IN, reasons(EproxyReasonREASON_PUBACK_HANDED))
+			if e := r.events(); len(e) != 1 || e[0].Kind != uint32(EproxyEventKindEVENT_PUBACK) || e[0].PacketId != 7 || e[0].Conn != rigDevice || e[0].Gen != 1 {
+				t.Errorf("events %+v", e)
+			}
+			if c := r.readConn(rigDevice); c.TxNxt != nodISS || c.InFlight != 0 {
+				t.Errorf("books: tx_nxt %d, %d in flight", c.TxNxt, c.InFlight)
+			}
+		})
+	}
+	t.Run("nobody reads events", func(t *testing.T) {
+		r := newRig(t, false)
+		r.fillEvents()
+		r = newRig(t, false)
+		_, req := r.take(t)
+		r.change(rigDevice, func(c *EproxyConn) { c.TxWnd = 3 })
+		r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+		r.expectOnly(t, EproxyHookHOOK_TC_POD_IN, reasons(EproxyReasonREASON_PUBACK_HANDED, EproxyReasonREASON_BROKEN))
+		if c := r.readConn(rigDevice); c.Flags&uint32(EproxyConnFlagCONN_BROKEN) == 0 {
+			t.Error("the connection is not given up")
+		}
+		r.events()
+	})
+}
+
+// events are what the programs have told userspace since the last call.
+func (r *rig) events() []EproxyEvent {
+	r.t.Helper()
+	rd, err := ringbuf.NewReader(r.objs.Events)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer rd.Close()
+	rd.SetDeadline(time.Unix(1, 0)) // what is there
+	var out []EproxyEvent
+	for {
+		rec, err := rd.Read()
+		if err != nil {
+			return out
+		}
+		var e EproxyEvent
+		if err := binary.Read(bytes.NewReader(rec.RawSample), binary.NativeEndian, &e); err != nil {
+			r.t.Fatal(err)
+		}
+		out = append(out, e)
+	}
+}
+
+// fillEvents leaves no room for another one: each byte on a retired slot is one.
+func (r *rig) fillEvents() {
+	r.t.Helper()
+	seq := uint32(podISS)
+	for range r.objs.Events.MaxEntries() / 128 {
+		r.run(r.objs.TcPodIn, r.fromPod(seq, sltISS, "PA", []byte("x")))
+		seq++
+	}
+}
