@@ -303,7 +303,7 @@ struct slot {
 	__u32 left;		/* bytes of the oldest one's answer still to come */
 	__u32 count;		/* requests so far, part of ce-id */
 	__u32 acked;		/* number of the oldest request that the pod has not acknowledged; at most tail */
-	__u32 pad0;
+	__u32 service_ns;	/* time per answer while some are awaited, smoothed */
 	__u8 close_after;	/* retire when that answer is complete */
 	__u8 pad1[7];
 	__u64 answered_ns;	/* CLOCK_MONOTONIC, when an answer last ended */

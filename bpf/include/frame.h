@@ -119,7 +119,6 @@ static __always_inline void frame_fill_local(struct frame *f, const struct conn 
 	frame_fill(f, c, s, TH_ACK, 0);
 	memcpy(f->eth.h_dest, c->src_mac, 6);
 	memcpy(f->eth.h_source, c->dst_mac, 6);
-	f->vlan_tci = 0;
 	if (f->ipv6) {
 		memcpy(&f->v6.ip.saddr, c->tuple.remote, 16);
 		memcpy(&f->v6.ip.daddr, c->tuple.local, 16);

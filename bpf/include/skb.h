@@ -85,9 +85,11 @@ static __always_inline int skb_drop_flags(struct __sk_buff *skb, const struct pa
 	return bpf_skb_store_bytes(skb, p->l4 + 13, &flags, 1, 0);
 }
 
-/* Headers from the frame, then the redirect that sends the skb; the payload is in place. */
+/* Headers from the frame, with its VLAN tag instead of the skb's; the payload is in place. */
 static __always_inline int skb_send_frame(struct __sk_buff *skb, struct frame *f, bool partial, __u32 payload_sum)
 {
+	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
+		return -1;
 	frame_checksum(f, partial, payload_sum);
 	if (f->ipv6) {
 		if (bpf_skb_store_bytes(skb, 0, &f->eth, FRAME_V6, BPF_F_RECOMPUTE_CSUM))

@@ -91,11 +91,25 @@ static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
 	return NO_INDEX;
 }
 
-/* A slot whose last answer is no older than this is fast enough to queue at, nanoseconds. */
-#define FLOWING_NS 5000000ull
+/* A message is queued at a slot where this is the longest that it is likely to wait, nanoseconds. */
+#define QUEUE_NS 50000000ull
+
+/* Takes n answers that came just now into account: the smoothed time per answer, as TCP smooths its SRTT (RFC 6298). */
+static __always_inline void slot_served(struct slot *slot, __u64 began_ns, __u64 now_ns, __u32 n)
+{
+	__u64 one;
+
+	if (began_ns < slot->answered_ns)
+		began_ns = slot->answered_ns;
+	one = (now_ns - began_ns) / n;
+	if (one > 1u << 31)
+		one = 1u << 31;
+	slot->service_ns = slot->service_ns ? slot->service_ns - slot->service_ns / 8 + (__u32)one / 8 : (__u32)one;
+	slot->answered_ns = now_ns;
+}
 
 /*
- * Claims the slot of this device's youngest message, if it belongs to the
+ * Claims the slot of this device's latest message, if it belongs to the
  * function, has room, and its pod answers fast: the device's messages stay in
  * order, and the pod reads several at once. A slow one had better get them on
  * idle connections. Returns the pod, or NULL; as slot_claim otherwise.
@@ -111,7 +125,7 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 	if (!*(volatile __u16 *)&c->in_flight || key >= knob_slots)
 		return NULL;
 	slot = bpf_map_lookup_elem(&slots, &key);
-	if (!slot || slot->depth < 2 || bpf_ktime_get_ns() - slot->answered_ns > FLOWING_NS)
+	if (!slot || slot->depth < 2 || (__u64)(slot->tail - slot->head) * slot->service_ns > QUEUE_NS)
 		return NULL;
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);

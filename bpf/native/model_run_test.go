@@ -39,7 +39,7 @@ func trimmed(v *TxVerdict, s *Segment) bool { return v.cut != 0 }
 
 // TestModel runs random connections over a hostile network against the model.
 func TestModel(t *testing.T) {
-	steps := envUint(t, "EPROXY_MODEL_STEPS", 2_000_000)
+	steps := envUint(t, "EPROXY_MODEL_STEPS", 10_000_000)
 	seed := envUint(t, "EPROXY_MODEL_SEED", 20260101)
 	t.Logf("seeds from %d, %d events", seed, steps)
 	own := Own()

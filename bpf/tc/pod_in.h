@@ -136,11 +136,13 @@ static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct
 /* The oldest messages are answered. Under the lock. */
 static __always_inline void pop_answered(struct scratch *s, struct slot *slot, __u32 completed)
 {
+	__u64 began = slot_message(slot, slot->head)->taken_ns;
+
 	repeat(i, completed)
 		done_push(s, slot_message(slot, slot->head + i), DONE_ANSWERED);
 	slot->head += completed;
 	if (completed)
-		slot->answered_ns = s->now_ns;
+		slot_served(slot, began, s->now_ns, completed);
 }
 
 /* A PUBACK that could not be inserted goes to userspace, which writes it on the socket. */

@@ -371,7 +371,7 @@ type EproxySlot struct {
 	Left       uint32
 	Count      uint32
 	Acked      uint32
-	Pad0       uint32
+	ServiceNs  uint32
 	CloseAfter uint8
 	Pad1       [7]uint8
 	_          [4]byte

@@ -283,7 +283,7 @@ func (c *stepper) echo(i int) {
 func capture(t *testing.T, l *lab.Lab, r lab.Role, ifname string) func() string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), string(r)+".pcap")
-	cmd := exec.Command("tcpdump", "-i", ifname, "-B", "65536", "-s", "128", "-U", "-w", file, "tcp")
+	cmd := exec.Command("tcpdump", "-i", ifname, "-B", "65536", "-s", "128", "-U", "-w", file, "tcp or vlan")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -136,14 +136,17 @@ func TestZeroWindow(t *testing.T) {
 	cfg := strings.Replace(podConfig(failureConfig, false), "DEAD", "pipeline: 16", 1)
 	cfg = strings.Replace(cfg, "attempts: 4", "attempts: 30", 1)
 	s := start(t, l, "tc", cfg)
-	c := rawConnect(t, l, "dev")
-	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
+	// Two devices: each stays with its slot, and the second chooses the pod with more idle ones.
 	const n = 40
-	var want [n + 1]bool
+	devices := []*rawConn{rawConnect(t, l, "dev0"), rawConnect(t, l, "dev1")}
 	for i := 1; i <= n; i++ {
+		c := devices[i%2]
 		c.write(publishPacket("sensors/dev/temp", 1, uint16(i), fmt.Sprintf("%d:%s", i, strings.Repeat("z", 1000))))
 	}
-	for range n {
+	var want [n + 1]bool
+	for i := range n {
+		c := devices[i%2]
+		_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 		var b [4]byte
 		if _, err := io.ReadFull(c, b[:]); err != nil {
 			t.Fatal(err)

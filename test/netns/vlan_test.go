@@ -2,6 +2,7 @@ package netns
 
 import (
 	"fmt"
+	"os/exec"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -22,6 +23,7 @@ func TestPriorityTag(t *testing.T) {
 			r.serveGo(t, l, false, ok, nil)
 			s := start(t, l, mode, podConfig(routeConfig, false))
 			tagEverything(t, l, 3<<13)
+			stop := []func() string{capture(t, l, lab.Pod0, "eth0"), capture(t, l, lab.Pod1, "eth0")}
 			c := rawConnect(t, l, "tagged")
 			const n = 50
 			for i := range n {
@@ -34,6 +36,12 @@ func TestPriorityTag(t *testing.T) {
 			}
 			if taken, eligible := share(nil, s.counts()); taken*100 < eligible*99 || taken < n*99/100 {
 				t.Errorf("the kernel took %d of %d messages", taken, n)
+			}
+			for _, file := range []string{stop[0](), stop[1]()} {
+				out, err := exec.Command("tshark", "-n", "-r", file, "-Y", "vlan").Output()
+				if err != nil || len(out) > 0 {
+					t.Errorf("the devices' tag reached a pod: %v\n%.500s", err, out)
+				}
 			}
 		})
 	}

@@ -185,6 +185,11 @@ long bpf_skb_vlan_push(struct __sk_buff *skb, __be16 proto, __u16 tci)
 	return -1; /* no scenario has tags */
 }
 
+long bpf_skb_vlan_pop(struct __sk_buff *skb)
+{
+	return -1;
+}
+
 long bpf_xdp_load_bytes(struct xdp_md *ctx, __u32 off, void *to, __u32 len)
 {
 	return load((__u8 *)(uintptr_t)ctx->data, ctx->data_end - ctx->data, off, to, len);
