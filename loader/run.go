@@ -99,7 +99,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*n
 	}
 	n.metrics.Registry.MustRegister(kernelmetrics.New(maps))
 	n.engine = delivery.New(cfg, plane, delivery.Options{Logger: log, Recorder: n.metrics})
-	if err := plane.Start(n.engine); err != nil {
+	if err := plane.Start(n.engine, n.metrics); err != nil {
 		return nil, err
 	}
 	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics})

@@ -78,14 +78,7 @@ func (s *Server) record(route *config.Route, m *request.Message, o delivery.Outc
 	if s.opts.Recorder == nil {
 		return
 	}
-	outcome := "failed"
-	switch {
-	case o.DeadLettered:
-		outcome = "dead_letter"
-	case o.Acked:
-		outcome = "delivered"
-	}
-	s.opts.Recorder.Message(route.Filter, o.Function, m.QoS, outcome, took)
+	s.opts.Recorder.Message(route.Filter, o.Function, m.QoS, o.Name(), took)
 }
 
 func (s *Server) refused(reason string) {

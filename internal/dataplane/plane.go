@@ -63,6 +63,7 @@ type Plane struct {
 	podByID   map[uint32]*podState
 	podKey    map[podID]*podState
 	engine    *delivery.Engine
+	recorder  Recorder
 
 	sender *frameSender
 	idSeed uint32
@@ -187,11 +188,16 @@ func (p *Plane) load(cfg *config.Config) error {
 	return nil
 }
 
+// Recorder counts messages that the kernel path took and userspace finished.
+type Recorder interface {
+	Message(route, function string, qos byte, outcome string, took time.Duration)
+}
+
 // Start begins to serve: events, sweeps. engine finishes what the kernel path
-// hands over.
-func (p *Plane) Start(engine *delivery.Engine) error {
+// hands over, rec counts it.
+func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	p.mu.Lock()
-	p.engine = engine
+	p.engine, p.recorder = engine, rec
 	p.mu.Unlock()
 	if err := p.startEvents(); err != nil {
 		return err

@@ -2,9 +2,11 @@ package dataplane
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"net/url"
 	"strconv"
+	"time"
 
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
@@ -20,20 +22,25 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	req := p.requestOf(args)
 	d := p.conns.get(args.Device, args.DeviceGen)
 	p.mu.Lock()
-	route := p.routes.route(args.Route)
-	if route == nil {
-		route = p.oldRoutes.route(args.Route)
+	filter := ""
+	if route := cmp.Or(p.routes.route(args.Route), p.oldRoutes.route(args.Route)); route != nil {
+		filter = route.Filter
 	}
-	engine := p.engine
+	engine, rec := p.engine, p.recorder
 	p.mu.Unlock()
-	fn := s.pod.fn.Load()
-	if resp != nil && resp.Status >= 200 && resp.Status < 300 {
-		if d != nil {
-			d.info.Complete(args.PacketId, delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: fn.Name})
-		}
+	if engine == nil {
 		return
 	}
-	if engine == nil || route == nil {
+	fn := s.pod.fn.Load()
+	finish := func(outcome string, o delivery.Outcome) {
+		rec.Message(filter, fn.Name, args.Qos, outcome, monotonic()-time.Duration(args.TakenNs))
+		if d != nil {
+			d.info.Complete(args.PacketId, o)
+		}
+	}
+	if resp != nil && resp.Status >= 200 && resp.Status < 300 {
+		o := delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: fn.Name}
+		finish(o.Name(), o)
 		return
 	}
 	m := messageOf(req)
@@ -45,6 +52,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	}
 	if args.Qos == 0 && args.Acked == 1 && resp == nil {
 		p.log.Debug("QoS 0 message not delivered, lost with its pod", "topic", m.Topic, "error", cause)
+		finish("lost", delivery.Outcome{})
 		return
 	}
 	status := 0
@@ -55,9 +63,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	go func() {
 		defer p.wg.Done()
 		o := p.retry(engine, fn, req, m, status, cause)
-		if d != nil {
-			d.info.Complete(args.PacketId, o)
-		}
+		finish(o.Name(), o)
 	}()
 }
 

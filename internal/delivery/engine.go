@@ -36,6 +36,17 @@ type Outcome struct {
 	DeadLettered bool
 }
 
+// Name is the outcome's name in metrics.
+func (o Outcome) Name() string {
+	switch {
+	case o.DeadLettered:
+		return "dead_letter"
+	case o.Acked:
+		return "delivered"
+	}
+	return "failed"
+}
+
 // Recorder counts; all methods may be called at any time.
 type Recorder interface {
 	Request(function, pod string, status int)

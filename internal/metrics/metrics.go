@@ -50,7 +50,7 @@ func New() *Metrics {
 	return m
 }
 
-// Message counts a routed message of the fallback path.
+// Message counts a routed message that userspace finished.
 func (m *Metrics) Message(route, function string, qos byte, outcome string, took time.Duration) {
 	m.messages.WithLabelValues(route, function, "fallback", strconv.Itoa(int(qos)), outcome).Inc()
 	m.duration.WithLabelValues(route, "fallback").Observe(took.Seconds())
