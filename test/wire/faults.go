@@ -56,6 +56,7 @@ type Count struct {
 	Frames   int
 	Segments int // before any fault
 	Faults   int // decisions to do something to one
+	Down     int // frames lost while the wire was down
 }
 
 // happens decides whether a fault of some probability happens.

@@ -139,6 +139,9 @@ func (w *Wire) pump(at Side) {
 		}
 		n, _, err := unix.Recvfrom(e.fd, buf, 0)
 		if err == nil && w.down.Load() {
+			e.mu.Lock()
+			e.dir.count.Down++
+			e.mu.Unlock()
 			continue
 		}
 		if err == nil {
