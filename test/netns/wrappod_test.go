@@ -113,7 +113,7 @@ func (f *sizedFunction) serve(t *testing.T, l *lab.Lab, pod lab.Role) {
 
 // wrapFunctions is the number of functions, each with one connection: of so many
 // sequence numbers some are near 2^32.
-const wrapFunctions = 120
+const wrapFunctions = 200
 
 func wrapPodConfig() string {
 	var b strings.Builder
@@ -126,7 +126,7 @@ func wrapPodConfig() string {
 	for i := range wrapFunctions {
 		fmt.Fprintf(&b, "  - {topic: \"t/f%d\", function: f%d}\n", i, i)
 	}
-	return b.String() + "limits: {pods: 128, max_packet_size: 2097152}\n"
+	return b.String() + "limits: {pods: 200, max_packet_size: 2097152}\n"
 }
 
 // wrapper publishes to functions of TestWrapPod.
