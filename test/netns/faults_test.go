@@ -88,11 +88,11 @@ func (w *wired) set(f wire.Faults, roles ...lab.Role) {
 	}
 }
 
-// faults are how many there were so far on links, in both directions of each.
-func (w *wired) faults(roles ...lab.Role) (n []int) {
+// faults are how many there were so far on links.
+func (w *wired) faults(roles ...lab.Role) (n int) {
 	for _, r := range roles {
 		for _, side := range []wire.Side{wire.A, wire.B} {
-			n = append(n, w.cables[r].Count(side).Faults)
+			n += w.cables[r].Count(side).Faults
 		}
 	}
 	return n
@@ -178,11 +178,10 @@ func TestFaults(t *testing.T) {
 						devices := newFleet(l.Lab, seed, 6, n)
 						fleet(t, devices, 4*time.Minute)
 						s.checkFleet(t, r, devices, before, where.name == "device")
-						for i, after := range l.faults(where.links...) {
-							t.Logf("%s: %d faults", where.links[i/2], after-faults[i])
-							if after == faults[i] && k.name != "none" {
-								t.Errorf("nothing happened on the link to %s: the test tests nothing", where.links[i/2])
-							}
+						happened := l.faults(where.links...) - faults
+						t.Logf("%d faults", happened)
+						if happened == 0 && k.name != "none" {
+							t.Error("nothing happened on the links: the test tests nothing")
 						}
 					})
 				}

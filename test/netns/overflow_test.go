@@ -129,9 +129,13 @@ routes:
 	s.checkFleet(t, r, fleetOf, before, true)
 	after := s.counts()
 	lost := drops(t, l) - dropped
-	t.Logf("%d frames found the queue full; %d requests sent again", lost, after["tc_device_in/reinjected"]-before["tc_device_in/reinjected"])
+	again := after["tc_device_in/reinjected"] - before["tc_device_in/reinjected"]
+	t.Logf("%d frames found the queue full; %d requests sent again", lost, again)
 	if lost == 0 {
 		t.Error("the queue never was full: the test tests nothing")
+	}
+	if again == 0 {
+		t.Error("no request was sent again on a retransmission of its device")
 	}
 }
 
