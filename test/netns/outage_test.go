@@ -62,8 +62,8 @@ func linkDown(t *testing.T, seed uint64, mode string, link lab.Role) {
 		}()
 		return done
 	}
-	done := round(2000)
-	r.wait(t, 1000)
+	done := round(400)
+	r.wait(t, 400)
 	l.cables[link].SetDown(true)
 	up := time.After(outage) // the duration of the fault
 	for down := true; down; {
@@ -75,7 +75,7 @@ func linkDown(t *testing.T, seed uint64, mode string, link lab.Role) {
 				down = false
 				break
 			}
-			done = round(500) // the other pod serves them
+			done = round(200) // the other pod serves them
 		case <-up:
 			down = false
 		}
@@ -83,7 +83,7 @@ func linkDown(t *testing.T, seed uint64, mode string, link lab.Role) {
 	lost := l.cables[link].Count(wire.A).Down + l.cables[link].Count(wire.B).Down
 	l.cables[link].SetDown(false)
 	<-done
-	<-round(100)
+	<-round(50)
 	s.checkFleet(t, r, all, before, true)
 	after := s.counts()
 	t.Logf("%d frames were lost, %d devices, %d messages taken over", lost, len(all), after["control/taken_over"]-before["control/taken_over"])
