@@ -6,7 +6,10 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"eproxy/internal/mqttref"
 )
@@ -24,10 +27,12 @@ type conn struct {
 	graft atomic.Pointer[Graft]
 	span  atomic.Int64 // keep-alive in nanoseconds, 0: none
 	once  sync.Once
+	raw   syscall.RawConn
 }
 
 func newConn(c *net.TCPConn) *conn {
 	w := &conn{TCPConn: c}
+	w.raw, _ = c.SyscallConn() // nil only if closed, which Read will say
 	_ = c.SetReadDeadline(time.Now().Add(connectTimeout))
 	return w
 }
@@ -45,10 +50,23 @@ func (c *conn) Read(p []byte) (int, error) {
 		n, err := c.TCPConn.Read(p)
 		c.read += uint64(n)
 		_, _ = c.frame.Write(p[:n])
+		if n > 0 && !c.atBoundary() {
+			c.acknowledge()
+		}
 		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.extend() {
 			continue
 		}
 		return n, err
+	}
+}
+
+// acknowledge tells the client's TCP at once what was read of a packet that goes
+// on. The programs drop what arrives behind a gap, so that a client that
+// recovers from a loss sends one segment at a time; each would wait for the
+// delayed acknowledgement.
+func (c *conn) acknowledge() {
+	if c.raw != nil {
+		_ = c.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
 	}
 }
 

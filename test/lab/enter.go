@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"runtime"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,39 +79,4 @@ func (l *Lab) Dial(ctx context.Context, r Role, address string) (net.Conn, error
 		return err
 	})
 	return c, err
-}
-
-// Commands of SIOCETHTOOL (include/uapi/linux/ethtool.h).
-const (
-	ethtoolSTXCSUM = 0x17
-	ethtoolSTSO    = 0x1f
-	ethtoolSGSO    = 0x24
-	ethtoolSGRO    = 0x2c
-	siocEthtool    = 0x8946
-)
-
-type ethtoolValue struct{ cmd, data uint32 }
-
-// setFeature switches an offload of an interface in the thread's namespace.
-func setFeature(ifname string, cmd uint32, on bool) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	v := ethtoolValue{cmd: cmd}
-	if on {
-		v.data = 1
-	}
-	var req struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		pad  [16]byte
-	}
-	copy(req.name[:], ifname)
-	req.data = unsafe.Pointer(&v)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), siocEthtool, uintptr(unsafe.Pointer(&req))); errno != 0 {
-		return os.NewSyscallError("ethtool "+ifname, errno)
-	}
-	return nil
 }

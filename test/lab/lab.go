@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -65,6 +65,9 @@ type Lab struct {
 
 const prefix = "ep-"
 
+// labs counts those of this process, which may have several at a time.
+var labs atomic.Int64
+
 // New builds the namespaces and removes those of processes that are gone. It
 // needs root.
 func New() (*Lab, error) { return newLab(false) }
@@ -85,7 +88,7 @@ func newLab(wired bool) (*Lab, error) {
 		return nil, err
 	}
 	sweep()
-	l := &Lab{id: prefix + strconv.Itoa(os.Getpid()) + "-", handles: make(map[Role]netns.NsHandle), wired: wired}
+	l := &Lab{id: fmt.Sprintf("%s%d-%d-", prefix, os.Getpid(), labs.Add(1)), handles: make(map[Role]netns.NsHandle), wired: wired}
 	if err := l.build(); err != nil {
 		l.Close()
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,6 +96,9 @@ func TestHostile(t *testing.T) {
 				{"data without ACK", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq, ackNo, psh, 500) }, evil},
 				{"no flags", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq, ackNo, 0, 500) }, evil},
 				{"FIN in the window, not next", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+1+rng.Uint32N(60000), ackNo, fin|ack, 500) }, nil},
+				{"other bytes in place of old ones", func(s wire.Segment, seq, ackNo uint32) {
+					s.Set(seq-uint32(len(s.Payload())), ackNo, psh|ack, 500)
+				}, evil},
 				{"SYN", func(s wire.Segment, seq, _ uint32) { s.Set(seq, 0, syn, 500) }, nil},
 				{"SYN with data", func(s wire.Segment, seq, _ uint32) { s.Set(seq, 0, syn, 500) }, evil},
 				{"SYN-ACK", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq, ackNo, syn|ack, 500) }, nil},
@@ -140,13 +144,91 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// TestChangedRetransmission: a retransmission of a message that a function has
+// not answered brings other bytes. What goes to the function again are the
+// first ones.
+func TestChangedRetransmission(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newWired(t, seedOf(t))
+			r := newRecorder()
+			var g gates
+			r.serveGo(t, l.Lab, false, func(n int64, w http.ResponseWriter, q *http.Request) {
+				select {
+				case <-g.gate("all"):
+				case <-q.Context().Done():
+				}
+				ok(n, w, q)
+			}, nil)
+			s := start(t, l.Lab, mode, podConfig(faultsConfig, false))
+			// The pods' acknowledgements are lost: they would end the repetition.
+			for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
+				l.cables[pod].SetPlan(wire.A, func(s wire.Segment) []wire.Segment {
+					select {
+					case <-g.gate("all"):
+						return []wire.Segment{s}
+					default:
+						return nil
+					}
+				})
+			}
+			var faults [2]func() []string
+			for i, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
+				_, faults[i] = requestsOn(l.cables[pod])
+			}
+			c := rawConnect(t, l.Lab, "changed")
+			p := &tap{port: c.port()}
+			l.cables[lab.Dev].Watch(p.see)
+			good := sealed("changed", "temp", 1, 20)
+			c.write(publishPacket("sensors/changed/temp", 1, 1, good))
+			r.wait(t, 1)
+			evil := publishPacket("sensors/changed/temp", 1, 1, strings.ToUpper(good))
+			until(t, "the request to be sent again", func() bool {
+				seg, seq, ackNo := p.next(evil)
+				seg.Set(seq-uint32(len(evil)), ackNo, psh|ack, seg.Window())
+				l.cables[lab.Dev].Inject(wire.A, seg.Frame)
+				return s.counts()["tc_device_in/reinjected"] >= 2
+			})
+			close(g.gate("all"))
+			c.read([]byte{0x40, 2, 0, 1})
+			for _, f := range faults {
+				for _, what := range f() {
+					t.Error(what)
+				}
+			}
+			for _, q := range r.settled() {
+				if q.body != good {
+					t.Errorf("the function got %q", q.body)
+				}
+			}
+		})
+	}
+}
+
 // dialFrom connects from a fixed port, whatever connection had it before.
 func dialFrom(t *testing.T, l *lab.Lab, port int) *rawConn {
 	t.Helper()
+	c, err := dialAs(l, port, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &rawConn{c, t}
+}
+
+// dialAs is dialFrom with something done to the socket before; port 0 is any.
+func dialAs(l *lab.Lab, port int, before func(fd int) error) (net.Conn, error) {
 	var c net.Conn
 	dial := func() error {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{Port: port}, Timeout: 10 * time.Second, Control: func(_, _ string, rc syscall.RawConn) error {
-			return rc.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+			var inner error
+			err := rc.Control(func(fd uintptr) {
+				if before != nil {
+					inner = before(int(fd))
+				}
+				// behind TCP_REPAIR, which takes it back
+				inner = errors.Join(inner, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+			})
+			return errors.Join(err, inner)
 		}}
 		d.SetMultipathTCP(false)
 		var err error
@@ -159,10 +241,10 @@ func dialFrom(t *testing.T, l *lab.Lab, port int) *rawConn {
 		err = l.Do(lab.Dev, dial)
 	}
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	return &rawConn{c, t}
+	return c, nil
 }
 
 // TestReuse: a device that comes back on the same 4-tuple with the same packet
@@ -173,18 +255,9 @@ func TestReuse(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)
 			r := newRecorder()
-			var mu sync.Mutex
-			gates := map[string]chan struct{}{}
-			gate := func(name string) chan struct{} {
-				mu.Lock()
-				defer mu.Unlock()
-				if gates[name] == nil {
-					gates[name] = make(chan struct{})
-				}
-				return gates[name]
-			}
+			var g gates
 			hold := newRecorder()
-			serveHeld(t, l, r, hold, gate)
+			serveHeld(t, l, r, hold, g.gate)
 			cfg := strings.Replace(podConfig(failureConfig, false), "DEAD", "", 1)
 			start(t, l, mode, strings.Replace(cfg, "timeout: 1s", "timeout: 30s", 1))
 			for round := range 10 {
@@ -205,9 +278,9 @@ func TestReuse(t *testing.T) {
 				c.connect("again")
 				c.write(publishPacket("sensors/again/temp", 1, 7, fresh))
 				hold.wait(t, 2*round+2)
-				close(gate(old)) // its answer finds another connection in the old one's place
+				close(g.gate(old)) // its answer finds another connection in the old one's place
 				c.publish("sensors/again/temp", 8, fmt.Sprintf("sync %d", round))
-				close(gate(fresh))
+				close(g.gate(fresh))
 				c.read([]byte{0x40, 2, 0, 7})
 				_ = c.Conn.(*net.TCPConn).SetLinger(0)
 				_ = c.Close()

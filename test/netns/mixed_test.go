@@ -47,8 +47,7 @@ func TestMixed(t *testing.T) {
 }
 
 func mixed(t *testing.T, mode string) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seedOf(t)
 	l := newLab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)

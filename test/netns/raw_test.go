@@ -3,6 +3,7 @@ package netns
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -40,8 +41,21 @@ func rawConnect(t *testing.T, l *lab.Lab, id string) *rawConn {
 // connect sends CONNECT and waits for CONNACK.
 func (c *rawConn) connect(id string) {
 	c.t.Helper()
-	c.write(append([]byte{0x10, byte(12 + len(id)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0, 0, byte(len(id))}, id...))
-	c.read([]byte{0x20, 2, 0, 0})
+	if err := c.tryConnect(id); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// tryConnect is connect for other goroutines than the test's.
+func (c *rawConn) tryConnect(id string) error {
+	if _, err := c.Write(append([]byte{0x10, byte(12 + len(id)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0, 0, byte(len(id))}, id...)); err != nil {
+		return err
+	}
+	var got [4]byte
+	if _, err := io.ReadFull(c, got[:]); err != nil || got != [4]byte{0x20, 2, 0, 0} {
+		return fmt.Errorf("got % x (%v), want CONNACK", got, err)
+	}
+	return nil
 }
 
 // delayACKs makes acknowledgements wait for data to ride on, as they do on a

@@ -30,11 +30,42 @@ type due struct {
 	wait  time.Duration
 }
 
+// Plan says what becomes of a segment, in place of the faults: these are sent,
+// in this order, at once. It may keep the segment. It must not call SetPlan.
+type Plan func(s Segment) []Segment
+
 // direction decides what becomes of the frames of one direction.
 type direction struct {
+	seed   uint64
+	side   uint64
+	source *rand.PCG
 	rng    *rand.Rand
 	faults Faults
+	plan   Plan
 	held   *Segment // waits for the next one
+	count  Count
+}
+
+func newDirection(seed, side uint64) direction {
+	source := rand.NewPCG(0, 0)
+	return direction{seed: seed, side: side, source: source, rng: rand.New(source)}
+}
+
+// Count is what happened so far.
+type Count struct {
+	Frames   int
+	Segments int // before any fault
+	Faults   int // decisions to do something to one
+	Down     int // frames lost while the wire was down
+}
+
+// happens decides whether a fault of some probability happens.
+func (d *direction) happens(p float64) bool {
+	if d.rng.Float64() >= p {
+		return false
+	}
+	d.count.Faults++
+	return true
 }
 
 // flush is what was held back to be joined.
@@ -47,8 +78,15 @@ func (d *direction) flush() []due {
 	return d.treat(s)
 }
 
-// frame is what becomes of a frame.
+// frame is what becomes of a frame: for each anew, a matter of the seed and of
+// how many came before.
 func (d *direction) frame(b []byte) []due {
+	d.count.Frames++
+	d.source.Seed(d.seed, d.side<<48|uint64(d.count.Frames))
+	return d.next(b)
+}
+
+func (d *direction) next(b []byte) []due {
 	s, ok := Parse(b)
 	if !ok {
 		return []due{{frame: b}}
@@ -59,9 +97,9 @@ func (d *direction) frame(b []byte) []due {
 		if held.Joins(s) && len(held.Payload())+len(s.Payload()) <= s.room() {
 			return d.treat(held.Join(s))
 		}
-		return append(d.treat(held), d.frame(b)...)
+		return append(d.treat(held), d.next(b)...)
 	}
-	if len(s.Payload()) > 0 && d.rng.Float64() < d.faults.Join {
+	if d.plan == nil && len(s.Payload()) > 0 && d.happens(d.faults.Join) {
 		d.held = &s
 		return nil
 	}
@@ -80,15 +118,22 @@ func (d *direction) frame(b []byte) []due {
 // treat applies the faults to one segment.
 func (d *direction) treat(s Segment) []due {
 	var out []due
+	d.count.Segments++
+	if d.plan != nil {
+		for _, p := range d.plan(s) {
+			out = append(out, due{frame: p.Frame})
+		}
+		return out
+	}
 	for _, p := range d.pieces(s) {
-		if d.rng.Float64() < d.faults.Drop {
+		if d.happens(d.faults.Drop) {
 			continue
 		}
-		if d.rng.Float64() < d.faults.Corrupt {
+		if d.happens(d.faults.Corrupt) {
 			p = d.corrupt(p)
 		}
 		out = append(out, due{p.Frame, d.wait()})
-		if d.rng.Float64() < d.faults.Duplicate {
+		if d.happens(d.faults.Duplicate) {
 			out = append(out, due{p.Frame, d.hold(d.faults.Delay)})
 		}
 	}
@@ -98,9 +143,9 @@ func (d *direction) treat(s Segment) []due {
 // wait is how long a piece is held back.
 func (d *direction) wait() time.Duration {
 	switch {
-	case d.rng.Float64() < d.faults.Reorder:
+	case d.happens(d.faults.Reorder):
 		return d.hold(5 * time.Millisecond)
-	case d.rng.Float64() < d.faults.Late:
+	case d.happens(d.faults.Late):
 		return d.hold(d.faults.Delay)
 	}
 	return 0
@@ -116,17 +161,21 @@ func (d *direction) hold(limit time.Duration) time.Duration {
 // pieces is the segment, possibly cut.
 func (d *direction) pieces(s Segment) []Segment {
 	n := len(s.Payload())
+	inBytes, cut := d.rng.Float64() < d.faults.Bytes, d.rng.Float64() < d.faults.Cut // the same draws for every segment
 	if n < 2 || s.Flags()&(flagSYN|flagRST|flagURG) != 0 {
 		return []Segment{s}
 	}
+	if inBytes || cut {
+		d.count.Faults++
+	}
 	switch {
-	case d.rng.Float64() < d.faults.Bytes:
+	case inBytes:
 		var out []Segment
 		for i := range n {
 			out = append(out, s.Piece(i, i+1))
 		}
 		return out
-	case d.rng.Float64() < d.faults.Cut:
+	case cut:
 		var out []Segment
 		for from := 0; from < n; {
 			to := from + 1 + d.rng.IntN(n-from)
@@ -144,7 +193,5 @@ func (d *direction) pieces(s Segment) []Segment {
 // corrupt changes a byte behind the addresses and ports, so that the segment
 // still belongs to its connection; the checksum tells.
 func (d *direction) corrupt(s Segment) Segment {
-	f := append([]byte(nil), s.Frame...)
-	f[s.l4+4+d.rng.IntN(s.end-s.l4-4)] ^= 1 << d.rng.IntN(8)
-	return Segment{Frame: f, l4: s.l4, data: s.data, end: s.end}
+	return s.flip(s.l4+4+d.rng.IntN(s.end-s.l4-4), d.rng.IntN(8))
 }

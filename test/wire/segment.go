@@ -61,6 +61,9 @@ func (s Segment) Seq() uint32 { return binary.BigEndian.Uint32(s.Frame[s.l4+4:])
 // Ack is the acknowledgement number.
 func (s Segment) Ack() uint32 { return binary.BigEndian.Uint32(s.Frame[s.l4+8:]) }
 
+// Window is the window field.
+func (s Segment) Window() uint16 { return binary.BigEndian.Uint16(s.Frame[s.l4+14:]) }
+
 // Flags are the control bits.
 func (s Segment) Flags() byte { return s.Frame[s.l4+13] }
 
@@ -126,6 +129,53 @@ func (s Segment) Set(seq, ack uint32, flags byte, window uint16) {
 	s.Frame[s.l4+13] = flags
 	binary.BigEndian.PutUint16(s.Frame[s.l4+14:], window)
 	s.finish()
+}
+
+// Urgent is a copy of the segment that says that urgent data ends that far behind
+// its first byte.
+func (s Segment) Urgent(pointer uint16) Segment {
+	p := s.WithPayload(s.Payload())
+	p.Frame[p.l4+13] |= flagURG
+	binary.BigEndian.PutUint16(p.Frame[p.l4+18:], pointer)
+	p.finish()
+	return p
+}
+
+// Unscaled is a copy of the segment without the option that scales windows (RFC
+// 7323 section 2).
+func (s Segment) Unscaled() Segment {
+	const end, nop, scale = 0, 1, 3
+	p := s.WithPayload(s.Payload())
+	for options := p.Frame[p.l4+20 : p.data]; len(options) > 0 && options[0] != end; {
+		n := 1
+		if options[0] != nop {
+			if n = max(int(options[min(1, len(options)-1)]), 2); n > len(options) {
+				break
+			}
+		}
+		if options[0] == scale {
+			copy(options[:n], []byte{nop, nop, nop})
+		}
+		options = options[n:]
+	}
+	p.finish()
+	return p
+}
+
+// Flip is a copy of the segment with one bit of its payload changed and the
+// checksum left.
+func (s Segment) Flip(i, bit int) Segment { return s.flip(s.data+i, bit) }
+
+func (s Segment) flip(offset, bit int) Segment {
+	f := slices.Clone(s.Frame)
+	f[offset] ^= 1 << bit
+	return Segment{Frame: f, l4: s.l4, data: s.data, end: s.end}
+}
+
+// Intact says whether the checksum is right.
+func (s Segment) Intact() bool {
+	p := s.WithPayload(s.Payload())
+	return slices.Equal(p.Frame[p.l4+16:p.l4+18], s.Frame[s.l4+16:s.l4+18])
 }
 
 // finish sets lengths and checksums.

@@ -2,8 +2,8 @@ package wire
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"net"
+	"slices"
 	"testing"
 
 	"github.com/google/gopacket"
@@ -61,7 +61,8 @@ func TestSegments(t *testing.T) {
 // decides the same.
 func TestDirection(t *testing.T) {
 	run := func() (stream []byte, frames int) {
-		d := direction{rng: rand.New(rand.NewPCG(5, 0)), faults: Faults{Cut: 0.5, Bytes: 0.1, Join: 0.3}}
+		d := newDirection(5, 0)
+		d.faults = Faults{Cut: 0.5, Bytes: 0.1, Join: 0.3}
 		want := make([]byte, 0, 1<<16)
 		got := make([]byte, 1<<16)
 		var out []due
@@ -90,5 +91,60 @@ func TestDirection(t *testing.T) {
 	}
 	if n < 400 {
 		t.Errorf("%d frames: nothing was cut", n)
+	}
+}
+
+// TestDecisions: what happens to the n-th frame does not depend on what the
+// frames before it were, so that a seed repeats the faults of a run whose
+// segments are not the same.
+func TestDecisions(t *testing.T) {
+	const n = 2000
+	run := func(size func(i int) int) (lost []int, count Count) {
+		d := newDirection(5, 1)
+		d.faults = Faults{Drop: 0.1, Duplicate: 0.1, Delay: 1, Reorder: 0.1}
+		for i := range n {
+			if out := d.frame(frame(t, false, 1, make([]byte, size(i))).Frame); len(out) == 0 {
+				lost = append(lost, i)
+			}
+		}
+		return lost, d.count
+	}
+	a, count := run(func(int) int { return 100 })
+	b, _ := run(func(i int) int { return 1 + i%7*200 })
+	if !slices.Equal(a, b) {
+		t.Errorf("lost frames differ: %d and %d", len(a), len(b))
+	}
+	if len(a) < n/20 || len(a) > n/5 || count.Faults < len(a) || count.Segments != n {
+		t.Errorf("%d of %d frames lost, counted %+v", len(a), n, count)
+	}
+}
+
+// TestPlan: a plan is asked in place of the faults, and its segments leave as
+// they are, with right checksums unless a bit was flipped.
+func TestPlan(t *testing.T) {
+	d := newDirection(5, 0)
+	d.faults = Faults{Drop: 1}
+	d.plan = func(s Segment) []Segment {
+		return []Segment{s.Piece(2, 5), s.Urgent(1), s.Flip(3, 1), s.Unscaled()}
+	}
+	out := d.frame(frame(t, false, 10, []byte("payload")).Frame)
+	if len(out) != 4 {
+		t.Fatalf("%d segments", len(out))
+	}
+	var got []Segment
+	for _, o := range out {
+		s, ok := Parse(o.frame)
+		if !ok {
+			t.Fatal("no segment")
+		}
+		got = append(got, s)
+	}
+	if got[0].Seq() != 12 || string(got[0].Payload()) != "ylo" || got[1].Flags()&flagURG == 0 || string(got[2].Payload()) != "paynoad" {
+		t.Errorf("%d %q, flags %x, %q", got[0].Seq(), got[0].Payload(), got[1].Flags(), got[2].Payload())
+	}
+	for i, s := range got {
+		if s.Intact() != (i != 2) {
+			t.Errorf("segment %d: checksum right: %v", i, s.Intact())
+		}
 	}
 }

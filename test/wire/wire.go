@@ -3,7 +3,6 @@ package wire
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -49,7 +48,7 @@ func Open(a, b string, seed uint64) (*Wire, error) {
 			}
 			return nil, fmt.Errorf("wire at %s: %w", name, err)
 		}
-		w.ends[i] = &end{fd: fd, dir: direction{rng: rand.New(rand.NewPCG(seed, uint64(i)))}}
+		w.ends[i] = &end{fd: fd, dir: newDirection(seed, uint64(i))}
 	}
 	w.ends[A].other, w.ends[B].other = w.ends[B], w.ends[A]
 	for i := range w.ends {
@@ -91,6 +90,23 @@ func (w *Wire) SetFaults(at Side, f Faults) {
 	e.dir.faults = f
 }
 
+// SetPlan makes a plan for the segments that arrive at a side; nil: the faults
+// decide.
+func (w *Wire) SetPlan(at Side, p Plan) {
+	e := w.ends[at]
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dir.plan = p
+}
+
+// Count is what happened so far to the segments that arrived at a side.
+func (w *Wire) Count(at Side) Count {
+	e := w.ends[at]
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.dir.count
+}
+
 // SetDown loses everything, in both directions, until it is called with false.
 func (w *Wire) SetDown(down bool) { w.down.Store(down) }
 
@@ -123,6 +139,9 @@ func (w *Wire) pump(at Side) {
 		}
 		n, _, err := unix.Recvfrom(e.fd, buf, 0)
 		if err == nil && w.down.Load() {
+			e.mu.Lock()
+			e.dir.count.Down++
+			e.mu.Unlock()
 			continue
 		}
 		if err == nil {
