@@ -31,7 +31,7 @@ test: test-deps build
 	$(GO) vet ./...
 	$(GO) test ./bpf/native/... ./internal/mqttref
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /bpf/native -e /internal/mqttref -e /test/netns)
-	$(GO) test -race -count=1 -parallel 4 -timeout 25m -v ./test/netns
+	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
 
 ## soak: all faults at once, for as long as you like; SOAK=1h
 SOAK ?= 10m

@@ -153,7 +153,7 @@ func TestLateAnswer(t *testing.T) {
 				r.serveGo(t, l.Lab, false, func(n int64, w http.ResponseWriter, q *http.Request) {
 					body, _ := r.body(n)
 					if strings.HasPrefix(body, "hold") {
-						holding.add(request{nil, body})
+						holding.add(request{body: body})
 						select {
 						case <-gate:
 						case <-q.Context().Done():
