@@ -49,7 +49,9 @@ func TestWrapUplink(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.write([]byte{0xe0, 0})
-				_, _ = io.Copy(io.Discard, c)
+				if _, err := io.Copy(io.Discard, c); err != nil {
+					t.Fatalf("%d bytes before the wrap, at the end: %v", left, err)
+				}
 				_ = c.Close()
 				if int32(last) < 0 {
 					break // it ended before the wrap
@@ -179,7 +181,7 @@ func TestWrapDownlink(t *testing.T) {
 				left -= 4 + 5
 				in := bufio.NewReader(c)
 				if try < 4 { // PUBACKs over the wrap: the sixth one begins 0 to 3 bytes before
-					left = bring(t, source, in, left, 20+try)
+					bring(t, source, in, left, 20+try)
 					for i := range 12 {
 						p := sealed(id, "temp", i, 10)
 						want = append(want, p)
@@ -197,7 +199,6 @@ func TestWrapDownlink(t *testing.T) {
 					t.Errorf("sequence number %d at the end (%v): no wrap, the test tests nothing", p, err)
 				}
 				_ = c.reset()
-				_ = left
 			}
 			r.once(t, want)
 			taken, _ := share(nil, s.counts())
@@ -220,7 +221,7 @@ func (c *rawConn) ping2(in *bufio.Reader) {
 }
 
 // bring sends messages to the device until only so many bytes are left.
-func bring(t *testing.T, source *rawConn, in *bufio.Reader, left uint32, to int) uint32 {
+func bring(t *testing.T, source *rawConn, in *bufio.Reader, left uint32, to int) {
 	t.Helper()
 	for int(left) > to {
 		size := min(int(left)-to, 8000)
@@ -238,7 +239,6 @@ func bring(t *testing.T, source *rawConn, in *bufio.Reader, left uint32, to int)
 		}
 		left -= uint32(newsSize(payload))
 	}
-	return left
 }
 
 // crossing publishes and receives at full speed until left bytes and half as
