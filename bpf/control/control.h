@@ -137,7 +137,6 @@ int device_boundary(struct boundary_args *a)
 	return 0;
 }
 
-
 /* Collects the oldest PUBACKs that the device has not acknowledged, as one run of bytes. Under the lock. */
 static __always_inline __u32 sweep_pubacks(struct scratch *s, struct conn *c, __u32 now_ms)
 {

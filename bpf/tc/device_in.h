@@ -291,6 +291,28 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	return device_act(skb, s, action, now_ms);
 }
 
+/*
+ * A SYN on a 4-tuple that is still known: the stack may answer it with a
+ * challenge ACK (RFC 9293 section 3.10.7.4, RFC 5961 section 4), which tells
+ * nothing new but must leave.
+ */
+static __always_inline void note_syn(const struct tuple *tuple)
+{
+	__u32 *index = bpf_map_lookup_elem(&flows, tuple), conn;
+	struct conn *c;
+
+	if (!index || *index < knob_slots)
+		return;
+	conn = *index;
+	c = bpf_map_lookup_elem(&conns, &conn);
+	if (!c)
+		return;
+	bpf_spin_lock(&c->lock);
+	if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) && c->tuple.remote_port == tuple->remote_port)
+		c->flags |= CONN_SYN_SEEN;
+	bpf_spin_unlock(&c->lock);
+}
+
 /* TC ingress of the node interfaces (struct __sk_buff). */
 SEC("tc")
 int tc_device_in(struct __sk_buff *skb)
@@ -310,6 +332,7 @@ int tc_device_in(struct __sk_buff *skb)
 		return TC_PASS;
 	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && bpf_map_lookup_elem(&listeners, &p->tuple.local_port)) {
 		count(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN);
+		note_syn(&p->tuple);
 		return skb_strip_syn(skb, p) ? TC_DROP : TC_PASS;
 	}
 	index = bpf_map_lookup_elem(&flows, &p->tuple);
