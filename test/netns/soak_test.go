@@ -43,7 +43,10 @@ func moody(rng func() float64) behaviour {
 			}
 			ok(n, w, q)
 		case x < 0.10:
-			time.Sleep(time.Duration(x * float64(time.Second)))
+			select { // slow, as some functions are
+			case <-time.After(time.Duration(x * float64(time.Second))):
+			case <-q.Context().Done():
+			}
 			ok(n, w, q)
 		default:
 			ok(n, w, q)

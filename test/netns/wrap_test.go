@@ -115,7 +115,7 @@ func (k *isnClock) near(t *testing.T, limit uint32) (c *rawConn, left uint32) {
 		}
 		base := k.base[best]
 		delete(k.base, best)
-		time.Sleep(time.Duration(wait) * 64) // until the clock of the kernel stands there
+		time.Sleep(time.Duration(wait) * 64) // until the kernel's clock of initial sequence numbers, which tells nobody, stands there
 		nc, err := dialAs(k.lab, best, nil)
 		if err != nil {
 			t.Fatal(err)
