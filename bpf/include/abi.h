@@ -183,6 +183,14 @@ struct ledger {
 	struct graft ring[LEDGER_RING];
 };
 
+/* Where in its MQTT packets a stream stands. */
+struct walk {
+	__u32 left;		/* bytes of the current packet still to come */
+	__u32 length;		/* remaining length so far, while head > 0 */
+	__u32 head;		/* bytes of the fixed header seen; 0: at a boundary or inside a body */
+	__u32 bad;		/* framing is not MQTT */
+};
+
 /*
  * One TCP connection, of a device or to a pod. All access under lock, except
  * for unlocked peeks that are repeated under it. Replaced as a whole only by
@@ -230,18 +238,12 @@ struct conn {
 	__u32 challenge_ms;	/* last rate-limited answer */
 	__u32 data_ms;		/* last payload of the local socket */
 	__u32 tx_max_wnd;	/* largest tx_wnd so far */
+	__u32 tx_walked;	/* device; kernel: up to here tx_walk has followed what the local socket sent */
+	struct walk tx_walk;
 
 	/* the first graft of each is next to its counters */
 	struct ledger rx;
 	struct ledger tx;
-};
-
-/* MQTT framing of what was passed on to the local socket. */
-struct walk {
-	__u32 left;		/* bytes of the current packet still to come */
-	__u32 length;		/* remaining length so far, while head > 0 */
-	__u32 head;		/* bytes of the fixed header seen; 0: at a boundary or inside a body */
-	__u32 bad;		/* framing is not MQTT */
 };
 
 /*
@@ -259,7 +261,7 @@ struct device {
 	__u32 publish_all;	/* no per-topic permission applies */
 	__u32 version;		/* MQTT protocol level: 3, 4 or 5 */
 	__u32 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
-	struct walk walk;
+	struct walk walk;	/* what was passed on to the local socket */
 	__u32 source_len;
 	/* the last topic, as a finished request head */
 	__u32 cache_version;

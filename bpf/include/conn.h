@@ -8,6 +8,7 @@
 #define EPROXY_CONN_H
 
 #include "ledger.h"
+#include "walk.h"
 
 #define TH_FIN 0x01
 #define TH_SYN 0x02
@@ -137,9 +138,21 @@ static __always_inline void conn_bare(struct conn *c, struct stamp *s, __u32 now
 		s->seq = c->tx_una;
 }
 
+/*
+ * Whether what the peer has been sent ends with a whole MQTT packet. The local
+ * socket may stop anywhere: its window or its buffer was full, or its program
+ * is still writing.
+ */
+static __always_inline bool conn_at_boundary(const struct conn *c)
+{
+	return c->tx_walked == c->tx_knxt && walk_at_boundary(&c->tx_walk);
+}
+
 /* Whether len bytes may be inserted into the stream towards the peer now. */
 static __always_inline bool conn_can_insert(struct conn *c, __u32 len)
 {
+	if (c->kind == CONN_DEVICE && !conn_at_boundary(c))
+		return false;
 	if (c->state != CONN_OPEN || (c->flags & (CONN_FIN_SENT | CONN_RST_SENT | CONN_BROKEN)))
 		return false;
 	if (ledger_full(&c->tx, LEDGER_RING))
@@ -428,6 +441,26 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 	if (seq_gt(s->seq, c->rx_nxt))
 		return RX_ACK;
 	return conn_rx_again(c, s, v, end);
+}
+
+/*
+ * Payload bytes at the front of a local socket's segment whose framing has been
+ * followed already. Its length, if it has nothing new or begins behind a gap.
+ */
+static __always_inline __u32 conn_walked(const struct conn *c, const struct segment *s)
+{
+	__u32 front = c->tx_walked - s->seq;
+
+	return seq_le(s->seq, c->tx_walked) && front < s->len ? front : s->len;
+}
+
+/* After conn_tx, which let it pass whole: the framing of a segment, from the byte on that conn_walked said. */
+static __always_inline void conn_walk_to(struct conn *c, const struct segment *s, __u32 front, const struct walk *w)
+{
+	if (front >= s->len || c->tx_walked != s->seq + front)
+		return;
+	c->tx_walk = *w;
+	c->tx_walked = s->seq + s->len;
 }
 
 /*

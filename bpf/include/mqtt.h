@@ -139,37 +139,4 @@ static __always_inline bool utf8_step(struct utf8 *u, __u8 b)
 	return true;
 }
 
-/*
- * Walks over len bytes of framing, as far as they are in hand: used for what
- * is passed on, to know where the next packet begins. Feed it the stream; skip
- * walk.left bytes at once.
- */
-static __always_inline void walk_head_byte(struct walk *w, __u8 b)
-{
-	if (!w->head) { /* control packet type and flags */
-		w->head = 1;
-		w->length = 0;
-		return;
-	}
-	if (w->head > 4) {
-		w->bad = 1;
-		return;
-	}
-	w->length |= (__u32)(b & 0x7f) << ((w->head - 1) * 7 & 31);
-	if (b & 0x80) {
-		w->head++;
-		if (w->head > 4)
-			w->bad = 1;
-		return;
-	}
-	w->left = w->length;
-	w->head = 0;
-}
-
-/* Whether the stream stands at the first byte of a packet. */
-static __always_inline bool walk_at_boundary(const struct walk *w)
-{
-	return !w->left && !w->head && !w->bad;
-}
-
 #endif

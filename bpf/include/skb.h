@@ -206,6 +206,53 @@ static __always_inline int skb_cut(struct __sk_buff *skb, struct scratch *s, __u
 	return skb_drop_flags(skb, p, TH_FIN | TH_PSH);
 }
 
+/* The walk over a segment's MQTT framing; its state is in s->walk. */
+struct walk_ctx {
+	struct __sk_buff *skb;
+	struct scratch *s;
+	__u32 off;
+	__u32 end;
+};
+
+static long walk_step(__u64 index, void *data)
+{
+	struct walk_ctx *w = data;
+	struct walk *walk = &w->s->walk;
+	__u32 n;
+	__u8 b;
+
+	if (w->off >= w->end || walk->bad)
+		return 1;
+	if (walk->left) {
+		n = w->end - w->off;
+		if (n > walk->left)
+			n = walk->left;
+		walk->left -= n;
+		w->off += n;
+		return 0;
+	}
+	if (bpf_skb_load_bytes(w->skb, w->off, &b, 1)) {
+		walk->bad = 1;
+		return 1;
+	}
+	w->off++;
+	walk_head_byte(walk, b);
+	return 0;
+}
+
+/* Follows the framing of the segment's payload, from s->walk and its byte `front` on. */
+static __always_inline void skb_walk(struct __sk_buff *skb, struct scratch *s, __u32 front)
+{
+	struct walk_ctx w = {
+		.skb = skb,
+		.s = s,
+		.off = s->packet.payload + front,
+		.end = s->packet.payload + s->packet.seg.len,
+	};
+
+	bpf_loop(2 * (s->packet.seg.len - front) + 1, walk_step, &w, 0);
+}
+
 /*
  * Turns the skb into the segment of the frame, with its payload from bytes: none
  * or some PUBACKs. Returns 0 or -1.

@@ -2,14 +2,17 @@
 
 package native
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // opened is a connection without history: both directions at 1000.
 func opened() *Conn {
 	c := &Conn{gen: 1, state: ConnOpen, kind: KindDevice}
 	c.rx_nxt, c.rx_kack, c.rx_acked, c.rx_edge = 1000, 1000, 1000, 2000
 	c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna, c.tx_wnd = 1000, 1000, 1000, 1000, 1000
-	c.tx_rawwnd, c.rx_rawwnd = 1000, 1000
+	c.tx_walked, c.tx_rawwnd, c.rx_rawwnd = 1000, 1000, 1000
 	return c
 }
 
@@ -35,9 +38,64 @@ func TestBypassed(t *testing.T) {
 			}
 		}
 		var x TxVerdict
-		own.Tx(c, &Segment{seq: 1000, ack: 1050, wnd: 950, flags: ACK}, &x, 2)
+		own.Tx(c, &Segment{seq: 1000, ack: 1050, wnd: 950, flags: ACK}, nil, &x, 2)
 		if x.reset != FlagBroken {
 			t.Errorf("answered %v: flags %d", answered, x.reset)
 		}
 	}
+}
+
+// TestBoundary: a PUBACK is inserted between two MQTT packets of the local
+// socket and nowhere else, however the socket cuts them.
+func TestBoundary(t *testing.T) {
+	own := Own()
+	c := opened()
+	stream := []byte("\x30\x05abcde\xd0\x00\x30\x81\x01" + strings.Repeat("x", 129) + "\xd0\x00")
+	send := func(from, to uint32, cut bool) {
+		t.Helper()
+		var v TxVerdict
+		own.Tx(c, &Segment{seq: u32(1000 + from), ack: 1000, len: u32(to - from), wnd: 1000, flags: ACK | PSH}, stream[from:to], &v, 1)
+		if (v.cut != 0) != cut {
+			t.Errorf("[%d,%d): cut %d", from, to, v.cut)
+		}
+	}
+	between := func(want bool) {
+		t.Helper()
+		if own.CanInsert(c, 4) != want {
+			t.Errorf("%d bytes sent: insertion possible: %v", c.tx_knxt-1000, !want)
+		}
+	}
+	between(true)
+	for _, p := range []struct {
+		from, to uint32
+		between  bool
+	}{
+		{0, 1, false}, {1, 2, false}, {2, 5, false}, {0, 5, false}, {5, 7, true}, // cut everywhere, and again
+		{3, 8, false}, // repeated and new bytes in one
+		{8, 9, true}, {9, 11, false}, {11, 12, false},
+	} {
+		send(p.from, p.to, false)
+		between(p.between)
+	}
+	send(12, 141, false)
+	between(true)
+	own.Insert(c, 4, 1)
+	between(true)
+	send(130, 142, true) // the socket knows nothing of the insertion: the last byte is not sent
+	between(false)
+	send(141, 142, false)
+	between(false)
+	send(142, 143, false)
+	between(true)
+
+	c = opened()
+	send(2, 7, false) // what lies in front was never seen
+	between(false)
+	send(7, 9, false)
+	between(false)
+
+	c = opened()
+	stream = []byte("\x30\x80\x80\x80\x80\x01\x00\xd0\x00") // five bytes of length
+	send(0, 9, false)
+	between(false)
 }

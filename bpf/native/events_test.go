@@ -206,7 +206,12 @@ func (m *model) step(e event) {
 			m.reset = true
 		}
 	case opLocalSend:
-		m.fromLocal(l.sendNew(1 + uint32(e.y)%[]uint32{8, 100, 1400, 4000}[e.x%4]))
+		n := 1 + uint32(e.y)%[]uint32{8, 100, 1400, 4000}[e.x%4]
+		if e.x&4 != 0 {
+			n = restOfPacket(l.nxt - l.iss + n - 1)
+			n -= l.nxt - l.iss
+		}
+		m.fromLocal(l.sendNew(n))
 	case opLocalResend:
 		m.fromLocal(resendSpan(l, e.x, e.y))
 	case opLocalAck:
@@ -307,6 +312,15 @@ func (m *model) step(e event) {
 	}
 }
 
+// restOfPacket is the end of the local socket's packet that has its last byte
+// at or behind this offset; the offset itself, if it lies between two.
+func restOfPacket(off uint32) uint32 {
+	for off < streamLen && !world.whole[off] {
+		off++
+	}
+	return min(off, streamLen)
+}
+
 // nextMessage is the number of bytes from off to the next message.
 func (m *model) nextMessage(off uint32) uint32 {
 	n := uint32(1)
@@ -359,6 +373,13 @@ func (m *model) settle(conf byte) {
 			if m.c.flags&(FlagFinSent|FlagRstSent) != 0 {
 				m.owed = 0 // nobody is there to ask
 			} else if !m.insert(4, 0) {
+				if at := l.nxt - l.iss; !l.closed && restOfPacket(at) > at { // the server writes its packet to the end
+					q, ok := l.sendNew(restOfPacket(at) - at)
+					if !ok {
+						q, ok = l.probe(), true
+					}
+					m.fromLocal(q, ok)
+				}
 				break
 			} else {
 				m.owed--
@@ -404,9 +425,10 @@ func (m *model) settle(conf byte) {
 			continue
 		}
 		if still++; still > 8 {
-			m.fail("stalled: peer una %d nxt %d fin %v, has %d of %d; local una %d nxt %d fin %v, has %d of %d; takes %d owed %d rx %d tx %d",
+			m.fail("stalled: peer una %d nxt %d fin %v, has %d of %d; local una %d nxt %d fin %v, has %d of %d; takes %d owed %d rx %d tx %d; walked %d of %d, %+v",
 				p.una-p.iss, p.nxt-p.iss, p.finSent(), p.rcvNxt-p.irs, len(m.wexp),
-				l.una-l.iss, l.nxt-l.iss, l.finSent(), l.rcvNxt-l.irs, len(m.kexp), len(m.takes), m.owed, m.c.rx.count, m.c.tx.count)
+				l.una-l.iss, l.nxt-l.iss, l.finSent(), l.rcvNxt-l.irs, len(m.kexp), len(m.takes), m.owed, m.c.rx.count, m.c.tx.count,
+				uint32(m.c.tx_walked)-l.iss, uint32(m.c.tx_knxt)-l.iss, m.c.tx_walk)
 		}
 	}
 	if m.err != nil || m.reset {

@@ -4,6 +4,7 @@ package native
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"sort"
@@ -18,10 +19,10 @@ import (
 const streamLen = 24 << 10
 
 // Fixed contents of both streams and of insertions, and where the messages of
-// the peer's stream begin.
+// the peer's stream and the MQTT packets of the local one begin.
 var world = func() (w struct {
 	peer, local, inserted []byte
-	boundary              []bool
+	boundary, whole       []bool
 }) {
 	r := rand.New(rand.NewPCG(1, 2))
 	fill := func() []byte {
@@ -41,6 +42,16 @@ var world = func() (w struct {
 			i += 4 + r.IntN(60)
 		}
 	}
+	w.whole = make([]bool, streamLen+1)
+	for i := 0; i < streamLen; {
+		body := min(r.IntN([]int{3, 60, 500, 3000}[r.IntN(4)]), streamLen-i-3)
+		if streamLen-i < 200 {
+			body = streamLen&1 ^ i&1 // small ones fill the rest exactly
+		}
+		w.whole[i] = true
+		i += 1 + binary.PutUvarint(w.local[i+1:], uint64(body)) + body // the same coding as MQTT's
+	}
+	w.whole[streamLen] = true
 	return w
 }()
 
@@ -160,6 +171,7 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 	c.rx.base, c.tx.base = u32(removed), u32(insertedBefore)
 	c.rx_nxt, c.rx_kack, c.rx_acked, c.rx_edge = u32(iss), u32(l.irs), u32(iss), u32(l.adv+removed)
 	c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna = u32(irs), u32(irs), u32(l.iss), u32(l.iss)
+	c.tx_walked = u32(l.iss)
 	c.tx_wnd = u32(l.edge - l.iss)
 	c.tx_max_wnd = c.tx_wnd
 	c.tx_rawwnd, c.rx_rawwnd = u16(raw(pbuf, p.shift)), u16(raw(lbuf, l.shift))
@@ -494,7 +506,7 @@ func (m *model) tx(p packet) {
 		known++
 	}
 	var v TxVerdict
-	m.t.Tx(&m.c, &s, &v, m.now)
+	m.t.Tx(&m.c, &s, p.data, &v, m.now)
 	if m.log != nil {
 		m.log("  program: local seq %d ack %d len %d flags %#x: wire %d len %d", p.seq-m.loc.iss, p.ack-m.loc.irs, len(p.data), p.flags,
 			uint32(v.seq)-m.peer.irs, v.len)
@@ -557,6 +569,9 @@ func (m *model) tx(p packet) {
 func (m *model) insert(n uint32, how uint16) bool {
 	if !m.t.CanInsert(&m.c, int(n)) {
 		return false
+	}
+	if m.kind == KindDevice && !world.whole[len(m.wireOf)] {
+		m.fail("insertion inside a packet, behind byte %d of the local socket", len(m.wireOf))
 	}
 	if after(uint32(m.c.tx_nxt)+n, m.peer.adv) {
 		m.fail("insertion of %d bytes beyond the peer's window", n)

@@ -27,9 +27,10 @@ static int call_rx(const struct shim *t, struct conn *c, const struct segment *s
 	return t->rx(c, s, v, now);
 }
 
-static void call_tx(const struct shim *t, struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now)
+static void call_tx(const struct shim *t, struct conn *c, const struct segment *s, const __u8 *payload,
+		    struct tx_verdict *v, __u32 now)
 {
-	t->tx(c, s, v, now);
+	t->tx(c, s, payload, v, now);
 }
 
 static void call_stamp(const struct shim *t, struct conn *c, struct stamp *s) { t->stamp(c, s); }
@@ -81,23 +82,7 @@ static int call_topic_ok(const __u8 *b, __u32 len)
 	return !u.want;
 }
 
-// As the hooks do: bodies are skipped at once, heads go byte by byte.
-static void call_walk(struct walk *w, const __u8 *b, __u32 len)
-{
-	__u32 i = 0;
-
-	while (i < len && !w->bad) {
-		if (w->left) {
-			__u32 n = len - i < w->left ? len - i : w->left;
-
-			w->left -= n;
-			i += n;
-			continue;
-		}
-		walk_head_byte(w, b[i++]);
-	}
-}
-
+static void call_walk(struct walk *w, const __u8 *b, __u32 len) { shim_walk(w, b, len); }
 static int call_at_boundary(const struct walk *w) { return walk_at_boundary(w); }
 */
 import "C"
@@ -201,8 +186,10 @@ func (t *Table) Rx(c *Conn, s *Segment, v *RxVerdict, now uint32) int {
 	return int(C.call_rx(t.t, c, s, v, u32(now)))
 }
 
-// Tx is conn_tx.
-func (t *Table) Tx(c *Conn, s *Segment, v *TxVerdict, now uint32) { C.call_tx(t.t, c, s, v, u32(now)) }
+// Tx is conn_tx, with the framing of the payload followed.
+func (t *Table) Tx(c *Conn, s *Segment, payload []byte, v *TxVerdict, now uint32) {
+	C.call_tx(t.t, c, s, (*u8)(unsafe.SliceData(payload)), v, u32(now))
+}
 
 // Front is conn_front.
 func (t *Table) Front(c *Conn, s *Segment) uint32 { return uint32(C.call_front(t.t, c, s)) }

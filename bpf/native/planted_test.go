@@ -26,6 +26,7 @@ var planted = []struct{ name, file, old, new string }{
 	{"merged retransmission not cut at an insertion", "ledger.h", "\t\t\treturn g->seq;\n\t}\n\treturn wire + len;", "\t\t\tbreak;\n\t}\n\treturn wire + len;"},
 	{"lost PUBACK never sent again", "conn.h", "return RX_RESEND;", "return RX_ACK;"},
 	{"insertion beyond the window", "conn.h", "return c->tx_nxt + len - c->tx_una <= c->tx_wnd;", "return true;"},
+	{"insertion inside a packet", "conn.h", "c->tx_walked == c->tx_knxt && walk_at_boundary(&c->tx_walk)", "c->tx_walked == c->tx_knxt"},
 	{"insertion behind the FIN", "conn.h", "(CONN_FIN_SENT | CONN_RST_SENT | CONN_BROKEN)", "(CONN_RST_SENT | CONN_BROKEN)"},
 	{"late answer of another generation", "conn.h", "g->slot_gen == slot_gen && ", ""},
 	{"late answer for another position", "conn.h", " && g->seq == seq)", ")"},
@@ -55,7 +56,7 @@ var planted = []struct{ name, file, old, new string }{
 
 // build compiles a copy of the headers with one replacement.
 func build(dir, file, old, new string) (*Table, error) {
-	for _, name := range []string{"abi.h", "common.h", "seq.h", "ledger.h", "conn.h", "mqtt.h", "shim.h"} {
+	for _, name := range []string{"abi.h", "common.h", "seq.h", "ledger.h", "conn.h", "mqtt.h", "walk.h", "shim.h"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err

@@ -15,7 +15,7 @@ struct shim {
 	int (*caught_up)(struct conn *c);
 	void (*compact)(struct conn *c);
 	int (*absorb)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
-	void (*tx)(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms);
+	void (*tx)(struct conn *c, const struct segment *s, const __u8 *payload, struct tx_verdict *v, __u32 now_ms);
 	void (*stamp)(struct conn *c, struct stamp *s);
 	int (*rx_full)(struct conn *c, __u32 limit);
 	int (*can_insert)(struct conn *c, __u32 len);
@@ -50,9 +50,36 @@ static int shim_absorb(struct conn *c, const struct segment *s, struct rx_verdic
 	return conn_absorb(c, s, v, now_ms);
 }
 
-static void shim_tx(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms)
+/* As the hooks do: bodies are skipped at once, heads go byte by byte. */
+static void shim_walk(struct walk *w, const __u8 *b, __u32 len)
 {
+	__u32 i = 0;
+
+	while (i < len && !w->bad) {
+		if (w->left) {
+			__u32 n = len - i < w->left ? len - i : w->left;
+
+			w->left -= n;
+			i += n;
+			continue;
+		}
+		walk_head_byte(w, b[i++]);
+	}
+}
+
+/* As tc_device_out does. */
+static void shim_tx(struct conn *c, const struct segment *s, const __u8 *payload, struct tx_verdict *v, __u32 now_ms)
+{
+	struct walk w = c->tx_walk;
+	__u32 front = s->len;
+
+	if (c->kind == CONN_DEVICE) {
+		front = conn_walked(c, s);
+		shim_walk(&w, payload + front, s->len - front);
+	}
 	conn_tx(c, s, v, now_ms);
+	if (!v->cut)
+		conn_walk_to(c, s, front, &w);
 }
 
 static void shim_stamp(struct conn *c, struct stamp *s)

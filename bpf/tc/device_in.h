@@ -6,54 +6,6 @@
  */
 #include "../include/group.h"
 
-/* State of the walk over a passing segment's MQTT framing. */
-struct walk_ctx {
-	struct __sk_buff *skb;
-	struct scratch *s;
-	__u32 off;
-	__u32 end;
-};
-
-static long walk_step(__u64 index, void *data)
-{
-	struct walk_ctx *w = data;
-	struct walk *walk = &w->s->walk;
-	__u32 n;
-	__u8 b;
-
-	if (w->off >= w->end || walk->bad)
-		return 1;
-	if (walk->left) {
-		n = w->end - w->off;
-		if (n > walk->left)
-			n = walk->left;
-		walk->left -= n;
-		w->off += n;
-		return 0;
-	}
-	if (bpf_skb_load_bytes(w->skb, w->off, &b, 1)) {
-		walk->bad = 1;
-		return 1;
-	}
-	w->off++;
-	walk_head_byte(walk, b);
-	return 0;
-}
-
-/* Follows the MQTT framing of the segment's payload from the connection's position on. */
-static __always_inline void walk_segment(struct __sk_buff *skb, struct scratch *s, const struct device *d)
-{
-	struct walk_ctx w = {
-		.skb = skb,
-		.s = s,
-		.off = s->packet.payload,
-		.end = s->packet.payload + s->packet.seg.len,
-	};
-
-	s->walk = d->walk;
-	bpf_loop(2 * s->packet.seg.len + 1, walk_step, &w, 0);
-}
-
 /*
  * A retransmission this soon is no sign of a loss between us and the pod, only
  * of a function that takes its time (tail loss probes come after two round
@@ -266,8 +218,10 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	p = &s->packet;
 	front = p->front;
 	walked = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST);
-	if (walked)
-		walk_segment(skb, s, d);
+	if (walked) {
+		s->walk = d->walk;
+		skb_walk(skb, s, 0);
+	}
 	now_ms = bpf_ktime_get_ns() / 1000000;
 	bpf_spin_lock(&c->lock);
 	if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) && c->tuple.remote_port == p->tuple.remote_port) {

@@ -15,6 +15,7 @@ struct tcp_sock {
 	__u32 rcv_nxt;
 	__u32 copied_seq;
 	__u32 snd_una;
+	__u32 snd_nxt;
 	__u32 snd_wnd;
 	__u32 mss_cache;
 	struct tcp_options_received rx_opt;
@@ -35,7 +36,7 @@ struct seed {
 	__u32 ifindex;
 };
 
-static __always_inline bool seed_read(struct __sk_buff *skb, struct seed *seed)
+static __always_inline bool seed_read(struct __sk_buff *skb, __u32 seq, struct seed *seed)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
 	struct bpf_sock *sk = skb->sk;
@@ -53,7 +54,8 @@ static __always_inline bool seed_read(struct __sk_buff *skb, struct seed *seed)
 	if (!sk)
 		return false;
 	tp = (struct tcp_sock *)bpf_skc_to_tcp_sock(sk);
-	if (!tp)
+	/* the kernel moves SND.NXT on behind us; what lies below it is no beginning */
+	if (!tp || tp->snd_nxt != seq)
 		return false;
 	seed->rcv_nxt = tp->rcv_nxt;
 	seed->copied_seq = tp->copied_seq;
@@ -78,6 +80,8 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 	c->rx_edge = p->seg.ack + ((__u32)p->seg.wnd << seed->rcv_wscale);
 	c->tx_nxt = p->seg.seq + p->seg.len;
 	c->tx_knxt = c->tx_nxt;
+	c->tx_walked = p->seg.seq; /* userspace arms it between two packets */
+	memset(&c->tx_walk, 0, sizeof(c->tx_walk));
 	c->tx_una = seed->snd_una;
 	c->tx_kuna = seed->snd_una;
 	c->tx_wnd = seed->snd_wnd;
@@ -133,7 +137,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	struct packet *p;
 	struct seed seed = {};
 	bool seeding, translated = false;
-	__u32 *index, conn, dev, now_ms;
+	__u32 *index, conn, dev, now_ms, front;
 	struct conn *c;
 
 	if (!s)
@@ -180,15 +184,28 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	/* CONNACK is the first payload after arming; a slot's handshake ends with a bare ACK. */
 	seeding = c->state == CONN_ARMED && !(p->seg.flags & (TH_RST | TH_FIN)) &&
 		  (p->seg.flags & TH_ACK) && (p->seg.len || !device);
-	if (seeding && !seed_read(skb, &seed))
+	if (seeding && !seed_read(skb, p->seg.seq, &seed))
 		return TC_PASS;
+	front = p->seg.len;
+	if (device && front) {
+		/* the socket sends one segment after another: nobody else walks */
+		front = seeding ? 0 : conn_walked(c, &p->seg);
+		s->walk = c->tx_walk;
+		if (seeding)
+			memset(&s->walk, 0, sizeof(s->walk));
+		if (front < p->seg.len)
+			skb_walk(skb, s, front);
+	}
 	now_ms = bpf_ktime_get_ns() / 1000000;
 	bpf_spin_lock(&c->lock);
 	if (c->state == CONN_ARMED && seeding) {
 		seed_apply(c, d, p, &seed, now_ms);
+		conn_walk_to(c, &p->seg, front, &s->walk);
 	} else if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) &&
 		   c->tuple.remote_port == p->tuple.remote_port) {
 		conn_tx(c, &p->seg, &s->tx, now_ms);
+		if (!s->tx.cut)
+			conn_walk_to(c, &p->seg, front, &s->walk);
 		translated = true;
 	}
 	bpf_spin_unlock(&c->lock);

@@ -59,6 +59,8 @@ type EproxyConn struct {
 	ChallengeMs uint32
 	DataMs      uint32
 	TxMaxWnd    uint32
+	TxWalked    uint32
+	TxWalk      EproxyWalk
 	Rx          EproxyLedger
 	Tx          EproxyLedger
 }

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -88,14 +89,14 @@ func TestOutTranslates(t *testing.T) {
 func TestOutTrims(t *testing.T) {
 	eachSide(t, func(t *testing.T, r *rig, s side) {
 		// two bytes before the graft, unacknowledged
-		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "PA", []byte("ab"))); ret != tcOK {
+		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "PA", []byte("\xd0\x00"))); ret != tcOK {
 			t.Fatalf("verdict %d", ret)
 		}
 		r.change(s.conn, func(c *EproxyConn) { c.TxKuna = c.TxKnxt; c.DataMs -= 1000 })
 		s.snd += 2
 		_, inserted := r.insertAt(t, s)
-		ret, out := r.run(s.prog(r), s.send(r, s.snd-2, s.rcv, "FPA", []byte("abcd")))
-		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != s.snd-2 || string(tcp.Payload) != "ab" || tcp.PSH || tcp.FIN {
+		ret, out := r.run(s.prog(r), s.send(r, s.snd-2, s.rcv, "FPA", []byte("\xd0\x00cd")))
+		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != s.snd-2 || string(tcp.Payload) != "\xd0\x00" || tcp.PSH || tcp.FIN {
 			t.Errorf("verdict %d seq %d %q fin %v psh %v", ret, tcp.Seq, tcp.Payload, tcp.FIN, tcp.PSH)
 		}
 		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_TRIMMED))
@@ -239,4 +240,31 @@ func TestOutSYN(t *testing.T) {
 			t.Errorf("SACK permitted: %v, generation %d, state %d", sack, c.Gen, c.State)
 		}
 	})
+}
+
+// TestOutFollows: what the socket sends is followed packet by packet, so that
+// PUBACKs come between them.
+func TestOutFollows(t *testing.T) {
+	r, s := newRig(t, false), sides[0]
+	at := s.snd
+	for _, p := range []struct {
+		segment    string
+		left, head uint32
+	}{
+		{"\x90\x03\x00\x01\x00", 0, 0},
+		{"\x30", 0, 1},
+		{"\x90", 0, 2},
+		{"\x01ab", 142, 0},
+		{strings.Repeat("c", 142) + "\xd0\x00\x30\x02", 2, 0},
+		{"xy", 0, 0},
+	} {
+		if ret, _ := r.run(s.prog(r), s.send(r, at, s.rcv, "PA", []byte(p.segment))); ret != tcOK {
+			t.Fatalf("verdict %d", ret)
+		}
+		at += uint32(len(p.segment))
+		if c := r.readConn(s.conn); c.TxWalked != at || c.TxWalk.Left != p.left || c.TxWalk.Head != p.head || c.TxWalk.Bad != 0 {
+			t.Errorf("behind %q: walked to %d of %d, %+v", p.segment, c.TxWalked, at, c.TxWalk)
+		}
+	}
+	r.expectOnly(t, s.hook, nil)
 }

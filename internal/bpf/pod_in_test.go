@@ -139,9 +139,11 @@ func TestAnswerAndMore(t *testing.T) {
 // that fails, too, the device's connection is given up.
 func TestPubackHanded(t *testing.T) {
 	for name, change := range map[string]func(c *EproxyConn){
-		"after our FIN": func(c *EproxyConn) { c.Flags |= uint32(EproxyConnFlagCONN_FIN_SENT) },
-		"window closed": func(c *EproxyConn) { c.TxWnd = 3 },
-		"broken":        func(c *EproxyConn) { c.Flags |= uint32(EproxyConnFlagCONN_BROKEN) },
+		"after our FIN":                 func(c *EproxyConn) { c.Flags |= uint32(EproxyConnFlagCONN_FIN_SENT) },
+		"window closed":                 func(c *EproxyConn) { c.TxWnd = 3 },
+		"broken":                        func(c *EproxyConn) { c.Flags |= uint32(EproxyConnFlagCONN_BROKEN) },
+		"inside a packet of the socket": func(c *EproxyConn) { c.TxWalk.Left = 1 },
+		"unknown where a packet ends":   func(c *EproxyConn) { c.TxWalked-- },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, false)

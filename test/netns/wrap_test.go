@@ -2,6 +2,7 @@ package netns
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -292,7 +293,9 @@ func crossing(t *testing.T, source, c *rawConn, in *bufio.Reader, id string, lef
 			acks++
 			free <- struct{}{}
 		default:
-			t.Fatalf("after %d messages and %d PUBACKs: got %x and %.40q", heard, acks, got.first, got.body)
+			other := bytes.IndexFunc(got.body[min(len(got.body), 12):], func(r rune) bool { return r != 'n' })
+			t.Fatalf("after %d messages and %d PUBACKs: got %x, %d bytes, %.40q, and %x from payload byte %d on",
+				heard, acks, got.first, len(got.body), got.body, got.body[max(0, min(len(got.body), 12+other)):], other+6)
 		}
 	}
 	if err := errors.Join(<-errs, <-errs); err != nil {

@@ -28,7 +28,7 @@ extern __u32 machine_planted;
 
 extern struct machine machine;
 
-_Static_assert(offsetof(struct tcp_sock, mss_cache) == 16 && offsetof(struct tcp_sock, rx_opt) == 20,
+_Static_assert(offsetof(struct tcp_sock, mss_cache) == 20 && offsetof(struct tcp_sock, rx_opt) == 24,
 	       "struct kernel_sock of inside.h must follow");
 
 void datapath_knobs(void)

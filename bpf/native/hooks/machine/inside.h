@@ -24,6 +24,7 @@ struct kernel_sock {
 	__u32 rcv_nxt;
 	__u32 copied_seq;
 	__u32 snd_una;
+	__u32 snd_nxt;
 	__u32 snd_wnd;
 	__u32 mss_cache;
 	__u16 snd_wscale : 4, rcv_wscale : 4;

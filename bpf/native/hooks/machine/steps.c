@@ -73,6 +73,7 @@ static void local_frame(const struct step *s)
 	k->sock.rcv_nxt = s->rcv_nxt;
 	k->sock.copied_seq = s->rcv_nxt;
 	k->sock.snd_una = s->snd_una;
+	k->sock.snd_nxt = s->snd_una; /* what seeds is the first that it sends */
 	k->sock.snd_wnd = 60000;
 	k->sock.mss_cache = 1460;
 	k->ctx.sk = (struct bpf_sock *)&k->sock;
