@@ -22,7 +22,13 @@ type rawConn struct {
 
 func rawDial(t *testing.T, l *lab.Lab) *rawConn {
 	t.Helper()
-	c, err := l.Dial(context.Background(), lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
+	return rawDialFrom(t, l, lab.Dev)
+}
+
+// rawDialFrom is rawDial for a client that is elsewhere.
+func rawDialFrom(t *testing.T, l *lab.Lab, from lab.Role) *rawConn {
+	t.Helper()
+	c, err := l.Dial(context.Background(), from, net.JoinHostPort(lab.NodeV4.String(), "1883"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +39,12 @@ func rawDial(t *testing.T, l *lab.Lab) *rawConn {
 
 func rawConnect(t *testing.T, l *lab.Lab, id string) *rawConn {
 	t.Helper()
-	c := rawDial(t, l)
+	return rawConnectFrom(t, l, lab.Dev, id)
+}
+
+func rawConnectFrom(t *testing.T, l *lab.Lab, from lab.Role, id string) *rawConn {
+	t.Helper()
+	c := rawDialFrom(t, l, from)
 	c.connect(id)
 	return c
 }

@@ -2,12 +2,10 @@ package netns
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,7 +191,9 @@ func TestWrapDownlink(t *testing.T) {
 						c.ping2(in)
 					}
 				} else {
-					want = append(want, crossing(t, source, c, in, id, int(left))...)
+					const size = 500
+					n := int(left) * 3 / 2 / (size + 8 + 4) // half as much again as it takes
+					want = append(want, c.talk(source, in, id, size, n, n)...)
 				}
 				_, p, err := positions(c.Conn)
 				if err != nil || int32(p) < 0 {
@@ -240,66 +240,4 @@ func bring(t *testing.T, source *rawConn, in *bufio.Reader, left uint32, to int)
 		}
 		left -= uint32(newsSize(payload))
 	}
-}
-
-// crossing publishes and receives at full speed until left bytes and half as
-// many again have come.
-func crossing(t *testing.T, source, c *rawConn, in *bufio.Reader, id string, left int) (want []string) {
-	t.Helper()
-	const size = 500
-	n := left * 3 / 2 / (size + 8 + 4)
-	errs := make(chan error, 2)
-	news := func(i int) string { return fmt.Sprintf("%06d%s", i, strings.Repeat("n", size-6)) }
-	go func() {
-		for i := range n {
-			if _, err := source.Write(publishPacket("news", 0, 0, news(i))); err != nil {
-				errs <- err
-				return
-			}
-		}
-		errs <- nil
-	}()
-	free := make(chan struct{}, n)
-	for range 8 {
-		free <- struct{}{}
-	}
-	for i := range n {
-		want = append(want, sealed(id, "temp", i, 10))
-	}
-	go func() {
-		for i, p := range want {
-			<-free
-			if _, err := c.Write(publishPacket("sensors/"+id+"/temp", 1, uint16(i+1), p)); err != nil {
-				errs <- err
-				return
-			}
-		}
-		errs <- nil
-	}()
-	acked := make([]bool, n+1)
-	for heard, acks := 0, 0; heard < n || acks < n; {
-		got, err := readPacket(in)
-		switch {
-		case err != nil:
-			t.Fatalf("after %d messages and %d PUBACKs: %v", heard, acks, err)
-		case got.first == 0x30 && string(got.body) == "\x00\x04news"+news(heard):
-			heard++
-		case got.first == 0x40 && len(got.body) == 2:
-			i := int(binary.BigEndian.Uint16(got.body))
-			if i < 1 || i > n || acked[i] {
-				t.Fatalf("PUBACK for %d", i)
-			}
-			acked[i] = true
-			acks++
-			free <- struct{}{}
-		default:
-			other := bytes.IndexFunc(got.body[min(len(got.body), 12):], func(r rune) bool { return r != 'n' })
-			t.Fatalf("after %d messages and %d PUBACKs: got %x, %d bytes, %.40q, and %x from payload byte %d on",
-				heard, acks, got.first, len(got.body), got.body, got.body[max(0, min(len(got.body), 12+other)):], other+6)
-		}
-	}
-	if err := errors.Join(<-errs, <-errs); err != nil {
-		t.Fatal(err)
-	}
-	return slices.Clone(want)
 }
