@@ -47,6 +47,14 @@ func (s *Server) acknowledge(cl *mqtt.Client, id uint16, qos byte, o delivery.Ou
 	}
 }
 
+// refuseSys answers a PUBLISH to a $SYS topic, which is the server's alone
+// [MQTT-4.7.2-1]: the library drops it without a word, and the client would wait
+// for ever. It is told what a client without permission is told.
+func (s *Server) refuseSys(cl *mqtt.Client, pk packets.Packet) {
+	s.refused("not_authorized")
+	s.acknowledge(cl, pk.PacketID, pk.FixedHeader.Qos, delivery.Outcome{ReasonCode: packets.ErrNotAuthorized.Code})
+}
+
 // respond publishes a function's answer to the Response Topic (MQTT 5 section 4.10).
 func (s *Server) respond(m *request.Message, o delivery.Outcome) {
 	if m.ResponseTopic == "" || o.Response == nil || !o.Acked {

@@ -92,6 +92,9 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 			h.s.refused("topic_name")
 			return pk, errors.Join(errTopicName, err)
 		}
+		if pk.FixedHeader.Qos > 0 && !mqtt.IsValidFilter(pk.TopicName, true) {
+			h.s.refuseSys(cl, pk)
+		}
 	}
 	return pk, nil
 }
