@@ -65,7 +65,7 @@ const config = `functions:
   - name: temp
     url: http://temp.local/ingest
     pods: ["10.88.1.2:8080", "10.88.2.2:8080"]
-    concurrency: 64
+    concurrency: 24
     pipeline: 64
 routes:
   - topic: sensors/+/temp

@@ -186,7 +186,7 @@ static long sweep_one(__u64 i, void *data)
 			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, n);
 			send = true;
 		} else if (seq_gt(conn_ack(c), c->rx_acked) && now_ms - c->last_ms >= 40) {
-			conn_bare(c, &stamp, now_ms);
+			conn_stamp(c, &stamp);
 			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
 			send = true;
 		}

@@ -236,7 +236,7 @@ struct conn {
 
 	/* rare */
 	__u32 challenge_ms;	/* last rate-limited answer */
-	__u32 data_ms;		/* last payload of the local socket */
+	__u32 data_us;		/* last payload of the local socket, CLOCK_MONOTONIC modulo 2^32 */
 	__u32 tx_max_wnd;	/* largest tx_wnd so far */
 	__u32 tx_walked;	/* device; kernel: up to here tx_walk has followed what the local socket sent */
 	struct walk tx_walk;

@@ -118,23 +118,27 @@ static __always_inline void conn_stamp(struct conn *c, struct stamp *s)
 	conn_ack_sent(c, s->ack);
 }
 
+/* Microseconds in which a packet passes from a socket, through a processor's queue, to the peer. */
+#define CROSSING_US 300
+
 /*
  * Whether bytes of the local socket left just now and are not acknowledged:
- * what another processor sends behind them may overtake them.
+ * what another processor sends behind them may overtake them, which costs the
+ * peer a duplicate ACK.
  */
-static __always_inline bool conn_crossing(const struct conn *c, __u32 now_ms)
+static __always_inline bool conn_crossing(const struct conn *c, __u32 now_us)
 {
-	return c->tx_una != c->tx_nxt && now_ms - c->data_ms <= 1;
+	return c->tx_una != c->tx_nxt && now_us - c->data_us <= CROSSING_US;
 }
 
 /*
  * A bare ACK. It takes the place of SND.UNA where it might overtake bytes of
  * the local socket: the peer would see a hole.
  */
-static __always_inline void conn_bare(struct conn *c, struct stamp *s, __u32 now_ms)
+static __always_inline void conn_bare(struct conn *c, struct stamp *s, __u32 now_us)
 {
 	conn_stamp(c, s);
-	if (conn_crossing(c, now_ms))
+	if (conn_crossing(c, now_us))
 		s->seq = c->tx_una;
 }
 
@@ -504,8 +508,6 @@ static __always_inline void conn_tx(struct conn *c, const struct segment *s, str
 	    !(c->flags & CONN_SYN_SEEN))
 		v->hold = 1;
 	c->flags &= ~CONN_SYN_SEEN;
-	if (s->len)
-		c->data_ms = now_ms;
 	conn_ack_sent(c, v->ack);
 
 	end = v->seq + s->len + (s->flags & TH_FIN ? 1 : 0);

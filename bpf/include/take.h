@@ -249,7 +249,8 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	r = request_buffer(s->slot, s->number);
 	if (!r)
 		return REASON_DEAD_SOCKET;
-	if (!slot_alive(s->slot)) {
+	/* busy: its end would have been seen, as a FIN or RST in either direction */
+	if (*(volatile __u32 *)&slot->state == SLOT_IDLE && !slot_alive(s->slot)) {
 		slot_retire(sc, slot, pod, s->slot, gen);
 		return REASON_DEAD_SOCKET;
 	}

@@ -129,14 +129,14 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 }
 
 /* Fills s->frame with the answer that the action calls for. Under the lock. */
-static __always_inline void answer_fill(struct conn *c, struct scratch *s, enum rx_action action, __u32 now_ms)
+static __always_inline void answer_fill(struct conn *c, struct scratch *s, enum rx_action action, __u32 now_us)
 {
 	struct stamp stamp;
 
 	if (action != RX_ACK && action != RX_CHALLENGE && action != RX_RESEND)
 		return;
 	s->rx.seq = c->rx_nxt;
-	conn_bare(c, &stamp, now_ms);
+	conn_bare(c, &stamp, now_us);
 	if (action == RX_RESEND) {
 		stamp.seq = s->rx.graft.seq;
 		frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, 4);
@@ -210,6 +210,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	enum rx_action action = RX_PASS_RAW;
 	bool walked, known, moved = false;
 	__u32 now_ms, front, dev = conn - knob_slots;
+	__u64 now;
 	struct device *d = bpf_map_lookup_elem(&devices, &dev);
 	struct packet *p;
 
@@ -222,7 +223,8 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		s->walk = d->walk;
 		skb_walk(skb, s, 0);
 	}
-	now_ms = bpf_ktime_get_ns() / 1000000;
+	now = bpf_ktime_get_ns();
+	now_ms = now / 1000000;
 	bpf_spin_lock(&c->lock);
 	if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) && c->tuple.remote_port == p->tuple.remote_port) {
 		known = p->seg.seq == c->rx_nxt;
@@ -235,7 +237,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 			else
 				c->flags |= CONN_LOST;
 		}
-		answer_fill(c, s, action, now_ms);
+		answer_fill(c, s, action, now / 1000);
 	}
 	bpf_spin_unlock(&c->lock);
 	if (moved) {

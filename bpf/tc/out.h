@@ -138,6 +138,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	struct seed seed = {};
 	bool seeding, translated = false;
 	__u32 *index, conn, dev, now_ms, front;
+	__u64 now;
 	struct conn *c;
 
 	if (!s)
@@ -196,7 +197,8 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		if (front < p->seg.len)
 			skb_walk(skb, s, front);
 	}
-	now_ms = bpf_ktime_get_ns() / 1000000;
+	now = bpf_ktime_get_ns();
+	now_ms = now / 1000000;
 	bpf_spin_lock(&c->lock);
 	if (c->state == CONN_ARMED && seeding) {
 		seed_apply(c, d, p, &seed, now_ms);
@@ -206,6 +208,8 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		conn_tx(c, &p->seg, &s->tx, now_ms);
 		if (!s->tx.cut)
 			conn_walk_to(c, &p->seg, front, &s->walk);
+		if (p->seg.len)
+			c->data_us = now / 1000;
 		translated = true;
 	}
 	bpf_spin_unlock(&c->lock);

@@ -180,7 +180,7 @@ static __always_inline void device_break(struct conn *dc, __u32 gen)
  */
 static __always_inline void device_tell(struct scratch *s, struct conn *dc, const struct message *m, bool answered)
 {
-	__u32 now_ms = s->now_ns / 1000000, told;
+	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, told;
 	bool known = false, handed = false;
 	struct tell *t = &s->tell;
 	struct stamp stamp;
@@ -194,8 +194,8 @@ static __always_inline void device_tell(struct scratch *s, struct conn *dc, cons
 			dc->in_flight--;
 		told = dc->rx_acked;
 		if (!answered || !m->qos) {
-			conn_bare(dc, &stamp, now_ms);
-		} else if (conn_crossing(dc, now_ms) || !conn_can_insert(dc, 4) ||
+			conn_bare(dc, &stamp, now_us);
+		} else if (conn_crossing(dc, now_us) || !conn_can_insert(dc, 4) ||
 			   (t->len && dc->tx_nxt != t->seq + t->len)) {
 			handed = true;
 		} else {
@@ -437,7 +437,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		handed = action == RX_PASS && seg->len && slot->state == SLOT_PASSING;
 		slot_show(pod, index, slot);
 		if (action == RX_ACK || action == RX_CHALLENGE || (todo & TODO_POD_ACK)) {
-			conn_bare(c, &stamp, s->now_ns / 1000000);
+			conn_bare(c, &stamp, s->now_ns / 1000);
 			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
 		}
 	}

@@ -57,7 +57,7 @@ type EproxyConn struct {
 	DstMac      [6]uint8
 	SrcMac      [6]uint8
 	ChallengeMs uint32
-	DataMs      uint32
+	DataUs      uint32
 	TxMaxWnd    uint32
 	TxWalked    uint32
 	TxWalk      EproxyWalk

@@ -92,7 +92,7 @@ func TestOutTrims(t *testing.T) {
 		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "PA", []byte("\xd0\x00"))); ret != tcOK {
 			t.Fatalf("verdict %d", ret)
 		}
-		r.change(s.conn, func(c *EproxyConn) { c.TxKuna = c.TxKnxt; c.DataMs -= 1000 })
+		r.change(s.conn, func(c *EproxyConn) { c.TxKuna = c.TxKnxt; c.DataUs -= 1000 })
 		s.snd += 2
 		_, inserted := r.insertAt(t, s)
 		ret, out := r.run(s.prog(r), s.send(r, s.snd-2, s.rcv, "FPA", []byte("\xd0\x00cd")))
