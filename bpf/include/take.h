@@ -223,6 +223,21 @@ static __always_inline bool device_full(const struct conn *c, const struct devic
 }
 
 /*
+ * Behind a message that its function keeps for long none settles: those that
+ * are done need not have a graft each. Returns whether there is room now.
+ */
+static __always_inline bool device_make_room(struct conn *c, const struct device *d)
+{
+	bool room;
+
+	bpf_spin_lock(&c->lock);
+	ledger_compact(&c->rx);
+	room = !device_full(c, d);
+	bpf_spin_unlock(&c->lock);
+	return room;
+}
+
+/*
  * The request of the message whose head is in s->publish, made in the buffer of
  * the claimed slot s->slot, and its books on both sides.
  */
@@ -335,7 +350,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_LOST_TRACK;
 	if (!walk_at_boundary(&d->walk))
 		return REASON_NO_BOUNDARY;
-	if (device_full(c, d))
+	if (device_full(c, d) && !device_make_room(c, d))
 		return REASON_RING_FULL;
 	if (xdp && c->tx_kuna != c->tx_knxt)
 		return REASON_ACK_NEWS;
