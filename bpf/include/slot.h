@@ -15,10 +15,12 @@ static __always_inline __u32 popcount64(__u64 x)
 	return (x * ONES) >> 56;
 }
 
-/* How much a pod can take: wholly idle slots count most. */
+/* How much a pod can take now: wholly idle slots count most. */
 static __always_inline __u32 pod_score(const struct pod *pod)
 {
-	return popcount64(pod->idle) * 64 + popcount64(pod->room);
+	__u64 free = ~(pod->filling | pod->reserved);
+
+	return popcount64(pod->idle & free) * 64 + popcount64(pod->room & free);
 }
 
 /* One of two random pods of the function: the one that can take more. */

@@ -36,28 +36,32 @@ type podID struct {
 
 // podState is one pod of one function with its slots.
 type podState struct {
-	id      podID
-	index   uint32 // in the pods map
-	fn      atomic.Pointer[config.Function]
-	slots   []*slot
-	lent    atomic.Int32 // of the slots, by the fallback
+	id    podID
+	index uint32 // in the pods map
+	fn    atomic.Pointer[config.Function]
+	slots []*slot
+	lent  atomic.Int32 // of the slots, by the fallback
+
+	// when the programs were last seen to have used a slot (monotonic), and how
+	// often they had by then
+	used     atomic.Int64
+	requests atomic.Uint32
+
 	ifindex int
 	cancel  context.CancelFunc
 }
 
 func (ps *podState) idle(p *Plane) *uint64 { return &p.podMem[ps.index].Idle }
 
-// contended is how long after the programs found no slot the fallback keeps to
-// its share.
+// contended is how long after the programs used slots, or found none, the
+// fallback keeps to its share.
 const contended = time.Second
 
 // claim makes an idle slot the caller's. Nil if there is none, or if the
-// programs lack slots and the fallback has a quarter of them: a message costs
+// programs need them and the fallback has a quarter of them: a message costs
 // far less there.
 func (ps *podState) claim(p *Plane) *lease {
-	mem := &p.podMem[ps.index]
-	denied := uint32(monotonic()/time.Millisecond) - atomic.LoadUint32(&mem.DeniedMs)
-	if denied < uint32(contended/time.Millisecond) && int(ps.lent.Load()) >= max(1, len(ps.slots)/4) {
+	if quarter := max(1, len(ps.slots)/4); int(ps.lent.Load()) >= quarter && ps.needed(p, quarter) {
 		return nil
 	}
 	for idle := atomic.LoadUint64(ps.idle(p)); idle != 0; idle &= idle - 1 {
@@ -68,6 +72,29 @@ func (ps *podState) claim(p *Plane) *lease {
 		}
 	}
 	return nil
+}
+
+// needed says whether the programs found no slot lately, or used some while few
+// are idle: what came to the fallback in one burst must not make the next burst
+// come to it, too.
+func (ps *podState) needed(p *Plane, few int) bool {
+	mem := &p.podMem[ps.index]
+	now := monotonic()
+	denied := uint32(now/time.Millisecond) - atomic.LoadUint32(&mem.DeniedMs)
+	if denied < uint32(contended/time.Millisecond) {
+		return true
+	}
+	if bits.OnesCount64(atomic.LoadUint64(&mem.Idle)) > few {
+		return false
+	}
+	var requests uint32 // of the programs so far, modulo 2^32
+	for _, s := range ps.slots {
+		requests += atomic.LoadUint32(&p.slotMem[s.index].Tail)
+	}
+	if ps.requests.Swap(requests) != requests {
+		ps.used.Store(int64(now))
+	}
+	return now-time.Duration(ps.used.Load()) < contended
 }
 
 // reserve keeps the programs from claiming one slot, the one with the least to
