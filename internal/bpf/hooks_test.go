@@ -199,3 +199,45 @@ func TestListenerSYN(t *testing.T) {
 	}
 	r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_LISTENER_SYN)
 }
+
+// TestRoomInRing: behind a message that is open for long those that are done
+// cannot settle; where they fill the ring they are merged for the next one, and
+// where all are open nothing can be.
+func TestRoomInRing(t *testing.T) {
+	fill := func(state EproxyGraftState) func(c *EproxyConn) {
+		return func(c *EproxyConn) {
+			n := uint32(len(c.Rx.Ring))
+			c.Rx.Count, c.Rx.Open = uint16(n), 1
+			for i := range n {
+				c.Rx.Ring[i] = EproxyGraft{Seq: devISS - 100*(n-i), Len: 100, Slot: ^uint32(0), State: uint8(state)}
+			}
+			c.Rx.Ring[0].State = uint8(EproxyGraftStateGRAFT_OPEN)
+			if state == EproxyGraftStateGRAFT_OPEN {
+				c.Rx.Open = uint16(n)
+			}
+			c.RxAcked = c.Rx.Ring[0].Seq
+			c.RxKack = c.RxAcked
+		}
+	}
+	for _, xdp := range []bool{true, false} {
+		run := func(state EproxyGraftState) (*rig, int) {
+			r := newRig(t, false)
+			r.change(rigDevice, fill(state))
+			prog, taken := r.objs.TcDeviceIn, uint32(tcRedirect)
+			if xdp {
+				prog, taken = r.objs.XdpDevice, xdpRedirect
+			}
+			ret, _ := r.run(prog, r.fromDevice(devISS, "PA", publish("sensors/a/temp", 1, 7, "x")))
+			if ret != taken {
+				return r, 0
+			}
+			return r, int(r.readConn(rigDevice).Rx.Count)
+		}
+		if r, n := run(EproxyGraftStateGRAFT_DONE); n != 3 {
+			t.Errorf("xdp %v: %d grafts, want the open one, one of all that are done, and the new one: %v", xdp, n, r.allReasons())
+		}
+		if r, n := run(EproxyGraftStateGRAFT_OPEN); n != 0 {
+			t.Errorf("xdp %v: taken into a full ring: %v", xdp, r.allReasons())
+		}
+	}
+}
