@@ -223,8 +223,8 @@ static __always_inline bool device_full(const struct conn *c, const struct devic
 }
 
 /*
- * Behind a message that its function keeps for long none settles: those that
- * are done need not have a graft each. Returns whether there is room now.
+ * While an older message is open none behind it settles; neighbours that are
+ * done can share one graft. Returns whether there is room now.
  */
 static __always_inline bool device_make_room(struct conn *c, const struct device *d)
 {
@@ -264,8 +264,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	r = request_buffer(s->slot, s->number);
 	if (!r)
 		return REASON_DEAD_SOCKET;
-	/* busy: its end would have been seen, as a FIN or RST in either direction */
-	if (*(volatile __u32 *)&slot->state == SLOT_IDLE && !slot_alive(s->slot)) {
+	if (!slot_alive(s->slot)) {
 		slot_retire(sc, slot, pod, s->slot, gen);
 		return REASON_DEAD_SOCKET;
 	}
@@ -350,7 +349,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_LOST_TRACK;
 	if (!walk_at_boundary(&d->walk))
 		return REASON_NO_BOUNDARY;
-	if (device_full(c, d) && !device_make_room(c, d))
+	if (device_full(c, d) && (c->in_flight >= d->inflight_max || !device_make_room(c, d)))
 		return REASON_RING_FULL;
 	if (xdp && c->tx_kuna != c->tx_knxt)
 		return REASON_ACK_NEWS;

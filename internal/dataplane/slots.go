@@ -57,11 +57,17 @@ func (ps *podState) idle(p *Plane) *uint64 { return &p.podMem[ps.index].Idle }
 // fallback keeps to its share.
 const contended = time.Second
 
+// atShare says whether the fallback has a quarter of the slots and the programs
+// need the others: a message costs far less there.
+func (ps *podState) atShare(p *Plane) bool {
+	quarter := max(1, len(ps.slots)/4)
+	return int(ps.lent.Load()) >= quarter && ps.needed(p, quarter)
+}
+
 // claim makes an idle slot the caller's. Nil if there is none, or if the
-// programs need them and the fallback has a quarter of them: a message costs
-// far less there.
+// fallback has its share.
 func (ps *podState) claim(p *Plane) *lease {
-	if quarter := max(1, len(ps.slots)/4); int(ps.lent.Load()) >= quarter && ps.needed(p, quarter) {
+	if ps.atShare(p) {
 		return nil
 	}
 	for idle := atomic.LoadUint64(ps.idle(p)); idle != 0; idle &= idle - 1 {
@@ -99,8 +105,12 @@ func (ps *podState) needed(p *Plane, few int) bool {
 
 // reserve keeps the programs from claiming one slot, the one with the least to
 // do, so that it becomes idle for a caller who waits. At most an eighth of a
-// pod's slots is reserved, but always one. Nil if none is.
+// pod's slots is reserved, but always one; none for a caller who could not claim
+// it. Nil if none is.
 func (ps *podState) reserve(p *Plane) (release func()) {
+	if ps.atShare(p) {
+		return nil
+	}
 	word := &p.podMem[ps.index].Reserved
 	old := atomic.LoadUint64(word)
 	if bits.OnesCount64(old) >= max(1, len(ps.slots)/8) {
