@@ -6,10 +6,10 @@
 #include "../include/skb.h"
 
 /* What is to be done after the slot's lock is released. */
-enum pod_todo {
-	TODO_NOTHING = 0,
-	TODO_POD_ACK = 1,	/* acknowledge what was removed */
-	TODO_ATTENTION = 2,	/* tell userspace */
+enum pod_duty {
+	DUTY_NOTHING = 0,
+	DUTY_POD_ACK = 1,	/* acknowledge what was removed */
+	DUTY_ATTENTION = 2,	/* tell userspace */
 };
 
 /* Bytes of answers that may stay unacknowledged while more are to come. */
@@ -299,12 +299,12 @@ static __always_inline __u32 slot_ending(struct slot *slot)
 	switch (slot->state) {
 	case SLOT_IDLE:
 		slot->state = SLOT_RETIRED;
-		return TODO_ATTENTION;
+		return DUTY_ATTENTION;
 	case SLOT_ANSWERING:
 	case SLOT_RETIRED:
-		return TODO_ATTENTION;
+		return DUTY_ATTENTION;
 	}
-	return TODO_NOTHING;
+	return DUTY_NOTHING;
 }
 
 /* The frame, with what s->tell has for its payload, leaves in place of the skb. Returns the TC verdict. */
@@ -327,7 +327,7 @@ int tc_pod_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
 	struct answer_ctx ctx = { .skb = skb, .s = s };
-	__u32 *found, index, todo = TODO_NOTHING, front = 0, begun = 0, walked = 0, gen = 0, pod_key;
+	__u32 *found, index, duties = DUTY_NOTHING, front = 0, begun = 0, walked = 0, gen = 0, pod_key;
 	enum answer_take take = ANSWER_NONE;
 	enum rx_action action = RX_PASS_RAW;
 	bool handed = false, moved = false, rest = false;
@@ -409,13 +409,13 @@ int tc_pod_in(struct __sk_buff *skb)
 			if (s->answers.closing || fin || c->state != CONN_OPEN ||
 			    (c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT))) {
 				slot->state = SLOT_RETIRED;
-				todo |= TODO_ATTENTION;
+				duties |= DUTY_ATTENTION;
 			} else if (rest) {
 				slot->state = SLOT_PASSING;
 			}
 			if (slot->left || (slot_in_flight(slot) &&
 					   seq_gt(conn_ack(c), c->rx_acked + POD_ACK_BYTES)))
-				todo |= TODO_POD_ACK;
+				duties |= DUTY_POD_ACK;
 			if (rest) {
 				seg->take = 0;
 				s->packet.payload += walked;
@@ -426,17 +426,17 @@ int tc_pod_in(struct __sk_buff *skb)
 			}
 		} else if (take == ANSWER_TAKE) {
 			slot->state = SLOT_RETIRED; /* took it into account, but the books refused it */
-			todo |= TODO_ATTENTION;
+			duties |= DUTY_ATTENTION;
 		} else {
 			mark_acked(s, c, slot, 0, action == RX_ABSORB ? DONE_ACKED : DONE_MARKED);
 			if (action == RX_PASS && (seg->len || fin || (seg->flags & TH_RST)) &&
 			    (slot->state == SLOT_RETIRED || (seg->len && slot->state == SLOT_IDLE) || fin ||
 			     (seg->flags & TH_RST)))
-				todo |= slot_ending(slot);
+				duties |= slot_ending(slot);
 		}
 		handed = action == RX_PASS && seg->len && slot->state == SLOT_PASSING;
 		slot_show(pod, index, slot);
-		if (action == RX_ACK || action == RX_CHALLENGE || (todo & TODO_POD_ACK)) {
+		if (action == RX_ACK || action == RX_CHALLENGE || (duties & DUTY_POD_ACK)) {
 			conn_bare(c, &stamp, s->now_ns / 1000);
 			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
 		}
@@ -448,11 +448,11 @@ int tc_pod_in(struct __sk_buff *skb)
 		return TC_DROP;
 	}
 	s->slot_gen = gen;
-	if (todo & TODO_ATTENTION) {
+	if (duties & DUTY_ATTENTION) {
 		count(HOOK_TC_POD_IN, REASON_SLOT_RETIRED);
 		event_simple(EVENT_SLOT, index, gen);
 	}
-	if ((todo & TODO_POD_ACK) && s->answers.completed)
+	if ((duties & DUTY_POD_ACK) && s->answers.completed)
 		skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_BARE, &s->frame);
 	if (s->done_count) {
 		s->tell.device = NO_INDEX;
@@ -477,7 +477,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	case RX_PASS_RAW:
 		return TC_PASS;
 	case RX_TAKE:
-		return (todo & TODO_POD_ACK) && !s->answers.completed ? pod_send(skb, s, &s->frame, REASON_ANSWER_PART) : TC_DROP;
+		return (duties & DUTY_POD_ACK) && !s->answers.completed ? pod_send(skb, s, &s->frame, REASON_ANSWER_PART) : TC_DROP;
 	case RX_ABSORB:
 		count(HOOK_TC_POD_IN, REASON_ACK_ABSORBED);
 		return TC_DROP;

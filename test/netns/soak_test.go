@@ -124,7 +124,7 @@ func soak(t *testing.T, mode string, seed uint64, end time.Time) {
 		case 3:
 			r.wait(t, len(have)+50+rng.IntN(200))
 			l.cables[lab.Dev].SetDown(true)
-			time.Sleep(time.Duration(rng.IntN(3000)) * time.Millisecond) // how long it is down is the fault, nothing waits for it
+			<-time.After(time.Duration(rng.IntN(3000)) * time.Millisecond) // the duration of the fault
 			l.cables[lab.Dev].SetDown(false)
 		}
 		<-done

@@ -114,7 +114,11 @@ func (k *isnClock) near(t *testing.T, limit uint32) (c *rawConn, left uint32) {
 		}
 		base := k.base[best]
 		delete(k.base, best)
-		time.Sleep(time.Duration(wait) * 64) // until the kernel's clock of initial sequence numbers, which tells nobody, stands there
+		select { // the kernel's clock of initial sequence numbers comes to stand there
+		case <-time.After(time.Duration(wait) * 64):
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		}
 		nc, err := dialAs(k.lab, best, nil)
 		if err != nil {
 			t.Fatal(err)
