@@ -25,7 +25,8 @@ type ConnInfo struct {
 	AtBoundary    bool   // they end exactly at a packet boundary
 	MayPublishAll bool   // no topic is forbidden to the client
 	// Complete acknowledges a message that the kernel path took, or does what
-	// its failure demands. It is for QoS 1; for QoS 0 it does nothing.
+	// its failure demands. It is for QoS 1; for QoS 0 it does nothing. It never
+	// waits for the client; one that leaves too many unread is disconnected.
 	Complete func(packetID uint16, o delivery.Outcome)
 	Abort    func() // closes with RST
 }

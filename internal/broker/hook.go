@@ -66,6 +66,14 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	if !ok || h.s.opts.Grafter == nil {
 		return
 	}
+	acks := &ackQueue{
+		limit: receiveMaximum,
+		write: func(id uint16, o delivery.Outcome) { h.s.acknowledge(cl, id, 1, o) },
+		overflow: func() {
+			h.s.log.Info("client disconnected, it does not read its acknowledgements", "client", cl.ID)
+			c.abort()
+		},
+	}
 	g := h.s.opts.Grafter.Established(ConnInfo{
 		Conn:          c.TCPConn,
 		ClientID:      cl.ID,
@@ -75,7 +83,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 		MayPublishAll: h.s.rules.Load().auth.MayPublishAll(string(cl.Properties.Username)),
 		Complete: func(id uint16, o delivery.Outcome) {
 			if id != 0 {
-				h.s.acknowledge(cl, id, 1, o)
+				acks.add(id, o)
 			}
 		},
 		Abort: c.abort,

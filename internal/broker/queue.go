@@ -1,0 +1,62 @@
+package broker
+
+import (
+	"sync"
+
+	"eproxy/internal/delivery"
+)
+
+// ackQueue is what the kernel path has finished for one client and its socket
+// has yet to be told. Whoever adds never waits: a client that does not read its
+// acknowledgements must not hold up the events of all others.
+type ackQueue struct {
+	write    func(id uint16, o delivery.Outcome) // may wait for the socket
+	overflow func()                              // called once, when more than limit wait
+	limit    int
+
+	mu      sync.Mutex
+	waiting []ack
+	writing bool
+	ended   bool
+}
+
+type ack struct {
+	id      uint16
+	outcome delivery.Outcome
+}
+
+// add puts an acknowledgement behind those that wait.
+func (q *ackQueue) add(id uint16, o delivery.Outcome) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ended {
+		return
+	}
+	if len(q.waiting) >= q.limit {
+		q.ended, q.waiting = true, nil
+		q.overflow()
+		return
+	}
+	q.waiting = append(q.waiting, ack{id, o})
+	if !q.writing {
+		q.writing = true
+		go q.drain()
+	}
+}
+
+// drain writes what waits, in the order of add, until nothing does.
+func (q *ackQueue) drain() {
+	for {
+		q.mu.Lock()
+		batch := q.waiting
+		q.waiting = nil
+		q.writing = len(batch) > 0
+		q.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		for _, a := range batch {
+			q.write(a.id, a.outcome)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package broker
+
+import (
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"eproxy/internal/delivery"
+)
+
+// TestDeafClient: a client that does not read its acknowledgements holds nobody
+// up, and is disconnected when too many wait.
+func TestDeafClient(t *testing.T) {
+	f := &fakeGraft{closed: make(chan struct{})}
+	s := newStage(t, say("ok"), f, anonymous)
+	c := s.dial()
+	_ = c.(*net.TCPConn).SetReadBuffer(1)
+	connect(t, c, 0)
+	_ = f.info.Conn.SetWriteBuffer(1)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for i := range 1 << 18 { // more than the sockets' buffers hold
+			f.info.Complete(uint16(i%60000+1), delivery.Outcome{Acked: true})
+		}
+	}()
+	deadline := time.After(30 * time.Second)
+	for name, done := range map[string]chan struct{}{"telling": told, "disconnecting": f.closed} {
+		select {
+		case <-done:
+		case <-deadline:
+			t.Fatalf("%s waits for the client", name)
+		}
+	}
+	if n, err := io.Copy(io.Discard, c); err == nil && n%4 != 0 {
+		t.Errorf("%d bytes: cut off within a PUBACK", n)
+	}
+}
+
+// TestAckQueue: everything is written once, in order, and after the limit
+// nothing is.
+func TestAckQueue(t *testing.T) {
+	const n = 1000
+	var got []uint16
+	release, done := make(chan struct{}), make(chan struct{})
+	overflows := 0
+	q := &ackQueue{limit: n, overflow: func() { overflows++ }, write: func(id uint16, _ delivery.Outcome) {
+		<-release
+		got = append(got, id)
+		if len(got) == n {
+			close(done)
+		}
+	}}
+	var want []uint16
+	for i := range n {
+		q.add(uint16(i), delivery.Outcome{})
+		want = append(want, uint16(i))
+	}
+	close(release)
+	<-done
+	if !slices.Equal(got, want) || overflows != 0 {
+		t.Fatalf("wrote %v, %d overflows", got, overflows)
+	}
+	blocked := make(chan struct{})
+	q = &ackQueue{limit: 3, overflow: func() { overflows++ }, write: func(uint16, delivery.Outcome) { <-blocked }}
+	for range 10 {
+		q.add(1, delivery.Outcome{})
+	}
+	close(blocked)
+	if overflows != 1 {
+		t.Errorf("%d overflows, want 1", overflows)
+	}
+}
