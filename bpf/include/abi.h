@@ -306,7 +306,7 @@ struct slot {
 	__u32 count;		/* requests so far, part of ce-id */
 	__u32 acked;		/* number of the oldest request that the pod has not acknowledged; at most tail */
 	__u32 service_ns;	/* time per answer while some are awaited, smoothed */
-	__u8 close_after;	/* retire when that answer is complete */
+	__u8 close_after;	/* no more requests: that answer is the last, or the pod has sent FIN */
 	__u8 pad1[7];
 	__u64 answered_ns;	/* CLOCK_MONOTONIC, when an answer last ended */
 	__u8 id_prefix[16];	/* first half of ce-id, 12 hexadecimal digits */

@@ -452,7 +452,7 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 
 /*
  * Payload bytes at the front of a local socket's segment whose framing has been
- * followed already. Its length, if it has nothing new or begins behind a gap.
+ * followed already: all of them, if it has nothing new or begins behind a gap.
  */
 static __always_inline __u32 conn_walked(const struct conn *c, const struct segment *s)
 {

@@ -67,6 +67,14 @@ static __always_inline bool seed_read(struct __sk_buff *skb, __u32 seq, struct s
 	return true;
 }
 
+/* Whether the segment begins with CONNACK (MQTT 3.1.1 section 3.2). */
+static __always_inline bool seed_connack(struct __sk_buff *skb, const struct packet *p)
+{
+	__u8 type;
+
+	return !bpf_skb_load_bytes(skb, p->payload, &type, 1) && type == 0x20;
+}
+
 /* An armed connection's books begin. Under the lock. */
 static __always_inline void seed_apply(struct conn *c, struct device *d, const struct packet *p,
 				       const struct seed *seed, __u32 now_ms)
@@ -185,7 +193,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	/* CONNACK is the first payload after arming; a slot's handshake ends with a bare ACK. */
 	seeding = c->state == CONN_ARMED && !(p->seg.flags & (TH_RST | TH_FIN)) &&
 		  (p->seg.flags & TH_ACK) && (p->seg.len || !device);
-	if (seeding && !seed_read(skb, p->seg.seq, &seed))
+	if (seeding && ((device && !seed_connack(skb, p)) || !seed_read(skb, p->seg.seq, &seed)))
 		return TC_PASS;
 	front = p->seg.len;
 	if (device && front) {
@@ -200,17 +208,18 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	now = bpf_ktime_get_ns();
 	now_ms = now / 1000000;
 	bpf_spin_lock(&c->lock);
-	if (c->state == CONN_ARMED && seeding) {
-		seed_apply(c, d, p, &seed, now_ms);
-		conn_walk_to(c, &p->seg, front, &s->walk);
-	} else if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) &&
-		   c->tuple.remote_port == p->tuple.remote_port) {
-		conn_tx(c, &p->seg, &s->tx, now_ms);
-		if (!s->tx.cut)
+	if (c->tuple.remote_port == p->tuple.remote_port) {
+		if (c->state == CONN_ARMED && seeding) {
+			seed_apply(c, d, p, &seed, now_ms);
 			conn_walk_to(c, &p->seg, front, &s->walk);
+		} else if (c->state == CONN_OPEN || c->state == CONN_CLOSED) {
+			conn_tx(c, &p->seg, &s->tx, now_ms);
+			if (!s->tx.cut)
+				conn_walk_to(c, &p->seg, front, &s->walk);
+			translated = true;
+		}
 		if (p->seg.len)
 			c->data_us = now / 1000;
-		translated = true;
 	}
 	bpf_spin_unlock(&c->lock);
 	if (!translated)

@@ -300,6 +300,9 @@ static __always_inline __u32 slot_ending(struct slot *slot)
 	case SLOT_IDLE:
 		slot->state = SLOT_RETIRED;
 		return DUTY_ATTENTION;
+	case SLOT_BUSY:
+		slot->close_after = 1; /* what is in flight is userspace's, which reads the end too; no more comes to it */
+		return DUTY_NOTHING;
 	case SLOT_ANSWERING:
 	case SLOT_RETIRED:
 		return DUTY_ATTENTION;

@@ -209,3 +209,30 @@ func (r *rig) fillEvents() {
 		seq++
 	}
 }
+
+// TestFinWhileBusy: a pod that sends FIN while it owes answers gets no more requests.
+func TestFinWhileBusy(t *testing.T) {
+	for _, fin := range []bool{false, true} {
+		r := newRig(t, false)
+		s := r.slot()
+		s.Depth = 2
+		r.put(r.objs.Slots, uint32(rigSlot), &s)
+		n, req := r.take(t)
+		if fin {
+			if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "FA", nil)); ret != tcOK {
+				t.Errorf("FIN: verdict %d: %v", ret, r.allReasons())
+			}
+		}
+		var pod EproxyPod
+		_ = r.objs.Pods.Lookup(uint32(0), &pod)
+		if (pod.Room == 0) != fin {
+			t.Errorf("FIN %v: room word %x", fin, pod.Room)
+		}
+		s = r.slot()
+		r.put(r.objs.Pods, uint32(0), &EproxyPod{Room: 1, Up: 1, XdpOk: 1, Ifindex: 1}) // as a program sees it that looked before
+		ret, _ := r.run(r.objs.XdpDevice, r.fromDevice(devISS+n, "PA", publish("sensors/a/temp", 1, 8, "x")))
+		if taken := ret == xdpRedirect; taken == fin || r.slot().Tail-s.Tail != b2u(taken) {
+			t.Errorf("FIN %v: verdict %d, %v", fin, ret, r.allReasons())
+		}
+	}
+}

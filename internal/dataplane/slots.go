@@ -42,11 +42,6 @@ type podState struct {
 	slots []*slot
 	lent  atomic.Int32 // of the slots, by the fallback
 
-	// when the programs were last seen to have used a slot (monotonic), and how
-	// often they had by then
-	used     atomic.Int64
-	requests atomic.Uint32
-
 	ifindex int
 	cancel  context.CancelFunc
 }
@@ -93,14 +88,13 @@ func (ps *podState) needed(p *Plane, few int) bool {
 	if bits.OnesCount64(atomic.LoadUint64(&mem.Idle)) > few {
 		return false
 	}
-	var requests uint32 // of the programs so far, modulo 2^32
 	for _, s := range ps.slots {
-		requests += atomic.LoadUint32(&p.slotMem[s.index].Tail)
+		answered := time.Duration(atomic.LoadUint64(&p.slotMem[s.index].AnsweredNs))
+		if s.inFlight() > 0 || answered > 0 && now-answered < contended {
+			return true
+		}
 	}
-	if ps.requests.Swap(requests) != requests {
-		ps.used.Store(int64(now))
-	}
-	return now-time.Duration(ps.used.Load()) < contended
+	return false
 }
 
 // reserve keeps the programs from claiming one slot, the one with the least to
