@@ -30,7 +30,7 @@ func main() {
 			&cli.Float64Flag{Name: "rate", Value: 5000, Usage: "open loop, messages per second"},
 			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
 			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
-			&cli.StringFlag{Name: "rows", Value: "direct,nethttp,fallback,tc,xdp", Usage: "what is measured; direct: a lean HTTP client, nethttp: Go's"},
+			&cli.StringFlag{Name: "rows", Value: "direct," + rowNetHTTP + ",fallback,tc,xdp", Usage: "what is measured; direct: a hand-written HTTP client that does next to nothing, nethttp: Go's own; ratios are to the first, and to nethttp"},
 			&cli.StringFlag{Name: "loads", Value: "open,closed1,closed50", Usage: "open: fixed rate; closedN: N in flight per connection"},
 		},
 		Action:   run,
@@ -74,6 +74,9 @@ limits:
   pods: 4
   inflight_per_client: 64
 `
+
+// rowNetHTTP is the row of Go's own HTTP client.
+const rowNetHTTP = "nethttp"
 
 // bench is one run.
 type bench struct {
@@ -181,7 +184,7 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 	switch row {
 	case "direct":
 		dial = load.HTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
-	case "nethttp":
+	case rowNetHTTP:
 		dial = load.NetHTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
 	default:
 		p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: row, Config: config})

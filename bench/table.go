@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"sort"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -16,12 +18,20 @@ type measurement struct {
 
 type table struct {
 	rows        []string
+	floors      []string // rows that the others are compared with
 	connections int
 	m           map[string]map[string][]measurement // load, row
 }
 
+// newTable compares with the first row, and with Go's own HTTP client if it is
+// measured: the least that a call can cost, and what it costs a device whose
+// client nobody has tuned.
 func newTable(rows []string, connections int) *table {
-	return &table{rows: rows, connections: connections, m: make(map[string]map[string][]measurement)}
+	t := &table{rows: rows, floors: rows[:1], connections: connections, m: make(map[string]map[string][]measurement)}
+	if slices.Contains(rows[1:], rowNetHTTP) {
+		t.floors = []string{rows[0], rowNetHTTP}
+	}
+	return t
 }
 
 func (t *table) add(load, row string, m measurement) {
@@ -43,10 +53,10 @@ func spreadOf(ms []measurement, f func(measurement) float64) spread {
 	return spread{v[0], v[len(v)/2], v[len(v)-1]}
 }
 
-// ratio is the median over the rounds of a row's figure against the first row's
-// of the same round.
-func (t *table) ratio(load, row string, f func(measurement) float64) float64 {
-	base, ms := t.m[load][t.rows[0]], t.m[load][row]
+// ratio is the median over the rounds of a row's figure against the floor's of
+// the same round.
+func (t *table) ratio(load, row, floor string, f func(measurement) float64) float64 {
+	base, ms := t.m[load][floor], t.m[load][row]
 	v := make([]float64, len(ms))
 	for i := range ms {
 		v[i] = f(ms[i]) / f(base[i])
@@ -55,7 +65,7 @@ func (t *table) ratio(load, row string, f func(measurement) float64) float64 {
 	return v[len(v)/2]
 }
 
-// print writes one load's figures: medians, extremes, ratios to the first row.
+// print writes one load's figures: medians, extremes, ratios to the floors.
 func (t *table) print(w io.Writer, load string) {
 	figures := []struct {
 		name string
@@ -66,7 +76,7 @@ func (t *table) print(w io.Writer, load string) {
 		{"p50 us", func(m measurement) float64 { return m.p50 }},
 		{"p99 us", func(m measurement) float64 { return m.p99 }},
 	}
-	fmt.Fprintf(w, "\n%s, %d connections, %d rounds: median (low to high), ratio to %s\n", load, t.connections, len(t.m[load][t.rows[0]]), t.rows[0])
+	fmt.Fprintf(w, "\n%s, %d connections, %d rounds: median (low to high), ratio to %s\n", load, t.connections, len(t.m[load][t.rows[0]]), strings.Join(t.floors, " / to "))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(tw, "row")
 	for _, f := range figures {
@@ -77,7 +87,11 @@ func (t *table) print(w io.Writer, load string) {
 		fmt.Fprint(tw, row)
 		for _, f := range figures {
 			s := spreadOf(t.m[load][row], f.f)
-			fmt.Fprintf(tw, "\t%.1f (%.1f to %.1f)\t%.2f", s.median, s.low, s.high, t.ratio(load, row, f.f))
+			ratios := make([]string, len(t.floors))
+			for i, floor := range t.floors {
+				ratios[i] = fmt.Sprintf("%.2f", t.ratio(load, row, floor, f.f))
+			}
+			fmt.Fprintf(tw, "\t%.1f (%.1f to %.1f)\t%s", s.median, s.low, s.high, strings.Join(ratios, " / "))
 		}
 		fmt.Fprintln(tw)
 	}

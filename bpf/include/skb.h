@@ -104,13 +104,15 @@ static __always_inline int skb_send_frame(struct __sk_buff *skb, struct frame *f
 	return 0;
 }
 
-/* Sum of a range of the frame's bytes, as if it began at an even offset. */
+/* Sum of a range of the frame's bytes, as if it began at an even offset; they may move towards the front. */
 struct range_sum {
 	struct __sk_buff *skb;
 	struct scratch *s;
 	__u32 off;
 	__u32 end;
+	__u32 to;	/* where they move */
 	__u32 sum;
+	bool move;
 };
 
 static long range_chunk(__u64 index, void *data)
@@ -130,6 +132,11 @@ static long range_chunk(__u64 index, void *data)
 	memset(r->s->answer + ((n - 1) & ~3u & 511), 0, 4);
 	if (bpf_skb_load_bytes(r->skb, r->off, r->s->answer, n))
 		return 1;
+	if (r->move) {
+		if (bpf_skb_store_bytes(r->skb, r->to, r->s->answer, n, BPF_F_RECOMPUTE_CSUM))
+			return 1;
+		r->to += n;
+	}
 	n = (n + 3) & 0x3fc;
 	if (n > 512)
 		return 1;
@@ -137,7 +144,7 @@ static long range_chunk(__u64 index, void *data)
 	if (sum < 0)
 		return 1;
 	r->sum = sum;
-	r->off += n;
+	r->off += 512; /* a shorter one is the last */
 	return 0;
 }
 
@@ -170,6 +177,49 @@ static __always_inline bool skb_corrupt(struct __sk_buff *skb, struct scratch *s
 	return skb_range_sum(&r) || csum_fold(r.sum);
 }
 
+/* The IP header follows the TCP length from `from` to `to`, network byte order. */
+static __always_inline int skb_tcp_len(struct __sk_buff *skb, const struct packet *p, __be16 from, __be16 to)
+{
+	if (p->ipv6)
+		return bpf_skb_store_bytes(skb, p->l3 + offsetof(struct ipv6hdr, payload_len), &to, 2, 0);
+	from = bpf_htons(20 + bpf_ntohs(from));
+	to = bpf_htons(20 + bpf_ntohs(to));
+	if (bpf_l3_csum_replace(skb, p->l3 + offsetof(struct iphdr, check), from, to, 2))
+		return -1;
+	return bpf_skb_store_bytes(skb, p->l3 + offsetof(struct iphdr, tot_len), &to, 2, 0);
+}
+
+/*
+ * Removes the front of the payload: what is still to be handled moves up to the
+ * TCP header. For plain headers. pseudo_sum is the connection's. Returns 0 or -1.
+ */
+static __always_inline int skb_close_up(struct __sk_buff *skb, struct scratch *s, __u32 pseudo_sum)
+{
+	struct packet *p = &s->packet;
+	__u32 payload = p->l4 + sizeof(struct tcphdr), len = sizeof(struct tcphdr) + p->seg.len;
+	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
+	struct tcphdr tcp;
+	struct range_sum r = {
+		.skb = skb,
+		.s = s,
+		.off = p->payload,
+		.end = p->payload + p->seg.len,
+		.to = payload,
+		.move = true,
+	};
+
+	if (!p->plain || skb_range_sum(&r) || bpf_skb_change_tail(skb, payload + p->seg.len, 0) ||
+	    bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)) ||
+	    skb_tcp_len(skb, p, bpf_htons(len + p->front), bpf_htons(len)))
+		return -1;
+	p->payload = payload;
+	p->front = 0;
+	tcp.seq = bpf_htonl(p->seg.seq);
+	tcp.check = 0;
+	tcp_checksum(&tcp, partial, pseudo_sum + bpf_htons(len), r.sum);
+	return bpf_skb_store_bytes(skb, p->l4, &tcp, sizeof(tcp), BPF_F_RECOMPUTE_CSUM);
+}
+
 /* Cuts what is still to be handled of the payload to its first `keep` bytes: tail, IP length, checksums. */
 static __always_inline int skb_cut(struct __sk_buff *skb, struct scratch *s, __u32 keep)
 {
@@ -191,16 +241,8 @@ static __always_inline int skb_cut(struct __sk_buff *skb, struct scratch *s, __u
 	if (bpf_l4_csum_replace(skb, check, 0, ~r.sum, 0) ||
 	    bpf_l4_csum_replace(skb, check, from, to, BPF_F_PSEUDO_HDR | 2))
 		return -1;
-	if (p->ipv6) {
-		if (bpf_skb_store_bytes(skb, p->l3 + offsetof(struct ipv6hdr, payload_len), &to, 2, 0))
-			return -1;
-	} else {
-		from = bpf_htons(20 + tcp_len + p->seg.len);
-		to = bpf_htons(20 + tcp_len + keep);
-		if (bpf_l3_csum_replace(skb, p->l3 + offsetof(struct iphdr, check), from, to, 2) ||
-		    bpf_skb_store_bytes(skb, p->l3 + offsetof(struct iphdr, tot_len), &to, 2, 0))
-			return -1;
-	}
+	if (skb_tcp_len(skb, p, from, to))
+		return -1;
 	if (bpf_skb_change_tail(skb, p->payload + keep, 0))
 		return -1;
 	return skb_drop_flags(skb, p, TH_FIN | TH_PSH);
@@ -212,6 +254,7 @@ struct walk_ctx {
 	struct scratch *s;
 	__u32 off;
 	__u32 end;
+	bool rest;	/* no further than the current packet's end */
 };
 
 static long walk_step(__u64 index, void *data)
@@ -221,7 +264,7 @@ static long walk_step(__u64 index, void *data)
 	__u32 n;
 	__u8 b;
 
-	if (w->off >= w->end || walk->bad)
+	if (w->off >= w->end || walk->bad || (w->rest && walk_at_boundary(walk)))
 		return 1;
 	if (walk->left) {
 		n = w->end - w->off;
@@ -251,6 +294,25 @@ static __always_inline void skb_walk(struct __sk_buff *skb, struct scratch *s, _
 	};
 
 	bpf_loop(2 * (s->packet.seg.len - front) + 1, walk_step, &w, 0);
+}
+
+/*
+ * Bytes at the front of the payload that belong to a packet begun earlier, if
+ * another packet begins behind them; else 0. s->walk is where the segment
+ * begins, and then where that packet does.
+ */
+static __always_inline __u32 skb_rest(struct __sk_buff *skb, struct scratch *s)
+{
+	struct walk_ctx w = {
+		.skb = skb,
+		.s = s,
+		.off = s->packet.payload,
+		.end = s->packet.payload + s->packet.seg.len,
+		.rest = true,
+	};
+
+	bpf_loop(8, walk_step, &w, 0); /* a fixed header has five bytes at most */
+	return walk_at_boundary(&s->walk) && w.off < w.end ? w.off - s->packet.payload : 0;
 }
 
 /*

@@ -366,15 +366,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	if (reason)
 		return reason;
 	if (s->publish.length < len) {
-		bool rest_ok = false;
-
-		/* what lies behind the message may have to pass alone */
-		if (!xdp) {
-			bpf_spin_lock(&c->lock);
-			rest_ok = conn_caught_up(c);
-			bpf_spin_unlock(&c->lock);
-		}
-		if (!rest_ok)
+		if (xdp)
 			return REASON_MULTI;
 		len = s->publish.length;
 	}

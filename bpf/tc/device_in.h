@@ -198,17 +198,34 @@ static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, s
 	return skb_to_pod(s->group.slot, &s->group.frame);
 }
 
+/* device_rest's verdict where device_close_up has the last word. */
+#define REST_CLOSE_UP 100
+
+/*
+ * Passes what is left of the segment without its front. Returns the TC verdict.
+ * A function of its own for the verifier, and for the size of the stack.
+ */
+__attribute__((noinline)) int device_close_up(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+
+	if (!s || skb_close_up(skb, s, s->frame.pseudo_sum))
+		return TC_DROP;
+	count(HOOK_TC_DEVICE_IN, REASON_TRANSLATED);
+	return skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
+}
+
 /*
  * What was not taken goes through the books of the connection with this conn
- * index. Returns the TC verdict. A function of its own, so that the verifier
- * follows it once.
+ * index. Returns the TC verdict, or REST_CLOSE_UP. A function of its own, so that
+ * the verifier follows it once.
  */
 __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	struct conn *c = bpf_map_lookup_elem(&conns, &conn);
 	enum rx_action action = RX_PASS_RAW;
-	bool walked, known, moved = false;
+	bool walked, known, moved = false, bare = false;
 	__u32 now_ms, front, dev = conn - knob_slots;
 	__u64 now;
 	struct device *d = bpf_map_lookup_elem(&devices, &dev);
@@ -228,8 +245,10 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	bpf_spin_lock(&c->lock);
 	if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) && c->tuple.remote_port == p->tuple.remote_port) {
 		known = p->seg.seq == c->rx_nxt;
+		moved = front && !known;
 		/* placed below the next byte, the front must not be new to the socket */
-		moved = front && (!known || !conn_front_ok(c, p->seg.seq - front));
+		bare = front && !moved && !conn_front_ok(c, p->seg.seq - front);
+		s->frame.pseudo_sum = c->pseudo_sum;
 		action = moved ? RX_DROP : conn_rx(c, &p->seg, &s->rx, now_ms);
 		if (action == RX_PASS && known && p->seg.len) {
 			if (walked && !s->walk.bad)
@@ -244,7 +263,46 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		count(HOOK_TC_DEVICE_IN, REASON_RACE);
 		return TC_DROP;
 	}
+	if (bare && action == RX_PASS)
+		return REST_CLOSE_UP;
 	return device_act(skb, s, action, now_ms);
+}
+
+/*
+ * The segment begins with the rest of a packet that the local socket is
+ * reading, and goes on: the rest is booked as passed, and what follows handled as
+ * a segment of its own. Returns 1 if it is so, else 0. A function of its own, so
+ * that the verifier follows it once.
+ */
+__attribute__((noinline)) int device_pass_rest(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct conn *c = bpf_map_lookup_elem(&conns, &conn);
+	__u32 now_ms, dev = conn - knob_slots;
+	struct device *d = bpf_map_lookup_elem(&devices, &dev);
+	struct segment one;
+	struct packet *p;
+	int passed = 0;
+
+	if (!s || !c || !d)
+		return 0;
+	p = &s->packet;
+	one = p->seg;
+	s->walk = d->walk;
+	one.len = skb_rest(skb, s);
+	if (!one.len)
+		return 0;
+	now_ms = bpf_ktime_get_ns() / 1000000;
+	bpf_spin_lock(&c->lock);
+	if (c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port && one.seq == c->rx_nxt &&
+	    !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_rx(c, &one, &s->rx, now_ms) == RX_PASS) {
+		d->walk = s->walk;
+		passed = 1;
+	}
+	bpf_spin_unlock(&c->lock);
+	if (passed)
+		packet_advance(p, one.len);
+	return passed;
 }
 
 /*
@@ -275,6 +333,7 @@ int tc_device_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	__u32 *index, dev, front = 0;
+	int rest = 0, verdict;
 	struct burst b = {};
 	struct conn *c;
 	struct packet *p;
@@ -317,12 +376,22 @@ int tc_device_in(struct __sk_buff *skb)
 		b.s = s;
 		b.t.c = c;
 		b.t.p = p;
+		if (!front && p->plain && !walk_at_boundary(&b.t.d->walk) &&
+		    !(p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
+			rest = device_pass_rest(skb, b.t.conn);
 		s->bad = REASON_TCP_FLAGS;
 		s->burst_sent = 0;
 		s->burst_last = 0;
 		s->group.count = 0;
 		if (p->l3 == ETH_HLEN)
 			bpf_loop(BURST_MAX, burst_step, &b, 0);
+		/*
+		 * The rest follows as a repetition of the segment, of which
+		 * only what the socket lacks is passed.
+		 */
+		if (rest && (afresh(s->burst_sent) || afresh(s->group.count)) &&
+		    bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+			count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 		if (afresh(s->burst_last))
 			return burst_end(skb, s, &b);
 		if (afresh(s->group.count))
@@ -330,5 +399,6 @@ int tc_device_in(struct __sk_buff *skb)
 		if (afresh(s->bad))
 			count(HOOK_TC_DEVICE_IN, s->bad);
 	}
-	return device_rest(skb, b.t.conn);
+	verdict = device_rest(skb, b.t.conn);
+	return verdict == REST_CLOSE_UP ? device_close_up(skb) : verdict;
 }

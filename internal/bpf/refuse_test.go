@@ -68,7 +68,7 @@ func refusals() []refusal {
 		}},
 		{name: "ahead", reason: EproxyReasonREASON_NOT_NEXT, seg: func(s *seg) { s.seq++ }},
 		{name: "behind", reason: EproxyReasonREASON_NOT_NEXT, xdp: true, seg: func(s *seg) { s.seq-- }},
-		{name: "inside a packet", reason: EproxyReasonREASON_NO_BOUNDARY, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.Walk.Left = 3 }) }},
+		{name: "inside a packet", reason: EproxyReasonREASON_NO_BOUNDARY, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.Walk.Left = 300 }) }},
 		{name: "lost", reason: EproxyReasonREASON_LOST_TRACK, rig: connFlag(EproxyConnFlagCONN_LOST)},
 		{name: "bad checksum", reason: EproxyReasonREASON_BAD_CHECKSUM, seg: func(s *seg) { s.badSum = true }},
 		{name: "pingreq", reason: EproxyReasonREASON_NOT_PUBLISH, pub: raw(0xc0, 0)},

@@ -227,6 +227,9 @@ func (w *world) heard(dev int) error {
 			local = local[len(m.raw):]
 			passed = 1
 		}
+		if d.replaced && m.sent > 0 {
+			passed = 0 // its segment went on as it was: the socket had ended before
+		}
 		switch {
 		case n > 0 && !m.answered:
 			return fmt.Errorf("%s: PUBACK %d, but message %d was never answered", d.client, m.pid, i)

@@ -59,6 +59,7 @@ type device struct {
 	finAt  uint32
 
 	local    []byte // what the socket was passed
+	replaced bool   // there is no such socket: its stack has answered the next SYN
 	localSnd uint32
 	localDue bool
 }
@@ -102,8 +103,8 @@ func (d *device) passed(s segment) {
 		return
 	}
 	d.localDue = true
-	off := s.seq - d.iss
-	if have := uint32(len(d.local)); off <= have && off+uint32(len(s.data)) > have {
+	off := int(int32(s.seq - d.iss)) // a repetition may begin below the first byte
+	if have := len(d.local); off <= have && off+len(s.data) > have {
 		d.local = append(d.local[:have:have], s.data[have-off:]...)
 	}
 }

@@ -50,6 +50,8 @@ var planted = []struct {
 	16: {"head read while it is written", "the same message twice, XDP", []edit{
 		{"include/take.h", "\t\td->cache_epoch = epoch;", "\t\td->cache_version += planted(16);\n\t\td->cache_epoch = epoch;"},
 		{"include/take.h", "s->cache_version = ++d->cache_version;", "s->cache_version = d->cache_version += !planted(16);"}}},
+	17: {"what was taken from a segment's front passes with its end", "message between two that are cut, which its socket acknowledges, TC", []edit{
+		{"tc/device_in.h", "bare = front && ", "bare = !planted(17) && front && "}}},
 }
 
 // TestPlanted shows that the exploration finds mistakes.

@@ -98,6 +98,20 @@ func (w *world) control(pod int, op u32) Step {
 	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: op}
 }
 
+// cut is three messages of a device: half of the first one has been passed to
+// the socket, which has not acknowledged it; the segment has its other half, the
+// second one and half of the third.
+func (w *world) cut(dev int, xdp bool) Step {
+	d := &w.devs[dev]
+	var half [3]uint32
+	for i, name := range []string{"begun", "whole", "third"} {
+		m := &w.msgs[w.publish(dev, uint16(30+i), 1, payload(name, 60+10*i+dev))]
+		half[i] = m.off + uint32(len(m.raw))/2
+	}
+	w.do(w.fromDevice(d.segment(0, half[0]), xdp))
+	return w.fromDevice(d.segment(half[0], half[2]), xdp)
+}
+
 var scenarios = append([]scenario{
 	{"device reconnects while its answer comes", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
@@ -368,6 +382,26 @@ var scenarios = append([]scenario{
 			w.flowing(a)
 			m, n := w.publish(a, 8, 1, payload("two", 80)), w.publish(b, 7, 1, payload("three", 90))
 			return [][]Step{{w.send(m, xdp)}, {w.send(n, xdp)}, append([]Step{w.control(0, OpRetire)}, w.redial(0)...)}
+		}},
+		{"message between two that are cut, which its socket acknowledges, " + path, 1, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			f := w.cut(d, xdp)
+			return [][]Step{{f}, {frameStep(StepLocalFrame, 1, w.devs[d].localSegment(nil))}}
+		}},
+		{"message between two that are cut, repeated, and the rest, " + path, 1, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			f := w.cut(d, xdp)
+			n := uint32(len(w.devs[d].stream))
+			return [][]Step{{f}, {w.fromDevice(w.devs[d].segment(0, n), xdp)}, {w.fromDevice(w.devs[d].segment(n-20, n), xdp)}}
+		}},
+		{"message between two that are cut, and its device reconnects, " + path, 1, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			f := w.cut(d, xdp)
+			return [][]Step{{f}, w.again(d, 4, 7, xdp)}
+		}},
+		{"messages between two that are cut, of two devices, " + path, 1, 4, func(w *world) [][]Step {
+			a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+			return [][]Step{{w.cut(a, xdp)}, {w.cut(b, xdp)}, append([]Step{w.control(0, OpRetire)}, w.redial(0)...)}
 		}},
 		{"the same message twice, " + path, 2, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)

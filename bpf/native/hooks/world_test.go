@@ -262,6 +262,7 @@ func (w *world) frame(kind int, s segment) error {
 	case RecordDeviceWire:
 		for i := range w.devs {
 			if d := &w.devs[i]; d.at == s.to && s.seq-d.niss+1 < region {
+				d.replaced = d.replaced || s.flags&syn != 0
 				return d.receive(s)
 			}
 		}
@@ -275,7 +276,7 @@ func (w *world) frame(kind int, s segment) error {
 		return fmt.Errorf("a frame from no generation of a slot: seq %d", s.seq)
 	case RecordDeviceLocal:
 		for i := range w.devs {
-			if d := &w.devs[i]; d.at == s.from && s.seq-d.iss < region {
+			if d := &w.devs[i]; d.at == s.from && s.seq-d.iss+region/2 < region && !d.replaced {
 				d.passed(s)
 			}
 		}

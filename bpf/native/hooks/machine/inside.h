@@ -54,6 +54,7 @@ struct task {
 	bool xdp;
 	bool to_peer;
 	__u32 to_ifindex;
+	struct skb *backlog;	/* a clone that its interface is to receive */
 	__u32 gen;		/* that userspace armed last */
 	__s32 references;
 };

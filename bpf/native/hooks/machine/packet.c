@@ -95,7 +95,7 @@ long bpf_redirect_peer(__u32 ifindex, __u64 flags)
 	return TC_REDIRECTED;
 }
 
-/* The clone leaves at once, on this processor. */
+/* The clone leaves at once, on this processor; or it is received when this packet is done with. */
 long bpf_clone_redirect(struct __sk_buff *skb, __u32 ifindex, __u64 flags)
 {
 	struct skb *from = (struct skb *)skb, *k = skb_new(skb_data(from), from->ctx.len);
@@ -103,7 +103,14 @@ long bpf_clone_redirect(struct __sk_buff *skb, __u32 ifindex, __u64 flags)
 	k->ctx.mark = from->ctx.mark;
 	k->ctx.ingress_ifindex = from->ctx.ingress_ifindex;
 	k->kernel = from->kernel;
-	leave(k, ifindex);
+	if (flags & BPF_F_INGRESS) {
+		k->ctx.ifindex = ifindex;
+		if (current->backlog)
+			fault("two clones wait");
+		current->backlog = k;
+	} else {
+		leave(k, ifindex);
+	}
 	return 0;
 }
 

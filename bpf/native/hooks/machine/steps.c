@@ -50,6 +50,11 @@ static void device_frame(struct task *t, const struct step *s)
 	if (s->xdp && xdp(t, k))
 		return;
 	finish(t, k, tc_device_in(&k->ctx), RECORD_DEVICE_LOCAL);
+	k = t->backlog;
+	if (k) {
+		t->backlog = NULL;
+		finish(t, k, tc_device_in(&k->ctx), RECORD_DEVICE_LOCAL);
+	}
 }
 
 static void pod_frame(struct task *t, const struct step *s)
