@@ -2,8 +2,10 @@ package netns
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"testing"
+	"time"
 
 	"eproxy/test/lab"
 	"eproxy/test/wire"
@@ -59,5 +61,51 @@ func TestBursts(t *testing.T) {
 			}
 			s.slotsReturn(t)
 		})
+	}
+}
+
+// TestPipelining: a client with many messages in flight, each written as soon
+// as a PUBACK came, stays on the kernel path.
+func TestPipelining(t *testing.T) {
+	const n = 4000
+	for _, mode := range []string{"xdp", "tc"} {
+		for _, window := range []int{16, 50, 64} {
+			t.Run(fmt.Sprintf("%s/%d", mode, window), func(t *testing.T) {
+				l := newLab(t)
+				r := newRecorder()
+				r.serveGo(t, l, false, ok, nil)
+				cfg := podConfig(faultsConfig, false) + "limits: {inflight_per_client: 64}\n"
+				s := start(t, l, mode, cfg)
+				c := rawConnect(t, l, "pipe")
+				_ = c.SetDeadline(time.Now().Add(2 * stallLimit))
+				before := s.counts()
+				var want []string
+				answered := 0
+				for i := range n {
+					for i-answered >= window {
+						var a [4]byte
+						if _, err := io.ReadFull(c, a[:]); err != nil || a[0] != 0x40 {
+							t.Fatalf("PUBACK %d: % x: %v", answered, a, err)
+						}
+						answered++
+					}
+					want = append(want, sealed("pipe", "temp", i, 20))
+					c.write(publishPacket("sensors/pipe/temp", 1, uint16(i+1), want[i]))
+				}
+				for ; answered < n; answered++ {
+					var a [4]byte
+					if _, err := io.ReadFull(c, a[:]); err != nil || a[0] != 0x40 {
+						t.Fatalf("PUBACK %d: % x: %v", answered, a, err)
+					}
+				}
+				r.once(t, want)
+				after := s.counts()
+				taken, _ := share(before, after)
+				t.Logf("the kernel took %d of %d messages", taken, n)
+				if taken < n*95/100 {
+					t.Errorf("the kernel took %d of %d messages: %v", taken, n, after)
+				}
+			})
+		}
 	}
 }
