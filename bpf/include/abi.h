@@ -86,7 +86,7 @@ enum reason {
 	REASON_PUBACK_HANDED = 38,	/* PUBACK could not be inserted: written by userspace */
 	REASON_ANSWER_HANDED = 39,	/* answer not digestible in the kernel (not 2xx, chunked, split head): read by userspace */
 	REASON_SLOT_RETIRED = 40,	/* slot retired: closed by the pod, unexpected bytes, or Connection: close */
-	REASON_LATE_ANSWER = 41,	/* bytes on a slot that was retired or taken over: removed */
+	REASON_LATE_ANSWER = 41,	/* bytes on a slot that was retired before: its socket, which is being aborted, drops them */
 	REASON_TRIMMED = 42,		/* local segment straddled an insertion: cut to its first piece */
 	REASON_BROKEN = 43,		/* bytes bypassed the programs while grafts were open: connection aborted */
 	REASON_REDIRECT_ERROR = 44,	/* a packet helper failed: packet dropped, retransmission recovers */

@@ -333,7 +333,8 @@ int tc_pod_in(struct __sk_buff *skb)
 	__u32 *found, index, duties = DUTY_NOTHING, front = 0, begun = 0, walked = 0, gen = 0, pod_key;
 	enum answer_take take = ANSWER_NONE;
 	enum rx_action action = RX_PASS_RAW;
-	bool handed = false, moved = false, rest = false;
+	enum reason passed = REASON_TRANSLATED;
+	bool moved = false, rest = false;
 	struct stamp stamp;
 	struct segment *seg;
 	struct slot *slot;
@@ -432,12 +433,15 @@ int tc_pod_in(struct __sk_buff *skb)
 			duties |= DUTY_ATTENTION;
 		} else {
 			mark_acked(s, c, slot, 0, action == RX_ABSORB ? DONE_ACKED : DONE_MARKED);
+			if (seg->len && slot->state == SLOT_RETIRED)
+				passed = REASON_LATE_ANSWER;
 			if (action == RX_PASS && (seg->len || fin || (seg->flags & TH_RST)) &&
 			    (slot->state == SLOT_RETIRED || (seg->len && slot->state == SLOT_IDLE) || fin ||
 			     (seg->flags & TH_RST)))
 				duties |= slot_ending(slot);
 		}
-		handed = action == RX_PASS && seg->len && slot->state == SLOT_PASSING;
+		if (seg->len && slot->state == SLOT_PASSING)
+			passed = REASON_ANSWER_HANDED;
 		slot_show(pod, index, slot);
 		if (action == RX_ACK || action == RX_CHALLENGE || (duties & DUTY_POD_ACK)) {
 			conn_bare(c, &stamp, s->now_ns / 1000);
@@ -475,7 +479,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	case RX_PASS:
 		if (s->rx.len < seg->len && skb_cut(skb, s, s->rx.len))
 			return TC_DROP;
-		count(HOOK_TC_POD_IN, handed ? REASON_ANSWER_HANDED : REASON_TRANSLATED);
+		count(HOOK_TC_POD_IN, passed);
 		return skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
 	case RX_PASS_RAW:
 		return TC_PASS;

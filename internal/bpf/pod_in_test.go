@@ -46,6 +46,12 @@ func TestPodSegments(t *testing.T) {
 			s.from, _, _, _ = r.addrs()
 			return s
 		}, tcOK, nil, idle},
+		"late answer": {func(r *rig) seg {
+			s := r.slot()
+			s.State = uint32(retired)
+			r.put(r.objs.Slots, uint32(rigSlot), &s)
+			return r.fromPod(podISS, sltISS, "PA", []byte(okAnswer))
+		}, tcOK, reasons(EproxyReasonREASON_LATE_ANSWER, EproxyReasonREASON_SLOT_RETIRED), retired},
 		"a device's": {func(r *rig) seg { return r.fromDevice(devISS, "PA", x) }, tcOK, nil, idle},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -45,7 +45,7 @@ var All = []Reason{
 	{"puback_handed", "PUBACK could not be inserted: written by userspace"},
 	{"answer_handed", "answer not digestible in the kernel (not 2xx, chunked, split head): read by userspace"},
 	{"slot_retired", "slot retired: closed by the pod, unexpected bytes, or Connection: close"},
-	{"late_answer", "bytes on a slot that was retired or taken over: removed"},
+	{"late_answer", "bytes on a slot that was retired before: its socket, which is being aborted, drops them"},
 	{"trimmed", "local segment straddled an insertion: cut to its first piece"},
 	{"broken", "bytes bypassed the programs while grafts were open: connection aborted"},
 	{"redirect_error", "a packet helper failed: packet dropped, retransmission recovers"},
