@@ -220,13 +220,18 @@ static __always_inline bool conn_may_answer(struct conn *c, __u32 now_ms)
 }
 
 /*
- * The peer's acknowledgement and window. Returns false if it acknowledges what
- * was never sent, or what was acknowledged more than the largest window ago
- * (RFC 5961 section 5.2): no honest peer does.
+ * Whether the peer's acknowledgement can be: not of what was never sent, nor of
+ * what was acknowledged more than the largest window ago (RFC 5961 section 5.2).
  */
+static __always_inline bool conn_ack_ok(const struct conn *c, const struct segment *s)
+{
+	return seq_le(s->ack, c->tx_nxt) && !seq_lt(s->ack, c->tx_una - c->tx_max_wnd);
+}
+
+/* The peer's acknowledgement and window. Returns false unless conn_ack_ok. */
 static __always_inline bool conn_rx_ack(struct conn *c, const struct segment *s, struct rx_verdict *v)
 {
-	if (seq_gt(s->ack, c->tx_nxt) || seq_lt(s->ack, c->tx_una - c->tx_max_wnd))
+	if (!conn_ack_ok(c, s))
 		return false;
 	if (seq_lt(s->ack, c->tx_una))
 		return true; /* old: packets cross */

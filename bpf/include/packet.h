@@ -26,7 +26,7 @@ struct packet {
 	__u16 l3;
 	__u16 l4;
 	__u32 payload;	/* of what is still to be handled */
-	__u32 front;	/* payload bytes before that: known, or taken */
+	__u32 front;	/* payload bytes before that: known, booked as passed, or taken */
 	__u8 ipv6;
 	__u8 plain;		/* no TCP options, no IPv4 options */
 	__u16 pad;

@@ -94,11 +94,14 @@ struct scratch {
 	__u32 slot_mss;
 	__u32 burst_sent;		/* clones of the segment that left */
 	__u32 burst_last;		/* its last message is taken: the skb itself becomes the request */
+	__u32 lags;			/* the local socket has not acknowledged all that was passed */
+	__u32 known;			/* the whole segment lies below the next byte */
 	__u32 shape;			/* enum shape, while a clone is on its way */
 	__u32 device;
 	__u32 device_gen;
 	__u32 device_seq;
 	struct walk walk;
+	struct walk began;		/* the device's, when the walk began */
 	/* messages that a pod's segment answers or acknowledges */
 	struct message done[PIPELINE_MAX];
 	__u32 done_kind[PIPELINE_MAX];	/* enum done_kind */

@@ -5,6 +5,9 @@
 
 #include "take.h"
 
+/* bpf_skb_change_tail refuses what is longer than BPF_SKB_MAX_LEN (net/core/filter.c), a little more than this. */
+#define SKB_LARGE 16000
+
 #define TC_PASS 0	/* TC_ACT_OK: on to the stack, or onto the wire */
 #define TC_DROP 2	/* TC_ACT_SHOT */
 #define CHECKSUM_NONE 0
@@ -181,7 +184,7 @@ static __always_inline bool skb_corrupt(struct __sk_buff *skb, struct scratch *s
 static __always_inline int skb_tcp_len(struct __sk_buff *skb, const struct packet *p, __be16 from, __be16 to)
 {
 	if (p->ipv6)
-		return bpf_skb_store_bytes(skb, p->l3 + offsetof(struct ipv6hdr, payload_len), &to, 2, 0);
+		return bpf_skb_store_bytes(skb, p->l3 + offsetof(struct ipv6hdr, payload_len), &to, 2, BPF_F_RECOMPUTE_CSUM);
 	from = bpf_htons(20 + bpf_ntohs(from));
 	to = bpf_htons(20 + bpf_ntohs(to));
 	if (bpf_l3_csum_replace(skb, p->l3 + offsetof(struct iphdr, check), from, to, 2))
@@ -243,6 +246,7 @@ static __always_inline int skb_cut(struct __sk_buff *skb, struct scratch *s, __u
 		return -1;
 	if (skb_tcp_len(skb, p, from, to))
 		return -1;
+	bpf_csum_update(skb, r.sum); /* CHECKSUM_COMPLETE: what the tail loses, the TCP checksum has gained */
 	if (bpf_skb_change_tail(skb, p->payload + keep, 0))
 		return -1;
 	return skb_drop_flags(skb, p, TH_FIN | TH_PSH);
@@ -254,7 +258,7 @@ struct walk_ctx {
 	struct scratch *s;
 	__u32 off;
 	__u32 end;
-	bool rest;	/* no further than the current packet's end */
+	bool remainder;	/* no further than the current packet's end */
 };
 
 static long walk_step(__u64 index, void *data)
@@ -264,7 +268,7 @@ static long walk_step(__u64 index, void *data)
 	__u32 n;
 	__u8 b;
 
-	if (w->off >= w->end || walk->bad || (w->rest && walk_at_boundary(walk)))
+	if (w->off >= w->end || walk->bad || (w->remainder && walk_at_boundary(walk)))
 		return 1;
 	if (walk->left) {
 		n = w->end - w->off;
@@ -301,14 +305,14 @@ static __always_inline void skb_walk(struct __sk_buff *skb, struct scratch *s, _
  * another packet begins behind them; else 0. s->walk is where the segment
  * begins, and then where that packet does.
  */
-static __always_inline __u32 skb_rest(struct __sk_buff *skb, struct scratch *s)
+static __always_inline __u32 skb_remainder(struct __sk_buff *skb, struct scratch *s)
 {
 	struct walk_ctx w = {
 		.skb = skb,
 		.s = s,
 		.off = s->packet.payload,
 		.end = s->packet.payload + s->packet.seg.len,
-		.rest = true,
+		.remainder = true,
 	};
 
 	bpf_loop(8, walk_step, &w, 0); /* a fixed header has five bytes at most */

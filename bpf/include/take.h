@@ -299,7 +299,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && one.seq == c->rx_nxt &&
 		  c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3] &&
 		  d->cache_version == s->cache_version && !device_full(c, d) &&
-		  walk_at_boundary(&d->walk) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
+		  conn_ack_ok(c, &one) && walk_at_boundary(&d->walk) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
 	action = RX_DROP;
 	if (recheck)
 		action = conn_rx(c, &one, &s->rx, now / 1000000);

@@ -40,4 +40,9 @@ static __always_inline bool walk_at_boundary(const struct walk *w)
 	return !w->left && !w->head && !w->bad;
 }
 
+static __always_inline bool walk_same(const struct walk *a, const struct walk *b)
+{
+	return a->left == b->left && a->length == b->length && a->head == b->head && a->bad == b->bad;
+}
+
 #endif

@@ -94,8 +94,10 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 	switch (action) {
 	case RX_PASS:
 		if (s->rx.len < p->seg.len) {
-			if (skb_cut(skb, s, s->rx.len))
+			if (skb_cut(skb, s, s->rx.len)) {
+				count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 				return TC_DROP;
+			}
 		}
 		count(HOOK_TC_DEVICE_IN, REASON_TRANSLATED);
 		return skb_translate(skb, p, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
@@ -209,8 +211,12 @@ __attribute__((noinline)) int device_close_up(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 
-	if (!s || skb_close_up(skb, s, s->frame.pseudo_sum))
+	if (!s)
 		return TC_DROP;
+	if (skb_close_up(skb, s, s->frame.pseudo_sum)) {
+		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
+		return TC_DROP;
+	}
 	count(HOOK_TC_DEVICE_IN, REASON_TRANSLATED);
 	return skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
 }
@@ -236,8 +242,9 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	p = &s->packet;
 	front = p->front;
 	walked = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST);
+	s->began = d->walk;
 	if (walked) {
-		s->walk = d->walk;
+		s->walk = s->began;
 		skb_walk(skb, s, 0);
 	}
 	now = bpf_ktime_get_ns();
@@ -251,7 +258,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		s->frame.pseudo_sum = c->pseudo_sum;
 		action = moved ? RX_DROP : conn_rx(c, &p->seg, &s->rx, now_ms);
 		if (action == RX_PASS && known && p->seg.len) {
-			if (walked && !s->walk.bad)
+			if (walked && !s->walk.bad && walk_same(&d->walk, &s->began))
 				d->walk = s->walk;
 			else
 				c->flags |= CONN_LOST;
@@ -269,12 +276,12 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 }
 
 /*
- * The segment begins with the rest of a packet that the local socket is
- * reading, and goes on: the rest is booked as passed, and what follows handled as
+ * The segment begins with the remainder of a packet that the local socket is
+ * reading, and goes on: the remainder is booked as passed, and what follows handled as
  * a segment of its own. Returns 1 if it is so, else 0. A function of its own, so
  * that the verifier follows it once.
  */
-__attribute__((noinline)) int device_pass_rest(struct __sk_buff *skb, __u32 conn)
+__attribute__((noinline)) int device_pass_remainder(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	struct conn *c = bpf_map_lookup_elem(&conns, &conn);
@@ -288,13 +295,15 @@ __attribute__((noinline)) int device_pass_rest(struct __sk_buff *skb, __u32 conn
 		return 0;
 	p = &s->packet;
 	one = p->seg;
-	s->walk = d->walk;
-	one.len = skb_rest(skb, s);
+	s->began = d->walk;
+	s->walk = s->began;
+	one.len = skb_remainder(skb, s);
 	if (!one.len)
 		return 0;
 	now_ms = bpf_ktime_get_ns() / 1000000;
 	bpf_spin_lock(&c->lock);
 	if (c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port && one.seq == c->rx_nxt &&
+	    walk_same(&d->walk, &s->began) && conn_ack_ok(c, &one) &&
 	    !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_rx(c, &one, &s->rx, now_ms) == RX_PASS) {
 		d->walk = s->walk;
 		passed = 1;
@@ -332,8 +341,9 @@ SEC("tc")
 int tc_device_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	bool large = skb->len > SKB_LARGE;
 	__u32 *index, dev, front = 0;
-	int rest = 0, verdict;
+	int remainder = 0, verdict;
 	struct burst b = {};
 	struct conn *c;
 	struct packet *p;
@@ -366,9 +376,13 @@ int tc_device_in(struct __sk_buff *skb)
 		return TC_PASS; /* the stack drops and counts it, too */
 	}
 	if (p->seg.len) {
-		if (p->seg.seq != *(volatile __u32 *)&c->rx_nxt) {
+		s->lags = 0;
+		s->known = 0;
+		if (large || p->seg.seq != *(volatile __u32 *)&c->rx_nxt) {
 			bpf_spin_lock(&c->lock);
 			front = conn_front(c, &p->seg);
+			s->lags = !conn_caught_up(c);
+			s->known = seq_le(p->seg.seq + p->seg.len, c->rx_nxt);
 			bpf_spin_unlock(&c->lock);
 			packet_advance(p, front);
 		}
@@ -376,20 +390,23 @@ int tc_device_in(struct __sk_buff *skb)
 		b.s = s;
 		b.t.c = c;
 		b.t.p = p;
-		if (!front && p->plain && !walk_at_boundary(&b.t.d->walk) &&
+		if (!front && !afresh(s->known) && !large && p->plain && !walk_at_boundary(&b.t.d->walk) &&
 		    !(p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
-			rest = device_pass_rest(skb, b.t.conn);
-		s->bad = REASON_TCP_FLAGS;
+			remainder = device_pass_remainder(skb, b.t.conn);
+		s->bad = afresh(s->known) ? REASON_TAKEN : REASON_TCP_FLAGS;
 		s->burst_sent = 0;
 		s->burst_last = 0;
 		s->group.count = 0;
-		if (p->l3 == ETH_HLEN)
+		/* too long to be cut: what is left must be able to pass behind its front */
+		if (large && afresh(s->lags))
+			s->bad = REASON_MULTI;
+		else if (p->l3 == ETH_HLEN && !afresh(s->known))
 			bpf_loop(BURST_MAX, burst_step, &b, 0);
 		/*
-		 * The rest follows as a repetition of the segment, of which
-		 * only what the socket lacks is passed.
+		 * What the socket lacks of the front follows: the segment comes
+		 * again, and only that is passed of it.
 		 */
-		if (rest && (afresh(s->burst_sent) || afresh(s->group.count)) &&
+		if ((remainder || (front && afresh(s->lags))) && (afresh(s->burst_sent) || afresh(s->group.count)) &&
 		    bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 			count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 		if (afresh(s->burst_last))

@@ -121,6 +121,11 @@ func (w *world) deviceBooks(i int) error {
 	if _, _, err := ledger(&c.tx); err != nil {
 		return err
 	}
+	if w := w.m.Device(d.conn).walk; c.flags&ConnLost == 0 && c.state == ConnOpen {
+		if left, head := framing(d.stream, uint32(c.rx_nxt)-d.iss); w.bad != 0 || uint32(w.left) != left || uint32(w.head) != head {
+			return fmt.Errorf("its framing at byte %d: %d bytes left, header byte %d, but the entry has %+v", uint32(c.rx_nxt)-d.iss, left, head, w)
+		}
+	}
 	n := 0
 	for s := range slotCount {
 		for _, m := range inFlight(w.m.Slot(s)) {
@@ -163,4 +168,26 @@ func (w *world) carried(g *Graft, d *device) bool {
 		}
 	}
 	return false
+}
+
+// framing is how the packets of a stream lie around its byte n: how much of the
+// current one is left, or how many bytes of its fixed header have passed.
+func framing(stream []byte, n uint32) (left, head uint32) {
+	for at := uint32(0); at < n; {
+		size, i := uint32(0), at+1
+		for shift := 0; ; i++ {
+			if i >= n {
+				return 0, i - at
+			}
+			size |= uint32(stream[i]&0x7f) << shift
+			shift += 7
+			if stream[i]&0x80 == 0 {
+				break
+			}
+		}
+		if at = i + 1 + size; at > n {
+			return at - n, 0
+		}
+	}
+	return 0, 0
 }

@@ -76,6 +76,7 @@ const (
 	Reasons  = C.REASON_COUNT
 
 	ConnFree   = C.CONN_FREE
+	ConnLost   = C.CONN_LOST
 	ConnArmed  = C.CONN_ARMED
 	ConnOpen   = C.CONN_OPEN
 	ConnClosed = C.CONN_CLOSED

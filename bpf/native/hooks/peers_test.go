@@ -58,8 +58,9 @@ type device struct {
 	closed bool    // it has received a FIN, at
 	finAt  uint32
 
-	local    []byte // what the socket was passed
-	replaced bool   // there is no such socket: its stack has answered the next SYN
+	local    []byte    // what the socket was passed
+	ahead    []segment // passed, but not yet in order
+	replaced bool      // there is no such socket: its stack has answered the next SYN
 	localSnd uint32
 	localDue bool
 }
@@ -103,9 +104,16 @@ func (d *device) passed(s segment) {
 		return
 	}
 	d.localDue = true
-	off := int(int32(s.seq - d.iss)) // a repetition may begin below the first byte
-	if have := len(d.local); off <= have && off+len(s.data) > have {
-		d.local = append(d.local[:have:have], s.data[have-off:]...)
+	d.ahead = append(d.ahead[:len(d.ahead):len(d.ahead)], s)
+	for again := true; again; {
+		again = false
+		for _, s := range d.ahead {
+			off := int(int32(s.seq - d.iss)) // a repetition may begin below the first byte
+			if have := len(d.local); off <= have && off+len(s.data) > have {
+				d.local = append(d.local[:have:have], s.data[have-off:]...)
+				again = true
+			}
+		}
 	}
 }
 

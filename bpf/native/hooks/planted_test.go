@@ -52,6 +52,9 @@ var planted = []struct {
 		{"include/take.h", "s->cache_version = ++d->cache_version;", "s->cache_version = d->cache_version += !planted(16);"}}},
 	17: {"what was taken from a segment's front passes with its end", "message between two that are cut, which its socket acknowledges, TC", []edit{
 		{"tc/device_in.h", "bare = front && ", "bare = !planted(17) && front && "}}},
+	18: {"framing followed from where another processor's segment began", "cut segments in a row on two processors, TC", []edit{
+		{"tc/device_in.h", "walk_same(&d->walk, &s->began) && conn_ack_ok", "(planted(18) || walk_same(&d->walk, &s->began)) && conn_ack_ok"},
+		{"tc/device_in.h", "!s->walk.bad && walk_same(&d->walk, &s->began))", "!s->walk.bad && (planted(18) || walk_same(&d->walk, &s->began)))"}}},
 }
 
 // TestPlanted shows that the exploration finds mistakes.

@@ -98,18 +98,18 @@ func (w *world) control(pod int, op u32) Step {
 	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: op}
 }
 
-// cut is three messages of a device: half of the first one has been passed to
-// the socket, which has not acknowledged it; the segment has its other half, the
-// second one and half of the third.
-func (w *world) cut(dev int, xdp bool) Step {
+// cut is four messages of a device: half of the first one has been passed to
+// the socket, which has not acknowledged it; then come a segment with its other
+// half, the second one and half of the third, and a segment with what is left.
+func (w *world) cut(dev int, xdp bool) (f, g Step) {
 	d := &w.devs[dev]
-	var half [3]uint32
-	for i, name := range []string{"begun", "whole", "third"} {
+	var half [4]uint32
+	for i, name := range []string{"begun", "whole", "third", "last"} {
 		m := &w.msgs[w.publish(dev, uint16(30+i), 1, payload(name, 60+10*i+dev))]
 		half[i] = m.off + uint32(len(m.raw))/2
 	}
 	w.do(w.fromDevice(d.segment(0, half[0]), xdp))
-	return w.fromDevice(d.segment(half[0], half[2]), xdp)
+	return w.fromDevice(d.segment(half[0], half[2]), xdp), w.fromDevice(d.segment(half[2], uint32(len(d.stream))), xdp)
 }
 
 var scenarios = append([]scenario{
@@ -385,23 +385,33 @@ var scenarios = append([]scenario{
 		}},
 		{"message between two that are cut, which its socket acknowledges, " + path, 1, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)
-			f := w.cut(d, xdp)
+			f, _ := w.cut(d, xdp)
 			return [][]Step{{f}, {frameStep(StepLocalFrame, 1, w.devs[d].localSegment(nil))}}
 		}},
-		{"message between two that are cut, repeated, and the rest, " + path, 1, 1, func(w *world) [][]Step {
+		{"message between two that are cut, repeated, and what is behind, " + path, 1, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)
-			f := w.cut(d, xdp)
-			n := uint32(len(w.devs[d].stream))
-			return [][]Step{{f}, {w.fromDevice(w.devs[d].segment(0, n), xdp)}, {w.fromDevice(w.devs[d].segment(n-20, n), xdp)}}
+			f, g := w.cut(d, xdp)
+			return [][]Step{{f}, {w.fromDevice(w.devs[d].segment(0, uint32(len(w.devs[d].stream))), xdp)}, {g}}
+		}},
+		{"cut segments in a row on two processors, " + path, 2, 4, func(w *world) [][]Step {
+			f, g := w.cut(w.device(4, "d0", 40000), xdp)
+			return [][]Step{{f}, {g}}
+		}},
+		{"cut segments in a row, which the socket acknowledges, " + path, 2, 4, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			f, g := w.cut(d, xdp)
+			return [][]Step{{f, g}, {frameStep(StepLocalFrame, 1, w.devs[d].localSegment(nil))}}
 		}},
 		{"message between two that are cut, and its device reconnects, " + path, 1, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)
-			f := w.cut(d, xdp)
+			f, _ := w.cut(d, xdp)
 			return [][]Step{{f}, w.again(d, 4, 7, xdp)}
 		}},
 		{"messages between two that are cut, of two devices, " + path, 1, 4, func(w *world) [][]Step {
 			a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
-			return [][]Step{{w.cut(a, xdp)}, {w.cut(b, xdp)}, append([]Step{w.control(0, OpRetire)}, w.redial(0)...)}
+			f, _ := w.cut(a, xdp)
+			g, _ := w.cut(b, xdp)
+			return [][]Step{{f}, {g}, append([]Step{w.control(0, OpRetire)}, w.redial(0)...)}
 		}},
 		{"the same message twice, " + path, 2, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)

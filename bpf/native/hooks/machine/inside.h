@@ -38,6 +38,8 @@ struct skb {
 	__u8 *head;
 };
 
+#define BACKLOG 4
+
 struct task {
 	ucontext_t context;
 	__u32 id;
@@ -54,7 +56,8 @@ struct task {
 	bool xdp;
 	bool to_peer;
 	__u32 to_ifindex;
-	struct skb *backlog;	/* a clone that its interface is to receive */
+	struct skb *backlog[BACKLOG];	/* clones that their interface is to receive */
+	__u32 backlogged;
 	__u32 gen;		/* that userspace armed last */
 	__s32 references;
 };

@@ -95,7 +95,7 @@ long bpf_redirect_peer(__u32 ifindex, __u64 flags)
 	return TC_REDIRECTED;
 }
 
-/* The clone leaves at once, on this processor; or it is received when this packet is done with. */
+/* The clone leaves at once, on this processor; or it is received when the processor is done with what came before. */
 long bpf_clone_redirect(struct __sk_buff *skb, __u32 ifindex, __u64 flags)
 {
 	struct skb *from = (struct skb *)skb, *k = skb_new(skb_data(from), from->ctx.len);
@@ -105,9 +105,10 @@ long bpf_clone_redirect(struct __sk_buff *skb, __u32 ifindex, __u64 flags)
 	k->kernel = from->kernel;
 	if (flags & BPF_F_INGRESS) {
 		k->ctx.ifindex = ifindex;
-		if (current->backlog)
-			fault("two clones wait");
-		current->backlog = k;
+		if (current->backlogged < BACKLOG)
+			current->backlog[current->backlogged++] = k;
+		else
+			fault("too many clones wait");
 	} else {
 		leave(k, ifindex);
 	}
@@ -249,6 +250,11 @@ __s64 bpf_csum_diff(__be32 *from, __u32 from_size, __be32 *to, __u32 to_size, __
 	for (__u32 i = 0; i < to_size / 4; i++)
 		sum += to[i];
 	return fold32(sum);
+}
+
+__s64 bpf_csum_update(struct __sk_buff *skb, __wsum csum)
+{
+	return -524; /* ENOTSUPP: no skb here is CHECKSUM_COMPLETE */
 }
 
 static void sum_replace(__u8 *at, __u32 from, __u32 to)

@@ -50,11 +50,6 @@ static void device_frame(struct task *t, const struct step *s)
 	if (s->xdp && xdp(t, k))
 		return;
 	finish(t, k, tc_device_in(&k->ctx), RECORD_DEVICE_LOCAL);
-	k = t->backlog;
-	if (k) {
-		t->backlog = NULL;
-		finish(t, k, tc_device_in(&k->ctx), RECORD_DEVICE_LOCAL);
-	}
 }
 
 static void pod_frame(struct task *t, const struct step *s)
@@ -244,4 +239,7 @@ void task_main(struct task *t)
 {
 	for (__u32 i = 0; i < machine.steps[t->id]; i++)
 		step(t, &machine.step[t->id][i]);
+	for (__u32 i = 0; i < t->backlogged; i++)
+		finish(t, t->backlog[i], tc_device_in(&t->backlog[i]->ctx), RECORD_DEVICE_LOCAL);
+	t->backlogged = 0;
 }

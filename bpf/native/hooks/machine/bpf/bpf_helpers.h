@@ -45,6 +45,7 @@ long bpf_skb_store_bytes(struct __sk_buff *skb, __u32 off, const void *from, __u
 long bpf_skb_change_tail(struct __sk_buff *skb, __u32 len, __u64 flags);
 long bpf_skb_vlan_push(struct __sk_buff *skb, __be16 proto, __u16 tci);
 long bpf_skb_vlan_pop(struct __sk_buff *skb);
+__s64 bpf_csum_update(struct __sk_buff *skb, __wsum csum);
 long bpf_l3_csum_replace(struct __sk_buff *skb, __u32 off, __u64 from, __u64 to, __u64 size);
 long bpf_l4_csum_replace(struct __sk_buff *skb, __u32 off, __u64 from, __u64 to, __u64 flags);
 
