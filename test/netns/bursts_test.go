@@ -3,9 +3,12 @@ package netns
 import (
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"eproxy/test/lab"
 	"eproxy/test/wire"
@@ -59,6 +62,10 @@ func TestBursts(t *testing.T) {
 			if taken < bursts*burst*85/100 {
 				t.Errorf("the kernel took %d of %d messages: %v", taken, bursts*burst, fmt.Sprint(after))
 			}
+			// the rest of each cut packet came with its clone, not by retransmission
+			if n := after["tc_device_in/redirect_error"]; n > 0 || c.retransmissions() > 0 {
+				t.Errorf("%d packets that could not be made, %d retransmissions", n, c.retransmissions())
+			}
 			s.slotsReturn(t)
 		})
 	}
@@ -108,4 +115,18 @@ func TestPipelining(t *testing.T) {
 			})
 		}
 	}
+}
+
+// retransmissions is how many segments this end has sent again.
+func (c *rawConn) retransmissions() uint32 {
+	c.t.Helper()
+	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var info *unix.TCPInfo
+	if cerr := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); cerr != nil || err != nil {
+		c.t.Fatal(cerr, err)
+	}
+	return info.Total_retrans
 }
