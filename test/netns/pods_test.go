@@ -22,15 +22,22 @@ import (
 func (r *recorder) start1(t *testing.T, l *lab.Lab, pod lab.Role) *lab.Process {
 	t.Helper()
 	cmd := lab.Command(context.Background(), "node", "servers/node.js", "8080")
-	out, err := cmd.StdoutPipe()
+	// not StdoutPipe: Wait would close it with what the program has printed last
+	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stdout = in
 	p, err := l.StartServing(pod, cmd)
+	in.Close()
 	if err != nil {
+		out.Close()
 		t.Fatal(err)
 	}
-	go readJSON(out, r.add)
+	r.readers.Go(func() {
+		defer out.Close()
+		readJSON(out, r.add)
+	})
 	return p
 }
 
@@ -74,6 +81,7 @@ func TestPodGone(t *testing.T) {
 			<-done
 			pods[lab.Pod0].Kill()
 			pods[lab.Pod1].Kill()
+			r.readers.Wait()
 			got := r.settled()
 			duplicates, err := check(got, devices)
 			if err != nil {

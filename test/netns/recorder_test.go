@@ -28,9 +28,10 @@ type request struct {
 
 // recorder collects what all functions of a test got.
 type recorder struct {
-	mu   sync.Mutex
-	got  []request
-	more chan struct{} // closed and replaced at every request
+	readers sync.WaitGroup // of the output of functions in processes of their own
+	mu      sync.Mutex
+	got     []request
+	more    chan struct{} // closed and replaced at every request
 
 	bodies map[int64]string
 }
