@@ -66,7 +66,7 @@ enum reason {
 	REASON_QOS2 = 18,		/* QoS 2 PUBLISH: exactly-once is the fallback's */
 	REASON_RETAIN = 19,		/* RETAIN set: the broker has to keep it */
 	REASON_PARTIAL = 20,		/* message continues in another segment */
-	REASON_MULTI = 21,		/* segment holds more than one MQTT packet */
+	REASON_MULTI = 21,		/* segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags */
 	REASON_MALFORMED = 22,		/* not valid MQTT: the server closes the connection */
 	REASON_PROPERTIES = 23,		/* MQTT 5 properties present */
 	REASON_TOPIC_LONG = 24,		/* topic or one of its levels longer than the kernel path handles */

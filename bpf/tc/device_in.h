@@ -393,7 +393,7 @@ int tc_device_in(struct __sk_buff *skb)
 		if (!front && !afresh(s->known) && !large && p->plain && !walk_at_boundary(&b.t.d->walk) &&
 		    !(p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
 			remainder = device_pass_remainder(skb, b.t.conn);
-		s->bad = afresh(s->known) ? REASON_TAKEN : REASON_TCP_FLAGS;
+		s->bad = afresh(s->known) ? REASON_TAKEN : REASON_TCP_FLAGS; /* what is known is not refused */
 		s->burst_sent = 0;
 		s->burst_last = 0;
 		s->group.count = 0;

@@ -23,10 +23,11 @@ import (
 
 // stage is a server with one function.
 type stage struct {
-	t    *testing.T
-	addr string
-	mu   sync.Mutex
-	got  []string // payloads
+	t      *testing.T
+	addr   string
+	server *Server
+	mu     sync.Mutex
+	got    []string // payloads
 }
 
 func newStage(t *testing.T, answer http.HandlerFunc, grafter Grafter, auth config.Auth) *stage {
@@ -63,7 +64,7 @@ func newStage(t *testing.T, answer http.HandlerFunc, grafter Grafter, auth confi
 	t.Cleanup(cancel)
 	go func() { _ = b.Serve(ctx) }()
 	l, _ := b.mqtt.Listeners.Get("127.0.0.1:0")
-	s.addr = l.Address()
+	s.addr, s.server = l.Address(), b
 	return s
 }
 

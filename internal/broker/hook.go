@@ -67,8 +67,9 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 		return
 	}
 	acks := &ackQueue{
-		limit: receiveMaximum,
-		write: func(id uint16, o delivery.Outcome) { h.s.acknowledge(cl, id, 1, o) },
+		limit:  receiveMaximum,
+		queued: &h.s.queued,
+		write:  func(id uint16, o delivery.Outcome) { h.s.acknowledge(cl, id, 1, o) },
 		overflow: func() {
 			h.s.log.Info("client disconnected, it does not read its acknowledgements", "client", cl.ID)
 			c.abort()

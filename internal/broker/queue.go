@@ -2,6 +2,7 @@ package broker
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"eproxy/internal/delivery"
 )
@@ -13,6 +14,7 @@ type ackQueue struct {
 	write    func(id uint16, o delivery.Outcome) // may wait for the socket
 	overflow func()                              // called once, when more than limit wait
 	limit    int
+	queued   *atomic.Int64 // of all queues; a closing server waits for them
 
 	mu      sync.Mutex
 	waiting []ack
@@ -33,10 +35,12 @@ func (q *ackQueue) add(id uint16, o delivery.Outcome) {
 		return
 	}
 	if len(q.waiting) >= q.limit {
+		q.queued.Add(-int64(len(q.waiting)))
 		q.ended, q.waiting = true, nil
 		q.overflow()
 		return
 	}
+	q.queued.Add(1)
 	q.waiting = append(q.waiting, ack{id, o})
 	if !q.writing {
 		q.writing = true
@@ -57,6 +61,7 @@ func (q *ackQueue) drain() {
 		}
 		for _, a := range batch {
 			q.write(a.id, a.outcome)
+			q.queued.Add(-1)
 		}
 	}
 }

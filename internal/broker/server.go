@@ -18,6 +18,9 @@ import (
 // way here (MQTT 5 section 3.2.2.3.3); more wait in its connection.
 const receiveMaximum = 1024
 
+// drainInterval is how often Drain looks whether acknowledgements still wait.
+const drainInterval = 5 * time.Millisecond
+
 // Recorder counts messages.
 type Recorder interface {
 	Message(route, function string, qos byte, outcome string, took time.Duration)
@@ -43,7 +46,8 @@ type Server struct {
 	ctx     context.Context // of deliveries
 	cancel  context.CancelFunc
 	pending pendings
-	flights sync.Map // *mqtt.Client -> chan struct{}, its messages in flight
+	queued  atomic.Int64 // acknowledgements of the kernel path that wait for their client
+	flights sync.Map     // *mqtt.Client -> chan struct{}, its messages in flight
 	drained atomic.Bool
 }
 
@@ -98,8 +102,8 @@ func (s *Server) Reload(cfg *config.Config) error {
 	return nil
 }
 
-// Drain takes no more routed messages and waits for those under way, until ctx
-// ends.
+// Drain takes no more routed messages and waits for those under way, and for the
+// acknowledgements of those that the kernel path took, until ctx ends.
 func (s *Server) Drain(ctx context.Context) {
 	s.drained.Store(true)
 	done := make(chan struct{})
@@ -110,6 +114,14 @@ func (s *Server) Drain(ctx context.Context) {
 	select {
 	case <-done:
 	case <-ctx.Done():
+	}
+	t := time.NewTicker(drainInterval)
+	defer t.Stop()
+	for s.queued.Load() > 0 && ctx.Err() == nil {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
 	}
 }
 

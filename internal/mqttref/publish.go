@@ -165,5 +165,9 @@ func (w *Walker) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// Pending is how far the packet that has begun is: the bytes of its fixed header
+// so far, or those of its body still to come.
+func (w *Walker) Pending() (head, left int) { return len(w.head), w.left }
+
 // AtBoundary reports whether the next byte begins a packet.
 func (w *Walker) AtBoundary() bool { return !w.bad && w.left == 0 && len(w.head) == 0 }

@@ -25,7 +25,7 @@ var All = []Reason{
 	{"qos2", "QoS 2 PUBLISH: exactly-once is the fallback's"},
 	{"retain", "RETAIN set: the broker has to keep it"},
 	{"partial", "message continues in another segment"},
-	{"multi", "segment holds more than one MQTT packet"},
+	{"multi", "segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags"},
 	{"malformed", "not valid MQTT: the server closes the connection"},
 	{"properties", "MQTT 5 properties present"},
 	{"topic_long", "topic or one of its levels longer than the kernel path handles"},

@@ -5,6 +5,8 @@ package hooks
 import (
 	"fmt"
 	"math/bits"
+
+	"eproxy/internal/mqttref"
 )
 
 // books checks that all entries agree with each other. Between runs no program
@@ -121,9 +123,11 @@ func (w *world) deviceBooks(i int) error {
 	if _, _, err := ledger(&c.tx); err != nil {
 		return err
 	}
-	if w := w.m.Device(d.conn).walk; c.flags&ConnLost == 0 && c.state == ConnOpen {
-		if left, head := framing(d.stream, uint32(c.rx_nxt)-d.iss); w.bad != 0 || uint32(w.left) != left || uint32(w.head) != head {
-			return fmt.Errorf("its framing at byte %d: %d bytes left, header byte %d, but the entry has %+v", uint32(c.rx_nxt)-d.iss, left, head, w)
+	if got := w.m.Device(d.conn).walk; c.flags&ConnLost == 0 && c.state == ConnOpen {
+		var want mqttref.Walker
+		n, err := want.Write(d.stream[:uint32(c.rx_nxt)-d.iss])
+		if head, left := want.Pending(); err != nil || got.bad != 0 || int(got.head) != head || int(got.left) != left {
+			return fmt.Errorf("its framing at byte %d: %d bytes of a header, %d left (%v), but the entry has %+v", n, head, left, err, got)
 		}
 	}
 	n := 0
@@ -168,26 +172,4 @@ func (w *world) carried(g *Graft, d *device) bool {
 		}
 	}
 	return false
-}
-
-// framing is how the packets of a stream lie around its byte n: how much of the
-// current one is left, or how many bytes of its fixed header have passed.
-func framing(stream []byte, n uint32) (left, head uint32) {
-	for at := uint32(0); at < n; {
-		size, i := uint32(0), at+1
-		for shift := 0; ; i++ {
-			if i >= n {
-				return 0, i - at
-			}
-			size |= uint32(stream[i]&0x7f) << shift
-			shift += 7
-			if stream[i]&0x80 == 0 {
-				break
-			}
-		}
-		if at = i + 1 + size; at > n {
-			return at - n, 0
-		}
-	}
-	return 0, 0
 }
