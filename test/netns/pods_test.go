@@ -22,7 +22,8 @@ import (
 func (r *recorder) start1(t *testing.T, l *lab.Lab, pod lab.Role) *lab.Process {
 	t.Helper()
 	cmd := lab.Command(context.Background(), "node", "servers/node.js", "8080")
-	// not StdoutPipe: Wait would close it with what the program has printed last
+	// not StdoutPipe: Wait would close it with what the program has printed last,
+	// which is read to its end here
 	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
