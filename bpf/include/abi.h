@@ -237,6 +237,8 @@ struct conn {
 	/* rare */
 	__u32 challenge_ms;	/* last rate-limited answer */
 	__u32 data_us;		/* last payload of the local socket, CLOCK_MONOTONIC modulo 2^32 */
+	__u32 told_us;		/* last PUBACKs inserted, CLOCK_MONOTONIC modulo 2^32 */
+	__u32 told_seq;		/* wire: where they begin */
 	__u32 tx_max_wnd;	/* largest tx_wnd so far */
 	__u32 tx_walked;	/* device; kernel: up to here tx_walk has followed what the local socket sent */
 	struct walk tx_walk;

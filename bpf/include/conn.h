@@ -145,6 +145,21 @@ static __always_inline void conn_bare(struct conn *c, struct stamp *s, __u32 now
 		s->seq = c->tx_una;
 }
 
+/* Microseconds in which PUBACKs leave and reach the peer's queue, from when the program that inserts them began. */
+#define TELLING_US 100
+
+/*
+ * Where a bare ACK of the local socket stands, which belongs at the wire position
+ * seq: before PUBACKs that another processor has inserted just now. It may
+ * overtake them, and the peer would see a hole.
+ */
+static __always_inline __u32 conn_before_told(const struct conn *c, __u32 seq, __u32 now_us)
+{
+	bool fresh = now_us + CLOCK_LAG_US - c->told_us <= TELLING_US + CLOCK_LAG_US;
+
+	return fresh && seq_gt(seq, c->told_seq) && seq_le(c->tx_una, c->told_seq) ? c->told_seq : seq;
+}
+
 /*
  * Whether what the peer has been sent ends with a whole MQTT packet. The local
  * socket may stop anywhere: its window or its buffer was full, or its program

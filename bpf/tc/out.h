@@ -216,6 +216,8 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 			conn_tx(c, &p->seg, &s->tx, now_ms);
 			if (!s->tx.cut)
 				conn_walk_to(c, &p->seg, front, &s->walk);
+			if (device && !p->seg.len && !(p->seg.flags & (TH_FIN | TH_RST)))
+				s->tx.seq = conn_before_told(c, s->tx.seq, now / 1000);
 			translated = true;
 		}
 		if (p->seg.len)

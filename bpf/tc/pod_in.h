@@ -205,8 +205,11 @@ static __always_inline void device_tell(struct scratch *s, struct conn *dc, cons
 			g->bytes[1] = 2;
 			g->bytes[2] = m->packet_id >> 8;
 			g->bytes[3] = m->packet_id;
-			if (!t->len)
+			if (!t->len) {
 				t->seq = stamp.seq;
+				dc->told_seq = stamp.seq;
+			}
+			dc->told_us = now_us;
 			memcpy(t->bytes + (t->len & (PUBACKS_MAX - 4)), g->bytes, 4);
 			t->len += 4;
 		}

@@ -58,6 +58,8 @@ type EproxyConn struct {
 	SrcMac      [6]uint8
 	ChallengeMs uint32
 	DataUs      uint32
+	ToldUs      uint32
+	ToldSeq     uint32
 	TxMaxWnd    uint32
 	TxWalked    uint32
 	TxWalk      EproxyWalk

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
 )
 
 // side is one of the two egress programs with the connection that it translates.
@@ -267,4 +268,48 @@ func TestOutFollows(t *testing.T) {
 		}
 	}
 	r.expectOnly(t, s.hook, nil)
+}
+
+// TestOutBesideTold: a bare ACK of the socket stands before PUBACKs that were
+// inserted just now and may still be on their way; nothing else does, and not
+// once the device has acknowledged them.
+func TestOutBesideTold(t *testing.T) {
+	const told, position = nodISS, nodISS + 4
+	side := sides[0]
+	for name, c := range map[string]struct {
+		age     uint32 // microseconds
+		una     uint32
+		flags   string
+		payload string
+		want    uint32
+	}{
+		"just now":                              {0, told, "A", "", told},
+		"not yet, by another processor's clock": {^uint32(50), told, "A", "", told},
+		"long ago":                              {1000, told, "A", "", position},
+		"acknowledged":                          {0, position, "A", "", position},
+		"with payload":                          {0, told, "PA", "\xd0\x00", position},
+		"with FIN":                              {0, told, "FA", "", position},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, false)
+			r.change(side.conn, func(conn *EproxyConn) {
+				conn.Tx.Count = 1
+				conn.Tx.Ring[0] = EproxyGraft{Seq: told, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE)}
+				conn.TxNxt, conn.TxUna = position, c.una
+				conn.RxKack, conn.RxAcked = side.rcv-5, side.rcv-5 // the ACK is news
+				conn.ToldSeq, conn.ToldUs = told, monotonicUs()-c.age
+			})
+			ret, out := r.run(side.prog(r), side.send(r, nodISS, side.rcv, c.flags, []byte(c.payload)))
+			if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != c.want {
+				t.Errorf("verdict %d, seq %d, want %d", ret, tcp.Seq, c.want)
+			}
+		})
+	}
+}
+
+// monotonicUs is the programs' clock.
+func monotonicUs() uint32 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return uint32(ts.Nano() / 1000)
 }
