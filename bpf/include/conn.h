@@ -134,6 +134,21 @@ static __always_inline bool conn_crossing(const struct conn *c, __u32 now_us)
 	return c->tx_una != c->tx_nxt && now_us + CLOCK_LAG_US - c->data_us <= CROSSING_US + CLOCK_LAG_US;
 }
 
+/* Microseconds in which PUBACKs leave and reach the peer's queue, from when the program that inserts them began. */
+#define TELLING_US 100
+
+/*
+ * Where a bare ACK stands that belongs at the wire position seq: before PUBACKs
+ * that another processor has inserted just now. It may overtake them, and the
+ * peer would see a hole.
+ */
+static __always_inline __u32 conn_before_told(const struct conn *c, __u32 seq, __u32 now_us)
+{
+	bool fresh = now_us + CLOCK_LAG_US - c->told_us <= TELLING_US + CLOCK_LAG_US;
+
+	return fresh && seq_gt(seq, c->told_seq) && seq_le(c->tx_una, c->told_seq) ? c->told_seq : seq;
+}
+
 /*
  * A bare ACK. It takes the place of SND.UNA where it might overtake bytes of
  * the local socket: the peer would see a hole.
@@ -141,23 +156,7 @@ static __always_inline bool conn_crossing(const struct conn *c, __u32 now_us)
 static __always_inline void conn_bare(struct conn *c, struct stamp *s, __u32 now_us)
 {
 	conn_stamp(c, s);
-	if (conn_crossing(c, now_us))
-		s->seq = c->tx_una;
-}
-
-/* Microseconds in which PUBACKs leave and reach the peer's queue, from when the program that inserts them began. */
-#define TELLING_US 100
-
-/*
- * Where a bare ACK of the local socket stands, which belongs at the wire position
- * seq: before PUBACKs that another processor has inserted just now. It may
- * overtake them, and the peer would see a hole.
- */
-static __always_inline __u32 conn_before_told(const struct conn *c, __u32 seq, __u32 now_us)
-{
-	bool fresh = now_us + CLOCK_LAG_US - c->told_us <= TELLING_US + CLOCK_LAG_US;
-
-	return fresh && seq_gt(seq, c->told_seq) && seq_le(c->tx_una, c->told_seq) ? c->told_seq : seq;
+	s->seq = conn_crossing(c, now_us) ? c->tx_una : conn_before_told(c, s->seq, now_us);
 }
 
 /*

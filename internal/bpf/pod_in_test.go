@@ -242,3 +242,27 @@ func TestFinWhileBusy(t *testing.T) {
 		}
 	}
 }
+
+// TestBareBesideTold: the answer to a QoS 0 message acknowledges it with a bare
+// ACK, which stands before a PUBACK that another processor inserted just now and
+// may not have sent yet.
+func TestBareBesideTold(t *testing.T) {
+	for age, want := range map[uint32]uint32{0: nodISS, 1000: nodISS + 4} {
+		r := newRig(t, false)
+		p := publish("sensors/a/temp", 0, 0, "x")
+		ret, out := r.run(r.objs.XdpDevice, r.fromDevice(devISS, "PA", p))
+		if ret != xdpRedirect {
+			t.Fatalf("not taken: %v", r.allReasons())
+		}
+		req := uint32(len(checkSegment(t, out).Payload))
+		r.change(rigDevice, func(c *EproxyConn) {
+			c.Tx.Count = 1
+			c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE)}
+			c.TxNxt, c.ToldSeq, c.ToldUs = nodISS+4, nodISS, monotonicUs()-age
+		})
+		ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+		if tcp := checkSegment(t, out); ret != tcRedirect || tcp.Seq != want || tcp.Ack != devISS+uint32(len(p)) || len(tcp.Payload) != 0 {
+			t.Errorf("%d us later: verdict %d, seq %d, want %d, ack %d", age, ret, tcp.Seq, want, tcp.Ack)
+		}
+	}
+}

@@ -52,6 +52,7 @@ func mixed(t *testing.T, mode string) {
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)
 	s := start(t, l, mode, podConfig(routeConfig, false))
+	ordered(t, l, lab.Dev, lab.Node, lab.Pod0, lab.Pod1)
 	stopDev := capture(t, l, lab.Dev, "eth0")
 	stopPod := capture(t, l, lab.Pod0, "eth0")
 	conn, err := l.Dial(context.Background(), lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
@@ -92,6 +93,20 @@ func mixed(t *testing.T, mode string) {
 	conn.Close()
 	checkCapture(t, stopDev())
 	checkCapture(t, stopPod())
+}
+
+// ordered makes the hosts' links keep the order of packets, as a network card's
+// queue does. A veth has a queue per processor that sends, and a socket sends on
+// two: from its program, and when an acknowledgement comes.
+func ordered(t *testing.T, l *lab.Lab, hosts ...lab.Role) {
+	t.Helper()
+	for _, h := range hosts {
+		// ip netns exec has a sysfs of that namespace
+		script := "set -e; for f in /sys/class/net/*/queues/rx-0/rps_cpus; do echo 1 > $f; done"
+		if out, err := exec.Command("ip", "netns", "exec", l.Name(h), "sh", "-c", script).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
 }
 
 func digest(s string) string {
