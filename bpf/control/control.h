@@ -173,10 +173,10 @@ static long sweep_one(__u64 i, void *data)
 
 	if (!c || !s)
 		return 1;
-	if (c->state != CONN_OPEN && c->state != CONN_CLOSED)
+	if (!conn_live(c))
 		return 0;
 	bpf_spin_lock(&c->lock);
-	if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) && !(c->flags & CONN_RST_SENT)) {
+	if (conn_live(c) && !(c->flags & CONN_RST_SENT)) {
 		gen = c->gen;
 		if (c->kind == CONN_DEVICE && c->tx.count)
 			n = sweep_pubacks(s, c, now_ms);

@@ -19,13 +19,16 @@
 #define LEVEL_MAX 60        /* bytes of one topic level that can be looked up */
 #define SOURCE_MAX 128      /* bytes of an encoded client id in the kernel path */
 #define PREFIX_MAX 512      /* bytes of a function's request prefix */
-#define HEAD_MAX 768        /* bytes of a request head, up to and including ce-subject */
+#define HEAD_MAX 768        /* bytes of a request head, up to and including ce-subject; a multiple of 64 */
 #define REQUEST_MAX 2560    /* bytes of a slot's request buffer */
 #define PAYLOAD_MAX 1472    /* bytes of MQTT payload in the kernel path */
 #define PODS_PER_FUNCTION 32
 #define SLOTS_PER_POD 64
 #define PIPELINE_MAX 64     /* requests in flight on one slot; a power of two */
 #define HIST_BUCKETS 40     /* log2(ns) latency buckets */
+#ifndef HINTS
+#define HINTS 16384         /* entries of the hints map; a power of two */
+#endif
 #define NO_INDEX 0xffffffffu
 
 /* Which hook counted. Row of the reasons map. */
@@ -223,18 +226,16 @@ struct conn {
 	__u8 rx_wscale;		/* shift of our window field */
 	__u16 in_flight;	/* messages of this device that are with functions */
 
-	/* fixed once seeded */
+	/* second cache line: fixed once seeded */
 	struct tuple tuple;
-	__u16 vlan_tci;		/* tag towards the peer; 0: none */
-	__u16 pad;
 	__u32 tx_mss;		/* bytes of one segment to the peer */
 	__u32 ifindex;
-	__u32 ip_sum;		/* partial checksum of the IPv4 header, length 0 */
 	__u32 pseudo_sum;	/* partial checksum of addresses and protocol */
 	__u8 dst_mac[6];	/* link addresses of a packet that the kernel itself routed */
 	__u8 src_mac[6];
 
-	/* rare */
+	__u16 vlan_tci;		/* tag towards the peer; 0: none */
+	__u16 pad;
 	__u32 challenge_ms;	/* last rate-limited answer */
 	__u32 data_us;		/* last payload of the local socket, CLOCK_MONOTONIC modulo 2^32 */
 	__u32 told_us;		/* last PUBACKs inserted, CLOCK_MONOTONIC modulo 2^32 */
@@ -243,9 +244,12 @@ struct conn {
 	__u32 tx_walked;	/* device; kernel: up to here tx_walk has followed what the local socket sent */
 	struct walk tx_walk;
 
-	/* the first graft of each is next to its counters */
+	/* the first graft of each is in the cache line of its counters */
+	__u32 pad1[6];
 	struct ledger rx;
+	__u32 pad2[13];
 	struct ledger tx;
+	__u32 pad3[13];
 };
 
 /*
@@ -273,9 +277,10 @@ struct device {
 	__u32 cache_topic_len;
 	__u32 cache_head_len;
 	__u32 last_slot;	/* that the latest message was given to; valid while some are in flight */
-	__u8 source[SOURCE_MAX];	/* percent-encoded client id */
 	__u8 cache_topic[TOPIC_MAX];
 	__u8 cache_head[HEAD_MAX];
+	__u8 source[SOURCE_MAX];	/* percent-encoded client id */
+	__u8 pad[32];
 };
 
 /* A message whose request is in flight on a slot. */
@@ -309,9 +314,10 @@ struct slot {
 	__u32 acked;		/* number of the oldest request that the pod has not acknowledged; at most tail */
 	__u32 service_ns;	/* time per answer while some are awaited, smoothed */
 	__u8 close_after;	/* no more requests: that answer is the last, or the pod has sent FIN */
-	__u8 pad1[7];
+	__u8 pad[3];
 	__u64 answered_ns;	/* CLOCK_MONOTONIC, when an answer last ended */
 	__u8 id_prefix[16];	/* first half of ce-id, 12 hexadecimal digits */
+	/* second cache line */
 	struct message messages[PIPELINE_MAX];
 };
 
@@ -336,12 +342,13 @@ struct pod {
 	__u32 xdp_ok;		/* its interface receives XDP redirects */
 	__u32 peer_ok;		/* bpf_redirect_peer reaches it */
 	__u32 ipv6;
+	__u32 up;		/* in service */
+	__u32 denied_ms;	/* when the programs last found no slot, CLOCK_MONOTONIC */
+	/* second cache line */
 	__be32 address[4];
 	__be16 port;
 	__u16 concurrency;
-	__u32 up;		/* in service */
-	__u32 denied_ms;	/* when the programs last found no slot, CLOCK_MONOTONIC */
-	__u32 pad;
+	__u32 pad[11];
 };
 
 struct function {

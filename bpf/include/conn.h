@@ -71,6 +71,12 @@ struct tx_verdict {
 	__u8 cut;	/* len or FIN reach beyond an insertion: cut to len (possibly all there are), clear FIN and PSH */
 };
 
+/* Whether segments of the connection are translated. */
+static __always_inline bool conn_live(const struct conn *c)
+{
+	return c->state == CONN_OPEN || c->state == CONN_CLOSED;
+}
+
 /* The acknowledgement that the peer may be told now. */
 static __always_inline __u32 conn_ack(struct conn *c)
 {

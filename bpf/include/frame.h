@@ -40,6 +40,12 @@ static __always_inline __u16 csum_fold(__u32 sum)
 	return ~sum;
 }
 
+/*
+ * What an IPv4 header of ours has beyond its length and what the pseudo header
+ * has, too: version and header length, don't fragment, time to live.
+ */
+#define IP_SUM_REST (bpf_htons(0x4500) + bpf_htons(0x4000) + bpf_htons(64 << 8))
+
 static __always_inline void frame_tcp(struct tcphdr *tcp, const struct conn *c, const struct stamp *s, __u8 flags)
 {
 	tcp->source = c->tuple.local_port;
@@ -87,7 +93,7 @@ static __always_inline void frame_fill(struct frame *f, const struct conn *c, co
 		f->v4.ip.protocol = IPPROTO_TCP;
 		f->v4.ip.saddr = c->tuple.local[3];
 		f->v4.ip.daddr = c->tuple.remote[3];
-		f->v4.ip.check = csum_fold(c->ip_sum + f->v4.ip.tot_len);
+		f->v4.ip.check = csum_fold(c->pseudo_sum + IP_SUM_REST + f->v4.ip.tot_len);
 		frame_tcp(&f->v4.tcp, c, s, flags);
 	}
 }
@@ -130,7 +136,7 @@ static __always_inline void frame_fill_local(struct frame *f, const struct conn 
 	tcp->dest = c->tuple.local_port;
 }
 
-/* Sums that do not change with a connection's segments; native order of 16-bit words. */
+/* The sum that does not change with a connection's segments; native order of 16-bit words. */
 static __always_inline void frame_sums(struct conn *c)
 {
 	__u32 sum = 0;
@@ -142,7 +148,6 @@ static __always_inline void frame_sums(struct conn *c)
 		sum += (c->tuple.remote[i] & 0xffff) + (c->tuple.remote[i] >> 16);
 	}
 	c->pseudo_sum = sum + bpf_htons(IPPROTO_TCP);
-	c->ip_sum = sum + bpf_htons(0x4500) + bpf_htons(0x4000) + bpf_htons((64 << 8) | IPPROTO_TCP);
 }
 
 /* Sum of a TCP header without options, 16-bit words in native order, folded once. */

@@ -98,7 +98,7 @@ static __always_inline bool http_line(const __u8 *buf, __u32 off, struct http *h
 /* One step of the scan: a line, or eight bytes. Returns true when it is over. */
 static __always_inline bool http_step(const __u8 *buf, struct http *h)
 {
-	__u32 off = h->off;
+	__u32 off = afresh(h->off);
 	__u64 x, t;
 
 	if (off + 2 > h->len || off >= HTTP_LOOK)
@@ -125,30 +125,12 @@ static __always_inline bool http_step(const __u8 *buf, struct http *h)
 	return false;
 }
 
-#ifdef __bpf__
-struct http_scan {
-	const __u8 *buf;
-	struct http *http;
-};
-
-static long http_step_cb(__u64 index, void *data)
-{
-	struct http_scan *scan = data;
-
-	return http_step(scan->buf, scan->http);
-}
-#endif
-
 static __always_inline void http_scan_head(const __u8 *buf, struct http *h)
 {
-#ifdef __bpf__
-	struct http_scan scan = { .buf = buf, .http = h };
-
-	bpf_loop(HTTP_STEPS, http_step_cb, &scan, 0);
-#else
-	for (int i = 0; i < HTTP_STEPS && !http_step(buf, h); i++)
-		;
-#endif
+	repeat(i, HTTP_STEPS) {
+		if (http_step(buf, h))
+			break;
+	}
 }
 
 /* Reads len bytes of an answer from its first byte on; buf has HTTP_LOOK + 16 bytes. */

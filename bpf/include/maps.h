@@ -9,7 +9,7 @@
 
 #include "config.h"
 
-/* 4-tuple -> conn index. Writer: loader. Reader: every hook, once per TCP packet. */
+/* 4-tuple -> conn index. Writer: loader. Reader: every hook, for what hints does not know. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 20480);
@@ -17,9 +17,18 @@ struct {
 	__type(value, __u32);
 } flows SEC(".maps");
 
+/* Hash of a 4-tuple -> upper half of the hash << 32 | conn index that flows gave last. Writer and reader: every hook, once per TCP packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HINTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} hints SEC(".maps");
+
 /* TCP connections: slots first, then devices. Writer: programs under the spin lock; loader with BPF_F_LOCK. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* its elements begin at cache lines then; nobody can map what has a spin lock */
 	__uint(max_entries, 20480);
 	__type(key, __u32);
 	__type(value, struct conn);

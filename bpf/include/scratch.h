@@ -63,54 +63,57 @@ enum shape {
 	SHAPE_TELL = 3,			/* what tell says */
 };
 
-/* One run's work space. Arrays that are read in words have room for one word more. */
+/*
+ * One run's work space. What every message needs comes first, in few cache
+ * lines. Arrays that are read in words have room for one word more.
+ */
 struct scratch {
-	__u8 look[MQTT_LOOK + 16];	/* beginning of the segment's payload */
-	__u8 answer[HTTP_LOOK + 16];	/* beginning of a pod's answer */
-	__u8 head[HEAD_MAX + 16];	/* request head being made */
-	struct publish publish;
 	struct packet packet;
+	struct publish publish;
 	struct rx_verdict rx;
-	struct tx_verdict tx;
-	struct frame frame;
-	struct http http;
-	struct edge_key key;
-	struct grant_key grant;
-	struct utf8 utf8;
-	__u32 head_len;
-	__u32 node;			/* automaton's state */
-	__s32 route;
-	__u32 pos;			/* in the topic, or in what is collected */
-	__u32 sum;			/* checksum of what is collected */
-	__u32 slot;
-	__u32 slot_pod;
-	__u32 slot_gen;
-	__u32 slot_seq;			/* the request's wire position */
-	__u32 number;			/* of the request on the slot */
-	__u32 request_len;
-	__u32 cache_version;
-	__u32 function;
 	__u32 bad;			/* enum reason of a failed take or topic walk */
-	__u32 slot_mss;
-	__u32 burst_sent;		/* clones of the segment that left */
-	__u32 burst_last;		/* its last message is taken: the skb itself becomes the request */
 	__u32 lags;			/* the local socket has not acknowledged all that was passed */
 	__u32 known;			/* the whole segment lies below the next byte */
+	__u32 burst_sent;		/* clones of the segment that left */
+	__u32 burst_last;		/* its last message is taken: the skb itself becomes the request */
 	__u32 shape;			/* enum shape, while a clone is on its way */
 	__u32 device;
 	__u32 device_gen;
 	__u32 device_seq;
+	__s32 route;
+	__u32 function;
+	__u32 cache_version;
+	__u32 slot;
+	__u32 slot_pod;
+	__u32 slot_gen;
+	__u32 slot_seq;			/* the request's wire position */
+	__u32 slot_mss;
+	__u32 number;			/* of the request on the slot */
+	__u32 request_len;
+	__u32 done_count;
+	__u64 now_ns;
+	struct frame frame;
+	struct http http;
+	struct answers answers;
+	struct tell tell;
+	struct group group;
+	__u8 look[MQTT_LOOK + 16];	/* beginning of the segment's payload */
+	__u8 answer[HTTP_LOOK + 16];	/* beginning of a pod's answer */
+	/* messages that a pod's segment answers or acknowledges */
+	__u32 done_kind[PIPELINE_MAX];	/* enum done_kind */
+	struct message done[PIPELINE_MAX];
 	struct walk walk;
 	struct walk began;		/* the device's, when the walk began */
-	/* messages that a pod's segment answers or acknowledges */
-	struct message done[PIPELINE_MAX];
-	__u32 done_kind[PIPELINE_MAX];	/* enum done_kind */
-	__u32 done_count;
-	__u32 pad;
-	__u64 now_ns;
-	struct answers answers;
-	struct group group;
-	struct tell tell;
+	struct tx_verdict tx;
+	/* a topic whose head is not in the cache */
+	struct edge_key key;
+	struct grant_key grant;
+	struct utf8 utf8;
+	__u8 head[HEAD_MAX + 16];	/* request head being made */
+	__u32 head_len;
+	__u32 node;			/* automaton's state */
+	__u32 pos;			/* in the topic, or in what is collected */
+	__u32 sum;			/* checksum of what is collected */
 };
 
 /* Work space by hook. Writer and reader: the hook itself. */
@@ -120,6 +123,32 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
+
+/* What every segment of a connection reads or changes. */
+static __always_inline void conn_touch(const struct conn *c)
+{
+	touch(c->gen);
+	touch(c->tuple);
+	touch(c->challenge_ms);
+	touch(c->rx);
+	touch(c->tx);
+}
+
+/* What every message of a device reads or changes, with a head of the usual length. */
+static __always_inline void device_touch(const struct device *d)
+{
+	touch(d->walk);
+	touch(d->cache_version);
+	for (int i = 0; i < 4; i++)
+		touch(d->cache_head[i * 64]);
+}
+
+/* What every request of a slot reads or changes. */
+static __always_inline void slot_touch(const struct slot *slot)
+{
+	touch(slot->state);
+	touch(slot->messages);
+}
 
 static __always_inline struct scratch *scratch_of(enum hook hook)
 {

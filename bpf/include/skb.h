@@ -335,7 +335,8 @@ static __always_inline int skb_make_small(struct __sk_buff *skb, struct frame *f
 		opaque(n);
 		if (n < 4 || n > PUBACKS_MAX)
 			return -1;
-		sum = bpf_csum_diff(NULL, 0, (__be32 *)bytes, n, 0);
+		if (!partial)
+			sum = bpf_csum_diff(NULL, 0, (__be32 *)bytes, n, 0);
 		if (bpf_skb_store_bytes(skb, f->len, bytes, n, BPF_F_RECOMPUTE_CSUM))
 			return -1;
 	}

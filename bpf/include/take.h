@@ -6,6 +6,7 @@
 #ifndef EPROXY_TAKE_H
 #define EPROXY_TAKE_H
 
+#include "flow.h"
 #include "request.h"
 #include "route.h"
 #include "slot.h"
@@ -68,6 +69,16 @@ static __always_inline bool topic_cached(const struct scratch *s, const struct d
 			return false;
 	}
 	return true;
+}
+
+/* Copies *len bytes, at most HEAD_MAX, and up to 63 more: both sides have room for them. */
+static __always_inline void copy_lines(__u8 *dst, const __u8 *src, const __u32 *len)
+{
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < HEAD_MAX; i += 64) {
+		if (i >= afresh(*len))
+			break;
+		memcpy(dst + i, src + i, 64);
+	}
 }
 
 /* Keeps the head just made for the next message of the same topic. */
@@ -264,6 +275,10 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	r = request_buffer(s->slot, s->number);
 	if (!r)
 		return REASON_DEAD_SOCKET;
+	conn_touch(sc);
+	slot_touch(slot);
+	for (int i = 0; i < 6; i++)
+		touch(r->buf[i * 64]);
 	if (!slot_alive(s->slot)) {
 		slot_retire(sc, slot, pod, s->slot, gen);
 		return REASON_DEAD_SOCKET;
@@ -272,8 +287,9 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		return REASON_BAD_CHECKSUM;
 	slot->count++;
 	opaque(head_len);
-	if (head_len > HEAD_MAX || bpf_probe_read_kernel(r->buf, head_len, d->cache_head))
+	if (head_len > HEAD_MAX)
 		return REASON_SLOT_WRITE;
+	copy_lines(r->buf, d->cache_head, &d->cache_head_len);
 	at = request_tail(r, slot, head_len, &s->publish, payload_len);
 	opaque(at);
 	if (payload_len) {

@@ -250,7 +250,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	now = bpf_ktime_get_ns();
 	now_ms = now / 1000000;
 	bpf_spin_lock(&c->lock);
-	if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) && c->tuple.remote_port == p->tuple.remote_port) {
+	if (conn_live(c) && c->tuple.remote_port == p->tuple.remote_port) {
 		known = p->seg.seq == c->rx_nxt;
 		moved = front && !known;
 		/* placed below the next byte, the front must not be new to the socket */
@@ -321,17 +321,13 @@ __attribute__((noinline)) int device_pass_remainder(struct __sk_buff *skb, __u32
  */
 static __always_inline void note_syn(const struct tuple *tuple)
 {
-	__u32 *index = bpf_map_lookup_elem(&flows, tuple), conn;
-	struct conn *c;
+	__u32 conn;
+	struct conn *c = flow_find(tuple, &conn);
 
-	if (!index || *index < knob_slots)
-		return;
-	conn = *index;
-	c = bpf_map_lookup_elem(&conns, &conn);
-	if (!c)
+	if (!c || conn < knob_slots)
 		return;
 	bpf_spin_lock(&c->lock);
-	if ((c->state == CONN_OPEN || c->state == CONN_CLOSED) && c->tuple.remote_port == tuple->remote_port)
+	if (conn_live(c) && c->tuple.remote_port == tuple->remote_port)
 		c->flags |= CONN_SYN_SEEN;
 	bpf_spin_unlock(&c->lock);
 }
@@ -342,7 +338,7 @@ int tc_device_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	bool large = skb->len > SKB_LARGE;
-	__u32 *index, dev, front = 0;
+	__u32 dev, front = 0;
 	int remainder = 0, verdict;
 	struct burst b = {};
 	struct conn *c;
@@ -360,16 +356,16 @@ int tc_device_in(struct __sk_buff *skb)
 		note_syn(&p->tuple);
 		return skb_strip_syn(skb, p) ? TC_DROP : TC_PASS;
 	}
-	index = bpf_map_lookup_elem(&flows, &p->tuple);
-	if (!index || *index < knob_slots)
+	c = flow_find(&p->tuple, &b.t.conn);
+	if (!c || b.t.conn < knob_slots)
 		return TC_PASS;
-	b.t.conn = *index;
 	dev = b.t.conn - knob_slots;
-	c = bpf_map_lookup_elem(&conns, &b.t.conn);
 	b.t.d = bpf_map_lookup_elem(&devices, &dev);
-	if (!c || !b.t.d)
+	if (!b.t.d)
 		return TC_PASS;
-	if (c->state != CONN_OPEN && c->state != CONN_CLOSED)
+	conn_touch(c);
+	device_touch(b.t.d);
+	if (!conn_live(c))
 		return TC_PASS;
 	if (skb_corrupt(skb, s, c)) {
 		count(HOOK_TC_DEVICE_IN, REASON_BAD_CHECKSUM);

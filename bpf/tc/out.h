@@ -145,7 +145,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	struct packet *p;
 	struct seed seed = {};
 	bool seeding, translated = false;
-	__u32 *index, conn, dev, now_ms, front;
+	__u32 conn, dev, now_ms, front;
 	__u64 now;
 	struct conn *c;
 
@@ -161,14 +161,8 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	p = &s->packet;
 	if (skb_parse(skb, false, p) != PARSE_TCP)
 		return TC_PASS;
-	index = bpf_map_lookup_elem(&flows, &p->tuple);
-	if (!index)
-		return TC_PASS;
-	conn = *index;
-	if ((conn >= knob_slots) != device)
-		return TC_PASS;
-	c = bpf_map_lookup_elem(&conns, &conn);
-	if (!c)
+	c = flow_find(&p->tuple, &conn);
+	if (!c || (conn >= knob_slots) != device)
 		return TC_PASS;
 	if (device) {
 		dev = conn - knob_slots;
@@ -212,7 +206,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		if (c->state == CONN_ARMED && seeding) {
 			seed_apply(c, d, p, &seed, now_ms);
 			conn_walk_to(c, &p->seg, front, &s->walk);
-		} else if (c->state == CONN_OPEN || c->state == CONN_CLOSED) {
+		} else if (conn_live(c)) {
 			conn_tx(c, &p->seg, &s->tx, now_ms);
 			if (!s->tx.cut)
 				conn_walk_to(c, &p->seg, front, &s->walk);

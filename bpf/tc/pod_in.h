@@ -54,7 +54,7 @@ static long answer_step(__u64 index, void *data)
 		a->completed++;
 		a->closing = a->close;
 	}
-	return 0;
+	return a->off >= a->end;
 }
 
 enum answer_take {
@@ -187,7 +187,7 @@ static __always_inline void device_tell(struct scratch *s, struct conn *dc, cons
 	struct graft *g;
 
 	bpf_spin_lock(&dc->lock);
-	if (dc->gen == m->device_gen && (dc->state == CONN_OPEN || dc->state == CONN_CLOSED)) {
+	if (dc->gen == m->device_gen && conn_live(dc)) {
 		conn_done(dc, s->slot, s->slot_gen, m->device_seq);
 		known = true;
 		if (answered && dc->in_flight)
@@ -327,13 +327,23 @@ static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, st
 	return verdict;
 }
 
+/* The books of the device whose message is answered next, while the answer is read. */
+static __always_inline void answered_touch(struct slot *slot)
+{
+	__u32 device = slot_message(slot, slot->head)->device;
+	struct conn *dc = bpf_map_lookup_elem(&conns, &device);
+
+	if (dc)
+		conn_touch(dc);
+}
+
 /* TC ingress of the pod interfaces (struct __sk_buff). */
 SEC("tc")
 int tc_pod_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
 	struct answer_ctx ctx = { .skb = skb, .s = s };
-	__u32 *found, index, duties = DUTY_NOTHING, front = 0, begun = 0, walked = 0, gen = 0, pod_key;
+	__u32 index, duties = DUTY_NOTHING, front = 0, begun = 0, walked = 0, gen = 0, pod_key;
 	enum answer_take take = ANSWER_NONE;
 	enum rx_action action = RX_PASS_RAW;
 	enum reason passed = REASON_TRANSLATED;
@@ -350,18 +360,19 @@ int tc_pod_in(struct __sk_buff *skb)
 		skb->mark &= ~knob_mark;
 	if (skb_parse(skb, true, &s->packet) != PARSE_TCP)
 		return TC_PASS;
-	found = bpf_map_lookup_elem(&flows, &s->packet.tuple);
-	if (!found || *found >= knob_slots)
+	c = flow_find(&s->packet.tuple, &index);
+	if (!c || index >= knob_slots)
 		return TC_PASS;
-	index = *found;
-	c = bpf_map_lookup_elem(&conns, &index);
 	slot = bpf_map_lookup_elem(&slots, &index);
-	if (!c || !slot || (c->state != CONN_OPEN && c->state != CONN_CLOSED))
+	if (!slot || !conn_live(c))
 		return TC_PASS;
+	conn_touch(c);
+	slot_touch(slot);
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
 	if (!pod)
 		return TC_PASS;
+	touch(pod->idle);
 	seg = &s->packet.seg;
 	if (skb_corrupt(skb, s, c)) {
 		count(HOOK_TC_POD_IN, REASON_BAD_CHECKSUM);
@@ -373,6 +384,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		bpf_spin_unlock(&c->lock);
 		packet_advance(&s->packet, front);
 	}
+	answered_touch(slot);
 	s->slot = index;
 	s->slot_pod = pod_key;
 	s->done_count = 0;

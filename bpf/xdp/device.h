@@ -76,20 +76,20 @@ int xdp_device(struct xdp_md *ctx)
 	struct scratch *s = scratch_of(HOOK_XDP_DEVICE);
 	enum reason reason;
 	struct take t = {};
-	__u32 *index, dev;
+	__u32 dev;
 	int verdict;
 
 	if (!s || packet_parse(data, end, end - data, true, &s->packet) != PARSE_TCP)
 		return XDP_PASS;
-	index = bpf_map_lookup_elem(&flows, &s->packet.tuple);
-	if (!index || *index < knob_slots)
+	t.c = flow_find(&s->packet.tuple, &t.conn);
+	if (!t.c || t.conn < knob_slots)
 		return XDP_PASS;
-	t.conn = *index;
 	dev = t.conn - knob_slots;
-	t.c = bpf_map_lookup_elem(&conns, &t.conn);
 	t.d = bpf_map_lookup_elem(&devices, &dev);
-	if (!t.c || !t.d)
+	if (!t.d)
 		return XDP_PASS;
+	conn_touch(t.c);
+	device_touch(t.d);
 	t.p = &s->packet;
 	if (!s->packet.seg.len) {
 		if (s->packet.seg.flags != TH_ACK || !xdp_absorb(ctx, t.c, t.p, s))

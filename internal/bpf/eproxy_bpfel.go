@@ -48,14 +48,13 @@ type EproxyConn struct {
 	RxWscale    uint8
 	InFlight    uint16
 	Tuple       EproxyTuple
-	VlanTci     uint16
-	Pad         uint16
 	TxMss       uint32
 	Ifindex     uint32
-	IpSum       uint32
 	PseudoSum   uint32
 	DstMac      [6]uint8
 	SrcMac      [6]uint8
+	VlanTci     uint16
+	Pad         uint16
 	ChallengeMs uint32
 	DataUs      uint32
 	ToldUs      uint32
@@ -63,8 +62,11 @@ type EproxyConn struct {
 	TxMaxWnd    uint32
 	TxWalked    uint32
 	TxWalk      EproxyWalk
+	Pad1        [6]uint32
 	Rx          EproxyLedger
+	Pad2        [13]uint32
 	Tx          EproxyLedger
+	Pad3        [13]uint32
 }
 
 type EproxyConnFlag uint32
@@ -117,9 +119,10 @@ type EproxyDevice struct {
 	CacheTopicLen uint32
 	CacheHeadLen  uint32
 	LastSlot      uint32
-	Source        [128]uint8
 	CacheTopic    [128]uint8
 	CacheHead     [768]uint8
+	Source        [128]uint8
+	Pad           [32]uint8
 }
 
 type EproxyEdgeKey struct {
@@ -263,12 +266,12 @@ type EproxyPod struct {
 	XdpOk       uint32
 	PeerOk      uint32
 	Ipv6        uint32
+	Up          uint32
+	DeniedMs    uint32
 	Address     [4]uint32
 	Port        uint16
 	Concurrency uint16
-	Up          uint32
-	DeniedMs    uint32
-	Pad         uint32
+	Pad         [11]uint32
 }
 
 type EproxyReason uint32
@@ -377,8 +380,7 @@ type EproxySlot struct {
 	Acked      uint32
 	ServiceNs  uint32
 	CloseAfter uint8
-	Pad1       [7]uint8
-	_          [4]byte
+	Pad        [3]uint8
 	AnsweredNs uint64
 	IdPrefix   [16]uint8
 	Messages   [64]EproxyMessage
@@ -472,6 +474,7 @@ const (
 	EproxyMapFunctionNames      = "function_names"
 	EproxyMapFunctions          = "functions"
 	EproxyMapGrants             = "grants"
+	EproxyMapHints              = "hints"
 	EproxyMapListeners          = "listeners"
 	EproxyMapNodes              = "nodes"
 	EproxyMapPodCounters        = "pod_counters"
@@ -581,6 +584,7 @@ type EproxyMapSpecs struct {
 	FunctionNames *ebpf.MapSpec `ebpf:"function_names"`
 	Functions     *ebpf.MapSpec `ebpf:"functions"`
 	Grants        *ebpf.MapSpec `ebpf:"grants"`
+	Hints         *ebpf.MapSpec `ebpf:"hints"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
 	PodCounters   *ebpf.MapSpec `ebpf:"pod_counters"`
@@ -652,6 +656,7 @@ type EproxyMaps struct {
 	FunctionNames *ebpf.Map `ebpf:"function_names"`
 	Functions     *ebpf.Map `ebpf:"functions"`
 	Grants        *ebpf.Map `ebpf:"grants"`
+	Hints         *ebpf.Map `ebpf:"hints"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
 	PodCounters   *ebpf.Map `ebpf:"pod_counters"`
@@ -677,6 +682,7 @@ func (m *EproxyMaps) Close() error {
 		m.FunctionNames,
 		m.Functions,
 		m.Grants,
+		m.Hints,
 		m.Listeners,
 		m.Nodes,
 		m.PodCounters,

@@ -247,7 +247,7 @@ func TestFinWhileBusy(t *testing.T) {
 // ACK, which stands before a PUBACK that another processor inserted just now and
 // may not have sent yet.
 func TestBareBesideTold(t *testing.T) {
-	for age, want := range map[uint32]uint32{0: nodISS, 1000: nodISS + 4} {
+	for age, want := range map[uint32]uint32{justNow: nodISS, 1000: nodISS + 4} {
 		r := newRig(t, false)
 		p := publish("sensors/a/temp", 0, 0, "x")
 		ret, out := r.run(r.objs.XdpDevice, r.fromDevice(devISS, "PA", p))

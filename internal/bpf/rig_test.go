@@ -150,7 +150,6 @@ func (r *rig) conn(index uint32, kind EproxyConnKind, local, remote netip.AddrPo
 	words(local.Addr())
 	words(remote.Addr())
 	c.PseudoSum = sum + uint32(be16(6))
-	c.IpSum = sum + uint32(be16(0x4500)) + uint32(be16(0x4000)) + uint32(be16(64<<8|6))
 	r.put(r.objs.Conns, index, &c)
 	r.put(r.objs.Flows, &t, index)
 }

@@ -83,6 +83,10 @@ func (p *Plane) armConn(index uint32, kind bpf.EproxyConnKind, t bpf.EproxyTuple
 	if err := p.objs.Conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock); err != nil {
 		return 0, fmt.Errorf("arm connection %d: %w", index, err)
 	}
+	var at uint32
+	if err := p.objs.Flows.Lookup(&t, &at); err == nil && at != index {
+		p.clearConn(at) // no two live entries have the same 4-tuple
+	}
 	if err := p.objs.Flows.Put(&t, index); err != nil {
 		return 0, fmt.Errorf("enter flow: %w", err)
 	}
@@ -95,6 +99,11 @@ func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
 	if err := p.objs.Flows.Lookup(&t, &at); err == nil && at == index {
 		_ = p.objs.Flows.Delete(&t)
 	}
+	p.clearConn(index)
+}
+
+// clearConn ends the generation of a connection's entry.
+func (p *Plane) clearConn(index uint32) {
 	old, err := p.readConn(index)
 	if err != nil {
 		return

@@ -3,7 +3,7 @@
 package hooks
 
 /*
-#cgo CFLAGS: -O2 -I${SRCDIR}
+#cgo CFLAGS: -O2 -DHINTS=16 -I${SRCDIR}
 #cgo LDFLAGS: -ldl
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -23,7 +23,7 @@ var planted = []struct {
 		{"include/take.h", "if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {",
 			"if (!planted(3) && (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN)) {"}}},
 	4: {"generation of the device not checked when it is told", "device reconnects while its answer comes", []edit{
-		{"tc/pod_in.h", "if (dc->gen == m->device_gen && (dc->state", "if ((planted(4) || dc->gen == m->device_gen) && (dc->state"}}},
+		{"tc/pod_in.h", "if (dc->gen == m->device_gen && conn_live(dc)", "if ((planted(4) || dc->gen == m->device_gen) && conn_live(dc)"}}},
 	5: {"generation of the slot not checked when a message is taken over", "message of a slot that was dialled again is taken over", []edit{
 		{"control/control.h", "if (c->gen == gen) {\n\t\tstate = slot->state;", "if (planted(5) || c->gen == gen) {\n\t\tstate = slot->state;"}}},
 	6: {"slot not undone", "the same message twice, XDP", []edit{

@@ -26,6 +26,7 @@ struct map {
 /* Shared ones first. A map that is not named here is an array of few entries. */
 static struct map maps[32] = {
 	{ .name = "flows", .entries = 16, .shared = true },
+	{ .name = "hints", .entries = HINTS, .shared = true },
 	{ .name = "conns", .entries = 12, .shared = true },
 	{ .name = "slots", .entries = 4, .shared = true },
 	{ .name = "pods", .entries = 2, .shared = true },
@@ -95,6 +96,7 @@ static void place(const char *name, __u32 type, __u32 key_size, __u32 value_size
 void memory_init(void)
 {
 	place("flows", BPF_MAP_TYPE_HASH, sizeof(struct tuple), 4);
+	place("hints", BPF_MAP_TYPE_ARRAY, 4, 8);
 	place("conns", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct conn));
 	place("slots", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct slot));
 	place("pods", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct pod));
