@@ -5,6 +5,7 @@
 #include "tc/out.h"
 #include "tc/pod_in.h"
 #include "control/control.h"
+#include "control/sweep.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -23,4 +24,3 @@ const enum route_flag *unused_route_flag __attribute__((unused));
 const struct event *unused_event __attribute__((unused));
 const struct slot_args *unused_slot_args __attribute__((unused));
 const struct boundary_args *unused_boundary_args __attribute__((unused));
-const struct sweep_args *unused_sweep_args __attribute__((unused));

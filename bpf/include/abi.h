@@ -348,7 +348,9 @@ struct pod {
 	__be32 address[4];
 	__be16 port;
 	__u16 concurrency;
-	__u32 pad[11];
+	__u32 timeout_ms;	/* of its function: for an answer */
+	__u32 unacked_ms;	/* how long its TCP may leave a request unacknowledged */
+	__u32 pad[9];
 };
 
 struct function {
@@ -386,6 +388,8 @@ struct globals {
 	__u32 root_dollar;	/* automaton for names that begin with '$' */
 	__u32 epoch;		/* changes with every reload; never 0 */
 	__u32 draining;		/* nothing more is taken */
+	__u32 slots_end;	/* one above the highest conn index of a slot in use */
+	__u32 conns_end;	/* one above the highest conn index in use */
 };
 
 /* Key of grants: this client may publish to this topic. */
@@ -425,6 +429,7 @@ enum event_kind {
 	EVENT_SLOT = 2,		/* slot needs attention: retired or taken over */
 	EVENT_BROKEN = 3,	/* abort the device's connection */
 	EVENT_SEND = 4,		/* sweeper: send this TCP segment on the wire */
+	EVENT_OVERDUE = 5,	/* sweeper: the slot's oldest message waits too long for its answer */
 	EVENT_CLOSED = 5,	/* connection finished: its entry may be freed */
 };
 
@@ -483,11 +488,11 @@ struct boundary_args {
 	__u32 flags;		/* conn flags after */
 };
 
-struct sweep_args {
-	__u32 first;		/* conn indexes [first, first + count) */
-	__u32 count;
-	__u32 now_ms;		/* CLOCK_MONOTONIC; 0: the program reads the clock */
-	__u32 sent;		/* result: frames handed out */
+/* The timer behind sweep.h. */
+struct sweeper {
+	struct bpf_timer timer;
+	__u32 next;		/* conn index at which the next tick goes on */
+	__u32 pad;
 };
 
 #endif

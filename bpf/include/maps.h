@@ -178,6 +178,14 @@ struct {
 	__type(value, struct function_info);
 } function_names SEC(".maps");
 
+/* The sweeper's timer. Writer: programs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sweeper);
+} sweepers SEC(".maps");
+
 /* What needs userspace. Writer: programs. Reader: loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -14,6 +14,12 @@ enum pod_duty {
 
 /* Bytes of answers that may stay unacknowledged while more are to come. */
 #define POD_ACK_BYTES 1024
+/*
+ * An answer that comes so long after the slot's previous one is acknowledged at
+ * once: no request is likely to carry that before the sweeper would have
+ * userspace send it.
+ */
+#define POD_QUIET_NS 10000000ull
 
 /* The segment's payload is walked answer by answer. */
 struct answer_ctx {
@@ -347,7 +353,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	enum answer_take take = ANSWER_NONE;
 	enum rx_action action = RX_PASS_RAW;
 	enum reason passed = REASON_TRANSLATED;
-	bool moved = false, rest = false;
+	bool moved = false, rest = false, quiet;
 	struct stamp stamp;
 	struct segment *seg;
 	struct slot *slot;
@@ -419,6 +425,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		}
 		action = take == ANSWER_DROP ? RX_DROP : conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
 		if (action == RX_TAKE) {
+			quiet = s->now_ns - slot->answered_ns > POD_QUIET_NS;
 			answer_removed(c);
 			mark_acked(s, c, slot, s->answers.completed, DONE_MARKED);
 			pop_answered(s, slot, s->answers.completed);
@@ -432,8 +439,8 @@ int tc_pod_in(struct __sk_buff *skb)
 			} else if (rest) {
 				slot->state = SLOT_PASSING;
 			}
-			if (slot->left || (slot_in_flight(slot) &&
-					   seq_gt(conn_ack(c), c->rx_acked + POD_ACK_BYTES)))
+			if (slot->left || quiet ||
+			    (slot_in_flight(slot) && seq_gt(conn_ack(c), c->rx_acked + POD_ACK_BYTES)))
 				duties |= DUTY_POD_ACK;
 			if (rest) {
 				seg->take = 0;

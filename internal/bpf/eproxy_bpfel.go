@@ -148,11 +148,12 @@ type EproxyEvent struct {
 type EproxyEventKind uint32
 
 const (
-	EproxyEventKindEVENT_PUBACK EproxyEventKind = 1
-	EproxyEventKindEVENT_SLOT   EproxyEventKind = 2
-	EproxyEventKindEVENT_BROKEN EproxyEventKind = 3
-	EproxyEventKindEVENT_SEND   EproxyEventKind = 4
-	EproxyEventKindEVENT_CLOSED EproxyEventKind = 5
+	EproxyEventKindEVENT_PUBACK  EproxyEventKind = 1
+	EproxyEventKindEVENT_SLOT    EproxyEventKind = 2
+	EproxyEventKindEVENT_BROKEN  EproxyEventKind = 3
+	EproxyEventKindEVENT_SEND    EproxyEventKind = 4
+	EproxyEventKindEVENT_OVERDUE EproxyEventKind = 5
+	EproxyEventKindEVENT_CLOSED  EproxyEventKind = 5
 )
 
 type EproxyFunction struct {
@@ -179,6 +180,8 @@ type EproxyGlobals struct {
 	RootDollar uint32
 	Epoch      uint32
 	Draining   uint32
+	SlotsEnd   uint32
+	ConnsEnd   uint32
 }
 
 type EproxyGraft struct {
@@ -271,7 +274,9 @@ type EproxyPod struct {
 	Address     [4]uint32
 	Port        uint16
 	Concurrency uint16
-	Pad         [11]uint32
+	TimeoutMs   uint32
+	UnackedMs   uint32
+	Pad         [9]uint32
 }
 
 type EproxyReason uint32
@@ -438,14 +443,6 @@ const (
 	EproxySlotStateSLOT_RETIRED   EproxySlotState = 9
 )
 
-type EproxySweepArgs struct {
-	_     structs.HostLayout
-	First uint32
-	Count uint32
-	NowMs uint32
-	Sent  uint32
-}
-
 type EproxyTuple struct {
 	_          structs.HostLayout
 	Local      [4]uint32
@@ -488,9 +485,10 @@ const (
 	EproxyMapScratches          = "scratches"
 	EproxyMapSettings           = "settings"
 	EproxyMapSlots              = "slots"
+	EproxyMapSweepers           = "sweepers"
 	EproxyProgDeviceBoundary    = "device_boundary"
 	EproxyProgSlotControl       = "slot_control"
-	EproxyProgSweep             = "sweep"
+	EproxyProgSweepStart        = "sweep_start"
 	EproxyProgTcDeviceIn        = "tc_device_in"
 	EproxyProgTcDeviceOut       = "tc_device_out"
 	EproxyProgTcPodIn           = "tc_pod_in"
@@ -516,7 +514,6 @@ const (
 	EproxyVarUnusedSlotOp       = "unused_slot_op"
 	EproxyVarUnusedSlotResult   = "unused_slot_result"
 	EproxyVarUnusedSlotState    = "unused_slot_state"
-	EproxyVarUnusedSweepArgs    = "unused_sweep_args"
 	EproxyVarZero               = "zero"
 )
 
@@ -564,7 +561,7 @@ type EproxySpecs struct {
 type EproxyProgramSpecs struct {
 	DeviceBoundary *ebpf.ProgramSpec `ebpf:"device_boundary"`
 	SlotControl    *ebpf.ProgramSpec `ebpf:"slot_control"`
-	Sweep          *ebpf.ProgramSpec `ebpf:"sweep"`
+	SweepStart     *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn     *ebpf.ProgramSpec `ebpf:"tc_device_in"`
 	TcDeviceOut    *ebpf.ProgramSpec `ebpf:"tc_device_out"`
 	TcPodIn        *ebpf.ProgramSpec `ebpf:"tc_pod_in"`
@@ -598,6 +595,7 @@ type EproxyMapSpecs struct {
 	Scratches     *ebpf.MapSpec `ebpf:"scratches"`
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	Sweepers      *ebpf.MapSpec `ebpf:"sweepers"`
 }
 
 // EproxyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -624,7 +622,6 @@ type EproxyVariableSpecs struct {
 	UnusedSlotOp       *ebpf.VariableSpec `ebpf:"unused_slot_op"`
 	UnusedSlotResult   *ebpf.VariableSpec `ebpf:"unused_slot_result"`
 	UnusedSlotState    *ebpf.VariableSpec `ebpf:"unused_slot_state"`
-	UnusedSweepArgs    *ebpf.VariableSpec `ebpf:"unused_sweep_args"`
 	Zero               *ebpf.VariableSpec `ebpf:"zero"`
 }
 
@@ -670,6 +667,7 @@ type EproxyMaps struct {
 	Scratches     *ebpf.Map `ebpf:"scratches"`
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	Sweepers      *ebpf.Map `ebpf:"sweepers"`
 }
 
 func (m *EproxyMaps) Close() error {
@@ -696,6 +694,7 @@ func (m *EproxyMaps) Close() error {
 		m.Scratches,
 		m.Settings,
 		m.Slots,
+		m.Sweepers,
 	)
 }
 
@@ -723,7 +722,6 @@ type EproxyVariables struct {
 	UnusedSlotOp       *ebpf.Variable `ebpf:"unused_slot_op"`
 	UnusedSlotResult   *ebpf.Variable `ebpf:"unused_slot_result"`
 	UnusedSlotState    *ebpf.Variable `ebpf:"unused_slot_state"`
-	UnusedSweepArgs    *ebpf.Variable `ebpf:"unused_sweep_args"`
 	Zero               *ebpf.Variable `ebpf:"zero"`
 }
 
@@ -733,7 +731,7 @@ type EproxyVariables struct {
 type EproxyPrograms struct {
 	DeviceBoundary *ebpf.Program `ebpf:"device_boundary"`
 	SlotControl    *ebpf.Program `ebpf:"slot_control"`
-	Sweep          *ebpf.Program `ebpf:"sweep"`
+	SweepStart     *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn     *ebpf.Program `ebpf:"tc_device_in"`
 	TcDeviceOut    *ebpf.Program `ebpf:"tc_device_out"`
 	TcPodIn        *ebpf.Program `ebpf:"tc_pod_in"`
@@ -745,7 +743,7 @@ func (p *EproxyPrograms) Close() error {
 	return _EproxyClose(
 		p.DeviceBoundary,
 		p.SlotControl,
-		p.Sweep,
+		p.SweepStart,
 		p.TcDeviceIn,
 		p.TcDeviceOut,
 		p.TcPodIn,

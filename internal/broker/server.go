@@ -65,7 +65,7 @@ func New(opts Options) (*Server, error) {
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(opts.Config.Limits.MaxPacketSize)
 	caps.ReceiveMaximum = receiveMaximum
-	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(opts.Logger)})
+	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(opts.Logger), SysTopicResendInterval: sysInterval})
 	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
@@ -82,6 +82,10 @@ func New(opts Options) (*Server, error) {
 	}
 	return s, nil
 }
+
+// sysInterval is seconds between two updates of $SYS topics, as mosquitto's.
+// Each stops all goroutines for a moment to read memory statistics.
+const sysInterval = 10
 
 // Serve serves until ctx ends.
 func (s *Server) Serve(ctx context.Context) error {

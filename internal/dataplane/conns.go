@@ -19,13 +19,13 @@ type connTable struct {
 	first   uint32
 	free    []uint32
 	entries map[uint32]*device
-	closing []*device // oldest first
-	high    uint32    // one above the highest index ever used
+	closing []*device     // oldest first
+	closed  chan struct{} // there is something in closing
 }
 
 func (t *connTable) init(first, n uint32) {
 	t.first = first
-	t.high = first
+	t.closed = make(chan struct{}, 1)
 	t.entries = make(map[uint32]*device)
 	for i := n; i > 0; i-- {
 		t.free = append(t.free, first+i-1)

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -15,6 +16,9 @@ import (
 // closingTime is how long a closed connection's packets are still translated:
 // the local end may be in TIME_WAIT (RFC 9293 section 3.6.1).
 const closingTime = 60 * time.Second
+
+// reapInterval is how often closed connections are looked at.
+const reapInterval = 5 * time.Second
 
 // device is one client's connection that may be grafted. It implements
 // broker.Graft.
@@ -110,6 +114,10 @@ func (d *device) Close() {
 	}
 	d.closedAt = time.Now()
 	t.closing = append(t.closing, d)
+	select {
+	case t.closed <- struct{}{}:
+	default: // it was told already
+	}
 }
 
 // take finds a free index; the oldest closing connection gives way if there is none.
@@ -125,9 +133,7 @@ func (t *connTable) take(p *Plane) (uint32, error) {
 	}
 	index := t.free[len(t.free)-1]
 	t.free = t.free[:len(t.free)-1]
-	if index >= t.high {
-		t.high = index + 1
-	}
+	atomic.StoreUint32(&p.globals.ConnsEnd, max(p.globals.ConnsEnd, index+1))
 	return index, nil
 }
 
@@ -144,8 +150,28 @@ func (t *connTable) release(p *Plane, d *device) {
 	t.free = append(t.free, d.index)
 }
 
-// reap frees the entries of connections that have ended on the wire.
-func (t *connTable) reap(p *Plane, now time.Time) {
+// reapLoop looks after closed connections while there are any.
+func (p *Plane) reapLoop() {
+	defer p.wg.Done()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-p.conns.closed:
+		}
+		for p.conns.reap(p, time.Now()) > 0 {
+			select {
+			case <-p.ctx.Done():
+				return
+			case <-time.After(reapInterval):
+			}
+		}
+	}
+}
+
+// reap frees the entries of connections that have ended on the wire. Returns
+// how many have not.
+func (t *connTable) reap(p *Plane, now time.Time) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	kept := t.closing[:0]
@@ -157,6 +183,7 @@ func (t *connTable) reap(p *Plane, now time.Time) {
 		kept = append(kept, d)
 	}
 	t.closing = kept
+	return len(kept)
 }
 
 // ended says whether no packet of the connection can need translation.

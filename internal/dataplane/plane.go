@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -202,8 +203,11 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	if err := p.startEvents(); err != nil {
 		return err
 	}
+	if ret, err := p.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
+		return fmt.Errorf("start the sweeper's timer: %w", cmp.Or(err, fmt.Errorf("program returns %d", int32(ret))))
+	}
 	p.wg.Add(1)
-	go p.sweepLoop()
+	go p.reapLoop()
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -42,7 +43,7 @@ func routeTo(to netip.Addr) (src netip.Addr, ifindex int, err error) {
 func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*podState, error) {
 	id := podID{fn.Name, addr}
 	if ps := p.podKey[id]; ps != nil {
-		ps.fn.Store(fn)
+		p.setFunction(ps, fn)
 		return ps, nil
 	}
 	index, ok := p.freePod()
@@ -57,17 +58,18 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*
 		return nil, fmt.Errorf("pod %s of %s: %w", addr, fn.Name, err)
 	}
 	ps := &podState{id: id, index: index, ifindex: ifindex}
-	ps.fn.Store(fn)
 	mem := &p.podMem[index]
 	a := addr.Addr().As16()
 	*mem = bpf.EproxyPod{
 		FirstSlot: index * SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: flag(addr.Addr().Is6()),
-		Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1,
+		Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1, UnackedMs: uint32(unackedLimit / time.Millisecond),
 	}
 	for i := range mem.Address {
 		mem.Address[i] = binary.NativeEndian.Uint32(a[4*i:])
 	}
+	p.setFunction(ps, fn)
 	p.refreshPod(ps, useXDP)
+	atomic.StoreUint32(&p.globals.SlotsEnd, max(p.globals.SlotsEnd, (index+1)*SlotsPerPod))
 	ctx, cancel := context.WithCancel(p.ctx)
 	ps.cancel = cancel
 	for i := range fn.Concurrency {
@@ -81,6 +83,12 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*
 	}
 	p.podByID[index], p.podKey[id] = ps, ps
 	return ps, nil
+}
+
+// setFunction gives the pod the current configuration of its function.
+func (p *Plane) setFunction(ps *podState, fn *config.Function) {
+	ps.fn.Store(fn)
+	atomic.StoreUint32(&p.podMem[ps.index].TimeoutMs, uint32(fn.Timeout.Milliseconds()))
 }
 
 // refreshPod finds out how packets reach the pod's interface now.
@@ -126,17 +134,6 @@ func (p *Plane) slotByIndex(index uint32) *slot {
 		return nil
 	}
 	return ps.slots[index%SlotsPerPod]
-}
-
-// slotsInUse is one above the highest slot index that may be connected.
-func (p *Plane) slotsInUse() uint32 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := uint32(0)
-	for i := range p.podByID {
-		n = max(n, (i+1)*SlotsPerPod)
-	}
-	return n
 }
 
 func (p *Plane) closeSlots() {

@@ -375,38 +375,13 @@ func (s *slot) attention(gen uint32) {
 	}
 }
 
-// sweepSlots takes over messages whose time is up.
-func (p *Plane) sweepSlots() {
-	now := monotonic()
-	p.mu.Lock()
-	var due []*slot
-	for _, ps := range p.podByID {
-		timeout := ps.fn.Load().Timeout
-		for _, s := range ps.slots {
-			mem := &p.slotMem[s.index]
-			if s.inFlight() == 0 {
-				continue
-			}
-			m := &mem.Messages[mem.Head%uint32(len(mem.Messages))]
-			age := now - time.Duration(m.TakenNs)
-			if age > timeout || m.Acked == 0 && mem.State == uint32(bpf.EproxySlotStateSLOT_BUSY) && age > unackedLimit {
-				due = append(due, s)
-			}
-		}
-	}
-	p.mu.Unlock()
-	for _, s := range due {
-		s.overdue()
-	}
-}
-
 // overdue takes a message over that the pod has not answered in time, and ends
 // the connection: what else is in flight on it follows.
-func (s *slot) overdue() {
+func (s *slot) overdue(gen uint32) {
 	minAge := min(s.pod.fn.Load().Timeout, unackedLimit)
 	s.mu.Lock()
 	conn := s.conn
-	if conn == nil {
+	if conn == nil || s.gen != gen {
 		s.mu.Unlock()
 		return
 	}

@@ -2,6 +2,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -89,9 +90,8 @@ func programs() Feature {
 		return Feature{"programs", Missing, oneLine(err)}
 	}
 	defer coll.Close()
-	args := bpf.EproxySweepArgs{}
-	if _, err := coll.Programs["sweep"].Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
-		return Feature{"programs", Missing, "control programs do not run: " + oneLine(err)}
+	if ret, err := coll.Programs["sweep_start"].Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
+		return Feature{"programs", Missing, "control programs do not run: " + oneLine(cmp.Or(err, errors.New("no timer")))}
 	}
 	return Feature{"programs", Used, fmt.Sprintf("%d programs pass this kernel's verifier", len(coll.Programs))}
 }

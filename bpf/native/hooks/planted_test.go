@@ -29,7 +29,7 @@ var planted = []struct {
 	6: {"slot not undone", "the same message twice, XDP", []edit{
 		{"include/take.h", "\t\tslot_undo(sc, slot", "\t\tif (!planted(6))\n\t\t\tslot_undo(sc, slot"}}},
 	7: {"sweeper's packet made of two generations", "PUBACK is repeated while the device reconnects", []edit{
-		{"control/control.h", "\t\tif (n) {\n\t\t\tconn_stamp", "\t\tif (planted(7)) {\n\t\t\tbpf_spin_unlock(&c->lock);\n\t\t\tbpf_spin_lock(&c->lock);\n\t\t}\n\t\tif (n) {\n\t\t\tconn_stamp"}}},
+		{"control/sweep.h", "\t\tif (n) {\n\t\t\tconn_stamp", "\t\tif (planted(7)) {\n\t\t\tbpf_spin_unlock(&c->lock);\n\t\t\tbpf_spin_lock(&c->lock);\n\t\t}\n\t\tif (n) {\n\t\t\tconn_stamp"}}},
 	8: {"generation not checked when a head is kept", "another device gets the entry while a head is made, XDP", []edit{
 		{"include/take.h", "if (c->gen == gen && c->state == CONN_OPEN) {\n\t\td->cache_epoch", "if ((planted(8) || c->gen == gen) && c->state == CONN_OPEN) {\n\t\td->cache_epoch"}}},
 	9: {"retransmission from a buffer that is another's by now", "device repeats its message while it is answered and the slot reused", []edit{
@@ -39,7 +39,7 @@ var planted = []struct {
 	11: {"message taken over stays in flight", "answer while userspace takes the message over", []edit{
 		{"control/control.h", "\t\t\tslot->head++;\n", "\t\t\tif (!planted(11))\n\t\t\t\tslot->head++;\n"}}},
 	12: {"lock kept", "PUBACK is repeated while the next one is inserted", []edit{
-		{"control/control.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))"}}},
+		{"control/sweep.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))"}}},
 
 	13: {"slot claimed by two looks", "two devices, one slot, XDP", []edit{
 		{"include/slot.h", "\treturn (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;", "\treturn planted(13) || (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;"}}},

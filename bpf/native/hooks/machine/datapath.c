@@ -36,3 +36,9 @@ void datapath_knobs(void)
 	machine.slot_count = &knob_slots;
 	machine.pipeline = &knob_pipeline;
 }
+
+/* What ticks of the sweeper's timer do. */
+void datapath_sweep(__u32 first, __u32 count)
+{
+	sweep(first, count);
+}

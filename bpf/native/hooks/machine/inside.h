@@ -97,7 +97,7 @@ int tc_pod_in(struct __sk_buff *skb);
 int tc_pod_out(struct __sk_buff *skb);
 int slot_control(struct slot_args *a);
 int device_boundary(struct boundary_args *a);
-int sweep(struct sweep_args *a);
+void datapath_sweep(__u32 first, __u32 count);
 void datapath_knobs(void);
 
 #endif

@@ -193,8 +193,6 @@ static void boundary(struct task *t, const struct step *s)
 
 static void step(struct task *t, const struct step *s)
 {
-	struct sweep_args a = { .first = s->index, .count = s->count };
-
 	switch (s->kind) {
 	case STEP_DEVICE_FRAME:
 		device_frame(t, s);
@@ -212,7 +210,7 @@ static void step(struct task *t, const struct step *s)
 		boundary(t, s);
 		break;
 	case STEP_SWEEP:
-		sweep(&a);
+		datapath_sweep(s->index, s->count);
 		break;
 	case STEP_FREE:
 		free_conn(t, s);

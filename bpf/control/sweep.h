@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * sweep.h - what no packet brings about: acknowledgements that nothing carries,
+ * PUBACKs that got lost, requests without an answer. A timer looks through all
+ * connections; userspace is woken only for what is found.
+ */
+#include "../include/skb.h"
+
+#ifndef CLOCK_MONOTONIC
+#define CLOCK_MONOTONIC 1
+#endif
+
+/* Milliseconds between two passes over all connections. */
+#define SWEEP_MS 100
+/* Connections that one tick looks at, and milliseconds to the next one, so that packets do not wait long behind it. */
+#define SWEEP_CHUNK 512
+#define SWEEP_PAUSE_MS 2
+/* Milliseconds after which a bare ACK is sent where no segment carries the acknowledgement (as Linux' TCP_DELACK_MIN). */
+#define SWEEP_ACK_MS 40
+
+/* Connections [first, first + count) that are looked at. */
+struct sweep_range {
+	__u32 first;
+	__u32 now_ms;
+};
+
+/* Whether the oldest message in flight on a slot has waited too long. A look without the lock: userspace makes sure. */
+static __always_inline bool sweep_overdue(__u32 index, __u32 now_ms)
+{
+	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
+	struct message *m;
+	struct pod *pod;
+	__u32 age, key;
+
+	if (!slot || !slot_in_flight(slot))
+		return false;
+	key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &key);
+	m = slot_message(slot, slot->head);
+	age = now_ms - (__u32)(m->taken_ns / 1000000);
+	if (!pod || (__s32)age < 0)
+		return false;
+	return age > pod->timeout_ms || (!m->acked && slot->state == SLOT_BUSY && age > pod->unacked_ms);
+}
+
+/* Collects the oldest PUBACKs that the device has not acknowledged, as one run of bytes. Under the lock. */
+static __always_inline __u32 sweep_pubacks(struct scratch *s, struct conn *c, __u32 now_ms)
+{
+	__u32 seq = ledger_at(&c->tx, 0)->seq;
+
+	s->pos = 0;
+	s->sum = 0;
+	repeat(i, c->tx.count) {
+		struct graft *g = ledger_at(&c->tx, i);
+		__u32 word;
+
+		if (g->seq != seq + afresh(s->pos) || afresh(s->pos) >= PUBACKS_MAX ||
+		    now_ms - g->time_ms < knob_puback_rto_ms)
+			break;
+		memcpy(&word, g->bytes, 4);
+		memcpy(s->look + (afresh(s->pos) & (PUBACKS_MAX - 4)), &word, 4);
+		s->sum += (word & 0xffff) + (word >> 16);
+		g->time_ms = now_ms;
+		s->pos += 4;
+	}
+	return afresh(s->pos);
+}
+
+/* One connection's overdue segment: an acknowledgement never sent, or PUBACKs never acknowledged. */
+static long sweep_one(__u64 i, void *data)
+{
+	struct sweep_range *range = data;
+	__u32 index = range->first + i, now_ms = range->now_ms, gen = 0, n = 0;
+	struct scratch *s = scratch_of(HOOK_CONTROL);
+	struct conn *c = bpf_map_lookup_elem(&conns, &index);
+	struct stamp stamp;
+	struct event *e;
+	bool send = false;
+
+	if (!c || !s)
+		return 1;
+	if (index < knob_slots && sweep_overdue(index, now_ms))
+		event_simple(EVENT_OVERDUE, index, c->gen);
+	if (!conn_live(c))
+		return 0;
+	bpf_spin_lock(&c->lock);
+	if (conn_live(c) && !(c->flags & CONN_RST_SENT)) {
+		gen = c->gen;
+		if (c->kind == CONN_DEVICE && c->tx.count)
+			n = sweep_pubacks(s, c, now_ms);
+		if (n) {
+			conn_stamp(c, &stamp);
+			stamp.seq = ledger_at(&c->tx, 0)->seq;
+			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, n);
+			send = true;
+		} else if (seq_gt(conn_ack(c), c->rx_acked) && now_ms - c->last_ms >= SWEEP_ACK_MS) {
+			conn_stamp(c, &stamp);
+			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
+			send = true;
+		}
+	}
+	bpf_spin_unlock(&c->lock);
+	if (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
+		event_simple(EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
+	if (!send)
+		return 0;
+	frame_checksum(&s->frame, false, n ? s->sum : 0);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return 0; /* the next pass tries again: peers repeat what is not acknowledged */
+	e->kind = EVENT_SEND;
+	e->conn = index;
+	e->gen = gen;
+	e->packet_id = 0;
+	e->qos = 0;
+	e->ifindex = s->frame.ifindex;
+	e->pad = 0;
+	if (s->frame.ipv6) {
+		memcpy(e->frame, &s->frame.eth, FRAME_V6);
+		memcpy(e->frame + FRAME_V6, s->look, PUBACKS_MAX);
+	} else {
+		memcpy(e->frame, &s->frame.eth, FRAME_V4);
+		memcpy(e->frame + FRAME_V4, s->look, PUBACKS_MAX);
+	}
+	e->frame_len = s->frame.len + n;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* Looks at the connections [first, first + count). */
+static __always_inline void sweep(__u32 first, __u32 count)
+{
+	struct sweep_range range = { .first = first, .now_ms = bpf_ktime_get_ns() / 1000000 };
+
+	bpf_loop(count, sweep_one, &range, 0);
+}
+
+/* Of the connections [next, end) as many as the tick has budget for. Returns where the next tick goes on. */
+static __always_inline __u32 sweep_some(__u32 next, __u32 end, __u32 *budget)
+{
+	__u32 count = next < end ? end - next : 0;
+
+	if (count > *budget)
+		count = *budget;
+	sweep(next, count);
+	*budget -= count;
+	return next + count;
+}
+
+/* The timer's tick. */
+static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
+{
+	__u32 budget = SWEEP_CHUNK, next = w->next, wait = SWEEP_PAUSE_MS;
+	struct globals *g = globals_get();
+
+	if (!g)
+		return 0;
+	if (next < knob_slots) {
+		next = sweep_some(next, g->slots_end, &budget);
+		if (next >= g->slots_end)
+			next = knob_slots;
+	}
+	if (next >= knob_slots) {
+		next = sweep_some(next, g->conns_end, &budget);
+		if (next >= g->conns_end) {
+			next = 0;
+			wait = SWEEP_MS;
+		}
+	}
+	w->next = next;
+	bpf_timer_start(&w->timer, (__u64)wait * 1000000, 0);
+	return 0;
+}
+
+/* Starts the timer (CLOCK_MONOTONIC). It ends with the map, that is with the process that loaded it. */
+SEC("syscall")
+int sweep_start(void *ctx)
+{
+	__u32 zero = 0;
+	struct sweeper *w = bpf_map_lookup_elem(&sweepers, &zero);
+
+	if (!w)
+		return -1;
+	if (bpf_timer_init(&w->timer, &sweepers, CLOCK_MONOTONIC) || bpf_timer_set_callback(&w->timer, sweep_tick))
+		return -1;
+	return bpf_timer_start(&w->timer, (__u64)SWEEP_MS * 1000000, 0);
+}
