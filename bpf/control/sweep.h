@@ -12,8 +12,7 @@
 
 /* Milliseconds between two passes over all connections. */
 #define SWEEP_MS 100
-/* Connections that one tick looks at, and milliseconds to the next one, so that packets do not wait long behind it. */
-#define SWEEP_CHUNK 512
+/* Milliseconds between two ticks of a pass. */
 #define SWEEP_PAUSE_MS 2
 /* Milliseconds after which a bare ACK is sent where no segment carries the acknowledgement (as Linux' TCP_DELACK_MIN). */
 #define SWEEP_ACK_MS 40
@@ -150,7 +149,7 @@ static __always_inline __u32 sweep_some(__u32 next, __u32 end, __u32 *budget)
 /* The timer's tick. */
 static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 {
-	__u32 budget = SWEEP_CHUNK, next = w->next, wait = SWEEP_PAUSE_MS;
+	__u32 budget = knob_sweep, next = w->next, wait = SWEEP_PAUSE_MS;
 	struct globals *g = globals_get();
 
 	if (!g)

@@ -9,13 +9,13 @@
 volatile const __u32 knob_slots = 4096;
 /* Request buffers of a slot, a power of two: the largest depth of any. */
 volatile const __u32 knob_pipeline = 1;
-/* Entries of the conns map. */
-volatile const __u32 knob_conns = 4096 + 16384;
 /* skb->mark bit that says "injected by eproxy"; cleared at ingress. */
 volatile const __u32 knob_mark = 0x00e90000;
 /* Bytes by which XDP may grow a packet at its head. 216 on veth (256 less struct xdp_frame). */
 volatile const __u32 knob_headroom = 216;
 /* A PUBACK that the device has not acknowledged for this long is sent again, milliseconds. */
 volatile const __u32 knob_puback_rto_ms = 300;
+/* Connections that one tick of the sweeper looks at, so that packets do not wait long behind it. */
+volatile const __u32 knob_sweep = 512;
 
 #endif

@@ -494,12 +494,12 @@ const (
 	EproxyProgTcPodIn           = "tc_pod_in"
 	EproxyProgTcPodOut          = "tc_pod_out"
 	EproxyProgXdpDevice         = "xdp_device"
-	EproxyVarKnobConns          = "knob_conns"
 	EproxyVarKnobHeadroom       = "knob_headroom"
 	EproxyVarKnobMark           = "knob_mark"
 	EproxyVarKnobPipeline       = "knob_pipeline"
 	EproxyVarKnobPubackRtoMs    = "knob_puback_rto_ms"
 	EproxyVarKnobSlots          = "knob_slots"
+	EproxyVarKnobSweep          = "knob_sweep"
 	EproxyVarUnusedBoundaryArgs = "unused_boundary_args"
 	EproxyVarUnusedConnFlag     = "unused_conn_flag"
 	EproxyVarUnusedConnKind     = "unused_conn_kind"
@@ -602,12 +602,12 @@ type EproxyMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyVariableSpecs struct {
-	KnobConns          *ebpf.VariableSpec `ebpf:"knob_conns"`
 	KnobHeadroom       *ebpf.VariableSpec `ebpf:"knob_headroom"`
 	KnobMark           *ebpf.VariableSpec `ebpf:"knob_mark"`
 	KnobPipeline       *ebpf.VariableSpec `ebpf:"knob_pipeline"`
 	KnobPubackRtoMs    *ebpf.VariableSpec `ebpf:"knob_puback_rto_ms"`
 	KnobSlots          *ebpf.VariableSpec `ebpf:"knob_slots"`
+	KnobSweep          *ebpf.VariableSpec `ebpf:"knob_sweep"`
 	UnusedBoundaryArgs *ebpf.VariableSpec `ebpf:"unused_boundary_args"`
 	UnusedConnFlag     *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
 	UnusedConnKind     *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
@@ -702,12 +702,12 @@ func (m *EproxyMaps) Close() error {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyVariables struct {
-	KnobConns          *ebpf.Variable `ebpf:"knob_conns"`
 	KnobHeadroom       *ebpf.Variable `ebpf:"knob_headroom"`
 	KnobMark           *ebpf.Variable `ebpf:"knob_mark"`
 	KnobPipeline       *ebpf.Variable `ebpf:"knob_pipeline"`
 	KnobPubackRtoMs    *ebpf.Variable `ebpf:"knob_puback_rto_ms"`
 	KnobSlots          *ebpf.Variable `ebpf:"knob_slots"`
+	KnobSweep          *ebpf.Variable `ebpf:"knob_sweep"`
 	UnusedBoundaryArgs *ebpf.Variable `ebpf:"unused_boundary_args"`
 	UnusedConnFlag     *ebpf.Variable `ebpf:"unused_conn_flag"`
 	UnusedConnKind     *ebpf.Variable `ebpf:"unused_conn_kind"`

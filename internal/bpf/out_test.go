@@ -312,8 +312,11 @@ func TestOutBesideTold(t *testing.T) {
 const justNow = ^uint32(5000)
 
 // monotonicUs is the programs' clock.
-func monotonicUs() uint32 {
+func monotonicUs() uint32 { return uint32(monotonic() / 1000) }
+
+// monotonic is the same in nanoseconds.
+func monotonic() int64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return uint32(ts.Nano() / 1000)
+	return ts.Nano()
 }

@@ -51,7 +51,7 @@ var loaded struct {
 	err  error
 }
 
-func load() error {
+func load(objs *EproxyObjects) error {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
 	}
@@ -62,16 +62,18 @@ func load() error {
 	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "requests": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 1 << 16, "route_counters": 1 << 14, "routes": 1 << 14} {
 		spec.Maps[name].MaxEntries = n
 	}
-	if err := spec.Variables["knob_slots"].Set(uint32(rigSlots)); err != nil {
-		return err
+	for name, v := range map[string]uint32{"knob_slots": rigSlots, "knob_sweep": 16} {
+		if err := spec.Variables[name].Set(v); err != nil {
+			return err
+		}
 	}
-	return spec.LoadAndAssign(&loaded.objs, nil)
+	return spec.LoadAndAssign(objs, nil)
 }
 
 // newRig is a fresh state in the loaded object.
 func newRig(t testing.TB, ipv6 bool) *rig {
 	t.Helper()
-	loaded.once.Do(func() { loaded.err = load() })
+	loaded.once.Do(func() { loaded.err = load(&loaded.objs) })
 	if loaded.err != nil {
 		t.Fatal(loaded.err)
 	}

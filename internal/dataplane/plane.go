@@ -150,7 +150,7 @@ func (p *Plane) load(cfg *config.Config) error {
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = n
 	}
-	for name, v := range map[string]uint32{"knob_slots": p.slots, "knob_conns": conns, "knob_pipeline": p.pipeline} {
+	for name, v := range map[string]uint32{"knob_slots": p.slots, "knob_pipeline": p.pipeline} {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}

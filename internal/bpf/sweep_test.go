@@ -1,0 +1,93 @@
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+)
+
+// TestSweeper: the timer finds what is overdue at both ends of the table, which
+// takes it several ticks, and nothing else: an acknowledgement that nothing
+// carries, a PUBACK that was not acknowledged, messages whose time is up.
+func TestSweeper(t *testing.T) {
+	const last = 127 // conn index
+	r := &rig{t: t}
+	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
+		t.Fatal(err)
+	}
+	defer r.objs.Close()
+	r.fill()
+	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: rigSlots, ConnsEnd: last + 1})
+	r.change(rigSlot, func(c *EproxyConn) { c.RxAcked -= 100 })
+	_, node, _, _ := r.addrs()
+	r.conn(last, EproxyConnKindCONN_DEVICE, node, netip.MustParseAddrPort("10.0.0.9:40009"), devISS, nodISS+4)
+	r.change(last, func(c *EproxyConn) {
+		c.TxUna = nodISS
+		c.Tx.Count = 1
+		c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE), Bytes: [4]uint8{0x40, 2, 0, 7}}
+	})
+	r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 60000, UnackedMs: 1000})
+	message := func(slot uint32, age time.Duration, acked uint8) {
+		s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Depth: 1, Tail: 1}
+		s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - age.Nanoseconds()), Acked: acked}
+		r.put(r.objs.Slots, slot, &s)
+	}
+	message(rigSlot, 2*time.Second, 0)  // the pod's TCP is silent
+	message(rigSlots-1, time.Minute, 1) // a little later too late
+	message(1, 2*time.Second, 1)        // a slow function
+	message(2, 0, 0)                    // just sent
+
+	if ret, err := r.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
+		t.Fatalf("sweep_start: %d, %v", int32(ret), err)
+	}
+	rd, err := ringbuf.NewReader(r.objs.Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rd.Close()
+	rd.SetDeadline(time.Now().Add(10 * time.Second))
+	overdue, sent := map[uint32]int{}, map[uint32][]byte{}
+	for overdue[rigSlot] < 3 { // two whole passes
+		rec, err := rd.Read()
+		if err != nil {
+			t.Fatalf("overdue %v, sent %v: %v", overdue, sent, err)
+		}
+		var e EproxyEvent
+		if err := binary.Read(bytes.NewReader(rec.RawSample), binary.NativeEndian, &e); err != nil {
+			t.Fatal(err)
+		}
+		switch EproxyEventKind(e.Kind) {
+		case EproxyEventKindEVENT_OVERDUE:
+			overdue[e.Conn]++
+		case EproxyEventKindEVENT_SEND:
+			if sent[e.Conn] != nil && e.Conn == rigSlot { // a PUBACK is, in time
+				t.Errorf("connection %d: sent twice", e.Conn)
+			}
+			sent[e.Conn] = e.Frame[:e.FrameLen]
+		default:
+			t.Errorf("event %+v", e)
+		}
+	}
+	if overdue[rigSlots-1] < 2 || len(overdue) != 2 {
+		t.Errorf("overdue slots: %v", overdue)
+	}
+	for conn, want := range map[uint32]struct {
+		seq, ack uint32
+		payload  string
+	}{rigSlot: {sltISS, podISS, ""}, last: {nodISS, devISS, "\x40\x02\x00\x07"}} {
+		tcp, _ := gopacket.NewPacket(sent[conn], layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeTCP).(*layers.TCP)
+		if tcp == nil || tcp.Seq != want.seq || tcp.Ack != want.ack || string(tcp.Payload) != want.payload {
+			t.Errorf("connection %d: sent %x", conn, sent[conn])
+		}
+	}
+	if len(sent) != 2 {
+		t.Errorf("%d connections were sent something", len(sent))
+	}
+}
