@@ -266,3 +266,33 @@ func TestBareBesideTold(t *testing.T) {
 		}
 	}
 }
+
+// TestQuietSlot: an answer on a slot that was quiet is acknowledged at once;
+// one that follows another closely waits for a request to carry the
+// acknowledgement.
+func TestQuietSlot(t *testing.T) {
+	const quiet = 10 * time.Millisecond // POD_QUIET_NS
+	for _, age := range []time.Duration{0, time.Second} {
+		for {
+			r := newRig(t, false)
+			ret, out := r.run(r.objs.XdpDevice, r.fromDevice(devISS, "PA", publish("sensors/a/temp", 1, 1, "x")))
+			if ret != xdpRedirect {
+				t.Fatalf("not taken: %v", r.allReasons())
+			}
+			req := uint32(len(checkSegment(t, out).Payload))
+			began := monotonic()
+			slot := r.slot()
+			slot.AnsweredNs = uint64(began - age.Nanoseconds())
+			r.put(r.objs.Slots, uint32(rigSlot), &slot)
+			ret, _ = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+			if age == 0 && monotonic()-began > quiet.Nanoseconds() {
+				continue // the machine was not fast enough to tell
+			}
+			acked := r.readConn(rigSlot).RxAcked - podISS
+			if want := map[bool]uint32{true: uint32(len(okAnswer))}[age > 0]; ret != tcRedirect || acked != want {
+				t.Errorf("%v after the one before: verdict %d, %d bytes acknowledged, want %d", age, ret, acked, want)
+			}
+			break
+		}
+	}
+}
