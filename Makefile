@@ -47,7 +47,7 @@ demo: build
 bench: build
 	$(GO) build -o bin/bench ./bench
 	bin/bench
-	$(GO) test ./internal/bpf -run '^$$' -bench Message -benchtime 5000x
+	$(GO) test ./internal/bpf -run '^$$' -bench Message -benchtime 50000x
 
 ## fuzz: open-ended; FUZZTIME=10m per target
 FUZZTIME ?= 1m

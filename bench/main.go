@@ -31,7 +31,7 @@ func main() {
 			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
 			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
 			&cli.StringFlag{Name: "rows", Value: "direct," + rowNetHTTP + ",fallback,tc,xdp", Usage: "what is measured; direct: a hand-written HTTP client that does next to nothing, nethttp: Go's own; ratios are to the first, and to nethttp"},
-			&cli.StringFlag{Name: "loads", Value: "open,closed1,closed50", Usage: "open: fixed rate; closedN: N in flight per connection"},
+			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection"},
 		},
 		Action:   run,
 		Commands: []*cli.Command{functionCommand()},
@@ -146,12 +146,16 @@ func (b *bench) plan(name string) (load.Plan, error) {
 	switch {
 	case name == "open":
 		p.Rate = b.c.Float64("rate")
+	case strings.HasPrefix(name, "open"):
+		if _, err := fmt.Sscanf(name, "open%g", &p.Rate); err != nil || p.Rate <= 0 {
+			return p, cliutil.Usagef("--loads %q: open, openN or closedN", name)
+		}
 	case strings.HasPrefix(name, "closed"):
 		if _, err := fmt.Sscanf(name, "closed%d", &p.InFlight); err != nil || p.InFlight < 1 {
-			return p, cliutil.Usagef("--loads %q: open or closedN", name)
+			return p, cliutil.Usagef("--loads %q: open, openN or closedN", name)
 		}
 	default:
-		return p, cliutil.Usagef("--loads %q: open or closedN", name)
+		return p, cliutil.Usagef("--loads %q: open, openN or closedN", name)
 	}
 	return p, nil
 }
