@@ -14,7 +14,7 @@
 SEC("syscall")
 int slot_control(struct slot_args *a)
 {
-	__u32 index = a->slot, op = a->op, gen = a->gen, min_age = a->min_age_ms, pod_key;
+	__u32 index = a->slot, op = a->op, gen = a->gen, overdue = a->overdue, pod_key;
 	struct conn *c = bpf_map_lookup_elem(&conns, &index), *dc;
 	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
 	__u64 now = bpf_ktime_get_ns();
@@ -58,7 +58,7 @@ int slot_control(struct slot_args *a)
 				break;
 			}
 			m = *slot_message(slot, number);
-			if (now - m.taken_ns < (__u64)min_age * 1000000)
+			if (overdue && !slot_overdue(slot, pod, now / 1000000))
 				break;
 			slot->head++;
 			if (state != SLOT_RETIRED)

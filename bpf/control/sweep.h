@@ -23,23 +23,18 @@ struct sweep_range {
 	__u32 now_ms;
 };
 
-/* Whether the oldest message in flight on a slot has waited too long. A look without the lock: userspace makes sure. */
+/* Whether a slot's oldest message waits too long. A look without the lock: SLOT_OP_TAKE makes sure. */
 static __always_inline bool sweep_overdue(__u32 index, __u32 now_ms)
 {
 	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
-	struct message *m;
 	struct pod *pod;
-	__u32 age, key;
+	__u32 key;
 
 	if (!slot || !slot_in_flight(slot))
 		return false;
 	key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &key);
-	m = slot_message(slot, slot->head);
-	age = now_ms - (__u32)(m->taken_ns / 1000000);
-	if (!pod || (__s32)age < 0)
-		return false;
-	return age > pod->timeout_ms || (!m->acked && slot->state == SLOT_BUSY && age > pod->unacked_ms);
+	return pod && slot_overdue(slot, pod, now_ms);
 }
 
 /* Collects the oldest PUBACKs that the device has not acknowledged, as one run of bytes. Under the lock. */
@@ -54,7 +49,7 @@ static __always_inline __u32 sweep_pubacks(struct scratch *s, struct conn *c, __
 		__u32 word;
 
 		if (g->seq != seq + afresh(s->pos) || afresh(s->pos) >= PUBACKS_MAX ||
-		    now_ms - g->time_ms < knob_puback_rto_ms)
+		    (__s32)(now_ms - g->time_ms) < (__s32)knob_puback_rto_ms)
 			break;
 		memcpy(&word, g->bytes, 4);
 		memcpy(s->look + (afresh(s->pos) & (PUBACKS_MAX - 4)), &word, 4);
@@ -80,10 +75,10 @@ static long sweep_one(__u64 i, void *data)
 		return 1;
 	if (index < knob_slots && sweep_overdue(index, now_ms))
 		event_simple(EVENT_OVERDUE, index, c->gen);
-	if (!conn_live(c))
+	if (c->state != CONN_OPEN)
 		return 0;
 	bpf_spin_lock(&c->lock);
-	if (conn_live(c) && !(c->flags & CONN_RST_SENT)) {
+	if (c->state == CONN_OPEN) {
 		gen = c->gen;
 		if (c->kind == CONN_DEVICE && c->tx.count)
 			n = sweep_pubacks(s, c, now_ms);
@@ -92,7 +87,7 @@ static long sweep_one(__u64 i, void *data)
 			stamp.seq = ledger_at(&c->tx, 0)->seq;
 			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, n);
 			send = true;
-		} else if (seq_gt(conn_ack(c), c->rx_acked) && now_ms - c->last_ms >= SWEEP_ACK_MS) {
+		} else if (seq_gt(conn_ack(c), c->rx_acked) && (__s32)(now_ms - c->last_ms) >= SWEEP_ACK_MS) {
 			conn_stamp(c, &stamp);
 			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
 			send = true;
@@ -154,6 +149,8 @@ static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 
 	if (!g)
 		return 0;
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > EVENTS_SIZE / 2)
+		next = knob_slots + g->conns_end; /* what is booked as sent must not be lost there: not now */
 	if (next < knob_slots) {
 		next = sweep_some(next, g->slots_end, &budget);
 		if (next >= g->slots_end)
@@ -171,7 +168,7 @@ static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 	return 0;
 }
 
-/* Starts the timer (CLOCK_MONOTONIC). It ends with the map, that is with the process that loaded it. */
+/* Starts the timer (CLOCK_MONOTONIC). It ends with the map, which is not pinned: with the process that loaded it. */
 SEC("syscall")
 int sweep_start(void *ctx)
 {

@@ -26,9 +26,6 @@
 #define SLOTS_PER_POD 64
 #define PIPELINE_MAX 64     /* requests in flight on one slot; a power of two */
 #define HIST_BUCKETS 40     /* log2(ns) latency buckets */
-#ifndef HINTS
-#define HINTS 16384         /* entries of the hints map; a power of two */
-#endif
 #define NO_INDEX 0xffffffffu
 
 /* Which hook counted. Row of the reasons map. */
@@ -111,7 +108,7 @@ enum conn_state {
 	CONN_FREE = 0,
 	CONN_ARMED = 1,		/* userspace wants it; positions unknown until seeded at TC egress */
 	CONN_OPEN = 2,		/* seeded: ledgers valid, everything is translated */
-	CONN_CLOSED = 3,	/* RST seen or both FINs acknowledged; translated until freed */
+	CONN_CLOSED = 3,	/* RST seen or sent; translated until freed */
 };
 
 enum conn_kind {
@@ -278,9 +275,9 @@ struct device {
 	__u32 cache_head_len;
 	__u32 last_slot;	/* that the latest message was given to; valid while some are in flight */
 	__u8 cache_topic[TOPIC_MAX];
-	__u8 cache_head[HEAD_MAX];
-	__u8 source[SOURCE_MAX];	/* percent-encoded client id */
 	__u8 pad[32];
+	__u8 cache_head[HEAD_MAX];	/* begins with a cache line */
+	__u8 source[SOURCE_MAX];	/* percent-encoded client id */
 };
 
 /* A message whose request is in flight on a slot. */
@@ -382,14 +379,14 @@ struct edge_key {
 	__u8 level[LEVEL_MAX];
 };
 
-/* Switched with one 64-bit store each. */
+/* Both roots are switched with one 64-bit store. */
 struct globals {
 	__u32 root;		/* automaton for ordinary names */
 	__u32 root_dollar;	/* automaton for names that begin with '$' */
 	__u32 epoch;		/* changes with every reload; never 0 */
 	__u32 draining;		/* nothing more is taken */
-	__u32 slots_end;	/* one above the highest conn index of a slot in use */
-	__u32 conns_end;	/* one above the highest conn index in use */
+	__u32 slots_end;	/* one above the highest conn index of a slot so far */
+	__u32 conns_end;	/* one above the highest conn index so far */
 };
 
 /* Key of grants: this client may publish to this topic. */
@@ -430,7 +427,6 @@ enum event_kind {
 	EVENT_BROKEN = 3,	/* abort the device's connection */
 	EVENT_SEND = 4,		/* sweeper: send this TCP segment on the wire */
 	EVENT_OVERDUE = 5,	/* sweeper: the slot's oldest message waits too long for its answer */
-	EVENT_CLOSED = 5,	/* connection finished: its entry may be freed */
 };
 
 struct event {
@@ -464,7 +460,7 @@ struct slot_args {
 	__u32 slot;
 	__u32 gen;
 	__u32 op;		/* enum slot_op */
-	__u32 min_age_ms;	/* SLOT_OP_TAKE: only a message at least this old */
+	__u32 overdue;		/* SLOT_OP_TAKE: only a message whose time is up */
 	__u32 pad0;
 	/* results */
 	__u32 ok;		/* enum slot_result */

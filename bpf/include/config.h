@@ -9,6 +9,8 @@
 volatile const __u32 knob_slots = 4096;
 /* Request buffers of a slot, a power of two: the largest depth of any. */
 volatile const __u32 knob_pipeline = 1;
+/* Entries of the hints map, a power of two. */
+volatile const __u32 knob_hints = 16384;
 /* skb->mark bit that says "injected by eproxy"; cleared at ingress. */
 volatile const __u32 knob_mark = 0x00e90000;
 /* Bytes by which XDP may grow a packet at its head. 216 on veth (256 less struct xdp_frame). */

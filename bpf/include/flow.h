@@ -5,7 +5,7 @@
 
 #include "scratch.h"
 
-/* Mixes a 4-tuple (the multipliers are those of SplitMix64). Who makes collisions on purpose gains the slower look-up. */
+/* Mixes a 4-tuple (the multipliers are those of SplitMix64). Who makes collisions on purpose makes look-ups slower, not wrong. */
 static __always_inline __u64 flow_hash(const struct tuple *t)
 {
 	__u64 x = (__u64)t->remote[2] << 32 | t->remote[3];
@@ -29,38 +29,49 @@ static __always_inline bool tuple_same(const struct tuple *a, const struct tuple
 }
 
 /*
- * The connection of this 4-tuple and its conn index, or NULL. It may be changed
- * or reused at any moment: the caller checks again under its lock.
+ * The conn index of this 4-tuple, or NO_INDEX. The entry may be changed or
+ * reused at any moment: the caller checks again under its lock.
  *
  * The flows map decides, but looking there costs three cache lines one after
  * another. A hint names the entry that it gave last; the entry's own 4-tuple,
- * which is needed anyway, says whether that holds. Userspace leaves at most one
- * live entry with a 4-tuple.
+ * which is needed anyway, says whether that holds. Where another entry has the
+ * 4-tuple by now, this one is no longer open: a SYN-ACK ended it, or the RST of
+ * the socket whose port is in use again. A function of its own, so that the
+ * verifier follows it once.
  */
-static __always_inline struct conn *flow_find(const struct tuple *t, __u32 *index)
+__attribute__((noinline)) int flow_index(struct tuple *t)
 {
-	__u64 hash = flow_hash(t), *hint, value;
-	__u32 key = hash & (HINTS - 1), *found;
+	__u64 hash, *hint, value;
+	__u32 key, index, *found;
 	struct conn *c;
 
+	if (!t)
+		return NO_INDEX;
+	hash = flow_hash(t);
+	key = hash & (knob_hints - 1);
 	hint = bpf_map_lookup_elem(&hints, &key);
 	if (!hint)
-		return NULL;
+		return NO_INDEX;
 	value = *(volatile __u64 *)hint;
-	*index = value;
+	index = value;
 	if (value >> 32 == hash >> 32) {
-		c = bpf_map_lookup_elem(&conns, index);
-		if (c && tuple_same(&c->tuple, t) && conn_live(c))
-			return c;
+		c = bpf_map_lookup_elem(&conns, &index);
+		if (c && tuple_same(&c->tuple, t) && c->state == CONN_OPEN)
+			return index;
 	}
 	found = bpf_map_lookup_elem(&flows, t);
 	if (!found)
-		return NULL;
-	*index = *found;
-	c = bpf_map_lookup_elem(&conns, index);
-	if (c && conn_live(c))
-		*(volatile __u64 *)hint = hash >> 32 << 32 | *index;
-	return c;
+		return NO_INDEX;
+	value = hash >> 32 << 32 | *found;
+	*(volatile __u64 *)hint = value;
+	return value;
+}
+
+/* The connection of this 4-tuple with its conn index, or NULL. */
+static __always_inline struct conn *flow_find(struct tuple *t, __u32 *index)
+{
+	*index = flow_index(t);
+	return bpf_map_lookup_elem(&conns, index);
 }
 
 #endif

@@ -17,10 +17,10 @@ struct {
 	__type(value, __u32);
 } flows SEC(".maps");
 
-/* Hash of a 4-tuple -> upper half of the hash << 32 | conn index that flows gave last. Writer and reader: every hook, once per TCP packet. */
+/* Hash of a 4-tuple -> conn index that flows gave last, with the hash's upper half above it. Writer and reader: every hook, once per TCP packet. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, HINTS);
+	__uint(max_entries, 16384);
 	__type(key, __u32);
 	__type(value, __u64);
 } hints SEC(".maps");
@@ -111,7 +111,7 @@ struct {
 	__type(value, __u32);
 } edges SEC(".maps");
 
-/* Roots of the automaton, epoch, drain switch. Writer: loader. Reader: XDP, TC. */
+/* Roots of the automaton, epoch, drain switch, ends of the tables. Writer: loader. Reader: every program. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -186,10 +186,12 @@ struct {
 	__type(value, struct sweeper);
 } sweepers SEC(".maps");
 
+#define EVENTS_SIZE (1 << 20) /* bytes */
+
 /* What needs userspace. Writer: programs. Reader: loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, EVENTS_SIZE);
 } events SEC(".maps");
 
 #endif

@@ -91,6 +91,10 @@ struct scratch {
 	__u32 number;			/* of the request on the slot */
 	__u32 request_len;
 	__u32 done_count;
+	__u32 action;			/* what is to be done with a pod's segment: enum rx_action, enum pod_duty, */
+	__u32 duties;
+	__u32 passed;			/* and enum reason if it passes */
+	__u32 pad;
 	__u64 now_ns;
 	struct frame frame;
 	struct http http;

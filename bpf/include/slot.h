@@ -103,7 +103,7 @@ static __always_inline void slot_served(struct slot *slot, __u64 began_ns, __u64
 
 	if (began_ns < slot->answered_ns)
 		began_ns = slot->answered_ns;
-	one = (now_ns - began_ns) / n;
+	one = (__s64)(now_ns - began_ns) < 0 ? 0 : (now_ns - began_ns) / n; /* another processor's clock may be ahead */
 	if (one > 1u << 31)
 		one = 1u << 31;
 	slot->service_ns = slot->service_ns ? slot->service_ns - slot->service_ns / 8 + (__u32)one / 8 : (__u32)one;
@@ -184,7 +184,22 @@ static __always_inline void slot_show(struct pod *pod, __u32 index, const struct
 
 static __always_inline struct message *slot_message(struct slot *slot, __u32 number)
 {
-	return &slot->messages[number & (PIPELINE_MAX - 1)];
+	return &slot->messages[number & (knob_pipeline - 1) & (PIPELINE_MAX - 1)];
+}
+
+/*
+ * Whether the oldest message in flight has waited too long: for its answer, or
+ * for the pod's TCP to acknowledge it.
+ */
+static __always_inline bool slot_overdue(struct slot *slot, const struct pod *pod, __u32 now_ms)
+{
+	struct message *m = slot_message(slot, slot->head);
+	__s32 age = now_ms - (__u32)(m->taken_ns / 1000000); /* below 0: taken after the caller looked at the clock */
+
+	if (!slot_in_flight(slot))
+		return false;
+	return age > (__s32)pod->timeout_ms ||
+	       (!m->acked && slot->state == SLOT_BUSY && age > (__s32)pod->unacked_ms);
 }
 
 /*

@@ -319,7 +319,7 @@ __attribute__((noinline)) int device_pass_remainder(struct __sk_buff *skb, __u32
  * challenge ACK (RFC 9293 section 3.10.7.4, RFC 5961 section 4), which tells
  * nothing new but must leave.
  */
-static __always_inline void note_syn(const struct tuple *tuple)
+static __always_inline void note_syn(struct tuple *tuple)
 {
 	__u32 conn;
 	struct conn *c = flow_find(tuple, &conn);
@@ -364,7 +364,8 @@ int tc_device_in(struct __sk_buff *skb)
 	if (!b.t.d)
 		return TC_PASS;
 	conn_touch(c);
-	device_touch(b.t.d);
+	if (p->seg.len)
+		device_touch(b.t.d);
 	if (!conn_live(c))
 		return TC_PASS;
 	if (skb_corrupt(skb, s, c)) {

@@ -120,9 +120,9 @@ type EproxyDevice struct {
 	CacheHeadLen  uint32
 	LastSlot      uint32
 	CacheTopic    [128]uint8
+	Pad           [32]uint8
 	CacheHead     [768]uint8
 	Source        [128]uint8
-	Pad           [32]uint8
 }
 
 type EproxyEdgeKey struct {
@@ -153,7 +153,6 @@ const (
 	EproxyEventKindEVENT_BROKEN  EproxyEventKind = 3
 	EproxyEventKindEVENT_SEND    EproxyEventKind = 4
 	EproxyEventKindEVENT_OVERDUE EproxyEventKind = 5
-	EproxyEventKindEVENT_CLOSED  EproxyEventKind = 5
 )
 
 type EproxyFunction struct {
@@ -396,7 +395,7 @@ type EproxySlotArgs struct {
 	Slot       uint32
 	Gen        uint32
 	Op         uint32
-	MinAgeMs   uint32
+	Overdue    uint32
 	Pad0       uint32
 	Ok         uint32
 	State      uint32
@@ -495,6 +494,7 @@ const (
 	EproxyProgTcPodOut          = "tc_pod_out"
 	EproxyProgXdpDevice         = "xdp_device"
 	EproxyVarKnobHeadroom       = "knob_headroom"
+	EproxyVarKnobHints          = "knob_hints"
 	EproxyVarKnobMark           = "knob_mark"
 	EproxyVarKnobPipeline       = "knob_pipeline"
 	EproxyVarKnobPubackRtoMs    = "knob_puback_rto_ms"
@@ -603,6 +603,7 @@ type EproxyMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyVariableSpecs struct {
 	KnobHeadroom       *ebpf.VariableSpec `ebpf:"knob_headroom"`
+	KnobHints          *ebpf.VariableSpec `ebpf:"knob_hints"`
 	KnobMark           *ebpf.VariableSpec `ebpf:"knob_mark"`
 	KnobPipeline       *ebpf.VariableSpec `ebpf:"knob_pipeline"`
 	KnobPubackRtoMs    *ebpf.VariableSpec `ebpf:"knob_puback_rto_ms"`
@@ -703,6 +704,7 @@ func (m *EproxyMaps) Close() error {
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyVariables struct {
 	KnobHeadroom       *ebpf.Variable `ebpf:"knob_headroom"`
+	KnobHints          *ebpf.Variable `ebpf:"knob_hints"`
 	KnobMark           *ebpf.Variable `ebpf:"knob_mark"`
 	KnobPipeline       *ebpf.Variable `ebpf:"knob_pipeline"`
 	KnobPubackRtoMs    *ebpf.Variable `ebpf:"knob_puback_rto_ms"`

@@ -14,6 +14,9 @@ func TestHints(t *testing.T) {
 			"another's, live":      func(_ *rig, hint *uint64) { *hint = *hint>>32<<32 | rigSlot },
 			"no entry":             func(_ *rig, hint *uint64) { *hint |= 0xffffffff },
 			"freed, and used anew": func(r *rig, _ *uint64) { moveDevice(r, other, func(c *EproxyConn) { *c = EproxyConn{Gen: c.Gen + 1} }) },
+			"closed": func(r *rig, _ *uint64) {
+				moveDevice(r, other, func(c *EproxyConn) { c.State = uint16(EproxyConnStateCONN_CLOSED) })
+			},
 			"freed by its SYN-ACK": func(r *rig, _ *uint64) { moveDevice(r, other, func(c *EproxyConn) { c.State = 0 }) },
 			"armed, not yet seeded": func(r *rig, _ *uint64) {
 				moveDevice(r, other, func(c *EproxyConn) { c.State = uint16(EproxyConnStateCONN_ARMED) })
@@ -83,6 +86,7 @@ func moveDevice(r *rig, to uint32, f func(old *EproxyConn)) {
 	}
 	r.put(r.objs.Devices, to-rigSlots, &d)
 	r.put(r.objs.Conns, to, &c)
+	r.t.Cleanup(func() { r.put(r.objs.Conns, to, &EproxyConn{}) }) // the next rig opens it under its old index
 	tuple := r.deviceTuple()
 	r.put(r.objs.Flows, &tuple, to)
 	r.change(rigDevice, f)

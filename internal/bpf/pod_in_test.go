@@ -271,7 +271,7 @@ func TestBareBesideTold(t *testing.T) {
 // one that follows another closely waits for a request to carry the
 // acknowledgement.
 func TestQuietSlot(t *testing.T) {
-	const quiet = 10 * time.Millisecond // POD_QUIET_NS
+	const quiet = 20 * time.Millisecond // POD_QUIET_NS
 	for _, age := range []time.Duration{0, time.Second} {
 		for {
 			r := newRig(t, false)

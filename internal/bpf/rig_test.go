@@ -109,7 +109,8 @@ func (r *rig) fill() {
 	copy(fn.Prefix[:], rigPrefix)
 	r.put(o.Functions, uint32(0), &fn)
 	r.put(o.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ipv6: b2u(r.ipv6), Ifindex: 1})
-	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1}
+	// never quiet: the answer's skb becomes what the device is told
+	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1, AnsweredNs: 1 << 62}
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
 	d := EproxyDevice{Gen: 1, PublishAll: 1, Version: 4, InflightMax: 16, SourceLen: 5}

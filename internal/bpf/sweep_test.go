@@ -91,3 +91,34 @@ func TestSweeper(t *testing.T) {
 		t.Errorf("%d connections were sent something", len(sent))
 	}
 }
+
+// TestTakeOverdue: what the sweeper told of a slot may be over when userspace
+// acts: only a message whose own time is up is taken over then.
+func TestTakeOverdue(t *testing.T) {
+	for name, c := range map[string]struct {
+		age   time.Duration
+		acked uint8
+		want  bool
+	}{
+		"answer is late":                    {31 * time.Second, 1, true},
+		"the next one, still in time":       {2 * time.Second, 1, false},
+		"not acknowledged":                  {2 * time.Second, 0, true},
+		"just sent":                         {0, 0, false},
+		"not yet, by its processor's clock": {-5 * time.Second, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, false)
+			r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 30000, UnackedMs: 1000})
+			s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Depth: 1, Tail: 1}
+			s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - c.age.Nanoseconds()), Acked: c.acked, Device: NoIndex}
+			r.put(r.objs.Slots, uint32(rigSlot), &s)
+			args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(EproxySlotOpSLOT_OP_TAKE), Overdue: 1}
+			if _, err := r.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+				t.Fatal(err)
+			}
+			if taken := args.Ok == uint32(EproxySlotResultSLOT_CHANGED); taken != c.want {
+				t.Errorf("taken over: %t, want %t", taken, c.want)
+			}
+		})
+	}
+}

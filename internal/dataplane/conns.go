@@ -83,27 +83,26 @@ func (p *Plane) armConn(index uint32, kind bpf.EproxyConnKind, t bpf.EproxyTuple
 	if err := p.objs.Conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock); err != nil {
 		return 0, fmt.Errorf("arm connection %d: %w", index, err)
 	}
-	var at uint32
-	if err := p.objs.Flows.Lookup(&t, &at); err == nil && at != index {
-		p.clearConn(at) // no two live entries have the same 4-tuple
-	}
+	p.flowMu.Lock()
+	defer p.flowMu.Unlock()
 	if err := p.objs.Flows.Put(&t, index); err != nil {
 		return 0, fmt.Errorf("enter flow: %w", err)
 	}
 	return c.Gen, nil
 }
 
-// freeConn forgets a connection: its packets are no longer translated.
-func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
-	var at uint32
-	if err := p.objs.Flows.Lookup(&t, &at); err == nil && at == index {
-		_ = p.objs.Flows.Delete(&t)
-	}
-	p.clearConn(index)
+// flowOf is the conn index that the flows map has for a 4-tuple.
+func (p *Plane) flowOf(t bpf.EproxyTuple) (index uint32, ok bool) {
+	return index, p.objs.Flows.Lookup(&t, &index) == nil
 }
 
-// clearConn ends the generation of a connection's entry.
-func (p *Plane) clearConn(index uint32) {
+// freeConn forgets a connection: its packets are no longer translated.
+func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
+	p.flowMu.Lock()
+	if at, ok := p.flowOf(t); ok && at == index {
+		_ = p.objs.Flows.Delete(&t)
+	}
+	p.flowMu.Unlock()
 	old, err := p.readConn(index)
 	if err != nil {
 		return
@@ -113,9 +112,9 @@ func (p *Plane) clearConn(index uint32) {
 }
 
 // slotControl runs the control program of slots.
-func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen, minAgeMs uint32) (bpf.EproxySlotArgs, error) {
+func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen uint32, overdue bool) (bpf.EproxySlotArgs, error) {
 	for {
-		args := bpf.EproxySlotArgs{Slot: slot, Gen: gen, Op: uint32(op), MinAgeMs: minAgeMs}
+		args := bpf.EproxySlotArgs{Slot: slot, Gen: gen, Op: uint32(op), Overdue: flag(overdue)}
 		if _, err := p.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 			return args, fmt.Errorf("slot control: %w", err)
 		}

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -16,9 +17,6 @@ import (
 // closingTime is how long a closed connection's packets are still translated:
 // the local end may be in TIME_WAIT (RFC 9293 section 3.6.1).
 const closingTime = 60 * time.Second
-
-// reapInterval is how often closed connections are looked at.
-const reapInterval = 5 * time.Second
 
 // device is one client's connection that may be grafted. It implements
 // broker.Graft.
@@ -59,6 +57,7 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 		SourceLen:   uint32(len(source)),
 	}
 	copy(mem.Source[:], source)
+	p.conns.replaced(p, d.tuple)
 	old, err := p.readConn(index)
 	if err == nil {
 		mem.Gen = old.Gen + 1
@@ -124,6 +123,9 @@ func (d *device) Close() {
 func (t *connTable) take(p *Plane) (uint32, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(t.free) == 0 {
+		t.reapLocked(p, func(d *device) bool { return p.ended(d) })
+	}
 	if len(t.free) == 0 && len(t.closing) > 0 {
 		t.release(p, t.closing[0])
 		t.closing = t.closing[1:]
@@ -150,7 +152,19 @@ func (t *connTable) release(p *Plane, d *device) {
 	t.free = append(t.free, d.index)
 }
 
-// reapLoop looks after closed connections while there are any.
+// replaced frees the entry of a connection whose 4-tuple a new one has: its
+// socket is gone, whether Close was called yet or not.
+func (t *connTable) replaced(p *Plane, tuple bpf.EproxyTuple) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, ok := p.flowOf(tuple)
+	if d := t.entries[at]; ok && d != nil && d.tuple == tuple {
+		t.release(p, d)
+		t.closing = slices.DeleteFunc(t.closing, func(other *device) bool { return other == d })
+	}
+}
+
+// reapLoop frees the entries of closed connections when their time is over.
 func (p *Plane) reapLoop() {
 	defer p.wg.Done()
 	for {
@@ -159,31 +173,37 @@ func (p *Plane) reapLoop() {
 			return
 		case <-p.conns.closed:
 		}
-		for p.conns.reap(p, time.Now()) > 0 {
+		for wait := p.conns.reap(p, time.Now()); wait > 0; wait = p.conns.reap(p, time.Now()) {
 			select {
 			case <-p.ctx.Done():
 				return
-			case <-time.After(reapInterval):
+			case <-time.After(wait):
 			}
 		}
 	}
 }
 
-// reap frees the entries of connections that have ended on the wire. Returns
-// how many have not.
-func (t *connTable) reap(p *Plane, now time.Time) int {
+// reap frees the entries of connections that were closed long ago. Returns the
+// time until the next one is due, 0 if there is none.
+func (t *connTable) reap(p *Plane, now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	kept := t.closing[:0]
-	for _, d := range t.closing {
-		if now.Sub(d.closedAt) > closingTime || p.ended(d) {
-			t.release(p, d)
-			continue
-		}
-		kept = append(kept, d)
+	t.reapLocked(p, func(d *device) bool { return now.Sub(d.closedAt) >= closingTime })
+	if len(t.closing) == 0 {
+		return 0
 	}
-	t.closing = kept
-	return len(kept)
+	return max(closingTime-now.Sub(t.closing[0].closedAt), time.Millisecond)
+}
+
+// reapLocked frees the entries of closed connections that are due; t.mu is held.
+func (t *connTable) reapLocked(p *Plane, due func(d *device) bool) {
+	t.closing = slices.DeleteFunc(t.closing, func(d *device) bool {
+		if !due(d) {
+			return false
+		}
+		t.release(p, d)
+		return true
+	})
 }
 
 // ended says whether no packet of the connection can need translation.

@@ -62,7 +62,11 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 		}
 	case bpf.EproxyEventKindEVENT_OVERDUE:
 		if s := p.slotByIndex(e.Conn); s != nil {
-			s.overdue(e.Gen)
+			p.wg.Add(1)
+			go func() {
+				defer p.wg.Done()
+				s.overdue(e.Gen)
+			}()
 		}
 	case bpf.EproxyEventKindEVENT_SEND:
 		if err := p.sender.Send(int(e.Ifindex), e.Frame[:e.FrameLen]); err != nil {

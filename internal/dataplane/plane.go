@@ -56,6 +56,9 @@ type Plane struct {
 	attached map[string]bool // what is attached, by pin name
 	xdp      string
 
+	flowMu    sync.Mutex             // look-up and change of the flows map belong together
+	slotTable []atomic.Pointer[slot] // by conn index; nil: not in service
+
 	mu     sync.Mutex
 	routes *routeTable
 	// oldRoutes is the table before the last reload: messages in flight may name it.
@@ -103,16 +106,17 @@ func Load(opts Options) (*Plane, error) {
 	}
 
 	p := &Plane{
-		log:      opts.Logger,
-		dir:      cfg.BPFFS,
-		lock:     lock,
-		slots:    uint32(cfg.Limits.Pods) * SlotsPerPod,
-		pipeline: deepest(cfg),
-		attached: make(map[string]bool),
-		podByID:  make(map[uint32]*podState),
-		podKey:   make(map[podID]*podState),
-		idSeed:   rand.Uint32(),
-		wake:     make(chan struct{}),
+		log:       opts.Logger,
+		dir:       cfg.BPFFS,
+		lock:      lock,
+		slots:     uint32(cfg.Limits.Pods) * SlotsPerPod,
+		pipeline:  deepest(cfg),
+		attached:  make(map[string]bool),
+		slotTable: make([]atomic.Pointer[slot], cfg.Limits.Pods*SlotsPerPod),
+		podByID:   make(map[uint32]*podState),
+		podKey:    make(map[podID]*podState),
+		idSeed:    rand.Uint32(),
+		wake:      make(chan struct{}),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.load(cfg); err != nil {
@@ -134,14 +138,25 @@ func deepest(cfg *config.Config) uint32 {
 	return n
 }
 
+// hintsFor is the size of the hints map for so many connections: a power of
+// two, at least twice as many, so that few share an entry.
+func hintsFor(conns uint32) uint32 {
+	n := uint32(1)
+	for n < 2*conns {
+		n *= 2
+	}
+	return n
+}
+
 func (p *Plane) load(cfg *config.Config) error {
 	spec, err := bpf.LoadEproxy()
 	if err != nil {
 		return fmt.Errorf("read BPF object: %w", err)
 	}
 	conns := p.slots + uint32(cfg.Limits.Connections)
+	hints := hintsFor(conns)
 	sizes := map[string]uint32{
-		"flows": conns, "conns": conns, "devices": uint32(cfg.Limits.Connections),
+		"flows": conns, "hints": hints, "conns": conns, "devices": uint32(cfg.Limits.Connections),
 		"slots": p.slots, "requests": p.slots * p.pipeline, "pod_socks": p.slots, "pods": uint32(cfg.Limits.Pods),
 		"pod_counters": uint32(cfg.Limits.Pods),
 		"routes":       2 * uint32(cfg.Limits.Routes), "route_counters": 2 * uint32(cfg.Limits.Routes),
@@ -150,7 +165,7 @@ func (p *Plane) load(cfg *config.Config) error {
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = n
 	}
-	for name, v := range map[string]uint32{"knob_slots": p.slots, "knob_pipeline": p.pipeline} {
+	for name, v := range map[string]uint32{"knob_slots": p.slots, "knob_hints": hints, "knob_pipeline": p.pipeline} {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -75,6 +76,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*
 	for i := range fn.Concurrency {
 		s := &slot{plane: p, pod: ps, index: mem.FirstSlot + uint32(i), bit: uint(i), dialled: make(chan struct{})}
 		ps.slots = append(ps.slots, s)
+		p.slotTable[s.index].Store(s)
 		p.wg.Add(1)
 		go func() {
 			defer p.wg.Done()
@@ -88,7 +90,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*
 // setFunction gives the pod the current configuration of its function.
 func (p *Plane) setFunction(ps *podState, fn *config.Function) {
 	ps.fn.Store(fn)
-	atomic.StoreUint32(&p.podMem[ps.index].TimeoutMs, uint32(fn.Timeout.Milliseconds()))
+	atomic.StoreUint32(&p.podMem[ps.index].TimeoutMs, uint32(min(fn.Timeout.Milliseconds(), math.MaxInt32)))
 }
 
 // refreshPod finds out how packets reach the pod's interface now.
@@ -113,6 +115,9 @@ func (p *Plane) removePod(ps *podState) {
 	atomic.StoreUint64(&p.podMem[ps.index].Reserved, ^uint64(0))
 	p.podMem[ps.index].Up = 0
 	ps.cancel()
+	for _, s := range ps.slots {
+		p.slotTable[s.index].Store(nil)
+	}
 	delete(p.podByID, ps.index)
 	delete(p.podKey, ps.id)
 }
@@ -126,14 +131,10 @@ func (p *Plane) freePod() (uint32, bool) {
 	return 0, false
 }
 
+// slotByIndex is the slot that an event names, or nil. Without p.mu: events must
+// not wait while a configuration is installed.
 func (p *Plane) slotByIndex(index uint32) *slot {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	ps := p.podByID[index/SlotsPerPod]
-	if ps == nil || int(index%SlotsPerPod) >= len(ps.slots) {
-		return nil
-	}
-	return ps.slots[index%SlotsPerPod]
+	return p.slotTable[index].Load()
 }
 
 func (p *Plane) closeSlots() {

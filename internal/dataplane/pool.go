@@ -108,7 +108,7 @@ func (s *slot) lend() *lease {
 	if s.conn == nil {
 		return nil
 	}
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_LEND, s.index, s.gen, 0)
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_LEND, s.index, s.gen, false)
 	if err != nil || args.Ok == 0 {
 		return nil
 	}
@@ -164,7 +164,7 @@ func (l *lease) Release() {
 	if l.used {
 		return
 	}
-	if _, err := l.s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_READY, l.s.index, l.gen, 0); err == nil {
+	if _, err := l.s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_READY, l.s.index, l.gen, false); err == nil {
 		l.s.plane.notifyIdle()
 	}
 }

@@ -153,7 +153,7 @@ func (s *slot) take(gen uint32) (args bpf.EproxySlotArgs, err error) {
 	if s.doomed {
 		return args, errTimeout
 	}
-	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, 0)
+	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, false)
 }
 
 // result of an exchange on a lent slot.
@@ -199,9 +199,9 @@ func (s *slot) session(ctx context.Context) error {
 	err = s.serve(conn, gen)
 
 	// Nobody may claim it any more; what was in flight is userspace's now.
-	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, s.index, gen, 0)
+	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, s.index, gen, false)
 	for {
-		args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, 0)
+		args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, false)
 		if terr != nil || args.Ok == 0 {
 			break
 		}
@@ -269,7 +269,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	s.mu.Lock()
 	s.conn, s.gen, s.doomed = conn, gen, false
 	s.mu.Unlock()
-	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, 0)
+	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, false)
 	if err == nil && args.Ok == 0 {
 		err = fmt.Errorf("slot was not seeded (state %d): does the pod's traffic leave through interface %d?", args.State, s.pod.ifindex)
 	}
@@ -354,7 +354,7 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 				return errClosing
 			}
 		}
-		args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, 0)
+		args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, false)
 		if err != nil {
 			return err
 		}
@@ -375,17 +375,16 @@ func (s *slot) attention(gen uint32) {
 	}
 }
 
-// overdue takes a message over that the pod has not answered in time, and ends
-// the connection: what else is in flight on it follows.
+// overdue takes the oldest message over if its time is up, and ends the
+// connection: what else is in flight on it follows.
 func (s *slot) overdue(gen uint32) {
-	minAge := min(s.pod.fn.Load().Timeout, unackedLimit)
 	s.mu.Lock()
 	conn := s.conn
 	if conn == nil || s.gen != gen {
 		s.mu.Unlock()
 		return
 	}
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, s.gen, uint32(minAge/time.Millisecond))
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, s.gen, true)
 	taken := err == nil && args.Ok == 1
 	s.doomed = s.doomed || taken
 	s.mu.Unlock()

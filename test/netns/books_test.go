@@ -21,13 +21,15 @@ func books(l *lab.Lab, port int) string {
 		}
 		return m
 	}
-	flows, conns, slots := open("flows"), open("conns"), open("slots")
-	if flows == nil || conns == nil || slots == nil {
+	flows, conns, slots, requests := open("flows"), open("conns"), open("slots"), open("requests")
+	if flows == nil || conns == nil || slots == nil || requests == nil {
 		return "no maps are pinned\n"
 	}
 	defer flows.Close()
 	defer conns.Close()
 	defer slots.Close()
+	defer requests.Close()
+	depth := requests.MaxEntries() / slots.MaxEntries() // knob_pipeline
 	var b strings.Builder
 	var t bpf.EproxyTuple
 	var index uint32
@@ -53,7 +55,7 @@ func books(l *lab.Lab, port int) string {
 					fmt.Fprintf(&b, "    slot %d: gen %d state %d head %d tail %d left %d; conn state %d flags %#x rx_nxt %d tx_nxt %d una %d\n",
 						x.Slot, sc.Gen, s.State, s.Head, s.Tail, s.Left, sc.State, sc.Flags, sc.RxNxt, sc.TxNxt, sc.TxUna)
 					for n := s.Head; n != s.Tail; n++ {
-						fmt.Fprintf(&b, "    message %+v\n", s.Messages[n%uint32(len(s.Messages))])
+						fmt.Fprintf(&b, "    message %+v\n", s.Messages[n%depth])
 					}
 				}
 			}

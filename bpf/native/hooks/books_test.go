@@ -47,16 +47,16 @@ func ledger(l *Ledger) (open int, grafts []*Graft, err error) {
 	return open, grafts, nil
 }
 
-func inFlight(s *Slot) (ms []*Message) {
-	for n := s.head; n != s.tail && len(ms) < Pipeline; n++ {
-		ms = append(ms, &s.messages[n%Pipeline])
+func (w *world) inFlight(s *Slot) (ms []*Message) {
+	for n := s.head; n != s.tail && len(ms) < w.pipeline; n++ {
+		ms = append(ms, &s.messages[int(n)%w.pipeline])
 	}
 	return ms
 }
 
 func (w *world) slotBooks(i int) error {
 	c, s, p := w.m.Conn(i), w.m.Slot(i), w.m.Pod(0)
-	ms := inFlight(s)
+	ms := w.inFlight(s)
 	bit := uint64(1) << i
 	flowing := s.state == SlotBusy || s.state == SlotAnswering
 	room := flowing && s.close_after == 0 && len(ms) < int(s.depth)
@@ -132,7 +132,7 @@ func (w *world) deviceBooks(i int) error {
 	}
 	n := 0
 	for s := range slotCount {
-		for _, m := range inFlight(w.m.Slot(s)) {
+		for _, m := range w.inFlight(w.m.Slot(s)) {
 			if uint32(m.device) != uint32(d.conn) || uint32(m.device_gen) != d.gen {
 				continue
 			}
@@ -166,7 +166,7 @@ func (w *world) carried(g *Graft, d *device) bool {
 	if g.slot >= slotCount || w.m.Conn(int(g.slot)).gen != g.slot_gen {
 		return false
 	}
-	for _, m := range inFlight(w.m.Slot(int(g.slot))) {
+	for _, m := range w.inFlight(w.m.Slot(int(g.slot))) {
 		if m.request_seq == g.slot_seq && int(m.device) == d.conn && uint32(m.device_gen) == d.gen && m.device_seq == g.seq {
 			return true
 		}

@@ -3,7 +3,7 @@
 package hooks
 
 /*
-#cgo CFLAGS: -O2 -DHINTS=16 -I${SRCDIR}
+#cgo CFLAGS: -O2 -I${SRCDIR}
 #cgo LDFLAGS: -ldl
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -70,7 +70,6 @@ const (
 	MaxSteps = C.STEPS
 	MaxTurns = C.TURNS
 	Ring     = C.LEDGER_RING
-	Pipeline = C.PIPELINE_MAX
 	NoIndex  = C.NO_INDEX
 	Hooks    = C.HOOK_COUNT
 	Reasons  = C.REASON_COUNT

@@ -12,6 +12,7 @@
 #include "abi.h"
 
 #define TASKS 3
+#define HINTS 16	/* entries of the hints map */
 #define STEPS 16	/* of one task */
 #define TURNS 8
 #define RECORDS 192
@@ -45,7 +46,7 @@ struct step {
 	__u32 after;		/* STEP_POD_FRAME: only once so many frames left towards pods; else it comes later */
 	__u32 state;		/* STEP_SOCKET: TCP state; 0: leaves */
 	__u32 op;		/* STEP_CONTROL */
-	__u32 min_age_ms;
+	__u32 overdue;
 	__u32 repeat;		/* STEP_CONTROL: until it refuses */
 	__u32 count;		/* STEP_SWEEP */
 	__u64 read;		/* STEP_BOUNDARY */

@@ -33,6 +33,7 @@ _Static_assert(offsetof(struct tcp_sock, mss_cache) == 20 && offsetof(struct tcp
 
 void datapath_knobs(void)
 {
+	knob_hints = HINTS;
 	machine.slot_count = &knob_slots;
 	machine.pipeline = &knob_pipeline;
 }

@@ -161,7 +161,7 @@ static void control(struct task *t, const struct step *s)
 			a.slot = s->index;
 			a.gen = s->gen ? s->gen : t->gen;
 			a.op = s->op;
-			a.min_age_ms = s->min_age_ms;
+			a.overdue = s->overdue;
 			slot_control(&a);
 			if (a.ok != SLOT_AGAIN)
 				break;
