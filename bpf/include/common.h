@@ -55,13 +55,6 @@
 #define afresh(x) (*(const volatile typeof(x) *)&(x))
 
 /*
- * Brings a cache line in. Lines that are asked for one right behind another
- * arrive together; where each was first used, the processor would wait for one
- * after the other.
- */
-#define touch(x) ((void)*(const volatile __u8 *)&(x))
-
-/*
  * A loop over i = 0 .. n-1 that the verifier follows only until nothing new
  * can happen, not n times: its counter starts from a value that the verifier
  * does not know and is compared by way of a copy, so that it stays unknown

@@ -128,32 +128,6 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
-/* What every segment of a connection reads or changes. */
-static __always_inline void conn_touch(const struct conn *c)
-{
-	touch(c->gen);
-	touch(c->tuple);
-	touch(c->challenge_ms);
-	touch(c->rx);
-	touch(c->tx);
-}
-
-/* What every message of a device reads or changes, with a head of the usual length. */
-static __always_inline void device_touch(const struct device *d)
-{
-	touch(d->walk);
-	touch(d->cache_version);
-	for (int i = 0; i < 4; i++)
-		touch(d->cache_head[i * 64]);
-}
-
-/* What every request of a slot reads or changes. */
-static __always_inline void slot_touch(const struct slot *slot)
-{
-	touch(slot->state);
-	touch(slot->messages);
-}
-
 static __always_inline struct scratch *scratch_of(enum hook hook)
 {
 	__u32 key = hook;

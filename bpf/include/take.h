@@ -275,10 +275,6 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	r = request_buffer(s->slot, s->number);
 	if (!r)
 		return REASON_DEAD_SOCKET;
-	conn_touch(sc);
-	slot_touch(slot);
-	for (int i = 0; i < 6; i++)
-		touch(r->buf[i * 64]);
 	if (!slot_alive(s->slot)) {
 		slot_retire(sc, slot, pod, s->slot, gen);
 		return REASON_DEAD_SOCKET;

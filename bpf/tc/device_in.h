@@ -363,9 +363,6 @@ int tc_device_in(struct __sk_buff *skb)
 	b.t.d = bpf_map_lookup_elem(&devices, &dev);
 	if (!b.t.d)
 		return TC_PASS;
-	conn_touch(c);
-	if (p->seg.len)
-		device_touch(b.t.d);
 	if (!conn_live(c))
 		return TC_PASS;
 	if (skb_corrupt(skb, s, c)) {

@@ -390,16 +390,6 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	}
 }
 
-/* The books of the device whose message is answered next, while the answer is read. */
-static __always_inline void answered_touch(struct slot *slot)
-{
-	__u32 device = slot_message(slot, slot->head)->device;
-	struct conn *dc = bpf_map_lookup_elem(&conns, &device);
-
-	if (dc)
-		conn_touch(dc);
-}
-
 /* TC ingress of the pod interfaces (struct __sk_buff). */
 SEC("tc")
 int tc_pod_in(struct __sk_buff *skb)
@@ -429,13 +419,10 @@ int tc_pod_in(struct __sk_buff *skb)
 	slot = bpf_map_lookup_elem(&slots, &index);
 	if (!slot || !conn_live(c))
 		return TC_PASS;
-	conn_touch(c);
-	slot_touch(slot);
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
 	if (!pod)
 		return TC_PASS;
-	touch(pod->idle);
 	seg = &s->packet.seg;
 	if (skb_corrupt(skb, s, c)) {
 		count(HOOK_TC_POD_IN, REASON_BAD_CHECKSUM);
@@ -453,7 +440,6 @@ int tc_pod_in(struct __sk_buff *skb)
 	s->now_ns = bpf_ktime_get_ns();
 	memset(&s->answers, 0, sizeof(s->answers));
 	if (seg->len && (slot->state == SLOT_BUSY || slot->state == SLOT_ANSWERING)) {
-		answered_touch(slot);
 		begun = slot->left;
 		s->answers.off = s->packet.payload;
 		s->answers.end = s->packet.payload + seg->len;

@@ -88,7 +88,6 @@ int xdp_device(struct xdp_md *ctx)
 	t.d = bpf_map_lookup_elem(&devices, &dev);
 	if (!t.d)
 		return XDP_PASS;
-	conn_touch(t.c);
 	t.p = &s->packet;
 	if (!s->packet.seg.len) {
 		if (s->packet.seg.flags != TH_ACK || !xdp_absorb(ctx, t.c, t.p, s))
@@ -96,7 +95,6 @@ int xdp_device(struct xdp_md *ctx)
 		count(HOOK_XDP_DEVICE, REASON_ACK_ABSORBED);
 		return XDP_DROP;
 	}
-	device_touch(t.d);
 	t.head_max = knob_headroom;
 	reason = take_try(ctx, true, &t, s);
 	count(HOOK_XDP_DEVICE, reason);
