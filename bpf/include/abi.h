@@ -230,9 +230,10 @@ struct conn {
 	__u32 pseudo_sum;	/* partial checksum of addresses and protocol */
 	__u8 dst_mac[6];	/* link addresses of a packet that the kernel itself routed */
 	__u8 src_mac[6];
-
 	__u16 vlan_tci;		/* tag towards the peer; 0: none */
 	__u16 pad;
+
+	/* third cache line */
 	__u32 challenge_ms;	/* last rate-limited answer */
 	__u32 data_us;		/* last payload of the local socket, CLOCK_MONOTONIC modulo 2^32 */
 	__u32 told_us;		/* last PUBACKs inserted, CLOCK_MONOTONIC modulo 2^32 */

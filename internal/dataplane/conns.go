@@ -16,7 +16,6 @@ import (
 // connTable hands out indexes of devices' connections.
 type connTable struct {
 	mu      sync.Mutex
-	first   uint32
 	free    []uint32
 	entries map[uint32]*device
 	closing []*device     // oldest first
@@ -24,7 +23,6 @@ type connTable struct {
 }
 
 func (t *connTable) init(first, n uint32) {
-	t.first = first
 	t.closed = make(chan struct{}, 1)
 	t.entries = make(map[uint32]*device)
 	for i := n; i > 0; i-- {
