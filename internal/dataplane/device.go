@@ -102,13 +102,17 @@ func (d *device) Granted(topic string) {
 	}
 }
 
-// Close is called when the socket is closed; translation goes on until the
-// connection has ended on the wire.
+// Close is called when the socket is closed. After a RST the entry is free at
+// once; else translation goes on for closingTime.
 func (d *device) Close() {
 	t := &d.plane.conns
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.entries[d.index] != d || !d.closedAt.IsZero() {
+		return
+	}
+	if d.plane.ended(d) {
+		t.release(d.plane, d)
 		return
 	}
 	d.closedAt = time.Now()
