@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,22 +61,61 @@ func threaded(t *testing.T, l *lab.Lab, pod lab.Role) {
 	}
 }
 
-// starve keeps everything else off the first processor for some time.
-func starve(d time.Duration) error {
-	done := make(chan error)
+// leaveFirst keeps this process off the first processor until the test ends: a
+// thread that starves there may be what all others wait for, and so may the
+// interface whose packets it was polling.
+func leaveFirst(t *testing.T) {
+	t.Helper()
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	others := all
+	others.Clear(0)
+	set := func(cpus *unix.CPUSet) {
+		threads, err := filepath.Glob("/proc/self/task/[0-9]*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range threads {
+			tid, _ := strconv.Atoi(filepath.Base(f))
+			if err := unix.SchedSetaffinity(tid, cpus); err != nil && err != unix.ESRCH {
+				t.Fatal(err)
+			}
+		}
+	}
+	set(&others) // what they start inherits it
+	t.Cleanup(func() { set(&all) })
+}
+
+// starve keeps everything else off the first processor for 0.8 s, or until
+// enough says so. A process of its own does it, for Go would take the processor
+// from a goroutine that only spins; it ends by itself, whatever becomes of the test.
+func starve(t *testing.T, enough func() bool) {
+	t.Helper()
+	hog := exec.Command("timeout", "-s", "KILL", "0.8", "chrt", "-f", "50", "taskset", "-c", "0", "sh", "-c", "while :; do :; done")
+	hog.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := hog.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		var set unix.CPUSet
-		set.Set(0)
-		err := unix.SchedSetaffinity(0, &set)
-		if err == nil {
-			err = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 50}, 0)
-		}
-		for end := time.Now().Add(d); err == nil && time.Now().Before(end); {
-		}
-		done <- err
+		defer close(ended)
+		_ = hog.Wait()
 	}()
-	return <-done
+	for {
+		select {
+		case <-ended:
+			if code := hog.ProcessState.ExitCode(); code != -1 && code != 137 { // killed
+				t.Fatalf("%v: %v", hog, hog.ProcessState)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+			if enough() {
+				_ = syscall.Kill(-hog.Process.Pid, syscall.SIGKILL)
+			}
+		}
+	}
 }
 
 // TestRedirectOverflow: XDP redirects to a pod's interface in a queue of 256
@@ -102,6 +142,7 @@ routes:
     function: temp
 `, lab.PodAddr(lab.Pod0, false)))
 	threaded(t, l, lab.Pod0)
+	leaveFirst(t)
 	const devices, each, window = 150, 120, 3 // as many as the programs send through the queue, per device
 	var fleetOf []*device
 	for i := range devices {
@@ -119,10 +160,9 @@ routes:
 	}()
 	r.wait(t, 500)
 	// until it was full: the devices need not be sending when it starves
-	for running := true; running && drops(t, l) == dropped; {
-		if err := starve(250 * time.Millisecond); err != nil { // the duration of the fault
-			t.Fatal(err)
-		}
+	full := func() bool { return drops(t, l) != dropped }
+	for running := true; running && !full(); {
+		starve(t, full)
 		select {
 		case <-done:
 			running = false
