@@ -149,7 +149,7 @@ static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 
 	if (!g)
 		return 0;
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > EVENTS_SIZE / 2)
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
 		next = knob_slots + g->conns_end; /* what is booked as sent must not be lost there: not now */
 	if (next < knob_slots) {
 		next = sweep_some(next, g->slots_end, &budget);

@@ -186,12 +186,10 @@ struct {
 	__type(value, struct sweeper);
 } sweepers SEC(".maps");
 
-#define EVENTS_SIZE (1 << 20) /* bytes */
-
 /* What needs userspace. Writer: programs. Reader: loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, EVENTS_SIZE);
+	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
 
 #endif

@@ -85,16 +85,6 @@ static long route_byte(__u64 index, void *data)
 	return 0;
 }
 
-/* Copies *len bytes, at most max, in words: both sides have room for the last one. */
-static __always_inline void copy_words(__u8 *dst, const __u8 *src, const __u32 *len, __u32 max)
-{
-	for (__u32 i = 0; i < max; i += 8) {
-		if (i >= afresh(*len))
-			break;
-		*(__u64 *)(dst + i) = *(const __u64 *)(src + i);
-	}
-}
-
 /* Writes "ce-source" rest and the subject's name behind the prefix. Returns false if the head gets too long. */
 static __always_inline bool head_begin(struct scratch *s, const struct function *fn, const struct device *d)
 {

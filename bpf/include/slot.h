@@ -188,16 +188,14 @@ static __always_inline struct message *slot_message(struct slot *slot, __u32 num
 }
 
 /*
- * Whether the oldest message in flight has waited too long: for its answer, or
- * for the pod's TCP to acknowledge it.
+ * Whether the oldest message of a slot that has some in flight has waited too
+ * long: for its answer, or for the pod's TCP to acknowledge it.
  */
 static __always_inline bool slot_overdue(struct slot *slot, const struct pod *pod, __u32 now_ms)
 {
 	struct message *m = slot_message(slot, slot->head);
 	__s32 age = now_ms - (__u32)(m->taken_ns / 1000000); /* below 0: taken after the caller looked at the clock */
 
-	if (!slot_in_flight(slot))
-		return false;
 	return age > (__s32)pod->timeout_ms ||
 	       (!m->acked && slot->state == SLOT_BUSY && age > (__s32)pod->unacked_ms);
 }

@@ -17,7 +17,7 @@ enum pod_duty {
 /*
  * An answer that comes so long after the slot's previous one is acknowledged at
  * once. What follows on a slot that is used so rarely is likely to come after
- * the sweeper had userspace send an ACK, which costs a hundred times more.
+ * the sweeper had userspace send an ACK, which costs far more.
  */
 #define POD_QUIET_NS 20000000ll
 
