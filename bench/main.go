@@ -16,8 +16,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"eproxy/internal/cliutil"
-	"eproxy/test/lab"
-	"eproxy/test/load"
+	"eproxy/test/lib/lab"
+	"eproxy/test/lib/load"
 )
 
 func main() {
@@ -38,7 +38,7 @@ func main() {
 	})
 }
 
-// functionCommand is the function that all rows call: net/http, a small answer.
+// functionCommand is the function that all rows call: net/http, a small response.
 func functionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "function", Usage: "serve the function (used by bench itself)", Hidden: true,

@@ -17,8 +17,8 @@ import (
 
 	"eproxy/internal/cliutil"
 	"eproxy/internal/pinned"
-	"eproxy/test/lab"
-	"eproxy/test/load"
+	"eproxy/test/lib/lab"
+	"eproxy/test/lib/load"
 )
 
 func main() {
@@ -74,7 +74,7 @@ func run(c *cli.Context) error {
 	}
 	d.say("Devices speak MQTT, functions speak HTTP. Between them usually stand a broker, an adaptor and a proxy.")
 	d.say("eproxy turns each MQTT message into the HTTP request inside the kernel, on the wire, and the function's")
-	d.say("answer into the acknowledgement. Here: a host with devices, a node with eproxy, two pods with functions.\n")
+	d.say("response into the acknowledgement. Here: a host with devices, a node with eproxy, two pods with functions.\n")
 	bin := filepath.Dir(self)
 	kernel, err := d.part(bin, "xdp", "eproxy in the kernel")
 	if err != nil {
@@ -92,7 +92,7 @@ func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n",
 
 // functions serves the functions in the pods' namespaces.
 func (d *demo) functions() error {
-	answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	response := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(w, "ok\n")
 	})
@@ -104,7 +104,7 @@ func (d *demo) functions() error {
 		if err != nil {
 			return err
 		}
-		srv := &http.Server{Handler: answer, ReadHeaderTimeout: 5 * time.Second}
+		srv := &http.Server{Handler: response, ReadHeaderTimeout: 5 * time.Second}
 		go func() { _ = srv.Serve(ln) }()
 	}
 	return nil

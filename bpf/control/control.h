@@ -7,8 +7,8 @@
 
 /*
  * Changes a slot's state (struct slot_args). ok says
- * whether it was (enum slot_result). With SLOT_OP_TAKE the oldest message becomes userspace's: it is done for the
- * device's books, its request stays in its buffer until the slot is ready
+ * whether it was (enum slot_result). With SLOT_OP_TAKE_OVER the oldest message becomes userspace's: it is done for the
+ * device's ledger, its request stays in its buffer until the slot is ready
  * again.
  */
 SEC("syscall")
@@ -34,7 +34,7 @@ int slot_control(struct slot_args *a)
 		switch (op) {
 		case SLOT_OP_READY:
 			if (c->state == CONN_OPEN && !(c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT)) &&
-			    (state == SLOT_DIALLING || state == SLOT_LENT || state == SLOT_TAKEN) &&
+			    (state == SLOT_DIALLING || state == SLOT_LENT || state == SLOT_TAKEN_OVER) &&
 			    !slot_in_flight(slot)) {
 				slot->state = SLOT_IDLE;
 				slot->left = 0;
@@ -48,11 +48,11 @@ int slot_control(struct slot_args *a)
 				ok = SLOT_CHANGED;
 			}
 			break;
-		case SLOT_OP_TAKE:
+		case SLOT_OP_TAKE_OVER:
 			if (!slot_in_flight(slot))
 				break;
 			number = slot->head;
-			/* The youngest is not in its device's books before its maker lets the slot go. */
+			/* The youngest is not in its device's ledger before its maker lets the slot go. */
 			if (number + 1 == slot->tail && (pod->filling & slot_bit(pod, index))) {
 				ok = SLOT_AGAIN;
 				break;
@@ -62,7 +62,7 @@ int slot_control(struct slot_args *a)
 				break;
 			slot->head++;
 			if (state != SLOT_RETIRED)
-				slot->state = SLOT_TAKEN;
+				slot->state = SLOT_TAKEN_OVER;
 			ok = SLOT_CHANGED;
 			break;
 		case SLOT_OP_RETIRE:
@@ -73,7 +73,7 @@ int slot_control(struct slot_args *a)
 		slot_show(pod, index, slot);
 	}
 	bpf_spin_unlock(&c->lock);
-	if (ok == SLOT_CHANGED && op == SLOT_OP_TAKE) {
+	if (ok == SLOT_CHANGED && op == SLOT_OP_TAKE_OVER) {
 		__u32 device = m.device;
 
 		count(HOOK_CONTROL, REASON_TAKEN_OVER);
@@ -124,7 +124,7 @@ int device_boundary(struct boundary_args *a)
 	if (c->gen == gen && c->state == CONN_OPEN && (c->flags & CONN_LOST) && !c->rx.count &&
 	    d->anchor + read == ledger_strip(&c->rx, c->rx_nxt)) {
 		c->flags &= ~CONN_LOST;
-		memset(&d->walk, 0, sizeof(d->walk));
+		memset(&d->framing, 0, sizeof(d->framing));
 		ok = 1;
 	}
 	if (c->gen == gen)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * sweep.h - what no packet brings about: acknowledgements that nothing carries,
- * PUBACKs that got lost, requests without an answer. A timer looks through all
+ * PUBACKs that got lost, requests without a response. A timer looks through all
  * connections; userspace is woken only for what is found.
  */
 #include "../include/skb.h"
@@ -23,7 +23,7 @@ struct sweep_range {
 	__u32 now_ms;
 };
 
-/* Whether a slot's oldest message waits too long. A look without the lock: SLOT_OP_TAKE makes sure. */
+/* Whether a slot's oldest message waits too long. A look without the lock: SLOT_OP_TAKE_OVER makes sure. */
 static __always_inline bool sweep_overdue(__u32 index, __u32 now_ms)
 {
 	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
@@ -150,7 +150,7 @@ static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 	if (!g)
 		return 0;
 	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
-		next = knob_slots + g->conns_end; /* what is booked as sent must not be lost there: not now */
+		next = knob_slots + g->conns_end; /* what is recorded as sent must not be lost there: not now */
 	if (next < knob_slots) {
 		next = sweep_some(next, g->slots_end, &budget);
 		if (next >= g->slots_end)

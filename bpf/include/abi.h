@@ -46,8 +46,8 @@ enum hook {
  */
 enum reason {
 	REASON_TAKEN = 0,		/* PUBLISH taken: became an HTTP request in the kernel */
-	REASON_ANSWERED = 1,		/* complete 2xx answer taken: became the PUBACK, or an ACK for QoS 0 */
-	REASON_ANSWER_PART = 2,		/* part of an answer taken and acknowledged to the pod */
+	REASON_RESPONSE = 1,		/* complete 2xx response removed: became the PUBACK, or an ACK for QoS 0 */
+	REASON_RESPONSE_PART = 2,		/* part of a response removed and acknowledged to the pod */
 	REASON_ACK_ABSORBED = 3,	/* acknowledgement that the local socket need not see */
 	REASON_TRANSLATED = 4,		/* passed to the local stack with translated sequence numbers */
 	REASON_DONE_BY_ACK = 5,		/* pod acknowledged a request before answering: acknowledged to the device */
@@ -82,17 +82,17 @@ enum reason {
 	REASON_POD_WINDOW = 34,		/* pod's receive window too small for the request */
 	REASON_FAMILY = 35,		/* device and pod are of different address families */
 	REASON_RACE = 36,		/* state changed on another CPU while the request was being made */
-	REASON_DEVICE_GONE = 37,	/* answer arrived, but the device's connection is gone */
+	REASON_DEVICE_GONE = 37,	/* response arrived, but the device's connection is gone */
 	REASON_PUBACK_HANDED = 38,	/* PUBACK could not be inserted: written by userspace */
-	REASON_ANSWER_HANDED = 39,	/* answer not digestible in the kernel (not 2xx, chunked, split head): read by userspace */
+	REASON_RESPONSE_HANDED = 39,	/* response not digestible in the kernel (not 2xx, chunked, split head): read by userspace */
 	REASON_SLOT_RETIRED = 40,	/* slot retired: closed by the pod, unexpected bytes, or Connection: close */
-	REASON_LATE_ANSWER = 41,	/* bytes on a slot that was retired before: its socket, which is being aborted, drops them */
+	REASON_LATE_RESPONSE = 41,	/* bytes on a slot that was retired before: its socket, which is being aborted, drops them */
 	REASON_TRIMMED = 42,		/* local segment straddled an insertion: cut to its first piece */
 	REASON_BROKEN = 43,		/* bytes bypassed the programs while grafts were open: connection aborted */
 	REASON_REDIRECT_ERROR = 44,	/* a packet helper failed: packet dropped, retransmission recovers */
 	REASON_INJECTED = 45,		/* injected packet seen at egress: passed untouched */
 	REASON_RESYNC = 46,		/* userspace named a message boundary: grafting goes on */
-	REASON_TAKEN_OVER = 47,		/* message taken over by userspace after a failed or late answer */
+	REASON_TAKEN_OVER = 47,		/* message taken over by userspace after a failed or late response */
 	REASON_LISTENER_SYN = 48,	/* SYN to a listener: options that grafting cannot honour replaced by NOP */
 	REASON_DUP_REQUEST = 49,	/* duplicate of a request still in flight: answered or dropped */
 	REASON_TOPIC_NAME = 50,		/* topic name with NUL, wildcard, or invalid UTF-8: the server closes the connection */
@@ -121,7 +121,7 @@ enum conn_flag {
 	CONN_FIN_SENT = 1,	/* local FIN left: nothing may be inserted any more */
 	CONN_FIN_SEEN = 2,	/* peer's FIN passed in order */
 	CONN_PROBE = 4,		/* a keepalive probe of the local socket is unanswered */
-	CONN_BROKEN = 8,	/* books do not add up: userspace must abort it */
+	CONN_BROKEN = 8,	/* ledger does not add up: userspace must abort it */
 	CONN_IPV6 = 16,
 	CONN_LOST = 32,		/* MQTT boundaries unknown until userspace names one */
 	CONN_NO_TAKE = 64,	/* nothing more is taken (drain) */
@@ -139,10 +139,10 @@ enum slot_state {
 	SLOT_FREE = 0,		/* not in use */
 	SLOT_DIALLING = 1,	/* armed, connect() under way */
 	SLOT_IDLE = 2,		/* may be claimed when its bit in pod.idle is set */
-	SLOT_BUSY = 3,		/* requests in flight, no byte of the oldest one's answer yet */
-	SLOT_ANSWERING = 4,	/* part of a digestible answer removed */
-	SLOT_PASSING = 6,	/* answers go to the slot's socket; userspace finishes the messages */
-	SLOT_TAKEN = 7,		/* userspace took the oldest message over */
+	SLOT_BUSY = 3,		/* requests in flight, no byte of the oldest one's response yet */
+	SLOT_RESPONDING = 4,	/* part of a digestible response removed */
+	SLOT_PASSING = 6,	/* responses go to the slot's socket; userspace finishes the messages */
+	SLOT_TAKEN_OVER = 7,		/* userspace took the oldest message over */
 	SLOT_LENT = 8,		/* userspace uses the connection itself */
 	SLOT_RETIRED = 9,	/* to be closed and dialled again */
 };
@@ -184,7 +184,7 @@ struct ledger {
 };
 
 /* Where in its MQTT packets a stream stands. */
-struct walk {
+struct framing {
 	__u32 left;		/* bytes of the current packet still to come */
 	__u32 length;		/* remaining length so far, while head > 0 */
 	__u32 head;		/* bytes of the fixed header seen; 0: at a boundary or inside a body */
@@ -234,13 +234,13 @@ struct conn {
 	__u16 pad;
 
 	/* third cache line */
-	__u32 challenge_ms;	/* last rate-limited answer */
+	__u32 challenge_ms;	/* last rate-limited ACK */
 	__u32 data_us;		/* last payload of the local socket, CLOCK_MONOTONIC modulo 2^32 */
-	__u32 told_us;		/* last PUBACKs inserted, CLOCK_MONOTONIC modulo 2^32 */
-	__u32 told_seq;		/* wire: where they begin */
+	__u32 notified_us;		/* last PUBACKs inserted, CLOCK_MONOTONIC modulo 2^32 */
+	__u32 notified_seq;		/* wire: where they begin */
 	__u32 tx_max_wnd;	/* largest tx_wnd so far */
-	__u32 tx_walked;	/* device; kernel: up to here tx_walk has followed what the local socket sent */
-	struct walk tx_walk;
+	__u32 tx_framed;	/* device; kernel: up to here tx_framing has followed what the local socket sent */
+	struct framing tx_framing;
 
 	/* the first graft of each is in the cache line of its counters */
 	__u32 pad1[6];
@@ -265,7 +265,7 @@ struct device {
 	__u32 publish_all;	/* no per-topic permission applies */
 	__u32 version;		/* MQTT protocol level: 3, 4 or 5 */
 	__u32 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
-	struct walk walk;	/* what was passed on to the local socket */
+	struct framing framing;	/* what was passed on to the local socket */
 	__u32 source_len;
 	/* the last topic, as a finished request head */
 	__u32 cache_version;
@@ -307,13 +307,13 @@ struct slot {
 	__u32 head;
 	__u32 tail;
 	__u32 depth;		/* most requests in flight, 1 to PIPELINE_MAX */
-	__u32 left;		/* bytes of the oldest one's answer still to come */
+	__u32 left;		/* bytes of the oldest one's response still to come */
 	__u32 count;		/* requests so far, part of ce-id */
 	__u32 acked;		/* number of the oldest request that the pod has not acknowledged; at most tail */
-	__u32 service_ns;	/* time per answer while some are awaited, smoothed */
-	__u8 close_after;	/* no more requests: that answer is the last, or the pod has sent FIN */
+	__u32 service_ns;	/* time per response while some are awaited, smoothed */
+	__u8 close_after;	/* no more requests: that response is the last, or the pod has sent FIN */
 	__u8 pad[3];
-	__u64 answered_ns;	/* CLOCK_MONOTONIC, when an answer last ended */
+	__u64 responded_ns;	/* CLOCK_MONOTONIC, when a response last ended */
 	__u8 id_prefix[16];	/* first half of ce-id, 12 hexadecimal digits */
 	/* second cache line */
 	struct message messages[PIPELINE_MAX];
@@ -346,7 +346,7 @@ struct pod {
 	__be32 address[4];
 	__be16 port;
 	__u16 concurrency;
-	__u32 timeout_ms;	/* of its function: for an answer */
+	__u32 timeout_ms;	/* of its function: for a response */
 	__u32 unacked_ms;	/* how long its TCP may leave a request unacknowledged */
 	__u32 pad[9];
 };
@@ -427,7 +427,7 @@ enum event_kind {
 	EVENT_SLOT = 2,		/* slot needs attention: retired or taken over */
 	EVENT_BROKEN = 3,	/* abort the device's connection */
 	EVENT_SEND = 4,		/* sweeper: send this TCP segment on the wire */
-	EVENT_OVERDUE = 5,	/* sweeper: the slot's oldest message waits too long for its answer */
+	EVENT_OVERDUE = 5,	/* sweeper: the slot's oldest message waits too long for its response */
 };
 
 struct event {
@@ -446,7 +446,7 @@ struct event {
 enum slot_op {
 	SLOT_OP_READY = 1,	/* DIALLING, LENT, or TAKEN with nothing in flight -> IDLE */
 	SLOT_OP_LEND = 2,	/* IDLE -> LENT */
-	SLOT_OP_TAKE = 3,	/* the oldest message is userspace's; if it was in flight -> TAKEN */
+	SLOT_OP_TAKE_OVER = 3,	/* the oldest message is userspace's; if it was in flight -> TAKEN_OVER */
 	SLOT_OP_RETIRE = 4,	/* any -> RETIRED */
 };
 
@@ -461,7 +461,7 @@ struct slot_args {
 	__u32 slot;
 	__u32 gen;
 	__u32 op;		/* enum slot_op */
-	__u32 overdue;		/* SLOT_OP_TAKE: only a message whose time is up */
+	__u32 overdue;		/* SLOT_OP_TAKE_OVER: only a message whose time is up */
 	__u32 pad0;
 	/* results */
 	__u32 ok;		/* enum slot_result */

@@ -8,7 +8,7 @@
 #define EPROXY_CONN_H
 
 #include "ledger.h"
-#include "walk.h"
+#include "framing.h"
 
 #define TH_FIN 0x01
 #define TH_SYN 0x02
@@ -17,7 +17,7 @@
 #define TH_ACK 0x10
 #define TH_URG 0x20
 
-/* Least time between two rate-limited answers of one connection (as net.ipv4.tcp_invalid_ratelimit). */
+/* Least time between two rate-limited ACKs of one connection (as net.ipv4.tcp_invalid_ratelimit). */
 #define CHALLENGE_INTERVAL_MS 500
 
 /* What the state machine needs to know of a TCP segment, host byte order. */
@@ -27,14 +27,14 @@ struct segment {
 	__u32 len;	/* payload bytes */
 	__u16 wnd;	/* raw window field */
 	__u8 flags;	/* TH_* */
-	__u8 take;	/* caller wants this payload removed from the stream */
+	__u8 remove;	/* caller wants this payload removed from the stream */
 };
 
 enum rx_action {
 	RX_PASS,	/* to the local stack, translated: seq, ack, wnd, len */
 	RX_PASS_RAW,	/* to the local stack, untouched */
 	RX_ABSORB,	/* the local stack need not see it */
-	RX_TAKE,	/* the payload was removed; for OPEN grafts see verdict.graft */
+	RX_REMOVE,	/* the payload was removed; for OPEN grafts see verdict.graft */
 	RX_ACK,		/* answer with a bare ACK, drop */
 	RX_RESEND,	/* answer with the insertion in verdict.graft, drop */
 	RX_REINJECT,	/* retransmission of the open graft in verdict.graft */
@@ -66,7 +66,7 @@ struct tx_verdict {
 	__u32 len;	/* payload bytes to send */
 	__u16 wnd;	/* raw */
 	__u8 reset;	/* anything the caller must know: CONN_* flags that were raised */
-	__u8 hold;	/* a bare ACK that would tell the peer nothing: not to be sent */
+	__u8 hold;	/* a bare ACK that would bring the peer no news: not to be sent */
 	__u8 pad;
 	__u8 cut;	/* len or FIN reach beyond an insertion: cut to len (possibly all there are), clear FIN and PSH */
 };
@@ -77,13 +77,13 @@ static __always_inline bool conn_live(const struct conn *c)
 	return c->state == CONN_OPEN || c->state == CONN_CLOSED;
 }
 
-/* The acknowledgement that the peer may be told now. */
+/* The acknowledgement that may be sent to the peer now. */
 static __always_inline __u32 conn_ack(struct conn *c)
 {
 	return ledger_ack_to_wire(&c->rx, c->rx_kack);
 }
 
-/* Books an acknowledgement as sent to the peer. */
+/* Records an acknowledgement as sent to the peer. */
 static __always_inline void conn_ack_sent(struct conn *c, __u32 ack)
 {
 	if (seq_gt(ack, c->rx_acked))
@@ -141,18 +141,18 @@ static __always_inline bool conn_crossing(const struct conn *c, __u32 now_us)
 }
 
 /* Microseconds in which PUBACKs leave and reach the peer's queue, from when the program that inserts them began. */
-#define TELLING_US 100
+#define NOTIFYING_US 100
 
 /*
  * Where a bare ACK stands that belongs at the wire position seq: before PUBACKs
  * that another processor has inserted just now. It may overtake them, and the
  * peer would see a hole.
  */
-static __always_inline __u32 conn_before_told(const struct conn *c, __u32 seq, __u32 now_us)
+static __always_inline __u32 conn_before_notified(const struct conn *c, __u32 seq, __u32 now_us)
 {
-	bool fresh = now_us + CLOCK_LAG_US - c->told_us <= TELLING_US + CLOCK_LAG_US;
+	bool fresh = now_us + CLOCK_LAG_US - c->notified_us <= NOTIFYING_US + CLOCK_LAG_US;
 
-	return fresh && seq_gt(seq, c->told_seq) && seq_le(c->tx_una, c->told_seq) ? c->told_seq : seq;
+	return fresh && seq_gt(seq, c->notified_seq) && seq_le(c->tx_una, c->notified_seq) ? c->notified_seq : seq;
 }
 
 /*
@@ -162,7 +162,7 @@ static __always_inline __u32 conn_before_told(const struct conn *c, __u32 seq, _
 static __always_inline void conn_bare(struct conn *c, struct stamp *s, __u32 now_us)
 {
 	conn_stamp(c, s);
-	s->seq = conn_crossing(c, now_us) ? c->tx_una : conn_before_told(c, s->seq, now_us);
+	s->seq = conn_crossing(c, now_us) ? c->tx_una : conn_before_notified(c, s->seq, now_us);
 }
 
 /*
@@ -172,7 +172,7 @@ static __always_inline void conn_bare(struct conn *c, struct stamp *s, __u32 now
  */
 static __always_inline bool conn_at_boundary(const struct conn *c)
 {
-	return c->tx_walked == c->tx_knxt && walk_at_boundary(&c->tx_walk);
+	return c->tx_framed == c->tx_knxt && framing_at_boundary(&c->tx_framing);
 }
 
 /* Whether len bytes may be inserted into the stream towards the peer now. */
@@ -230,7 +230,7 @@ static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 slot_gen
 	return false;
 }
 
-/* At most one answer per connection and interval. */
+/* At most one rate-limited ACK per connection and interval. */
 static __always_inline bool conn_may_answer(struct conn *c, __u32 now_ms)
 {
 	if (now_ms - c->challenge_ms < CHALLENGE_INTERVAL_MS)
@@ -301,8 +301,8 @@ static __always_inline enum rx_action conn_pass(struct conn *c, const struct seg
 
 /*
  * Whether the local socket can do without this bare acknowledgement: it must
- * see whatever it may be waiting for, that is news of its own bytes, an answer
- * to its probe, or a window that changed much. Books the acknowledgement.
+ * see whatever it may be waiting for, that is news of its own bytes, a response
+ * to its probe, or a window that changed much. Records the acknowledgement.
  */
 static __always_inline bool conn_absorb(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
 {
@@ -360,8 +360,8 @@ static __always_inline enum rx_action conn_rx_bare(struct conn *c, const struct 
 						   __u32 now_ms)
 {
 	/*
-	 * A keepalive probe asks for an answer: SEG.SEQ = SND.UNA - 1. The
-	 * program gives it, since it alone knows what the peer was told.
+	 * A keepalive probe asks for a response: SEG.SEQ = SND.UNA - 1. The
+	 * program gives it, since it alone knows what was acknowledged to the peer.
 	 */
 	if (seq_lt(s->seq, c->rx_acked))
 		return conn_may_answer(c, now_ms) ? RX_ACK : RX_DROP;
@@ -412,7 +412,7 @@ static __always_inline enum rx_action conn_rx_again(struct conn *c, const struct
 }
 
 /*
- * What becomes of a segment from the peer. Updates the books; the caller then
+ * What becomes of a segment from the peer. Updates the ledger; the caller then
  * acts without the lock.
  */
 static __always_inline enum rx_action conn_rx(struct conn *c, const struct segment *s, struct rx_verdict *v,
@@ -428,10 +428,10 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 		return RX_PASS_RAW;
 	}
 	if (s->flags & TH_RST) {
-		__u32 told = conn_ack(c);
+		__u32 notified = conn_ack(c);
 
-		/* Exactly the next byte (RFC 5961 section 3.2), ours or the one that the peer was told of. */
-		if (s->seq != c->rx_nxt && (s->seq != told || ledger_strip(&c->rx, told) != c->rx_kack))
+		/* Exactly the next byte (RFC 5961 section 3.2), ours or the one that was acknowledged to the peer. */
+		if (s->seq != c->rx_nxt && (s->seq != notified || ledger_strip(&c->rx, notified) != c->rx_kack))
 			return conn_may_answer(c, now_ms) ? RX_CHALLENGE : RX_DROP;
 		c->state = CONN_CLOSED;
 		return conn_pass(c, s, v, s->len);
@@ -447,7 +447,7 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 	floor = conn_ack(c);
 	if (seq_lt(s->seq, floor)) {
 		/*
-		 * Told already, or about to be. What lies above comes again
+		 * Acknowledged already, or about to be. What lies above comes again
 		 * from there once the peer knows.
 		 */
 		if (c->tx.count && c->kind == CONN_DEVICE && seq_le(end, floor)) {
@@ -457,12 +457,12 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 		return RX_ACK;
 	}
 	if (s->seq == c->rx_nxt) {
-		if (s->take) {
+		if (s->remove) {
 			struct graft *g = ledger_push(&c->rx, s->seq, s->len);
 
 			g->time_ms = now_ms;
 			c->rx_nxt += s->len;
-			return RX_TAKE;
+			return RX_REMOVE;
 		}
 		if (s->flags & TH_FIN)
 			c->flags |= CONN_FIN_SEEN;
@@ -479,24 +479,24 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
  * Payload bytes at the front of a local socket's segment whose framing has been
  * followed already: all of them, if it has nothing new or begins behind a gap.
  */
-static __always_inline __u32 conn_walked(const struct conn *c, const struct segment *s)
+static __always_inline __u32 conn_framed(const struct conn *c, const struct segment *s)
 {
-	__u32 front = c->tx_walked - s->seq;
+	__u32 front = c->tx_framed - s->seq;
 
-	return seq_le(s->seq, c->tx_walked) && front < s->len ? front : s->len;
+	return seq_le(s->seq, c->tx_framed) && front < s->len ? front : s->len;
 }
 
-/* After conn_tx, which let it pass whole: the framing of a segment, from the byte on that conn_walked said. */
-static __always_inline void conn_walk_to(struct conn *c, const struct segment *s, __u32 front, const struct walk *w)
+/* After conn_tx, which let it pass whole: the framing of a segment, from the byte on that conn_framed said. */
+static __always_inline void conn_frame_to(struct conn *c, const struct segment *s, __u32 front, const struct framing *w)
 {
-	if (front >= s->len || c->tx_walked != s->seq + front)
+	if (front >= s->len || c->tx_framed != s->seq + front)
 		return;
-	c->tx_walk = *w;
-	c->tx_walked = s->seq + s->len;
+	c->tx_framing = *w;
+	c->tx_framed = s->seq + s->len;
 }
 
 /*
- * What becomes of a segment of the local socket. Updates the books.
+ * What becomes of a segment of the local socket. Updates the ledger.
  * s->seq and s->ack are kernel positions here.
  */
 static __always_inline void conn_tx(struct conn *c, const struct segment *s, struct tx_verdict *v, __u32 now_ms)
@@ -519,7 +519,7 @@ static __always_inline void conn_tx(struct conn *c, const struct segment *s, str
 	acked = c->rx_acked;
 	known = ledger_strip(&c->rx, c->rx_nxt);
 	if (seq_gt(c->rx_kack, known)) {
-		/* The socket has bytes that the books do not: they were in flight to it while it was armed. */
+		/* The socket has bytes that the ledger does not: they were in flight to it while it was armed. */
 		v->reset = c->rx.count || c->rx.base ? CONN_BROKEN : CONN_LOST;
 		c->flags |= v->reset;
 		c->rx_nxt += c->rx_kack - known;
@@ -528,7 +528,7 @@ static __always_inline void conn_tx(struct conn *c, const struct segment *s, str
 	v->ack = conn_ack(c);
 	v->wnd = conn_window(c, v->ack);
 	/*
-	 * The peer was told this before: while an open graft holds the
+	 * This was acknowledged to the peer before: while an open graft holds the
 	 * acknowledgement back, or by a bare ACK or PUBACK of the program. Sent
 	 * again it would look like a duplicate, and three of them like a loss.
 	 */

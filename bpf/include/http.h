@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * http.h - reads the head of a pod's answer. No kernel context: compiles
+ * http.h - reads the head of a pod's response. No kernel context: compiles
  * natively. Only what the kernel path can digest is recognised; everything
  * else goes to userspace, which has a full HTTP/1.1 client.
  */
@@ -9,7 +9,7 @@
 
 #include "common.h"
 
-/* Bytes of the answer's first segment that are looked at; the head must end within. */
+/* Bytes of the response's first segment that are looked at; the head must end within. */
 #define HTTP_LOOK 1024
 /* Steps of the scan: one per eight bytes and one per line. */
 #define HTTP_STEPS 176
@@ -61,7 +61,7 @@ static __always_inline bool http_number(const __u8 *buf, __u32 off, __u32 *value
 	return false;
 }
 
-/* A header line at off. Returns false if it makes the answer indigestible. */
+/* A header line at off. Returns false if it makes the response indigestible. */
 static __always_inline bool http_line(const __u8 *buf, __u32 off, struct http *h)
 {
 	__u64 w = http_word(buf, off) | LOWER;
@@ -133,7 +133,7 @@ static __always_inline void http_scan_head(const __u8 *buf, struct http *h)
 	}
 }
 
-/* Reads len bytes of an answer from its first byte on; buf has HTTP_LOOK + 16 bytes. */
+/* Reads len bytes of a response from its first byte on; buf has HTTP_LOOK + 16 bytes. */
 static __always_inline void http_parse(const __u8 *buf, __u32 len, struct http *h)
 {
 	__u32 d0, d1, d2;

@@ -79,7 +79,7 @@ static __always_inline __u32 ledger_strip(struct ledger *l, __u32 wire)
 }
 
 /*
- * The local socket's acknowledgement, as it may be told to the peer: across
+ * The local socket's acknowledgement, as it may be sent to the peer: across
  * grafts that are done, never into one that is open.
  */
 static __always_inline __u32 ledger_ack_to_wire(struct ledger *l, __u32 kack)

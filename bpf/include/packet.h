@@ -26,7 +26,7 @@ struct packet {
 	__u16 l3;
 	__u16 l4;
 	__u32 payload;	/* of what is still to be handled */
-	__u32 front;	/* payload bytes before that: known, booked as passed, or taken */
+	__u32 front;	/* payload bytes before that: known, recorded as passed, or taken */
 	__u8 ipv6;
 	__u8 plain;		/* no TCP options, no IPv4 options */
 	__u16 pad;
@@ -123,7 +123,7 @@ static __always_inline enum parse packet_parse(void *data, void *end, __u32 fram
 	p->seg.wnd = bpf_ntohs(tcp->window);
 	p->seg.flags = ((__u8 *)tcp)[13];
 	p->seg.len = l3 + total - p->payload;
-	p->seg.take = 0;
+	p->seg.remove = 0;
 	p->front = 0;
 	return PARSE_TCP;
 }

@@ -111,7 +111,7 @@ static __always_inline bool head_begin(struct scratch *s, const struct function 
  * the topic's characters. The head is written from s->head_len on as a by-product;
  * route_head puts the right function's prefix in front in a second pass.
  */
-static __always_inline enum reason route_walk(struct scratch *s, __u32 root)
+static __always_inline enum reason route_match(struct scratch *s, __u32 root)
 {
 	struct scratch *arg = s;
 	struct node *n;
@@ -163,7 +163,7 @@ static __always_inline enum reason route_head(struct scratch *s, const struct de
 	if (!g)
 		return REASON_NO_ROUTE;
 	s->head_len = 0;
-	reason = route_walk(s, s->look[s->publish.topic & (MQTT_LOOK - 1)] == '$' ? g->root_dollar : g->root);
+	reason = route_match(s, s->look[s->publish.topic & (MQTT_LOOK - 1)] == '$' ? g->root_dollar : g->root);
 	if (reason)
 		return reason;
 	route = s->route;

@@ -10,18 +10,18 @@
 
 /* What a pod's segment means for a message. */
 enum done_kind {
-	DONE_ANSWERED = 1,	/* PUBACK, or an ACK for QoS 0 */
+	DONE_RESPONSE = 1,	/* PUBACK, or an ACK for QoS 0 */
 	DONE_ACKED = 2,		/* the request has arrived: ACK to the device */
-	DONE_MARKED = 3,	/* the same, told with the next PUBACK or by the sweeper */
+	DONE_MARKED = 3,	/* the same, notified with the next PUBACK or by the sweeper */
 };
 
-/* The answers in a pod's segment. */
-struct answers {
+/* The responses in a pod's segment. */
+struct responses {
 	__u32 off;		/* in the frame: what has been looked at */
 	__u32 end;
-	__u32 left;		/* bytes still to come of the answer at off */
+	__u32 left;		/* bytes still to come of the response at off */
 	__u32 completed;
-	__u8 close;		/* the server closes after the answer at off */
+	__u8 close;		/* the server closes after the response at off */
 	__u8 closing;		/* it closes after the last completed one */
 	__u8 pad[2];
 };
@@ -45,8 +45,8 @@ struct group {
 /* Bytes of PUBACKs that one segment carries. */
 #define PUBACKS_MAX 64
 
-/* What a device is about to be told in one segment: an acknowledgement, with or without PUBACKs. */
-struct tell {
+/* What a device is about to be notified of in one segment: an acknowledgement, with or without PUBACKs. */
+struct notice {
 	__u32 device;			/* conn index; NO_INDEX: nothing */
 	__u32 device_gen;
 	__u32 seq;			/* wire position of the first PUBACK */
@@ -60,7 +60,7 @@ enum shape {
 	SHAPE_NONE = 0,
 	SHAPE_GROUP = 1,		/* the requests of group */
 	SHAPE_BARE = 2,			/* the segment without payload in frame */
-	SHAPE_TELL = 3,			/* what tell says */
+	SHAPE_NOTICE = 3,			/* what notice says */
 };
 
 /*
@@ -71,7 +71,7 @@ struct scratch {
 	struct packet packet;
 	struct publish publish;
 	struct rx_verdict rx;
-	__u32 bad;			/* enum reason of a failed take or topic walk */
+	__u32 bad;			/* enum reason of a failed take or route look-up */
 	__u32 lags;			/* the local socket has not acknowledged all that was passed */
 	__u32 known;			/* the whole segment lies below the next byte */
 	__u32 burst_sent;		/* clones of the segment that left */
@@ -98,16 +98,16 @@ struct scratch {
 	__u64 now_ns;
 	struct frame frame;
 	struct http http;
-	struct answers answers;
-	struct tell tell;
+	struct responses responses;
+	struct notice notice;
 	struct group group;
 	__u8 look[MQTT_LOOK + 16];	/* beginning of the segment's payload */
-	__u8 answer[HTTP_LOOK + 16];	/* beginning of a pod's answer */
-	/* messages that a pod's segment answers or acknowledges */
+	__u8 response[HTTP_LOOK + 16];	/* beginning of a pod's response */
+	/* messages that a pod's segment responds to or acknowledges */
 	__u32 done_kind[PIPELINE_MAX];	/* enum done_kind */
 	struct message done[PIPELINE_MAX];
-	struct walk walk;
-	struct walk began;		/* the device's, when the walk began */
+	struct framing framing;
+	struct framing began;		/* the device's, when following it began */
 	struct tx_verdict tx;
 	/* a topic whose head is not in the cache */
 	struct edge_key key;

@@ -132,18 +132,18 @@ static long range_chunk(__u64 index, void *data)
 	opaque(n);
 	if (n < 1 || n > 512)
 		return 1;
-	memset(r->s->answer + ((n - 1) & ~3u & 511), 0, 4);
-	if (bpf_skb_load_bytes(r->skb, r->off, r->s->answer, n))
+	memset(r->s->response + ((n - 1) & ~3u & 511), 0, 4);
+	if (bpf_skb_load_bytes(r->skb, r->off, r->s->response, n))
 		return 1;
 	if (r->move) {
-		if (bpf_skb_store_bytes(r->skb, r->to, r->s->answer, n, BPF_F_RECOMPUTE_CSUM))
+		if (bpf_skb_store_bytes(r->skb, r->to, r->s->response, n, BPF_F_RECOMPUTE_CSUM))
 			return 1;
 		r->to += n;
 	}
 	n = (n + 3) & 0x3fc;
 	if (n > 512)
 		return 1;
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)r->s->answer, n, r->sum);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)r->s->response, n, r->sum);
 	if (sum < 0)
 		return 1;
 	r->sum = sum;
@@ -252,8 +252,8 @@ static __always_inline int skb_cut(struct __sk_buff *skb, struct scratch *s, __u
 	return skb_drop_flags(skb, p, TH_FIN | TH_PSH);
 }
 
-/* The walk over a segment's MQTT framing; its state is in s->walk. */
-struct walk_ctx {
+/* Following a segment's MQTT framing; its state is in s->framing. */
+struct framing_ctx {
 	struct __sk_buff *skb;
 	struct scratch *s;
 	__u32 off;
@@ -261,53 +261,53 @@ struct walk_ctx {
 	bool remainder;	/* no further than the current packet's end */
 };
 
-static long walk_step(__u64 index, void *data)
+static long framing_step(__u64 index, void *data)
 {
-	struct walk_ctx *w = data;
-	struct walk *walk = &w->s->walk;
+	struct framing_ctx *w = data;
+	struct framing *framing = &w->s->framing;
 	__u32 n;
 	__u8 b;
 
-	if (w->off >= w->end || walk->bad || (w->remainder && walk_at_boundary(walk)))
+	if (w->off >= w->end || framing->bad || (w->remainder && framing_at_boundary(framing)))
 		return 1;
-	if (walk->left) {
+	if (framing->left) {
 		n = w->end - w->off;
-		if (n > walk->left)
-			n = walk->left;
-		walk->left -= n;
+		if (n > framing->left)
+			n = framing->left;
+		framing->left -= n;
 		w->off += n;
 		return 0;
 	}
 	if (bpf_skb_load_bytes(w->skb, w->off, &b, 1)) {
-		walk->bad = 1;
+		framing->bad = 1;
 		return 1;
 	}
 	w->off++;
-	walk_head_byte(walk, b);
+	framing_head_byte(framing, b);
 	return 0;
 }
 
-/* Follows the framing of the segment's payload, from s->walk and its byte `front` on. */
-static __always_inline void skb_walk(struct __sk_buff *skb, struct scratch *s, __u32 front)
+/* Follows the framing of the segment's payload, from s->framing and its byte `front` on. */
+static __always_inline void skb_framing(struct __sk_buff *skb, struct scratch *s, __u32 front)
 {
-	struct walk_ctx w = {
+	struct framing_ctx w = {
 		.skb = skb,
 		.s = s,
 		.off = s->packet.payload + front,
 		.end = s->packet.payload + s->packet.seg.len,
 	};
 
-	bpf_loop(2 * (s->packet.seg.len - front) + 1, walk_step, &w, 0);
+	bpf_loop(2 * (s->packet.seg.len - front) + 1, framing_step, &w, 0);
 }
 
 /*
  * Bytes at the front of the payload that belong to a packet begun earlier, if
- * another packet begins behind them; else 0. s->walk is where the segment
+ * another packet begins behind them; else 0. s->framing is where the segment
  * begins, and then where that packet does.
  */
 static __always_inline __u32 skb_remainder(struct __sk_buff *skb, struct scratch *s)
 {
-	struct walk_ctx w = {
+	struct framing_ctx w = {
 		.skb = skb,
 		.s = s,
 		.off = s->packet.payload,
@@ -315,8 +315,8 @@ static __always_inline __u32 skb_remainder(struct __sk_buff *skb, struct scratch
 		.remainder = true,
 	};
 
-	bpf_loop(8, walk_step, &w, 0); /* a fixed header has five bytes at most */
-	return walk_at_boundary(&s->walk) && w.off < w.end ? w.off - s->packet.payload : 0;
+	bpf_loop(8, framing_step, &w, 0); /* a fixed header has five bytes at most */
+	return framing_at_boundary(&s->framing) && w.off < w.end ? w.off - s->packet.payload : 0;
 }
 
 /*

@@ -15,7 +15,7 @@ static __always_inline __u32 popcount64(__u64 x)
 	return (x * ONES) >> 56;
 }
 
-/* How much a pod can take now: wholly idle slots count most. */
+/* How much a pod can carry now: wholly idle slots count most. */
 static __always_inline __u32 pod_score(const struct pod *pod)
 {
 	__u64 free = ~(pod->filling | pod->reserved);
@@ -23,7 +23,7 @@ static __always_inline __u32 pod_score(const struct pod *pod)
 	return popcount64(pod->idle & free) * 64 + popcount64(pod->room & free);
 }
 
-/* One of two random pods of the function: the one that can take more. */
+/* One of two random pods of the function: the one that can carry more. */
 static __always_inline struct pod *pod_choose(const struct function *fn)
 {
 	__u32 n = fn->pod_count, r, a, b;
@@ -96,18 +96,18 @@ static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
 /* A message is queued at a slot where this is the longest that it is likely to wait, nanoseconds. */
 #define QUEUE_NS 50000000ull
 
-/* Takes n answers that came just now into account: the smoothed time per answer, as TCP smooths its SRTT (RFC 6298). */
+/* Accounts for n responses that came just now: the smoothed time per response, as TCP smooths its SRTT (RFC 6298). */
 static __always_inline void slot_served(struct slot *slot, __u64 began_ns, __u64 now_ns, __u32 n)
 {
 	__u64 one;
 
-	if (began_ns < slot->answered_ns)
-		began_ns = slot->answered_ns;
+	if (began_ns < slot->responded_ns)
+		began_ns = slot->responded_ns;
 	one = (__s64)(now_ns - began_ns) < 0 ? 0 : (now_ns - began_ns) / n; /* another processor's clock may be ahead */
 	if (one > 1u << 31)
 		one = 1u << 31;
 	slot->service_ns = slot->service_ns ? slot->service_ns - slot->service_ns / 8 + (__u32)one / 8 : (__u32)one;
-	slot->answered_ns = now_ns;
+	slot->responded_ns = now_ns;
 }
 
 /*
@@ -175,7 +175,7 @@ static __always_inline __u32 slot_in_flight(const struct slot *slot)
 /* Lets the pod's words follow the slot's state. Under the slot's lock, after every change. */
 static __always_inline void slot_show(struct pod *pod, __u32 index, const struct slot *slot)
 {
-	bool flowing = slot->state == SLOT_BUSY || slot->state == SLOT_ANSWERING;
+	bool flowing = slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING;
 	__u64 bit = slot_bit(pod, index);
 
 	word_set(&pod->idle, bit, slot->state == SLOT_IDLE);
@@ -189,7 +189,7 @@ static __always_inline struct message *slot_message(struct slot *slot, __u32 num
 
 /*
  * Whether the oldest message of a slot that has some in flight has waited too
- * long: for its answer, or for the pod's TCP to acknowledge it.
+ * long: for its response, or for the pod's TCP to acknowledge it.
  */
 static __always_inline bool slot_overdue(struct slot *slot, const struct pod *pod, __u32 now_ms)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * take.h - PUBLISH to request: eligibility, route, slot, books. The same for
+ * take.h - PUBLISH to request: eligibility, route, slot, ledger. The same for
  * XDP and TC; only reading the packet and sending the result differ.
  */
 #ifndef EPROXY_TAKE_H
@@ -126,7 +126,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		slot->head = slot->tail = slot->acked = s->number;
 	if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {
 		reason = REASON_DEAD_SOCKET;
-	} else if ((slot->state != SLOT_IDLE && slot->state != SLOT_BUSY && slot->state != SLOT_ANSWERING) ||
+	} else if ((slot->state != SLOT_IDLE && slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING) ||
 		   slot->close_after || slot_in_flight(slot) >= slot->depth) {
 		reason = REASON_RACE;
 	} else if (s->request_len > sc->tx_mss) {
@@ -251,7 +251,7 @@ static __always_inline bool device_make_room(struct conn *c, const struct device
 
 /*
  * The request of the message whose head is in s->publish, made in the buffer of
- * the claimed slot s->slot, and its books on both sides.
+ * the claimed slot s->slot, and its ledger on both sides.
  */
 static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t, struct scratch *s, struct pod *pod,
 					     __u32 len, __u32 payload_len)
@@ -304,19 +304,19 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	if (reason)
 		return reason;
 
-	/* Now the device's books, if nothing changed meanwhile. */
+	/* Now the device's ledger, if nothing changed meanwhile. */
 	one = p->seg;
-	one.take = 1;
+	one.remove = 1;
 	one.len = len;
 	bpf_spin_lock(&c->lock);
 	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && one.seq == c->rx_nxt &&
 		  c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3] &&
 		  d->cache_version == s->cache_version && !device_full(c, d) &&
-		  conn_ack_ok(c, &one) && walk_at_boundary(&d->walk) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
+		  conn_ack_ok(c, &one) && framing_at_boundary(&d->framing) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
 	action = RX_DROP;
 	if (recheck)
 		action = conn_rx(c, &one, &s->rx, now / 1000000);
-	if (action == RX_TAKE) {
+	if (action == RX_REMOVE) {
 		graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
 		graft->slot = s->slot;
 		graft->slot_gen = gen;
@@ -329,7 +329,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		d->taken++;
 	}
 	bpf_spin_unlock(&c->lock);
-	if (action != RX_TAKE) {
+	if (action != RX_REMOVE) {
 		slot_undo(sc, slot, pod, s->slot, gen, s->number);
 		return REASON_RACE;
 	}
@@ -338,7 +338,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 
 /*
  * Tries to take the first PUBLISH in this packet. On REASON_TAKEN the request is in
- * the buffer of s->slot, its frame's headers are in s->frame, the books of both
+ * the buffer of s->slot, its frame's headers are in s->frame, the ledger of both
  * connections have it, and the caller must send it.
  */
 static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take *t, struct scratch *s)
@@ -360,7 +360,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_NOT_NEXT;
 	if (c->flags & CONN_LOST)
 		return REASON_LOST_TRACK;
-	if (!walk_at_boundary(&d->walk))
+	if (!framing_at_boundary(&d->framing))
 		return REASON_NO_BOUNDARY;
 	if (device_full(c, d) && (c->in_flight >= d->inflight_max || !device_make_room(c, d)))
 		return REASON_RING_FULL;

@@ -10,7 +10,7 @@ import (
 	"sort"
 )
 
-// mapAck is how far the peer may be told, if the local socket acknowledged k
+// mapAck is how much may be acknowledged to the peer, if the local socket acknowledged k
 // (wire offset).
 func (m *model) mapAck(kack uint32) uint32 {
 	w := kack - m.loc.irs + m.gone
@@ -125,8 +125,8 @@ func (m *model) toLocal(s packet, p packet) {
 	}
 }
 
-// answer sends a bare ACK to the peer.
-func (m *model) answer() {
+// reply sends a bare ACK to the peer.
+func (m *model) reply() {
 	var s Stamp
 	m.t.Stamp(&m.c, &s)
 	m.toPeer(packet{seq: uint32(s.seq), ack: uint32(s.ack), wnd: uint16(s.wnd), flags: ACK})
@@ -184,7 +184,7 @@ func (m *model) rx(p packet, wantTake bool) {
 			break
 		}
 		one := s
-		one.len, one.take = u32(n), 1
+		one.len, one.remove = u32(n), 1
 		m.take(&one, p.seq-m.peer.iss)
 		m.stats.bursts++
 		advance(n)
@@ -193,7 +193,7 @@ func (m *model) rx(p packet, wantTake bool) {
 		}
 	}
 	if p.flags&(RST|SYN) == 0 && wantTake && m.eligible(&p) && world.boundary[p.seq-m.peer.iss+uint32(len(p.data))] {
-		s.take = 1
+		s.remove = 1
 	}
 	off := p.seq - m.peer.iss
 	floor := m.mapAck(m.kack)
@@ -202,7 +202,7 @@ func (m *model) rx(p packet, wantTake bool) {
 		var v RxVerdict
 		if m.t.Absorb(&m.c, &s, &v, m.now) {
 			m.stats.actions[RxAbsorb]++
-			m.books()
+			m.ledgers()
 			return
 		}
 	}
@@ -210,9 +210,9 @@ func (m *model) rx(p packet, wantTake bool) {
 	act := m.t.Rx(&m.c, &s, &v, m.now)
 	m.stats.actions[act]++
 	if m.log != nil {
-		m.log("  program: seq %d len %d flags %#x take %d: action %d len %d", off, len(p.data), p.flags, s.take, act, v.len)
+		m.log("  program: seq %d len %d flags %#x remove %d: action %d len %d", off, len(p.data), p.flags, s.remove, act, v.len)
 	}
-	// The byte that the peer was told is next passes too, where the local socket stands there.
+	// The byte that was acknowledged to the peer as next passes too, where the local socket stands there.
 	if p.flags&RST != 0 && (act == RxPass) != (off == m.rxNxt) && !(act == RxPass && off == floor) {
 		m.fail("RST at %d, next is %d: action %d", off, m.rxNxt, act)
 	}
@@ -251,8 +251,8 @@ func (m *model) rx(p packet, wantTake bool) {
 			l.seq -= front
 			l.data = append(append([]byte(nil), whole.data[:front]...), l.data...)
 		}
-	case RxTake:
-		if s.take == 0 {
+	case RxRemove:
+		if s.remove == 0 {
 			m.fail("took what was not offered")
 			return
 		}
@@ -275,7 +275,7 @@ func (m *model) rx(p packet, wantTake bool) {
 			off < floor && p.end()-m.peer.iss <= floor {
 			m.fail("lost insertion not sent again")
 		}
-		m.answer()
+		m.reply()
 	case RxAbsorb:
 		if p.end() != p.seq || p.flags&(RST|SYN) != 0 {
 			m.fail("absorbed payload")
@@ -285,7 +285,7 @@ func (m *model) rx(p packet, wantTake bool) {
 			m.fail("payload: action %d", act)
 		}
 	}
-	m.books()
+	m.ledgers()
 }
 
 // take offers one message of a segment with several; off is its wire offset.
@@ -296,12 +296,12 @@ func (m *model) take(s *Segment, off uint32) {
 	if m.log != nil {
 		m.log("  program: seq %d len %d of a burst: action %d", off, s.len, act)
 	}
-	if act != RxTake {
+	if act != RxRemove {
 		m.fail("message of a burst not taken: action %d", act)
 		return
 	}
 	m.took(off, uint32(s.len))
-	m.books()
+	m.ledgers()
 }
 
 // took notes a message that the program removed.
@@ -381,7 +381,7 @@ func (m *model) tx(p packet) {
 		m.reset = true
 	}
 	m.toPeer(q)
-	m.books()
+	m.ledgers()
 }
 
 // insert puts n bytes into the stream towards the peer; sent in one of several ways.
@@ -415,11 +415,11 @@ func (m *model) insert(n uint32, how uint16) bool {
 	m.stats.inserted++
 	m.wexp = append(m.wexp, data...)
 	m.sendInsertion(seq, n)
-	m.books()
+	m.ledgers()
 	return true
 }
 
-// finish is the answer of a function: the n-th open message is done.
+// finish is the response of a function: the n-th open message is done.
 func (m *model) finish(n int, how uint16) {
 	var open []*take
 	for i := range m.takes {
@@ -431,7 +431,7 @@ func (m *model) finish(n int, how uint16) {
 		return
 	}
 	t := open[n%len(open)]
-	if !t.injected { // the request reaches the pod now, the answer may come next time
+	if !t.injected { // the request reaches the pod now, the response may come next time
 		t.injected = how&3 != 0
 		return
 	}
@@ -439,13 +439,13 @@ func (m *model) finish(n int, how uint16) {
 		m.fail("message [%d,%d) unknown", t.a, t.b)
 	}
 	if m.t.Done(&m.c, t.id, 8, m.peer.iss+t.a) || m.t.Done(&m.c, t.id, 7, m.peer.iss+t.a+1) {
-		m.fail("late answer accepted")
+		m.fail("late response accepted")
 	}
 	t.done = true
 	switch how % 4 {
 	case 0: // acknowledged by the pod, answered later
 		m.owed++
-		m.answer()
+		m.reply()
 	case 1:
 		m.owed++
 	default:
@@ -462,21 +462,21 @@ func (m *model) sweep() {
 		m.sendInsertion(uint32(g.seq), uint32(g.len))
 	}
 	if m.c.tx.count == 0 && m.mapAck(m.kack) != m.lastAck-m.peer.iss {
-		m.answer()
+		m.reply()
 	}
 }
 
-// books compares the program's books with the model's.
-func (m *model) books() {
+// ledgers compares the program's ledger with the model's.
+func (m *model) ledgers() {
 	if got := uint32(m.c.rx_nxt) - m.peer.iss; got != m.rxNxt {
-		m.fail("books: next byte %d, must be %d", got, m.rxNxt)
+		m.fail("ledger: next byte %d, must be %d", got, m.rxNxt)
 	}
 	want := uint32(len(m.wexp))
 	if m.wfin {
 		want++
 	}
 	if got := uint32(m.c.tx_nxt) - m.peer.irs; got != want {
-		m.fail("books: sent %d, must be %d", got, want)
+		m.fail("ledger: sent %d, must be %d", got, want)
 	}
 	open := 0
 	for i := range m.takes {
@@ -485,9 +485,9 @@ func (m *model) books() {
 		}
 	}
 	if open > m.ring || int(m.c.rx.open) != open {
-		m.fail("books: %d messages open, must be %d, of at most %d", m.c.rx.open, open, m.ring)
+		m.fail("ledger: %d messages open, must be %d, of at most %d", m.c.rx.open, open, m.ring)
 	}
 	if m.c.rx.count > Ring || m.c.tx.count > Ring {
-		m.fail("books: %d and %d grafts", m.c.rx.count, m.c.tx.count)
+		m.fail("ledger: %d and %d grafts", m.c.rx.count, m.c.tx.count)
 	}
 }

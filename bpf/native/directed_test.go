@@ -12,7 +12,7 @@ func opened() *Conn {
 	c := &Conn{gen: 1, state: ConnOpen, kind: KindDevice}
 	c.rx_nxt, c.rx_kack, c.rx_acked, c.rx_edge = 1000, 1000, 1000, 2000
 	c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna, c.tx_wnd = 1000, 1000, 1000, 1000, 1000
-	c.tx_walked, c.tx_rawwnd, c.rx_rawwnd = 1000, 1000, 1000
+	c.tx_framed, c.tx_rawwnd, c.rx_rawwnd = 1000, 1000, 1000
 	return c
 }
 
@@ -24,8 +24,8 @@ func TestBypassed(t *testing.T) {
 	for _, answered := range []bool{false, true} {
 		c := opened()
 		var v RxVerdict
-		s := Segment{seq: 1000, ack: 1000, len: 50, wnd: 1000, flags: ACK, take: 1}
-		if act := own.Rx(c, &s, &v, 1); act != RxTake {
+		s := Segment{seq: 1000, ack: 1000, len: 50, wnd: 1000, flags: ACK, remove: 1}
+		if act := own.Rx(c, &s, &v, 1); act != RxRemove {
 			t.Fatalf("action %d", act)
 		}
 		own.Taken(c, 1, 1, GraftOpen)

@@ -425,10 +425,10 @@ func (m *model) settle(conf byte) {
 			continue
 		}
 		if still++; still > 8 {
-			m.fail("stalled: peer una %d nxt %d fin %v, has %d of %d; local una %d nxt %d fin %v, has %d of %d; takes %d owed %d rx %d tx %d; walked %d of %d, %+v",
+			m.fail("stalled: peer una %d nxt %d fin %v, has %d of %d; local una %d nxt %d fin %v, has %d of %d; takes %d owed %d rx %d tx %d; framed %d of %d, %+v",
 				p.una-p.iss, p.nxt-p.iss, p.finSent(), p.rcvNxt-p.irs, len(m.wexp),
 				l.una-l.iss, l.nxt-l.iss, l.finSent(), l.rcvNxt-l.irs, len(m.kexp), len(m.takes), m.owed, m.c.rx.count, m.c.tx.count,
-				uint32(m.c.tx_walked)-l.iss, uint32(m.c.tx_knxt)-l.iss, m.c.tx_walk)
+				uint32(m.c.tx_framed)-l.iss, uint32(m.c.tx_knxt)-l.iss, m.c.tx_framing)
 		}
 	}
 	if m.err != nil || m.reset {

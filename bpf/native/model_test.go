@@ -92,12 +92,12 @@ type model struct {
 	wireOf  []uint32 // wire offset of each byte of the local socket
 	wfin    bool
 	raw     uint32 // bytes that were on their way to the socket while it was armed
-	takes   []take // not yet told to the peer
-	gone    uint32 // bytes of takes that were told
+	takes   []take // not yet acknowledged to the peer
+	gone    uint32 // bytes of takes that were acknowledged
 	ids     uint32
 	ins     []insertion
 	insSum  uint32
-	owed    int // answers to be inserted
+	owed    int // responses to be inserted
 	kack    uint32
 	lastAck uint32
 	edge    uint32
@@ -170,7 +170,7 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 	c.rx.base, c.tx.base = u32(removed), u32(insertedBefore)
 	c.rx_nxt, c.rx_kack, c.rx_acked, c.rx_edge = u32(iss), u32(l.irs), u32(iss), u32(l.adv+removed)
 	c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna = u32(irs), u32(irs), u32(l.iss), u32(l.iss)
-	c.tx_walked = u32(l.iss)
+	c.tx_framed = u32(l.iss)
 	c.tx_wnd = u32(l.edge - l.iss)
 	c.tx_max_wnd = c.tx_wnd
 	c.tx_rawwnd, c.rx_rawwnd = u16(raw(pbuf, p.shift)), u16(raw(lbuf, l.shift))

@@ -170,11 +170,11 @@ func TestTopicBytes(t *testing.T) {
 	}
 }
 
-// compareWalk feeds a stream in pieces to both and compares after each piece.
-func compareWalk(t *testing.T, stream []byte, r *rand.Rand) {
+// compareFraming feeds a stream in pieces to both and compares after each piece.
+func compareFraming(t *testing.T, stream []byte, r *rand.Rand) {
 	t.Helper()
-	var w walker
-	var ref mqttref.Walker
+	var w framing
+	var ref mqttref.Framing
 	bad := false
 	for len(stream) > 0 {
 		n := 1 + r.IntN(len(stream))
@@ -192,8 +192,8 @@ func compareWalk(t *testing.T, stream []byte, r *rand.Rand) {
 	}
 }
 
-// FuzzWalk compares walk_head_byte with the reference under arbitrary splits.
-func FuzzWalk(f *testing.F) {
+// FuzzFraming compares framing_head_byte with the reference under arbitrary splits.
+func FuzzFraming(f *testing.F) {
 	var all []byte
 	for i, b := range publishSeeds() {
 		f.Add(b, uint64(i))
@@ -203,12 +203,12 @@ func FuzzWalk(f *testing.F) {
 	f.Add([]byte("\xc0\x00\xe0\x00\x30\xff\xff\xff\x7f"), uint64(2))
 	f.Add([]byte("\x30\xff\xff\xff\xff\x01"), uint64(3))
 	f.Fuzz(func(t *testing.T, stream []byte, seed uint64) {
-		compareWalk(t, stream, rand.New(rand.NewPCG(seed, 1)))
+		compareFraming(t, stream, rand.New(rand.NewPCG(seed, 1)))
 	})
 }
 
-// TestWalkStreams does the same over long streams of valid packets.
-func TestWalkStreams(t *testing.T) {
+// TestFramingStreams does the same over long streams of valid packets.
+func TestFramingStreams(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 11))
 	for range 300 {
 		var stream []byte
@@ -222,6 +222,6 @@ func TestWalkStreams(t *testing.T) {
 				stream = append(stream, packetOf(0x32, "a/b", 9, r.IntN(200), false)...)
 			}
 		}
-		compareWalk(t, stream, r)
+		compareFraming(t, stream, r)
 	}
 }

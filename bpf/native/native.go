@@ -82,8 +82,8 @@ static int call_topic_ok(const __u8 *b, __u32 len)
 	return !u.want;
 }
 
-static void call_walk(struct walk *w, const __u8 *b, __u32 len) { shim_walk(w, b, len); }
-static int call_at_boundary(const struct walk *w) { return walk_at_boundary(w); }
+static void call_framing(struct framing *w, const __u8 *b, __u32 len) { shim_framing(w, b, len); }
+static int call_at_boundary(const struct framing *w) { return framing_at_boundary(w); }
 */
 import "C"
 
@@ -108,8 +108,8 @@ type (
 	Graft = C.struct_graft
 	// Publish is struct publish: the head of a PUBLISH packet.
 	Publish = C.struct_publish
-	// Walk is struct walk: the state of following MQTT framing.
-	Walk = C.struct_walk
+	// Framing is struct framing: the state of following MQTT framing.
+	Framing = C.struct_framing
 
 	u8  = C.__u8
 	u16 = C.__u16
@@ -125,7 +125,7 @@ const (
 	RxPass      = C.RX_PASS
 	RxPassRaw   = C.RX_PASS_RAW
 	RxAbsorb    = C.RX_ABSORB
-	RxTake      = C.RX_TAKE
+	RxRemove    = C.RX_REMOVE
 	RxAck       = C.RX_ACK
 	RxResend    = C.RX_RESEND
 	RxReinject  = C.RX_REINJECT
@@ -229,7 +229,7 @@ func (t *Table) Done(c *Conn, slot, gen, seq uint32) bool {
 	return C.call_done(t.t, c, u32(slot), u32(gen), u32(seq)) != 0
 }
 
-// Taken does what a hook does after RxTake: it names who answers for the
+// Taken does what a hook does after RxRemove: it names who answers for the
 // youngest graft, and its state.
 func (t *Table) Taken(c *Conn, slot, gen, state uint32) {
 	C.call_taken(t.t, c, u32(slot), u32(gen), u32(state))
@@ -252,17 +252,17 @@ func TopicOK(b []byte) bool {
 	return C.call_topic_ok((*u8)(unsafe.Pointer(&b[0])), u32(len(b))) != 0
 }
 
-// Step walks MQTT framing over b.
-func (w *walker) Step(b []byte) {
+// Step follows MQTT framing over b.
+func (w *framing) Step(b []byte) {
 	if len(b) > 0 {
-		C.call_walk(&w.w, (*u8)(unsafe.Pointer(&b[0])), u32(len(b)))
+		C.call_framing(&w.w, (*u8)(unsafe.Pointer(&b[0])), u32(len(b)))
 	}
 }
 
-// AtBoundary is walk_at_boundary.
-func (w *walker) AtBoundary() bool { return C.call_at_boundary(&w.w) != 0 }
+// AtBoundary is framing_at_boundary.
+func (w *framing) AtBoundary() bool { return C.call_at_boundary(&w.w) != 0 }
 
 // Bad reports framing that is not MQTT.
-func (w *walker) Bad() bool { return w.w.bad != 0 }
+func (w *framing) Bad() bool { return w.w.bad != 0 }
 
-type walker struct{ w Walk }
+type framing struct{ w Framing }

@@ -26,16 +26,16 @@ var planted = []struct{ name, file, old, new string }{
 	{"merged retransmission not cut at an insertion", "ledger.h", "\t\t\treturn g->seq;\n\t}\n\treturn wire + len;", "\t\t\tbreak;\n\t}\n\treturn wire + len;"},
 	{"lost PUBACK never sent again", "conn.h", "return RX_RESEND;", "return RX_ACK;"},
 	{"insertion beyond the window", "conn.h", "return c->tx_nxt + len - c->tx_una <= c->tx_wnd;", "return true;"},
-	{"insertion inside a packet", "conn.h", "c->tx_walked == c->tx_knxt && walk_at_boundary(&c->tx_walk)", "c->tx_walked == c->tx_knxt"},
+	{"insertion inside a packet", "conn.h", "c->tx_framed == c->tx_knxt && framing_at_boundary(&c->tx_framing)", "c->tx_framed == c->tx_knxt"},
 	{"insertion behind the FIN", "conn.h", "(CONN_FIN_SENT | CONN_RST_SENT | CONN_BROKEN)", "(CONN_RST_SENT | CONN_BROKEN)"},
-	{"late answer of another generation", "conn.h", "g->slot_gen == slot_gen && ", ""},
-	{"late answer for another position", "conn.h", " && g->seq == seq)", ")"},
-	{"reset from within the window", "conn.h", "if (s->seq != c->rx_nxt && (s->seq != told || ledger_strip(&c->rx, told) != c->rx_kack))\n", "if (seq_lt(s->seq, c->rx_acked))\n"},
+	{"late response of another generation", "conn.h", "g->slot_gen == slot_gen && ", ""},
+	{"late response for another position", "conn.h", " && g->seq == seq)", ")"},
+	{"reset from within the window", "conn.h", "if (s->seq != c->rx_nxt && (s->seq != notified || ledger_strip(&c->rx, notified) != c->rx_kack))\n", "if (seq_lt(s->seq, c->rx_acked))\n"},
 	{"acknowledgement of what was never sent", "conn.h", "return seq_le(s->ack, c->tx_nxt) && ", "return "},
 	{"acknowledgement from long ago", "conn.h", " && !seq_lt(s->ack, c->tx_una - c->tx_max_wnd);", ";"},
 	{"acknowledged bytes passed again", "conn.h", "if (seq_le(ledger_strip(&c->rx, cut), c->rx_kack))\n\t\treturn RX_ACK;\n", ""},
 	{"whole window while insertions are in flight", "conn.h", "if (!unacked)\n", "if (1)\n"},
-	{"answer to a probe absorbed", "conn.h", " || (c->flags & CONN_PROBE))", ")"},
+	{"response to a probe absorbed", "conn.h", " || (c->flags & CONN_PROBE))", ")"},
 	{"answered message injected again", "conn.h", "g->state == GRAFT_OPEN ? RX_REINJECT : RX_ACK", "RX_REINJECT"},
 	{"retransmission not cut at a removal", "conn.h", "cut = ledger_next(&c->rx, s->seq, seq_lt(end, c->rx_nxt) ? end : c->rx_nxt);", "cut = seq_lt(end, c->rx_nxt) ? end : c->rx_nxt;"},
 	{"payload from beyond the next byte passed", "conn.h", "if (seq_gt(s->seq, c->rx_nxt))\n\t\treturn RX_ACK;", "if (seq_gt(s->seq, c->rx_nxt))\n\t\treturn conn_pass(c, s, v, s->len);"},
@@ -56,7 +56,7 @@ var planted = []struct{ name, file, old, new string }{
 
 // build compiles a copy of the headers with one replacement.
 func build(dir, file, old, new string) (*Table, error) {
-	for _, name := range []string{"abi.h", "common.h", "seq.h", "ledger.h", "conn.h", "mqtt.h", "walk.h", "shim.h"} {
+	for _, name := range []string{"abi.h", "common.h", "seq.h", "ledger.h", "conn.h", "mqtt.h", "framing.h", "shim.h"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err

@@ -51,7 +51,7 @@ static int shim_absorb(struct conn *c, const struct segment *s, struct rx_verdic
 }
 
 /* As the hooks do: bodies are skipped at once, heads go byte by byte. */
-static void shim_walk(struct walk *w, const __u8 *b, __u32 len)
+static void shim_framing(struct framing *w, const __u8 *b, __u32 len)
 {
 	__u32 i = 0;
 
@@ -63,23 +63,23 @@ static void shim_walk(struct walk *w, const __u8 *b, __u32 len)
 			i += n;
 			continue;
 		}
-		walk_head_byte(w, b[i++]);
+		framing_head_byte(w, b[i++]);
 	}
 }
 
 /* As tc_device_out does. */
 static void shim_tx(struct conn *c, const struct segment *s, const __u8 *payload, struct tx_verdict *v, __u32 now_ms)
 {
-	struct walk w = c->tx_walk;
+	struct framing w = c->tx_framing;
 	__u32 front = s->len;
 
 	if (c->kind == CONN_DEVICE) {
-		front = conn_walked(c, s);
-		shim_walk(&w, payload + front, s->len - front);
+		front = conn_framed(c, s);
+		shim_framing(&w, payload + front, s->len - front);
 	}
 	conn_tx(c, s, v, now_ms);
 	if (!v->cut)
-		conn_walk_to(c, s, front, &w);
+		conn_frame_to(c, s, front, &w);
 }
 
 static void shim_stamp(struct conn *c, struct stamp *s)
@@ -112,7 +112,7 @@ static int shim_done(struct conn *c, __u32 slot, __u32 gen, __u32 seq)
 	return conn_done(c, slot, gen, seq);
 }
 
-/* What a hook does after RX_TAKE: it names who answers for the youngest graft. */
+/* What a hook does after RX_REMOVE: it names who answers for the youngest graft. */
 static void shim_taken(struct conn *c, __u32 slot, __u32 gen, __u32 state)
 {
 	struct graft *g = ledger_at(&c->rx, c->rx.count - 1);

@@ -2,7 +2,7 @@
 /*
  * device_in.h - TC ingress at the node interface: everything that XDP left.
  * Takes a PUBLISH (XDP off, unsupported, or headroom too small), keeps the
- * books of what passes, answers for what the programs took.
+ * ledger of what passes, answers for what the programs took.
  */
 #include "../include/group.h"
 
@@ -29,7 +29,7 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 		return TC_DROP;
 	}
 	bpf_spin_lock(&sc->lock);
-	if (sc->gen == gen && (slot->state == SLOT_BUSY || slot->state == SLOT_ANSWERING)) {
+	if (sc->gen == gen && (slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING)) {
 		repeat(i, slot_in_flight(slot)) {
 			struct message *m = slot_message(slot, slot->head + i);
 
@@ -121,8 +121,8 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 		count(HOOK_TC_DEVICE_IN, REASON_CHALLENGE);
 		return TC_DROP;
 	}
-	memcpy(s->tell.bytes, s->rx.graft.bytes, 4);
-	flags = skb_send_small(skb, &s->frame, s->tell.bytes);
+	memcpy(s->notice.bytes, s->rx.graft.bytes, 4);
+	flags = skb_send_small(skb, &s->frame, s->notice.bytes);
 	if ((int)flags < 0) {
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 		return TC_DROP;
@@ -130,8 +130,8 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 	return flags;
 }
 
-/* Fills s->frame with the answer that the action calls for. Under the lock. */
-static __always_inline void answer_fill(struct conn *c, struct scratch *s, enum rx_action action, __u32 now_us)
+/* Fills s->frame with the reply that the action calls for. Under the lock. */
+static __always_inline void reply_fill(struct conn *c, struct scratch *s, enum rx_action action, __u32 now_us)
 {
 	struct stamp stamp;
 
@@ -222,7 +222,7 @@ __attribute__((noinline)) int device_close_up(struct __sk_buff *skb)
 }
 
 /*
- * What was not taken goes through the books of the connection with this conn
+ * What was not taken goes through the ledger of the connection with this conn
  * index. Returns the TC verdict, or REST_CLOSE_UP. A function of its own, so that
  * the verifier follows it once.
  */
@@ -231,7 +231,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	struct conn *c = bpf_map_lookup_elem(&conns, &conn);
 	enum rx_action action = RX_PASS_RAW;
-	bool walked, known, moved = false, bare = false;
+	bool framed, known, moved = false, bare = false;
 	__u32 now_ms, front, dev = conn - knob_slots;
 	__u64 now;
 	struct device *d = bpf_map_lookup_elem(&devices, &dev);
@@ -241,11 +241,11 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		return TC_DROP;
 	p = &s->packet;
 	front = p->front;
-	walked = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST);
-	s->began = d->walk;
-	if (walked) {
-		s->walk = s->began;
-		skb_walk(skb, s, 0);
+	framed = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST);
+	s->began = d->framing;
+	if (framed) {
+		s->framing = s->began;
+		skb_framing(skb, s, 0);
 	}
 	now = bpf_ktime_get_ns();
 	now_ms = now / 1000000;
@@ -258,12 +258,12 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		s->frame.pseudo_sum = c->pseudo_sum;
 		action = moved ? RX_DROP : conn_rx(c, &p->seg, &s->rx, now_ms);
 		if (action == RX_PASS && known && p->seg.len) {
-			if (walked && !s->walk.bad && walk_same(&d->walk, &s->began))
-				d->walk = s->walk;
+			if (framed && !s->framing.bad && framing_same(&d->framing, &s->began))
+				d->framing = s->framing;
 			else
 				c->flags |= CONN_LOST;
 		}
-		answer_fill(c, s, action, now / 1000);
+		reply_fill(c, s, action, now / 1000);
 	}
 	bpf_spin_unlock(&c->lock);
 	if (moved) {
@@ -277,7 +277,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 
 /*
  * The segment begins with the remainder of a packet that the local socket is
- * reading, and goes on: the remainder is booked as passed, and what follows handled as
+ * reading, and goes on: the remainder is recorded as passed, and what follows handled as
  * a segment of its own. Returns 1 if it is so, else 0. A function of its own, so
  * that the verifier follows it once.
  */
@@ -295,17 +295,17 @@ __attribute__((noinline)) int device_pass_remainder(struct __sk_buff *skb, __u32
 		return 0;
 	p = &s->packet;
 	one = p->seg;
-	s->began = d->walk;
-	s->walk = s->began;
+	s->began = d->framing;
+	s->framing = s->began;
 	one.len = skb_remainder(skb, s);
 	if (!one.len)
 		return 0;
 	now_ms = bpf_ktime_get_ns() / 1000000;
 	bpf_spin_lock(&c->lock);
 	if (c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port && one.seq == c->rx_nxt &&
-	    walk_same(&d->walk, &s->began) && conn_ack_ok(c, &one) &&
+	    framing_same(&d->framing, &s->began) && conn_ack_ok(c, &one) &&
 	    !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_rx(c, &one, &s->rx, now_ms) == RX_PASS) {
-		d->walk = s->walk;
+		d->framing = s->framing;
 		passed = 1;
 	}
 	bpf_spin_unlock(&c->lock);
@@ -384,7 +384,7 @@ int tc_device_in(struct __sk_buff *skb)
 		b.s = s;
 		b.t.c = c;
 		b.t.p = p;
-		if (!front && !afresh(s->known) && !large && p->plain && !walk_at_boundary(&b.t.d->walk) &&
+		if (!front && !afresh(s->known) && !large && p->plain && !framing_at_boundary(&b.t.d->framing) &&
 		    !(p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
 			remainder = device_pass_remainder(skb, b.t.conn);
 		s->bad = afresh(s->known) ? REASON_TAKEN : REASON_TCP_FLAGS; /* what is known is not refused */

@@ -2,7 +2,7 @@
 /*
  * out.h - TC egress, the same for node and pod interfaces: everything that
  * the local sockets send is translated to wire space; the first packet of an
- * armed connection seeds its books.
+ * armed connection seeds its ledger.
  */
 #include "../include/group.h"
 
@@ -75,7 +75,7 @@ static __always_inline bool seed_connack(struct __sk_buff *skb, const struct pac
 	return !bpf_skb_load_bytes(skb, p->payload, &type, 1) && type == 0x20;
 }
 
-/* An armed connection's books begin. Under the lock. */
+/* An armed connection's ledger begins. Under the lock. */
 static __always_inline void seed_apply(struct conn *c, struct device *d, const struct packet *p,
 				       const struct seed *seed, __u32 now_ms)
 {
@@ -88,8 +88,8 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 	c->rx_edge = p->seg.ack + ((__u32)p->seg.wnd << seed->rcv_wscale);
 	c->tx_nxt = p->seg.seq + p->seg.len;
 	c->tx_knxt = c->tx_nxt;
-	c->tx_walked = p->seg.seq; /* userspace arms it between two packets */
-	memset(&c->tx_walk, 0, sizeof(c->tx_walk));
+	c->tx_framed = p->seg.seq; /* userspace arms it between two packets */
+	memset(&c->tx_framing, 0, sizeof(c->tx_framing));
 	c->tx_una = seed->snd_una;
 	c->tx_kuna = seed->snd_una;
 	c->tx_wnd = seed->snd_wnd;
@@ -113,7 +113,7 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 }
 
 /*
- * A clone of a segment with several messages or answers becomes what TC ingress
+ * A clone of a segment with several messages or responses becomes what TC ingress
  * is just sending for one of them: this program runs inside its
  * bpf_clone_redirect, on the same processor. Returns 0, also if the packet is
  * finished already.
@@ -128,10 +128,10 @@ static __always_inline int out_shape(struct __sk_buff *skb)
 		if (group_make(skb, &d->group))
 			return -1;
 	} else if (p->shape == SHAPE_BARE) {
-		if (skb_make_small(skb, &p->frame, p->tell.bytes))
+		if (skb_make_small(skb, &p->frame, p->notice.bytes))
 			return -1;
-	} else if (p->shape == SHAPE_TELL) {
-		if (skb_make_small(skb, &p->tell.frame, p->tell.bytes))
+	} else if (p->shape == SHAPE_NOTICE) {
+		if (skb_make_small(skb, &p->notice.frame, p->notice.bytes))
 			return -1;
 	}
 	skb->mark &= ~knob_mark;
@@ -191,13 +191,13 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		return TC_PASS;
 	front = p->seg.len;
 	if (device && front) {
-		/* the socket sends one segment after another: nobody else walks */
-		front = seeding ? 0 : conn_walked(c, &p->seg);
-		s->walk = c->tx_walk;
+		/* the socket sends one segment after another: nobody else follows them */
+		front = seeding ? 0 : conn_framed(c, &p->seg);
+		s->framing = c->tx_framing;
 		if (seeding)
-			memset(&s->walk, 0, sizeof(s->walk));
+			memset(&s->framing, 0, sizeof(s->framing));
 		if (front < p->seg.len)
-			skb_walk(skb, s, front);
+			skb_framing(skb, s, front);
 	}
 	now = bpf_ktime_get_ns();
 	now_ms = now / 1000000;
@@ -205,13 +205,13 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	if (c->tuple.remote_port == p->tuple.remote_port) {
 		if (c->state == CONN_ARMED && seeding) {
 			seed_apply(c, d, p, &seed, now_ms);
-			conn_walk_to(c, &p->seg, front, &s->walk);
+			conn_frame_to(c, &p->seg, front, &s->framing);
 		} else if (conn_live(c)) {
 			conn_tx(c, &p->seg, &s->tx, now_ms);
 			if (!s->tx.cut)
-				conn_walk_to(c, &p->seg, front, &s->walk);
+				conn_frame_to(c, &p->seg, front, &s->framing);
 			if (device && !p->seg.len && !(p->seg.flags & (TH_FIN | TH_RST)))
-				s->tx.seq = conn_before_told(c, s->tx.seq, now / 1000);
+				s->tx.seq = conn_before_notified(c, s->tx.seq, now / 1000);
 			translated = true;
 		}
 		if (p->seg.len)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * pod_in.h - TC ingress at the pods' interfaces: a complete 2xx answer becomes
+ * pod_in.h - TC ingress at the pods' interfaces: a complete 2xx response becomes
  * the PUBACK, everything else that a pod sends goes to the slot's socket.
  */
 #include "../include/skb.h"
@@ -9,29 +9,29 @@
 enum pod_duty {
 	DUTY_NOTHING = 0,
 	DUTY_POD_ACK = 1,	/* acknowledge what was removed */
-	DUTY_ATTENTION = 2,	/* tell userspace */
+	DUTY_ATTENTION = 2,	/* notify userspace */
 };
 
-/* Bytes of answers that may stay unacknowledged while more are to come. */
+/* Bytes of responses that may stay unacknowledged while more are to come. */
 #define POD_ACK_BYTES 1024
 /*
- * An answer that comes so long after the slot's previous one is acknowledged at
+ * A response that comes so long after the slot's previous one is acknowledged at
  * once. What follows on a slot that is used so rarely is likely to come after
  * the sweeper had userspace send an ACK, which costs far more.
  */
 #define POD_QUIET_NS 20000000ll
 
-/* The segment's payload is walked answer by answer. */
-struct answer_ctx {
+/* The segment's payload is read response by response. */
+struct response_ctx {
 	struct __sk_buff *skb;
 	struct scratch *s;
 };
 
-static long answer_step(__u64 index, void *data)
+static long response_step(__u64 index, void *data)
 {
-	struct answer_ctx *ctx = data;
+	struct response_ctx *ctx = data;
 	struct scratch *s = ctx->s;
-	struct answers *a = &s->answers;
+	struct responses *a = &s->responses;
 	__u32 n;
 
 	if (a->off >= a->end)
@@ -43,9 +43,9 @@ static long answer_step(__u64 index, void *data)
 		if (n > HTTP_LOOK)
 			n = HTTP_LOOK;
 		opaque(n);
-		if (n < 1 || n > HTTP_LOOK || bpf_skb_load_bytes(ctx->skb, a->off, s->answer, n))
+		if (n < 1 || n > HTTP_LOOK || bpf_skb_load_bytes(ctx->skb, a->off, s->response, n))
 			return 1;
-		http_parse(s->answer, n, &s->http);
+		http_parse(s->response, n, &s->http);
 		if (!s->http.digestible)
 			return 1;
 		a->left = s->http.head_len + s->http.body_len;
@@ -63,34 +63,34 @@ static long answer_step(__u64 index, void *data)
 	return a->off >= a->end;
 }
 
-enum answer_take {
-	ANSWER_NONE,	/* not for the kernel path: passes */
-	ANSWER_TAKE,	/* remove what was walked over */
-	ANSWER_DROP,	/* comes again */
+enum response_verdict {
+	RESPONSE_NONE,	/* not for the kernel path: passes */
+	RESPONSE_REMOVE,	/* remove what was read */
+	RESPONSE_DROP,	/* comes again */
 };
 
 /*
  * Decides what of the payload is removed from the stream. Under the lock; the
- * segment is the next expected one; begun is what was left of an answer when
- * the walk began.
+ * segment is the next expected one; begun is what was left of a response when
+ * following it began.
  */
-static __always_inline enum answer_take answer_take(struct conn *c, struct slot *slot, const struct segment *seg,
-						    const struct answers *a, __u32 begun, __u32 walked)
+static __always_inline enum response_verdict response_verdict(struct conn *c, struct slot *slot, const struct segment *seg,
+						    const struct responses *a, __u32 begun, __u32 parsed)
 {
-	if (slot->state != SLOT_BUSY && slot->state != SLOT_ANSWERING)
-		return ANSWER_NONE;
+	if (slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING)
+		return RESPONSE_NONE;
 	if (slot->left != begun)
-		return ANSWER_DROP;
-	/* more answers than requests, or cut off: userspace reads on from here, or gives up */
-	if (a->completed + (a->left ? 1 : 0) > slot_in_flight(slot) || !walked ||
+		return RESPONSE_DROP;
+	/* more responses than requests, or cut off: userspace reads on from here, or gives up */
+	if (a->completed + (a->left ? 1 : 0) > slot_in_flight(slot) || !parsed ||
 	    (slot->state == SLOT_BUSY && !a->completed && a->left && (seg->flags & TH_FIN))) {
 		slot->state = slot->state == SLOT_BUSY ? SLOT_PASSING : SLOT_RETIRED;
-		return ANSWER_NONE;
+		return RESPONSE_NONE;
 	}
 	/* the rest passes behind a front that the socket must not take for its own */
-	if (walked < seg->len && !conn_caught_up(c))
-		return ANSWER_DROP;
-	return ANSWER_TAKE;
+	if (parsed < seg->len && !conn_caught_up(c))
+		return RESPONSE_DROP;
+	return RESPONSE_REMOVE;
 }
 
 /*
@@ -98,7 +98,7 @@ static __always_inline enum answer_take answer_take(struct conn *c, struct slot 
  * if nothing lies between: while the local socket has not acknowledged bytes
  * in front of them, none of them settles.
  */
-static __always_inline void answer_removed(struct conn *c)
+static __always_inline void response_removed(struct conn *c)
 {
 	struct graft *g = ledger_at(&c->rx, (__u32)c->rx.count - 1);
 	struct graft *before = ledger_at(&c->rx, (__u32)c->rx.count - 2);
@@ -140,12 +140,12 @@ static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct
 }
 
 /* The oldest messages are answered. Under the lock. */
-static __always_inline void pop_answered(struct scratch *s, struct slot *slot, __u32 completed)
+static __always_inline void pop_responded(struct scratch *s, struct slot *slot, __u32 completed)
 {
 	__u64 began = slot_message(slot, slot->head)->taken_ns;
 
 	repeat(i, completed)
-		done_push(s, slot_message(slot, slot->head + i), DONE_ANSWERED);
+		done_push(s, slot_message(slot, slot->head + i), DONE_RESPONSE);
 	slot->head += completed;
 	if (completed)
 		slot_served(slot, began, s->now_ns, completed);
@@ -181,14 +181,14 @@ static __always_inline void device_break(struct conn *dc, __u32 gen)
 }
 
 /*
- * Books for a device: the message is done. What tells it is added to s->tell,
+ * A device's ledger: the message is done. Its notice is added to s->notice,
  * which is empty or this device's.
  */
-static __always_inline void device_tell(struct scratch *s, struct conn *dc, const struct message *m, bool answered)
+static __always_inline void device_notify(struct scratch *s, struct conn *dc, const struct message *m, bool answered)
 {
-	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, told;
+	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, notified;
 	bool known = false, handed = false;
-	struct tell *t = &s->tell;
+	struct notice *t = &s->notice;
 	struct stamp stamp;
 	struct graft *g;
 
@@ -198,7 +198,7 @@ static __always_inline void device_tell(struct scratch *s, struct conn *dc, cons
 		known = true;
 		if (answered && dc->in_flight)
 			dc->in_flight--;
-		told = dc->rx_acked;
+		notified = dc->rx_acked;
 		if (!answered || !m->qos) {
 			conn_bare(dc, &stamp, now_us);
 		} else if (conn_crossing(dc, now_us) || !conn_can_insert(dc, 4) ||
@@ -213,14 +213,14 @@ static __always_inline void device_tell(struct scratch *s, struct conn *dc, cons
 			g->bytes[3] = m->packet_id;
 			if (!t->len) {
 				t->seq = stamp.seq;
-				dc->told_seq = stamp.seq;
+				dc->notified_seq = stamp.seq;
 			}
-			dc->told_us = now_us;
+			dc->notified_us = now_us;
 			memcpy(t->bytes + (t->len & (PUBACKS_MAX - 4)), g->bytes, 4);
 			t->len += 4;
 		}
-		/* while an older message is open there is nothing to tell without a PUBACK */
-		if (!handed && (t->len || t->device != NO_INDEX || stamp.ack != told)) {
+		/* while an older message is open there is nothing to notify of without a PUBACK */
+		if (!handed && (t->len || t->device != NO_INDEX || stamp.ack != notified)) {
 			if (t->len)
 				stamp.seq = t->seq;
 			frame_fill(&t->frame, dc, &stamp, t->len ? TH_ACK | TH_PSH : TH_ACK, t->len);
@@ -236,11 +236,11 @@ static __always_inline void device_tell(struct scratch *s, struct conn *dc, cons
 		if (!puback_hand(m))
 			device_break(dc, m->device_gen);
 	} else {
-		count(HOOK_TC_POD_IN, answered ? REASON_ANSWERED : REASON_DONE_BY_ACK);
+		count(HOOK_TC_POD_IN, answered ? REASON_RESPONSE : REASON_DONE_BY_ACK);
 	}
 }
 
-static __always_inline void count_answered(const struct message *m, __u32 pod, __u64 now)
+static __always_inline void count_responded(const struct message *m, __u32 pod, __u64 now)
 {
 	__u32 key = m->route, bucket = 0;
 	struct route_stats *st = bpf_map_lookup_elem(&route_counters, &key);
@@ -267,18 +267,18 @@ static __always_inline void count_answered(const struct message *m, __u32 pod, _
 	st->hist[bucket]++;
 }
 
-/* What the device is to be told leaves as a clone of the skb. */
-static __always_inline void tell_flush(struct __sk_buff *skb, struct scratch *s)
+/* The device's notice leaves as a clone of the skb. */
+static __always_inline void notice_flush(struct __sk_buff *skb, struct scratch *s)
 {
-	skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_TELL, &s->tell.frame);
-	s->tell.device = NO_INDEX;
-	s->tell.len = 0;
+	skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_NOTICE, &s->notice.frame);
+	s->notice.device = NO_INDEX;
+	s->notice.len = 0;
 }
 
-/* One message's consequences. What its device is told waits for more of the same device. */
+/* One message's consequences. Its device's notice waits for more of the same device. */
 static long done_step(__u64 index, void *data)
 {
-	struct answer_ctx *ctx = data;
+	struct response_ctx *ctx = data;
 	struct scratch *s = ctx->s;
 	__u32 n = index & (PIPELINE_MAX - 1), kind = s->done_kind[n], device = s->done[n].device;
 	struct conn *dc = bpf_map_lookup_elem(&conns, &device);
@@ -293,12 +293,12 @@ static long done_step(__u64 index, void *data)
 		bpf_spin_unlock(&dc->lock);
 		return 0;
 	}
-	if (kind == DONE_ANSWERED)
-		count_answered(m, s->slot_pod, s->now_ns);
-	if (s->tell.device != NO_INDEX && (s->tell.device != m->device || s->tell.device_gen != m->device_gen ||
-					   s->tell.len >= PUBACKS_MAX))
-		tell_flush(ctx->skb, s);
-	device_tell(s, dc, m, kind == DONE_ANSWERED);
+	if (kind == DONE_RESPONSE)
+		count_responded(m, s->slot_pod, s->now_ns);
+	if (s->notice.device != NO_INDEX && (s->notice.device != m->device || s->notice.device_gen != m->device_gen ||
+					   s->notice.len >= PUBACKS_MAX))
+		notice_flush(ctx->skb, s);
+	device_notify(s, dc, m, kind == DONE_RESPONSE);
 	return 0;
 }
 
@@ -312,17 +312,17 @@ static __always_inline __u32 slot_ending(struct slot *slot)
 	case SLOT_BUSY:
 		slot->close_after = 1; /* what is in flight is userspace's, which reads the end too; no more comes to it */
 		return DUTY_NOTHING;
-	case SLOT_ANSWERING:
+	case SLOT_RESPONDING:
 	case SLOT_RETIRED:
 		return DUTY_ATTENTION;
 	}
 	return DUTY_NOTHING;
 }
 
-/* The frame, with what s->tell has for its payload, leaves in place of the skb. Returns the TC verdict. */
+/* The frame, with what s->notice has for its payload, leaves in place of the skb. Returns the TC verdict. */
 static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, struct frame *f, enum reason reason)
 {
-	int verdict = skb_send_small(skb, f, s->tell.bytes);
+	int verdict = skb_send_small(skb, f, s->notice.bytes);
 
 	if (reason != REASON_COUNT)
 		count(HOOK_TC_POD_IN, reason);
@@ -334,14 +334,14 @@ static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, st
 }
 
 /*
- * Does what the books say, once their lock is released. Returns the TC verdict.
+ * Does what the ledger says, once their lock is released. Returns the TC verdict.
  * A function of its own, so that the verifier follows it once, not once for
  * each outcome.
  */
 __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
-	struct answer_ctx ctx = { .skb = skb, .s = s };
+	struct response_ctx ctx = { .skb = skb, .s = s };
 	enum rx_action action;
 	__u32 duties;
 
@@ -353,16 +353,16 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 		count(HOOK_TC_POD_IN, REASON_SLOT_RETIRED);
 		event_simple(EVENT_SLOT, s->slot, s->slot_gen);
 	}
-	if ((duties & DUTY_POD_ACK) && s->answers.completed && action != RX_TAKE)
+	if ((duties & DUTY_POD_ACK) && s->responses.completed && action != RX_REMOVE)
 		skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_BARE, &s->frame);
 	if (s->done_count) {
-		s->tell.device = NO_INDEX;
-		s->tell.len = 0;
+		s->notice.device = NO_INDEX;
+		s->notice.len = 0;
 		bpf_loop(s->done_count, done_step, &ctx, 0);
-		if (afresh(s->tell.device) != NO_INDEX) {
-			if (action == RX_ABSORB || (action == RX_TAKE && !(duties & DUTY_POD_ACK)))
-				return pod_send(skb, s, &s->tell.frame, REASON_COUNT);
-			tell_flush(skb, s);
+		if (afresh(s->notice.device) != NO_INDEX) {
+			if (action == RX_ABSORB || (action == RX_REMOVE && !(duties & DUTY_POD_ACK)))
+				return pod_send(skb, s, &s->notice.frame, REASON_COUNT);
+			notice_flush(skb, s);
 		}
 	}
 	switch (action) {
@@ -377,10 +377,10 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 		return skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
 	case RX_PASS_RAW:
 		return TC_PASS;
-	case RX_TAKE:
+	case RX_REMOVE:
 		if (!(duties & DUTY_POD_ACK))
 			return TC_DROP;
-		return pod_send(skb, s, &s->frame, s->answers.completed ? REASON_COUNT : REASON_ANSWER_PART);
+		return pod_send(skb, s, &s->frame, s->responses.completed ? REASON_COUNT : REASON_RESPONSE_PART);
 	case RX_ABSORB:
 		count(HOOK_TC_POD_IN, REASON_ACK_ABSORBED);
 		return TC_DROP;
@@ -395,9 +395,9 @@ SEC("tc")
 int tc_pod_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
-	struct answer_ctx ctx = { .skb = skb, .s = s };
-	__u32 index, duties = DUTY_NOTHING, front = 0, begun = 0, walked = 0, gen = 0, pod_key;
-	enum answer_take take = ANSWER_NONE;
+	struct response_ctx ctx = { .skb = skb, .s = s };
+	__u32 index, duties = DUTY_NOTHING, front = 0, begun = 0, parsed = 0, gen = 0, pod_key;
+	enum response_verdict verdict = RESPONSE_NONE;
 	enum rx_action action = RX_PASS_RAW;
 	enum reason passed = REASON_TRANSLATED;
 	bool moved = false, rest = false, quiet;
@@ -438,15 +438,15 @@ int tc_pod_in(struct __sk_buff *skb)
 	s->slot_pod = pod_key;
 	s->done_count = 0;
 	s->now_ns = bpf_ktime_get_ns();
-	memset(&s->answers, 0, sizeof(s->answers));
-	if (seg->len && (slot->state == SLOT_BUSY || slot->state == SLOT_ANSWERING)) {
+	memset(&s->responses, 0, sizeof(s->responses));
+	if (seg->len && (slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING)) {
 		begun = slot->left;
-		s->answers.off = s->packet.payload;
-		s->answers.end = s->packet.payload + seg->len;
-		s->answers.left = begun;
-		s->answers.close = begun ? slot->close_after : 0;
-		bpf_loop(2 * PIPELINE_MAX + 2, answer_step, &ctx, 0);
-		walked = s->answers.off - s->packet.payload;
+		s->responses.off = s->packet.payload;
+		s->responses.end = s->packet.payload + seg->len;
+		s->responses.left = begun;
+		s->responses.close = begun ? slot->close_after : 0;
+		bpf_loop(2 * PIPELINE_MAX + 2, response_step, &ctx, 0);
+		parsed = s->responses.off - s->packet.payload;
 	}
 
 	bpf_spin_lock(&c->lock);
@@ -458,24 +458,24 @@ int tc_pod_in(struct __sk_buff *skb)
 
 		if (len && !(seg->flags & (TH_SYN | TH_RST)) && seg->seq == c->rx_nxt &&
 		    !ledger_full(&c->rx, LEDGER_RING))
-			take = answer_take(c, slot, seg, &s->answers, begun, walked);
-		if (take == ANSWER_TAKE) {
-			seg->take = 1;
-			seg->len = walked;
-			rest = walked < len;
-			/* the answer first: the FIN comes again, or the slot is closed before */
+			verdict = response_verdict(c, slot, seg, &s->responses, begun, parsed);
+		if (verdict == RESPONSE_REMOVE) {
+			seg->remove = 1;
+			seg->len = parsed;
+			rest = parsed < len;
+			/* the response first: the FIN comes again, or the slot is closed before */
 			seg->flags &= ~TH_FIN;
 		}
-		action = take == ANSWER_DROP ? RX_DROP : conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
-		if (action == RX_TAKE) {
-			quiet = (__s64)(s->now_ns - slot->answered_ns) > POD_QUIET_NS;
-			answer_removed(c);
-			mark_acked(s, c, slot, s->answers.completed, DONE_MARKED);
-			pop_answered(s, slot, s->answers.completed);
-			slot->left = s->answers.left;
-			slot->close_after = s->answers.close && s->answers.left;
-			slot->state = slot->left ? SLOT_ANSWERING : slot_in_flight(slot) ? SLOT_BUSY : SLOT_IDLE;
-			if (s->answers.closing || fin || c->state != CONN_OPEN ||
+		action = verdict == RESPONSE_DROP ? RX_DROP : conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
+		if (action == RX_REMOVE) {
+			quiet = (__s64)(s->now_ns - slot->responded_ns) > POD_QUIET_NS;
+			response_removed(c);
+			mark_acked(s, c, slot, s->responses.completed, DONE_MARKED);
+			pop_responded(s, slot, s->responses.completed);
+			slot->left = s->responses.left;
+			slot->close_after = s->responses.close && s->responses.left;
+			slot->state = slot->left ? SLOT_RESPONDING : slot_in_flight(slot) ? SLOT_BUSY : SLOT_IDLE;
+			if (s->responses.closing || fin || c->state != CONN_OPEN ||
 			    (c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT))) {
 				slot->state = SLOT_RETIRED;
 				duties |= DUTY_ATTENTION;
@@ -486,27 +486,27 @@ int tc_pod_in(struct __sk_buff *skb)
 			    (slot_in_flight(slot) && seq_gt(conn_ack(c), c->rx_acked + POD_ACK_BYTES)))
 				duties |= DUTY_POD_ACK;
 			if (rest) {
-				seg->take = 0;
-				s->packet.payload += walked;
-				s->packet.front += walked;
-				seg->seq += walked;
-				seg->len = len - walked;
+				seg->remove = 0;
+				s->packet.payload += parsed;
+				s->packet.front += parsed;
+				seg->seq += parsed;
+				seg->len = len - parsed;
 				action = conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
 			}
-		} else if (take == ANSWER_TAKE) {
-			slot->state = SLOT_RETIRED; /* took it into account, but the books refused it */
+		} else if (verdict == RESPONSE_REMOVE) {
+			slot->state = SLOT_RETIRED; /* accounted for it, but the ledger refused it */
 			duties |= DUTY_ATTENTION;
 		} else {
 			mark_acked(s, c, slot, 0, action == RX_ABSORB ? DONE_ACKED : DONE_MARKED);
 			if (seg->len && slot->state == SLOT_RETIRED)
-				passed = REASON_LATE_ANSWER;
+				passed = REASON_LATE_RESPONSE;
 			if (action == RX_PASS && (seg->len || fin || (seg->flags & TH_RST)) &&
 			    (slot->state == SLOT_RETIRED || (seg->len && slot->state == SLOT_IDLE) || fin ||
 			     (seg->flags & TH_RST)))
 				duties |= slot_ending(slot);
 		}
 		if (seg->len && slot->state == SLOT_PASSING)
-			passed = REASON_ANSWER_HANDED;
+			passed = REASON_RESPONSE_HANDED;
 		slot_show(pod, index, slot);
 		if (action == RX_ACK || action == RX_CHALLENGE || (duties & DUTY_POD_ACK)) {
 			conn_bare(c, &stamp, s->now_ns / 1000);
@@ -515,7 +515,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	}
 	bpf_spin_unlock(&c->lock);
 
-	if (moved || take == ANSWER_DROP) {
+	if (moved || verdict == RESPONSE_DROP) {
 		count(HOOK_TC_POD_IN, REASON_RACE);
 		return TC_DROP;
 	}

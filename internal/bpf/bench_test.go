@@ -30,7 +30,7 @@ func benchmark(b *testing.B, r *rig, prog *ebpf.Program, topic func(i int) strin
 		b.Fatal(err)
 	}
 	defer stats.Close()
-	pubs, answers := conversation(r, b.N, topic)
+	pubs, responses := conversation(r, b.N, topic)
 	out := make([]byte, 4096)
 	runOnce := func(p *ebpf.Program, frame []byte) {
 		if _, err := p.Run(&ebpf.RunOptions{Data: frame, DataOut: out}); err != nil {
@@ -38,23 +38,23 @@ func benchmark(b *testing.B, r *rig, prog *ebpf.Program, topic func(i int) strin
 		}
 	}
 	b.ResetTimer()
-	before, answersBefore := statsOf(b, prog), statsOf(b, r.objs.TcPodIn)
+	before, responsesBefore := statsOf(b, prog), statsOf(b, r.objs.TcPodIn)
 	for i := range b.N {
 		runOnce(prog, pubs[i])
-		runOnce(r.objs.TcPodIn, answers[i])
+		runOnce(r.objs.TcPodIn, responses[i])
 	}
-	if n := r.reason(EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_ANSWERED); n != uint64(b.N) {
+	if n := r.reason(EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_RESPONSE); n != uint64(b.N) {
 		b.Fatalf("%d of %d answered: %v", n, b.N, r.allReasons())
 	}
 	b.ReportMetric(perRun(before, statsOf(b, prog)), "ns/publish")
-	b.ReportMetric(perRun(answersBefore, statsOf(b, r.objs.TcPodIn)), "ns/answer")
+	b.ReportMetric(perRun(responsesBefore, statsOf(b, r.objs.TcPodIn)), "ns/response")
 }
 
-// conversation is what n messages of one device and their answers look like on
+// conversation is what n messages of one device and their responses look like on
 // the wire; every position follows from the one before.
-func conversation(r *rig, n int, topic func(i int) string) (pubs, answers [][]byte) {
+func conversation(r *rig, n int, topic func(i int) string) (pubs, responses [][]byte) {
 	payload := fmt.Sprintf("%064d", 1)
-	answer := []byte("HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 10:00:00 GMT\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\r\nok\n")
+	response := []byte("HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 10:00:00 GMT\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\r\nok\n")
 	wire, wack, pwire, pack := uint32(devISS), uint32(nodISS), uint32(podISS), uint32(sltISS)
 	requestLen := uint32(len(wantRequest(1, 1, payload)) - len("sensors/a/temp"))
 	for i := range n {
@@ -64,11 +64,11 @@ func conversation(r *rig, n int, topic func(i int) string) (pubs, answers [][]by
 		pubs = append(pubs, s.frame(r.t))
 		wire += uint32(len(pub))
 		pack += requestLen + uint32(len(topic(i)))
-		answers = append(answers, r.fromPod(pwire, pack, "PA", answer).frame(r.t))
-		pwire += uint32(len(answer))
+		responses = append(responses, r.fromPod(pwire, pack, "PA", response).frame(r.t))
+		pwire += uint32(len(response))
 		wack += 4
 	}
-	return pubs, answers
+	return pubs, responses
 }
 
 func statsOf(b *testing.B, p *ebpf.Program) *ebpf.ProgramStats {

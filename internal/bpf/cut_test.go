@@ -18,7 +18,7 @@ func TestCutMessages(t *testing.T) {
 			for _, end := range []string{"", long[:1], long[:2], long[:77], long[:1200]} {
 				t.Run(fmt.Sprintf("ipv6=%v/rest=%d/end=%d", ipv6, len(rest), len(end)), func(t *testing.T) {
 					r := newRig(t, ipv6)
-					r.device(func(d *EproxyDevice) { d.Walk.Left = uint32(len(rest)) })
+					r.device(func(d *EproxyDevice) { d.Framing.Left = uint32(len(rest)) })
 					s := r.fromDevice(devISS, "PA", []byte(rest+string(whole)+end))
 					r.change(rigDevice, func(c *EproxyConn) { c.RxKack, c.RxAcked = devISS-5, devISS-5 }) // the socket is behind
 					ret, out := r.run(r.objs.TcDeviceIn, s)
@@ -35,11 +35,11 @@ func TestCutMessages(t *testing.T) {
 					}
 					c := r.readConn(rigDevice)
 					if c.RxNxt != s.seq+uint32(len(s.payload)) || c.Rx.Count != 1 || c.Rx.Ring[0].Seq != at || c.Rx.Ring[0].Len != uint32(len(whole)) {
-						t.Errorf("books: next %d, %d grafts, %+v", c.RxNxt, c.Rx.Count, c.Rx.Ring[0])
+						t.Errorf("ledger: next %d, %d grafts, %+v", c.RxNxt, c.Rx.Count, c.Rx.Ring[0])
 					}
 					r.device(func(d *EproxyDevice) {
-						if open := d.Walk.Left > 0 || d.Walk.Head > 0; open != (end != "") || d.Walk.Bad != 0 {
-							t.Errorf("walked to %+v", d.Walk)
+						if open := d.Framing.Left > 0 || d.Framing.Head > 0; open != (end != "") || d.Framing.Bad != 0 {
+							t.Errorf("framing followed to %+v", d.Framing)
 						}
 					})
 					if rest == "" {
@@ -60,19 +60,19 @@ func TestCutMessages(t *testing.T) {
 func TestCutHeader(t *testing.T) {
 	whole := publish("sensors/a/temp", 1, 7, "whole")
 	for _, c := range []struct {
-		walk  EproxyWalk
-		rest  string
-		taken bool
+		framing EproxyFraming
+		rest    string
+		taken   bool
 	}{
-		{EproxyWalk{Head: 1}, "\x03abc", true},
-		{EproxyWalk{Head: 1}, "\x00", true},
-		{EproxyWalk{Head: 2, Length: 5}, "\x00abcde", true},
-		{EproxyWalk{Head: 1}, "\x03abc\xc0\x00", false}, // PINGREQ first: all that follows it passes with it
-		{EproxyWalk{Head: 1}, "\xff\xff\xff\xff", false},
-		{EproxyWalk{Left: 1000}, "abc", false},
+		{EproxyFraming{Head: 1}, "\x03abc", true},
+		{EproxyFraming{Head: 1}, "\x00", true},
+		{EproxyFraming{Head: 2, Length: 5}, "\x00abcde", true},
+		{EproxyFraming{Head: 1}, "\x03abc\xc0\x00", false}, // PINGREQ first: all that follows it passes with it
+		{EproxyFraming{Head: 1}, "\xff\xff\xff\xff", false},
+		{EproxyFraming{Left: 1000}, "abc", false},
 	} {
 		r := newRig(t, false)
-		r.device(func(d *EproxyDevice) { d.Walk = c.walk })
+		r.device(func(d *EproxyDevice) { d.Framing = c.framing })
 		ret, out := r.run(r.objs.TcDeviceIn, r.fromDevice(devISS, "PA", append([]byte(c.rest), whole...)))
 		if taken := ret == tcRedirect; taken != c.taken {
 			t.Errorf("%q: verdict %d: %v", c.rest, ret, r.allReasons())

@@ -57,11 +57,11 @@ type EproxyConn struct {
 	Pad         uint16
 	ChallengeMs uint32
 	DataUs      uint32
-	ToldUs      uint32
-	ToldSeq     uint32
+	NotifiedUs  uint32
+	NotifiedSeq uint32
 	TxMaxWnd    uint32
-	TxWalked    uint32
-	TxWalk      EproxyWalk
+	TxFramed    uint32
+	TxFraming   EproxyFraming
 	Pad1        [6]uint32
 	Rx          EproxyLedger
 	Pad2        [13]uint32
@@ -110,7 +110,7 @@ type EproxyDevice struct {
 	PublishAll    uint32
 	Version       uint32
 	InflightMax   uint32
-	Walk          EproxyWalk
+	Framing       EproxyFraming
 	SourceLen     uint32
 	CacheVersion  uint32
 	CacheEpoch    uint32
@@ -154,6 +154,14 @@ const (
 	EproxyEventKindEVENT_SEND    EproxyEventKind = 4
 	EproxyEventKindEVENT_OVERDUE EproxyEventKind = 5
 )
+
+type EproxyFraming struct {
+	_      structs.HostLayout
+	Left   uint32
+	Length uint32
+	Head   uint32
+	Bad    uint32
+}
 
 type EproxyFunction struct {
 	_         structs.HostLayout
@@ -281,62 +289,62 @@ type EproxyPod struct {
 type EproxyReason uint32
 
 const (
-	EproxyReasonREASON_TAKEN          EproxyReason = 0
-	EproxyReasonREASON_ANSWERED       EproxyReason = 1
-	EproxyReasonREASON_ANSWER_PART    EproxyReason = 2
-	EproxyReasonREASON_ACK_ABSORBED   EproxyReason = 3
-	EproxyReasonREASON_TRANSLATED     EproxyReason = 4
-	EproxyReasonREASON_DONE_BY_ACK    EproxyReason = 5
-	EproxyReasonREASON_REINJECTED     EproxyReason = 6
-	EproxyReasonREASON_PUBACK_RESENT  EproxyReason = 7
-	EproxyReasonREASON_OLD_DUPLICATE  EproxyReason = 8
-	EproxyReasonREASON_AHEAD          EproxyReason = 9
-	EproxyReasonREASON_CHALLENGE      EproxyReason = 10
-	EproxyReasonREASON_NOT_OPEN       EproxyReason = 11
-	EproxyReasonREASON_TCP_FLAGS      EproxyReason = 12
-	EproxyReasonREASON_NOT_NEXT       EproxyReason = 13
-	EproxyReasonREASON_NO_BOUNDARY    EproxyReason = 14
-	EproxyReasonREASON_LOST_TRACK     EproxyReason = 15
-	EproxyReasonREASON_BAD_CHECKSUM   EproxyReason = 16
-	EproxyReasonREASON_NOT_PUBLISH    EproxyReason = 17
-	EproxyReasonREASON_QOS2           EproxyReason = 18
-	EproxyReasonREASON_RETAIN         EproxyReason = 19
-	EproxyReasonREASON_PARTIAL        EproxyReason = 20
-	EproxyReasonREASON_MULTI          EproxyReason = 21
-	EproxyReasonREASON_MALFORMED      EproxyReason = 22
-	EproxyReasonREASON_PROPERTIES     EproxyReason = 23
-	EproxyReasonREASON_TOPIC_LONG     EproxyReason = 24
-	EproxyReasonREASON_NO_ROUTE       EproxyReason = 25
-	EproxyReasonREASON_ROUTE_FALLBACK EproxyReason = 26
-	EproxyReasonREASON_NOT_GRANTED    EproxyReason = 27
-	EproxyReasonREASON_NO_SLOT        EproxyReason = 28
-	EproxyReasonREASON_DEAD_SOCKET    EproxyReason = 29
-	EproxyReasonREASON_TOO_LARGE      EproxyReason = 30
-	EproxyReasonREASON_HEADROOM       EproxyReason = 31
-	EproxyReasonREASON_NO_XDP_TARGET  EproxyReason = 32
-	EproxyReasonREASON_RING_FULL      EproxyReason = 33
-	EproxyReasonREASON_POD_WINDOW     EproxyReason = 34
-	EproxyReasonREASON_FAMILY         EproxyReason = 35
-	EproxyReasonREASON_RACE           EproxyReason = 36
-	EproxyReasonREASON_DEVICE_GONE    EproxyReason = 37
-	EproxyReasonREASON_PUBACK_HANDED  EproxyReason = 38
-	EproxyReasonREASON_ANSWER_HANDED  EproxyReason = 39
-	EproxyReasonREASON_SLOT_RETIRED   EproxyReason = 40
-	EproxyReasonREASON_LATE_ANSWER    EproxyReason = 41
-	EproxyReasonREASON_TRIMMED        EproxyReason = 42
-	EproxyReasonREASON_BROKEN         EproxyReason = 43
-	EproxyReasonREASON_REDIRECT_ERROR EproxyReason = 44
-	EproxyReasonREASON_INJECTED       EproxyReason = 45
-	EproxyReasonREASON_RESYNC         EproxyReason = 46
-	EproxyReasonREASON_TAKEN_OVER     EproxyReason = 47
-	EproxyReasonREASON_LISTENER_SYN   EproxyReason = 48
-	EproxyReasonREASON_DUP_REQUEST    EproxyReason = 49
-	EproxyReasonREASON_TOPIC_NAME     EproxyReason = 50
-	EproxyReasonREASON_PACKET_ID      EproxyReason = 51
-	EproxyReasonREASON_SLOT_WRITE     EproxyReason = 52
-	EproxyReasonREASON_ACK_NEWS       EproxyReason = 53
-	EproxyReasonREASON_XDP_QUEUE      EproxyReason = 54
-	EproxyReasonREASON_COUNT          EproxyReason = 55
+	EproxyReasonREASON_TAKEN           EproxyReason = 0
+	EproxyReasonREASON_RESPONSE        EproxyReason = 1
+	EproxyReasonREASON_RESPONSE_PART   EproxyReason = 2
+	EproxyReasonREASON_ACK_ABSORBED    EproxyReason = 3
+	EproxyReasonREASON_TRANSLATED      EproxyReason = 4
+	EproxyReasonREASON_DONE_BY_ACK     EproxyReason = 5
+	EproxyReasonREASON_REINJECTED      EproxyReason = 6
+	EproxyReasonREASON_PUBACK_RESENT   EproxyReason = 7
+	EproxyReasonREASON_OLD_DUPLICATE   EproxyReason = 8
+	EproxyReasonREASON_AHEAD           EproxyReason = 9
+	EproxyReasonREASON_CHALLENGE       EproxyReason = 10
+	EproxyReasonREASON_NOT_OPEN        EproxyReason = 11
+	EproxyReasonREASON_TCP_FLAGS       EproxyReason = 12
+	EproxyReasonREASON_NOT_NEXT        EproxyReason = 13
+	EproxyReasonREASON_NO_BOUNDARY     EproxyReason = 14
+	EproxyReasonREASON_LOST_TRACK      EproxyReason = 15
+	EproxyReasonREASON_BAD_CHECKSUM    EproxyReason = 16
+	EproxyReasonREASON_NOT_PUBLISH     EproxyReason = 17
+	EproxyReasonREASON_QOS2            EproxyReason = 18
+	EproxyReasonREASON_RETAIN          EproxyReason = 19
+	EproxyReasonREASON_PARTIAL         EproxyReason = 20
+	EproxyReasonREASON_MULTI           EproxyReason = 21
+	EproxyReasonREASON_MALFORMED       EproxyReason = 22
+	EproxyReasonREASON_PROPERTIES      EproxyReason = 23
+	EproxyReasonREASON_TOPIC_LONG      EproxyReason = 24
+	EproxyReasonREASON_NO_ROUTE        EproxyReason = 25
+	EproxyReasonREASON_ROUTE_FALLBACK  EproxyReason = 26
+	EproxyReasonREASON_NOT_GRANTED     EproxyReason = 27
+	EproxyReasonREASON_NO_SLOT         EproxyReason = 28
+	EproxyReasonREASON_DEAD_SOCKET     EproxyReason = 29
+	EproxyReasonREASON_TOO_LARGE       EproxyReason = 30
+	EproxyReasonREASON_HEADROOM        EproxyReason = 31
+	EproxyReasonREASON_NO_XDP_TARGET   EproxyReason = 32
+	EproxyReasonREASON_RING_FULL       EproxyReason = 33
+	EproxyReasonREASON_POD_WINDOW      EproxyReason = 34
+	EproxyReasonREASON_FAMILY          EproxyReason = 35
+	EproxyReasonREASON_RACE            EproxyReason = 36
+	EproxyReasonREASON_DEVICE_GONE     EproxyReason = 37
+	EproxyReasonREASON_PUBACK_HANDED   EproxyReason = 38
+	EproxyReasonREASON_RESPONSE_HANDED EproxyReason = 39
+	EproxyReasonREASON_SLOT_RETIRED    EproxyReason = 40
+	EproxyReasonREASON_LATE_RESPONSE   EproxyReason = 41
+	EproxyReasonREASON_TRIMMED         EproxyReason = 42
+	EproxyReasonREASON_BROKEN          EproxyReason = 43
+	EproxyReasonREASON_REDIRECT_ERROR  EproxyReason = 44
+	EproxyReasonREASON_INJECTED        EproxyReason = 45
+	EproxyReasonREASON_RESYNC          EproxyReason = 46
+	EproxyReasonREASON_TAKEN_OVER      EproxyReason = 47
+	EproxyReasonREASON_LISTENER_SYN    EproxyReason = 48
+	EproxyReasonREASON_DUP_REQUEST     EproxyReason = 49
+	EproxyReasonREASON_TOPIC_NAME      EproxyReason = 50
+	EproxyReasonREASON_PACKET_ID       EproxyReason = 51
+	EproxyReasonREASON_SLOT_WRITE      EproxyReason = 52
+	EproxyReasonREASON_ACK_NEWS        EproxyReason = 53
+	EproxyReasonREASON_XDP_QUEUE       EproxyReason = 54
+	EproxyReasonREASON_COUNT           EproxyReason = 55
 )
 
 type EproxyRequest struct {
@@ -373,21 +381,21 @@ type EproxyRouteStats struct {
 }
 
 type EproxySlot struct {
-	_          structs.HostLayout
-	State      uint32
-	Pod        uint32
-	Head       uint32
-	Tail       uint32
-	Depth      uint32
-	Left       uint32
-	Count      uint32
-	Acked      uint32
-	ServiceNs  uint32
-	CloseAfter uint8
-	Pad        [3]uint8
-	AnsweredNs uint64
-	IdPrefix   [16]uint8
-	Messages   [64]EproxyMessage
+	_           structs.HostLayout
+	State       uint32
+	Pod         uint32
+	Head        uint32
+	Tail        uint32
+	Depth       uint32
+	Left        uint32
+	Count       uint32
+	Acked       uint32
+	ServiceNs   uint32
+	CloseAfter  uint8
+	Pad         [3]uint8
+	RespondedNs uint64
+	IdPrefix    [16]uint8
+	Messages    [64]EproxyMessage
 }
 
 type EproxySlotArgs struct {
@@ -414,10 +422,10 @@ type EproxySlotArgs struct {
 type EproxySlotOp uint32
 
 const (
-	EproxySlotOpSLOT_OP_READY  EproxySlotOp = 1
-	EproxySlotOpSLOT_OP_LEND   EproxySlotOp = 2
-	EproxySlotOpSLOT_OP_TAKE   EproxySlotOp = 3
-	EproxySlotOpSLOT_OP_RETIRE EproxySlotOp = 4
+	EproxySlotOpSLOT_OP_READY     EproxySlotOp = 1
+	EproxySlotOpSLOT_OP_LEND      EproxySlotOp = 2
+	EproxySlotOpSLOT_OP_TAKE_OVER EproxySlotOp = 3
+	EproxySlotOpSLOT_OP_RETIRE    EproxySlotOp = 4
 )
 
 type EproxySlotResult uint32
@@ -431,15 +439,15 @@ const (
 type EproxySlotState uint32
 
 const (
-	EproxySlotStateSLOT_FREE      EproxySlotState = 0
-	EproxySlotStateSLOT_DIALLING  EproxySlotState = 1
-	EproxySlotStateSLOT_IDLE      EproxySlotState = 2
-	EproxySlotStateSLOT_BUSY      EproxySlotState = 3
-	EproxySlotStateSLOT_ANSWERING EproxySlotState = 4
-	EproxySlotStateSLOT_PASSING   EproxySlotState = 6
-	EproxySlotStateSLOT_TAKEN     EproxySlotState = 7
-	EproxySlotStateSLOT_LENT      EproxySlotState = 8
-	EproxySlotStateSLOT_RETIRED   EproxySlotState = 9
+	EproxySlotStateSLOT_FREE       EproxySlotState = 0
+	EproxySlotStateSLOT_DIALLING   EproxySlotState = 1
+	EproxySlotStateSLOT_IDLE       EproxySlotState = 2
+	EproxySlotStateSLOT_BUSY       EproxySlotState = 3
+	EproxySlotStateSLOT_RESPONDING EproxySlotState = 4
+	EproxySlotStateSLOT_PASSING    EproxySlotState = 6
+	EproxySlotStateSLOT_TAKEN_OVER EproxySlotState = 7
+	EproxySlotStateSLOT_LENT       EproxySlotState = 8
+	EproxySlotStateSLOT_RETIRED    EproxySlotState = 9
 )
 
 type EproxyTuple struct {
@@ -448,14 +456,6 @@ type EproxyTuple struct {
 	Remote     [4]uint32
 	LocalPort  uint16
 	RemotePort uint16
-}
-
-type EproxyWalk struct {
-	_      structs.HostLayout
-	Left   uint32
-	Length uint32
-	Head   uint32
-	Bad    uint32
 }
 
 // Names of all BPF objects in the ELF.

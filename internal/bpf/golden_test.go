@@ -136,20 +136,20 @@ func wantRequest(qos int, count int, payload string) string {
 	return rigHead + q + fmt.Sprintf("ce-id: 0123456789ab%08x\r\nContent-Length: %d\r\n\r\n%s", count, len(payload), payload)
 }
 
-func TestTakeAndAnswer(t *testing.T) {
+func TestTakeAndRespond(t *testing.T) {
 	for _, ipv6 := range []bool{false, true} {
 		for _, hook := range []string{"xdp", "tc"} {
 			for _, vlan := range []bool{false, true} {
 				if vlan && hook == "tc" {
 					continue // the kernel strips the tag before TC
 				}
-				t.Run(fmt.Sprintf("ipv6=%v/%s/vlan=%v", ipv6, hook, vlan), func(t *testing.T) { takeAndAnswer(t, ipv6, hook, vlan) })
+				t.Run(fmt.Sprintf("ipv6=%v/%s/vlan=%v", ipv6, hook, vlan), func(t *testing.T) { takeAndRespond(t, ipv6, hook, vlan) })
 			}
 		}
 	}
 }
 
-func takeAndAnswer(t *testing.T, ipv6 bool, hook string, vlan bool) {
+func takeAndRespond(t *testing.T, ipv6 bool, hook string, vlan bool) {
 	r := newRig(t, ipv6)
 	r.t = t
 	prog, verdict, h := r.objs.XdpDevice, uint32(xdpRedirect), EproxyHookHOOK_XDP_DEVICE
@@ -181,15 +181,15 @@ func takeAndAnswer(t *testing.T, ipv6 bool, hook string, vlan bool) {
 		wire += uint32(len(pub))
 		pack += uint32(len(want))
 
-		answer := "HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 10:00:00 GMT\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\r\nok\n"
-		ret, out = r.run(r.objs.TcPodIn, r.fromPod(pwire, pack, "PA", []byte(answer)))
+		response := "HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 10:00:00 GMT\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\r\nok\n"
+		ret, out = r.run(r.objs.TcPodIn, r.fromPod(pwire, pack, "PA", []byte(response)))
 		if ret != tcRedirect {
-			t.Fatalf("answer %d: verdict %d; counters %v", i, ret, r.allReasons())
+			t.Fatalf("response %d: verdict %d; counters %v", i, ret, r.allReasons())
 		}
 		tcp = checkSegment(t, out)
-		pwire += uint32(len(answer))
+		pwire += uint32(len(response))
 		if tcp.Seq != wack || tcp.Ack != wire {
-			t.Errorf("answer %d: seq %d ack %d, want %d %d", i, tcp.Seq, tcp.Ack, wack, wire)
+			t.Errorf("response %d: seq %d ack %d, want %d %d", i, tcp.Seq, tcp.Ack, wack, wire)
 		}
 		if qos == 1 {
 			if want := []byte{0x40, 2, byte((i + 1) >> 8), byte(i + 1)}; !bytes.Equal(tcp.Payload, want) {
@@ -202,7 +202,7 @@ func takeAndAnswer(t *testing.T, ipv6 bool, hook string, vlan bool) {
 	}
 	c := r.readConn(rigDevice)
 	if c.RxNxt != wire || c.TxNxt != wack {
-		t.Errorf("books: rx_nxt %d tx_nxt %d, want %d %d", c.RxNxt, c.TxNxt, wire, wack)
+		t.Errorf("ledger: rx_nxt %d tx_nxt %d, want %d %d", c.RxNxt, c.TxNxt, wire, wack)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-const okAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
+const okResponse = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 
 // take sends one PUBLISH through XDP and returns its length and the request's.
 func (r *rig) take(t *testing.T) (pub, request uint32) {
@@ -46,8 +46,8 @@ func TestRetransmission(t *testing.T) {
 	if tcp := checkSegment(t, out); tcp.Seq != sltISS || uint32(len(tcp.Payload)) != req || string(tcp.Payload) != wantRequest(1, 1, "x") {
 		t.Errorf("injected again: seq %d %q", tcp.Seq, tcp.Payload)
 	}
-	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcRedirect {
-		t.Fatalf("answer: verdict %d, %v", ret, r.allReasons())
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse))); ret != tcRedirect {
+		t.Fatalf("response: verdict %d, %v", ret, r.allReasons())
 	}
 	ret, out = r.run(r.objs.TcDeviceIn, again)
 	if tcp := checkSegment(t, out); ret != tcRedirect || tcp.Seq != nodISS || tcp.Ack != devISS+n || string(tcp.Payload) != "\x40\x02\x00\x07" {
@@ -61,7 +61,7 @@ func TestRetransmission(t *testing.T) {
 func TestTranslation(t *testing.T) {
 	r := newRig(t, false)
 	n, req := r.take(t)
-	r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+	r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
 	ping := r.fromDevice(devISS+n, "PA", []byte{0xc0, 0})
 	ping.ack = nodISS + 4
 	ret, out := r.run(r.objs.TcDeviceIn, ping)
@@ -112,36 +112,36 @@ func TestDeviceSegments(t *testing.T) {
 	}
 }
 
-// TestPodAnswers: which answers the kernel digests.
-func TestPodAnswers(t *testing.T) {
+// TestPodResponses: which answers the kernel digests.
+func TestPodResponses(t *testing.T) {
 	for name, c := range map[string]struct {
-		answer  string
-		flags   string
-		verdict uint32
-		reason  EproxyReason
-		state   EproxySlotState
+		response string
+		flags    string
+		verdict  uint32
+		reason   EproxyReason
+		state    EproxySlotState
 	}{
-		"200":            {okAnswer, "PA", tcRedirect, EproxyReasonREASON_ANSWERED, EproxySlotStateSLOT_IDLE},
-		"204":            {"HTTP/1.1 204 No Content\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_ANSWERED, EproxySlotStateSLOT_IDLE},
-		"lower case":     {"HTTP/1.1 201 Created\r\ncontent-length:0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_ANSWERED, EproxySlotStateSLOT_IDLE},
+		"200":            {okResponse, "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"204":            {"HTTP/1.1 204 No Content\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"lower case":     {"HTTP/1.1 201 Created\r\ncontent-length:0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
 		"close":          {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
-		"keep-alive":     {"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_ANSWERED, EproxySlotStateSLOT_IDLE},
-		"with fin":       {okAnswer, "FPA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
-		"first part":     {"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\nbegin", "PA", tcRedirect, EproxyReasonREASON_ANSWER_PART, EproxySlotStateSLOT_ANSWERING},
-		"500":            {"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
-		"chunked":        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
-		"HTTP/1.0":       {"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
-		"head cut":       {"HTTP/1.1 200 OK\r\nContent-Len", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
-		"no length":      {"HTTP/1.1 200 OK\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
-		"two lengths":    {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 1\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
-		"odd length":     {"HTTP/1.1 200 OK\r\nContent-Length: 0x3\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
-		"more than said": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
-		"1xx":            {"HTTP/1.1 100 Continue\r\n\r\n", "PA", tcOK, EproxyReasonREASON_ANSWER_HANDED, EproxySlotStateSLOT_PASSING},
+		"keep-alive":     {"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"with fin":       {okResponse, "FPA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
+		"first part":     {"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\nbegin", "PA", tcRedirect, EproxyReasonREASON_RESPONSE_PART, EproxySlotStateSLOT_RESPONDING},
+		"500":            {"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"chunked":        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"HTTP/1.0":       {"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"head cut":       {"HTTP/1.1 200 OK\r\nContent-Len", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"no length":      {"HTTP/1.1 200 OK\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"two lengths":    {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 1\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"odd length":     {"HTTP/1.1 200 OK\r\nContent-Length: 0x3\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"more than said": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"1xx":            {"HTTP/1.1 100 Continue\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, false)
 			_, req := r.take(t)
-			ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, c.flags, []byte(c.answer)))
+			ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, c.flags, []byte(c.response)))
 			if ret != c.verdict {
 				t.Errorf("verdict %d, want %d: %v", ret, c.verdict, r.allReasons())
 			}
@@ -162,13 +162,13 @@ func TestPodAnswers(t *testing.T) {
 	}
 }
 
-// TestLateAnswer: an answer for a device whose connection is another one by now
+// TestLateResponse: an answer for a device whose connection is another one by now
 // acknowledges nothing.
-func TestLateAnswer(t *testing.T) {
+func TestLateResponse(t *testing.T) {
 	r := newRig(t, false)
 	_, req := r.take(t)
 	r.change(rigDevice, func(c *EproxyConn) { c.Gen++ })
-	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcShot {
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse))); ret != tcShot {
 		t.Errorf("verdict %d: %v", ret, r.allReasons())
 	}
 	r.expect(t, EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_DEVICE_GONE)

@@ -51,16 +51,16 @@ func eachSide(t *testing.T, f func(t *testing.T, r *rig, s side)) {
 	}
 }
 
-// graft takes a message and its answer; it returns the lengths that both
+// graft takes a message and its response; it returns the lengths that both
 // connections' streams grew by: received and sent.
 func (r *rig) graft(t *testing.T, s side) (removed, inserted uint32) {
 	t.Helper()
 	pub, req := r.take(t)
-	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcRedirect {
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse))); ret != tcRedirect {
 		t.Fatalf("not answered: %v", r.allReasons())
 	}
 	if s.hook == EproxyHookHOOK_TC_POD_OUT {
-		return uint32(len(okAnswer)), req
+		return uint32(len(okResponse)), req
 	}
 	return pub, 4
 }
@@ -112,9 +112,9 @@ func (r *rig) insertAt(t *testing.T, s side) (removed, inserted uint32) {
 	t.Helper()
 	pub, req := r.take(t)
 	if s.hook == EproxyHookHOOK_TC_POD_OUT {
-		return 0, req // the request is there, its answer does not matter
+		return 0, req // the request is there, its response does not matter
 	}
-	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcRedirect {
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse))); ret != tcRedirect {
 		t.Fatalf("not answered: %v", r.allReasons())
 	}
 	return pub, 4
@@ -159,7 +159,7 @@ func TestOutBroken(t *testing.T) {
 }
 
 // TestOutPasses: what is not the local socket's, or not on a connection with
-// open books, leaves as it is.
+// open ledger, leaves as it is.
 func TestOutPasses(t *testing.T) {
 	state := func(to EproxyConnState) func(r *rig, s side) {
 		return func(r *rig, s side) { r.change(s.conn, func(c *EproxyConn) { c.State = uint16(to) }) }
@@ -196,7 +196,7 @@ func TestOutPasses(t *testing.T) {
 				}
 				r.expectOnly(t, s.hook, want)
 				if after := r.readConn(s.conn); after != before {
-					t.Errorf("the books changed: %+v, before %+v", after, before)
+					t.Errorf("the ledger changed: %+v, before %+v", after, before)
 				}
 			})
 		})
@@ -216,7 +216,7 @@ func TestOutOther(t *testing.T) {
 }
 
 // TestOutSYN: a SYN-ACK to a device begins another connection: nothing of the
-// old one's books is used again. A slot's SYN loses the options that grafting
+// old one's ledger is used again. A slot's SYN loses the options that grafting
 // cannot honour.
 func TestOutSYN(t *testing.T) {
 	eachSide(t, func(t *testing.T, r *rig, s side) {
@@ -263,18 +263,18 @@ func TestOutFollows(t *testing.T) {
 			t.Fatalf("verdict %d", ret)
 		}
 		at += uint32(len(p.segment))
-		if c := r.readConn(s.conn); c.TxWalked != at || c.TxWalk.Left != p.left || c.TxWalk.Head != p.head || c.TxWalk.Bad != 0 {
-			t.Errorf("behind %q: walked to %d of %d, %+v", p.segment, c.TxWalked, at, c.TxWalk)
+		if c := r.readConn(s.conn); c.TxFramed != at || c.TxFraming.Left != p.left || c.TxFraming.Head != p.head || c.TxFraming.Bad != 0 {
+			t.Errorf("behind %q: framing followed to %d of %d, %+v", p.segment, c.TxFramed, at, c.TxFraming)
 		}
 	}
 	r.expectOnly(t, s.hook, nil)
 }
 
-// TestOutBesideTold: a bare ACK of the socket stands before PUBACKs that were
+// TestOutBesideNotice: a bare ACK of the socket stands before PUBACKs that were
 // inserted just now and may still be on their way; nothing else does, and not
 // once the device has acknowledged them.
-func TestOutBesideTold(t *testing.T) {
-	const told, position = nodISS, nodISS + 4
+func TestOutBesideNotice(t *testing.T) {
+	const notified, position = nodISS, nodISS + 4
 	side := sides[0]
 	for name, c := range map[string]struct {
 		age     uint32 // microseconds
@@ -283,20 +283,20 @@ func TestOutBesideTold(t *testing.T) {
 		payload string
 		want    uint32
 	}{
-		"just now":     {justNow, told, "A", "", told},
-		"long ago":     {1000, told, "A", "", position},
+		"just now":     {justNow, notified, "A", "", notified},
+		"long ago":     {1000, notified, "A", "", position},
 		"acknowledged": {justNow, position, "A", "", position},
-		"with payload": {justNow, told, "PA", "\xd0\x00", position},
-		"with FIN":     {justNow, told, "FA", "", position},
+		"with payload": {justNow, notified, "PA", "\xd0\x00", position},
+		"with FIN":     {justNow, notified, "FA", "", position},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, false)
 			r.change(side.conn, func(conn *EproxyConn) {
 				conn.Tx.Count = 1
-				conn.Tx.Ring[0] = EproxyGraft{Seq: told, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE)}
+				conn.Tx.Ring[0] = EproxyGraft{Seq: notified, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE)}
 				conn.TxNxt, conn.TxUna = position, c.una
 				conn.RxKack, conn.RxAcked = side.rcv-5, side.rcv-5 // the ACK is news
-				conn.ToldSeq, conn.ToldUs = told, monotonicUs()-c.age
+				conn.NotifiedSeq, conn.NotifiedUs = notified, monotonicUs()-c.age
 			})
 			ret, out := r.run(side.prog(r), side.send(r, nodISS, side.rcv, c.flags, []byte(c.payload)))
 			if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != c.want {

@@ -29,29 +29,29 @@ func TestPodSegments(t *testing.T) {
 		reasons []EproxyReason
 		state   EproxySlotState
 	}{
-		"bare ack":        {func(r *rig) seg { return r.fromPod(podISS, sltISS, "A", nil) }, tcShot, reasons(EproxyReasonREASON_ACK_ABSORBED), idle},
-		"window closes":   {func(r *rig) seg { r.change(rigSlot, shut); return r.fromPod(podISS, sltISS, "A", nil) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED), idle},
-		"keepalive probe": {func(r *rig) seg { return r.fromPod(podISS-1, sltISS, "A", nil) }, tcRedirect, reasons(EproxyReasonREASON_OLD_DUPLICATE), idle},
-		"old duplicate":   {func(r *rig) seg { return r.fromPod(podISS-1, sltISS, "PA", x) }, tcRedirect, reasons(EproxyReasonREASON_OLD_DUPLICATE), idle},
-		"payload ahead":   {func(r *rig) seg { return r.fromPod(podISS+9, sltISS, "PA", x) }, tcRedirect, reasons(EproxyReasonREASON_OLD_DUPLICATE), idle},
-		"ack of unsent":   {func(r *rig) seg { return r.fromPod(podISS, sltISS+1, "A", nil) }, tcRedirect, reasons(EproxyReasonREASON_CHALLENGE), idle},
-		"no ack flag":     {func(r *rig) seg { return r.fromPod(podISS, sltISS, "P", x) }, tcShot, reasons(EproxyReasonREASON_CHALLENGE), idle},
-		"rst in window":   {func(r *rig) seg { return r.fromPod(podISS+1, sltISS, "RA", nil) }, tcRedirect, reasons(EproxyReasonREASON_CHALLENGE), idle},
-		"rst at the next": {func(r *rig) seg { return r.fromPod(podISS, sltISS, "RA", nil) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_SLOT_RETIRED), retired},
-		"fin":             {func(r *rig) seg { return r.fromPod(podISS, sltISS, "FA", nil) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_SLOT_RETIRED), retired},
-		"unasked answer":  {func(r *rig) seg { return r.fromPod(podISS, sltISS, "PA", []byte(okAnswer)) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_SLOT_RETIRED), retired},
-		"bad checksum":    {func(r *rig) seg { s := r.fromPod(podISS, sltISS, "PA", x); s.badSum = true; return s }, tcOK, reasons(EproxyReasonREASON_BAD_CHECKSUM), idle},
+		"bare ack":         {func(r *rig) seg { return r.fromPod(podISS, sltISS, "A", nil) }, tcShot, reasons(EproxyReasonREASON_ACK_ABSORBED), idle},
+		"window closes":    {func(r *rig) seg { r.change(rigSlot, shut); return r.fromPod(podISS, sltISS, "A", nil) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED), idle},
+		"keepalive probe":  {func(r *rig) seg { return r.fromPod(podISS-1, sltISS, "A", nil) }, tcRedirect, reasons(EproxyReasonREASON_OLD_DUPLICATE), idle},
+		"old duplicate":    {func(r *rig) seg { return r.fromPod(podISS-1, sltISS, "PA", x) }, tcRedirect, reasons(EproxyReasonREASON_OLD_DUPLICATE), idle},
+		"payload ahead":    {func(r *rig) seg { return r.fromPod(podISS+9, sltISS, "PA", x) }, tcRedirect, reasons(EproxyReasonREASON_OLD_DUPLICATE), idle},
+		"ack of unsent":    {func(r *rig) seg { return r.fromPod(podISS, sltISS+1, "A", nil) }, tcRedirect, reasons(EproxyReasonREASON_CHALLENGE), idle},
+		"no ack flag":      {func(r *rig) seg { return r.fromPod(podISS, sltISS, "P", x) }, tcShot, reasons(EproxyReasonREASON_CHALLENGE), idle},
+		"rst in window":    {func(r *rig) seg { return r.fromPod(podISS+1, sltISS, "RA", nil) }, tcRedirect, reasons(EproxyReasonREASON_CHALLENGE), idle},
+		"rst at the next":  {func(r *rig) seg { return r.fromPod(podISS, sltISS, "RA", nil) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_SLOT_RETIRED), retired},
+		"fin":              {func(r *rig) seg { return r.fromPod(podISS, sltISS, "FA", nil) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_SLOT_RETIRED), retired},
+		"unasked response": {func(r *rig) seg { return r.fromPod(podISS, sltISS, "PA", []byte(okResponse)) }, tcOK, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_SLOT_RETIRED), retired},
+		"bad checksum":     {func(r *rig) seg { s := r.fromPod(podISS, sltISS, "PA", x); s.badSum = true; return s }, tcOK, reasons(EproxyReasonREASON_BAD_CHECKSUM), idle},
 		"another connection": {func(r *rig) seg {
 			s := r.fromPod(podISS, sltISS, "PA", x)
 			s.from, _, _, _ = r.addrs()
 			return s
 		}, tcOK, nil, idle},
-		"late answer": {func(r *rig) seg {
+		"late response": {func(r *rig) seg {
 			s := r.slot()
 			s.State = uint32(retired)
 			r.put(r.objs.Slots, uint32(rigSlot), &s)
-			return r.fromPod(podISS, sltISS, "PA", []byte(okAnswer))
-		}, tcOK, reasons(EproxyReasonREASON_LATE_ANSWER, EproxyReasonREASON_SLOT_RETIRED), retired},
+			return r.fromPod(podISS, sltISS, "PA", []byte(okResponse))
+		}, tcOK, reasons(EproxyReasonREASON_LATE_RESPONSE, EproxyReasonREASON_SLOT_RETIRED), retired},
 		"a device's": {func(r *rig) seg { return r.fromDevice(devISS, "PA", x) }, tcOK, nil, idle},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func (r *rig) expectOnly(t *testing.T, h EproxyHook, want []EproxyReason) {
 	}
 }
 
-// TestDoneByAck: the pod's TCP acknowledges a request before its answer: the
+// TestDoneByAck: the pod's TCP acknowledges a request before its response: the
 // device hears of it once, and gets its PUBACK later.
 func TestDoneByAck(t *testing.T) {
 	r := newRig(t, false)
@@ -106,22 +106,22 @@ func TestDoneByAck(t *testing.T) {
 		t.Errorf("again: verdict %d", ret)
 	}
 	r.expectOnly(t, EproxyHookHOOK_TC_POD_IN, reasons(EproxyReasonREASON_DONE_BY_ACK, EproxyReasonREASON_ACK_ABSORBED))
-	ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+	ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
 	if tcp := checkSegment(t, out); ret != tcRedirect || string(tcp.Payload) != "\x40\x02\x00\x07" {
-		t.Errorf("answer: verdict %d % x", ret, tcp.Payload)
+		t.Errorf("response: verdict %d % x", ret, tcp.Payload)
 	}
-	// the pod has not heard that its answer arrived
-	ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
-	if tcp := checkSegment(t, out); ret != tcRedirect || tcp.Seq != sltISS+req || tcp.Ack != podISS+uint32(len(okAnswer)) || len(tcp.Payload) != 0 {
-		t.Errorf("answer again: verdict %d seq %d ack %d % x", ret, tcp.Seq, tcp.Ack, tcp.Payload)
+	// the pod has not heard that its response arrived
+	ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
+	if tcp := checkSegment(t, out); ret != tcRedirect || tcp.Seq != sltISS+req || tcp.Ack != podISS+uint32(len(okResponse)) || len(tcp.Payload) != 0 {
+		t.Errorf("response again: verdict %d seq %d ack %d % x", ret, tcp.Seq, tcp.Ack, tcp.Payload)
 	}
 	r.expect(t, EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_OLD_DUPLICATE)
 }
 
-// TestAnswerAndMore: bytes behind a complete answer go to the socket, but not
+// TestResponseAndMore: bytes behind a complete response go to the socket, but not
 // while it lacks bytes in front of them: then the pod must send again.
-func TestAnswerAndMore(t *testing.T) {
-	more := []byte(okAnswer + "HTTP/1.1 418")
+func TestResponseAndMore(t *testing.T) {
+	more := []byte(okResponse + "HTTP/1.1 418")
 	r := newRig(t, false)
 	_, req := r.take(t)
 	r.change(rigSlot, func(c *EproxyConn) { c.RxKack -= 5 })
@@ -133,10 +133,10 @@ func TestAnswerAndMore(t *testing.T) {
 	// the PUBACK leaves as a clone, to an interface that is not there: nothing of it gets out of the test
 	r.change(rigDevice, func(c *EproxyConn) { c.Ifindex = 1 << 30 })
 	ret, out := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", more))
-	if tcp := checkSegment(t, out); ret != tcOK || string(tcp.Payload) != string(more) || tcp.Seq != podISS-uint32(len(okAnswer)) {
+	if tcp := checkSegment(t, out); ret != tcOK || string(tcp.Payload) != string(more) || tcp.Seq != podISS-uint32(len(okResponse)) {
 		t.Errorf("to the socket: verdict %d seq %d %q", ret, tcp.Seq, tcp.Payload)
 	}
-	for _, reason := range reasons(EproxyReasonREASON_ANSWERED, EproxyReasonREASON_REDIRECT_ERROR) {
+	for _, reason := range reasons(EproxyReasonREASON_RESPONSE, EproxyReasonREASON_REDIRECT_ERROR) {
 		r.expect(t, EproxyHookHOOK_TC_POD_IN, reason)
 	}
 }
@@ -148,15 +148,15 @@ func TestPubackHanded(t *testing.T) {
 		"after our FIN":                 func(c *EproxyConn) { c.Flags |= uint32(EproxyConnFlagCONN_FIN_SENT) },
 		"window closed":                 func(c *EproxyConn) { c.TxWnd = 3 },
 		"broken":                        func(c *EproxyConn) { c.Flags |= uint32(EproxyConnFlagCONN_BROKEN) },
-		"inside a packet of the socket": func(c *EproxyConn) { c.TxWalk.Left = 1 },
-		"unknown where a packet ends":   func(c *EproxyConn) { c.TxWalked-- },
+		"inside a packet of the socket": func(c *EproxyConn) { c.TxFraming.Left = 1 },
+		"unknown where a packet ends":   func(c *EproxyConn) { c.TxFramed-- },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, false)
 			r.events()
 			_, req := r.take(t)
 			r.change(rigDevice, change)
-			if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer))); ret != tcShot {
+			if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse))); ret != tcShot {
 				t.Errorf("verdict %d", ret)
 			}
 			r.expectOnly(t, EproxyHookHOOK_TC_POD_IN, reasons(EproxyReasonREASON_PUBACK_HANDED))
@@ -164,7 +164,7 @@ func TestPubackHanded(t *testing.T) {
 				t.Errorf("events %+v", e)
 			}
 			if c := r.readConn(rigDevice); c.TxNxt != nodISS || c.InFlight != 0 {
-				t.Errorf("books: tx_nxt %d, %d in flight", c.TxNxt, c.InFlight)
+				t.Errorf("ledger: tx_nxt %d, %d in flight", c.TxNxt, c.InFlight)
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func TestPubackHanded(t *testing.T) {
 		r = newRig(t, false)
 		_, req := r.take(t)
 		r.change(rigDevice, func(c *EproxyConn) { c.TxWnd = 3 })
-		r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+		r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
 		r.expectOnly(t, EproxyHookHOOK_TC_POD_IN, reasons(EproxyReasonREASON_PUBACK_HANDED, EproxyReasonREASON_BROKEN))
 		if c := r.readConn(rigDevice); c.Flags&uint32(EproxyConnFlagCONN_BROKEN) == 0 {
 			t.Error("the connection is not given up")
@@ -183,7 +183,7 @@ func TestPubackHanded(t *testing.T) {
 	})
 }
 
-// events are what the programs have told userspace since the last call.
+// events are what the programs have notified userspace of since the last call.
 func (r *rig) events() []EproxyEvent {
 	r.t.Helper()
 	rd, err := ringbuf.NewReader(r.objs.Events)
@@ -216,7 +216,7 @@ func (r *rig) fillEvents() {
 	}
 }
 
-// TestFinWhileBusy: a pod that sends FIN while it owes answers gets no more requests.
+// TestFinWhileBusy: a pod that sends FIN while it owes responses gets no more requests.
 func TestFinWhileBusy(t *testing.T) {
 	for _, fin := range []bool{false, true} {
 		r := newRig(t, false)
@@ -243,10 +243,10 @@ func TestFinWhileBusy(t *testing.T) {
 	}
 }
 
-// TestBareBesideTold: the answer to a QoS 0 message acknowledges it with a bare
+// TestBareBesideNotice: the response to a QoS 0 message acknowledges it with a bare
 // ACK, which stands before a PUBACK that another processor inserted just now and
 // may not have sent yet.
-func TestBareBesideTold(t *testing.T) {
+func TestBareBesideNotice(t *testing.T) {
 	for age, want := range map[uint32]uint32{justNow: nodISS, 1000: nodISS + 4} {
 		r := newRig(t, false)
 		p := publish("sensors/a/temp", 0, 0, "x")
@@ -258,16 +258,16 @@ func TestBareBesideTold(t *testing.T) {
 		r.change(rigDevice, func(c *EproxyConn) {
 			c.Tx.Count = 1
 			c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE)}
-			c.TxNxt, c.ToldSeq, c.ToldUs = nodISS+4, nodISS, monotonicUs()-age
+			c.TxNxt, c.NotifiedSeq, c.NotifiedUs = nodISS+4, nodISS, monotonicUs()-age
 		})
-		ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+		ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
 		if tcp := checkSegment(t, out); ret != tcRedirect || tcp.Seq != want || tcp.Ack != devISS+uint32(len(p)) || len(tcp.Payload) != 0 {
 			t.Errorf("%d us later: verdict %d, seq %d, want %d, ack %d", age, ret, tcp.Seq, want, tcp.Ack)
 		}
 	}
 }
 
-// TestQuietSlot: an answer on a slot that was quiet is acknowledged at once;
+// TestQuietSlot: a response on a slot that was quiet is acknowledged at once;
 // one that follows another closely waits for a request to carry the
 // acknowledgement.
 func TestQuietSlot(t *testing.T) {
@@ -282,14 +282,14 @@ func TestQuietSlot(t *testing.T) {
 			req := uint32(len(checkSegment(t, out).Payload))
 			began := monotonic()
 			slot := r.slot()
-			slot.AnsweredNs = uint64(began - age.Nanoseconds())
+			slot.RespondedNs = uint64(began - age.Nanoseconds())
 			r.put(r.objs.Slots, uint32(rigSlot), &slot)
-			ret, _ = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+			ret, _ = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
 			if age == 0 && monotonic()-began > quiet.Nanoseconds() {
 				continue // the machine was not fast enough to tell
 			}
 			acked := r.readConn(rigSlot).RxAcked - podISS
-			if want := map[bool]uint32{true: uint32(len(okAnswer))}[age > 0]; ret != tcRedirect || acked != want {
+			if want := map[bool]uint32{true: uint32(len(okResponse))}[age > 0]; ret != tcRedirect || acked != want {
 				t.Errorf("%v after the one before: verdict %d, %d bytes acknowledged, want %d", age, ret, acked, want)
 			}
 			break

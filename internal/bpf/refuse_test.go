@@ -68,7 +68,7 @@ func refusals() []refusal {
 		}},
 		{name: "ahead", reason: EproxyReasonREASON_NOT_NEXT, seg: func(s *seg) { s.seq++ }},
 		{name: "behind", reason: EproxyReasonREASON_NOT_NEXT, xdp: true, seg: func(s *seg) { s.seq-- }},
-		{name: "inside a packet", reason: EproxyReasonREASON_NO_BOUNDARY, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.Walk.Left = 300 }) }},
+		{name: "inside a packet", reason: EproxyReasonREASON_NO_BOUNDARY, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.Framing.Left = 300 }) }},
 		{name: "lost", reason: EproxyReasonREASON_LOST_TRACK, rig: connFlag(EproxyConnFlagCONN_LOST)},
 		{name: "bad checksum", reason: EproxyReasonREASON_BAD_CHECKSUM, seg: func(s *seg) { s.badSum = true }},
 		{name: "pingreq", reason: EproxyReasonREASON_NOT_PUBLISH, pub: raw(0xc0, 0)},
@@ -151,7 +151,7 @@ func TestRefusals(t *testing.T) {
 					t.Errorf("verdict %d, want %d", ret, pass)
 				}
 				if n := r.readConn(rigSlot).TxNxt; n != sltISS {
-					t.Errorf("the pod's books moved by %d", n-sltISS)
+					t.Errorf("the pod's ledger moved by %d", n-sltISS)
 				}
 				var after EproxyPod
 				_ = r.objs.Pods.Lookup(uint32(0), &after)

@@ -109,8 +109,8 @@ func (r *rig) fill() {
 	copy(fn.Prefix[:], rigPrefix)
 	r.put(o.Functions, uint32(0), &fn)
 	r.put(o.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ipv6: b2u(r.ipv6), Ifindex: 1})
-	// never quiet: the answer's skb becomes what the device is told
-	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1, AnsweredNs: 1 << 62}
+	// never quiet: the response's skb becomes the device's notice
+	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1, RespondedNs: 1 << 62}
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
 	d := EproxyDevice{Gen: 1, PublishAll: 1, Version: 4, InflightMax: 16, SourceLen: 5}
@@ -134,11 +134,11 @@ func (r *rig) edge(node uint32, level string, child uint32) {
 	r.put(r.objs.Edges, edgeKey(node, level), child)
 }
 
-// conn opens a connection's books: rcv is the peer's next byte, snd is ours.
+// conn opens a connection's ledger: rcv is the peer's next byte, snd is ours.
 func (r *rig) conn(index uint32, kind EproxyConnKind, local, remote netip.AddrPort, rcv, snd uint32) {
 	t := rigTuple(local, remote)
 	c := EproxyConn{Gen: 1, State: uint16(EproxyConnStateCONN_OPEN), Kind: uint16(kind), Tuple: t,
-		RxNxt: rcv, RxKack: rcv, RxAcked: rcv, RxEdge: rcv + 65535, TxNxt: snd, TxUna: snd, TxKnxt: snd, TxKuna: snd, TxWalked: snd,
+		RxNxt: rcv, RxKack: rcv, RxAcked: rcv, RxEdge: rcv + 65535, TxNxt: snd, TxUna: snd, TxKnxt: snd, TxKuna: snd, TxFramed: snd,
 		TxWnd: 65535, TxMaxWnd: 65535, TxMss: 1460, TxRawwnd: 65535, RxRawwnd: 65535, Ifindex: 1, DstMac: [6]uint8{2, 2, 2, 2, 2, byte(index)}, SrcMac: [6]uint8{2, 1, 1, 1, 1, byte(index)}}
 	if r.ipv6 {
 		c.Flags = uint32(EproxyConnFlagCONN_IPV6)

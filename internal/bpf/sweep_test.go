@@ -92,15 +92,15 @@ func TestSweeper(t *testing.T) {
 	}
 }
 
-// TestTakeOverdue: what the sweeper told of a slot may be over when userspace
+// TestTakeOverOverdue: what the sweeper notified of may be over when userspace
 // acts: only a message whose own time is up is taken over then.
-func TestTakeOverdue(t *testing.T) {
+func TestTakeOverOverdue(t *testing.T) {
 	for name, c := range map[string]struct {
 		age   time.Duration
 		acked uint8
 		want  bool
 	}{
-		"answer is late":                    {31 * time.Second, 1, true},
+		"response is late":                  {31 * time.Second, 1, true},
 		"the next one, still in time":       {2 * time.Second, 1, false},
 		"not acknowledged":                  {2 * time.Second, 0, true},
 		"just sent":                         {0, 0, false},
@@ -112,7 +112,7 @@ func TestTakeOverdue(t *testing.T) {
 			s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Depth: 1, Tail: 1}
 			s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - c.age.Nanoseconds()), Acked: c.acked, Device: NoIndex}
 			r.put(r.objs.Slots, uint32(rigSlot), &s)
-			args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(EproxySlotOpSLOT_OP_TAKE), Overdue: 1}
+			args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(EproxySlotOpSLOT_OP_TAKE_OVER), Overdue: 1}
 			if _, err := r.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 				t.Fatal(err)
 			}

@@ -41,7 +41,7 @@ func TestVLAN(t *testing.T) {
 func vlan(t *testing.T, hook string, tags []tag, change func([]byte), known bool) {
 	r := newRig(t, false)
 	n, req := r.take(t)
-	r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okAnswer)))
+	r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
 	s := r.fromDevice(devISS+n, "PA", publish("sensors/a/temp", 1, 8, "y"))
 	s.ack = nodISS + 4
 	s.tags = tags
@@ -74,7 +74,7 @@ func vlan(t *testing.T, hook string, tags []tag, change func([]byte), known bool
 	if r.reason(EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_TAKEN) != 0 {
 		t.Error("taken")
 	}
-	// The device repeats it: the books know it, and the answer bears no tag, as the connection.
+	// The device repeats it: the ledger knows it, and the response bears no tag, as the connection.
 	c := r.readConn(rigDevice)
 	if c.RxNxt != s.seq+uint32(len(s.payload)) {
 		t.Errorf("the next byte is %d", c.RxNxt)

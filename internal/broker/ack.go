@@ -15,7 +15,7 @@ import (
 // errUndelivered ends an MQTT 3.1.1 connection: the client sends the message again.
 var errUndelivered = errors.New("message not delivered to its function")
 
-// acknowledge tells a client how its message ended: PUBACK or PUBREC; MQTT
+// acknowledge notifies a client how its message ended: PUBACK or PUBREC; MQTT
 // 3.1.1 has no way to say no but to disconnect.
 func (s *Server) acknowledge(cl *mqtt.Client, id uint16, qos byte, o delivery.Outcome) {
 	if cl.Closed() {
@@ -49,13 +49,13 @@ func (s *Server) acknowledge(cl *mqtt.Client, id uint16, qos byte, o delivery.Ou
 
 // refuseSys answers a PUBLISH to a $SYS topic, which is the server's alone
 // [MQTT-4.7.2-1]: the library drops it without a word, and the client would wait
-// for ever. It is told what a client without permission is told.
+// for ever. It is notified as a client without permission is.
 func (s *Server) refuseSys(cl *mqtt.Client, pk packets.Packet) {
 	s.refused("not_authorized")
 	s.acknowledge(cl, pk.PacketID, pk.FixedHeader.Qos, delivery.Outcome{ReasonCode: packets.ErrNotAuthorized.Code})
 }
 
-// respond publishes a function's answer to the Response Topic (MQTT 5 section 4.10).
+// respond publishes a function's response to the Response Topic (MQTT 5 section 4.10).
 func (s *Server) respond(m *request.Message, o delivery.Outcome) {
 	if m.ResponseTopic == "" || o.Response == nil || !o.Acked {
 		return

@@ -30,7 +30,7 @@ type stage struct {
 	got    []string // payloads
 }
 
-func newStage(t *testing.T, answer http.HandlerFunc, grafter Grafter, auth config.Auth) *stage {
+func newStage(t *testing.T, response http.HandlerFunc, grafter Grafter, auth config.Auth) *stage {
 	t.Helper()
 	s := &stage{t: t}
 	fn := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,7 +38,7 @@ func newStage(t *testing.T, answer http.HandlerFunc, grafter Grafter, auth confi
 		s.mu.Lock()
 		s.got = append(s.got, string(b))
 		s.mu.Unlock()
-		answer(w, r)
+		response(w, r)
 	}))
 	t.Cleanup(fn.Close)
 	u, err := url.Parse("http://f.local/x")
@@ -202,7 +202,7 @@ func TestPermissions(t *testing.T) {
 	write(t, c, 0x32, 11, 0, 6, 'i', 'n', '/', 'c', '/', 'x', 0, 1, 'A')
 	want(t, c, 0x40, 2, 0, 1)
 	write(t, c, 0x32, 11, 0, 6, 'i', 'n', '/', 'd', '/', 'x', 0, 2, 'B')
-	// MQTT 3.1.1 has no other answer than to close; the library says DISCONNECT first.
+	// MQTT 3.1.1 has no other response than to close; the library says DISCONNECT first.
 	if b, _ := io.ReadAll(c); len(b) > 0 && string(b) != "\xe0\x00" {
 		t.Errorf("answered % x", b)
 	}

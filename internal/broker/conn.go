@@ -22,12 +22,12 @@ const connectTimeout = 30 * time.Second
 // keep-alive.
 type conn struct {
 	*net.TCPConn
-	read  uint64
-	frame mqttref.Walker
-	graft atomic.Pointer[Graft]
-	span  atomic.Int64 // keep-alive in nanoseconds, 0: none
-	once  sync.Once
-	raw   syscall.RawConn
+	read    uint64
+	framing mqttref.Framing
+	graft   atomic.Pointer[Graft]
+	span    atomic.Int64 // keep-alive in nanoseconds, 0: none
+	once    sync.Once
+	raw     syscall.RawConn
 }
 
 func newConn(c *net.TCPConn) *conn {
@@ -38,7 +38,7 @@ func newConn(c *net.TCPConn) *conn {
 }
 
 // atBoundary says whether all bytes read so far are whole packets.
-func (c *conn) atBoundary() bool { return c.frame.AtBoundary() }
+func (c *conn) atBoundary() bool { return c.framing.AtBoundary() }
 
 // Read reads from the socket. The server asks for more only when it has used
 // up what it got: a packet boundary now is the one it stands at.
@@ -49,7 +49,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.TCPConn.Read(p)
 		c.read += uint64(n)
-		_, _ = c.frame.Write(p[:n])
+		_, _ = c.framing.Write(p[:n])
 		if n > 0 && !c.atBoundary() {
 			c.acknowledge()
 		}
@@ -60,7 +60,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// acknowledge tells the client's TCP at once what was read of a packet that goes
+// acknowledge acknowledges to the client's TCP at once what was read of a packet that goes
 // on. The programs drop what arrives behind a gap, so that a client that
 // recovers from a loss sends one segment at a time; each would wait for the
 // delayed acknowledgement.
@@ -94,7 +94,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.TCPConn.SetDeadline(t)
 }
 
-// Close closes the socket and tells the kernel path.
+// Close closes the socket and notifies the kernel path.
 func (c *conn) Close() error {
 	err := c.TCPConn.Close()
 	c.once.Do(func() {

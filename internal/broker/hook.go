@@ -108,7 +108,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	return pk, nil
 }
 
-// OnPacketEncode turns the library's answer to a repeated QoS 2 PUBLISH into
+// OnPacketEncode turns the library's response to a repeated QoS 2 PUBLISH into
 // what the specification wants, a plain PUBREC [MQTT-4.3.3-10].
 func (h *hook) OnPacketEncode(_ *mqtt.Client, pk packets.Packet) packets.Packet {
 	if pk.FixedHeader.Type == packets.Pubrec && pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {

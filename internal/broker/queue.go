@@ -8,7 +8,7 @@ import (
 )
 
 // ackQueue is what the kernel path has finished for one client and its socket
-// has yet to be told. Whoever adds never waits: a client that does not read its
+// has yet to be notified of. Whoever adds never waits: a client that does not read its
 // acknowledgements must not hold up the events of all others.
 type ackQueue struct {
 	write    func(id uint16, o delivery.Outcome) // may wait for the socket

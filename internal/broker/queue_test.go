@@ -20,15 +20,15 @@ func TestDeafClient(t *testing.T) {
 	_ = c.(*net.TCPConn).SetReadBuffer(1)
 	connect(t, c, 0)
 	_ = f.info.Conn.SetWriteBuffer(1)
-	told := make(chan struct{})
+	notified := make(chan struct{})
 	go func() {
-		defer close(told)
+		defer close(notified)
 		for i := range 1 << 18 { // more than the sockets' buffers hold
 			f.info.Complete(uint16(i%60000+1), delivery.Outcome{Acked: true})
 		}
 	}()
 	deadline := time.After(30 * time.Second)
-	for name, done := range map[string]chan struct{}{"telling": told, "disconnecting": f.closed} {
+	for name, done := range map[string]chan struct{}{"telling": notified, "disconnecting": f.closed} {
 		select {
 		case <-done:
 		case <-deadline:
@@ -38,7 +38,7 @@ func TestDeafClient(t *testing.T) {
 }
 
 // TestDrainAcks: a server that is drained waits for acknowledgements that their
-// clients have not been told, while there is time.
+// clients have not been notified, while there is time.
 func TestDrainAcks(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
 	s.server.queued.Add(1)

@@ -35,7 +35,7 @@ func (b *builder) build(r *raw) {
 			b.fail(fmt.Sprintf("$.interfaces[%d]", i), "interface %q: not a name of a network interface", name)
 		}
 		if slices.Index(r.Interfaces, name) != i {
-			b.fail(fmt.Sprintf("$.interfaces[%d]", i), "interface %q stands twice", name)
+			b.fail(fmt.Sprintf("$.interfaces[%d]", i), "interface %q is a duplicate", name)
 		}
 	}
 	c.XDP = or(r.XDP, "auto")
@@ -112,7 +112,7 @@ func (b *builder) listeners(ls []rawListener) {
 		path := fmt.Sprintf("$.listeners[%d].address", i)
 		b.address(path, l.Address)
 		if seen[l.Address] {
-			b.fail(path, "listener %q stands twice", l.Address)
+			b.fail(path, "listener %q is a duplicate", l.Address)
 		}
 		seen[l.Address] = true
 		if l.TLS != nil {
@@ -138,7 +138,7 @@ func (b *builder) auth(a *rawAuth) {
 			b.fail(path, "user without a username")
 		}
 		if seen[u.Username] {
-			b.fail(path+".username", "user %q stands twice", u.Username)
+			b.fail(path+".username", "user %q is a duplicate", u.Username)
 		}
 		seen[u.Username] = true
 		// $2y$ is what htpasswd writes; the same as $2b$ and $2a$

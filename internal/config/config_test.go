@@ -38,7 +38,7 @@ func TestErrors(t *testing.T) {
 		{"url: http://temp.local/ingest", "url: ftp://x", `f.yaml:4: function "temp": url "ftp://x"`},
 		{"function: temp", "function: tmp", `f.yaml:9: route "sensors/+/temp": unknown function "tmp"`},
 		{"sensors/+/temp", "sensors/#/temp", `f.yaml:8: route "sensors/#/temp"`},
-		{"    function: temp\n", "    function: temp\n  - topic: $share/g/sensors/+/temp\n    function: temp\n", `f.yaml:10: route "$share/g/sensors/+/temp" stands twice, first in line 8`},
+		{"    function: temp\n", "    function: temp\n  - topic: $share/g/sensors/+/temp\n    function: temp\n", `f.yaml:10: route "$share/g/sensors/+/temp" is a duplicate of line 8`},
 		{"timeout: 5s", "headers: {Host: x}", `header "Host" is written by eproxy itself`},
 		{"timeout: 5s", `headers: {X-A: "a\r\nb"}`, `has control characters`},
 		{"pods: [10.2.0.2:8080, \"[fd00::2]:8080\"]", "pods: []", `function "temp" has no pods`},

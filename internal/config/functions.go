@@ -18,7 +18,7 @@ func (b *builder) function(path string, r *rawFunction) {
 		b.fail(path+".name", "function name %q: must be 1 to 100 characters without blanks, slashes and quotes", r.Name)
 	}
 	if b.find(r.Name) != nil {
-		b.fail(path+".name", "function %q stands twice", r.Name)
+		b.fail(path+".name", "function %q is a duplicate", r.Name)
 	}
 	u, err := parseURL(r.URL)
 	if err != nil {
@@ -35,7 +35,7 @@ func (b *builder) function(path string, r *rawFunction) {
 		if err != nil {
 			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "pod %q: %v", s, err)
 		} else if slices.Contains(f.Pods, a) {
-			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "pod %q stands twice", s)
+			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "pod %q is a duplicate", s)
 		}
 		f.Pods = append(f.Pods, a)
 	}
@@ -116,7 +116,7 @@ func (b *builder) routes(rs []rawRoute) {
 		if err := topic.ValidateFilter(r.Topic); err != nil {
 			b.fail(path+".topic", "route %q: %v", r.Topic, err)
 		} else if first, dup := seen[out.Filter]; dup {
-			b.fail(path+".topic", "route %q stands twice, first in line %d", r.Topic, first)
+			b.fail(path+".topic", "route %q is a duplicate of line %d", r.Topic, first)
 		} else {
 			seen[out.Filter] = b.line(path + ".topic")
 		}
@@ -137,7 +137,7 @@ func (b *builder) routes(rs []rawRoute) {
 				b.fail(where, "route %q: unknown function %q", r.Topic, name)
 			}
 			if slices.Index(out.Functions, name) != j {
-				b.fail(where, "route %q: function %q stands twice", r.Topic, name)
+				b.fail(where, "route %q: function %q is a duplicate", r.Topic, name)
 			}
 		}
 		b.cfg.Routes = append(b.cfg.Routes, out)

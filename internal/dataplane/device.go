@@ -40,7 +40,7 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 	if !ok1 || !ok2 || len(source) > len(bpf.EproxyDevice{}.Source) {
 		return nil
 	}
-	index, err := p.conns.take(p)
+	index, err := p.conns.reserve(p)
 	if err != nil {
 		p.log.Warn("connection stays with the fallback", "client", ci.ClientID, "error", err)
 		return nil
@@ -74,7 +74,7 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 	return d
 }
 
-// Boundary tells the programs where an MQTT packet begins, if they lost track.
+// Boundary notifies the programs where an MQTT packet begins, if they lost track.
 func (d *device) Boundary(read uint64) {
 	args := bpf.EproxyBoundaryArgs{Conn: d.index, Gen: d.gen, Read: read}
 	if _, err := d.plane.objs.DeviceBoundary.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
@@ -119,12 +119,12 @@ func (d *device) Close() {
 	t.closing = append(t.closing, d)
 	select {
 	case t.closed <- struct{}{}:
-	default: // it was told already
+	default: // it was notified already
 	}
 }
 
-// take finds a free index; the oldest closing connection gives way if there is none.
-func (t *connTable) take(p *Plane) (uint32, error) {
+// reserve finds a free index; the oldest closing connection gives way if there is none.
+func (t *connTable) reserve(p *Plane) (uint32, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.free) == 0 {

@@ -46,7 +46,7 @@ func endConnections(dir string) {
 		if len(open) == 0 || time.Now().After(deadline) {
 			break
 		}
-		time.Sleep(10 * time.Millisecond) // the kernel tells nobody when an orphan ends
+		time.Sleep(10 * time.Millisecond) // the kernel notifies nobody when an orphan ends
 	}
 	for _, t := range open {
 		_, _ = diag(nl.SOCK_DESTROY, unix.NLM_F_ACK, t)

@@ -22,7 +22,7 @@ const noIndex = ^uint32(0)
 
 var (
 	errClosing = errors.New("pod closes the connection")
-	errTimeout = errors.New("no answer in time")
+	errTimeout = errors.New("no response in time")
 )
 
 // routeTo is the source address and interface that the kernel uses towards an

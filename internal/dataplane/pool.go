@@ -126,19 +126,19 @@ type lease struct {
 // Pod is the address of the pod; pool.Lease.
 func (l *lease) Pod() netip.AddrPort { return l.s.pod.id.addr }
 
-// Do sends the request and waits for the answer, which the slot's goroutine
+// Do sends the request and waits for the response, which the slot's goroutine
 // reads; pool.Lease.
 func (l *lease) Do(ctx context.Context, request []byte) (*pool.Response, error) {
 	s := l.s
 	l.used = true
-	answer := make(chan result, 1)
+	response := make(chan result, 1)
 	s.mu.Lock()
 	conn := s.conn
 	if conn == nil || s.gen != l.gen {
 		s.mu.Unlock()
 		return nil, fmt.Errorf("connection to %s was replaced: %w", s.pod.id.addr, pool.ErrUnread)
 	}
-	s.lent = answer
+	s.lent = response
 	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { abort(conn) })
 	defer stop()
@@ -147,10 +147,10 @@ func (l *lease) Do(ctx context.Context, request []byte) (*pool.Response, error) 
 	}
 	if _, err := conn.Write(request); err != nil {
 		abort(conn)
-		<-answer
+		<-response
 		return nil, fmt.Errorf("send to %s: %w", s.pod.id.addr, err)
 	}
-	r := <-answer
+	r := <-response
 	if r.err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("%s: %w", s.pod.id.addr, context.Cause(ctx))
 	}

@@ -89,7 +89,7 @@ func (ps *podState) needed(p *Plane, few int) bool {
 		return false
 	}
 	for _, s := range ps.slots {
-		answered := time.Duration(atomic.LoadUint64(&p.slotMem[s.index].AnsweredNs))
+		answered := time.Duration(atomic.LoadUint64(&p.slotMem[s.index].RespondedNs))
 		if s.inFlight() > 0 || answered > 0 && now-answered < contended {
 			return true
 		}
@@ -136,7 +136,7 @@ type slot struct {
 	gen    uint32
 	conn   *net.TCPConn
 	doomed bool        // a message was given up: what comes next answers nothing
-	lent   chan result // someone in userspace waits for the answer
+	lent   chan result // someone in userspace waits for the response
 }
 
 // inFlight is the number of requests of the programs that are not answered.
@@ -145,15 +145,15 @@ func (s *slot) inFlight() uint32 {
 	return atomic.LoadUint32(&mem.Tail) - atomic.LoadUint32(&mem.Head)
 }
 
-// take makes the oldest message in flight userspace's. Reading its answer from
+// takeOver makes the oldest message in flight userspace's. Reading its response from
 // the socket is only safe if nobody has given up on an earlier one.
-func (s *slot) take(gen uint32) (args bpf.EproxySlotArgs, err error) {
+func (s *slot) takeOver(gen uint32) (args bpf.EproxySlotArgs, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.doomed {
 		return args, errTimeout
 	}
-	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, false)
+	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, s.index, gen, false)
 }
 
 // result of an exchange on a lent slot.
@@ -201,7 +201,7 @@ func (s *slot) session(ctx context.Context) error {
 	// Nobody may claim it any more; what was in flight is userspace's now.
 	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, s.index, gen, false)
 	for {
-		args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, gen, false)
+		args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, s.index, gen, false)
 		if terr != nil || args.Ok == 0 {
 			break
 		}
@@ -306,8 +306,8 @@ func (p *Plane) WaitSlots(ctx context.Context) {
 	}
 }
 
-// serve reads whatever the programs pass to the socket: answers that the
-// kernel path does not digest, answers to requests of the fallback, the end.
+// serve reads whatever the programs pass to the socket: responses that the
+// kernel path does not digest, responses to requests of the fallback, the end.
 func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 	p := s.plane
 	br := bufio.NewReader(conn)
@@ -320,7 +320,7 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 		s.lent = nil
 		s.mu.Unlock()
 		if lent == nil {
-			args, err := s.take(gen)
+			args, err := s.takeOver(gen)
 			if err != nil {
 				return err
 			}
@@ -339,7 +339,7 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 				return errClosing
 			}
 			if s.inFlight() > 0 {
-				continue // their answers come this way, too
+				continue // their responses come this way, too
 			}
 		} else {
 			resp, err := pool.ReadResponse(br)
@@ -384,7 +384,7 @@ func (s *slot) overdue(gen uint32) {
 		s.mu.Unlock()
 		return
 	}
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE, s.index, s.gen, true)
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, s.index, s.gen, true)
 	taken := err == nil && args.Ok == 1
 	s.doomed = s.doomed || taken
 	s.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 )
 
 // takeOver finishes a message that the programs handed to userspace: with the
-// answer that userspace read, or by further attempts with the very bytes in
+// response that userspace read, or by further attempts with the very bytes in
 // the slot's buffer. The acknowledgement is written on the device's socket.
 func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, cause error) {
 	req := p.requestOf(args)

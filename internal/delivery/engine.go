@@ -27,8 +27,8 @@ const (
 
 // Outcome is how a message ended.
 type Outcome struct {
-	Acked        bool // the publisher may be told success: 2xx from all functions, or dead letter on disk
-	Status       int  // last HTTP status, 0 if there was no answer
+	Acked        bool // success may be notified to the publisher: 2xx from all functions, or dead letter on disk
+	Status       int  // last HTTP status, 0 if there was no response
 	ReasonCode   byte // MQTT 5
 	Response     *pool.Response
 	Err          error

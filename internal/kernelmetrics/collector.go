@@ -17,8 +17,8 @@ type Collector struct{ maps *pinned.Maps }
 
 var (
 	messages = prometheus.NewDesc("eproxy_messages_total", "Routed messages that ended.", metrics.MessagesLabels, nil)
-	duration = prometheus.NewDesc("eproxy_message_duration_seconds", "From PUBLISH to the function's answer.", metrics.DurationLabels, nil)
-	requests = prometheus.NewDesc("eproxy_function_requests_total", "Requests to functions; code 0: no answer.", []string{"function", "pod", "code"}, nil)
+	duration = prometheus.NewDesc("eproxy_message_duration_seconds", "From PUBLISH to the function's response.", metrics.DurationLabels, nil)
+	requests = prometheus.NewDesc("eproxy_function_requests_total", "Requests to functions; code 0: no response.", []string{"function", "pod", "code"}, nil)
 	inflight = prometheus.NewDesc("eproxy_function_inflight", "Requests in flight.", []string{"function", "pod"}, nil)
 	slots    = prometheus.NewDesc("eproxy_slots", "Keep-alive connections to pods.", []string{"function", "pod", "state"}, nil)
 	reasons  = prometheus.NewDesc("eproxy_reasons_total", "Packets by hook and reason.", []string{"hook", "reason"}, nil)

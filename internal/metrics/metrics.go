@@ -38,10 +38,10 @@ func New() *Metrics {
 	m.messages = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "eproxy_messages_total", Help: "Routed messages that ended."}, MessagesLabels)
 	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "eproxy_message_duration_seconds", Help: "From PUBLISH to the function's answer.",
+		Name: "eproxy_message_duration_seconds", Help: "From PUBLISH to the function's response.",
 		Buckets: prometheus.ExponentialBuckets(32e-6, 2, 21)}, DurationLabels)
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "eproxy_function_requests_total", Help: "Requests to functions; code 0: no answer."}, []string{"function", "pod", "code"})
+		Name: "eproxy_function_requests_total", Help: "Requests to functions; code 0: no response."}, []string{"function", "pod", "code"})
 	m.deadLetters = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "eproxy_dead_letters_total", Help: "Messages written to a dead letter file."}, []string{"function"})
 	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -131,8 +131,8 @@ func ValidTopic(name []byte) bool {
 	return true
 }
 
-// Walker follows packet framing over a stream that comes in any pieces.
-type Walker struct {
+// Framing follows packet framing over a stream that comes in any pieces.
+type Framing struct {
 	head []byte // of the packet that has begun
 	left int    // bytes of its body still to come
 	bad  bool
@@ -140,7 +140,7 @@ type Walker struct {
 
 // Write consumes a piece of the stream. It returns ErrMalformed from the
 // first byte on that cannot be framing.
-func (w *Walker) Write(b []byte) (int, error) {
+func (w *Framing) Write(b []byte) (int, error) {
 	for i, c := range b {
 		switch {
 		case w.bad:
@@ -167,7 +167,7 @@ func (w *Walker) Write(b []byte) (int, error) {
 
 // Pending is how far the packet that has begun is: the bytes of its fixed header
 // so far, or those of its body still to come.
-func (w *Walker) Pending() (head, left int) { return len(w.head), w.left }
+func (w *Framing) Pending() (head, left int) { return len(w.head), w.left }
 
 // AtBoundary reports whether the next byte begins a packet.
-func (w *Walker) AtBoundary() bool { return !w.bad && w.left == 0 && len(w.head) == 0 }
+func (w *Framing) AtBoundary() bool { return !w.bad && w.left == 0 && len(w.head) == 0 }

@@ -19,12 +19,12 @@ var (
 	ErrUnread = errors.New("request not read by the function")
 )
 
-// StatusError is an answer other than 2xx.
+// StatusError is a response other than 2xx.
 type StatusError struct{ Status int }
 
 func (e *StatusError) Error() string { return fmt.Sprintf("function answered %d", e.Status) }
 
-// Response is a function's answer.
+// Response is a function's response.
 type Response struct {
 	Status    int
 	Header    http.Header
@@ -36,7 +36,7 @@ type Response struct {
 type Lease interface {
 	// Pod is where the connection leads.
 	Pod() netip.AddrPort
-	// Do sends exactly these bytes and reads the answer.
+	// Do sends exactly these bytes and reads the response.
 	Do(ctx context.Context, request []byte) (*Response, error)
 	// Release gives the connection back; once, after Do or without it.
 	Release()

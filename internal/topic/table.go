@@ -17,7 +17,7 @@ func NewTable(filters []string) (*Table, error) {
 		}
 		f = StripShare(f)
 		if seen[f] {
-			return nil, fmt.Errorf("filter %q stands twice", f)
+			return nil, fmt.Errorf("filter %q is a duplicate", f)
 		}
 		seen[f] = true
 		t.filters = append(t.filters, f)

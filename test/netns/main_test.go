@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"eproxy/test/lab"
+	"eproxy/test/lib/lab"
 )
 
 // bin is where make build puts the binaries.

@@ -4,7 +4,7 @@
 // or change what they work with. Its tests force the interleavings that a real
 // machine shows once in a million messages, and check after each one that no
 // byte of one client's request is in another's, that nothing is acknowledged
-// that was not answered, and that all books agree.
+// that was not answered, and that all ledgers agree.
 //
 // The machine is in machine/, one concept a file. It is built by the tests with
 // the host's compiler, together with the sources of the programs or with a copy

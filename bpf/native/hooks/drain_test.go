@@ -8,7 +8,7 @@ import (
 )
 
 // After the interleaving life goes on: ends repeat what was lost, functions
-// answer, userspace does its part. Everything must come to rest.
+// response, userspace does its part. Everything must come to rest.
 
 const (
 	patience = 10 // rounds before userspace's timeouts strike
@@ -62,7 +62,7 @@ func (w *world) restless() string {
 			return fmt.Sprintf("%s: byte %d is not acknowledged", d.client, d.una)
 		case d.rcv() < uint32(len(d.got)):
 			return fmt.Sprintf("%s: byte %d did not arrive", d.client, d.rcv())
-		case d.told < d.rcv() || d.localDue:
+		case d.notified < d.rcv() || d.localDue:
 			return "acknowledgements wait"
 		}
 	}
@@ -75,7 +75,7 @@ func (w *world) restless() string {
 		switch {
 		case n < len(p.requests):
 			return fmt.Sprintf("slot %d: byte %d did not arrive", p.conn, off)
-		case p.answered < n || p.una < uint32(len(p.out)) || p.told < off || p.passed || p.ended != 0:
+		case p.answered < n || p.una < uint32(len(p.out)) || p.notified < off || p.passed || p.ended != 0:
 			return "a pod has something to say"
 		}
 	}
@@ -105,7 +105,7 @@ func (w *world) round(late bool) error {
 	if err := w.run(Step{kind: StepSweep, count: 12}); err != nil {
 		return err
 	}
-	return w.books()
+	return w.ledgers()
 }
 
 // userspace does what internal/dataplane does about events, bytes on slots' sockets and timeouts.
@@ -163,12 +163,12 @@ func (w *world) podTurn(i int) error {
 			return err
 		}
 	}
-	for n := uint32(len(p.out)); w.answer(p); n = uint32(len(p.out)) {
+	for n := uint32(len(p.out)); w.response(p); n = uint32(len(p.out)) {
 		if err := w.run(w.fromPod(p.segment(n, uint32(len(p.out))))); err != nil {
 			return err
 		}
 	}
-	if off, _ := p.rcv(); p.told < off {
+	if off, _ := p.rcv(); p.notified < off {
 		n := uint32(len(p.out))
 		return w.run(w.fromPod(p.segment(n, n)))
 	}
@@ -185,7 +185,7 @@ func (w *world) deviceTurn(i int) error {
 			return err
 		}
 	}
-	if n := uint32(len(d.stream)); d.una < n || d.told < d.rcv() {
+	if n := uint32(len(d.stream)); d.una < n || d.notified < d.rcv() {
 		return w.run(w.fromDevice(d.segment(d.una, n), true))
 	}
 	return nil

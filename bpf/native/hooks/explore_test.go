@@ -29,7 +29,7 @@ var fullEffort = effort{pairs: 1000, random: 300}
 
 // mustHappen are the reasons that the scenarios are about: without them they
 // would have become something else.
-var mustHappen = []int{ReasonAnswered, ReasonDoneByAck, ReasonReinjected, ReasonPubackResent, ReasonRace, ReasonDeviceGone,
+var mustHappen = []int{ReasonResponse, ReasonDoneByAck, ReasonReinjected, ReasonPubackResent, ReasonRace, ReasonDeviceGone,
 	ReasonPubackHanded, ReasonSlotRetired, ReasonDeadSocket, ReasonRedirectError, ReasonInjected, ReasonResync,
 	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot}
 
@@ -109,7 +109,7 @@ func (e *explorer) run(fine bool, turns ...turn) (stopped []bool, err error) {
 	w := e.base.clone()
 	e.ready = false
 	if err = w.absorb(); err == nil {
-		if err = w.books(); err == nil {
+		if err = w.ledgers(); err == nil {
 			err = w.life()
 		}
 	}

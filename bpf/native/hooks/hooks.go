@@ -85,17 +85,17 @@ const (
 
 	GraftOpen = C.GRAFT_OPEN
 
-	SlotFree      = C.SLOT_FREE
-	SlotDialling  = C.SLOT_DIALLING
-	SlotIdle      = C.SLOT_IDLE
-	SlotBusy      = C.SLOT_BUSY
-	SlotAnswering = C.SLOT_ANSWERING
-	SlotRetired   = C.SLOT_RETIRED
+	SlotFree       = C.SLOT_FREE
+	SlotDialling   = C.SLOT_DIALLING
+	SlotIdle       = C.SLOT_IDLE
+	SlotBusy       = C.SLOT_BUSY
+	SlotResponding = C.SLOT_RESPONDING
+	SlotRetired    = C.SLOT_RETIRED
 
-	OpReady  = C.SLOT_OP_READY
-	OpLend   = C.SLOT_OP_LEND
-	OpTake   = C.SLOT_OP_TAKE
-	OpRetire = C.SLOT_OP_RETIRE
+	OpReady    = C.SLOT_OP_READY
+	OpLend     = C.SLOT_OP_LEND
+	OpTakeOver = C.SLOT_OP_TAKE_OVER
+	OpRetire   = C.SLOT_OP_RETIRE
 
 	StepDeviceFrame = C.STEP_DEVICE_FRAME
 	StepPodFrame    = C.STEP_POD_FRAME
@@ -117,7 +117,7 @@ const (
 	RecordEvent       = C.RECORD_EVENT
 	RecordControl     = C.RECORD_CONTROL
 
-	ReasonAnswered      = C.REASON_ANSWERED
+	ReasonResponse      = C.REASON_RESPONSE
 	ReasonDoneByAck     = C.REASON_DONE_BY_ACK
 	ReasonReinjected    = C.REASON_REINJECTED
 	ReasonPubackResent  = C.REASON_PUBACK_RESENT

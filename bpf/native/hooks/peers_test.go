@@ -15,8 +15,8 @@ import (
 const prefix = "POST /ingest HTTP/1.1\r\nHost: t\r\nce-source: e/"
 
 const (
-	answer  = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-	refusal = "HTTP/1.1 500 NO\r\nContent-Length: 2\r\n\r\nno"
+	response = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	refusal  = "HTTP/1.1 500 NO\r\nContent-Length: 2\r\n\r\nno"
 )
 
 var connack = []byte{0x20, 2, 0, 0}
@@ -51,12 +51,12 @@ type device struct {
 	iss, niss uint32
 	dead      bool // reset, or to be: nothing that it asked for need be answered
 
-	stream []byte // what it sends
-	una    uint32
-	got    []int16 // what it received; -1: hole
-	told   uint32  // its latest acknowledgement
-	closed bool    // it has received a FIN, at
-	finAt  uint32
+	stream   []byte // what it sends
+	una      uint32
+	got      []int16 // what it received; -1: hole
+	notified uint32  // its latest acknowledgement
+	closed   bool    // it has received a FIN, at
+	finAt    uint32
 
 	local    []byte    // what the socket was passed
 	ahead    []segment // passed, but not yet in order
@@ -118,12 +118,12 @@ func (d *device) passed(s segment) {
 }
 
 func (d *device) segment(from, to uint32) segment {
-	d.told = d.rcv()
+	d.notified = d.rcv()
 	f := byte(ack)
 	if to > from {
 		f |= psh
 	}
-	return segment{from: d.at, to: nodeEnd, seq: d.iss + from, ack: d.niss + d.told, flags: f, wnd: 60000, data: d.stream[from:to]}
+	return segment{from: d.at, to: nodeEnd, seq: d.iss + from, ack: d.niss + d.notified, flags: f, wnd: 60000, data: d.stream[from:to]}
 }
 
 func (d *device) localSegment(data []byte) segment {
@@ -154,9 +154,9 @@ type pod struct {
 	requests []request // by offset
 	ids      []string
 	answered int    // how many of them
-	out      []byte // its answers
+	out      []byte // its responses
 	una      uint32
-	told     uint32
+	notified uint32
 	ended    byte // fin or rst: it sends nothing new
 	passed   bool // the slot's socket heard of it
 }
@@ -173,10 +173,10 @@ func (p *pod) rcv() (off uint32, n int) {
 	return off, n
 }
 
-// segment is bytes [from, to) of its answers.
+// segment is bytes [from, to) of its responses.
 func (p *pod) segment(from, to uint32) segment {
-	p.told, _ = p.rcv()
-	s := segment{from: podEnd, to: p.at, seq: p.iss + from, ack: p.niss + p.told, flags: ack, wnd: 60000}
+	p.notified, _ = p.rcv()
+	s := segment{from: podEnd, to: p.at, seq: p.iss + from, ack: p.niss + p.notified, flags: ack, wnd: 60000}
 	if to > from {
 		s.flags |= psh
 		s.data = p.out[from:to]
@@ -241,13 +241,13 @@ func (w *world) podRequest(p *pod, off uint32, data []byte) error {
 	return nil
 }
 
-// answer makes the pod answer one more request; false: it has none, or has ended.
-func (w *world) answer(p *pod) bool {
+// response makes the pod answer one more request; false: it has none, or has ended.
+func (w *world) response(p *pod) bool {
 	if _, n := p.rcv(); p.answered == n || p.ended != 0 {
 		return false
 	}
 	w.msgs[p.requests[p.answered].msg].answered = true
-	p.say(answer)
+	p.say(response)
 	return true
 }
 

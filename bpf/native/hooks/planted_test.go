@@ -14,15 +14,15 @@ var planted = []struct {
 	name, scenario string
 	edits          []edit
 }{
-	1: {"neither generation nor tuple checked when the device's books are written", "another device gets the entry while a message is taken, XDP", []edit{
+	1: {"neither generation nor tuple checked when the device's ledgers are written", "another device gets the entry while a message is taken, XDP", []edit{
 		{"include/take.h", "recheck = c->gen == s->device_gen && ", "recheck = (planted(1) || c->gen == s->device_gen) && "}}},
 	2: {"request sent without a look whether it still is this one's", "slot is dialled again and claimed while it is claimed, TC", []edit{
 		{"include/group.h", "return request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;", "return planted(2) || request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;"},
 		{"xdp/device.h", "if (!taken_live(s))", "if (!planted(2) && !taken_live(s))"}}},
-	3: {"generation and number of the slot not checked when its books are written", "slot is dialled again and claimed while it is claimed, XDP", []edit{
+	3: {"generation and number of the slot not checked when its ledgers are written", "slot is dialled again and claimed while it is claimed, XDP", []edit{
 		{"include/take.h", "if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {",
 			"if (!planted(3) && (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN)) {"}}},
-	4: {"generation of the device not checked when it is told", "device reconnects while its answer comes", []edit{
+	4: {"generation of the device not checked when it is notified", "device reconnects while its response comes", []edit{
 		{"tc/pod_in.h", "if (dc->gen == m->device_gen && conn_live(dc)", "if ((planted(4) || dc->gen == m->device_gen) && conn_live(dc)"}}},
 	5: {"generation of the slot not checked when a message is taken over", "message of a slot that was dialled again is taken over", []edit{
 		{"control/control.h", "if (c->gen == gen) {\n\t\tstate = slot->state;", "if (planted(5) || c->gen == gen) {\n\t\tstate = slot->state;"}}},
@@ -36,7 +36,7 @@ var planted = []struct {
 		{"tc/device_in.h", " || !request_live(sc, slot, gen, number))", " || (!planted(9) && !request_live(sc, slot, gen, number)))"}}},
 	10: {"packet of an entry's former owner taken for the new one's", "another device gets the entry while a head is made, TC", []edit{
 		{"include/take.h", "c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3] &&", "(planted(10) || planted(1) || (c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3])) &&"}}},
-	11: {"message taken over stays in flight", "answer while userspace takes the message over", []edit{
+	11: {"message taken over stays in flight", "response while userspace takes the message over", []edit{
 		{"control/control.h", "\t\t\tslot->head++;\n", "\t\t\tif (!planted(11))\n\t\t\t\tslot->head++;\n"}}},
 	12: {"lock kept", "PUBACK is repeated while the next one is inserted", []edit{
 		{"control/sweep.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))"}}},
@@ -45,7 +45,7 @@ var planted = []struct {
 		{"include/slot.h", "\treturn (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;", "\treturn planted(13) || (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;"}}},
 	14: {"buffer of a message that was taken over written to", "message is taken over while the next one is made", []edit{
 		{"include/slot.h", " || *(volatile __u32 *)&slot->state != SLOT_IDLE)", " || (!planted(14) && *(volatile __u32 *)&slot->state != SLOT_IDLE))"}}},
-	15: {"message taken over before its device's books have it", "slot is dialled again while it is claimed, XDP", []edit{
+	15: {"message taken over before its device's ledger has it", "slot is dialled again while it is claimed, XDP", []edit{
 		{"control/control.h", "(pod->filling & slot_bit(pod, index)))", "(pod->filling & slot_bit(pod, index)) && !planted(15))"}}},
 	16: {"head read while it is written", "the same message twice, XDP", []edit{
 		{"include/take.h", "\t\td->cache_epoch = epoch;", "\t\td->cache_version += planted(16);\n\t\td->cache_epoch = epoch;"},
@@ -53,8 +53,8 @@ var planted = []struct {
 	17: {"what was taken from a segment's front passes with its end", "message between two that are cut, which its socket acknowledges, TC", []edit{
 		{"tc/device_in.h", "bare = front && ", "bare = !planted(17) && front && "}}},
 	18: {"framing followed from where another processor's segment began", "cut segments in a row on two processors, TC", []edit{
-		{"tc/device_in.h", "walk_same(&d->walk, &s->began) && conn_ack_ok", "(planted(18) || walk_same(&d->walk, &s->began)) && conn_ack_ok"},
-		{"tc/device_in.h", "!s->walk.bad && walk_same(&d->walk, &s->began))", "!s->walk.bad && (planted(18) || walk_same(&d->walk, &s->began)))"}}},
+		{"tc/device_in.h", "framing_same(&d->framing, &s->began) && conn_ack_ok", "(planted(18) || framing_same(&d->framing, &s->began)) && conn_ack_ok"},
+		{"tc/device_in.h", "!s->framing.bad && framing_same(&d->framing, &s->began))", "!s->framing.bad && (planted(18) || framing_same(&d->framing, &s->began)))"}}},
 }
 
 // TestPlanted shows that the exploration finds mistakes.

@@ -18,11 +18,11 @@ func (w *world) open(dev int, pid uint16, name string) int {
 	return m
 }
 
-// answerFrame: the pod answers its oldest request.
-func (w *world) answerFrame(pod int) Step {
+// responseFrame: the pod answers its oldest request.
+func (w *world) responseFrame(pod int) Step {
 	p := &w.pods[pod]
 	n := uint32(len(p.out))
-	if !w.answer(p) {
+	if !w.response(p) {
 		panic("nothing to answer")
 	}
 	return w.fromPod(p.segment(n, uint32(len(p.out))))
@@ -34,19 +34,19 @@ func (w *world) flowing(dev int) {
 	w.m.Pod(0).reserved = 2
 	w.open(dev, 5, "answered")
 	w.open(dev, 6, "before")
-	w.do(w.answerFrame(0))
+	w.do(w.responseFrame(0))
 	w.m.Pod(0).reserved = 0
 }
 
-// twoAnswers: messages of two devices are in flight, and answered in one segment.
-func (w *world) twoAnswers() Step {
+// twoResponses: messages of two devices are in flight, and answered in one segment.
+func (w *world) twoResponses() Step {
 	a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
 	w.open(a, 7, "one")
 	w.open(b, 7, "two")
 	p := &w.pods[0]
-	w.answer(p)
-	w.answer(p)
-	return w.fromPod(p.segment(0, uint32(2*len(answer))))
+	w.response(p)
+	w.response(p)
+	return w.fromPod(p.segment(0, uint32(2*len(response))))
 }
 
 // again is a device's reset and its next generation on the same 4-tuple, with
@@ -88,9 +88,9 @@ func (w *world) redial(pod int) []Step {
 	return append(w.hangUp(pod), w.dial(slot)...)
 }
 
-func (w *world) take(pod int) Step {
+func (w *world) takeOver(pod int) Step {
 	p := &w.pods[pod]
-	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpTake}
+	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpTakeOver}
 }
 
 func (w *world) control(pod int, op u32) Step {
@@ -113,40 +113,40 @@ func (w *world) cut(dev int, xdp bool) (f, g Step) {
 }
 
 var scenarios = append([]scenario{
-	{"device reconnects while its answer comes", 1, 1, func(w *world) [][]Step {
+	{"device reconnects while its response comes", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "first life")
-		return [][]Step{{w.answerFrame(0)}, w.again(d, 4, 7, true)}
+		return [][]Step{{w.responseFrame(0)}, w.again(d, 4, 7, true)}
 	}},
-	{"device reconnects on another entry while its answer comes", 2, 1, func(w *world) [][]Step {
+	{"device reconnects on another entry while its response comes", 2, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "first life")
-		return [][]Step{{w.answerFrame(0)}, w.again(d, 5, 7, false)}
+		return [][]Step{{w.responseFrame(0)}, w.again(d, 5, 7, false)}
 	}},
-	{"slot is dialled again while its answer comes", 1, 1, func(w *world) [][]Step {
+	{"slot is dialled again while its response comes", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "one")
-		f := w.answerFrame(0)
+		f := w.responseFrame(0)
 		return [][]Step{{f}, w.redial(0)}
 	}},
-	{"answer while userspace takes the message over", 1, 1, func(w *world) [][]Step {
+	{"response while userspace takes the message over", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "one")
-		f := w.answerFrame(0)
-		return [][]Step{{f}, append([]Step{w.take(0)}, w.redial(0)...)}
+		f := w.responseFrame(0)
+		return [][]Step{{f}, append([]Step{w.takeOver(0)}, w.redial(0)...)}
 	}},
-	{"answer while userspace takes over, several in flight", 1, 4, func(w *world) [][]Step {
+	{"response while userspace takes over, several in flight", 1, 4, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
 		w.open(a, 7, "one")
 		w.open(b, 7, "two")
-		f := w.answerFrame(0)
-		return [][]Step{{f}, append([]Step{w.take(0)}, w.redial(0)...)}
+		f := w.responseFrame(0)
+		return [][]Step{{f}, append([]Step{w.takeOver(0)}, w.redial(0)...)}
 	}},
-	{"two answers at once while the oldest message is taken over", 1, 4, func(w *world) [][]Step {
-		return [][]Step{{w.twoAnswers()}, append([]Step{w.take(0)}, w.redial(0)...)}
+	{"two responses at once while the oldest message is taken over", 1, 4, func(w *world) [][]Step {
+		return [][]Step{{w.twoResponses()}, append([]Step{w.takeOver(0)}, w.redial(0)...)}
 	}},
-	{"two answers at once while the next request is made", 1, 4, func(w *world) [][]Step {
-		f := w.twoAnswers()
+	{"two responses at once while the next request is made", 1, 4, func(w *world) [][]Step {
+		f := w.twoResponses()
 		w.device(6, "d2", 40002)
 		m := w.publish(2, 7, 1, payload("three", 90))
 		return [][]Step{{f}, {w.send(m, true)}, {f}}
@@ -155,20 +155,20 @@ var scenarios = append([]scenario{
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
 		w.open(a, 7, "one")
 		m := w.publish(b, 7, 1, payload("two", 90))
-		return [][]Step{{w.send(m, true)}, append([]Step{w.take(0)}, w.redial(0)...)}
+		return [][]Step{{w.send(m, true)}, append([]Step{w.takeOver(0)}, w.redial(0)...)}
 	}},
 	{"pod acknowledges the request while it answers and the device repeats it", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		m := w.open(d, 7, "one")
 		w.m.c.now_ns += 250e6
 		ack := w.fromPod(w.pods[0].segment(0, 0))
-		return [][]Step{{ack}, {w.answerFrame(0)}, {w.send(m, false)}}
+		return [][]Step{{ack}, {w.responseFrame(0)}, {w.send(m, false)}}
 	}},
 	{"pod acknowledges the request while it is taken over", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "one")
 		ack := w.fromPod(w.pods[0].segment(0, 0))
-		return [][]Step{{ack}, append([]Step{w.take(0)}, w.redial(0)...)}
+		return [][]Step{{ack}, append([]Step{w.takeOver(0)}, w.redial(0)...)}
 	}},
 	{"function refuses while the next request is made", 1, 4, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
@@ -176,7 +176,7 @@ var scenarios = append([]scenario{
 		p := &w.pods[0]
 		p.say(refusal)
 		m := w.publish(b, 7, 1, payload("two", 90))
-		return [][]Step{{w.fromPod(p.segment(0, uint32(len(refusal))))}, {w.send(m, true)}, {w.take(0)}}
+		return [][]Step{{w.fromPod(p.segment(0, uint32(len(refusal))))}, {w.send(m, true)}, {w.takeOver(0)}}
 	}},
 	{"pod closes while the slot is claimed", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
@@ -186,7 +186,7 @@ var scenarios = append([]scenario{
 	{"pod answers and closes while the next request is made", 1, 4, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
 		w.open(a, 7, "one")
-		f := w.answerFrame(0)
+		f := w.responseFrame(0)
 		m := w.publish(b, 7, 1, payload("two", 90))
 		return [][]Step{{f}, {w.fromPod(w.pods[0].end(fin))}, {w.send(m, true)}}
 	}},
@@ -197,34 +197,34 @@ var scenarios = append([]scenario{
 		m := w.publish(b, 7, 1, payload("two", 90))
 		return [][]Step{{w.fromPod(w.pods[0].end(rst))}, {w.send(m, true)}, {w.send(one, false)}}
 	}},
-	{"two parts of an answer", 1, 1, func(w *world) [][]Step {
+	{"two parts of a response", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "one")
-		w.answerFrame(0)
-		p, n := &w.pods[0], uint32(len(answer))
+		w.responseFrame(0)
+		p, n := &w.pods[0], uint32(len(response))
 		return [][]Step{{w.fromPod(p.segment(0, n-1))}, {w.fromPod(p.segment(n-1, n))}}
 	}},
-	{"answer is repeated while the slot is claimed again", 1, 1, func(w *world) [][]Step {
+	{"response is repeated while the slot is claimed again", 1, 1, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
 		w.open(a, 7, "one")
-		f := w.answerFrame(0)
+		f := w.responseFrame(0)
 		m := w.publish(b, 7, 1, payload("two", 90))
 		return [][]Step{{f}, {f}, {w.send(m, true)}}
 	}},
-	{"answer is repeated while the next request is in flight", 1, 1, func(w *world) [][]Step {
+	{"response is repeated while the next request is in flight", 1, 1, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
 		w.open(a, 7, "one")
-		f := w.answerFrame(0)
+		f := w.responseFrame(0)
 		w.do(f)
 		w.open(b, 7, "two")
-		g := w.answerFrame(0)
+		g := w.responseFrame(0)
 		return [][]Step{{f}, {g}}
 	}},
 	{"device repeats its message while it is answered and the slot reused", 1, 1, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
 		one := w.open(a, 7, "one")
 		w.m.c.now_ns += 250e6
-		f := w.answerFrame(0)
+		f := w.responseFrame(0)
 		m := w.publish(b, 7, 1, payload("two", 90))
 		return [][]Step{{w.send(one, false)}, {f, w.send(m, true)}}
 	}},
@@ -233,7 +233,7 @@ var scenarios = append([]scenario{
 		one := w.open(a, 7, "one")
 		w.open(b, 7, "two")
 		w.m.c.now_ns += 250e6
-		f := w.answerFrame(0)
+		f := w.responseFrame(0)
 		m := w.publish(b, 8, 1, payload("three", 90))
 		return [][]Step{{w.send(one, false)}, {f}, {w.send(m, false)}}
 	}},
@@ -241,29 +241,29 @@ var scenarios = append([]scenario{
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "one")
 		w.open(d, 8, "two")
-		w.do(w.answerFrame(0))
+		w.do(w.responseFrame(0))
 		w.m.c.now_ns += 400e6
 		n := uint32(len(w.devs[d].stream))
-		return [][]Step{{{kind: StepSweep, count: 12}}, {w.answerFrame(1)}, {w.fromDevice(w.devs[d].segment(n, n), true)}}
+		return [][]Step{{{kind: StepSweep, count: 12}}, {w.responseFrame(1)}, {w.fromDevice(w.devs[d].segment(n, n), true)}}
 	}},
 	{"PUBACK is repeated while the device reconnects", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "first life")
-		w.do(w.answerFrame(0))
+		w.do(w.responseFrame(0))
 		w.m.c.now_ns += 400e6
 		return [][]Step{{{kind: StepSweep, count: 12}}, w.again(d, 4, 7, true)}
 	}},
 	{"the socket sends while a PUBACK is inserted", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "one")
-		f := w.answerFrame(0)
+		f := w.responseFrame(0)
 		w.m.c.now_ns += 10e6
 		return [][]Step{{f}, {frameStep(StepLocalFrame, 1, w.devs[d].localSegment(connack))}}
 	}},
 	{"the socket closes while a PUBACK is inserted", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "one")
-		f := w.answerFrame(0)
+		f := w.responseFrame(0)
 		w.m.c.now_ns += 10e6
 		s := w.devs[d].localSegment(nil)
 		s.flags |= fin
@@ -285,11 +285,11 @@ var scenarios = append([]scenario{
 		m := w.publish(d, 7, 1, payload("one", 60))
 		w.publish(d, 8, 1, payload("two", 60))
 		w.publish(d, 9, 1, payload("three", 60))
-		// the function will have answered the first one when its answer comes
+		// the function will have answered the first one when its response comes
 		p := &w.pods[0]
 		w.msgs[m].answered = true
-		p.say(answer)
-		s := p.segment(0, uint32(len(answer)))
+		p.say(response)
+		s := p.segment(0, uint32(len(response)))
 		s.ack += uint32(len(w.msgs[m].head) + 20 + len(w.msgs[m].tail))
 		f := w.fromPod(s)
 		f.after = 1
@@ -307,7 +307,7 @@ var scenarios = append([]scenario{
 	{"message of a slot that was dialled again is taken over", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		m := w.publish(d, 7, 1, payload("one", 60))
-		stale := w.take(0)
+		stale := w.takeOver(0)
 		return [][]Step{{stale}, append(w.redial(0), w.send(m, true))}
 	}},
 	{"slot is lent and given back while it is claimed", 1, 1, func(w *world) [][]Step {
@@ -319,7 +319,7 @@ var scenarios = append([]scenario{
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
 		w.open(a, 7, "one")
 		n := w.publish(b, 7, 1, payload("two", 90))
-		return [][]Step{{w.send(n, true)}, append([]Step{w.control(0, OpRetire)}, w.redial(0)...), {w.answerFrame(0)}}
+		return [][]Step{{w.send(n, true)}, append([]Step{w.control(0, OpRetire)}, w.redial(0)...), {w.responseFrame(0)}}
 	}},
 }, both(func(path string, xdp bool) []scenario {
 	return []scenario{
@@ -332,12 +332,12 @@ var scenarios = append([]scenario{
 			d := w.device(4, "d0", 40000)
 			w.open(d, 7, "first life")
 			m := w.publish(d, 8, 1, payload("not yet over", 60))
-			return [][]Step{{w.send(m, xdp)}, {w.answerFrame(0)}, w.again(d, 4, 7, xdp)}
+			return [][]Step{{w.send(m, xdp)}, {w.responseFrame(0)}, w.again(d, 4, 7, xdp)}
 		}},
 		{"another device gets the entry while a message is taken, " + path, 2, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)
 			w.do(w.send(w.publish(d, 0, 0, payload("one", 70)+".."), true))
-			w.do(w.answerFrame(0))
+			w.do(w.responseFrame(0))
 			m := w.publish(d, 7, 1, payload("two", 60))
 			return [][]Step{{w.send(m, xdp)}, w.successor(d, xdp)}
 		}},
@@ -368,7 +368,7 @@ var scenarios = append([]scenario{
 		{"two devices, room for one more, " + path, 1, 2, twoPublish(xdp, 1)},
 		{"two devices, room for one more, and the oldest is answered, " + path, 1, 2, func(w *world) [][]Step {
 			tasks := twoPublish(xdp, 1)(w)
-			return append(tasks, []Step{w.answerFrame(0)})
+			return append(tasks, []Step{w.responseFrame(0)})
 		}},
 		{"one device's two messages, " + path, 2, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)

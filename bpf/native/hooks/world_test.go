@@ -172,7 +172,7 @@ func (w *world) hangUp(i int) []Step {
 	return []Step{
 		{kind: StepSocket, index: u32(p.conn)},
 		{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpRetire},
-		{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpTake, repeat: 1},
+		{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpTakeOver, repeat: 1},
 		{kind: StepFree, index: u32(p.conn), tuple: tupleOf(p.at, podEnd)},
 	}
 }
@@ -248,7 +248,7 @@ func (w *world) note(r *Record) error {
 			w.broken = append(w.broken, *e)
 		}
 	case RecordControl:
-		if c := controlOf(r); c.ok == 1 && c.op == OpTake {
+		if c := controlOf(r); c.ok == 1 && c.op == OpTakeOver {
 			return w.takenOver(c, frameOf(r))
 		}
 	}

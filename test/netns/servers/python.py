@@ -23,12 +23,12 @@ class Handler(BaseHTTPRequestHandler):
         self.decide()
         line = json.dumps({"headers": headers, "body": body, "status": self.status}) + "\n"
         os.write(1, line.encode())  # one write: threads print at the same time
-        self.answer()
+        self.response()
 
     def decide(self):
         pass
 
-    def answer(self, close=False):
+    def response(self, close=False):
         self.send_response(self.status)
         self.send_header("Content-Length", "3")
         if close:
@@ -41,8 +41,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Close(Handler):
-    def answer(self):
-        super().answer(close=True)
+    def response(self):
+        super().response(close=True)
 
 
 class Idle(Handler):
@@ -52,13 +52,13 @@ class Idle(Handler):
 class Limit(Handler):
     requests = 0  # of this connection: each has a handler of its own
 
-    def answer(self):
+    def response(self):
         self.requests += 1
-        super().answer(close=self.requests >= 100)
+        super().response(close=self.requests >= 100)
 
 
 class Chunked(Handler):
-    def answer(self):
+    def response(self):
         self.send_response(self.status)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -67,15 +67,15 @@ class Chunked(Handler):
 
 
 class Slow(Handler):
-    def answer(self):
+    def response(self):
         time.sleep(2)
-        super().answer()
+        super().response()
 
 
 class NoContent(Handler):
     status = 204
 
-    def answer(self):
+    def response(self):
         self.send_response(self.status)
         self.end_headers()
 

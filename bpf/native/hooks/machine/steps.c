@@ -170,7 +170,7 @@ static void control(struct task *t, const struct step *s)
 		point(0);
 		r = record_new(RECORD_CONTROL);
 		r->control = a;
-		if (a.ok && a.op == SLOT_OP_TAKE) {
+		if (a.ok && a.op == SLOT_OP_TAKE_OVER) {
 			__u32 mask = *machine.pipeline - 1, half = a.request_len / 2;
 			__u8 *buf = machine.requests[a.slot * *machine.pipeline + (a.number & mask)].buf;
 

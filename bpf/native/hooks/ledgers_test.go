@@ -1,0 +1,175 @@
+//go:build cgo
+
+package hooks
+
+import (
+	"fmt"
+	"math/bits"
+
+	"eproxy/internal/mqttref"
+)
+
+// ledgers checks that all entries agree with each other. Between runs no program
+// is in the middle of anything.
+func (w *world) ledgers() error {
+	for s := range slotCount {
+		if err := w.slotLedgers(s); err != nil {
+			return fmt.Errorf("slot %d: %w", s, err)
+		}
+	}
+	if p := w.m.Pod(0); p.filling != 0 {
+		return fmt.Errorf("slots %#x are still being filled", p.filling)
+	}
+	for i := range w.devs {
+		if d := &w.devs[i]; uint32(w.m.Conn(d.conn).gen) == d.gen {
+			if err := w.deviceLedgers(i); err != nil {
+				return fmt.Errorf("%s: %w", d.client, err)
+			}
+		}
+	}
+	return nil
+}
+
+func ledger(l *Ledger) (open int, grafts []*Graft, err error) {
+	for i := range int(l.count) {
+		g := &l.ring[(int(l.head)+i)%Ring]
+		if g.state == GraftOpen {
+			open++
+		}
+		if n := len(grafts); n > 0 && int32(g.seq-grafts[n-1].seq) < int32(grafts[n-1].len) {
+			return 0, nil, fmt.Errorf("grafts overlap")
+		}
+		grafts = append(grafts, g)
+	}
+	if open != int(l.open) {
+		return 0, nil, fmt.Errorf("%d open grafts, the ledger says %d", open, l.open)
+	}
+	return open, grafts, nil
+}
+
+func (w *world) inFlight(s *Slot) (ms []*Message) {
+	for n := s.head; n != s.tail && len(ms) < w.pipeline; n++ {
+		ms = append(ms, &s.messages[int(n)%w.pipeline])
+	}
+	return ms
+}
+
+func (w *world) slotLedgers(i int) error {
+	c, s, p := w.m.Conn(i), w.m.Slot(i), w.m.Pod(0)
+	ms := w.inFlight(s)
+	bit := uint64(1) << i
+	flowing := s.state == SlotBusy || s.state == SlotResponding
+	room := flowing && s.close_after == 0 && len(ms) < int(s.depth)
+	if (uint64(p.idle)&bit != 0) != (s.state == SlotIdle) || (uint64(p.room)&bit != 0) != room {
+		return fmt.Errorf("state %d with %d in flight, but idle %#x, room %#x", s.state, len(ms), p.idle, p.room)
+	}
+	if s.state == SlotIdle && len(ms) > 0 || flowing && len(ms) == 0 || len(ms) > int(s.depth) {
+		return fmt.Errorf("state %d with %d in flight", s.state, len(ms))
+	}
+	_, grafts, err := ledger(&c.tx)
+	if err != nil {
+		return err
+	}
+	if bits.OnesCount32(uint32(w.pipeline)) != 1 {
+		return fmt.Errorf("pipeline %d", w.pipeline)
+	}
+	for n, m := range ms {
+		if err := w.messageLedgers(i, uint32(s.head)+uint32(n), c, m, grafts); err != nil {
+			return fmt.Errorf("request %d: %w", uint32(s.head)+uint32(n), err)
+		}
+	}
+	return nil
+}
+
+// messageLedgers: whose message it is, its bytes, its graft on either side.
+func (w *world) messageLedgers(slot int, number uint32, c *Conn, m *Message, grafts []*Graft) error {
+	dev, d := w.of(uint32(m.device), uint32(m.device_gen))
+	if d == nil {
+		return fmt.Errorf("of device %d, generation %d, which never was", m.device, m.device_gen)
+	}
+	want := -1
+	for i := range w.msgs {
+		if w.msgs[i].dev == dev && d.iss+w.msgs[i].off == uint32(m.device_seq) {
+			want = i
+		}
+	}
+	if want < 0 || w.msgs[want].pid != uint16(m.packet_id) {
+		return fmt.Errorf("%s has no such message: seq %d, packet id %d", d.client, m.device_seq, m.packet_id)
+	}
+	if b := w.m.Request(slot, number)[:m.request_len]; !w.msgs[want].matches(b) {
+		return fmt.Errorf("is message %d, but its buffer holds %q", want, b)
+	}
+	inserted := int32(m.request_seq+m.request_len-c.tx_una) <= 0
+	for _, g := range grafts {
+		inserted = inserted || g.seq == m.request_seq && g.len == m.request_len
+	}
+	if c.state != ConnFree && !inserted {
+		return fmt.Errorf("message %d has no insertion", want)
+	}
+	return nil
+}
+
+// deviceLedgers: every open graft has its message in one slot, and they are counted.
+func (w *world) deviceLedgers(i int) error {
+	d := &w.devs[i]
+	c := w.m.Conn(d.conn)
+	if c.state != ConnOpen && c.state != ConnClosed {
+		return nil
+	}
+	_, grafts, err := ledger(&c.rx)
+	if err != nil {
+		return err
+	}
+	if _, _, err := ledger(&c.tx); err != nil {
+		return err
+	}
+	if got := w.m.Device(d.conn).framing; c.flags&ConnLost == 0 && c.state == ConnOpen {
+		var want mqttref.Framing
+		n, err := want.Write(d.stream[:uint32(c.rx_nxt)-d.iss])
+		if head, left := want.Pending(); err != nil || got.bad != 0 || int(got.head) != head || int(got.left) != left {
+			return fmt.Errorf("its framing at byte %d: %d bytes of a header, %d left (%v), but the entry has %+v", n, head, left, err, got)
+		}
+	}
+	n := 0
+	for s := range slotCount {
+		for _, m := range w.inFlight(w.m.Slot(s)) {
+			if uint32(m.device) != uint32(d.conn) || uint32(m.device_gen) != d.gen {
+				continue
+			}
+			n++
+			if m.acked == 0 && !hasGraft(grafts, s, w.m.Conn(s), m) {
+				return fmt.Errorf("slot %d carries its message at %d, its ledger has no open graft for it", s, uint32(m.device_seq)-d.iss)
+			}
+		}
+	}
+	if n != int(c.in_flight) {
+		return fmt.Errorf("%d messages in flight, the entry says %d", n, c.in_flight)
+	}
+	for _, g := range grafts {
+		if g.state == GraftOpen && !w.carried(g, d) {
+			return fmt.Errorf("open graft at %d, but slot %d does not carry it", uint32(g.seq)-d.iss, g.slot)
+		}
+	}
+	return nil
+}
+
+func hasGraft(grafts []*Graft, slot int, c *Conn, m *Message) bool {
+	for _, g := range grafts {
+		if g.state == GraftOpen && g.seq == m.device_seq && int(g.slot) == slot && g.slot_gen == c.gen && g.slot_seq == m.request_seq {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) carried(g *Graft, d *device) bool {
+	if g.slot >= slotCount || w.m.Conn(int(g.slot)).gen != g.slot_gen {
+		return false
+	}
+	for _, m := range w.inFlight(w.m.Slot(int(g.slot))) {
+		if m.request_seq == g.slot_seq && int(m.device) == d.conn && uint32(m.device_gen) == d.gen && m.device_seq == g.seq {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,121 @@
+package netns
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// command runs one of the binaries, here: nothing of this needs the lab.
+func command(t *testing.T, name string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.Command(filepath.Join(bin, name), args...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// TestUsage: who calls a command wrongly gets one line, with exit code 2.
+func TestUsage(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{"loader rnu", `no command "rnu"`},
+		{"loader --config f", "not defined: -config"},
+		{"loader run", `"config" not set`},
+		{"loader run --config", "needs an argument"},
+		{"loader run --config f --log-level loud", `--log-level "loud": must be debug, info, warn or error`},
+		{"loader run --config f eth0", `run takes no argument "eth0"`},
+		{"loader check", `"config" not set`},
+		{"loader check f", `"config" not set`},
+		{"loader check --config f g", `check takes no argument "g"`},
+		{"loader status -o xml", `-o "xml": must be table, json or yaml`},
+		{"loader status all", `status takes no argument "all"`},
+		{"loader doctor eth0", `doctor takes no argument "eth0"`},
+		{"loader unload eth0", `unload takes no argument "eth0"`},
+		{"mapsctl route", `no command "route"`},
+		{"mapsctl routes -x", "not defined: -x"},
+		{"mapsctl routes all", `routes takes no argument "all"`},
+		{"mapsctl slots -o xml", `-o "xml": must be table, json or yaml`},
+		{"mapsctl routes test", "takes one TOPIC"},
+		{"mapsctl routes test a b", "takes one TOPIC"},
+		{"mapsctl routes test a/+", `topic "a/+": topic name contains a wildcard`},
+		{"userspace-fallback", `"config" not set`},
+		{"userspace-fallback run", `"config" not set`},
+		{"userspace-fallback --config f g", `userspace-fallback takes no argument "g"`},
+		{"userspace-fallback --xdp", "not defined: -xdp"},
+		{"userspace-fallback --config f --log-level loud", `--log-level "loud"`},
+	} {
+		words := strings.Fields(c.line)
+		code, _, stderr := command(t, words[0], words[1:]...)
+		if code != 2 || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, words[0]+": ") || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: exit %d, %q, want 2 and one line with %q", c.line, code, stderr, c.want)
+		}
+	}
+}
+
+// TestCheck: loader check names all errors of a file at once, each with its
+// line, by line; and run refuses the file with the same words.
+func TestCheck(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "wrong.yaml")
+	if err := os.WriteFile(file, []byte(`interfaces: [eth0]
+xdp: fast
+functions:
+  - name: temp
+    url: ftp://temp.local/ingest
+    pods: [10.88.1.2]
+    concurrency: 65
+routes:
+  - topic: sensors/#/temp
+    function: temp
+  - topic: news/#
+    function: tmp
+  - topic: $share/g/news/#
+    function: temp
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`:2: xdp "fast"`, `:5: function "temp": url "ftp://temp.local/ingest"`, `:6: pod "10.88.1.2"`, `:7: concurrency 65`,
+		`:9: route "sensors/#/temp"`, `:12: route "news/#": unknown function "tmp"`, `:13: route "$share/g/news/#" is a duplicate of line 11`}
+	code, stdout, stderr := command(t, "loader", "check", "--config", file)
+	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+	if code != 1 || stdout != "" || len(lines) != len(want) {
+		t.Fatalf("exit %d, %q, %d lines, want 1 and %d:\n%s", code, stdout, len(lines), len(want), stderr)
+	}
+	for i, w := range want {
+		if !strings.HasPrefix(lines[i], "loader: "+file+w) {
+			t.Errorf("%q, want %q", lines[i], "loader: "+file+w)
+		}
+	}
+	if code, _, again := command(t, "loader", "run", "--config", file); code != 1 || again != stderr {
+		t.Errorf("run: exit %d: %s", code, again)
+	}
+}
+
+// TestNothingPinned: mapsctl says what is missing and what to do, in one line.
+func TestNothingPinned(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "pins")
+	want := fmt.Sprintf("mapsctl: eproxy is not loaded: no pins under %s; start it with loader run\n", dir)
+	for _, noun := range []string{"routes", "functions", "pods", "slots", "flows", "metrics", "reasons", "routes test"} {
+		for _, form := range []string{"table", "json"} {
+			args := append(strings.Fields(noun), "--bpffs", dir, "-o", form)
+			if noun == "routes test" {
+				args = append(args, "sensors/1/temp")
+			}
+			if code, stdout, stderr := command(t, "mapsctl", args...); code != 1 || stdout != "" || stderr != want {
+				t.Errorf("%s: exit %d, %q, %q, want 1 and %q", noun, code, stdout, stderr, want)
+			}
+		}
+	}
+	if code, stdout, stderr := command(t, "loader", "status", "--bpffs", dir); code != 0 || !strings.Contains(stdout, "not pinned") || stderr != "" {
+		t.Errorf("loader status: exit %d, %q, %q", code, stdout, stderr)
+	}
+}

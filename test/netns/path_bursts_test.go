@@ -1,0 +1,124 @@
+package netns
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"eproxy/test/lib/lab"
+	"eproxy/test/lib/wire"
+)
+
+// pieces makes a plan that cuts what is longer than n bytes into segments of n,
+// as the MSS does, wherever the messages in it end.
+func pieces(n int) wire.Plan {
+	return func(s wire.Segment) []wire.Segment {
+		if len(s.Payload()) <= n {
+			return []wire.Segment{s}
+		}
+		var spans []span
+		for at := 0; at < len(s.Payload()); at += n {
+			spans = append(spans, span{at, at + n})
+		}
+		return inSpans(s, spans...)
+	}
+}
+
+// TestBursts: a client writes many messages at once, more than fit one segment,
+// so that each segment begins and ends within a message. Only those that are cut
+// leave the kernel path, and every message arrives once.
+func TestBursts(t *testing.T) {
+	const bursts, burst = 40, 48
+	for _, mode := range []string{"xdp", "tc"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newWired(t, seedOf(t))
+			r := newRecorder()
+			r.serveGo(t, l.Lab, false, ok, nil)
+			cfg := podConfig(faultsConfig, false) + "limits: {inflight_per_client: 64}\n"
+			s := start(t, l.Lab, mode, cfg)
+			l.cables[lab.Dev].SetPlan(wire.A, pieces(1400))
+			c := rawConnect(t, l.Lab, "bursty")
+			qos := slices.Repeat([]byte{1, 1, 1, 0}, burst/4)
+			before := s.counts()
+			var want []string
+			var next uint16
+			for i := range bursts {
+				_, p, err := c.burst("bursty", &next, i%5, qos...)
+				if err != nil {
+					t.Fatalf("burst %d: %v", i, err)
+				}
+				want = append(want, p...)
+			}
+			r.once(t, want)
+			after := s.counts()
+			taken, _ := share(before, after)
+			t.Logf("the kernel took %d of %d messages", taken, bursts*burst)
+			// about one in fifteen is cut
+			if taken < bursts*burst*85/100 {
+				t.Errorf("the kernel took %d of %d messages: %v", taken, bursts*burst, after)
+			}
+			// the rest of each cut packet came with its clone, not by retransmission
+			if n := after["tc_device_in/redirect_error"]; n > 0 || c.retransmissions() > 0 {
+				t.Errorf("%d packets that could not be made, %d retransmissions", n, c.retransmissions())
+			}
+			s.slotsReturn(t)
+		})
+	}
+}
+
+// TestPipelining: a client with many messages in flight, each written as soon
+// as a PUBACK came, stays on the kernel path.
+func TestPipelining(t *testing.T) {
+	const n = 4000
+	for _, mode := range []string{"xdp", "tc"} {
+		for _, window := range []int{16, 50, 64} {
+			t.Run(fmt.Sprintf("%s/%d", mode, window), func(t *testing.T) {
+				l := newLab(t)
+				r := newRecorder()
+				r.serveGo(t, l, false, ok, nil)
+				cfg := podConfig(faultsConfig, false) + "limits: {inflight_per_client: 64}\n"
+				s := start(t, l, mode, cfg)
+				c := rawConnect(t, l, "pipe")
+				_ = c.SetDeadline(time.Now().Add(2 * stallLimit))
+				before := s.counts()
+				var want []string
+				for i, answered := 0, 0; answered < n; answered++ {
+					for ; i < n && i-answered < window; i++ {
+						want = append(want, sealed("pipe", "temp", i, 20))
+						c.write(publishPacket("sensors/pipe/temp", 1, uint16(i+1), want[i]))
+					}
+					var a [4]byte
+					if _, err := io.ReadFull(c, a[:]); err != nil || a[0] != 0x40 {
+						t.Fatalf("PUBACK %d: % x: %v", answered, a, err)
+					}
+				}
+				r.once(t, want)
+				after := s.counts()
+				taken, _ := share(before, after)
+				t.Logf("the kernel took %d of %d messages", taken, n)
+				if taken < n*95/100 {
+					t.Errorf("the kernel took %d of %d messages: %v", taken, n, after)
+				}
+			})
+		}
+	}
+}
+
+// retransmissions is how many segments this end has sent again.
+func (c *rawConn) retransmissions() uint32 {
+	c.t.Helper()
+	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var info *unix.TCPInfo
+	if cerr := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); cerr != nil || err != nil {
+		c.t.Fatal(cerr, err)
+	}
+	return info.Total_retrans
+}

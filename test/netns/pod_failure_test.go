@@ -1,0 +1,211 @@
+package netns
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const failureConfig = `functions:
+  - name: temp
+    url: http://temp.local/ingest
+    pods: ["%s", "%s"]
+    timeout: 1s
+    retry: {attempts: 4, backoff: 10ms, max_backoff: 50ms}
+    DEAD
+routes:
+  - topic: sensors/+/temp
+    function: temp
+`
+
+// TestTakeover: whatever a pod does to the request of a message that the kernel
+// took, the message is tried again with the same bytes, and acknowledged only
+// when it was answered.
+func TestTakeover(t *testing.T) {
+	hijack := func(w http.ResponseWriter, write string) {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err == nil {
+			_, _ = io.WriteString(c, write)
+			_ = c.Close()
+		}
+	}
+	raw := func(w http.ResponseWriter, f func(c *net.TCPConn)) {
+		if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
+			f(c.(*net.TCPConn))
+			_ = c.Close()
+		}
+	}
+	kinds := map[string]behaviour{
+		"reset": func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			raw(w, func(c *net.TCPConn) { _ = c.SetLinger(0) })
+		},
+		"reset in the response": func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			raw(w, func(c *net.TCPConn) {
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+				_ = c.SetLinger(0)
+			})
+		},
+		"500 in single bytes": func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			raw(w, func(c *net.TCPConn) {
+				for _, b := range []byte("HTTP/1.1 500 No\r\nContent-Length: 4\r\n\r\nnope") {
+					_, _ = c.Write([]byte{b})
+				}
+			})
+		},
+		"500":       func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"503 empty": func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
+		"close":     func(_ int64, w http.ResponseWriter, _ *http.Request) { hijack(w, "") },
+		"half head": func(_ int64, w http.ResponseWriter, _ *http.Request) { hijack(w, "HTTP/1.1 200 OK\r\nContent-Le") },
+		"half body": func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			hijack(w, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+		},
+		"not HTTP":    func(_ int64, w http.ResponseWriter, _ *http.Request) { hijack(w, "SSH-2.0-OpenSSH\r\n") },
+		"no response": func(_ int64, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"too early":   func(_ int64, w http.ResponseWriter, _ *http.Request) { hijack(w, "HTTP/1.1 102 Processing\r\n\r\n") },
+		"HTTP/1.0":    func(_ int64, w http.ResponseWriter, _ *http.Request) { hijack(w, "HTTP/1.0 500 No\r\n\r\n") },
+		"two at once": func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			hijack(w, "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		},
+	}
+	for _, mode := range []string{"xdp", "tc", "fallback"} {
+		for name, bad := range kinds {
+			t.Run(mode+"/"+name, func(t *testing.T) {
+				l := newLab(t)
+				r := newRecorder()
+				// every other request fails, so that a retry on the other pod may, too
+				r.serveGo(t, l, false, func(n int64, w http.ResponseWriter, q *http.Request) {
+					if n%3 != 0 {
+						bad(n, w, q)
+						return
+					}
+					ok(n, w, q)
+				}, nil)
+				s := start(t, l, mode, strings.Replace(podConfig(failureConfig, false), "DEAD", "", 1))
+				c := rawConnect(t, l, "dev")
+				for i := range 4 {
+					c.publish("sensors/dev/temp", uint16(i+1), fmt.Sprintf("message %d", i))
+				}
+				seen := map[string]map[string]bool{} // payload -> ce-ids
+				got, _ := r.all()
+				for _, q := range got {
+					if seen[q.body] == nil {
+						seen[q.body] = map[string]bool{}
+					}
+					seen[q.body][q.headers["ce-id"]] = true
+				}
+				for i := range 4 {
+					if n := len(seen[fmt.Sprintf("message %d", i)]); n != 1 {
+						t.Errorf("message %d was sent under %d ids", i, n)
+					}
+				}
+				if mode != "fallback" && s.counts()["control/taken_over"] == 0 {
+					t.Errorf("nothing was taken over: %v", s.counts())
+				}
+			})
+		}
+	}
+}
+
+// TestAtMostOnce: a QoS 0 message that a function may have read is not sent
+// again, however its connection ended.
+func TestAtMostOnce(t *testing.T) {
+	raw := func(end func(c *net.TCPConn)) behaviour {
+		return func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			if c, _, err := w.(http.Hijacker).Hijack(); err == nil {
+				end(c.(*net.TCPConn))
+				_ = c.Close()
+			}
+		}
+	}
+	kinds := map[string]behaviour{
+		"reset": raw(func(c *net.TCPConn) { _ = c.SetLinger(0) }),
+		"close": raw(func(*net.TCPConn) {}),
+		"half":  raw(func(c *net.TCPConn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Le") }),
+		"500":   func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+	}
+	for _, mode := range []string{"xdp", "tc", "fallback"} {
+		for name, bad := range kinds {
+			t.Run(mode+"/"+name, func(t *testing.T) {
+				l := newLab(t)
+				r := newRecorder()
+				r.serveGo(t, l, false, bad, nil)
+				s := start(t, l, mode, strings.Replace(podConfig(failureConfig, false), "DEAD", "", 1))
+				c := rawConnect(t, l, "dev")
+				const n = 5
+				for i := range n {
+					gaveUp := s.Expect("message not delivered")
+					c.write(publishPacket("sensors/dev/temp", 0, 0, fmt.Sprint(i)))
+					if err := gaveUp(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got, _ := r.all(); len(got) != n {
+					t.Errorf("%d messages were delivered %d times", n, len(got))
+				}
+			})
+		}
+	}
+}
+
+// TestDeadLetter: when the attempts are spent, the message is on disk before it
+// is acknowledged; without a dead letter file an MQTT 3.1.1 client is
+// disconnected.
+func TestDeadLetter(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc", "fallback"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			r := newRecorder()
+			r.serveGo(t, l, false, func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, nil)
+			file := filepath.Join(t.TempDir(), "dead", "temp.jsonl")
+			t.Run("file", func(t *testing.T) {
+				start(t, l, mode, strings.Replace(podConfig(failureConfig, false), "DEAD", "dead_letter: {file: "+file+"}", 1))
+				c := rawConnect(t, l, "dev")
+				c.publish("sensors/dev/temp", 1, "lost")
+				checkDeadLetter(t, file, "lost")
+				if got, _ := r.all(); len(got) != 4 {
+					t.Errorf("%d attempts, want 4", len(got))
+				}
+			})
+			t.Run("none", func(t *testing.T) {
+				start(t, l, mode, strings.Replace(podConfig(failureConfig, false), "DEAD", "", 1))
+				c := rawConnect(t, l, "dev")
+				c.write(publishPacket("sensors/dev/temp", 1, 1, "refused"))
+				c.closed()
+			})
+		})
+	}
+}
+
+func checkDeadLetter(t *testing.T, file, payload string) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sc := bufio.NewScanner(f)
+	for sc.Scan() {
+		var d struct {
+			Topic, Client string
+			Payload       []byte
+			Attempts      int
+			Time          time.Time
+		}
+		if err := json.Unmarshal(sc.Bytes(), &d); err != nil {
+			t.Fatal(err)
+		}
+		if string(d.Payload) == payload && d.Topic == "sensors/dev/temp" && d.Client == "dev" && d.Attempts == 4 {
+			return
+		}
+		t.Errorf("dead letter %+v", d)
+	}
+	t.Error("no dead letter for the message")
+}
