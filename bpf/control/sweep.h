@@ -11,11 +11,11 @@
 #endif
 
 /* Milliseconds between two passes over all connections. */
-#define SWEEP_MS 100
+#define SWEEP_MS       100
 /* Milliseconds between two ticks of a pass. */
 #define SWEEP_PAUSE_MS 2
 /* Milliseconds after which a bare ACK is sent where no segment carries the acknowledgement (as Linux' TCP_DELACK_MIN). */
-#define SWEEP_ACK_MS 40
+#define SWEEP_ACK_MS   40
 
 /* Connections [first, first + count) that are looked at. */
 struct sweep_range {

@@ -13,20 +13,20 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 
-#define LEDGER_RING 64      /* unsettled grafts per connection and direction */
-#define LEDGER_COMPACT 56   /* from so many on, neighbours that are done are merged */
-#define TOPIC_MAX 128       /* bytes of a topic name in the kernel path */
-#define LEVEL_MAX 60        /* bytes of one topic level that can be looked up */
-#define SOURCE_MAX 128      /* bytes of an encoded client id in the kernel path */
-#define PREFIX_MAX 512      /* bytes of a function's request prefix */
-#define HEAD_MAX 768        /* bytes of a request head, up to and including ce-subject; a multiple of 64 */
-#define REQUEST_MAX 2560    /* bytes of a slot's request buffer */
-#define PAYLOAD_MAX 1472    /* bytes of MQTT payload in the kernel path */
+#define LEDGER_RING	  64   /* unsettled grafts per connection and direction */
+#define LEDGER_COMPACT	  56   /* from so many on, neighbours that are done are merged */
+#define TOPIC_MAX	  128  /* bytes of a topic name in the kernel path */
+#define LEVEL_MAX	  60   /* bytes of one topic level that can be looked up */
+#define SOURCE_MAX	  128  /* bytes of an encoded client id in the kernel path */
+#define PREFIX_MAX	  512  /* bytes of a function's request prefix */
+#define HEAD_MAX	  768  /* bytes of a request head, up to and including ce-subject; a multiple of 64 */
+#define REQUEST_MAX	  2560 /* bytes of a slot's request buffer */
+#define PAYLOAD_MAX	  1472 /* bytes of MQTT payload in the kernel path */
 #define PODS_PER_FUNCTION 32
-#define SLOTS_PER_POD 64
-#define PIPELINE_MAX 64     /* requests in flight on one slot; a power of two */
-#define HIST_BUCKETS 40     /* log2(ns) latency buckets */
-#define NO_INDEX 0xffffffffu
+#define SLOTS_PER_POD	  64
+#define PIPELINE_MAX	  64 /* requests in flight on one slot; a power of two */
+#define HIST_BUCKETS	  40 /* log2(ns) latency buckets */
+#define NO_INDEX	  0xffffffffu
 
 /* Which hook counted. Row of the reasons map. */
 enum hook {
@@ -44,107 +44,109 @@ enum hook {
  * dashboards. The comment behind each value is its description in
  * docs/REASONS.md and in `mapsctl reasons`.
  */
+/* clang-format off: a reason and its description stand in one line, from which docs are generated */
 enum reason {
-	REASON_TAKEN = 0,		/* PUBLISH taken: became an HTTP request in the kernel */
-	REASON_RESPONSE = 1,		/* complete 2xx response removed: became the PUBACK, or an ACK for QoS 0 */
-	REASON_RESPONSE_PART = 2,		/* part of a response removed and acknowledged to the pod */
-	REASON_ACK_ABSORBED = 3,	/* acknowledgement that the local socket need not see */
-	REASON_TRANSLATED = 4,		/* passed to the local stack with translated sequence numbers */
-	REASON_DONE_BY_ACK = 5,		/* pod acknowledged a request before answering: acknowledged to the device */
-	REASON_REINJECTED = 6,		/* retransmission of a taken PUBLISH: request injected again */
-	REASON_PUBACK_RESENT = 7,	/* retransmission of an answered PUBLISH: PUBACK sent again */
-	REASON_OLD_DUPLICATE = 8,	/* payload below the acknowledged position: answered with an ACK */
-	REASON_AHEAD = 9,		/* payload beyond the next expected byte: answered with a duplicate ACK */
-	REASON_CHALLENGE = 10,		/* RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961) */
-	REASON_NOT_OPEN = 11,		/* connection known but not open for grafting (yet, or no more) */
-	REASON_TCP_FLAGS = 12,		/* SYN, FIN, RST or URG set, or TCP options present */
-	REASON_NOT_NEXT = 13,		/* sequence number is not the next expected one */
-	REASON_NO_BOUNDARY = 14,	/* segment does not start at an MQTT packet boundary */
-	REASON_LOST_TRACK = 15,		/* MQTT boundaries unknown until userspace names one */
-	REASON_BAD_CHECKSUM = 16,	/* TCP checksum wrong, or not yet computed by the sender's interface */
-	REASON_NOT_PUBLISH = 17,	/* another MQTT control packet */
-	REASON_QOS2 = 18,		/* QoS 2 PUBLISH: exactly-once is the fallback's */
-	REASON_RETAIN = 19,		/* RETAIN set: the broker has to keep it */
-	REASON_PARTIAL = 20,		/* message continues in another segment */
-	REASON_MULTI = 21,		/* segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags */
-	REASON_MALFORMED = 22,		/* not valid MQTT: the server closes the connection */
-	REASON_PROPERTIES = 23,		/* MQTT 5 properties present */
-	REASON_TOPIC_LONG = 24,		/* topic or one of its levels longer than the kernel path handles */
-	REASON_NO_ROUTE = 25,		/* no route matches: ordinary broker traffic */
-	REASON_ROUTE_FALLBACK = 26,	/* route is served by the fallback (fan-out, ordered, also_broker) */
-	REASON_NOT_GRANTED = 27,	/* client may not be known to be allowed on this topic yet */
-	REASON_NO_SLOT = 28,		/* no idle connection to a pod of the function */
-	REASON_DEAD_SOCKET = 29,	/* slot's socket is gone or not ESTABLISHED */
-	REASON_TOO_LARGE = 30,		/* request larger than the slot's buffer or the pod's segment size */
-	REASON_HEADROOM = 31,		/* request head larger than XDP's headroom: TC takes it */
-	REASON_NO_XDP_TARGET = 32,	/* pod interface cannot receive XDP redirects: TC takes it */
-	REASON_RING_FULL = 33,		/* too many messages of this client in flight */
-	REASON_POD_WINDOW = 34,		/* pod's receive window too small for the request */
-	REASON_FAMILY = 35,		/* device and pod are of different address families */
-	REASON_RACE = 36,		/* state changed on another CPU while the request was being made */
-	REASON_DEVICE_GONE = 37,	/* response arrived, but the device's connection is gone */
-	REASON_PUBACK_HANDED = 38,	/* PUBACK could not be inserted: written by userspace */
-	REASON_RESPONSE_HANDED = 39,	/* response not digestible in the kernel (not 2xx, chunked, split head): read by userspace */
-	REASON_SLOT_RETIRED = 40,	/* slot retired: closed by the pod, unexpected bytes, or Connection: close */
-	REASON_LATE_RESPONSE = 41,	/* bytes on a slot that was retired before: its socket, which is being aborted, drops them */
-	REASON_TRIMMED = 42,		/* local segment straddled an insertion: cut to its first piece */
-	REASON_BROKEN = 43,		/* bytes bypassed the programs while grafts were open: connection aborted */
-	REASON_REDIRECT_ERROR = 44,	/* a packet helper failed: packet dropped, retransmission recovers */
-	REASON_INJECTED = 45,		/* injected packet seen at egress: passed untouched */
-	REASON_RESYNC = 46,		/* userspace named a message boundary: grafting goes on */
-	REASON_TAKEN_OVER = 47,		/* message taken over by userspace after a failed or late response */
-	REASON_LISTENER_SYN = 48,	/* SYN to a listener: options that grafting cannot honour replaced by NOP */
-	REASON_DUP_REQUEST = 49,	/* duplicate of a request still in flight: answered or dropped */
-	REASON_TOPIC_NAME = 50,		/* topic name with NUL, wildcard, or invalid UTF-8: the server closes the connection */
-	REASON_PACKET_ID = 51,		/* QoS 1 PUBLISH with packet identifier 0: the server closes the connection */
-	REASON_SLOT_WRITE = 52,		/* copying the payload into the slot's buffer failed */
-	REASON_ACK_NEWS = 53,		/* segment also acknowledges bytes of the local socket: TC takes it and passes that on */
-	REASON_XDP_QUEUE = 54,		/* client has several messages in flight: TC takes it, without a queue that could overflow */
+	REASON_TAKEN = 0,            /* PUBLISH taken: became an HTTP request in the kernel */
+	REASON_RESPONSE = 1,         /* complete 2xx response removed: became the PUBACK, or an ACK for QoS 0 */
+	REASON_RESPONSE_PART = 2,    /* part of a response removed and acknowledged to the pod */
+	REASON_ACK_ABSORBED = 3,     /* acknowledgement that the local socket need not see */
+	REASON_TRANSLATED = 4,       /* passed to the local stack with translated sequence numbers */
+	REASON_DONE_BY_ACK = 5,      /* pod acknowledged a request before answering: acknowledged to the device */
+	REASON_REINJECTED = 6,       /* retransmission of a taken PUBLISH: request injected again */
+	REASON_PUBACK_RESENT = 7,    /* retransmission of an answered PUBLISH: PUBACK sent again */
+	REASON_OLD_DUPLICATE = 8,    /* payload below the acknowledged position: answered with an ACK */
+	REASON_AHEAD = 9,            /* payload beyond the next expected byte: answered with a duplicate ACK */
+	REASON_CHALLENGE = 10,       /* RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961) */
+	REASON_NOT_OPEN = 11,        /* connection known but not open for grafting (yet, or no more) */
+	REASON_TCP_FLAGS = 12,       /* SYN, FIN, RST or URG set, or TCP options present */
+	REASON_NOT_NEXT = 13,        /* sequence number is not the next expected one */
+	REASON_NO_BOUNDARY = 14,     /* segment does not start at an MQTT packet boundary */
+	REASON_LOST_TRACK = 15,      /* MQTT boundaries unknown until userspace names one */
+	REASON_BAD_CHECKSUM = 16,    /* TCP checksum wrong, or not yet computed by the sender's interface */
+	REASON_NOT_PUBLISH = 17,     /* another MQTT control packet */
+	REASON_QOS2 = 18,            /* QoS 2 PUBLISH: exactly-once is the fallback's */
+	REASON_RETAIN = 19,          /* RETAIN set: the broker has to keep it */
+	REASON_PARTIAL = 20,         /* message continues in another segment */
+	REASON_MULTI = 21,           /* segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags */
+	REASON_MALFORMED = 22,       /* not valid MQTT: the server closes the connection */
+	REASON_PROPERTIES = 23,      /* MQTT 5 properties present */
+	REASON_TOPIC_LONG = 24,      /* topic or one of its levels longer than the kernel path handles */
+	REASON_NO_ROUTE = 25,        /* no route matches: ordinary broker traffic */
+	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, ordered, also_broker) */
+	REASON_NOT_GRANTED = 27,     /* client may not be known to be allowed on this topic yet */
+	REASON_NO_SLOT = 28,         /* no idle connection to a pod of the function */
+	REASON_DEAD_SOCKET = 29,     /* slot's socket is gone or not ESTABLISHED */
+	REASON_TOO_LARGE = 30,       /* request larger than the slot's buffer or the pod's segment size */
+	REASON_HEADROOM = 31,        /* request head larger than XDP's headroom: TC takes it */
+	REASON_NO_XDP_TARGET = 32,   /* pod interface cannot receive XDP redirects: TC takes it */
+	REASON_RING_FULL = 33,       /* too many messages of this client in flight */
+	REASON_POD_WINDOW = 34,      /* pod's receive window too small for the request */
+	REASON_FAMILY = 35,          /* device and pod are of different address families */
+	REASON_RACE = 36,            /* state changed on another CPU while the request was being made */
+	REASON_DEVICE_GONE = 37,     /* response arrived, but the device's connection is gone */
+	REASON_PUBACK_HANDED = 38,   /* PUBACK could not be inserted: written by userspace */
+	REASON_RESPONSE_HANDED = 39, /* response not digestible in the kernel (not 2xx, chunked, split head): read by userspace */
+	REASON_SLOT_RETIRED = 40,    /* slot retired: closed by the pod, unexpected bytes, or Connection: close */
+	REASON_LATE_RESPONSE = 41,   /* bytes on a slot that was retired before: its socket, which is being aborted, drops them */
+	REASON_TRIMMED = 42,         /* local segment straddled an insertion: cut to its first piece */
+	REASON_BROKEN = 43,          /* bytes bypassed the programs while grafts were open: connection aborted */
+	REASON_REDIRECT_ERROR = 44,  /* a packet helper failed: packet dropped, retransmission recovers */
+	REASON_INJECTED = 45,        /* injected packet seen at egress: passed untouched */
+	REASON_RESYNC = 46,          /* userspace named a message boundary: grafting goes on */
+	REASON_TAKEN_OVER = 47,      /* message taken over by userspace after a failed or late response */
+	REASON_LISTENER_SYN = 48,    /* SYN to a listener: options that grafting cannot honour replaced by NOP */
+	REASON_DUP_REQUEST = 49,     /* duplicate of a request still in flight: answered or dropped */
+	REASON_TOPIC_NAME = 50,      /* topic name with NUL, wildcard, or invalid UTF-8: the server closes the connection */
+	REASON_PACKET_ID = 51,       /* QoS 1 PUBLISH with packet identifier 0: the server closes the connection */
+	REASON_SLOT_WRITE = 52,      /* copying the payload into the slot's buffer failed */
+	REASON_ACK_NEWS = 53,        /* segment also acknowledges bytes of the local socket: TC takes it and passes that on */
+	REASON_XDP_QUEUE = 54,       /* client has several messages in flight: TC takes it, without a queue that could overflow */
 	REASON_COUNT = 55,
 };
+/* clang-format on */
 
 /* Life of a connection's entry in the conns map. */
 enum conn_state {
 	CONN_FREE = 0,
-	CONN_ARMED = 1,		/* userspace wants it; positions unknown until seeded at TC egress */
-	CONN_OPEN = 2,		/* seeded: ledgers valid, everything is translated */
-	CONN_CLOSED = 3,	/* RST seen or sent; translated until freed */
+	CONN_ARMED = 1,	 /* userspace wants it; positions unknown until seeded at TC egress */
+	CONN_OPEN = 2,	 /* seeded: ledgers valid, everything is translated */
+	CONN_CLOSED = 3, /* RST seen or sent; translated until freed */
 };
 
 enum conn_kind {
-	CONN_DEVICE = 1,	/* MQTT connection of a device */
-	CONN_SLOT = 2,		/* idle HTTP connection to a pod */
+	CONN_DEVICE = 1, /* MQTT connection of a device */
+	CONN_SLOT = 2,	 /* idle HTTP connection to a pod */
 };
 
 /* Flags of struct conn. */
 enum conn_flag {
-	CONN_FIN_SENT = 1,	/* local FIN left: nothing may be inserted any more */
-	CONN_FIN_SEEN = 2,	/* peer's FIN passed in order */
-	CONN_PROBE = 4,		/* a keepalive probe of the local socket is unanswered */
-	CONN_BROKEN = 8,	/* ledger does not add up: userspace must abort it */
+	CONN_FIN_SENT = 1, /* local FIN left: nothing may be inserted any more */
+	CONN_FIN_SEEN = 2, /* peer's FIN passed in order */
+	CONN_PROBE = 4,	   /* a keepalive probe of the local socket is unanswered */
+	CONN_BROKEN = 8,   /* ledger does not add up: userspace must abort it */
 	CONN_IPV6 = 16,
-	CONN_LOST = 32,		/* MQTT boundaries unknown until userspace names one */
-	CONN_NO_TAKE = 64,	/* nothing more is taken (drain) */
-	CONN_RST_SENT = 128,	/* local RST left */
-	CONN_SYN_SEEN = 256,	/* a SYN was passed: the stack answers it with a challenge ACK */
+	CONN_LOST = 32,	     /* MQTT boundaries unknown until userspace names one */
+	CONN_NO_TAKE = 64,   /* nothing more is taken (drain) */
+	CONN_RST_SENT = 128, /* local RST left */
+	CONN_SYN_SEEN = 256, /* a SYN was passed: the stack answers it with a challenge ACK */
 };
 
 enum graft_state {
-	GRAFT_OPEN = 1,		/* taken; its request may be injected (again) */
-	GRAFT_DONE = 2,		/* answered for: may be acknowledged to the peer */
+	GRAFT_OPEN = 1, /* taken; its request may be injected (again) */
+	GRAFT_DONE = 2, /* answered for: may be acknowledged to the peer */
 };
 
 /* Life of a slot. Guarded by the spin lock of the conn with the same index. */
 enum slot_state {
-	SLOT_FREE = 0,		/* not in use */
-	SLOT_DIALLING = 1,	/* armed, connect() under way */
-	SLOT_IDLE = 2,		/* may be claimed when its bit in pod.idle is set */
-	SLOT_BUSY = 3,		/* requests in flight, no byte of the oldest one's response yet */
-	SLOT_RESPONDING = 4,	/* part of a digestible response removed */
-	SLOT_PASSING = 6,	/* responses go to the slot's socket; userspace finishes the messages */
-	SLOT_TAKEN_OVER = 7,		/* userspace took the oldest message over */
-	SLOT_LENT = 8,		/* userspace uses the connection itself */
-	SLOT_RETIRED = 9,	/* to be closed and dialled again */
+	SLOT_FREE = 0,	     /* not in use */
+	SLOT_DIALLING = 1,   /* armed, connect() under way */
+	SLOT_IDLE = 2,	     /* may be claimed when its bit in pod.idle is set */
+	SLOT_BUSY = 3,	     /* requests in flight, no byte of the oldest one's response yet */
+	SLOT_RESPONDING = 4, /* part of a digestible response removed */
+	SLOT_PASSING = 6,    /* responses go to the slot's socket; userspace finishes the messages */
+	SLOT_TAKEN_OVER = 7, /* userspace took the oldest message over */
+	SLOT_LENT = 8,	     /* userspace uses the connection itself */
+	SLOT_RETIRED = 9,    /* to be closed and dialled again */
 };
 
 /* Where a connection's packets come from and go to; IPv4 as ::ffff:a.b.c.d. */
@@ -162,33 +164,33 @@ struct tuple {
  */
 struct graft {
 	__u32 seq;
-	__u32 len;		/* bytes */
-	__u32 slot;		/* removed PUBLISH: who answers for it; else NO_INDEX */
+	__u32 len;  /* bytes */
+	__u32 slot; /* removed PUBLISH: who answers for it; else NO_INDEX */
 	__u32 slot_gen;
-	__u32 slot_seq;		/* wire position of the request in the slot's stream */
-	__u32 time_ms;		/* when it was last sent, CLOCK_MONOTONIC */
-	__u8 bytes[4];		/* inserted PUBACK, as on the wire */
+	__u32 slot_seq; /* wire position of the request in the slot's stream */
+	__u32 time_ms;	/* when it was last sent, CLOCK_MONOTONIC */
+	__u8 bytes[4];	/* inserted PUBACK, as on the wire */
 	__u16 packet_id;
 	__u8 qos;
-	__u8 state;		/* enum graft_state */
+	__u8 state; /* enum graft_state */
 };
 
 /* Grafts of one direction that are not settled, oldest at head. */
 struct ledger {
-	__u32 base;		/* bytes of settled grafts, modulo 2^32 */
+	__u32 base; /* bytes of settled grafts, modulo 2^32 */
 	__u16 head;
 	__u16 count;
-	__u16 open;		/* of those, in state GRAFT_OPEN */
-	__u16 kept;		/* work space of ledger_compact */
+	__u16 open; /* of those, in state GRAFT_OPEN */
+	__u16 kept; /* work space of ledger_compact */
 	struct graft ring[LEDGER_RING];
 };
 
 /* Where in its MQTT packets a stream stands. */
 struct framing {
-	__u32 left;		/* bytes of the current packet still to come */
-	__u32 length;		/* remaining length so far, while head > 0 */
-	__u32 head;		/* bytes of the fixed header seen; 0: at a boundary or inside a body */
-	__u32 bad;		/* framing is not MQTT */
+	__u32 left;   /* bytes of the current packet still to come */
+	__u32 length; /* remaining length so far, while head > 0 */
+	__u32 head;   /* bytes of the fixed header seen; 0: at a boundary or inside a body */
+	__u32 bad;    /* framing is not MQTT */
 };
 
 /*
@@ -199,47 +201,47 @@ struct framing {
 struct conn {
 	/* first cache line: what every packet changes */
 	struct bpf_spin_lock lock;
-	__u32 gen;		/* changes at every reuse */
-	__u16 state;		/* enum conn_state */
-	__u16 kind;		/* enum conn_kind */
-	__u32 flags;		/* enum conn_flag */
+	__u32 gen;   /* changes at every reuse */
+	__u16 state; /* enum conn_state */
+	__u16 kind;  /* enum conn_kind */
+	__u32 flags; /* enum conn_flag */
 
 	/* receive: peer to us */
-	__u32 rx_nxt;		/* wire: next expected byte */
-	__u32 rx_kack;		/* kernel: latest acknowledgement of the local socket */
-	__u32 rx_acked;		/* wire: latest acknowledgement sent to the peer */
-	__u32 rx_edge;		/* wire: right edge of the window offered to the peer */
+	__u32 rx_nxt;	/* wire: next expected byte */
+	__u32 rx_kack;	/* kernel: latest acknowledgement of the local socket */
+	__u32 rx_acked; /* wire: latest acknowledgement sent to the peer */
+	__u32 rx_edge;	/* wire: right edge of the window offered to the peer */
 
 	/* transmit: us to peer */
-	__u32 tx_nxt;		/* wire: SND.NXT */
-	__u32 tx_una;		/* wire: SND.UNA */
-	__u32 tx_knxt;		/* kernel: SND.NXT of the local socket */
-	__u32 tx_kuna;		/* kernel: latest acknowledgement passed to the local socket */
-	__u32 tx_wnd;		/* bytes the peer may be sent from tx_una */
-	__u32 last_ms;		/* last packet in or out, CLOCK_MONOTONIC */
-	__u16 tx_rawwnd;	/* latest raw window passed to the local socket */
-	__u16 rx_rawwnd;	/* raw window the local socket last sent */
-	__u8 tx_wscale;		/* shift of the peer's window field */
-	__u8 rx_wscale;		/* shift of our window field */
-	__u16 in_flight;	/* messages of this device that are with functions */
+	__u32 tx_nxt;	 /* wire: SND.NXT */
+	__u32 tx_una;	 /* wire: SND.UNA */
+	__u32 tx_knxt;	 /* kernel: SND.NXT of the local socket */
+	__u32 tx_kuna;	 /* kernel: latest acknowledgement passed to the local socket */
+	__u32 tx_wnd;	 /* bytes the peer may be sent from tx_una */
+	__u32 last_ms;	 /* last packet in or out, CLOCK_MONOTONIC */
+	__u16 tx_rawwnd; /* latest raw window passed to the local socket */
+	__u16 rx_rawwnd; /* raw window the local socket last sent */
+	__u8 tx_wscale;	 /* shift of the peer's window field */
+	__u8 rx_wscale;	 /* shift of our window field */
+	__u16 in_flight; /* messages of this device that are with functions */
 
 	/* second cache line: fixed once seeded */
 	struct tuple tuple;
-	__u32 tx_mss;		/* bytes of one segment to the peer */
+	__u32 tx_mss; /* bytes of one segment to the peer */
 	__u32 ifindex;
-	__u32 pseudo_sum;	/* partial checksum of addresses and protocol */
-	__u8 dst_mac[6];	/* link addresses of a packet that the kernel itself routed */
+	__u32 pseudo_sum; /* partial checksum of addresses and protocol */
+	__u8 dst_mac[6];  /* link addresses of a packet that the kernel itself routed */
 	__u8 src_mac[6];
-	__u16 vlan_tci;		/* tag towards the peer; 0: none */
+	__u16 vlan_tci; /* tag towards the peer; 0: none */
 	__u16 pad;
 
 	/* third cache line */
-	__u32 challenge_ms;	/* last rate-limited ACK */
-	__u32 data_us;		/* last payload of the local socket, CLOCK_MONOTONIC modulo 2^32 */
-	__u32 notified_us;		/* last PUBACKs inserted, CLOCK_MONOTONIC modulo 2^32 */
-	__u32 notified_seq;		/* wire: where they begin */
-	__u32 tx_max_wnd;	/* largest tx_wnd so far */
-	__u32 tx_framed;	/* device; kernel: up to here tx_framing has followed what the local socket sent */
+	__u32 challenge_ms; /* last rate-limited ACK */
+	__u32 data_us;	    /* last payload of the local socket, CLOCK_MONOTONIC modulo 2^32 */
+	__u32 notified_us;  /* last PUBACKs inserted, CLOCK_MONOTONIC modulo 2^32 */
+	__u32 notified_seq; /* wire: where they begin */
+	__u32 tx_max_wnd;   /* largest tx_wnd so far */
+	__u32 tx_framed;    /* device; kernel: up to here tx_framing has followed what the local socket sent */
 	struct framing tx_framing;
 
 	/* the first graft of each is in the cache line of its counters */
@@ -256,43 +258,43 @@ struct conn {
  * programs under the conn's lock. Mapped by userspace, which only reads then.
  */
 struct device {
-	__u64 last_take_ns;	/* CLOCK_MONOTONIC, when a message was last taken */
-	__u64 taken;		/* messages taken */
-	__u64 read;		/* arm: bytes of the stream that userspace had read */
+	__u64 last_take_ns; /* CLOCK_MONOTONIC, when a message was last taken */
+	__u64 taken;	    /* messages taken */
+	__u64 read;	    /* arm: bytes of the stream that userspace had read */
 	__u32 gen;
 	__u32 at_boundary;	/* arm: those bytes end at an MQTT packet boundary */
 	__u32 anchor;		/* kernel sequence number of stream offset 0 */
 	__u32 publish_all;	/* no per-topic permission applies */
 	__u32 version;		/* MQTT protocol level: 3, 4 or 5 */
 	__u32 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
-	struct framing framing;	/* what was passed on to the local socket */
+	struct framing framing; /* what was passed on to the local socket */
 	__u32 source_len;
 	/* the last topic, as a finished request head */
 	__u32 cache_version;
-	__u32 cache_epoch;	/* globals.epoch it was made under; 0: empty */
+	__u32 cache_epoch; /* globals.epoch it was made under; 0: empty */
 	__u32 cache_route;
 	__u32 cache_function;
 	__u32 cache_topic_len;
 	__u32 cache_head_len;
-	__u32 last_slot;	/* that the latest message was given to; valid while some are in flight */
+	__u32 last_slot; /* that the latest message was given to; valid while some are in flight */
 	__u8 cache_topic[TOPIC_MAX];
 	__u8 pad[32];
-	__u8 cache_head[HEAD_MAX];	/* begins with a cache line */
-	__u8 source[SOURCE_MAX];	/* percent-encoded client id */
+	__u8 cache_head[HEAD_MAX]; /* begins with a cache line */
+	__u8 source[SOURCE_MAX];   /* percent-encoded client id */
 };
 
 /* A message whose request is in flight on a slot. */
 struct message {
-	__u64 taken_ns;		/* CLOCK_MONOTONIC */
-	__u32 device;		/* conn index */
+	__u64 taken_ns; /* CLOCK_MONOTONIC */
+	__u32 device;	/* conn index */
 	__u32 device_gen;
-	__u32 device_seq;	/* wire position of the PUBLISH in the device's stream */
+	__u32 device_seq; /* wire position of the PUBLISH in the device's stream */
 	__u32 route;
-	__u32 request_seq;	/* wire position of the request in the pod's stream */
-	__u32 request_len;	/* bytes in its buffer */
+	__u32 request_seq; /* wire position of the request in the pod's stream */
+	__u32 request_len; /* bytes in its buffer */
 	__u16 packet_id;
 	__u8 qos;
-	__u8 acked;		/* the pod acknowledged the whole request */
+	__u8 acked; /* the pod acknowledged the whole request */
 	__u32 pad;
 };
 
@@ -302,19 +304,19 @@ struct message {
  * [head, tail).
  */
 struct slot {
-	__u32 state;		/* enum slot_state */
+	__u32 state; /* enum slot_state */
 	__u32 pod;
 	__u32 head;
 	__u32 tail;
-	__u32 depth;		/* most requests in flight, 1 to PIPELINE_MAX */
-	__u32 left;		/* bytes of the oldest one's response still to come */
-	__u32 count;		/* requests so far, part of ce-id */
-	__u32 acked;		/* number of the oldest request that the pod has not acknowledged; at most tail */
-	__u32 service_ns;	/* time per response while some are awaited, smoothed */
-	__u8 close_after;	/* no more requests: that response is the last, or the pod has sent FIN */
+	__u32 depth;	  /* most requests in flight, 1 to PIPELINE_MAX */
+	__u32 left;	  /* bytes of the oldest one's response still to come */
+	__u32 count;	  /* requests so far, part of ce-id */
+	__u32 acked;	  /* number of the oldest request that the pod has not acknowledged; at most tail */
+	__u32 service_ns; /* time per response while some are awaited, smoothed */
+	__u8 close_after; /* no more requests: that response is the last, or the pod has sent FIN */
 	__u8 pad[3];
-	__u64 responded_ns;	/* CLOCK_MONOTONIC, when a response last ended */
-	__u8 id_prefix[16];	/* first half of ce-id, 12 hexadecimal digits */
+	__u64 responded_ns; /* CLOCK_MONOTONIC, when a response last ended */
+	__u8 id_prefix[16]; /* first half of ce-id, 12 hexadecimal digits */
 	/* second cache line */
 	struct message messages[PIPELINE_MAX];
 };
@@ -330,24 +332,24 @@ struct request {
  * held while the next request is made; reserved is userspace's.
  */
 struct pod {
-	__u64 idle;		/* no request in flight */
-	__u64 room;		/* some, and more may follow */
-	__u64 filling;		/* somebody makes the next request */
-	__u64 reserved;		/* not to be claimed by the programs: userspace waits for it */
+	__u64 idle;	/* no request in flight */
+	__u64 room;	/* some, and more may follow */
+	__u64 filling;	/* somebody makes the next request */
+	__u64 reserved; /* not to be claimed by the programs: userspace waits for it */
 	__u32 first_slot;
 	__u32 function;
 	__u32 ifindex;
-	__u32 xdp_ok;		/* its interface receives XDP redirects */
-	__u32 peer_ok;		/* bpf_redirect_peer reaches it */
+	__u32 xdp_ok;  /* its interface receives XDP redirects */
+	__u32 peer_ok; /* bpf_redirect_peer reaches it */
 	__u32 ipv6;
-	__u32 up;		/* in service */
-	__u32 denied_ms;	/* when the programs last found no slot, CLOCK_MONOTONIC */
+	__u32 up;	 /* in service */
+	__u32 denied_ms; /* when the programs last found no slot, CLOCK_MONOTONIC */
 	/* second cache line */
 	__be32 address[4];
 	__be16 port;
 	__u16 concurrency;
-	__u32 timeout_ms;	/* of its function: for a response */
-	__u32 unacked_ms;	/* how long its TCP may leave a request unacknowledged */
+	__u32 timeout_ms; /* of its function: for a response */
+	__u32 unacked_ms; /* how long its TCP may leave a request unacknowledged */
 	__u32 pad[9];
 };
 
@@ -355,23 +357,23 @@ struct function {
 	__u32 pod_count;
 	__u32 prefix_len;
 	__u32 pods[PODS_PER_FUNCTION];
-	__u8 prefix[PREFIX_MAX];	/* request up to and including "ce-source: <source>/" */
+	__u8 prefix[PREFIX_MAX]; /* request up to and including "ce-source: <source>/" */
 };
 
 enum route_flag {
-	ROUTE_FALLBACK = 1,	/* served by the fallback */
+	ROUTE_FALLBACK = 1, /* served by the fallback */
 };
 
 struct route {
 	__u32 function;
-	__u32 flags;		/* enum route_flag */
+	__u32 flags; /* enum route_flag */
 };
 
 /* Routing automaton: one edge lookup per topic level. */
 struct node {
-	__u32 plus;		/* node for a level without an edge of its own; NO_INDEX: none */
-	__s32 exact;		/* route if the name ends here; -1: none */
-	__s32 hash;		/* route if the name goes on and nothing matches; -1: none */
+	__u32 plus;  /* node for a level without an edge of its own; NO_INDEX: none */
+	__s32 exact; /* route if the name ends here; -1: none */
+	__s32 hash;  /* route if the name goes on and nothing matches; -1: none */
 };
 
 struct edge_key {
@@ -382,12 +384,12 @@ struct edge_key {
 
 /* Both roots are switched with one 64-bit store. */
 struct globals {
-	__u32 root;		/* automaton for ordinary names */
-	__u32 root_dollar;	/* automaton for names that begin with '$' */
-	__u32 epoch;		/* changes with every reload; never 0 */
-	__u32 draining;		/* nothing more is taken */
-	__u32 slots_end;	/* one above the highest conn index of a slot so far */
-	__u32 conns_end;	/* one above the highest conn index so far */
+	__u32 root;	   /* automaton for ordinary names */
+	__u32 root_dollar; /* automaton for names that begin with '$' */
+	__u32 epoch;	   /* changes with every reload; never 0 */
+	__u32 draining;	   /* nothing more is taken */
+	__u32 slots_end;   /* one above the highest conn index of a slot so far */
+	__u32 conns_end;   /* one above the highest conn index so far */
 };
 
 /* Key of grants: this client may publish to this topic. */
@@ -399,10 +401,10 @@ struct grant_key {
 };
 
 struct route_stats {
-	__u64 taken[2];		/* by QoS */
+	__u64 taken[2]; /* by QoS */
 	__u64 answered[2];
-	__u64 nanoseconds;	/* sum over answered */
-	__u64 hist[HIST_BUCKETS];	/* bucket n: latency below 2^n ns */
+	__u64 nanoseconds;	  /* sum over answered */
+	__u64 hist[HIST_BUCKETS]; /* bucket n: latency below 2^n ns */
 };
 
 /* Names for people, so that the maps can be read without the loader. */
@@ -423,11 +425,11 @@ struct function_info {
 };
 
 enum event_kind {
-	EVENT_PUBACK = 1,	/* write this PUBACK on the device's socket */
-	EVENT_SLOT = 2,		/* slot needs attention: retired or taken over */
-	EVENT_BROKEN = 3,	/* abort the device's connection */
-	EVENT_SEND = 4,		/* sweeper: send this TCP segment on the wire */
-	EVENT_OVERDUE = 5,	/* sweeper: the slot's oldest message waits too long for its response */
+	EVENT_PUBACK = 1,  /* write this PUBACK on the device's socket */
+	EVENT_SLOT = 2,	   /* slot needs attention: retired or taken over */
+	EVENT_BROKEN = 3,  /* abort the device's connection */
+	EVENT_SEND = 4,	   /* sweeper: send this TCP segment on the wire */
+	EVENT_OVERDUE = 5, /* sweeper: the slot's oldest message waits too long for its response */
 };
 
 struct event {
@@ -436,41 +438,41 @@ struct event {
 	__u32 gen;
 	__u16 packet_id;
 	__u8 qos;
-	__u8 frame_len;		/* EVENT_SEND: bytes in frame */
+	__u8 frame_len; /* EVENT_SEND: bytes in frame */
 	__u32 ifindex;
 	__u32 pad;
-	__u8 frame[144];	/* EVENT_SEND: Ethernet frame, checksums complete */
+	__u8 frame[144]; /* EVENT_SEND: Ethernet frame, checksums complete */
 };
 
 /* Arguments of the control programs (BPF_PROG_RUN context). */
 enum slot_op {
-	SLOT_OP_READY = 1,	/* DIALLING, LENT, or TAKEN with nothing in flight -> IDLE */
-	SLOT_OP_LEND = 2,	/* IDLE -> LENT */
-	SLOT_OP_TAKE_OVER = 3,	/* the oldest message is userspace's; if it was in flight -> TAKEN_OVER */
-	SLOT_OP_RETIRE = 4,	/* any -> RETIRED */
+	SLOT_OP_READY = 1,     /* DIALLING, LENT, or TAKEN with nothing in flight -> IDLE */
+	SLOT_OP_LEND = 2,      /* IDLE -> LENT */
+	SLOT_OP_TAKE_OVER = 3, /* the oldest message is userspace's; if it was in flight -> TAKEN_OVER */
+	SLOT_OP_RETIRE = 4,    /* any -> RETIRED */
 };
 
 /* Whether a slot operation was carried out. */
 enum slot_result {
-	SLOT_REFUSED = 0,	/* the slot's generation or state does not allow it */
+	SLOT_REFUSED = 0, /* the slot's generation or state does not allow it */
 	SLOT_CHANGED = 1,
-	SLOT_AGAIN = 2,		/* a processor is making a request for the slot: ask again at once */
+	SLOT_AGAIN = 2, /* a processor is making a request for the slot: ask again at once */
 };
 
 struct slot_args {
 	__u32 slot;
 	__u32 gen;
-	__u32 op;		/* enum slot_op */
-	__u32 overdue;		/* SLOT_OP_TAKE_OVER: only a message whose time is up */
+	__u32 op;      /* enum slot_op */
+	__u32 overdue; /* SLOT_OP_TAKE_OVER: only a message whose time is up */
 	__u32 pad0;
 	/* results */
-	__u32 ok;		/* enum slot_result */
-	__u32 state;		/* state before */
+	__u32 ok;    /* enum slot_result */
+	__u32 state; /* state before */
 	__u32 device;
 	__u32 device_gen;
 	__u32 request_len;
 	__u32 route;
-	__u32 number;		/* of the request: its buffer is number modulo the pipeline depth */
+	__u32 number; /* of the request: its buffer is number modulo the pipeline depth */
 	__u16 packet_id;
 	__u8 qos;
 	__u8 acked;
@@ -480,15 +482,15 @@ struct slot_args {
 struct boundary_args {
 	__u32 conn;
 	__u32 gen;
-	__u64 read;		/* bytes of the stream read so far, ending at a boundary */
+	__u64 read; /* bytes of the stream read so far, ending at a boundary */
 	__u32 ok;
-	__u32 flags;		/* conn flags after */
+	__u32 flags; /* conn flags after */
 };
 
 /* The timer behind sweep.h. */
 struct sweeper {
 	struct bpf_timer timer;
-	__u32 next;		/* conn index at which the next tick goes on */
+	__u32 next; /* conn index at which the next tick goes on */
 	__u32 pad;
 };
 

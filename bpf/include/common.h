@@ -24,10 +24,10 @@
 #endif
 
 #ifdef __bpf__
-#define bool _Bool
-#define true 1
+#define bool  _Bool
+#define true  1
 #define false 0
-#define NULL ((void *)0)
+#define NULL  ((void *)0)
 #endif
 
 #ifndef offsetof
@@ -64,26 +64,26 @@
  */
 #ifdef __bpf__
 volatile __u32 zero;
-#define can_loop                                                       \
-	({                                                             \
-		__label__ l_break, l_continue;                         \
-		bool more = true;                                      \
+#define can_loop                                                           \
+	({                                                                 \
+		__label__ l_break, l_continue;                             \
+		bool more = true;                                          \
 		asm volatile goto("may_goto %l[l_break]" : : : : l_break); \
-		goto l_continue;                                       \
-	l_break:                                                       \
-		more = false;                                          \
-	l_continue:;                                                   \
-		more;                                                  \
+		goto l_continue;                                           \
+	l_break:                                                           \
+		more = false;                                              \
+	l_continue:;                                                       \
+		more;                                                      \
 	})
-#define unlinked(x)                                        \
-	({                                                 \
-		__u32 copy = (x);                          \
-		asm volatile("%0 *= 1" : "+r"(copy));     \
-		copy;                                      \
+#define unlinked(x)                                   \
+	({                                            \
+		__u32 copy = (x);                     \
+		asm volatile("%0 *= 1" : "+r"(copy)); \
+		copy;                                 \
 	})
 #else
-#define zero 0
-#define can_loop true
+#define zero	    0
+#define can_loop    true
 #define unlinked(x) (x)
 #endif
 #define repeat(i, n) for (__u32 i = zero; unlinked(i) < (n) && can_loop; i++)

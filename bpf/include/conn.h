@@ -24,22 +24,22 @@
 struct segment {
 	__u32 seq;
 	__u32 ack;
-	__u32 len;	/* payload bytes */
-	__u16 wnd;	/* raw window field */
-	__u8 flags;	/* TH_* */
-	__u8 remove;	/* caller wants this payload removed from the stream */
+	__u32 len;   /* payload bytes */
+	__u16 wnd;   /* raw window field */
+	__u8 flags;  /* TH_* */
+	__u8 remove; /* caller wants this payload removed from the stream */
 };
 
 enum rx_action {
-	RX_PASS,	/* to the local stack, translated: seq, ack, wnd, len */
-	RX_PASS_RAW,	/* to the local stack, untouched */
-	RX_ABSORB,	/* the local stack need not see it */
-	RX_REMOVE,	/* the payload was removed; for OPEN grafts see verdict.graft */
-	RX_ACK,		/* answer with a bare ACK, drop */
-	RX_RESEND,	/* answer with the insertion in verdict.graft, drop */
-	RX_REINJECT,	/* retransmission of the open graft in verdict.graft */
-	RX_CHALLENGE,	/* answer with a bare ACK, drop: no honest peer sends this */
-	RX_DROP,	/* drop silently */
+	RX_PASS,      /* to the local stack, translated: seq, ack, wnd, len */
+	RX_PASS_RAW,  /* to the local stack, untouched */
+	RX_ABSORB,    /* the local stack need not see it */
+	RX_REMOVE,    /* the payload was removed; for OPEN grafts see verdict.graft */
+	RX_ACK,	      /* answer with a bare ACK, drop */
+	RX_RESEND,    /* answer with the insertion in verdict.graft, drop */
+	RX_REINJECT,  /* retransmission of the open graft in verdict.graft */
+	RX_CHALLENGE, /* answer with a bare ACK, drop: no honest peer sends this */
+	RX_DROP,      /* drop silently */
 };
 
 /* What to do with a received segment. */
@@ -48,27 +48,27 @@ struct rx_verdict {
 	__u32 ack;	/* kernel */
 	__u32 len;	/* payload bytes to pass; less than received: cut, clear FIN and PSH */
 	__u16 wnd;	/* raw window for the local socket */
-	__u16 advanced;	/* the peer acknowledged something new */
+	__u16 advanced; /* the peer acknowledged something new */
 	struct graft graft;
 };
 
 /* The header fields of a segment that the program sends towards the peer. */
 struct stamp {
-	__u32 seq;	/* wire */
-	__u32 ack;	/* wire */
-	__u16 wnd;	/* raw */
+	__u32 seq; /* wire */
+	__u32 ack; /* wire */
+	__u16 wnd; /* raw */
 };
 
 /* What to do with a segment of the local socket. */
 struct tx_verdict {
-	__u32 seq;	/* wire */
-	__u32 ack;	/* wire */
-	__u32 len;	/* payload bytes to send */
-	__u16 wnd;	/* raw */
-	__u8 reset;	/* anything the caller must know: CONN_* flags that were raised */
-	__u8 hold;	/* a bare ACK that would bring the peer no news: not to be sent */
+	__u32 seq;  /* wire */
+	__u32 ack;  /* wire */
+	__u32 len;  /* payload bytes to send */
+	__u16 wnd;  /* raw */
+	__u8 reset; /* anything the caller must know: CONN_* flags that were raised */
+	__u8 hold;  /* a bare ACK that would bring the peer no news: not to be sent */
 	__u8 pad;
-	__u8 cut;	/* len or FIN reach beyond an insertion: cut to len (possibly all there are), clear FIN and PSH */
+	__u8 cut; /* len or FIN reach beyond an insertion: cut to len (possibly all there are), clear FIN and PSH */
 };
 
 /* Whether segments of the connection are translated. */
@@ -125,7 +125,7 @@ static __always_inline void conn_stamp(struct conn *c, struct stamp *s)
 }
 
 /* Microseconds in which a packet passes from a socket, through a processor's queue, to the peer. */
-#define CROSSING_US 300
+#define CROSSING_US  300
 /* Most microseconds that a program runs after it has read the clock. */
 #define CLOCK_LAG_US 10000
 

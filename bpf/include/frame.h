@@ -22,7 +22,7 @@ struct frame {
 			struct tcphdr tcp;
 		} v6;
 	};
-	__u32 len;		/* bytes from eth on */
+	__u32 len; /* bytes from eth on */
 	__u32 payload_len;
 	__u32 pseudo_sum;
 	__u32 ifindex;

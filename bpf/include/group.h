@@ -12,8 +12,7 @@
 static __always_inline bool group_joins(const struct group *g, const struct scratch *s)
 {
 	return g->count < GROUP_MAX && g->slot == s->slot && g->slot_gen == s->slot_gen &&
-	       g->first + g->count == s->number && g->seq + g->len == s->slot_seq &&
-	       g->len + s->request_len <= g->mss;
+	       g->first + g->count == s->number && g->seq + g->len == s->slot_seq && g->len + s->request_len <= g->mss;
 }
 
 /* Adds the request just taken: it is the first, or group_joins holds. Its headers are the newest. */
@@ -39,8 +38,8 @@ static __always_inline void group_add(struct group *g, const struct scratch *s)
 struct group_copy {
 	struct __sk_buff *skb;
 	struct group *g;
-	__u32 off;	/* in the frame */
-	__u32 sum;	/* of the payload so far */
+	__u32 off; /* in the frame */
+	__u32 sum; /* of the payload so far */
 	bool summing;
 };
 

@@ -10,7 +10,7 @@
 #include "common.h"
 
 /* Bytes of the response's first segment that are looked at; the head must end within. */
-#define HTTP_LOOK 1024
+#define HTTP_LOOK  1024
 /* Steps of the scan: one per eight bytes and one per line. */
 #define HTTP_STEPS 176
 
@@ -18,12 +18,12 @@ struct http {
 	__u32 status;
 	__u32 head_len;
 	__u32 body_len;
-	__u32 off;		/* scan: next byte */
-	__u32 len;		/* scan: bytes in hand */
-	__u8 digestible;	/* whole head, HTTP/1.1, 2xx, body of known length */
-	__u8 close;		/* the server will close the connection */
+	__u32 off;	 /* scan: next byte */
+	__u32 len;	 /* scan: bytes in hand */
+	__u8 digestible; /* whole head, HTTP/1.1, 2xx, body of known length */
+	__u8 close;	 /* the server will close the connection */
 	__u8 has_length;
-	__u8 line;		/* scan: a header line begins at off */
+	__u8 line; /* scan: a header line begins at off */
 };
 
 static __always_inline __u64 http_word(const __u8 *buf, __u32 off)
@@ -32,10 +32,10 @@ static __always_inline __u64 http_word(const __u8 *buf, __u32 off)
 }
 
 /* Eight ASCII characters as the word that a little-endian load of them yields. */
-#define WORD(a, b, c, d, e, f, g, h)                                                                         \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 |             \
-	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
-#define ONES 0x0101010101010101ull
+#define WORD(a, b, c, d, e, f, g, h)                                                                                \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | (__u64)(f) << 40 | \
+	 (__u64)(g) << 48 | (__u64)(h) << 56)
+#define ONES  0x0101010101010101ull
 /* Sets the bit that makes ASCII letters lower case; harmless to '-' and ':'. */
 #define LOWER 0x2020202020202020ull
 

@@ -28,7 +28,8 @@ struct {
 /* TCP connections: slots first, then devices. Writer: programs under the spin lock; loader with BPF_F_LOCK. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); /* its elements begin at cache lines then; nobody can map what has a spin lock */
+	__uint(map_flags,
+	       BPF_F_MMAPABLE); /* its elements begin at cache lines then; nobody can map what has a spin lock */
 	__uint(max_entries, 20480);
 	__type(key, __u32);
 	__type(value, struct conn);

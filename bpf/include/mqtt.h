@@ -14,11 +14,11 @@
 
 /* A PUBLISH whose head has been read. */
 struct publish {
-	__u32 length;		/* whole packet, bytes */
-	__u32 topic;		/* offset of the topic name */
+	__u32 length; /* whole packet, bytes */
+	__u32 topic;  /* offset of the topic name */
 	__u32 topic_len;
-	__u32 payload;		/* offset of the payload */
-	__u16 packet_id;	/* 0 for QoS 0 */
+	__u32 payload;	 /* offset of the payload */
+	__u16 packet_id; /* 0 for QoS 0 */
 	__u8 qos;
 	__u8 dup;
 };

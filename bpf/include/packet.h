@@ -21,14 +21,14 @@ struct vlan_tag {
 
 /* A TCP segment, with offsets from the start of the frame. */
 struct packet {
-	struct tuple tuple;	/* local is us, remote the peer, in either direction */
+	struct tuple tuple; /* local is us, remote the peer, in either direction */
 	struct segment seg;
 	__u16 l3;
 	__u16 l4;
-	__u32 payload;	/* of what is still to be handled */
-	__u32 front;	/* payload bytes before that: known, recorded as passed, or taken */
+	__u32 payload; /* of what is still to be handled */
+	__u32 front;   /* payload bytes before that: known, recorded as passed, or taken */
 	__u8 ipv6;
-	__u8 plain;		/* no TCP options, no IPv4 options */
+	__u8 plain; /* no TCP options, no IPv4 options */
 	__u16 pad;
 };
 
@@ -43,8 +43,8 @@ static __always_inline void packet_advance(struct packet *p, __u32 n)
 
 enum parse {
 	PARSE_TCP,
-	PARSE_OTHER,	/* not a TCP segment, a fragment, or longer than the frame */
-	PARSE_SHORT,	/* headers are not all in the linear part */
+	PARSE_OTHER, /* not a TCP segment, a fragment, or longer than the frame */
+	PARSE_SHORT, /* headers are not all in the linear part */
 };
 
 static __always_inline void tuple_v4(__be32 dst[4], __be32 addr)

@@ -10,19 +10,19 @@
 
 /* What a pod's segment means for a message. */
 enum done_kind {
-	DONE_RESPONSE = 1,	/* PUBACK, or an ACK for QoS 0 */
-	DONE_ACKED = 2,		/* the request has arrived: ACK to the device */
-	DONE_MARKED = 3,	/* the same, notified with the next PUBACK or by the sweeper */
+	DONE_RESPONSE = 1, /* PUBACK, or an ACK for QoS 0 */
+	DONE_ACKED = 2,	   /* the request has arrived: ACK to the device */
+	DONE_MARKED = 3,   /* the same, notified with the next PUBACK or by the sweeper */
 };
 
 /* The responses in a pod's segment. */
 struct responses {
-	__u32 off;		/* in the frame: what has been looked at */
+	__u32 off; /* in the frame: what has been looked at */
 	__u32 end;
-	__u32 left;		/* bytes still to come of the response at off */
+	__u32 left; /* bytes still to come of the response at off */
 	__u32 completed;
-	__u8 close;		/* the server closes after the response at off */
-	__u8 closing;		/* it closes after the last completed one */
+	__u8 close;   /* the server closes after the response at off */
+	__u8 closing; /* it closes after the last completed one */
 	__u8 pad[2];
 };
 
@@ -33,12 +33,12 @@ struct responses {
 struct group {
 	__u32 slot;
 	__u32 slot_gen;
-	__u32 first;			/* number of the oldest request */
-	__u32 count;			/* of requests; 0: empty */
-	__u32 seq;			/* wire position of the oldest one */
-	__u32 len;			/* bytes of all */
-	__u32 mss;			/* bytes of one segment to the pod */
-	__u16 lens[GROUP_MAX];	/* bytes of each */
+	__u32 first;	       /* number of the oldest request */
+	__u32 count;	       /* of requests; 0: empty */
+	__u32 seq;	       /* wire position of the oldest one */
+	__u32 len;	       /* bytes of all */
+	__u32 mss;	       /* bytes of one segment to the pod */
+	__u16 lens[GROUP_MAX]; /* bytes of each */
 	struct frame frame;
 };
 
@@ -47,10 +47,10 @@ struct group {
 
 /* What a device is about to be notified of in one segment: an acknowledgement, with or without PUBACKs. */
 struct notice {
-	__u32 device;			/* conn index; NO_INDEX: nothing */
+	__u32 device; /* conn index; NO_INDEX: nothing */
 	__u32 device_gen;
-	__u32 seq;			/* wire position of the first PUBACK */
-	__u32 len;			/* bytes of PUBACKs */
+	__u32 seq; /* wire position of the first PUBACK */
+	__u32 len; /* bytes of PUBACKs */
 	__u8 bytes[PUBACKS_MAX];
 	struct frame frame;
 };
@@ -58,9 +58,9 @@ struct notice {
 /* What a clone that passes TC egress becomes. */
 enum shape {
 	SHAPE_NONE = 0,
-	SHAPE_GROUP = 1,		/* the requests of group */
-	SHAPE_BARE = 2,			/* the segment without payload in frame */
-	SHAPE_NOTICE = 3,			/* what notice says */
+	SHAPE_GROUP = 1,  /* the requests of group */
+	SHAPE_BARE = 2,	  /* the segment without payload in frame */
+	SHAPE_NOTICE = 3, /* what notice says */
 };
 
 /*
@@ -71,12 +71,12 @@ struct scratch {
 	struct packet packet;
 	struct publish publish;
 	struct rx_verdict rx;
-	__u32 bad;			/* enum reason of a failed take or route look-up */
-	__u32 lags;			/* the local socket has not acknowledged all that was passed */
-	__u32 known;			/* the whole segment lies below the next byte */
-	__u32 burst_sent;		/* clones of the segment that left */
-	__u32 burst_last;		/* its last message is taken: the skb itself becomes the request */
-	__u32 shape;			/* enum shape, while a clone is on its way */
+	__u32 bad;	  /* enum reason of a failed take or route look-up */
+	__u32 lags;	  /* the local socket has not acknowledged all that was passed */
+	__u32 known;	  /* the whole segment lies below the next byte */
+	__u32 burst_sent; /* clones of the segment that left */
+	__u32 burst_last; /* its last message is taken: the skb itself becomes the request */
+	__u32 shape;	  /* enum shape, while a clone is on its way */
 	__u32 device;
 	__u32 device_gen;
 	__u32 device_seq;
@@ -86,14 +86,14 @@ struct scratch {
 	__u32 slot;
 	__u32 slot_pod;
 	__u32 slot_gen;
-	__u32 slot_seq;			/* the request's wire position */
+	__u32 slot_seq; /* the request's wire position */
 	__u32 slot_mss;
-	__u32 number;			/* of the request on the slot */
+	__u32 number; /* of the request on the slot */
 	__u32 request_len;
 	__u32 done_count;
-	__u32 action;			/* what is to be done with a pod's segment: enum rx_action, enum pod_duty, */
+	__u32 action; /* what is to be done with a pod's segment: enum rx_action, enum pod_duty, */
 	__u32 duties;
-	__u32 passed;			/* and enum reason if it passes */
+	__u32 passed; /* and enum reason if it passes */
 	__u32 pad;
 	__u64 now_ns;
 	struct frame frame;
@@ -101,23 +101,23 @@ struct scratch {
 	struct responses responses;
 	struct notice notice;
 	struct group group;
-	__u8 look[MQTT_LOOK + 16];	/* beginning of the segment's payload */
-	__u8 response[HTTP_LOOK + 16];	/* beginning of a pod's response */
+	__u8 look[MQTT_LOOK + 16];     /* beginning of the segment's payload */
+	__u8 response[HTTP_LOOK + 16]; /* beginning of a pod's response */
 	/* messages that a pod's segment responds to or acknowledges */
-	__u32 done_kind[PIPELINE_MAX];	/* enum done_kind */
+	__u32 done_kind[PIPELINE_MAX]; /* enum done_kind */
 	struct message done[PIPELINE_MAX];
 	struct framing framing;
-	struct framing began;		/* the device's, when following it began */
+	struct framing began; /* the device's, when following it began */
 	struct tx_verdict tx;
 	/* a topic whose head is not in the cache */
 	struct edge_key key;
 	struct grant_key grant;
 	struct utf8 utf8;
-	__u8 head[HEAD_MAX + 16];	/* request head being made */
+	__u8 head[HEAD_MAX + 16]; /* request head being made */
 	__u32 head_len;
-	__u32 node;			/* automaton's state */
-	__u32 pos;			/* in the topic, or in what is collected */
-	__u32 sum;			/* checksum of what is collected */
+	__u32 node; /* automaton's state */
+	__u32 pos;  /* in the topic, or in what is collected */
+	__u32 sum;  /* checksum of what is collected */
 };
 
 /* Work space by hook. Writer and reader: the hook itself. */

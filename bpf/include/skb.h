@@ -8,12 +8,12 @@
 /* bpf_skb_change_tail refuses what is longer than BPF_SKB_MAX_LEN (net/core/filter.c), a little more than this. */
 #define SKB_LARGE 16000
 
-#define TC_PASS 0	/* TC_ACT_OK: on to the stack, or onto the wire */
-#define TC_DROP 2	/* TC_ACT_SHOT */
-#define CHECKSUM_NONE 0
+#define TC_PASS		     0 /* TC_ACT_OK: on to the stack, or onto the wire */
+#define TC_DROP		     2 /* TC_ACT_SHOT */
+#define CHECKSUM_NONE	     0
 #define CHECKSUM_UNNECESSARY 1
-#define CHECKSUM_COMPLETE 2
-#define CHECKSUM_PARTIAL 3
+#define CHECKSUM_COMPLETE    2
+#define CHECKSUM_PARTIAL     3
 
 /* The one field of the kernel's sk_buff that has no counterpart in __sk_buff. */
 struct sk_buff {
@@ -113,7 +113,7 @@ struct range_sum {
 	struct scratch *s;
 	__u32 off;
 	__u32 end;
-	__u32 to;	/* where they move */
+	__u32 to; /* where they move */
 	__u32 sum;
 	bool move;
 };
@@ -184,7 +184,8 @@ static __always_inline bool skb_corrupt(struct __sk_buff *skb, struct scratch *s
 static __always_inline int skb_tcp_len(struct __sk_buff *skb, const struct packet *p, __be16 from, __be16 to)
 {
 	if (p->ipv6)
-		return bpf_skb_store_bytes(skb, p->l3 + offsetof(struct ipv6hdr, payload_len), &to, 2, BPF_F_RECOMPUTE_CSUM);
+		return bpf_skb_store_bytes(skb, p->l3 + offsetof(struct ipv6hdr, payload_len), &to, 2,
+					   BPF_F_RECOMPUTE_CSUM);
 	from = bpf_htons(20 + bpf_ntohs(from));
 	to = bpf_htons(20 + bpf_ntohs(to));
 	if (bpf_l3_csum_replace(skb, p->l3 + offsetof(struct iphdr, check), from, to, 2))
@@ -258,7 +259,7 @@ struct framing_ctx {
 	struct scratch *s;
 	__u32 off;
 	__u32 end;
-	bool remainder;	/* no further than the current packet's end */
+	bool remainder; /* no further than the current packet's end */
 };
 
 static long framing_step(__u64 index, void *data)
@@ -399,11 +400,11 @@ static __always_inline void skb_send_clone(struct __sk_buff *skb, struct scratch
 static __always_inline bool option_unwanted(__u8 kind)
 {
 	switch (kind) {
-	case 4:		/* SACK permitted: ACKs in between would have to be translated */
-	case 8:		/* timestamps: injected segments have none */
-	case 30:	/* MPTCP */
-	case 34:	/* TCP Fast Open */
-	case 172:	/* AccECN */
+	case 4:	  /* SACK permitted: ACKs in between would have to be translated */
+	case 8:	  /* timestamps: injected segments have none */
+	case 30:  /* MPTCP */
+	case 34:  /* TCP Fast Open */
+	case 172: /* AccECN */
 	case 174:
 		return true;
 	}
@@ -412,9 +413,9 @@ static __always_inline bool option_unwanted(__u8 kind)
 
 /* One SYN's options while they are looked through. */
 struct options {
-	__u8 bytes[64];	/* at most 40, masked accesses */
+	__u8 bytes[64]; /* at most 40, masked accesses */
 	__u32 len;
-	__u32 left;	/* bytes of the current option still to come */
+	__u32 left; /* bytes of the current option still to come */
 	__u32 unwanted;
 	__u32 changed;
 };
@@ -464,8 +465,8 @@ static __always_inline int skb_strip_syn(struct __sk_buff *skb, const struct pac
 	if (bpf_skb_load_bytes(skb, p->l4 + 12, &flags, 2))
 		return -1;
 	clean = flags & bpf_htons(0xf03f);
-	if (clean != flags && (bpf_l4_csum_replace(skb, check, flags, clean, 2) ||
-			       bpf_skb_store_bytes(skb, p->l4 + 12, &clean, 2, 0)))
+	if (clean != flags &&
+	    (bpf_l4_csum_replace(skb, check, flags, clean, 2) || bpf_skb_store_bytes(skb, p->l4 + 12, &clean, 2, 0)))
 		return -1;
 	len = p->payload - at;
 	opaque(len);

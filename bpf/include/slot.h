@@ -196,8 +196,7 @@ static __always_inline bool slot_overdue(struct slot *slot, const struct pod *po
 	struct message *m = slot_message(slot, slot->head);
 	__s32 age = now_ms - (__u32)(m->taken_ns / 1000000); /* below 0: taken after the caller looked at the clock */
 
-	return age > (__s32)pod->timeout_ms ||
-	       (!m->acked && slot->state == SLOT_BUSY && age > (__s32)pod->unacked_ms);
+	return age > (__s32)pod->timeout_ms || (!m->acked && slot->state == SLOT_BUSY && age > (__s32)pod->unacked_ms);
 }
 
 /*

@@ -74,7 +74,8 @@ static __always_inline bool topic_cached(const struct scratch *s, const struct d
 /* Copies a head of *len bytes, in whole lines of 64: both sides have room for HEAD_MAX. */
 static __always_inline void copy_lines(__u8 *dst, const __u8 *src, const __u32 *len)
 {
-	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < HEAD_MAX; i += 64) {
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < HEAD_MAX; i += 64)
+	{
 		if (i >= afresh(*len))
 			break;
 		for (__u32 j = i; j < i + 64; j += 8) /* no memcpy: the native machine would not see it */
@@ -224,7 +225,7 @@ struct take {
 	struct conn *c;
 	struct device *d;
 	__u32 conn;
-	__u32 head_max;	/* XDP: bytes by which the packet may grow */
+	__u32 head_max; /* XDP: bytes by which the packet may grow */
 	__u32 pad;
 };
 
@@ -311,8 +312,8 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	bpf_spin_lock(&c->lock);
 	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && one.seq == c->rx_nxt &&
 		  c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3] &&
-		  d->cache_version == s->cache_version && !device_full(c, d) &&
-		  conn_ack_ok(c, &one) && framing_at_boundary(&d->framing) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
+		  d->cache_version == s->cache_version && !device_full(c, d) && conn_ack_ok(c, &one) &&
+		  framing_at_boundary(&d->framing) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
 	action = RX_DROP;
 	if (recheck)
 		action = conn_rx(c, &one, &s->rx, now / 1000000);

@@ -185,8 +185,8 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	if (c->state == CONN_FREE)
 		return TC_PASS;
 	/* CONNACK is the first payload after arming; a slot's handshake ends with a bare ACK. */
-	seeding = c->state == CONN_ARMED && !(p->seg.flags & (TH_RST | TH_FIN)) &&
-		  (p->seg.flags & TH_ACK) && (p->seg.len || !device);
+	seeding = c->state == CONN_ARMED && !(p->seg.flags & (TH_RST | TH_FIN)) && (p->seg.flags & TH_ACK) &&
+		  (p->seg.len || !device);
 	if (seeding && ((device && !seed_connack(skb, p)) || !seed_read(skb, p->seg.seq, &seed)))
 		return TC_PASS;
 	front = p->seg.len;

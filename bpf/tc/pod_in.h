@@ -8,8 +8,8 @@
 /* What is to be done after the slot's lock is released. */
 enum pod_duty {
 	DUTY_NOTHING = 0,
-	DUTY_POD_ACK = 1,	/* acknowledge what was removed */
-	DUTY_ATTENTION = 2,	/* notify userspace */
+	DUTY_POD_ACK = 1,   /* acknowledge what was removed */
+	DUTY_ATTENTION = 2, /* notify userspace */
 };
 
 /* Bytes of responses that may stay unacknowledged while more are to come. */
@@ -19,7 +19,7 @@ enum pod_duty {
  * once. What follows on a slot that is used so rarely is likely to come after
  * the sweeper had userspace send an ACK, which costs far more.
  */
-#define POD_QUIET_NS 20000000ll
+#define POD_QUIET_NS  20000000ll
 
 /* The segment's payload is read response by response. */
 struct response_ctx {
@@ -64,9 +64,9 @@ static long response_step(__u64 index, void *data)
 }
 
 enum response_verdict {
-	RESPONSE_NONE,	/* not for the kernel path: passes */
-	RESPONSE_REMOVE,	/* remove what was read */
-	RESPONSE_DROP,	/* comes again */
+	RESPONSE_NONE,	 /* not for the kernel path: passes */
+	RESPONSE_REMOVE, /* remove what was read */
+	RESPONSE_DROP,	 /* comes again */
 };
 
 /*
@@ -74,8 +74,9 @@ enum response_verdict {
  * segment is the next expected one; begun is what was left of a response when
  * following it began.
  */
-static __always_inline enum response_verdict response_verdict(struct conn *c, struct slot *slot, const struct segment *seg,
-						    const struct responses *a, __u32 begun, __u32 parsed)
+static __always_inline enum response_verdict response_verdict(struct conn *c, struct slot *slot,
+							      const struct segment *seg, const struct responses *a,
+							      __u32 begun, __u32 parsed)
 {
 	if (slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING)
 		return RESPONSE_NONE;
@@ -295,8 +296,8 @@ static long done_step(__u64 index, void *data)
 	}
 	if (kind == DONE_RESPONSE)
 		count_responded(m, s->slot_pod, s->now_ns);
-	if (s->notice.device != NO_INDEX && (s->notice.device != m->device || s->notice.device_gen != m->device_gen ||
-					   s->notice.len >= PUBACKS_MAX))
+	if (s->notice.device != NO_INDEX &&
+	    (s->notice.device != m->device || s->notice.device_gen != m->device_gen || s->notice.len >= PUBACKS_MAX))
 		notice_flush(ctx->skb, s);
 	device_notify(s, dc, m, kind == DONE_RESPONSE);
 	return 0;
@@ -310,7 +311,8 @@ static __always_inline __u32 slot_ending(struct slot *slot)
 		slot->state = SLOT_RETIRED;
 		return DUTY_ATTENTION;
 	case SLOT_BUSY:
-		slot->close_after = 1; /* what is in flight is userspace's, which reads the end too; no more comes to it */
+		slot->close_after =
+			1; /* what is in flight is userspace's, which reads the end too; no more comes to it */
 		return DUTY_NOTHING;
 	case SLOT_RESPONDING:
 	case SLOT_RETIRED:

@@ -11,50 +11,50 @@
 
 #include "abi.h"
 
-#define TASKS 3
-#define HINTS 16	/* entries of the hints map */
-#define STEPS 16	/* of one task */
-#define TURNS 8
-#define RECORDS 192
-#define STEP_BYTES 1536
+#define TASKS	     3
+#define HINTS	     16 /* entries of the hints map */
+#define STEPS	     16 /* of one task */
+#define TURNS	     8
+#define RECORDS	     192
+#define STEP_BYTES   1536
 #define RECORD_BYTES 2624
-#define NODE_IFINDEX 1	/* every other interface is a pod's */
+#define NODE_IFINDEX 1 /* every other interface is a pod's */
 
 /* What a processor does, one after another. */
 enum step_kind {
-	STEP_DEVICE_FRAME = 1,	/* a frame arrives at the node interface: XDP, then TC ingress */
-	STEP_POD_FRAME,		/* a frame arrives at a pod interface: TC ingress */
-	STEP_LOCAL_FRAME,	/* a local socket sends: TC egress */
-	STEP_CONTROL,		/* slot_control; a message taken over is copied from its buffer */
-	STEP_BOUNDARY,		/* device_boundary */
-	STEP_SWEEP,		/* sweep */
-	STEP_FREE,		/* userspace forgets a connection: flow, then entry */
-	STEP_ARM,		/* userspace starts a generation: entry, then flow */
-	STEP_DEVICE,		/* userspace writes a device's part */
-	STEP_SLOT,		/* userspace writes a slot's part */
-	STEP_SOCKET,		/* a slot's socket enters the socket map, changes its state or leaves */
+	STEP_DEVICE_FRAME = 1, /* a frame arrives at the node interface: XDP, then TC ingress */
+	STEP_POD_FRAME,	       /* a frame arrives at a pod interface: TC ingress */
+	STEP_LOCAL_FRAME,      /* a local socket sends: TC egress */
+	STEP_CONTROL,	       /* slot_control; a message taken over is copied from its buffer */
+	STEP_BOUNDARY,	       /* device_boundary */
+	STEP_SWEEP,	       /* sweep */
+	STEP_FREE,	       /* userspace forgets a connection: flow, then entry */
+	STEP_ARM,	       /* userspace starts a generation: entry, then flow */
+	STEP_DEVICE,	       /* userspace writes a device's part */
+	STEP_SLOT,	       /* userspace writes a slot's part */
+	STEP_SOCKET,	       /* a slot's socket enters the socket map, changes its state or leaves */
 };
 
 struct step {
 	__u32 kind;
-	__u32 index;		/* conn */
-	__u32 gen;		/* 0: the one that the task armed last */
-	__u32 conn_kind;	/* STEP_ARM */
-	struct tuple tuple;	/* STEP_FREE, STEP_ARM */
-	__u32 ifindex;		/* frames */
-	__u32 xdp;		/* STEP_DEVICE_FRAME: XDP first */
-	__u32 after;		/* STEP_POD_FRAME: only once so many frames left towards pods; else it comes later */
-	__u32 state;		/* STEP_SOCKET: TCP state; 0: leaves */
-	__u32 op;		/* STEP_CONTROL */
+	__u32 index;	    /* conn */
+	__u32 gen;	    /* 0: the one that the task armed last */
+	__u32 conn_kind;    /* STEP_ARM */
+	struct tuple tuple; /* STEP_FREE, STEP_ARM */
+	__u32 ifindex;	    /* frames */
+	__u32 xdp;	    /* STEP_DEVICE_FRAME: XDP first */
+	__u32 after;	    /* STEP_POD_FRAME: only once so many frames left towards pods; else it comes later */
+	__u32 state;	    /* STEP_SOCKET: TCP state; 0: leaves */
+	__u32 op;	    /* STEP_CONTROL */
 	__u32 overdue;
-	__u32 repeat;		/* STEP_CONTROL: until it refuses */
-	__u32 count;		/* STEP_SWEEP */
-	__u64 read;		/* STEP_BOUNDARY */
+	__u32 repeat; /* STEP_CONTROL: until it refuses */
+	__u32 count;  /* STEP_SWEEP */
+	__u64 read;   /* STEP_BOUNDARY */
 	/* STEP_LOCAL_FRAME: what the socket tells about its connection */
 	__u32 rcv_nxt;
 	__u32 snd_una;
-	struct device device;	/* STEP_DEVICE; its gen is filled in */
-	struct slot slot;	/* STEP_SLOT */
+	struct device device; /* STEP_DEVICE; its gen is filled in */
+	struct slot slot;     /* STEP_SLOT */
 	__u32 len;
 	__u8 bytes[STEP_BYTES];
 };
@@ -67,13 +67,13 @@ struct turn {
 
 /* What came of it, in order. */
 enum record_kind {
-	RECORD_DEVICE_WIRE = 1,	/* a frame left through the node interface */
+	RECORD_DEVICE_WIRE = 1, /* a frame left through the node interface */
 	RECORD_POD_WIRE,	/* a frame left towards a pod */
 	RECORD_DEVICE_LOCAL,	/* a device's frame was passed to the local stack */
 	RECORD_POD_LOCAL,	/* a pod's frame was passed to the local stack */
 	RECORD_DROP,		/* a frame was dropped */
 	RECORD_EVENT,
-	RECORD_CONTROL,		/* with the request that was taken over */
+	RECORD_CONTROL, /* with the request that was taken over */
 	RECORD_BOUNDARY,
 };
 
@@ -101,27 +101,27 @@ struct machine {
 	struct route *routes;
 	struct node *nodes;
 	struct globals *settings;
-	__u8 *shared;		/* all maps that change, as bytes */
+	__u8 *shared; /* all maps that change, as bytes */
 	__u64 shared_len;
-	volatile __u32 *slot_count;	/* knob_slots */
-	volatile __u32 *pipeline;	/* knob_pipeline */
+	volatile __u32 *slot_count; /* knob_slots */
+	volatile __u32 *pipeline;   /* knob_pipeline */
 
 	/* what is to run */
 	__u64 now_ns;
 	__u32 tasks;
 	__u32 turns;
-	__u32 fine;		/* every access is a point, also under a lock */
-	__u32 planted;		/* the mistake that is in force; 0: none */
+	__u32 fine;    /* every access is a point, also under a lock */
+	__u32 planted; /* the mistake that is in force; 0: none */
 	__u32 steps[TASKS];
 	struct turn turn[TURNS];
 	struct step step[TASKS][STEPS];
 
 	/* what came of it */
-	__u32 stopped[TURNS];	/* the turn ended at its point, not with its task */
+	__u32 stopped[TURNS]; /* the turn ended at its point, not with its task */
 	__u32 points[TASKS];
 	__u32 records;
 	struct record record[RECORDS];
-	char fault[160];	/* what no program may do: locks, references */
+	char fault[160]; /* what no program may do: locks, references */
 
 	void (*flow)(const struct tuple *key, __u32 index);
 	void (*edge)(const struct edge_key *key, __u32 node);

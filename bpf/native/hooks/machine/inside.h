@@ -12,7 +12,7 @@
 #include "bpf/bpf_helpers.h"
 #include "machine.h"
 
-#define TC_OK 0
+#define TC_OK	      0
 #define TC_REDIRECTED 7
 
 /* The fields of the kernel's sk_buff and tcp_sock that the programs read; checked in datapath.c. */
@@ -44,26 +44,26 @@ struct task {
 	ucontext_t context;
 	__u32 id;
 	bool over;
-	bool at_point;		/* stopped by its budget */
-	bool gives_way;		/* the others go on for a moment */
-	bool until_unlock;	/* runs only to free a lock that another task waits for */
-	__s64 budget;		/* points to pass */
+	bool at_point;	   /* stopped by its budget */
+	bool gives_way;	   /* the others go on for a moment */
+	bool until_unlock; /* runs only to free a lock that another task waits for */
+	__s64 budget;	   /* points to pass */
 	__u32 points;
-	__u32 last;		/* what the last point was for */
+	__u32 last; /* what the last point was for */
 	struct bpf_spin_lock *held;
 	struct bpf_spin_lock *wanted;
 	/* of the program that it runs */
 	bool xdp;
 	bool to_peer;
 	__u32 to_ifindex;
-	struct skb *backlog[BACKLOG];	/* clones that their interface is to receive */
+	struct skb *backlog[BACKLOG]; /* clones that their interface is to receive */
 	__u32 backlogged;
-	__u32 gen;		/* that userspace armed last */
+	__u32 gen; /* that userspace armed last */
 	__s32 references;
 };
 
 extern struct machine machine;
-extern struct task *current;	/* NULL: outside of a run */
+extern struct task *current; /* NULL: outside of a run */
 
 /* memory.c */
 void memory_init(void);
@@ -80,7 +80,7 @@ void point(__u32 what);
 void give_way(void);
 void touch(const void *p, bool write);
 void touch_range(const void *p, size_t len, bool write);
-void task_main(struct task *t);	/* steps.c */
+void task_main(struct task *t); /* steps.c */
 
 /* packet.c */
 struct skb *skb_new(const __u8 *bytes, __u32 len);

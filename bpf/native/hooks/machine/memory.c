@@ -13,9 +13,9 @@
 
 struct map {
 	const char *name;
-	__u32 entries;		/* in this machine */
-	bool shared;		/* changes while programs run */
-	bool bulk;		/* neighbouring accesses of one kind are one point */
+	__u32 entries; /* in this machine */
+	bool shared;   /* changes while programs run */
+	bool bulk;     /* neighbouring accesses of one kind are one point */
 	__u32 type;
 	__u32 key_size;
 	__u32 value_size;

@@ -5,8 +5,8 @@
 
 #include "inside.h"
 
-#define POOL (4u << 20)
-#define PACKET 8192
+#define POOL	 (4u << 20)
+#define PACKET	 8192
 #define HEADROOM 512
 
 static __u8 *pool;

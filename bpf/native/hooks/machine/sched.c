@@ -11,7 +11,7 @@
 
 #include "inside.h"
 
-#define STACK (512u << 10)
+#define STACK	(512u << 10)
 #define FOREVER INT64_MAX
 
 struct machine machine;
@@ -24,7 +24,8 @@ static ucontext_t main_context;
 void fault(const char *what)
 {
 	if (!machine.fault[0])
-		snprintf(machine.fault, sizeof(machine.fault), "processor %d: %s", current ? (int)current->id : -1, what);
+		snprintf(machine.fault, sizeof(machine.fault), "processor %d: %s", current ? (int)current->id : -1,
+			 what);
 }
 
 static void stop(void)
@@ -240,22 +241,46 @@ long bpf_probe_read_kernel(void *to, __u32 size, const void *from)
 }
 
 /* The compiler's calls before each access. */
-#define ACCESS(n)                                                   \
-	void __tsan_read##n(void *p) { touch(p, false); }           \
-	void __tsan_write##n(void *p) { touch(p, true); }           \
-	void __tsan_unaligned_read##n(void *p) { touch(p, false); } \
-	void __tsan_unaligned_write##n(void *p) { touch(p, true); }
+#define ACCESS(n)                               \
+	void __tsan_read##n(void *p)            \
+	{                                       \
+		touch(p, false);                \
+	}                                       \
+	void __tsan_write##n(void *p)           \
+	{                                       \
+		touch(p, true);                 \
+	}                                       \
+	void __tsan_unaligned_read##n(void *p)  \
+	{                                       \
+		touch(p, false);                \
+	}                                       \
+	void __tsan_unaligned_write##n(void *p) \
+	{                                       \
+		touch(p, true);                 \
+	}
 ACCESS(1)
 ACCESS(2)
 ACCESS(4)
 ACCESS(8)
 ACCESS(16)
 
-void __tsan_read_range(void *p, size_t n) { touch(p, false); }
-void __tsan_write_range(void *p, size_t n) { touch(p, true); }
-void __tsan_func_entry(void *pc) {}
-void __tsan_func_exit(void) {}
-void __tsan_init(void) {}
+void __tsan_read_range(void *p, size_t n)
+{
+	touch(p, false);
+}
+void __tsan_write_range(void *p, size_t n)
+{
+	touch(p, true);
+}
+void __tsan_func_entry(void *pc)
+{
+}
+void __tsan_func_exit(void)
+{
+}
+void __tsan_init(void)
+{
+}
 
 /* Atomics on shared words. */
 #define ATOMIC(bits, type, name, op)                                             \

@@ -9,14 +9,14 @@
 #define SEC(name)
 #define __ksym
 #undef __always_inline
-#define __always_inline inline __attribute__((always_inline))
+#define __always_inline	  inline __attribute__((always_inline))
 #define __uint(name, val) int(*name)[val]
 #define __type(name, val) typeof(val) *name
 
 /* What a map's definition says; the machine's record of it is kept in the variable itself. */
 void *machine_lookup(void *map, const char *name, __u32 type, __u32 entries, __u32 key_size, __u32 value_size,
 		     const void *key);
-#define bpf_map_lookup_elem(map, key_)                                                                      \
+#define bpf_map_lookup_elem(map, key_)                                                                           \
 	machine_lookup(map, #map, sizeof(*(map)->type) / sizeof(int), sizeof(*(map)->max_entries) / sizeof(int), \
 		       sizeof(*(map)->key), sizeof(*(map)->value), key_)
 
@@ -25,9 +25,9 @@ void bpf_spin_unlock(struct bpf_spin_lock *lock);
 long bpf_loop(__u32 n, long (*step)(__u64 index, void *data), void *data, __u64 flags);
 __u64 bpf_ktime_get_ns(void);
 /* Timers do not run here: steps call what they would. */
-#define bpf_timer_init(timer, map, clock) 0
+#define bpf_timer_init(timer, map, clock)   0
 #define bpf_timer_set_callback(timer, call) ((void)(call), 0)
-#define bpf_timer_start(timer, ns, flags) 0
+#define bpf_timer_start(timer, ns, flags)   0
 __u32 bpf_get_prandom_u32(void);
 long bpf_probe_read_kernel(void *to, __u32 size, const void *from);
 __s64 bpf_csum_diff(__be32 *from, __u32 from_size, __be32 *to, __u32 to_size, __u32 seed);
