@@ -44,7 +44,8 @@ enum hook {
  * dashboards. The comment behind each value is its description in
  * docs/REASONS.md and in `mapsctl reasons`.
  */
-/* clang-format off: a reason and its description stand in one line, from which docs are generated */
+/* A reason and its description stand in one line: docs are generated from it. */
+/* clang-format off */
 enum reason {
 	REASON_TAKEN = 0,            /* PUBLISH taken: became an HTTP request in the kernel */
 	REASON_RESPONSE = 1,         /* complete 2xx response removed: became the PUBACK, or an ACK for QoS 0 */

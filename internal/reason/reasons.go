@@ -25,6 +25,7 @@ var All = []Reason{
 	{"qos2", "QoS 2 PUBLISH: exactly-once is the fallback's"},
 	{"retain", "RETAIN set: the broker has to keep it"},
 	{"partial", "message continues in another segment"},
+	{"multi", "segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags"},
 	{"malformed", "not valid MQTT: the server closes the connection"},
 	{"properties", "MQTT 5 properties present"},
 	{"topic_long", "topic or one of its levels longer than the kernel path handles"},
@@ -42,7 +43,9 @@ var All = []Reason{
 	{"race", "state changed on another CPU while the request was being made"},
 	{"device_gone", "response arrived, but the device's connection is gone"},
 	{"puback_handed", "PUBACK could not be inserted: written by userspace"},
+	{"response_handed", "response not digestible in the kernel (not 2xx, chunked, split head): read by userspace"},
 	{"slot_retired", "slot retired: closed by the pod, unexpected bytes, or Connection: close"},
+	{"late_response", "bytes on a slot that was retired before: its socket, which is being aborted, drops them"},
 	{"trimmed", "local segment straddled an insertion: cut to its first piece"},
 	{"broken", "bytes bypassed the programs while grafts were open: connection aborted"},
 	{"redirect_error", "a packet helper failed: packet dropped, retransmission recovers"},
@@ -55,6 +58,7 @@ var All = []Reason{
 	{"packet_id", "QoS 1 PUBLISH with packet identifier 0: the server closes the connection"},
 	{"slot_write", "copying the payload into the slot's buffer failed"},
 	{"ack_news", "segment also acknowledges bytes of the local socket: TC takes it and passes that on"},
+	{"xdp_queue", "client has several messages in flight: TC takes it, without a queue that could overflow"},
 }
 
 // Hooks are the programs' places, by number.
