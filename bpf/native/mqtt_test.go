@@ -124,8 +124,8 @@ func FuzzPublish(f *testing.F) {
 	})
 }
 
-// TestPublishMutations does the same over random damage to valid packets.
-func TestPublishMutations(t *testing.T) {
+// TestDamagedPublish does the same over random damage to valid packets.
+func TestDamagedPublish(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 5))
 	seeds := publishSeeds()
 	for range 200_000 {
@@ -146,8 +146,8 @@ func TestPublishMutations(t *testing.T) {
 	}
 }
 
-// TestTopicBytes compares utf8_step with the reference over all short names.
-func TestTopicBytes(t *testing.T) {
+// TestTopicNames compares utf8_step with the reference over all short names.
+func TestTopicNames(t *testing.T) {
 	check := func(b []byte) {
 		if TopicOK(b) != mqttref.ValidTopic(b) {
 			t.Fatalf("%x: %v", b, TopicOK(b))

@@ -13,10 +13,10 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// TestSweeper: the timer finds what is overdue at both ends of the table, which
+// TestSweeperFindsOverdue: the timer finds what is overdue at both ends of the table, which
 // takes it several ticks, and nothing else: an acknowledgement that nothing
 // carries, a PUBACK that was not acknowledged, messages whose time is up.
-func TestSweeper(t *testing.T) {
+func TestSweeperFindsOverdue(t *testing.T) {
 	const last = 127 // conn index
 	r := &rig{t: t}
 	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone

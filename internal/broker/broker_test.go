@@ -122,8 +122,8 @@ func TestResponseTopic(t *testing.T) {
 	}
 }
 
-// TestReasonCode: MQTT 5 says no with a reason code and keeps the connection.
-func TestReasonCode(t *testing.T) {
+// TestRefusalReasonCode: MQTT 5 says no with a reason code and keeps the connection.
+func TestRefusalReasonCode(t *testing.T) {
 	s := newStage(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, nil, anonymous)
 	c, _ := s.v5("r")
 	for _, qos := range []byte{1, 2} {
@@ -134,8 +134,8 @@ func TestReasonCode(t *testing.T) {
 	}
 }
 
-// TestSysTopic: a message to a topic of the server's own is refused, not forgotten.
-func TestSysTopic(t *testing.T) {
+// TestSysTopicIsRefused: a message to a topic of the server's own is refused, not forgotten.
+func TestSysTopicIsRefused(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
 	c, _ := s.v5("r")
 	for _, qos := range []byte{1, 2} {
@@ -173,9 +173,9 @@ func want(t *testing.T, c net.Conn, b ...byte) {
 	}
 }
 
-// TestQoS2: a repeated PUBLISH before PUBREL reaches the function once; after
+// TestQoS2ExactlyOnce: a repeated PUBLISH before PUBREL reaches the function once; after
 // PUBREL the packet identifier is free again.
-func TestQoS2(t *testing.T) {
+func TestQoS2ExactlyOnce(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
 	c := s.dial()
 	connect(t, c, 0)
@@ -194,8 +194,8 @@ func TestQoS2(t *testing.T) {
 	}
 }
 
-// TestPermissions: nobody publishes where he may not.
-func TestPermissions(t *testing.T) {
+// TestPublishPermissions: nobody publishes where he may not.
+func TestPublishPermissions(t *testing.T) {
 	s := newStage(t, say("ok"), nil, config.Auth{AllowAnonymous: true, Users: []config.User{{Username: "", Publish: []string{"in/%c/#"}}}})
 	c := s.dial()
 	connect(t, c, 0)
@@ -234,9 +234,9 @@ func (f *fakeGraft) LastReceive() time.Time {
 func (f *fakeGraft) Granted(string) {}
 func (f *fakeGraft) Close()         { close(f.closed) }
 
-// TestKeepAlive: what the kernel path takes counts for the keep-alive; when it
+// TestKeepAliveCountsTaken: what the kernel path takes counts for the keep-alive; when it
 // takes nothing more, the client is thrown out.
-func TestKeepAlive(t *testing.T) {
+func TestKeepAliveCountsTaken(t *testing.T) {
 	f := &fakeGraft{closed: make(chan struct{})}
 	s := newStage(t, say("ok"), f, anonymous)
 	c := s.dial()
@@ -254,9 +254,9 @@ func TestKeepAlive(t *testing.T) {
 	<-f.closed
 }
 
-// TestBoundaries: however packets are cut, each boundary that the server waits
+// TestBoundariesOfCutPackets: however packets are cut, each boundary that the server waits
 // at is one of the stream, and the last one is its end.
-func TestBoundaries(t *testing.T) {
+func TestBoundariesOfCutPackets(t *testing.T) {
 	f := &fakeGraft{closed: make(chan struct{})}
 	s := newStage(t, say("ok"), f, anonymous)
 	c := s.dial()
@@ -303,8 +303,8 @@ func TestBoundaries(t *testing.T) {
 	}
 }
 
-// TestComplete: the kernel path's messages are acknowledged by the same rules.
-func TestComplete(t *testing.T) {
+// TestTakenMessagesAckedAlike: the kernel path's messages are acknowledged by the same rules.
+func TestTakenMessagesAckedAlike(t *testing.T) {
 	f := &fakeGraft{closed: make(chan struct{})}
 	s := newStage(t, say("ok"), f, anonymous)
 	c := s.dial()

@@ -57,8 +57,8 @@ var planted = []struct {
 		{"tc/device_in.h", "!s->framing.bad && framing_same(&d->framing, &s->began))", "!s->framing.bad && (planted(18) || framing_same(&d->framing, &s->began)))"}}},
 }
 
-// TestPlanted shows that the exploration finds mistakes.
-func TestPlanted(t *testing.T) {
+// TestPlantedMistakesAreFound shows that the exploration finds mistakes.
+func TestPlantedMistakesAreFound(t *testing.T) {
 	var edits []edit
 	for _, p := range planted {
 		edits = append(edits, p.edits...)
