@@ -18,7 +18,7 @@ generate: deps
 
 ## check-generated: fail if the committed objects or docs are not what the sources give
 check-generated: generate
-	git diff --exit-code -- internal/bpf docs internal/reason
+	git diff --exit-code -- internal/bpf internal/abi internal/reason docs
 
 deps:
 	@./test/install.sh $(CLANG_PACKAGES)
