@@ -49,8 +49,7 @@ static long group_copy_one(__u64 index, void *data)
 	__u32 n = index, len = c->g->lens[n & (GROUP_MAX - 1)], sum;
 	struct request *r = request_buffer(c->g->slot, c->g->first + n);
 
-	opaque(len);
-	if (!r || len < 1 || len > REQUEST_MAX - 8)
+	if (!r || !within(len, 1, REQUEST_MAX - 8))
 		return 1;
 	if (c->summing) {
 		sum = buffer_sum(r->buf, len, 0);
