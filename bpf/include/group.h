@@ -55,7 +55,7 @@ static long group_copy_one(__u64 index, void *data)
 		sum = buffer_sum(r->buf, len, 0);
 		sum = (sum & 0xffff) + (sum >> 16);
 		if ((c->off - c->g->frame.len) & 1) /* bytes change places in their words */
-			sum = (sum & 0xff) << 8 | (sum >> 8 & 0xff) | (sum & 0x10000) >> 8;
+			sum = ((sum & 0xff) << 8) + (sum >> 8);
 		c->sum += sum;
 	}
 	if (bpf_skb_store_bytes(c->skb, c->off, r->buf, len, BPF_F_RECOMPUTE_CSUM))

@@ -23,7 +23,7 @@ func main() {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "kernel", Value: cli.NewStringSlice("6.12=full", "6.1=fallback"), Usage: "boot the newest `SERIES=CASES`, with what guest/CASES.sh tries"},
 			&cli.StringFlag{Name: "cache", Value: ".cache/kernels", Usage: "keep downloads, images and logs in `DIR`"},
-			&cli.StringFlag{Name: "netns", Value: "^(TestErrors|TestReload|TestReturn|TestTakeover|TestBursts)$", Usage: "tests of test/netns that full.sh runs, `REGEXP`"},
+			&cli.StringFlag{Name: "netns", Value: "^(TestErrors|TestReload|TestReturn|TestBursts)$", Usage: "tests of test/netns that full.sh runs, `REGEXP`"},
 			&cli.DurationFlag{Name: "timeout", Value: 8 * time.Minute, Usage: "for one kernel, from power on to power off"},
 		},
 		Action: run,
