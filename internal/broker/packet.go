@@ -46,6 +46,7 @@ func (c *conn) connecting(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	c.client = cl
 	c.bridge = pk.ProtocolVersion&mqtt.BridgeBit != 0
 	pk.ProtocolVersion &^= mqtt.BridgeBit
+	pk.ReservedBit = 0 // checked already, and none in MQTT 3.1
 	if len(pk.Connect.Password) == 0 {
 		pk.Connect.PasswordFlag = false
 	}

@@ -108,11 +108,11 @@ var (
 	errNoLocal        = protocolError("MQTT-3.8.3-4", "no local on a shared subscription")
 	errReason         = protocolError("MQTT 5 section 2.4", "reason code is not one of this packet's")
 	errExpiryRaised   = protocolError("MQTT 5 section 3.14.2.2.2", "session expiry is raised from 0 by DISCONNECT")
-	errAuth           = protocolError("MQTT-4.12.0-6", "AUTH without authentication method in CONNECT")
+	errAuth           = protocolError("MQTT-4.12.0-7", "AUTH without authentication method in CONNECT")
 )
 
-// ErrAfterDisconnect: bytes behind DISCONNECT, which nobody reads [MQTT-3.14.4-2].
-var ErrAfterDisconnect = protocolError("MQTT-3.14.4-2", "packet behind DISCONNECT")
+// ErrAfterDisconnect: bytes behind DISCONNECT, which nobody reads [MQTT-3.14.4-1].
+var ErrAfterDisconnect = protocolError("MQTT-3.14.4-1", "packet behind DISCONNECT")
 
 // nameError is the violation that an error of topic.ValidateName is.
 func nameError(err error) *Error {
