@@ -29,8 +29,8 @@ test-deps:
 ## test: everything; root
 test: test-deps build
 	$(GO) vet ./...
-	$(GO) test ./bpf/native/... ./internal/mqttref
-	$(GO) test -race $$($(GO) list ./... | grep -v -e /bpf/native -e /internal/mqttref -e /test/netns)
+	$(GO) test ./bpf/native/... ./internal/mqtt
+	$(GO) test -race $$($(GO) list ./... | grep -v -e /bpf/native -e /internal/mqtt -e /test/netns)
 	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
 
 ## soak: all faults at once, for as long as you like; SOAK=1h

@@ -18,19 +18,21 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/mqtt/samples"
 	"eproxy/internal/pool"
 )
 
 // stage is a server with one function.
 type stage struct {
-	t      *testing.T
+	t      testing.TB
+	counts counts // of what the server refused
 	addr   string
 	server *Server
 	mu     sync.Mutex
 	got    []string // payloads
 }
 
-func newStage(t *testing.T, response http.HandlerFunc, grafter Grafter, auth config.Auth) *stage {
+func newStage(t testing.TB, response http.HandlerFunc, grafter Grafter, auth config.Auth) *stage {
 	t.Helper()
 	s := &stage{t: t}
 	fn := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,11 +53,11 @@ func newStage(t *testing.T, response http.HandlerFunc, grafter Grafter, auth con
 			Pods:  []netip.AddrPort{netip.MustParseAddrPort(fn.Listener.Addr().String())},
 			Retry: config.Retry{Attempts: 2, Backoff: time.Millisecond, MaxBackoff: time.Millisecond}}},
 		Routes: []*config.Route{{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}}},
-		Limits: config.Limits{MaxPacketSize: 1 << 20, InflightPerClient: 16},
+		Limits: config.Limits{MaxPacketSize: samples.MaxPacket, InflightPerClient: 16},
 	}
 	p := pool.New(cfg.Functions)
 	t.Cleanup(func() { _ = p.Close() })
-	b, err := New(Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter})
+	b, err := New(Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter, Recorder: &s.counts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +101,16 @@ func (s *stage) v5(id string) (*paho.Client, chan *paho.Publish) {
 }
 
 var anonymous = config.Auth{AllowAnonymous: true}
+
+// waitFor waits until something is true.
+func (s *stage) waitFor(ok func() bool, otherwise string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatal(otherwise)
+		}
+	}
+}
 
 func say(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
@@ -194,9 +206,12 @@ func TestQoS2ExactlyOnce(t *testing.T) {
 	}
 }
 
+// own lets clients publish below their own identifier.
+var own = config.Auth{AllowAnonymous: true, Users: []config.User{{Username: "", Publish: []string{"in/%c/#"}}}}
+
 // TestPublishPermissions: nobody publishes where he may not.
 func TestPublishPermissions(t *testing.T) {
-	s := newStage(t, say("ok"), nil, config.Auth{AllowAnonymous: true, Users: []config.User{{Username: "", Publish: []string{"in/%c/#"}}}})
+	s := newStage(t, say("ok"), nil, own)
 	c := s.dial()
 	connect(t, c, 0)
 	write(t, c, 0x32, 11, 0, 6, 'i', 'n', '/', 'c', '/', 'x', 0, 1, 'A')
