@@ -18,7 +18,7 @@ generate: deps
 
 ## check-generated: fail if the committed objects or docs are not what the sources give
 check-generated: generate
-	git diff --exit-code -- internal/bpf docs internal/reason
+	git diff --exit-code -- internal/bpf internal/abi internal/reason docs
 
 deps:
 	@./test/install.sh $(CLANG_PACKAGES)
@@ -29,8 +29,8 @@ test-deps:
 ## test: everything; root
 test: test-deps build
 	$(GO) vet ./...
-	$(GO) test ./bpf/native/... ./internal/mqttref
-	$(GO) test -race $$($(GO) list ./... | grep -v -e /bpf/native -e /internal/mqttref -e /test/netns)
+	$(GO) test ./bpf/native/... ./internal/mqtt
+	$(GO) test -race $$($(GO) list ./... | grep -v -e /bpf/native -e /internal/mqtt -e /test/netns)
 	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
 
 ## soak: all faults at once, for as long as you like; SOAK=1h

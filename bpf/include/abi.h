@@ -22,11 +22,12 @@
 #define HEAD_MAX	  768  /* bytes of a request head, up to and including ce-subject; a multiple of 64 */
 #define REQUEST_MAX	  2560 /* bytes of a slot's request buffer */
 #define PAYLOAD_MAX	  1472 /* bytes of MQTT payload in the kernel path */
-#define PODS_PER_FUNCTION 32
-#define SLOTS_PER_POD	  64
-#define PIPELINE_MAX	  64 /* requests in flight on one slot; a power of two */
-#define HIST_BUCKETS	  40 /* log2(ns) latency buckets */
-#define NO_INDEX	  0xffffffffu
+#define PODS_PER_FUNCTION 32   /* pods that one function may have */
+#define SLOTS_PER_POD	  64   /* conn indexes reserved for each pod: the bits of its words */
+#define CE_ID_LEN	  20 /* characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal */
+#define PIPELINE_MAX	  64	      /* requests in flight on one slot; a power of two */
+#define HIST_BUCKETS	  40	      /* log2(ns) latency buckets */
+#define NO_INDEX	  0xffffffffu /* in place of an index: none */
 
 /* Which hook counted. Row of the reasons map. */
 enum hook {

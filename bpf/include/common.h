@@ -48,6 +48,24 @@
 #define opaque(x) asm volatile("" : "+r"(x))
 
 /*
+ * Whether low <= x <= high, for an x that a helper is given as a length. clang
+ * makes one comparison of the two, of x - low with high - low; Linux 6.12 does
+ * not conclude from the difference to x, and refuses the call. So the compiler
+ * must not see that both comparisons are of the same value.
+ */
+#define within(x, low, high)                  \
+	({                                    \
+		bool inside;                  \
+		opaque(x);                    \
+		inside = (x) >= (low);        \
+		if (inside) {                 \
+			opaque(x);            \
+			inside = (x) <= (high); \
+		}                             \
+		inside;                       \
+	})
+
+/*
  * A loop's bound, read afresh in every turn. A bound kept in a register would
  * be known to the verifier after the loop, differently for every number of
  * turns, and each would be followed to the end of the program.

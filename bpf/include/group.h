@@ -49,14 +49,13 @@ static long group_copy_one(__u64 index, void *data)
 	__u32 n = index, len = c->g->lens[n & (GROUP_MAX - 1)], sum;
 	struct request *r = request_buffer(c->g->slot, c->g->first + n);
 
-	opaque(len);
-	if (!r || len < 1 || len > REQUEST_MAX - 8)
+	if (!r || !within(len, 1, REQUEST_MAX - 8))
 		return 1;
 	if (c->summing) {
 		sum = buffer_sum(r->buf, len, 0);
 		sum = (sum & 0xffff) + (sum >> 16);
 		if ((c->off - c->g->frame.len) & 1) /* bytes change places in their words */
-			sum = (sum & 0xff) << 8 | (sum >> 8 & 0xff) | (sum & 0x10000) >> 8;
+			sum = ((sum & 0xff) << 8) + (sum >> 8);
 		c->sum += sum;
 	}
 	if (bpf_skb_store_bytes(c->skb, c->off, r->buf, len, BPF_F_RECOMPUTE_CSUM))

@@ -25,7 +25,7 @@ static __always_inline __u64 hex8(__u32 v)
 /* Bytes that request_tail writes. */
 static __always_inline __u32 request_tail_len(const struct publish *p, __u32 payload_len)
 {
-	__u32 n = 7 + 20 + 2 + 16 + 4 + (p->qos ? 15 : 0) + (p->dup ? 15 : 0);
+	__u32 n = 7 + CE_ID_LEN + 2 + 16 + 4 + (p->qos ? 15 : 0) + (p->dup ? 15 : 0);
 
 	return n + (payload_len < 10 ? 1 : payload_len < 100 ? 2 : payload_len < 1000 ? 3 : 4);
 }
@@ -61,7 +61,7 @@ static __always_inline __u32 request_tail(struct request *r, const struct slot *
 	put8(r, at + 7, *(__u64 *)slot->id_prefix);
 	put8(r, at + 15, *(__u64 *)(slot->id_prefix + 8));
 	put8(r, at + 19, hex8(slot->count));
-	at += 27;
+	at += 7 + CE_ID_LEN;
 	put8(r, at, WORD('\r', '\n', 'C', 'o', 'n', 't', 'e', 'n'));
 	put8(r, at + 8, WORD('t', '-', 'L', 'e', 'n', 'g', 't', 'h'));
 	put8(r, at + 16, WORD(':', ' ', 0, 0, 0, 0, 0, 0));

@@ -129,8 +129,7 @@ static long range_chunk(__u64 index, void *data)
 	n = r->end - r->off;
 	if (n > 512)
 		n = 512;
-	opaque(n);
-	if (n < 1 || n > 512)
+	if (!within(n, 1, 512))
 		return 1;
 	memset(r->s->response + ((n - 1) & ~3u & 511), 0, 4);
 	if (bpf_skb_load_bytes(r->skb, r->off, r->s->response, n))
@@ -339,8 +338,7 @@ static __always_inline int skb_make_small(struct __sk_buff *skb, struct frame *f
 		return -1;
 	if (n) {
 		n &= ~3u;
-		opaque(n);
-		if (n < 4 || n > PUBACKS_MAX)
+		if (!within(n, 4, PUBACKS_MAX))
 			return -1;
 		if (!partial)
 			sum = bpf_csum_diff(NULL, 0, (__be32 *)bytes, n, 0);
@@ -364,14 +362,11 @@ static __always_inline int skb_make_request(struct __sk_buff *skb, struct frame 
 	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
 	__u32 sum = 0;
 
-	if (len < 1 || len > REQUEST_MAX - 8)
+	if (!within(len, 1, REQUEST_MAX - 8))
 		return -1;
 	if (!partial)
 		sum = buffer_sum(r->buf, len, 0);
 	if (bpf_skb_change_tail(skb, f->len + len, 0))
-		return -1;
-	opaque(len);
-	if (len < 1 || len > REQUEST_MAX - 8)
 		return -1;
 	if (bpf_skb_store_bytes(skb, f->len, r->buf, len, BPF_F_RECOMPUTE_CSUM))
 		return -1;
@@ -475,8 +470,7 @@ static __always_inline int skb_strip_syn(struct __sk_buff *skb, const struct pac
 	    (bpf_l4_csum_replace(skb, check, flags, clean, 2) || bpf_skb_store_bytes(skb, p->l4 + 12, &clean, 2, 0)))
 		return -1;
 	len = p->payload - at;
-	opaque(len);
-	if (len < 1 || len > 40)
+	if (!within(len, 1, 40))
 		return 0;
 	before.len = len;
 	if (bpf_skb_load_bytes(skb, at, before.bytes, len))

@@ -203,8 +203,7 @@ static __always_inline bool segment_ok(void *ctx, bool xdp, const struct packet 
 	__u32 len = sizeof(struct tcphdr) + p->seg.len;
 	__u32 sum = c->pseudo_sum + bpf_htons(len);
 
-	opaque(len);
-	if (len < sizeof(struct tcphdr) || len > REQUEST_MAX - 8)
+	if (!within(len, sizeof(struct tcphdr), REQUEST_MAX - 8))
 		return false;
 	if (packet_load(ctx, xdp, p->l4, r->buf, len))
 		return false;
@@ -291,8 +290,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	at = request_tail(r, slot, head_len, &s->publish, payload_len);
 	opaque(at);
 	if (payload_len) {
-		opaque(payload_len);
-		if (at >= REQUEST_HEAD || payload_len > PAYLOAD_MAX || !payload_len ||
+		if (at >= REQUEST_HEAD || !within(payload_len, 1, PAYLOAD_MAX) ||
 		    packet_load(ctx, xdp, p->payload + s->publish.payload, r->buf + at, payload_len))
 			return REASON_SLOT_WRITE;
 	}
@@ -371,8 +369,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_XDP_QUEUE;
 
 	look = len < MQTT_LOOK ? len : MQTT_LOOK;
-	opaque(look);
-	if (look < 2 || look > MQTT_LOOK)
+	if (!within(look, 2, MQTT_LOOK))
 		return REASON_PARTIAL;
 	if (packet_load(ctx, xdp, p->payload, s->look, look))
 		return REASON_PARTIAL;

@@ -16,10 +16,10 @@ func opened() *Conn {
 	return c
 }
 
-// TestBypassed: a message that was on its way to the socket while the
+// TestTakenAndPassedIsNoticed: a message that was on its way to the socket while the
 // connection was armed, and that was taken as well because it came twice, must
 // be noticed also when its graft is settled before the socket acknowledges it.
-func TestBypassed(t *testing.T) {
+func TestTakenAndPassedIsNoticed(t *testing.T) {
 	own := Own()
 	for _, answered := range []bool{false, true} {
 		c := opened()
@@ -45,9 +45,9 @@ func TestBypassed(t *testing.T) {
 	}
 }
 
-// TestBoundary: a PUBACK is inserted between two MQTT packets of the local
+// TestPubackOnlyBetweenPackets: a PUBACK is inserted between two MQTT packets of the local
 // socket and nowhere else, however the socket cuts them.
-func TestBoundary(t *testing.T) {
+func TestPubackOnlyBetweenPackets(t *testing.T) {
 	own := Own()
 	c := opened()
 	stream := []byte("\x30\x05abcde\xd0\x00\x30\x81\x01" + strings.Repeat("x", 129) + "\xd0\x00")

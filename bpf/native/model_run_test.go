@@ -37,8 +37,8 @@ func randomScenario(seed uint64, n int) []byte {
 // trimmed is what a hook asks before it clears FIN and PSH.
 func trimmed(v *TxVerdict, s *Segment) bool { return v.cut != 0 }
 
-// TestModel runs random connections over a hostile network against the model.
-func TestModel(t *testing.T) {
+// TestConnectionModel runs random connections over a hostile network against the model.
+func TestConnectionModel(t *testing.T) {
 	steps := envUint(t, "EPROXY_MODEL_STEPS", 10_000_000)
 	seed := envUint(t, "EPROXY_MODEL_SEED", 20260101)
 	t.Logf("seeds from %d, %d events", seed, steps)

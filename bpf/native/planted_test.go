@@ -87,8 +87,8 @@ func build(dir, file, old, new string) (*Table, error) {
 	return Open(so)
 }
 
-// TestShrink: a failure comes down to the few events that it takes.
-func TestShrink(t *testing.T) {
+// TestFailureIsShrunk: a failure comes down to the few events that it takes.
+func TestFailureIsShrunk(t *testing.T) {
 	p := planted[0]
 	table, err := build(t.TempDir(), p.file, p.old, p.new)
 	if err != nil {
@@ -112,9 +112,9 @@ func TestShrink(t *testing.T) {
 	}
 }
 
-// TestPlanted shows that the model finds mistakes: every broken copy must fail
+// TestPlantedMistakesAreFound shows that the model finds mistakes: every broken copy must fail
 // within a bounded number of events.
-func TestPlanted(t *testing.T) {
+func TestPlantedMistakesAreFound(t *testing.T) {
 	for _, p := range planted {
 		t.Run(p.name, func(t *testing.T) {
 			table, err := build(t.TempDir(), p.file, p.old, p.new)

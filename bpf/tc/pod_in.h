@@ -42,8 +42,7 @@ static long response_step(__u64 index, void *data)
 		n = a->end - a->off;
 		if (n > HTTP_LOOK)
 			n = HTTP_LOOK;
-		opaque(n);
-		if (n < 1 || n > HTTP_LOOK || bpf_skb_load_bytes(ctx->skb, a->off, s->response, n))
+		if (!within(n, 1, HTTP_LOOK) || bpf_skb_load_bytes(ctx->skb, a->off, s->response, n))
 			return 1;
 		http_parse(s->response, n, &s->http);
 		if (!s->http.digestible)

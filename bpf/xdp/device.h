@@ -16,13 +16,10 @@ static __always_inline int xdp_send_request(struct xdp_md *ctx, struct scratch *
 
 	if (!r)
 		return -1;
-	if (len < 1 || len > REQUEST_MAX - 8)
+	if (!within(len, 1, REQUEST_MAX - 8))
 		return -1;
 	frame_checksum(&s->frame, false, buffer_sum(r->buf, len, 0));
 	if (bpf_xdp_adjust_head(ctx, old_len - (long)(s->frame.len + len)))
-		return -1;
-	opaque(len);
-	if (len < 1 || len > REQUEST_MAX - 8)
 		return -1;
 	if (s->frame.ipv6) {
 		if (bpf_xdp_store_bytes(ctx, 0, &s->frame.eth, FRAME_V6))

@@ -30,10 +30,10 @@ type programFootprint struct {
 // (BPF_COMPLEXITY_LIMIT_INSNS).
 const verifierLimit = 1000000
 
-// TestComplexity fails when a program comes near the verifier's limit, and when
+// TestVerifierComplexity fails when a program comes near the verifier's limit, and when
 // it has grown by more than a tenth against the committed record without the
 // record being renewed: go test ./internal/bpf -run Complexity -update
-func TestComplexity(t *testing.T) {
+func TestVerifierComplexity(t *testing.T) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
 	}

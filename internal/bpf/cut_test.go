@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// TestCutMessages: a segment begins with the rest of a packet that went to the
+// TestWholeMessageBetweenCutOnes: a segment begins with the rest of a packet that went to the
 // socket, then comes a whole message, then the beginning of another. The whole
 // one is taken, the others pass, each for itself: the end at once, the rest when
 // the segment comes again, as a repetition.
-func TestCutMessages(t *testing.T) {
+func TestWholeMessageBetweenCutOnes(t *testing.T) {
 	whole := publish("sensors/a/temp", 1, 7, "whole")
 	long := string(publish("sensors/a/temp", 1, 9, strings.Repeat("x", 1300)))
 	for _, ipv6 := range []bool{false, true} {
@@ -55,9 +55,9 @@ func TestCutMessages(t *testing.T) {
 	}
 }
 
-// TestCutHeader: the rest of a packet may begin within its fixed header, and the
+// TestCutFixedHeader: the rest of a packet may begin within its fixed header, and the
 // packet behind it need not be a PUBLISH.
-func TestCutHeader(t *testing.T) {
+func TestCutFixedHeader(t *testing.T) {
 	whole := publish("sensors/a/temp", 1, 7, "whole")
 	for _, c := range []struct {
 		framing EproxyFraming

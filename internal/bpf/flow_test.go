@@ -2,9 +2,9 @@ package bpf
 
 import "testing"
 
-// TestHints: a hint leads to a connection only if the connection's own entry
+// TestHintIsChecked: a hint leads to a connection only if the connection's own entry
 // has the packet's 4-tuple and is open; else the flows map decides.
-func TestHints(t *testing.T) {
+func TestHintIsChecked(t *testing.T) {
 	const other = rigDevice + 1 // conn index
 	for _, ipv6 := range []bool{false, true} {
 		for name, spoil := range map[string]func(r *rig, hint *uint64){

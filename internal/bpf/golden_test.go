@@ -57,8 +57,12 @@ func (r *rig) run(p *ebpf.Program, s seg) (uint32, []byte) {
 // runMarked runs a packet of which skb->mark says that a program made it.
 func (r *rig) runMarked(p *ebpf.Program, s seg) (uint32, []byte) {
 	r.t.Helper()
+	var mark uint32
+	if err := r.objs.KnobMark.Get(&mark); err != nil {
+		r.t.Fatal(err)
+	}
 	// the beginning of struct __sk_buff: len, pkt_type, mark
-	return r.runFrame(p, s.frame(r.t), &[3]uint32{2: 0x00e90000})
+	return r.runFrame(p, s.frame(r.t), &[3]uint32{2: mark})
 }
 
 func (r *rig) runFrame(p *ebpf.Program, frame []byte, skb any) (uint32, []byte) {

@@ -56,9 +56,9 @@ func TestRetransmission(t *testing.T) {
 	r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_PUBACK_RESENT)
 }
 
-// TestTranslation: behind a grafted message the socket's numbers and the wire's
+// TestTranslationBehindGraft: behind a grafted message the socket's numbers and the wire's
 // differ by what was removed and inserted.
-func TestTranslation(t *testing.T) {
+func TestTranslationBehindGraft(t *testing.T) {
 	r := newRig(t, false)
 	n, req := r.take(t)
 	r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
@@ -75,9 +75,9 @@ func TestTranslation(t *testing.T) {
 	}
 }
 
-// TestDeviceSegments: what an armed connection does with segments that are not
+// TestDeviceSegmentsOutOfPlace: what an armed connection does with segments that are not
 // the next bytes.
-func TestDeviceSegments(t *testing.T) {
+func TestDeviceSegmentsOutOfPlace(t *testing.T) {
 	x := []byte("x")
 	for name, c := range map[string]struct {
 		seg     func(r *rig) seg
@@ -112,8 +112,8 @@ func TestDeviceSegments(t *testing.T) {
 	}
 }
 
-// TestPodResponses: which answers the kernel digests.
-func TestPodResponses(t *testing.T) {
+// TestDigestibleResponses: which answers the kernel digests.
+func TestDigestibleResponses(t *testing.T) {
 	for name, c := range map[string]struct {
 		response string
 		flags    string
@@ -200,10 +200,10 @@ func TestListenerSYN(t *testing.T) {
 	r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_LISTENER_SYN)
 }
 
-// TestRoomInRing: behind a message that is open for long those that are done
+// TestFullLedgerIsCompacted: behind a message that is open for long those that are done
 // cannot settle; where they fill the ring they are merged for the next one, and
 // where all are open nothing can be.
-func TestRoomInRing(t *testing.T) {
+func TestFullLedgerIsCompacted(t *testing.T) {
 	fill := func(state EproxyGraftState) func(c *EproxyConn) {
 		return func(c *EproxyConn) {
 			n := uint32(len(c.Rx.Ring))

@@ -65,9 +65,9 @@ func (r *rig) graft(t *testing.T, s side) (removed, inserted uint32) {
 	return pub, 4
 }
 
-// TestOutTranslates: what the local socket sends behind a graft stands behind it
+// TestEgressTranslates: what the local socket sends behind a graft stands behind it
 // on the wire, too.
-func TestOutTranslates(t *testing.T) {
+func TestEgressTranslates(t *testing.T) {
 	eachSide(t, func(t *testing.T, r *rig, s side) {
 		removed, inserted := r.graft(t, s)
 		ret, out := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "PA", []byte("data")))
@@ -85,9 +85,9 @@ func TestOutTranslates(t *testing.T) {
 	})
 }
 
-// TestOutTrims: a segment that reaches over an insertion, because the socket
+// TestEgressTrimsAtInsertion: a segment that reaches over an insertion, because the socket
 // knows of none, is cut to the bytes before it.
-func TestOutTrims(t *testing.T) {
+func TestEgressTrimsAtInsertion(t *testing.T) {
 	eachSide(t, func(t *testing.T, r *rig, s side) {
 		// two bytes before the graft, unacknowledged
 		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "PA", []byte("\xd0\x00"))); ret != tcOK {
@@ -120,9 +120,9 @@ func (r *rig) insertAt(t *testing.T, s side) (removed, inserted uint32) {
 	return pub, 4
 }
 
-// TestOutHolds: an acknowledgement that the peer has had already is not sent
+// TestEgressHoldsRepeatedAck: an acknowledgement that the peer has had already is not sent
 // again: three of them would look like a loss.
-func TestOutHolds(t *testing.T) {
+func TestEgressHoldsRepeatedAck(t *testing.T) {
 	eachSide(t, func(t *testing.T, r *rig, s side) {
 		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "A", nil)); ret != tcShot {
 			t.Errorf("verdict %d", ret)
@@ -136,9 +136,9 @@ func TestOutHolds(t *testing.T) {
 	})
 }
 
-// TestOutBroken: the socket acknowledges bytes that no program has seen. With
+// TestEgressAckOfUnseenBytes: the socket acknowledges bytes that no program has seen. With
 // grafts that is the end of the connection; without, only the boundary is lost.
-func TestOutBroken(t *testing.T) {
+func TestEgressAckOfUnseenBytes(t *testing.T) {
 	eachSide(t, func(t *testing.T, r *rig, s side) {
 		r.events()
 		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv+5, "A", nil)); ret != tcOK {
@@ -158,9 +158,9 @@ func TestOutBroken(t *testing.T) {
 	})
 }
 
-// TestOutPasses: what is not the local socket's, or not on a connection with
+// TestEgressPassesWhatIsNotOurs: what is not the local socket's, or not on a connection with
 // open ledger, leaves as it is.
-func TestOutPasses(t *testing.T) {
+func TestEgressPassesWhatIsNotOurs(t *testing.T) {
 	state := func(to EproxyConnState) func(r *rig, s side) {
 		return func(r *rig, s side) { r.change(s.conn, func(c *EproxyConn) { c.State = uint16(to) }) }
 	}
@@ -203,8 +203,8 @@ func TestOutPasses(t *testing.T) {
 	}
 }
 
-// TestOutOther: each program leaves the other's connections alone.
-func TestOutOther(t *testing.T) {
+// TestEgressLeavesOtherKind: each program leaves the other's connections alone.
+func TestEgressLeavesOtherKind(t *testing.T) {
 	for i, s := range sides {
 		r := newRig(t, false)
 		r.graft(t, s)
@@ -215,10 +215,10 @@ func TestOutOther(t *testing.T) {
 	}
 }
 
-// TestOutSYN: a SYN-ACK to a device begins another connection: nothing of the
+// TestEgressSYNBeginsAnew: a SYN-ACK to a device begins another connection: nothing of the
 // old one's ledger is used again. A slot's SYN loses the options that grafting
 // cannot honour.
-func TestOutSYN(t *testing.T) {
+func TestEgressSYNBeginsAnew(t *testing.T) {
 	eachSide(t, func(t *testing.T, r *rig, s side) {
 		p := s.send(r, s.snd, s.rcv, "SA", nil)
 		if s.hook == EproxyHookHOOK_TC_POD_OUT {
@@ -243,9 +243,9 @@ func TestOutSYN(t *testing.T) {
 	})
 }
 
-// TestOutFollows: what the socket sends is followed packet by packet, so that
+// TestEgressFollowsFraming: what the socket sends is followed packet by packet, so that
 // PUBACKs come between them.
-func TestOutFollows(t *testing.T) {
+func TestEgressFollowsFraming(t *testing.T) {
 	r, s := newRig(t, false), sides[0]
 	at := s.snd
 	for _, p := range []struct {
@@ -270,10 +270,10 @@ func TestOutFollows(t *testing.T) {
 	r.expectOnly(t, s.hook, nil)
 }
 
-// TestOutBesideNotice: a bare ACK of the socket stands before PUBACKs that were
+// TestEgressBareAckBesidePuback: a bare ACK of the socket stands before PUBACKs that were
 // inserted just now and may still be on their way; nothing else does, and not
 // once the device has acknowledged them.
-func TestOutBesideNotice(t *testing.T) {
+func TestEgressBareAckBesidePuback(t *testing.T) {
 	const notified, position = nodISS, nodISS + 4
 	side := sides[0]
 	for name, c := range map[string]struct {

@@ -18,9 +18,9 @@ func (r *rig) slot() EproxySlot {
 	return s
 }
 
-// TestPodSegments: what an idle slot's connection does with segments that
+// TestIdleSlotSegments: what an idle slot's connection does with segments that
 // answer nothing.
-func TestPodSegments(t *testing.T) {
+func TestIdleSlotSegments(t *testing.T) {
 	x := []byte("x")
 	idle, retired := EproxySlotStateSLOT_IDLE, EproxySlotStateSLOT_RETIRED
 	for name, c := range map[string]struct {
@@ -92,9 +92,9 @@ func (r *rig) expectOnly(t *testing.T, h EproxyHook, want []EproxyReason) {
 	}
 }
 
-// TestDoneByAck: the pod's TCP acknowledges a request before its response: the
+// TestPodAcksBeforeResponse: the pod's TCP acknowledges a request before its response: the
 // device hears of it once, and gets its PUBACK later.
-func TestDoneByAck(t *testing.T) {
+func TestPodAcksBeforeResponse(t *testing.T) {
 	r := newRig(t, false)
 	n, req := r.take(t)
 	ret, out := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "A", nil))
@@ -118,9 +118,9 @@ func TestDoneByAck(t *testing.T) {
 	r.expect(t, EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_OLD_DUPLICATE)
 }
 
-// TestResponseAndMore: bytes behind a complete response go to the socket, but not
+// TestBytesBehindResponse: bytes behind a complete response go to the socket, but not
 // while it lacks bytes in front of them: then the pod must send again.
-func TestResponseAndMore(t *testing.T) {
+func TestBytesBehindResponse(t *testing.T) {
 	more := []byte(okResponse + "HTTP/1.1 418")
 	r := newRig(t, false)
 	_, req := r.take(t)
@@ -243,10 +243,10 @@ func TestFinWhileBusy(t *testing.T) {
 	}
 }
 
-// TestBareBesideNotice: the response to a QoS 0 message acknowledges it with a bare
+// TestBareAckBesidePuback: the response to a QoS 0 message acknowledges it with a bare
 // ACK, which stands before a PUBACK that another processor inserted just now and
 // may not have sent yet.
-func TestBareBesideNotice(t *testing.T) {
+func TestBareAckBesidePuback(t *testing.T) {
 	for age, want := range map[uint32]uint32{justNow: nodISS, 1000: nodISS + 4} {
 		r := newRig(t, false)
 		p := publish("sensors/a/temp", 0, 0, "x")
@@ -267,10 +267,10 @@ func TestBareBesideNotice(t *testing.T) {
 	}
 }
 
-// TestQuietSlot: a response on a slot that was quiet is acknowledged at once;
+// TestQuietSlotIsAckedAtOnce: a response on a slot that was quiet is acknowledged at once;
 // one that follows another closely waits for a request to carry the
 // acknowledgement.
-func TestQuietSlot(t *testing.T) {
+func TestQuietSlotIsAckedAtOnce(t *testing.T) {
 	const quiet = 20 * time.Millisecond // POD_QUIET_NS
 	for _, age := range []time.Duration{0, time.Second} {
 		for {

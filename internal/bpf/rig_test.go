@@ -11,6 +11,8 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"eproxy/internal/abi"
 )
 
 // Indexes and addresses of the rig: one device, one pod with one slot.
@@ -98,7 +100,7 @@ func (r *rig) fill() {
 	o := &r.objs
 	r.put(o.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1})
 	// sensors/+/temp
-	none := NoIndex
+	none := uint32(abi.NoIndex)
 	for i, n := range []EproxyNode{node0(none, -1), node0(none, -1), node0(none, -1), node0(4, -1), node0(none, -1), node0(none, 0)} {
 		r.put(o.Nodes, uint32(i), &n)
 	}
@@ -120,9 +122,6 @@ func (r *rig) fill() {
 	r.conn(rigSlot, EproxyConnKindCONN_SLOT, src, pod, podISS, sltISS)
 	r.socket()
 }
-
-// NoIndex is NO_INDEX of abi.h.
-const NoIndex = ^uint32(0)
 
 func edgeKey(node uint32, level string) *EproxyEdgeKey {
 	k := &EproxyEdgeKey{Node: node, Len: uint32(len(level))}

@@ -11,12 +11,14 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"eproxy/internal/abi"
 )
 
-// TestSweeper: the timer finds what is overdue at both ends of the table, which
+// TestSweeperFindsOverdue: the timer finds what is overdue at both ends of the table, which
 // takes it several ticks, and nothing else: an acknowledgement that nothing
 // carries, a PUBACK that was not acknowledged, messages whose time is up.
-func TestSweeper(t *testing.T) {
+func TestSweeperFindsOverdue(t *testing.T) {
 	const last = 127 // conn index
 	r := &rig{t: t}
 	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
@@ -110,7 +112,7 @@ func TestTakeOverOverdue(t *testing.T) {
 			r := newRig(t, false)
 			r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 30000, UnackedMs: 1000})
 			s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Depth: 1, Tail: 1}
-			s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - c.age.Nanoseconds()), Acked: c.acked, Device: NoIndex}
+			s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - c.age.Nanoseconds()), Acked: c.acked, Device: abi.NoIndex}
 			r.put(r.objs.Slots, uint32(rigSlot), &s)
 			args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(EproxySlotOpSLOT_OP_TAKE_OVER), Overdue: 1}
 			if _, err := r.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {

@@ -7,12 +7,12 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// TestVLAN: frames with tags. XDP takes messages behind one tag. The kernel
+// TestTaggedFrames: frames with tags. XDP takes messages behind one tag. The kernel
 // moves an outer tag out of the frame before TC sees it, so that TC meets one in
 // the frame only behind another: it takes nothing there, and what passes is
 // translated. Two tags in the frame are nobody's business here. (BPF_PROG_RUN
 // refuses a struct __sk_buff with a tag beside the frame.)
-func TestVLAN(t *testing.T) {
+func TestTaggedFrames(t *testing.T) {
 	q, ad := layers.EthernetTypeDot1Q, layers.EthernetTypeQinQ
 	udp := func(f []byte) { f[14+4+9] = 17 }
 	for _, c := range []struct {

@@ -18,19 +18,21 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/mqtt/samples"
 	"eproxy/internal/pool"
 )
 
 // stage is a server with one function.
 type stage struct {
-	t      *testing.T
+	t      testing.TB
+	counts counts // of what the server refused
 	addr   string
 	server *Server
 	mu     sync.Mutex
 	got    []string // payloads
 }
 
-func newStage(t *testing.T, response http.HandlerFunc, grafter Grafter, auth config.Auth) *stage {
+func newStage(t testing.TB, response http.HandlerFunc, grafter Grafter, auth config.Auth) *stage {
 	t.Helper()
 	s := &stage{t: t}
 	fn := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,11 +53,11 @@ func newStage(t *testing.T, response http.HandlerFunc, grafter Grafter, auth con
 			Pods:  []netip.AddrPort{netip.MustParseAddrPort(fn.Listener.Addr().String())},
 			Retry: config.Retry{Attempts: 2, Backoff: time.Millisecond, MaxBackoff: time.Millisecond}}},
 		Routes: []*config.Route{{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}}},
-		Limits: config.Limits{MaxPacketSize: 1 << 20, InflightPerClient: 16},
+		Limits: config.Limits{MaxPacketSize: samples.MaxPacket, InflightPerClient: 16},
 	}
 	p := pool.New(cfg.Functions)
 	t.Cleanup(func() { _ = p.Close() })
-	b, err := New(Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter})
+	b, err := New(Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter, Recorder: &s.counts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +102,16 @@ func (s *stage) v5(id string) (*paho.Client, chan *paho.Publish) {
 
 var anonymous = config.Auth{AllowAnonymous: true}
 
+// waitFor waits until something is true.
+func (s *stage) waitFor(ok func() bool, otherwise string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatal(otherwise)
+		}
+	}
+}
+
 func say(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
 }
@@ -122,8 +134,8 @@ func TestResponseTopic(t *testing.T) {
 	}
 }
 
-// TestReasonCode: MQTT 5 says no with a reason code and keeps the connection.
-func TestReasonCode(t *testing.T) {
+// TestRefusalReasonCode: MQTT 5 says no with a reason code and keeps the connection.
+func TestRefusalReasonCode(t *testing.T) {
 	s := newStage(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, nil, anonymous)
 	c, _ := s.v5("r")
 	for _, qos := range []byte{1, 2} {
@@ -134,8 +146,8 @@ func TestReasonCode(t *testing.T) {
 	}
 }
 
-// TestSysTopic: a message to a topic of the server's own is refused, not forgotten.
-func TestSysTopic(t *testing.T) {
+// TestSysTopicIsRefused: a message to a topic of the server's own is refused, not forgotten.
+func TestSysTopicIsRefused(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
 	c, _ := s.v5("r")
 	for _, qos := range []byte{1, 2} {
@@ -173,9 +185,9 @@ func want(t *testing.T, c net.Conn, b ...byte) {
 	}
 }
 
-// TestQoS2: a repeated PUBLISH before PUBREL reaches the function once; after
+// TestQoS2ExactlyOnce: a repeated PUBLISH before PUBREL reaches the function once; after
 // PUBREL the packet identifier is free again.
-func TestQoS2(t *testing.T) {
+func TestQoS2ExactlyOnce(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
 	c := s.dial()
 	connect(t, c, 0)
@@ -194,9 +206,12 @@ func TestQoS2(t *testing.T) {
 	}
 }
 
-// TestPermissions: nobody publishes where he may not.
-func TestPermissions(t *testing.T) {
-	s := newStage(t, say("ok"), nil, config.Auth{AllowAnonymous: true, Users: []config.User{{Username: "", Publish: []string{"in/%c/#"}}}})
+// own lets clients publish below their own identifier.
+var own = config.Auth{AllowAnonymous: true, Users: []config.User{{Username: "", Publish: []string{"in/%c/#"}}}}
+
+// TestPublishPermissions: nobody publishes where he may not.
+func TestPublishPermissions(t *testing.T) {
+	s := newStage(t, say("ok"), nil, own)
 	c := s.dial()
 	connect(t, c, 0)
 	write(t, c, 0x32, 11, 0, 6, 'i', 'n', '/', 'c', '/', 'x', 0, 1, 'A')
@@ -234,9 +249,9 @@ func (f *fakeGraft) LastReceive() time.Time {
 func (f *fakeGraft) Granted(string) {}
 func (f *fakeGraft) Close()         { close(f.closed) }
 
-// TestKeepAlive: what the kernel path takes counts for the keep-alive; when it
+// TestKeepAliveCountsTaken: what the kernel path takes counts for the keep-alive; when it
 // takes nothing more, the client is thrown out.
-func TestKeepAlive(t *testing.T) {
+func TestKeepAliveCountsTaken(t *testing.T) {
 	f := &fakeGraft{closed: make(chan struct{})}
 	s := newStage(t, say("ok"), f, anonymous)
 	c := s.dial()
@@ -254,9 +269,9 @@ func TestKeepAlive(t *testing.T) {
 	<-f.closed
 }
 
-// TestBoundaries: however packets are cut, each boundary that the server waits
+// TestBoundariesOfCutPackets: however packets are cut, each boundary that the server waits
 // at is one of the stream, and the last one is its end.
-func TestBoundaries(t *testing.T) {
+func TestBoundariesOfCutPackets(t *testing.T) {
 	f := &fakeGraft{closed: make(chan struct{})}
 	s := newStage(t, say("ok"), f, anonymous)
 	c := s.dial()
@@ -303,8 +318,8 @@ func TestBoundaries(t *testing.T) {
 	}
 }
 
-// TestComplete: the kernel path's messages are acknowledged by the same rules.
-func TestComplete(t *testing.T) {
+// TestTakenMessagesAckedAlike: the kernel path's messages are acknowledged by the same rules.
+func TestTakenMessagesAckedAlike(t *testing.T) {
 	f := &fakeGraft{closed: make(chan struct{})}
 	s := newStage(t, say("ok"), f, anonymous)
 	c := s.dial()

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -9,54 +10,99 @@ import (
 	"syscall"
 	"time"
 
+	mochi "github.com/mochi-mqtt/server/v2"
 	"golang.org/x/sys/unix"
-
-	"eproxy/internal/mqttref"
 )
 
 // connectTimeout is how long a client may take to send CONNECT.
 const connectTimeout = 30 * time.Second
 
-// conn follows the MQTT framing of what it hands to the server, so that packet
-// boundaries are known, and lets the kernel path's messages count for the
-// keep-alive.
+// conn stands in front of the server: it hands over only packets that its gate
+// lets through, knows packet boundaries, and lets the kernel path's messages
+// count for the keep-alive.
 type conn struct {
 	*net.TCPConn
-	read    uint64
-	framing mqttref.Framing
-	graft   atomic.Pointer[Graft]
-	span    atomic.Int64 // keep-alive in nanoseconds, 0: none
-	once    sync.Once
-	raw     syscall.RawConn
+	gate        gate
+	server      *Server
+	client      *mochi.Client // from CONNECT on
+	established bool          // the client's session is established
+	bridge      bool          // the client says that it is a bridge
+	read        uint64        // bytes read from the socket
+	graft       atomic.Pointer[Graft]
+	span        atomic.Int64 // keep-alive in nanoseconds, 0: none
+	once        sync.Once
+	raw         syscall.RawConn
 }
 
-func newConn(c *net.TCPConn) *conn {
-	w := &conn{TCPConn: c}
+func newConn(s *Server, c *net.TCPConn) *conn {
+	w := &conn{TCPConn: c, server: s}
+	w.gate.MaxPacket = s.opts.Config.Limits.MaxPacketSize
+	w.gate.MaxConnect = min(connectSize, w.gate.MaxPacket)
+	w.gate.TopicAlias = topicAliases
 	w.raw, _ = c.SyscallConn() // nil only if closed, which Read will say
 	_ = c.SetReadDeadline(time.Now().Add(connectTimeout))
 	return w
 }
 
-// atBoundary says whether all bytes read so far are whole packets.
-func (c *conn) atBoundary() bool { return c.framing.AtBoundary() }
+// handshake reads until there is a valid CONNECT. Until then the server knows
+// nothing of the connection and spends nothing on it.
+func (c *conn) handshake(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = c.TCPConn.Close() })
+	defer stop()
+	for !c.gate.Open() {
+		n, err := c.receive(c.gate.room(nil))
+		if err != nil {
+			return err
+		}
+		c.gate.check(nil, n)
+		if v := c.gate.violation; v != nil && !c.gate.Open() {
+			return c.refuse(v)
+		}
+	}
+	return nil
+}
 
-// Read reads from the socket. The server asks for more only when it has used
-// up what it got: a packet boundary now is the one it stands at.
+// Read hands over what the client sent, as far as it is valid. The server asks
+// for more only when it has used up what it got: a packet boundary now is the
+// one that it stands at. A violation ends the connection when the server has seen
+// all that came before it.
 func (c *conn) Read(p []byte) (int, error) {
-	if g := c.graft.Load(); g != nil && c.atBoundary() {
+	if n := c.gate.pass(p); n > 0 {
+		return n, nil
+	}
+	if g := c.graft.Load(); g != nil && c.gate.atBoundary() {
 		(*g).Boundary(c.read)
 	}
 	for {
-		n, err := c.TCPConn.Read(p)
-		c.read += uint64(n)
-		_, _ = c.framing.Write(p[:n])
-		if n > 0 && !c.atBoundary() {
+		if v := c.gate.violation; v != nil {
+			return 0, c.refuse(v)
+		}
+		n, err := c.receive(c.gate.room(p))
+		if err != nil {
+			return 0, err
+		}
+		pass := c.gate.check(p, n)
+		if !c.gate.atBoundary() {
 			c.acknowledge()
 		}
-		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.extend() {
+		if pass > 0 {
+			return pass, nil
+		}
+	}
+}
+
+// receive reads from the socket.
+func (c *conn) receive(p []byte) (int, error) {
+	for {
+		n, err := c.TCPConn.Read(p)
+		c.read += uint64(n)
+		if n > 0 {
+			return n, nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.extend() {
 			continue
 		}
-		return n, err
+		return 0, err
 	}
 }
 

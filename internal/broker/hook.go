@@ -1,7 +1,7 @@
 package broker
 
 import (
-	"errors"
+	"sync"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -10,11 +10,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/request"
-	"eproxy/internal/topic"
 )
-
-// errTopicName ends the connection of a client that publishes to an invalid name.
-var errTopicName = errors.New("invalid topic name")
 
 // hook is where mochi asks.
 type hook struct {
@@ -28,8 +24,8 @@ func (h *hook) ID() string { return "eproxy" }
 // Provides says which questions it answers.
 func (h *hook) Provides(b byte) bool {
 	switch b {
-	case mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnDisconnect:
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnDisconnect:
 		return true
 	}
 	return false
@@ -44,13 +40,15 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	return ok
 }
 
-// OnACLCheck checks permission to publish (write) or subscribe.
-func (h *hook) OnACLCheck(cl *mqtt.Client, name string, write bool) bool {
+// OnACLCheck checks permission to publish (write) or subscribe. The library asks
+// from other goroutines than the client's, too.
+func (h *hook) OnACLCheck(cl *mqtt.Client, name string, write bool) (ok bool) {
+	defer h.s.endOnPanic(cl)
 	if cl.Net.Inline {
 		return true
 	}
 	auth, user := h.s.rules.Load().auth, string(cl.Properties.Username)
-	ok := auth.MaySubscribe(user, cl.ID, name)
+	ok = auth.MaySubscribe(user, cl.ID, name)
 	if write {
 		ok = auth.MayPublish(user, cl.ID, name)
 	}
@@ -63,13 +61,20 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, name string, write bool) bool {
 // OnSessionEstablish offers the connection to the kernel path, before CONNACK.
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	c, ok := cl.Net.Conn.(*conn)
-	if !ok || h.s.opts.Grafter == nil {
+	if !ok {
+		return
+	}
+	c.established = true
+	if h.s.opts.Grafter == nil {
 		return
 	}
 	acks := &ackQueue{
 		limit:  receiveMaximum,
 		queued: &h.s.queued,
-		write:  func(id uint16, o delivery.Outcome) { h.s.acknowledge(cl, id, 1, o) },
+		write: func(id uint16, o delivery.Outcome) {
+			defer h.s.endOnPanic(cl)
+			h.s.acknowledge(cl, id, 1, o)
+		},
 		overflow: func() {
 			h.s.log.Info("client disconnected, it does not read its acknowledgements", "client", cl.ID)
 			c.abort()
@@ -80,7 +85,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 		ClientID:      cl.ID,
 		Version:       cl.Properties.ProtocolVersion,
 		Read:          c.read,
-		AtBoundary:    c.atBoundary(),
+		AtBoundary:    c.gate.atBoundary(),
 		MayPublishAll: h.s.rules.Load().auth.MayPublishAll(string(cl.Properties.Username)),
 		Complete: func(id uint16, o delivery.Outcome) {
 			if id != 0 {
@@ -92,29 +97,6 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	if g != nil {
 		c.graft.Store(&g)
 	}
-}
-
-// OnPacketRead is stricter with topic names than the library.
-func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	if pk.FixedHeader.Type == packets.Publish && (pk.TopicName != "" || cl.Properties.ProtocolVersion < 5) {
-		if err := topic.ValidateName(pk.TopicName); err != nil {
-			h.s.refused("topic_name")
-			return pk, errors.Join(errTopicName, err)
-		}
-		if pk.FixedHeader.Qos > 0 && !mqtt.IsValidFilter(pk.TopicName, true) {
-			h.s.refuseSys(cl, pk)
-		}
-	}
-	return pk, nil
-}
-
-// OnPacketEncode turns the library's response to a repeated QoS 2 PUBLISH into
-// what the specification wants, a plain PUBREC [MQTT-4.3.3-10].
-func (h *hook) OnPacketEncode(_ *mqtt.Client, pk packets.Packet) packets.Packet {
-	if pk.FixedHeader.Type == packets.Pubrec && pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
-		pk.ReasonCode = packets.CodeSuccess.Code
-	}
-	return pk
 }
 
 // OnPublish takes routed messages out of the broker's hands.
@@ -167,10 +149,12 @@ func (s *Server) take(cl *mqtt.Client, pk packets.Packet, route *config.Route) {
 	m := messageOf(cl, &pk)
 	began := time.Now()
 	deliver := func() {
+		end := sync.OnceValue(func() *mqtt.Client { return s.pending.end(p, pk.PacketID) })
+		defer end()
 		o := s.opts.Engine.Deliver(s.ctx, route, m)
 		s.record(route, m, o, time.Since(began))
 		s.respond(m, o)
-		to := s.pending.end(p, pk.PacketID)
+		to := end()
 		if m.QoS > 0 {
 			s.acknowledge(to, pk.PacketID, m.QoS, o)
 		}
@@ -187,6 +171,7 @@ func (s *Server) take(cl *mqtt.Client, pk packets.Packet, route *config.Route) {
 	}
 	go func() {
 		defer func() { <-places }()
+		defer s.endOnPanic(cl)
 		deliver()
 	}()
 }

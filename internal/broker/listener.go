@@ -17,20 +17,21 @@ import (
 type listener struct {
 	address string
 	net     *net.TCPListener
+	server  *Server
 	log     *slog.Logger
 }
 
 var _ listeners.Listener = (*listener)(nil)
 
 // listen opens the address. Multipath TCP stays off: grafting could not follow it.
-func listen(ctx context.Context, address string, log *slog.Logger) (*listener, error) {
+func listen(ctx context.Context, address string, s *Server) (*listener, error) {
 	lc := net.ListenConfig{Control: socketOptions}
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listener %s: %w", address, err)
 	}
-	return &listener{address: address, net: l.(*net.TCPListener), log: log}, nil
+	return &listener{address: address, net: l.(*net.TCPListener), server: s, log: s.log}, nil
 }
 
 // rtoMax is the longest wait between two transmissions of what a client does not
@@ -73,13 +74,7 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			l.log.Warn("accept", "listener", l.address, "error", err)
 			continue
 		}
-		go func() {
-			w := newConn(c)
-			if err := establish(l.address, w); err != nil {
-				l.log.Debug("client ended", "remote", c.RemoteAddr(), "error", err)
-			}
-			_ = w.Close()
-		}()
+		go l.server.serve(c, func(w net.Conn) error { return establish(l.address, w) })
 	}
 }
 

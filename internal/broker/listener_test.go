@@ -11,7 +11,7 @@ import (
 // TestListenerOptions: an accepted connection keeps urgent data in its stream,
 // and never waits longer than rtoMax before it sends again.
 func TestListenerOptions(t *testing.T) {
-	l, err := listen(t.Context(), "127.0.0.1:0", slog.Default())
+	l, err := listen(t.Context(), "127.0.0.1:0", &Server{log: slog.Default()})
 	if err != nil {
 		t.Fatal(err)
 	}

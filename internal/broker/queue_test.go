@@ -51,9 +51,9 @@ func TestDrainAcks(t *testing.T) {
 	s.server.Drain(context.Background())
 }
 
-// TestAckQueue: everything is written once, in order, and after the limit
+// TestAckQueueOrderAndLimit: everything is written once, in order, and after the limit
 // nothing is.
-func TestAckQueue(t *testing.T) {
+func TestAckQueueOrderAndLimit(t *testing.T) {
 	const n = 1000
 	var got []uint16
 	release, done := make(chan struct{}), make(chan struct{})

@@ -49,6 +49,7 @@ type Server struct {
 	queued  atomic.Int64 // acknowledgements of the kernel path that wait for their client
 	flights sync.Map     // *mqtt.Client -> chan struct{}, its messages in flight
 	drained atomic.Bool
+	logged  sync.Map // *mqtt.Error -> struct{}, violations that were logged
 }
 
 // New opens the listeners; clients are served from Serve on.
@@ -65,13 +66,14 @@ func New(opts Options) (*Server, error) {
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(opts.Config.Limits.MaxPacketSize)
 	caps.ReceiveMaximum = receiveMaximum
+	caps.TopicAliasMaximum = topicAliases
 	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(opts.Logger), SysTopicResendInterval: sysInterval})
 	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
 	for _, l := range opts.Config.Listeners {
-		nl, err := listen(s.ctx, l.Address, opts.Logger)
+		nl, err := listen(s.ctx, l.Address, s)
 		if err == nil {
 			err = s.mqtt.AddListener(nl)
 		}

@@ -17,7 +17,7 @@ routes:
     function: temp
 `
 
-func TestParse(t *testing.T) {
+func TestSmallConfiguration(t *testing.T) {
 	c, err := Parse("f.yaml", []byte(good))
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +28,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestErrors(t *testing.T) {
+func TestErrorsNameTheirLine(t *testing.T) {
 	for _, c := range []struct{ replace, with, want string }{
 		{"interfaces:", "interface:", `f.yaml:1: unknown field "interface"`},
 		{"timeout: 5s", "timeout: soon", `f.yaml:6: duration "soon"`},
@@ -54,7 +54,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-func TestAuth(t *testing.T) {
+func TestPermissionFilters(t *testing.T) {
 	a := Auth{Users: []User{{Username: "dev", PasswordHash: "$2a$04$0123456789012345678901uTQ8cE9ZKvK6oD1Gm8bRkOUnsxkYyqm", Publish: []string{"sensors/%c/#"}, Subscribe: []string{"cmd/%c/#", "x/+"}}}}
 	for name, want := range map[string]bool{"sensors/d1/t": true, "sensors/d1": true, "sensors/d2/t": false} {
 		if got := a.MayPublish("dev", "d1", name); got != want {
@@ -74,7 +74,7 @@ func TestAuth(t *testing.T) {
 	}
 }
 
-func TestExample(t *testing.T) {
+func TestExampleHasEveryKey(t *testing.T) {
 	if _, err := Load("../../docs/example.yaml"); err != nil {
 		t.Error(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/topic"
 )
 
@@ -39,8 +40,8 @@ func (b *builder) function(path string, r *rawFunction) {
 		}
 		f.Pods = append(f.Pods, a)
 	}
-	f.Pipeline = b.number(path+".pipeline", r.Pipeline, 1, 1, 64)
-	f.Concurrency = b.number(path+".concurrency", r.Concurrency, defaultConcurrency, 1, 64)
+	f.Pipeline = b.number(path+".pipeline", r.Pipeline, 1, 1, abi.PipelineMax)
+	f.Concurrency = b.number(path+".concurrency", r.Concurrency, defaultConcurrency, 1, abi.SlotsPerPod)
 	f.Timeout = b.duration(path+".timeout", r.Timeout, defaultTimeout)
 	f.Retry = Retry{
 		Attempts:   b.number(path+".retry.attempts", r.Retry.Attempts, defaultAttempts, 1, 100),

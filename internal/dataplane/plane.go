@@ -19,14 +19,11 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 )
-
-// SlotsPerPod is the number of conn indexes reserved for each pod; the idle
-// word of a pod has one bit for each.
-const SlotsPerPod = 64
 
 // ErrRunning is returned by Load when another process holds the lock.
 var ErrRunning = errors.New("another loader is running")
@@ -109,10 +106,10 @@ func Load(opts Options) (*Plane, error) {
 		log:       opts.Logger,
 		dir:       cfg.BPFFS,
 		lock:      lock,
-		slots:     uint32(cfg.Limits.Pods) * SlotsPerPod,
+		slots:     uint32(cfg.Limits.Pods) * abi.SlotsPerPod,
 		pipeline:  deepest(cfg),
 		attached:  make(map[string]bool),
-		slotTable: make([]atomic.Pointer[slot], cfg.Limits.Pods*SlotsPerPod),
+		slotTable: make([]atomic.Pointer[slot], cfg.Limits.Pods*abi.SlotsPerPod),
 		podByID:   make(map[uint32]*podState),
 		podKey:    make(map[podID]*podState),
 		idSeed:    rand.Uint32(),
@@ -198,7 +195,11 @@ func (p *Plane) load(cfg *config.Config) error {
 	}
 	p.globals = &g[0]
 	p.conns.init(p.slots, uint32(cfg.Limits.Connections))
-	if p.sender, err = newFrameSender(); err != nil {
+	mark, err := bpf.Knob(spec, "knob_mark")
+	if err != nil {
+		return err
+	}
+	if p.sender, err = newFrameSender(mark); err != nil {
 		return err
 	}
 	return nil

@@ -13,12 +13,11 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/netdev"
 )
-
-const noIndex = ^uint32(0)
 
 var (
 	errClosing = errors.New("pod closes the connection")
@@ -62,7 +61,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*
 	mem := &p.podMem[index]
 	a := addr.Addr().As16()
 	*mem = bpf.EproxyPod{
-		FirstSlot: index * SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: flag(addr.Addr().Is6()),
+		FirstSlot: index * abi.SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: flag(addr.Addr().Is6()),
 		Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1, UnackedMs: uint32(unackedLimit / time.Millisecond),
 	}
 	for i := range mem.Address {
@@ -70,7 +69,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*
 	}
 	p.setFunction(ps, fn)
 	p.refreshPod(ps, useXDP)
-	atomic.StoreUint32(&p.globals.SlotsEnd, max(p.globals.SlotsEnd, (index+1)*SlotsPerPod))
+	atomic.StoreUint32(&p.globals.SlotsEnd, max(p.globals.SlotsEnd, (index+1)*abi.SlotsPerPod))
 	ctx, cancel := context.WithCancel(p.ctx)
 	ps.cancel = cancel
 	for i := range fn.Concurrency {

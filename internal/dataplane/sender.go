@@ -6,19 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// injectedMark is the skb->mark bit of injected packets, the default of
-// knob_mark in bpf/include/config.h: TC egress leaves them untouched.
-const injectedMark = 0x00e90000
-
 // frameSender sends finished Ethernet frames.
 type frameSender struct{ fd int }
 
-func newFrameSender() (*frameSender, error) {
+// newFrameSender opens a socket whose frames bear mark in skb->mark: TC egress
+// leaves what the programs and this socket inject untouched.
+func newFrameSender(mark uint32) (*frameSender, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, injectedMark); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("mark packet socket: %w", err)
 	}

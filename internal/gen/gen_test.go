@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestFresh fails when the committed files are not what the headers say.
-func TestFresh(t *testing.T) {
+// TestGeneratedFilesAreFresh fails when the committed files are not what the headers say.
+func TestGeneratedFilesAreFresh(t *testing.T) {
 	files, err := Generate("../..")
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestForms(t *testing.T) {
+func TestTableJSONYAML(t *testing.T) {
 	r := Rows{Columns: []string{"topic", "n"}}
 	r.Add("a/+", 3)
 	r.Add("b \"x\"", 0)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 )
 
@@ -81,9 +82,9 @@ type Route struct {
 
 // Stats are a route's counters in the kernel path.
 type Stats struct {
-	Taken, Answered [2]uint64 // by QoS
-	Nanoseconds     uint64    // sum over the answered ones
-	Hist            [40]uint64
+	Taken, Answered [2]uint64               // by QoS
+	Nanoseconds     uint64                  // sum over the answered ones
+	Hist            [abi.HistBuckets]uint64 // bucket n: latency below 2^n ns
 }
 
 // Routes are the installed routes, in the order of the configuration.

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/config"
 )
 
@@ -107,6 +108,16 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	dst = appendHeader(dst, "Content-Length", strconv.Itoa(len(m.Payload)))
 	dst = append(dst, '\r', '\n')
 	return append(dst, m.Payload...)
+}
+
+// Growth is by how many bytes the request of a typical PUBLISH is longer than
+// the PUBLISH: of QoS 1, with 128 to 999 bytes of payload, and a topic that
+// needs no escapes. XDP makes that room at the head of the packet.
+func Growth(fn *config.Function, clientID string) int {
+	m := &Message{ClientID: clientID, QoS: 1, Payload: make([]byte, 128)}
+	// fixed header with two bytes of remaining length, length of the topic, packet identifier
+	const head = 3 + 2 + 2
+	return len(Build(nil, fn, m, strings.Repeat("0", abi.CeIdLen))) - len(m.Payload) - head
 }
 
 func contentTypeOf(fn *config.Function, m *Message) string {

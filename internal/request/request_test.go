@@ -19,9 +19,9 @@ func function(t testing.TB) *config.Function {
 	return &config.Function{Name: "temp", URL: u}
 }
 
-// TestSameAsKernel: the bytes that internal/bpf's golden packets show of the
+// TestSameBytesAsKernel: the bytes that internal/bpf's golden packets show of the
 // kernel path.
-func TestSameAsKernel(t *testing.T) {
+func TestSameBytesAsKernel(t *testing.T) {
 	m := &Message{ClientID: "dev-1", Topic: "sensors/ü \"%/temp", QoS: 1, Dup: true, Payload: []byte("x")}
 	want := "POST /ingest HTTP/1.1\r\nHost: temp.local\r\nce-specversion: 1.0\r\nce-type: mqtt.publish\r\nce-source: eproxy/dev-1\r\n" +
 		"ce-subject: sensors/%C3%BC%20%22%25/temp\r\nX-Mqtt-Qos: 1\r\nX-Mqtt-Dup: 1\r\nce-id: 7\r\nContent-Length: 1\r\n\r\nx"
@@ -34,7 +34,7 @@ func TestSameAsKernel(t *testing.T) {
 	}
 }
 
-func TestProperties(t *testing.T) {
+func TestPropertiesBecomeHeaders(t *testing.T) {
 	fn := function(t)
 	fn.ContentType = "application/json"
 	fn.Headers = map[string]string{"X-Team": "edge"}

@@ -3,6 +3,8 @@ package topic
 import (
 	"fmt"
 	"strings"
+
+	"eproxy/internal/abi"
 )
 
 // Where matching starts; see Automaton.
@@ -12,10 +14,10 @@ const (
 )
 
 // MaxLevel is the longest level, in bytes, that the kernel can look up.
-const MaxLevel = 60
+const MaxLevel = abi.LevelMax
 
 // None is the absence of a node.
-const None = ^uint32(0)
+const None = abi.NoIndex
 
 // Automaton matches a name with one look-up per level, whatever the number of
 // filters: the subset construction over the trie of filters. For each level of

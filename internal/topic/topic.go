@@ -11,63 +11,105 @@ import (
 
 // Errors of ValidateName and ValidateFilter.
 var (
-	ErrEmpty    = errors.New("empty")                                           // [MQTT-4.7.3-1]
-	ErrTooLong  = errors.New("longer than 65535 bytes")                         // [MQTT-4.7.3-3]
-	ErrNUL      = errors.New("contains the NUL character")                      // [MQTT-4.7.3-2]
-	ErrUTF8     = errors.New("not valid UTF-8")                                 // [MQTT-1.5.3-1]
-	ErrWildcard = errors.New("topic name contains a wildcard")                  // [MQTT-3.3.2-2]
-	ErrHash     = errors.New("'#' must be the last level and stand alone")      // [MQTT-4.7.1-2]
-	ErrPlus     = errors.New("'+' must stand alone in its level")               // [MQTT-4.7.1-3]
+	ErrEmpty    = errors.New("empty")                                      // [MQTT-4.7.3-1]
+	ErrTooLong  = errors.New("longer than 65535 bytes")                    // [MQTT-4.7.3-3]
+	ErrNUL      = errors.New("contains the NUL character")                 // [MQTT-4.7.3-2]
+	ErrUTF8     = errors.New("not valid UTF-8")                            // [MQTT-1.5.3-1]
+	ErrWildcard = errors.New("topic name contains a wildcard")             // [MQTT-3.3.2-2]
+	ErrHash     = errors.New("'#' must be the last level and stand alone") // [MQTT-4.7.1-2]
+	ErrPlus     = errors.New("'+' must stand alone in its level")          // [MQTT-4.7.1-3]
+	ErrLevels   = errors.New("has more than 200 levels")
 	ErrShare    = errors.New("shared subscription must be $share/group/filter") // MQTT 5 section 4.8.2
 )
 
-func validateText(s string) error {
+// MaxLevels is how many levels a name or filter may have. The server's tree of
+// subscriptions takes time that grows with their square: 65,535 levels, which
+// fit in one packet, would stop it for seconds.
+const MaxLevels = 200
+
+// text is a name or filter, in a packet or in a configuration.
+type text interface{ ~string | ~[]byte }
+
+func validateText[T text](s T) error {
 	switch {
-	case s == "":
+	case len(s) == 0:
 		return ErrEmpty
 	case len(s) > 65535:
 		return ErrTooLong
-	case !utf8.ValidString(s): // surrogates are not valid UTF-8 in Go either
+	case !utf8.Valid([]byte(s)): // surrogates are not valid UTF-8 in Go either
 		return ErrUTF8
-	case strings.IndexByte(s, 0) >= 0:
-		return ErrNUL
+	}
+	levels := 1
+	for i := range len(s) {
+		switch s[i] {
+		case 0:
+			return ErrNUL
+		case '/':
+			if levels++; levels > MaxLevels {
+				return ErrLevels
+			}
+		}
 	}
 	return nil
 }
 
 // ValidateName checks the topic name of a PUBLISH.
-func ValidateName(name string) error {
+func ValidateName[T text](name T) error {
 	if err := validateText(name); err != nil {
 		return err
 	}
-	if strings.ContainsAny(name, "+#") {
-		return ErrWildcard
+	for i := range len(name) {
+		if name[i] == '+' || name[i] == '#' {
+			return ErrWildcard
+		}
 	}
 	return nil
 }
 
 // ValidateFilter checks a topic filter, with or without $share/group/ in front.
-func ValidateFilter(filter string) error {
+func ValidateFilter[T text](filter T) error {
 	if err := validateText(filter); err != nil {
 		return err
 	}
-	if strings.HasPrefix(filter, "$share/") {
-		group, rest, ok := strings.Cut(filter[len("$share/"):], "/")
-		if !ok || group == "" || strings.ContainsAny(group, "+#") || rest == "" {
-			return ErrShare
-		}
-		filter = rest
+	begin, err := shareEnd(filter)
+	if err != nil {
+		return err
 	}
-	levels := strings.Split(filter, "/")
-	for i, l := range levels {
-		if strings.Contains(l, "#") && (l != "#" || i != len(levels)-1) {
-			return ErrHash
-		}
-		if strings.Contains(l, "+") && l != "+" {
-			return ErrPlus
+	for i := begin; i < len(filter); i++ {
+		first := i == begin || filter[i-1] == '/'
+		last := i+1 == len(filter)
+		switch filter[i] {
+		case '#':
+			if !first || !last {
+				return ErrHash
+			}
+		case '+':
+			if !first || !last && filter[i+1] != '/' {
+				return ErrPlus
+			}
 		}
 	}
 	return nil
+}
+
+// shareEnd is the offset of the filter behind $share/group/, 0 without it.
+func shareEnd[T text](filter T) (int, error) {
+	const prefix = "$share/"
+	if len(filter) < len(prefix) || string(filter[:len(prefix)]) != prefix {
+		return 0, nil
+	}
+	for i := len(prefix); i < len(filter); i++ {
+		switch filter[i] {
+		case '+', '#':
+			return 0, ErrShare
+		case '/':
+			if i == len(prefix) || i+1 == len(filter) {
+				return 0, ErrShare
+			}
+			return i + 1, nil
+		}
+	}
+	return 0, ErrShare
 }
 
 // StripShare removes $share/group/ from a valid filter.

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestValidate(t *testing.T) {
+func TestValidNamesAndFilters(t *testing.T) {
 	for f, want := range map[string]error{
 		"a/b": nil, "+": nil, "#": nil, "a/+/b": nil, "a/#": nil, "/": nil, "//": nil, "$share/g/a/#": nil,
 		"": ErrEmpty, "a/#/b": ErrHash, "a#": ErrHash, "a/b+": ErrPlus, "a\x00": ErrNUL, "a\xff": ErrUTF8,
@@ -26,7 +26,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func TestMatch(t *testing.T) {
+func TestFilterMatchesName(t *testing.T) {
 	for _, c := range []struct {
 		filter, name string
 		want         bool
@@ -44,7 +44,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-func TestMostSpecific(t *testing.T) {
+func TestMostSpecificWins(t *testing.T) {
 	tab, err := NewTable([]string{"#", "a/#", "a/+/c", "a/b/#", "+/b/c", "a/b/c", "a/+/#"})
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func FuzzAutomaton(f *testing.F) {
 	})
 }
 
-func TestBlowUp(t *testing.T) {
+func TestTooManyStatesAreRefused(t *testing.T) {
 	var filters []string
 	for i := range 14 {
 		l := make([]string, 14)

@@ -76,11 +76,11 @@ func podConfig(format string, ipv6 bool) string {
 	return fmt.Sprintf(format, addr(lab.Pod0), addr(lab.Pod1))
 }
 
-// TestSuite: every client against the Go function, every function with three
+// TestEveryClientAndFunction: every client against the Go function, every function with three
 // clients, over both families, at XDP, at TC, and in the fallback alone. Every
 // message arrives once with the right bytes and headers; every QoS 1 message is
 // acknowledged; what is eligible goes through the kernel.
-func TestSuite(t *testing.T) {
+func TestEveryClientAndFunction(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc", "fallback"} {
 		for _, ipv6 := range []bool{false, true} {
 			for si, srv := range servers() {

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// TestFairness: one client floods a function that does not answer; it gets the
+// TestFloodingClient: one client floods a function that does not answer; it gets the
 // messages in flight that it may have and no more, the rest waits in its own
 // connection, and another client is served.
-func TestFairness(t *testing.T) {
+func TestFloodingClient(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc", "fallback"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)

@@ -75,9 +75,9 @@ func (c *rawConn) talk(source *rawConn, in *bufio.Reader, id string, size, news,
 	return want
 }
 
-// TestBoundaries: on a long line, where the server's socket stops inside a packet
+// TestPubackOnlyBetweenPackets: on a long line, where the server's socket stops inside a packet
 // until it is acknowledged, PUBACKs come between its packets and never inside.
-func TestBoundaries(t *testing.T) {
+func TestPubackOnlyBetweenPackets(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newWired(t, seedOf(t))

@@ -128,12 +128,12 @@ func TestSimultaneousClose(t *testing.T) {
 	}
 }
 
-// TestReturnToTuple: a device comes back on the 4-tuple of a connection that the
+// TestReconnectWithAnySequence: a device comes back on the 4-tuple of a connection that the
 // server still knows, in TIME_WAIT or as alive, with an initial sequence number
 // above or below all that was: between what the device sent and what the
 // server's socket saw, near, and half the space away. It gets its connection,
 // and no response to an old message counts for a new one with the same identifier.
-func TestReturnToTuple(t *testing.T) {
+func TestReconnectWithAnySequence(t *testing.T) {
 	const half = 1<<31 - 1000
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {

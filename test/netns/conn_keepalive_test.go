@@ -30,10 +30,10 @@ func serveHeld(t *testing.T, l *lab.Lab, r, hold *recorder, gate func(string) ch
 	}, nil)
 }
 
-// TestKeepalive: a connection whose every byte is grafted stays up: the kernels
+// TestKeepaliveOfGraftedConn: a connection whose every byte is grafted stays up: the kernels
 // on both ends probe it, and each probe is answered although one of the sockets
 // has never seen the other's bytes.
-func TestKeepalive(t *testing.T) {
+func TestKeepaliveOfGraftedConn(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)

@@ -62,9 +62,9 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestCheck: loader check names all errors of a file at once, each with its
+// TestCheckNamesAllErrors: loader check names all errors of a file at once, each with its
 // line, by line; and run refuses the file with the same words.
-func TestCheck(t *testing.T) {
+func TestCheckNamesAllErrors(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "wrong.yaml")
 	if err := os.WriteFile(file, []byte(`interfaces: [eth0]
 xdp: fast

@@ -10,10 +10,10 @@ import (
 	"eproxy/test/lib/lab"
 )
 
-// TestKill: kill -9 at random moments under load. Every connection ends for the
+// TestKillUnderLoad: kill -9 at random moments under load. Every connection ends for the
 // device, nothing acknowledged is missing at the functions, and a new run
 // starts clean over what is left.
-func TestKill(t *testing.T) {
+func TestKillUnderLoad(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			seed := seedOf(t)

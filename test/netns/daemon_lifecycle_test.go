@@ -39,9 +39,9 @@ func configFile(t *testing.T, l *lab.Lab, text string) string {
 	return f
 }
 
-// TestErrors: what cannot work is refused in one line that says what and where,
+// TestStartErrors: what cannot work is refused in one line that says what and where,
 // and leaves nothing behind.
-func TestErrors(t *testing.T) {
+func TestStartErrors(t *testing.T) {
 	l := newLab(t)
 	good := podConfig(routeConfig, false)
 	busy, err := l.Listen(lab.Node, ":1884")
@@ -128,9 +128,9 @@ func deliverSome(t *testing.T, l *lab.Lab, r *recorder, n int) {
 	}
 }
 
-// TestCrash: after kill -9 the maps can be read, a new loader starts clean, and
+// TestRestartAfterKill: after kill -9 the maps can be read, a new loader starts clean, and
 // unload removes everything.
-func TestCrash(t *testing.T) {
+func TestRestartAfterKill(t *testing.T) {
 	l := newLab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)

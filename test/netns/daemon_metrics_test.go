@@ -12,9 +12,9 @@ import (
 	"eproxy/test/lib/lab"
 )
 
-// TestMetrics: each message is counted once, by the path that finished it; what
+// TestEachMessageIsCountedOnce: each message is counted once, by the path that finished it; what
 // the kernel path took and userspace finished is not forgotten.
-func TestMetrics(t *testing.T) {
+func TestEachMessageIsCountedOnce(t *testing.T) {
 	l := newLab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, func(n int64, w http.ResponseWriter, q *http.Request) {

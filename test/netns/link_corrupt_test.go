@@ -62,11 +62,11 @@ func flips(lose bool) wire.Plan {
 	}
 }
 
-// TestCorrupt: a segment with a wrong checksum never becomes one with a right
+// TestCorruptedSegment: a segment with a wrong checksum never becomes one with a right
 // one: a PUBLISH with any one bit changed does not reach a function, and an
 // answer with any one bit changed acknowledges nothing. The right segment that
 // follows does its work.
-func TestCorrupt(t *testing.T) {
+func TestCorruptedSegment(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			seed := seedOf(t)

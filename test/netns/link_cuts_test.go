@@ -133,11 +133,11 @@ var cutKinds = []struct {
 	{"backwards", func(_ *rand.Rand, at, end int) []span { return []span{{at, end}, {at / 2, end}, {0, at}} }},
 }
 
-// TestCuts: two messages in one stretch of the stream, cut at every offset, and
+// TestCutAtEveryOffset: two messages in one stretch of the stream, cut at every offset, and
 // sent in pieces that overlap each other as retransmissions may that a sender
 // has put together anew. Each message arrives exactly once and is acknowledged
 // once.
-func TestCuts(t *testing.T) {
+func TestCutAtEveryOffset(t *testing.T) {
 	// devices that share the offsets: where the programs drop a piece they wait
 	// for a retransmission
 	const devices, size = 16, 3
@@ -249,9 +249,9 @@ func loseFirst(rng *rand.Rand, share float64) (plan wire.Plan, lost func() int) 
 	}
 }
 
-// TestRecut: requests are lost between the node and the pods, so that devices
+// TestRetransmissionCutAnew: requests are lost between the node and the pods, so that devices
 // must send again what was taken; each retransmission comes in other pieces.
-func TestRecut(t *testing.T) {
+func TestRetransmissionCutAnew(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			seed := seedOf(t)

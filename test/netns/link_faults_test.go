@@ -147,9 +147,9 @@ var (
 	}
 )
 
-// TestFaults: whatever the links do to segments, everything arrives, whole,
+// TestLinkFaults: whatever the links do to segments, everything arrives, whole,
 // where it belongs, and is acknowledged only then.
-func TestFaults(t *testing.T) {
+func TestLinkFaults(t *testing.T) {
 	seed := seedOf(t)
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {

@@ -56,10 +56,10 @@ func (p *tap) next(payload []byte) (s wire.Segment, seq, ackNo uint32) {
 	return s, seq, ackNo
 }
 
-// TestHostile: segments that somebody else sends on the 4-tuple of a grafted
+// TestForgedSegments: segments that somebody else sends on the 4-tuple of a grafted
 // connection do nothing, unless they hit the exact next byte with a plausible
 // acknowledgement: stricter than RFC 5961 asks.
-func TestHostile(t *testing.T) {
+func TestForgedSegments(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			seed := seedOf(t)
@@ -247,10 +247,10 @@ func dialAs(l *lab.Lab, port int, before func(fd int) error) (net.Conn, error) {
 	return c, nil
 }
 
-// TestReuse: a device that comes back on the same 4-tuple with the same packet
+// TestReconnectOnSameTuple: a device that comes back on the same 4-tuple with the same packet
 // identifiers, while its old messages are with functions, never gets a response
 // to an old one for a new one.
-func TestReuse(t *testing.T) {
+func TestReconnectOnSameTuple(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)

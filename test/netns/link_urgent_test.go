@@ -9,11 +9,11 @@ import (
 	"eproxy/test/lib/wire"
 )
 
-// TestUrgent: segments of a device at exactly the next byte have the urgent flag,
+// TestUrgentData: segments of a device at exactly the next byte have the urgent flag,
 // with a pointer to their first byte, into them, to their end, and far beyond.
 // No byte of the stream gets lost by it (RFC 6093 section 5), neither on the
 // kernel path, which leaves such segments alone, nor in the fallback.
-func TestUrgent(t *testing.T) {
+func TestUrgentData(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc", "fallback"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newWired(t, seedOf(t))

@@ -13,10 +13,10 @@ import (
 	"eproxy/test/lib/lab"
 )
 
-// TestWrapUplink: what a device sends passes sequence number 2^32 at each byte of
+// TestSequenceWrapUplink: what a device sends passes sequence number 2^32 at each byte of
 // its CONNECT and of its first messages in turn: single ones, and several in
 // one segment.
-func TestWrapUplink(t *testing.T) {
+func TestSequenceWrapUplink(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)
@@ -160,10 +160,10 @@ func readPacket(r *bufio.Reader) (p packet, err error) {
 // news is the size of a message to topic news with this much payload, and back.
 func newsSize(payload int) int { return len(publishPacket("news", 0, 0, strings.Repeat("n", payload))) }
 
-// TestWrapDownlink: what the node sends to a device passes sequence number 2^32:
+// TestSequenceWrapDownlink: what the node sends to a device passes sequence number 2^32:
 // at each byte of a PUBACK that the programs insert, and while PUBACKs and
 // messages to the device alternate at full speed.
-func TestWrapDownlink(t *testing.T) {
+func TestSequenceWrapDownlink(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)

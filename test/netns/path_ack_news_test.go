@@ -9,9 +9,9 @@ import (
 	"eproxy/test/lib/lab"
 )
 
-// TestAckNews: a PUBLISH that is taken also acknowledges CONNACK; the local socket
+// TestTakenPublishAcksConnack: a PUBLISH that is taken also acknowledges CONNACK; the local socket
 // must hear of it, or it would send CONNACK again.
-func TestAckNews(t *testing.T) {
+func TestTakenPublishAcksConnack(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)

@@ -36,11 +36,11 @@ type stepper struct {
 	deliver map[string]bool // payloads that must come back to us
 }
 
-// TestMixed alternates eligible PUBLISHes with everything that belongs to the
+// TestMixedPackets alternates eligible PUBLISHes with everything that belongs to the
 // socket, on one connection, in random order: nothing lost, nothing twice,
 // nothing stalled, a clean end, and captures on both sides in which TCP looks
 // flawless.
-func TestMixed(t *testing.T) {
+func TestMixedPackets(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) { mixed(t, mode) })
 	}

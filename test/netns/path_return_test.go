@@ -11,9 +11,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// TestReturn: after each excursion to the fallback, under load that never
+// TestBackOnKernelPath: after each excursion to the fallback, under load that never
 // pauses, a connection is back on the kernel path within a few messages.
-func TestReturn(t *testing.T) {
+func TestBackOnKernelPath(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)
@@ -67,10 +67,10 @@ func TestReturn(t *testing.T) {
 	}
 }
 
-// TestDownlink: a client publishes and receives at full speed at the same time,
+// TestPublishWhileReceiving: a client publishes and receives at full speed at the same time,
 // pings, and runs QoS 1 and 2 handshakes as a subscriber: both directions are
 // right.
-func TestDownlink(t *testing.T) {
+func TestPublishWhileReceiving(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)

@@ -110,9 +110,9 @@ func (r *recorder) settled() []request {
 	}
 }
 
-// TestZeroWindow: a pod that reads nothing closes its window; its messages go
+// TestPodZeroWindow: a pod that reads nothing closes its window; its messages go
 // to another one in time, and none is acknowledged without a response.
-func TestZeroWindow(t *testing.T) {
+func TestPodZeroWindow(t *testing.T) {
 	l := newLab(t)
 	r := newRecorder()
 	var deaf atomic.Int64
@@ -178,9 +178,9 @@ func TestZeroWindow(t *testing.T) {
 	}
 }
 
-// TestDeviceDrop: nftables loses packets at random, in the devices' namespace:
+// TestDeviceLoss: nftables loses packets at random, in the devices' namespace:
 // a second injector that shares nothing with the cable.
-func TestDeviceDrop(t *testing.T) {
+func TestDeviceLoss(t *testing.T) {
 	seed := seedOf(t)
 	l := newLab(t)
 	rules := "table inet f { chain i { type filter hook input priority 0; meta l4proto tcp numgen random mod 100 < 8 drop; }; " +

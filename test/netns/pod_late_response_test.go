@@ -56,10 +56,10 @@ routes:
     function: temp
 `
 
-// TestResponseAgain: copies of the last responses arrive while the slot carries the
+// TestDuplicateResponse: copies of the last responses arrive while the slot carries the
 // next request, whole, cut, and in the wrong order: they acknowledge
 // nothing, and the slot stays what it is.
-func TestResponseAgain(t *testing.T) {
+func TestDuplicateResponse(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newWired(t, seedOf(t))

@@ -124,11 +124,11 @@ func mannersConfig() string {
 	return "functions:\n" + fns.String() + "routes:\n" + routes.String()
 }
 
-// TestServers: each real server with each hostile setting. Every message
+// TestRealServers: each real server with each hostile setting. Every message
 // arrives once with the right bytes and headers, again only after a failure;
 // each gets its PUBACK and nothing else comes; the kernel path takes all that
 // the servers do not make impossible.
-func TestServers(t *testing.T) {
+func TestRealServers(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc", "fallback"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)

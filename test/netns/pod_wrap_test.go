@@ -128,7 +128,7 @@ func wrapPodConfig() string {
 	return b.String() + "limits: {pods: 200, max_packet_size: 2097152}\n"
 }
 
-// wrapper publishes to functions of TestWrapPod.
+// wrapper publishes to functions of TestSequenceWrapPod.
 type wrapper struct {
 	*rawConn
 	f    *sizedFunction
@@ -183,10 +183,10 @@ var wrapCases = []struct {
 	{"tc", []int64{40, 300}, []int64{0, 400}},
 }
 
-// TestWrapPod: connections to pods pass sequence number 2^32: in their responses,
+// TestSequenceWrapPod: connections to pods pass sequence number 2^32: in their responses,
 // in requests of the kernel path, and in requests of the fallback; in a head, in
 // a body, and between two messages.
-func TestWrapPod(t *testing.T) {
+func TestSequenceWrapPod(t *testing.T) {
 	for _, k := range wrapCases {
 		t.Run(k.mode, func(t *testing.T) {
 			l := newLab(t)
@@ -302,9 +302,9 @@ func (w *wrapper) done() {
 	}
 }
 
-// TestPast4GiB: one connection to a pod brings more than 4 GiB of responses, so
+// TestConnectionPast4GiB: one connection to a pod brings more than 4 GiB of responses, so
 // that every sequence number occurs.
-func TestPast4GiB(t *testing.T) {
+func TestConnectionPast4GiB(t *testing.T) {
 	l := newLab(t)
 	f := &sizedFunction{slots: map[string]*counted{}, got: map[[sha256.Size]byte]int{}}
 	f.serve(t, l, lab.Pod0)

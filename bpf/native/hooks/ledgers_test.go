@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 
-	"eproxy/internal/mqttref"
+	"eproxy/internal/mqtt"
 )
 
 // ledgers checks that all entries agree with each other. Between runs no program
@@ -130,7 +130,7 @@ func (w *world) deviceLedgers(i int) error {
 		return err
 	}
 	if got := w.m.Device(d.conn).framing; c.flags&ConnLost == 0 && c.state == ConnOpen {
-		var want mqttref.Framing
+		var want mqtt.Framing
 		n, err := want.Write(d.stream[:uint32(c.rx_nxt)-d.iss])
 		if head, left := want.Pending(); err != nil || got.bad != 0 || int(got.head) != head || int(got.left) != left {
 			return fmt.Errorf("its framing at byte %d: %d bytes of a header, %d left (%v), but the entry has %+v", n, head, left, err, got)

@@ -70,8 +70,8 @@ var planted = []struct {
 // plantedEffort is more than any mistake has needed: the search ends when it is found.
 var plantedEffort = effort{pairs: 4000, random: 1000}
 
-// TestPlanted shows that the exploration finds mistakes.
-func TestPlanted(t *testing.T) {
+// TestPlantedMistakesAreFound shows that the exploration finds mistakes.
+func TestPlantedMistakesAreFound(t *testing.T) {
 	var edits []edit
 	for _, p := range planted {
 		edits = append(edits, p.edits...)

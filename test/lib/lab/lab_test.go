@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestReach connects from the devices' host to both pods over both families.
-func TestReach(t *testing.T) {
+// TestPodsAreReachable connects from the devices' host to both pods over both families.
+func TestPodsAreReachable(t *testing.T) {
 	l, err := New()
 	if err != nil {
 		t.Fatal(err)

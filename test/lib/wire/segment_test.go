@@ -37,9 +37,9 @@ func frame(t *testing.T, v6 bool, seq uint32, payload []byte) Segment {
 	return s
 }
 
-// TestSegments: what is cut and joined is what gopacket would have made, so that
+// TestCutAndJoinedSegments: what is cut and joined is what gopacket would have made, so that
 // only corrupted segments have wrong checksums.
-func TestSegments(t *testing.T) {
+func TestCutAndJoinedSegments(t *testing.T) {
 	data := []byte("several bytes of payload, an odd number of them")
 	for _, v6 := range []bool{false, true} {
 		whole := frame(t, v6, 1000, data)
@@ -57,9 +57,9 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// TestDirection: cutting and joining alone lose nothing, and the same seed
+// TestCuttingLosesNothing: cutting and joining alone lose nothing, and the same seed
 // decides the same.
-func TestDirection(t *testing.T) {
+func TestCuttingLosesNothing(t *testing.T) {
 	run := func() (stream []byte, frames int) {
 		d := newDirection(5, 0)
 		d.faults = Faults{Cut: 0.5, Bytes: 0.1, Join: 0.3}
@@ -94,10 +94,10 @@ func TestDirection(t *testing.T) {
 	}
 }
 
-// TestDecisions: what happens to the n-th frame does not depend on what the
+// TestSeedDecidesPerFrame: what happens to the n-th frame does not depend on what the
 // frames before it were, so that a seed repeats the faults of a run whose
 // segments are not the same.
-func TestDecisions(t *testing.T) {
+func TestSeedDecidesPerFrame(t *testing.T) {
 	const n = 2000
 	run := func(size func(i int) int) (lost []int, count Count) {
 		d := newDirection(5, 1)
@@ -119,9 +119,9 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
-// TestPlan: a plan is asked in place of the faults, and its segments leave as
+// TestPlanReplacesFaults: a plan is asked in place of the faults, and its segments leave as
 // they are, with right checksums unless a bit was flipped.
-func TestPlan(t *testing.T) {
+func TestPlanReplacesFaults(t *testing.T) {
 	d := newDirection(5, 0)
 	d.faults = Faults{Drop: 1}
 	d.plan = func(s Segment) []Segment {

@@ -1,0 +1,129 @@
+package broker
+
+import (
+	"fmt"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"eproxy/internal/mqtt"
+)
+
+// emptyWill stands for the empty payload of a will, which the library refuses,
+// until the library has checked CONNECT.
+var emptyWill = []byte{0}
+
+// OnPacketRead sees every packet of a client before the library does anything
+// with it, and mends what the library reads wrongly.
+func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return pk, nil
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Connect:
+		return c.connecting(cl, pk), nil
+	case packets.Publish:
+		if pk.Properties.TopicAliasFlag { // so that permissions are checked for the topic [MQTT-3.3.2-12]
+			pk.TopicName = cl.State.TopicAliases.Inbound.Set(pk.Properties.TopicAlias, pk.TopicName)
+		}
+		if pk.FixedHeader.Qos > 0 && !mochi.IsValidFilter(pk.TopicName, true) {
+			h.s.refuseSys(cl, pk)
+		}
+	case packets.Puback, packets.Pubrec, packets.Pubcomp:
+		if e := outOfTurn(cl, pk); e != nil {
+			return pk, fmt.Errorf("%w: %w", packets.ErrRejectPacket, c.refuse(e))
+		}
+	case packets.Disconnect:
+		pk.ReasonCode = c.gate.Reason() // the library does not see it without properties
+	}
+	return pk, nil
+}
+
+// connecting remembers whose connection this is, and changes what is valid in
+// CONNECT and the library refuses.
+func (c *conn) connecting(cl *mochi.Client, pk packets.Packet) packets.Packet {
+	c.client = cl
+	c.bridge = pk.ProtocolVersion&mqtt.BridgeBit != 0
+	pk.ProtocolVersion &^= mqtt.BridgeBit
+	pk.ReservedBit = 0 // checked already, and none in MQTT 3.1
+	if len(pk.Connect.Password) == 0 {
+		pk.Connect.PasswordFlag = false
+	}
+	if pk.Connect.WillFlag && len(pk.Connect.WillPayload) == 0 {
+		pk.Connect.WillPayload = emptyWill
+	}
+	return pk
+}
+
+// OnConnect is called when the library has checked CONNECT.
+func (h *hook) OnConnect(cl *mochi.Client, pk packets.Packet) error {
+	if w := pk.Connect.WillPayload; len(w) > 0 && &w[0] == &emptyWill[0] {
+		cl.Properties.Will.Payload = nil
+	}
+	return nil
+}
+
+// Violations of the exchanges of section 4.3, which the library does not notice.
+var (
+	errAckQoS = &mqtt.Error{Code: mqtt.CodeProtocolError, Clause: "MQTT-4.3.2-3", Text: "PUBACK for a message of QoS 2"}
+	errRecQoS = &mqtt.Error{Code: mqtt.CodeProtocolError, Clause: "MQTT-4.3.3-4", Text: "PUBREC for a message of QoS 1"}
+	errComp   = &mqtt.Error{Code: mqtt.CodeProtocolError, Clause: "MQTT-4.3.3-5", Text: "PUBCOMP without PUBREL"}
+)
+
+// outOfTurn says whether an acknowledgement of a client's is not the next step of
+// the message that it names, if there is such a message.
+func outOfTurn(cl *mochi.Client, pk packets.Packet) *mqtt.Error {
+	m, ok := cl.State.Inflight.Get(pk.PacketID)
+	published := ok && m.FixedHeader.Type == packets.Publish
+	released := ok && m.FixedHeader.Type == packets.Pubrel
+	switch pk.FixedHeader.Type {
+	case packets.Puback:
+		if published && m.FixedHeader.Qos == 2 || released {
+			return errAckQoS
+		}
+	case packets.Pubrec:
+		if published && m.FixedHeader.Qos == 1 {
+			return errRecQoS
+		}
+	case packets.Pubcomp:
+		if published {
+			return errComp
+		}
+	}
+	return nil
+}
+
+// OnSubscribe gives a bridge what it expects: none of its own messages back, and
+// RETAIN as it was published.
+func (h *hook) OnSubscribe(cl *mochi.Client, pk packets.Packet) packets.Packet {
+	if c, ok := cl.Net.Conn.(*conn); !ok || !c.bridge {
+		return pk
+	}
+	for i := range pk.Filters {
+		f := &pk.Filters[i]
+		f.NoLocal = !mochi.IsSharedFilter(f.Filter)
+		f.FwdRetainedFlag = true
+	}
+	return pk
+}
+
+// OnPacketEncode mends packets that the library sends.
+func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
+	defer h.s.endOnPanic(cl) // the library has a goroutine that only writes
+	switch pk.FixedHeader.Type {
+	case packets.Pubrec: // to a repeated PUBLISH of QoS 2 [MQTT-4.3.3-10]
+		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
+			pk.ReasonCode = packets.CodeSuccess.Code
+		}
+	case packets.Disconnect: // MQTT 3.1.1 servers send none: not encoded, so not sent
+		if cl.Properties.ProtocolVersion < 5 {
+			pk.FixedHeader.Type = packets.Reserved
+		}
+	case packets.Connack:
+		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
+			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
+		}
+	}
+	return pk
+}

@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"runtime/debug"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// errFault ends a connection whose goroutine panicked.
+var errFault = errors.New("fault of the server")
+
+// serve runs a connection to its end. A panic in it is a fault of the server's or
+// of the library's: it ends this connection and nothing else.
+func (s *Server) serve(tcp *net.TCPConn, establish func(net.Conn) error) {
+	c := newConn(s, tcp)
+	defer func() { _ = c.Close() }()
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.fault(c.client, cause)
+			s.abandon(c)
+		}
+	}()
+	err := c.handshake(s.ctx)
+	if err == nil {
+		err = establish(c)
+	}
+	if err != nil {
+		s.log.Debug("client ended", "remote", tcp.RemoteAddr(), "error", err)
+	}
+}
+
+// endOnPanic, deferred, ends a client's connection if the goroutine panics, and
+// the panic with it. It is for everything that is done for a client in another
+// goroutine than its connection's.
+func (s *Server) endOnPanic(cl *mochi.Client) {
+	if cause := recover(); cause != nil {
+		s.fault(cl, cause)
+		cl.Stop(errFault)
+	}
+}
+
+// fault counts and logs a panic.
+func (s *Server) fault(cl *mochi.Client, cause any) {
+	client := ""
+	if cl != nil {
+		client = cl.ID
+	}
+	s.log.Error("connection ended by a fault of the server", "client", client, "cause", cause, "stack", origin(debug.Stack()))
+	s.refused("panic")
+}
+
+// stackLines is how many lines of a stack are logged: five functions and where
+// they are.
+const stackLines = 10
+
+// origin is the part of a stack that begins where the panic did.
+func origin(stack []byte) string {
+	if _, below, ok := bytes.Cut(stack, []byte("\npanic(")); ok {
+		stack = below
+	}
+	lines := bytes.SplitN(stack, []byte("\n"), stackLines+3)
+	return string(bytes.Join(lines[min(2, len(lines)-1):min(stackLines+2, len(lines))], []byte("\n")))
+}
+
+// abandon does what the library does when a connection ends, and a panic kept it
+// from doing: the will is published, a session that ends with its connection is
+// forgotten.
+func (s *Server) abandon(c *conn) {
+	cl := c.client
+	if cl == nil || !c.established {
+		return
+	}
+	defer s.endOnPanic(cl) // the same may be wrong here
+	// A second CONNECT makes the library publish the will, and does nothing else.
+	_ = s.mqtt.InjectPacket(cl, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}})
+	s.flights.Delete(cl)
+	expire := cl.Properties.Clean
+	if cl.Properties.ProtocolVersion == 5 {
+		expire = cl.Properties.Props.SessionExpiryInterval == 0
+	}
+	if expire && !cl.IsTakenOver() {
+		cl.ClearInflights()
+		s.mqtt.UnsubscribeClient(cl)
+		s.mqtt.Clients.Delete(cl.ID)
+	}
+}

@@ -1,0 +1,85 @@
+// Command kernels boots Debian's kernels in an emulator, without touching the
+// kernel that runs, and tries eproxy on each. See guest/ for what is tried.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"eproxy/internal/cliutil"
+)
+
+func main() {
+	cliutil.Main(&cli.App{
+		Name:  "kernels",
+		Usage: "boot Debian's kernels in an emulator and try eproxy on each",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "kernel", Value: cli.NewStringSlice("6.12=full", "6.1=fallback"), Usage: "boot the newest `SERIES=CASES`, with what guest/CASES.sh tries"},
+			&cli.StringFlag{Name: "cache", Value: ".cache/kernels", Usage: "keep downloads, images and logs in `DIR`"},
+			&cli.StringFlag{Name: "netns", Value: "^(TestErrors|TestReload|TestReturn|TestBursts)$", Usage: "tests of test/netns that full.sh runs, `REGEXP`"},
+			&cli.DurationFlag{Name: "timeout", Value: 8 * time.Minute, Usage: "for one kernel, from power on to power off"},
+		},
+		Action: run,
+	})
+}
+
+func run(c *cli.Context) error {
+	cache, err := filepath.Abs(c.String("cache"))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return err
+	}
+	payload, err := buildPayload(c.Context, cache)
+	if err != nil {
+		return err
+	}
+	var results []result
+	for _, choice := range c.StringSlice("kernel") {
+		series, cases, ok := strings.Cut(choice, "=")
+		if !ok {
+			return cliutil.Usagef("--kernel %q: must be SERIES=CASES", choice)
+		}
+		rs, err := try(c.Context, attempt{cache: cache, series: series, cases: cases, netns: c.String("netns"), timeout: c.Duration("timeout")}, payload)
+		if err != nil {
+			return fmt.Errorf("kernel %s: %w", series, err)
+		}
+		results = append(results, rs...)
+	}
+	if printResults(c.App.Writer, results) > 0 {
+		return errors.New("not everything that was tried works")
+	}
+	return nil
+}
+
+// attempt is one kernel and what is tried on it.
+type attempt struct {
+	cache   string
+	series  string // 6.12
+	cases   string // name of a script in guest
+	netns   string
+	timeout time.Duration
+}
+
+// try boots one kernel and returns what came out.
+func try(ctx context.Context, a attempt, payload []file) ([]result, error) {
+	k, err := findKernel(ctx, a.cache, a.series)
+	if err != nil {
+		return nil, err
+	}
+	image, err := buildImage(ctx, a, k, payload)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	return boot(ctx, k, image, filepath.Join(a.cache, k.release+".log"))
+}
