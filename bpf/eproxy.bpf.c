@@ -23,4 +23,6 @@ const enum event_kind *unused_event_kind __attribute__((unused));
 const enum route_flag *unused_route_flag __attribute__((unused));
 const struct event *unused_event __attribute__((unused));
 const struct slot_args *unused_slot_args __attribute__((unused));
-const struct boundary_args *unused_boundary_args __attribute__((unused));
+const enum right *unused_right __attribute__((unused));
+const enum device_op *unused_device_op __attribute__((unused));
+const struct device_args *unused_device_args __attribute__((unused));

@@ -19,6 +19,7 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/metrics"
+	"eproxy/internal/mochi"
 	"eproxy/internal/pinned"
 )
 
@@ -102,7 +103,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*n
 	if err := plane.Start(n.engine, n.metrics); err != nil {
 		return nil, err
 	}
-	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics})
+	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Frontend: mochi.New})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/metrics"
+	"eproxy/internal/mochi"
 	"eproxy/internal/pool"
 )
 
@@ -44,7 +45,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	p := pool.New(cfg.Functions)
 	defer p.Close()
 	engine := delivery.New(cfg, p, delivery.Options{Logger: log, Recorder: m})
-	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m})
+	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: mochi.New})
 	if err != nil {
 		return err
 	}

@@ -102,37 +102,62 @@ int slot_control(struct slot_args *a)
 	return 0;
 }
 
+/* Userspace has read so many bytes, to a packet's end. Whether that is where the stream stands. Under the lock. */
+static __always_inline bool device_at(struct conn *c, const struct device *d, __u32 read)
+{
+	return c->state == CONN_OPEN && (c->flags & CONN_LOST) && !c->rx.count &&
+	       d->anchor + read == ledger_strip(&c->rx, c->rx_nxt);
+}
+
 /*
- * Userspace names a message boundary of a connection that lost track (struct
- * boundary_args): the end of all that it has read. ok is 1 if that is where
- * the stream stands.
+ * Changes what the programs may do with a client's connection (struct
+ * device_args). A message that is just being taken by another processor is taken
+ * before this, or not at all: takes are decided under the same lock, where they
+ * look at everything that is changed here. The cached topic was judged under the
+ * rights of before.
  */
 SEC("syscall")
-int device_boundary(struct boundary_args *a)
+int device_control(struct device_args *a)
 {
-	__u32 index = a->conn, gen = a->gen, read = a->read, dev, ok = 0, flags = 0;
+	__u32 index = a->conn, gen = a->gen, op = a->op, read = a->read, rights = a->rights;
 	struct conn *c = bpf_map_lookup_elem(&conns, &index);
+	__u32 dev = index - knob_slots, ok = 0;
+	__u64 taken = 0;
 	struct device *d;
 
 	if (!c || index < knob_slots)
 		return 0;
-	dev = index - knob_slots;
 	d = bpf_map_lookup_elem(&devices, &dev);
 	if (!d)
 		return 0;
 	bpf_spin_lock(&c->lock);
-	if (c->gen == gen && c->state == CONN_OPEN && (c->flags & CONN_LOST) && !c->rx.count &&
-	    d->anchor + read == ledger_strip(&c->rx, c->rx_nxt)) {
-		c->flags &= ~CONN_LOST;
-		memset(&d->framing, 0, sizeof(d->framing));
-		ok = 1;
+	if (c->gen == gen) {
+		switch (op) {
+		case DEVICE_OP_BOUNDARY:
+			if (device_at(c, d, read)) {
+				c->flags &= ~CONN_LOST;
+				memset(&d->framing, 0, sizeof(d->framing));
+				ok = 1;
+			}
+			break;
+		case DEVICE_OP_RIGHTS:
+			d->rights = rights;
+			d->cache_epoch = 0;
+			d->cache_version++;
+			ok = 1;
+			break;
+		case DEVICE_OP_STOP:
+			c->flags |= CONN_NO_TAKE;
+			d->stopped = 1;
+			ok = 1;
+			break;
+		}
+		taken = d->taken;
 	}
-	if (c->gen == gen)
-		flags = c->flags;
 	bpf_spin_unlock(&c->lock);
-	if (ok)
+	if (ok && op == DEVICE_OP_BOUNDARY)
 		count(HOOK_CONTROL, REASON_RESYNC);
 	a->ok = ok;
-	a->flags = flags;
+	a->taken = taken;
 	return 0;
 }

@@ -254,6 +254,11 @@ struct conn {
 	__u32 pad3[13];
 };
 
+/* Bit of a client's rights; the bits above it are their version. */
+enum right {
+	RIGHTS_ALL = 1, /* no per-topic permission applies */
+};
+
 /*
  * What is particular to a device's connection; same index as its conn, less
  * the number of slots. Written by userspace before arming, later by the
@@ -264,9 +269,9 @@ struct device {
 	__u64 taken;	    /* messages taken */
 	__u64 read;	    /* arm: bytes of the stream that userspace had read */
 	__u32 gen;
-	__u32 at_boundary;	/* arm: those bytes end at an MQTT packet boundary */
-	__u32 anchor;		/* kernel sequence number of stream offset 0 */
-	__u32 publish_all;	/* no per-topic permission applies */
+	__u32 at_boundary; /* arm: those bytes end at an MQTT packet boundary */
+	__u32 anchor;	   /* kernel sequence number of stream offset 0 */
+	__u32 rights; /* version of the client's rights, and RIGHTS_ALL; in one word, so that nobody reads half of a change */
 	__u32 version;		/* MQTT protocol level: 3, 4 or 5 */
 	__u32 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
 	struct framing framing; /* what was passed on to the local socket */
@@ -280,7 +285,9 @@ struct device {
 	__u32 cache_head_len;
 	__u32 last_slot; /* that the latest message was given to; valid while some are in flight */
 	__u8 cache_topic[TOPIC_MAX];
-	__u8 pad[32];
+	__u32 policy;  /* version of the client's rights; grants and the cached topic are of one */
+	__u32 stopped; /* the session ended before the connection was seeded */
+	__u8 pad[28];
 	__u8 cache_head[HEAD_MAX]; /* begins with a cache line */
 	__u8 source[SOURCE_MAX];   /* percent-encoded client id */
 };
@@ -398,6 +405,7 @@ struct globals {
 struct grant_key {
 	__u32 conn;
 	__u32 gen;
+	__u32 rights; /* of the device, that the grant was made under */
 	__u32 len;
 	__u8 topic[TOPIC_MAX];
 };
@@ -481,12 +489,22 @@ struct slot_args {
 	__u64 taken_ns;
 };
 
-struct boundary_args {
+enum device_op {
+	DEVICE_OP_BOUNDARY = 1, /* name a message boundary: all that userspace has read ends at one */
+	DEVICE_OP_RIGHTS = 2,	/* the client's rights are others from now on */
+	DEVICE_OP_STOP = 3,	/* the session is over: nothing more is taken */
+};
+
+struct device_args {
+	__u64 read; /* DEVICE_OP_BOUNDARY: bytes of the stream read so far */
 	__u32 conn;
 	__u32 gen;
-	__u64 read; /* bytes of the stream read so far, ending at a boundary */
-	__u32 ok;
-	__u32 flags; /* conn flags after */
+	__u32 op;     /* enum device_op */
+	__u32 rights; /* DEVICE_OP_RIGHTS: the new ones, as in struct device */
+	__u32 pad;
+	/* results */
+	__u32 ok;    /* 1: done */
+	__u64 taken; /* messages taken of this connection so far: no other was, under the rights of before */
 };
 
 /* The timer behind sweep.h. */

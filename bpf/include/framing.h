@@ -34,6 +34,32 @@ static __always_inline void framing_head_byte(struct framing *w, __u8 b)
 	w->head = 0;
 }
 
+/*
+ * Whether a client's packet with this first byte leaves the session as it is, or
+ * may: type and flags as they must be (MQTT 3.1.1 section 2.2, MQTT 5 section
+ * 2.1.3, [MQTT-3.3.1-2], [MQTT-3.3.1-4]), and no packet behind which the session
+ * is over: DISCONNECT, a second CONNECT, AUTH, or what only a server sends.
+ */
+static __always_inline bool framing_goes_on(__u8 first)
+{
+	__u8 flags = first & 15;
+
+	switch (first >> 4) {
+	case 3: /* PUBLISH: QoS 0 without DUP, QoS 1, QoS 2 */
+		return (flags & 6) != 6 && (flags & 14) != 8;
+	case 4:	 /* PUBACK */
+	case 5:	 /* PUBREC */
+	case 7:	 /* PUBCOMP */
+	case 12: /* PINGREQ */
+		return !flags;
+	case 6:	 /* PUBREL */
+	case 8:	 /* SUBSCRIBE */
+	case 10: /* UNSUBSCRIBE */
+		return flags == 2;
+	}
+	return false;
+}
+
 /* Whether the stream stands at the first byte of a packet. */
 static __always_inline bool framing_at_boundary(const struct framing *w)
 {

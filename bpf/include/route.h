@@ -172,9 +172,10 @@ static __always_inline enum reason route_head(struct scratch *s, const struct de
 		return REASON_NO_ROUTE;
 	if (r->flags & ROUTE_FALLBACK)
 		return REASON_ROUTE_FALLBACK;
-	if (!d->publish_all) {
+	if (!(s->rights & RIGHTS_ALL)) {
 		s->grant.conn = conn;
 		s->grant.gen = d->gen;
+		s->grant.rights = s->rights;
 		s->grant.len = s->publish.topic_len;
 		memset(s->grant.topic, 0, TOPIC_MAX);
 		len = s->publish.topic_len;

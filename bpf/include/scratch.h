@@ -82,6 +82,7 @@ struct scratch {
 	__u32 device_seq;
 	__s32 route;
 	__u32 function;
+	__u32 rights; /* of the device, when the take began */
 	__u32 cache_version;
 	__u32 slot;
 	__u32 slot_pod;

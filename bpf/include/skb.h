@@ -259,6 +259,7 @@ struct framing_ctx {
 	__u32 off;
 	__u32 end;
 	bool remainder; /* no further than the current packet's end */
+	bool client;	/* a client's stream: ends where its session does */
 };
 
 static long framing_step(__u64 index, void *data)
@@ -282,19 +283,24 @@ static long framing_step(__u64 index, void *data)
 		framing->bad = 1;
 		return 1;
 	}
+	if (w->client && !framing->head && !framing_goes_on(b)) {
+		framing->bad = 1; /* what follows is the server's to judge */
+		return 1;
+	}
 	w->off++;
 	framing_head_byte(framing, b);
 	return 0;
 }
 
-/* Follows the framing of the segment's payload, from s->framing and its byte `front` on. */
-static __always_inline void skb_framing(struct __sk_buff *skb, struct scratch *s, __u32 front)
+/* Follows the framing of the segment's payload, from s->framing and its byte `front` on; client: of what a client sends. */
+static __always_inline void skb_framing(struct __sk_buff *skb, struct scratch *s, __u32 front, bool client)
 {
 	struct framing_ctx w = {
 		.skb = skb,
 		.s = s,
 		.off = s->packet.payload + front,
 		.end = s->packet.payload + s->packet.seg.len,
+		.client = client,
 	};
 
 	bpf_loop(2 * (s->packet.seg.len - front) + 1, framing_step, &w, 0);

@@ -83,13 +83,13 @@ static __always_inline void copy_lines(__u8 *dst, const __u8 *src, const __u32 *
 	}
 }
 
-/* Keeps the head just made for the next message of the same topic. */
+/* Keeps the head just made for the next message of the same topic, unless the client's rights have changed meanwhile. */
 static __always_inline bool cache_fill(struct conn *c, struct device *d, struct scratch *s, __u32 gen, __u32 epoch)
 {
 	bool ok = false;
 
 	bpf_spin_lock(&c->lock);
-	if (c->gen == gen && c->state == CONN_OPEN) {
+	if (c->gen == gen && c->state == CONN_OPEN && d->rights == s->rights) {
 		d->cache_epoch = epoch;
 		d->cache_route = s->route;
 		d->cache_function = s->function;
@@ -390,6 +390,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	s->device_gen = gen;
 	s->device_seq = p->seg.seq;
 	s->cache_version = *(volatile __u32 *)&d->cache_version;
+	s->rights = *(volatile __u32 *)&d->rights;
 	if (d->cache_epoch != g->epoch || !topic_cached(s, d)) {
 		reason = route_head(s, d, t->conn);
 		if (reason)

@@ -175,6 +175,23 @@ func TestTopicNames(t *testing.T) {
 	}
 }
 
+// TestGoesOn: which first bytes of a client's packets leave its session as it is,
+// by the tables of the specification (MQTT 5 sections 2.1.2 and 2.1.3).
+func TestGoesOn(t *testing.T) {
+	want := map[byte]bool{0x40: true, 0x50: true, 0x62: true, 0x70: true, 0x82: true, 0xa2: true, 0xc0: true}
+	for qos := range byte(3) {
+		for retain := range byte(2) {
+			want[0x30|qos<<1|retain] = true
+			want[0x38|qos<<1|retain] = qos > 0 // DUP
+		}
+	}
+	for b := range 256 {
+		if got := GoesOn(byte(b)); got != want[byte(b)] {
+			t.Errorf("%#02x: %v", b, got)
+		}
+	}
+}
+
 // compareFraming feeds a stream in pieces to both and compares after each piece.
 func compareFraming(t *testing.T, stream []byte, r *rand.Rand) {
 	t.Helper()

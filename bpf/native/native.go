@@ -83,6 +83,7 @@ static int call_topic_ok(const __u8 *b, __u32 len)
 }
 
 static void call_framing(struct framing *w, const __u8 *b, __u32 len) { shim_framing(w, b, len); }
+static int call_goes_on(__u8 first) { return framing_goes_on(first); }
 static int call_at_boundary(const struct framing *w) { return framing_at_boundary(w); }
 */
 import "C"
@@ -251,6 +252,9 @@ func TopicOK(b []byte) bool {
 	}
 	return C.call_topic_ok((*u8)(unsafe.Pointer(&b[0])), u32(len(b))) != 0
 }
+
+// GoesOn is framing_goes_on.
+func GoesOn(first byte) bool { return C.call_goes_on(u8(first)) != 0 }
 
 // Step follows MQTT framing over b.
 func (w *framing) Step(b []byte) {

@@ -221,6 +221,12 @@ __attribute__((noinline)) int device_close_up(struct __sk_buff *skb)
 	return skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
 }
 
+/* Whether the server ends the connection of a client whose message was refused for this: none behind it is taken. */
+static __always_inline bool device_invalid(enum reason reason)
+{
+	return reason == REASON_MALFORMED || reason == REASON_TOPIC_NAME || reason == REASON_PACKET_ID;
+}
+
 /*
  * What was not taken goes through the ledger of the connection with this conn
  * index. Returns the TC verdict, or REST_CLOSE_UP. A function of its own, so that
@@ -241,11 +247,11 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		return TC_DROP;
 	p = &s->packet;
 	front = p->front;
-	framed = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST);
+	framed = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST) && !device_invalid(s->bad);
 	s->began = d->framing;
 	if (framed) {
 		s->framing = s->began;
-		skb_framing(skb, s, 0);
+		skb_framing(skb, s, 0, true);
 	}
 	now = bpf_ktime_get_ns();
 	now_ms = now / 1000000;

@@ -108,6 +108,8 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 		d->anchor = seed->copied_seq - (__u32)d->read;
 		if (!d->at_boundary || seed->copied_seq != seed->rcv_nxt)
 			c->flags |= CONN_LOST;
+		if (d->stopped)
+			c->flags |= CONN_NO_TAKE;
 	}
 	c->state = CONN_OPEN;
 }
@@ -197,7 +199,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		if (seeding)
 			memset(&s->framing, 0, sizeof(s->framing));
 		if (front < p->seg.len)
-			skb_framing(skb, s, front);
+			skb_framing(skb, s, front, false);
 	}
 	now = bpf_ktime_get_ns();
 	now_ms = now / 1000000;

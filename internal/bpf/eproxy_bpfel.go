@@ -13,15 +13,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type EproxyBoundaryArgs struct {
-	_     structs.HostLayout
-	Conn  uint32
-	Gen   uint32
-	Read  uint64
-	Ok    uint32
-	Flags uint32
-}
-
 type EproxyConn struct {
 	_    structs.HostLayout
 	Lock struct {
@@ -107,7 +98,7 @@ type EproxyDevice struct {
 	Gen           uint32
 	AtBoundary    uint32
 	Anchor        uint32
-	PublishAll    uint32
+	Rights        uint32
 	Version       uint32
 	InflightMax   uint32
 	Framing       EproxyFraming
@@ -120,10 +111,33 @@ type EproxyDevice struct {
 	CacheHeadLen  uint32
 	LastSlot      uint32
 	CacheTopic    [128]uint8
-	Pad           [32]uint8
+	Policy        uint32
+	Stopped       uint32
+	Pad           [28]uint8
 	CacheHead     [768]uint8
 	Source        [128]uint8
+	_             [4]byte
 }
+
+type EproxyDeviceArgs struct {
+	_      structs.HostLayout
+	Read   uint64
+	Conn   uint32
+	Gen    uint32
+	Op     uint32
+	Rights uint32
+	Pad    uint32
+	Ok     uint32
+	Taken  uint64
+}
+
+type EproxyDeviceOp uint32
+
+const (
+	EproxyDeviceOpDEVICE_OP_BOUNDARY EproxyDeviceOp = 1
+	EproxyDeviceOpDEVICE_OP_RIGHTS   EproxyDeviceOp = 2
+	EproxyDeviceOpDEVICE_OP_STOP     EproxyDeviceOp = 3
+)
 
 type EproxyEdgeKey struct {
 	_     structs.HostLayout
@@ -213,11 +227,12 @@ const (
 )
 
 type EproxyGrantKey struct {
-	_     structs.HostLayout
-	Conn  uint32
-	Gen   uint32
-	Len   uint32
-	Topic [128]uint8
+	_      structs.HostLayout
+	Conn   uint32
+	Gen    uint32
+	Rights uint32
+	Len    uint32
+	Topic  [128]uint8
 }
 
 type EproxyHook uint32
@@ -352,6 +367,12 @@ type EproxyRequest struct {
 	Buf [2560]uint8
 }
 
+type EproxyRight uint32
+
+const (
+	EproxyRightRIGHTS_ALL EproxyRight = 1
+)
+
 type EproxyRoute struct {
 	_        structs.HostLayout
 	Function uint32
@@ -462,59 +483,61 @@ type EproxyTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	EproxyMapConns              = "conns"
-	EproxyMapDevices            = "devices"
-	EproxyMapEdges              = "edges"
-	EproxyMapEvents             = "events"
-	EproxyMapFlows              = "flows"
-	EproxyMapFunctionNames      = "function_names"
-	EproxyMapFunctions          = "functions"
-	EproxyMapGrants             = "grants"
-	EproxyMapHints              = "hints"
-	EproxyMapListeners          = "listeners"
-	EproxyMapNodes              = "nodes"
-	EproxyMapPodCounters        = "pod_counters"
-	EproxyMapPodSocks           = "pod_socks"
-	EproxyMapPods               = "pods"
-	EproxyMapReasons            = "reasons"
-	EproxyMapRequests           = "requests"
-	EproxyMapRouteCounters      = "route_counters"
-	EproxyMapRouteNames         = "route_names"
-	EproxyMapRoutes             = "routes"
-	EproxyMapScratches          = "scratches"
-	EproxyMapSettings           = "settings"
-	EproxyMapSlots              = "slots"
-	EproxyMapSweepers           = "sweepers"
-	EproxyProgDeviceBoundary    = "device_boundary"
-	EproxyProgSlotControl       = "slot_control"
-	EproxyProgSweepStart        = "sweep_start"
-	EproxyProgTcDeviceIn        = "tc_device_in"
-	EproxyProgTcDeviceOut       = "tc_device_out"
-	EproxyProgTcPodIn           = "tc_pod_in"
-	EproxyProgTcPodOut          = "tc_pod_out"
-	EproxyProgXdpDevice         = "xdp_device"
-	EproxyVarKnobHeadroom       = "knob_headroom"
-	EproxyVarKnobHints          = "knob_hints"
-	EproxyVarKnobMark           = "knob_mark"
-	EproxyVarKnobPipeline       = "knob_pipeline"
-	EproxyVarKnobPubackRtoMs    = "knob_puback_rto_ms"
-	EproxyVarKnobSlots          = "knob_slots"
-	EproxyVarKnobSweep          = "knob_sweep"
-	EproxyVarUnusedBoundaryArgs = "unused_boundary_args"
-	EproxyVarUnusedConnFlag     = "unused_conn_flag"
-	EproxyVarUnusedConnKind     = "unused_conn_kind"
-	EproxyVarUnusedConnState    = "unused_conn_state"
-	EproxyVarUnusedEvent        = "unused_event"
-	EproxyVarUnusedEventKind    = "unused_event_kind"
-	EproxyVarUnusedGraftState   = "unused_graft_state"
-	EproxyVarUnusedHook         = "unused_hook"
-	EproxyVarUnusedReason       = "unused_reason"
-	EproxyVarUnusedRouteFlag    = "unused_route_flag"
-	EproxyVarUnusedSlotArgs     = "unused_slot_args"
-	EproxyVarUnusedSlotOp       = "unused_slot_op"
-	EproxyVarUnusedSlotResult   = "unused_slot_result"
-	EproxyVarUnusedSlotState    = "unused_slot_state"
-	EproxyVarZero               = "zero"
+	EproxyMapConns            = "conns"
+	EproxyMapDevices          = "devices"
+	EproxyMapEdges            = "edges"
+	EproxyMapEvents           = "events"
+	EproxyMapFlows            = "flows"
+	EproxyMapFunctionNames    = "function_names"
+	EproxyMapFunctions        = "functions"
+	EproxyMapGrants           = "grants"
+	EproxyMapHints            = "hints"
+	EproxyMapListeners        = "listeners"
+	EproxyMapNodes            = "nodes"
+	EproxyMapPodCounters      = "pod_counters"
+	EproxyMapPodSocks         = "pod_socks"
+	EproxyMapPods             = "pods"
+	EproxyMapReasons          = "reasons"
+	EproxyMapRequests         = "requests"
+	EproxyMapRouteCounters    = "route_counters"
+	EproxyMapRouteNames       = "route_names"
+	EproxyMapRoutes           = "routes"
+	EproxyMapScratches        = "scratches"
+	EproxyMapSettings         = "settings"
+	EproxyMapSlots            = "slots"
+	EproxyMapSweepers         = "sweepers"
+	EproxyProgDeviceControl   = "device_control"
+	EproxyProgSlotControl     = "slot_control"
+	EproxyProgSweepStart      = "sweep_start"
+	EproxyProgTcDeviceIn      = "tc_device_in"
+	EproxyProgTcDeviceOut     = "tc_device_out"
+	EproxyProgTcPodIn         = "tc_pod_in"
+	EproxyProgTcPodOut        = "tc_pod_out"
+	EproxyProgXdpDevice       = "xdp_device"
+	EproxyVarKnobHeadroom     = "knob_headroom"
+	EproxyVarKnobHints        = "knob_hints"
+	EproxyVarKnobMark         = "knob_mark"
+	EproxyVarKnobPipeline     = "knob_pipeline"
+	EproxyVarKnobPubackRtoMs  = "knob_puback_rto_ms"
+	EproxyVarKnobSlots        = "knob_slots"
+	EproxyVarKnobSweep        = "knob_sweep"
+	EproxyVarUnusedConnFlag   = "unused_conn_flag"
+	EproxyVarUnusedConnKind   = "unused_conn_kind"
+	EproxyVarUnusedConnState  = "unused_conn_state"
+	EproxyVarUnusedDeviceArgs = "unused_device_args"
+	EproxyVarUnusedDeviceOp   = "unused_device_op"
+	EproxyVarUnusedEvent      = "unused_event"
+	EproxyVarUnusedEventKind  = "unused_event_kind"
+	EproxyVarUnusedGraftState = "unused_graft_state"
+	EproxyVarUnusedHook       = "unused_hook"
+	EproxyVarUnusedReason     = "unused_reason"
+	EproxyVarUnusedRight      = "unused_right"
+	EproxyVarUnusedRouteFlag  = "unused_route_flag"
+	EproxyVarUnusedSlotArgs   = "unused_slot_args"
+	EproxyVarUnusedSlotOp     = "unused_slot_op"
+	EproxyVarUnusedSlotResult = "unused_slot_result"
+	EproxyVarUnusedSlotState  = "unused_slot_state"
+	EproxyVarZero             = "zero"
 )
 
 // LoadEproxy returns the embedded CollectionSpec for Eproxy.
@@ -559,14 +582,14 @@ type EproxySpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyProgramSpecs struct {
-	DeviceBoundary *ebpf.ProgramSpec `ebpf:"device_boundary"`
-	SlotControl    *ebpf.ProgramSpec `ebpf:"slot_control"`
-	SweepStart     *ebpf.ProgramSpec `ebpf:"sweep_start"`
-	TcDeviceIn     *ebpf.ProgramSpec `ebpf:"tc_device_in"`
-	TcDeviceOut    *ebpf.ProgramSpec `ebpf:"tc_device_out"`
-	TcPodIn        *ebpf.ProgramSpec `ebpf:"tc_pod_in"`
-	TcPodOut       *ebpf.ProgramSpec `ebpf:"tc_pod_out"`
-	XdpDevice      *ebpf.ProgramSpec `ebpf:"xdp_device"`
+	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
+	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
+	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
+	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
+	TcDeviceOut   *ebpf.ProgramSpec `ebpf:"tc_device_out"`
+	TcPodIn       *ebpf.ProgramSpec `ebpf:"tc_pod_in"`
+	TcPodOut      *ebpf.ProgramSpec `ebpf:"tc_pod_out"`
+	XdpDevice     *ebpf.ProgramSpec `ebpf:"xdp_device"`
 }
 
 // EproxyMapSpecs contains maps before they are loaded into the kernel.
@@ -602,28 +625,30 @@ type EproxyMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyVariableSpecs struct {
-	KnobHeadroom       *ebpf.VariableSpec `ebpf:"knob_headroom"`
-	KnobHints          *ebpf.VariableSpec `ebpf:"knob_hints"`
-	KnobMark           *ebpf.VariableSpec `ebpf:"knob_mark"`
-	KnobPipeline       *ebpf.VariableSpec `ebpf:"knob_pipeline"`
-	KnobPubackRtoMs    *ebpf.VariableSpec `ebpf:"knob_puback_rto_ms"`
-	KnobSlots          *ebpf.VariableSpec `ebpf:"knob_slots"`
-	KnobSweep          *ebpf.VariableSpec `ebpf:"knob_sweep"`
-	UnusedBoundaryArgs *ebpf.VariableSpec `ebpf:"unused_boundary_args"`
-	UnusedConnFlag     *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
-	UnusedConnKind     *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
-	UnusedConnState    *ebpf.VariableSpec `ebpf:"unused_conn_state"`
-	UnusedEvent        *ebpf.VariableSpec `ebpf:"unused_event"`
-	UnusedEventKind    *ebpf.VariableSpec `ebpf:"unused_event_kind"`
-	UnusedGraftState   *ebpf.VariableSpec `ebpf:"unused_graft_state"`
-	UnusedHook         *ebpf.VariableSpec `ebpf:"unused_hook"`
-	UnusedReason       *ebpf.VariableSpec `ebpf:"unused_reason"`
-	UnusedRouteFlag    *ebpf.VariableSpec `ebpf:"unused_route_flag"`
-	UnusedSlotArgs     *ebpf.VariableSpec `ebpf:"unused_slot_args"`
-	UnusedSlotOp       *ebpf.VariableSpec `ebpf:"unused_slot_op"`
-	UnusedSlotResult   *ebpf.VariableSpec `ebpf:"unused_slot_result"`
-	UnusedSlotState    *ebpf.VariableSpec `ebpf:"unused_slot_state"`
-	Zero               *ebpf.VariableSpec `ebpf:"zero"`
+	KnobHeadroom     *ebpf.VariableSpec `ebpf:"knob_headroom"`
+	KnobHints        *ebpf.VariableSpec `ebpf:"knob_hints"`
+	KnobMark         *ebpf.VariableSpec `ebpf:"knob_mark"`
+	KnobPipeline     *ebpf.VariableSpec `ebpf:"knob_pipeline"`
+	KnobPubackRtoMs  *ebpf.VariableSpec `ebpf:"knob_puback_rto_ms"`
+	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
+	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedConnFlag   *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
+	UnusedConnKind   *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
+	UnusedConnState  *ebpf.VariableSpec `ebpf:"unused_conn_state"`
+	UnusedDeviceArgs *ebpf.VariableSpec `ebpf:"unused_device_args"`
+	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
+	UnusedEvent      *ebpf.VariableSpec `ebpf:"unused_event"`
+	UnusedEventKind  *ebpf.VariableSpec `ebpf:"unused_event_kind"`
+	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
+	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
+	UnusedReason     *ebpf.VariableSpec `ebpf:"unused_reason"`
+	UnusedRight      *ebpf.VariableSpec `ebpf:"unused_right"`
+	UnusedRouteFlag  *ebpf.VariableSpec `ebpf:"unused_route_flag"`
+	UnusedSlotArgs   *ebpf.VariableSpec `ebpf:"unused_slot_args"`
+	UnusedSlotOp     *ebpf.VariableSpec `ebpf:"unused_slot_op"`
+	UnusedSlotResult *ebpf.VariableSpec `ebpf:"unused_slot_result"`
+	UnusedSlotState  *ebpf.VariableSpec `ebpf:"unused_slot_state"`
+	Zero             *ebpf.VariableSpec `ebpf:"zero"`
 }
 
 // EproxyObjects contains all objects after they have been loaded into the kernel.
@@ -703,47 +728,49 @@ func (m *EproxyMaps) Close() error {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyVariables struct {
-	KnobHeadroom       *ebpf.Variable `ebpf:"knob_headroom"`
-	KnobHints          *ebpf.Variable `ebpf:"knob_hints"`
-	KnobMark           *ebpf.Variable `ebpf:"knob_mark"`
-	KnobPipeline       *ebpf.Variable `ebpf:"knob_pipeline"`
-	KnobPubackRtoMs    *ebpf.Variable `ebpf:"knob_puback_rto_ms"`
-	KnobSlots          *ebpf.Variable `ebpf:"knob_slots"`
-	KnobSweep          *ebpf.Variable `ebpf:"knob_sweep"`
-	UnusedBoundaryArgs *ebpf.Variable `ebpf:"unused_boundary_args"`
-	UnusedConnFlag     *ebpf.Variable `ebpf:"unused_conn_flag"`
-	UnusedConnKind     *ebpf.Variable `ebpf:"unused_conn_kind"`
-	UnusedConnState    *ebpf.Variable `ebpf:"unused_conn_state"`
-	UnusedEvent        *ebpf.Variable `ebpf:"unused_event"`
-	UnusedEventKind    *ebpf.Variable `ebpf:"unused_event_kind"`
-	UnusedGraftState   *ebpf.Variable `ebpf:"unused_graft_state"`
-	UnusedHook         *ebpf.Variable `ebpf:"unused_hook"`
-	UnusedReason       *ebpf.Variable `ebpf:"unused_reason"`
-	UnusedRouteFlag    *ebpf.Variable `ebpf:"unused_route_flag"`
-	UnusedSlotArgs     *ebpf.Variable `ebpf:"unused_slot_args"`
-	UnusedSlotOp       *ebpf.Variable `ebpf:"unused_slot_op"`
-	UnusedSlotResult   *ebpf.Variable `ebpf:"unused_slot_result"`
-	UnusedSlotState    *ebpf.Variable `ebpf:"unused_slot_state"`
-	Zero               *ebpf.Variable `ebpf:"zero"`
+	KnobHeadroom     *ebpf.Variable `ebpf:"knob_headroom"`
+	KnobHints        *ebpf.Variable `ebpf:"knob_hints"`
+	KnobMark         *ebpf.Variable `ebpf:"knob_mark"`
+	KnobPipeline     *ebpf.Variable `ebpf:"knob_pipeline"`
+	KnobPubackRtoMs  *ebpf.Variable `ebpf:"knob_puback_rto_ms"`
+	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
+	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedConnFlag   *ebpf.Variable `ebpf:"unused_conn_flag"`
+	UnusedConnKind   *ebpf.Variable `ebpf:"unused_conn_kind"`
+	UnusedConnState  *ebpf.Variable `ebpf:"unused_conn_state"`
+	UnusedDeviceArgs *ebpf.Variable `ebpf:"unused_device_args"`
+	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
+	UnusedEvent      *ebpf.Variable `ebpf:"unused_event"`
+	UnusedEventKind  *ebpf.Variable `ebpf:"unused_event_kind"`
+	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
+	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
+	UnusedReason     *ebpf.Variable `ebpf:"unused_reason"`
+	UnusedRight      *ebpf.Variable `ebpf:"unused_right"`
+	UnusedRouteFlag  *ebpf.Variable `ebpf:"unused_route_flag"`
+	UnusedSlotArgs   *ebpf.Variable `ebpf:"unused_slot_args"`
+	UnusedSlotOp     *ebpf.Variable `ebpf:"unused_slot_op"`
+	UnusedSlotResult *ebpf.Variable `ebpf:"unused_slot_result"`
+	UnusedSlotState  *ebpf.Variable `ebpf:"unused_slot_state"`
+	Zero             *ebpf.Variable `ebpf:"zero"`
 }
 
 // EproxyPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyPrograms struct {
-	DeviceBoundary *ebpf.Program `ebpf:"device_boundary"`
-	SlotControl    *ebpf.Program `ebpf:"slot_control"`
-	SweepStart     *ebpf.Program `ebpf:"sweep_start"`
-	TcDeviceIn     *ebpf.Program `ebpf:"tc_device_in"`
-	TcDeviceOut    *ebpf.Program `ebpf:"tc_device_out"`
-	TcPodIn        *ebpf.Program `ebpf:"tc_pod_in"`
-	TcPodOut       *ebpf.Program `ebpf:"tc_pod_out"`
-	XdpDevice      *ebpf.Program `ebpf:"xdp_device"`
+	DeviceControl *ebpf.Program `ebpf:"device_control"`
+	SlotControl   *ebpf.Program `ebpf:"slot_control"`
+	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
+	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
+	TcDeviceOut   *ebpf.Program `ebpf:"tc_device_out"`
+	TcPodIn       *ebpf.Program `ebpf:"tc_pod_in"`
+	TcPodOut      *ebpf.Program `ebpf:"tc_pod_out"`
+	XdpDevice     *ebpf.Program `ebpf:"xdp_device"`
 }
 
 func (p *EproxyPrograms) Close() error {
 	return _EproxyClose(
-		p.DeviceBoundary,
+		p.DeviceControl,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

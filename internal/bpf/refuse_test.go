@@ -91,7 +91,7 @@ func refusals() []refusal {
 		{name: "route longer", reason: EproxyReasonREASON_NO_ROUTE, pub: publish("sensors/a/temp/x", 1, 7, "x")},
 		{name: "route shorter", reason: EproxyReasonREASON_NO_ROUTE, pub: publish("sensors/a", 1, 7, "x")},
 		{name: "fallback route", reason: EproxyReasonREASON_ROUTE_FALLBACK, rig: func(r *rig) { r.put(r.objs.Routes, uint32(0), &EproxyRoute{Flags: 1}) }},
-		{name: "not granted", reason: EproxyReasonREASON_NOT_GRANTED, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.PublishAll = 0 }) }},
+		{name: "not granted", reason: EproxyReasonREASON_NOT_GRANTED, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.Rights = 0 }) }},
 		{name: "busy", reason: EproxyReasonREASON_NO_SLOT, rig: func(r *rig) { r.pod(func(p *EproxyPod) { p.Idle = 0 }) }},
 		{name: "socket gone", reason: EproxyReasonREASON_DEAD_SOCKET, rig: func(r *rig) { _ = r.objs.PodSocks.Delete(uint32(rigSlot)) }},
 		{name: "slot not open", reason: EproxyReasonREASON_DEAD_SOCKET, rig: func(r *rig) { r.change(rigSlot, func(c *EproxyConn) { c.State = 1 }) }},

@@ -115,7 +115,7 @@ func (r *rig) fill() {
 	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1, RespondedNs: 1 << 62}
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
-	d := EproxyDevice{Gen: 1, PublishAll: 1, Version: 4, InflightMax: 16, SourceLen: 5}
+	d := EproxyDevice{Gen: 1, Rights: uint32(EproxyRightRIGHTS_ALL), Version: 4, InflightMax: 16, SourceLen: 5}
 	copy(d.Source[:], "dev-1")
 	r.put(o.Devices, uint32(0), &d)
 	r.conn(rigDevice, EproxyConnKindCONN_DEVICE, node, dev, devISS, nodISS)

@@ -1,5 +1,3 @@
-// Package broker is the MQTT server: a mochi server whose routed messages go to
-// functions, and whose connections the kernel path may graft.
 package broker
 
 import (
@@ -18,12 +16,12 @@ type Grafter interface {
 
 // ConnInfo describes a client's connection.
 type ConnInfo struct {
-	Conn          *net.TCPConn
-	ClientID      string
-	Version       byte   // MQTT protocol level: 3, 4 or 5
-	Read          uint64 // bytes read from the socket so far
-	AtBoundary    bool   // they end exactly at a packet boundary
-	MayPublishAll bool   // no topic is forbidden to the client
+	Conn       *net.TCPConn
+	ClientID   string
+	Version    byte   // MQTT protocol level: 3, 4 or 5
+	Read       uint64 // bytes read from the socket so far
+	AtBoundary bool   // they end exactly at a packet boundary
+	Rights     uint32 // what the client may publish, as the programs know it: a version, and enum right
 	// Complete acknowledges a message that the kernel path took, or does what
 	// its failure demands. It is for QoS 1; for QoS 0 it does nothing. It never
 	// waits for the client; one that leaves too many unread is disconnected.
@@ -38,8 +36,14 @@ type Graft interface {
 	Boundary(read uint64)
 	// LastReceive is when the kernel path last took a message.
 	LastReceive() time.Time
-	// Granted says that the client was allowed to publish to this routed topic.
-	Granted(topic string)
+	// Granted says that the client was allowed to publish to this routed topic
+	// under these rights.
+	Granted(topic string, rights uint32)
+	// Authorize gives the client other rights: when it returns, nothing is taken
+	// that was allowed only under those of before.
+	Authorize(rights uint32)
+	// Stop ends taking: when it returns, nothing more is taken.
+	Stop()
 	// Close is called when the socket is closed.
 	Close()
 }

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"net"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -11,44 +10,18 @@ import (
 	"eproxy/internal/delivery"
 )
 
-// TestDeafClient: a client that does not read its acknowledgements holds nobody
-// up, and is disconnected when too many wait.
-func TestDeafClient(t *testing.T) {
-	f := &fakeGraft{closed: make(chan struct{})}
-	s := newStage(t, say("ok"), f, anonymous)
-	c := s.dial()
-	_ = c.(*net.TCPConn).SetReadBuffer(1)
-	connect(t, c, 0)
-	_ = f.info.Conn.SetWriteBuffer(1)
-	notified := make(chan struct{})
-	go func() {
-		defer close(notified)
-		for i := range 1 << 18 { // more than the sockets' buffers hold
-			f.info.Complete(uint16(i%60000+1), delivery.Outcome{Acked: true})
-		}
-	}()
-	deadline := time.After(30 * time.Second)
-	for name, done := range map[string]chan struct{}{"telling": notified, "disconnecting": f.closed} {
-		select {
-		case <-done:
-		case <-deadline:
-			t.Fatalf("%s waits for the client", name)
-		}
-	}
-}
-
 // TestDrainAcks: a server that is drained waits for acknowledgements that their
 // clients have not been notified, while there is time.
 func TestDrainAcks(t *testing.T) {
-	s := newStage(t, say("ok"), nil, anonymous)
-	s.server.queued.Add(1)
+	s := &Server{}
+	s.queued.Add(1)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if s.server.Drain(ctx); ctx.Err() == nil {
+	if s.Drain(ctx); ctx.Err() == nil {
 		t.Error("an acknowledgement waits, Drain does not")
 	}
-	s.server.queued.Add(-1)
-	s.server.Drain(context.Background())
+	s.queued.Add(-1)
+	s.Drain(context.Background())
 }
 
 // TestAckQueueOrderAndLimit: everything is written once, in order, and after the limit

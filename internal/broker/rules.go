@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 
 	"eproxy/internal/config"
@@ -66,4 +68,14 @@ func (r *rules) follow(name string) int {
 		}
 	}
 	return int(r.auto.Nodes[at].Exact)
+}
+
+// denied says whether a client is on the list of those that are kept out, by its
+// identifier or its address.
+func (r *rules) denied(id Identity) bool {
+	return slices.Contains(r.auth.Deny.Clients, id.ClientID) || r.deniedAddress(id.Remote.Addr())
+}
+
+func (r *rules) deniedAddress(a netip.Addr) bool {
+	return slices.ContainsFunc(r.auth.Deny.Addresses, func(p netip.Prefix) bool { return p.Contains(a) })
 }

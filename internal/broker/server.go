@@ -1,22 +1,24 @@
+// Package broker decides what becomes of clients and their messages: who may
+// connect, who may publish and subscribe, which message goes to which function,
+// and how it is acknowledged. It owns the sessions, and asks a Grafter to take
+// their messages in the kernel. Speaking MQTT is a Frontend's business.
 package broker
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"sync"
+	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
-
-	mqtt "github.com/mochi-mqtt/server/v2"
 
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 )
 
-// receiveMaximum is how many QoS 1 and 2 messages of one client may be under
+// ReceiveMaximum is how many QoS 1 and 2 messages of one client may be under
 // way here (MQTT 5 section 3.2.2.3.3); more wait in its connection.
-const receiveMaximum = 1024
+const ReceiveMaximum = 1024
 
 // drainInterval is how often Drain looks whether acknowledgements still wait.
 const drainInterval = 5 * time.Millisecond
@@ -34,25 +36,27 @@ type Options struct {
 	Grafter  Grafter // nil: no kernel path
 	Logger   *slog.Logger
 	Recorder Recorder // may be nil
+	// Frontend makes the MQTT server that will ask this one. It opens the
+	// listeners; clients are served from Serve on.
+	Frontend func(*Server) (Frontend, error)
 }
 
-// Server is the MQTT server.
+// Server is what decides.
 type Server struct {
-	opts    Options
-	log     *slog.Logger
-	mqtt    *mqtt.Server
-	inline  *mqtt.Client
-	rules   atomic.Pointer[rules]
-	ctx     context.Context // of deliveries
-	cancel  context.CancelFunc
-	pending pendings
-	queued  atomic.Int64 // acknowledgements of the kernel path that wait for their client
-	flights sync.Map     // *mqtt.Client -> chan struct{}, its messages in flight
-	drained atomic.Bool
-	logged  sync.Map // *mqtt.Error -> struct{}, violations that were logged
+	opts     Options
+	log      *slog.Logger
+	front    Frontend
+	rules    atomic.Pointer[rules]
+	sessions sessions
+	wills    wills
+	pending  pendings
+	queued   atomic.Int64 // acknowledgements of the kernel path that wait for their client
+	drained  atomic.Bool
+	ctx      context.Context // of deliveries
+	cancel   context.CancelFunc
 }
 
-// New opens the listeners; clients are served from Serve on.
+// New makes a server with its frontend.
 func New(opts Options) (*Server, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -63,49 +67,127 @@ func New(opts Options) (*Server, error) {
 	if err := s.Reload(opts.Config); err != nil {
 		return nil, err
 	}
-	caps := mqtt.NewDefaultServerCapabilities()
-	caps.MaximumPacketSize = uint32(opts.Config.Limits.MaxPacketSize)
-	caps.ReceiveMaximum = receiveMaximum
-	caps.TopicAliasMaximum = topicAliases
-	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(opts.Logger), SysTopicResendInterval: sysInterval})
-	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
-	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
-		return nil, fmt.Errorf("add hook: %w", err)
+	if opts.Config.Auth.Open() {
+		s.log.Warn("every client may connect without a password and publish and subscribe to everything: auth is not configured")
 	}
-	for _, l := range opts.Config.Listeners {
-		nl, err := listen(s.ctx, l.Address, s)
-		if err == nil {
-			err = s.mqtt.AddListener(nl)
-		}
-		if err != nil {
-			s.Close()
-			return nil, err
-		}
+	var err error
+	if s.front, err = opts.Frontend(s); err != nil {
+		s.cancel()
+		return nil, err
 	}
 	return s, nil
 }
 
-// sysInterval is seconds between two updates of $SYS topics, as mosquitto's.
-// Each stops all goroutines for a moment to read memory statistics.
-const sysInterval = 10
-
 // Serve serves until ctx ends.
-func (s *Server) Serve(ctx context.Context) error {
-	if err := s.mqtt.Serve(); err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
-	<-ctx.Done()
-	return nil
-}
+func (s *Server) Serve(ctx context.Context) error { return s.front.Serve(ctx) }
 
-// Reload takes over changed routes and permissions.
-func (s *Server) Reload(cfg *config.Config) error {
+// Addresses are those that clients connect to.
+func (s *Server) Addresses() []net.Addr { return s.front.Addresses() }
+
+// Config is the configuration that the server was started with.
+func (s *Server) Config() *config.Config { return s.opts.Config }
+
+// Logger is where the server and its frontend log.
+func (s *Server) Logger() *slog.Logger { return s.log }
+
+// Prepare checks a configuration's routes and permissions. Nothing has changed
+// before commit is called; when it returns, what the configuration forbids is
+// refused on both paths, and who may no longer be connected is not.
+func (s *Server) Prepare(cfg *config.Config) (commit func(), err error) {
 	r, err := newRules(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.rules.Store(r)
-	return nil
+	return func() {
+		for _, x := range s.sessions.replace(func() { s.rules.Store(r) }) {
+			x.judge(r)
+		}
+	}, nil
+}
+
+// Reload is Prepare with its commit.
+func (s *Server) Reload(cfg *config.Config) error {
+	commit, err := s.Prepare(cfg)
+	if err == nil {
+		commit()
+	}
+	return err
+}
+
+// Admit says whether somebody may connect from an address.
+func (s *Server) Admit(remote netip.Addr) bool {
+	if !s.rules.Load().deniedAddress(remote) {
+		return true
+	}
+	s.refused("denied_address")
+	return false
+}
+
+// Authenticate says who a client is, or why it is refused, as an MQTT 5 reason
+// code.
+func (s *Server) Authenticate(c *Connect) (Identity, byte) {
+	r := s.rules.Load()
+	id := Identity{ClientID: c.ClientID, Username: c.Username, Remote: c.Remote}
+	switch {
+	case r.denied(id):
+		s.refused("denied_client")
+		return id, CodeBanned
+	case !r.auth.Authenticate(c.Username, c.Password):
+		s.refused("not_authenticated")
+		return id, CodeBadCredentials
+	}
+	if c.Username != "" {
+		id.Account = r.auth.User(c.Username)
+	}
+	if w := c.Will; w != nil && !r.rights(id).mayPublish(w.Message.Topic) {
+		s.refused("will_not_authorized")
+		s.log.Info("client refused: it may not publish its will", "client", c.ClientID, "remote", c.Remote, "topic", w.Message.Topic)
+		return id, CodeNotAuthorized
+	}
+	return id, CodeSuccess
+}
+
+// Open begins a client's session, before CONNACK: an earlier one of the same
+// client identifier is over when it returns, and the connection is offered to the
+// kernel path. t is nil where that is impossible.
+func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
+	x := &Session{
+		Identity: id, Version: c.Version, Since: time.Now(), server: s, peer: p, will: c.Will, expiry: c.SessionExpiry, clean: c.Clean,
+		places: make(chan struct{}, s.opts.Config.Limits.InflightPerClient),
+	}
+	x.acks = &ackQueue{
+		limit:  ReceiveMaximum,
+		queued: &s.queued,
+		write: func(id uint16, o delivery.Outcome) {
+			defer s.contain(x.ClientID)
+			s.acknowledge(x, "", id, 1, o)
+		},
+		overflow: func() {
+			s.log.Info("client disconnected, it does not read its acknowledgements", "client", x.ClientID)
+			p.Abort()
+		},
+	}
+	if old := s.sessions.swap(x, s.rules.Load); old != nil {
+		old.mu.Lock()
+		old.heir = x
+		old.mu.Unlock()
+		old.Stop()
+	}
+	s.returned(x)
+	if !x.rights.valid { // a reload came in between
+		x.end(CodeNotAuthorized, "the account was removed or changed, or access is denied")
+		return x
+	}
+	x.arm(s.opts.Grafter, t)
+	return x
+}
+
+// Ended is called once when a client's connection has ended, after which the
+// client is gone or has another session.
+func (s *Server) Ended(x *Session) {
+	x.Stop()
+	s.sessions.remove(x)
+	s.settleWill(x)
 }
 
 // Drain takes no more routed messages and waits for those under way, and for the
@@ -135,66 +217,8 @@ func (s *Server) Drain(ctx context.Context) {
 func (s *Server) Close() {
 	s.cancel()
 	s.drained.Store(true)
-	if s.mqtt != nil {
-		_ = s.mqtt.Close()
+	s.wills.close()
+	if s.front != nil {
+		s.front.Close()
 	}
-}
-
-// quiet keeps the library's own chatter out of the log.
-func quiet(l *slog.Logger) *slog.Logger {
-	return slog.New(levelFloor{l.Handler()})
-}
-
-// levelFloor passes warnings and errors only.
-type levelFloor struct{ slog.Handler }
-
-func (h levelFloor) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= slog.LevelError && h.Handler.Enabled(ctx, l)
-}
-
-// pendings are routed messages under way, by client and packet identifier: a
-// repetition must not be delivered at the same time as its original.
-type pendings struct {
-	mu sync.Mutex
-	m  map[pendingKey]*pending
-	wg sync.WaitGroup
-}
-
-type pendingKey struct {
-	client string
-	id     uint16
-}
-
-type pending struct{ client *mqtt.Client }
-
-func (p *pendings) init() { p.m = make(map[pendingKey]*pending) }
-
-// begin notes a message; false means that this repeats one under way, whose
-// acknowledgement then goes to the new connection.
-func (p *pendings) begin(cl *mqtt.Client, id uint16, dup bool) (*pending, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := pendingKey{cl.ID, id}
-	if old := p.m[key]; old != nil && id != 0 && (dup || old.client == cl) {
-		old.client = cl
-		return old, false
-	}
-	x := &pending{client: cl}
-	if id != 0 {
-		p.m[key] = x
-	}
-	p.wg.Add(1)
-	return x, true
-}
-
-// end forgets a message and says where its acknowledgement goes.
-func (p *pendings) end(x *pending, id uint16) *mqtt.Client {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	key := pendingKey{x.client.ID, id}
-	if p.m[key] == x {
-		delete(p.m, key)
-	}
-	p.wg.Done()
-	return x.client
 }

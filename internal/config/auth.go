@@ -14,7 +14,7 @@ func (a *Auth) Authenticate(username string, password []byte) bool {
 	if username == "" {
 		return a.AllowAnonymous
 	}
-	u := a.user(username)
+	u := a.User(username)
 	if u == nil {
 		return a.AllowAnonymous && len(a.Users) == 0
 	}
@@ -22,24 +22,20 @@ func (a *Auth) Authenticate(username string, password []byte) bool {
 }
 
 // MayPublish says whether the user may publish to a topic name.
-func (a *Auth) MayPublish(username, clientID, name string) bool {
-	u := a.user(username)
-	return u == nil || u.Publish == nil || matchAny(u.Publish, username, clientID, name)
+func (u *User) MayPublish(clientID, name string) bool {
+	return u.Publish == nil || matchAny(u.Publish, u.Username, clientID, name)
 }
 
 // MaySubscribe says whether the user may subscribe to a filter.
-func (a *Auth) MaySubscribe(username, clientID, filter string) bool {
-	u := a.user(username)
-	return u == nil || u.Subscribe == nil || coversAny(u.Subscribe, username, clientID, topic.StripShare(filter))
+func (u *User) MaySubscribe(clientID, filter string) bool {
+	return u.Subscribe == nil || coversAny(u.Subscribe, u.Username, clientID, topic.StripShare(filter))
 }
 
-// MayPublishAll says whether no topic is forbidden to the user.
-func (a *Auth) MayPublishAll(username string) bool {
-	u := a.user(username)
-	return u == nil || u.Publish == nil
-}
+// Open says whether everybody may connect and nobody is forbidden anything.
+func (a *Auth) Open() bool { return a.AllowAnonymous && len(a.Users) == 0 }
 
-func (a *Auth) user(name string) *User {
+// User is the account of that name, nil if there is none.
+func (a *Auth) User(name string) *User {
 	for i := range a.Users {
 		if a.Users[i].Username == name {
 			return &a.Users[i]

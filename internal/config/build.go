@@ -132,6 +132,7 @@ func (b *builder) auth(a *rawAuth) {
 		return
 	}
 	b.cfg.Auth.AllowAnonymous = a.AllowAnonymous
+	b.deny(&a.Deny)
 	seen := make(map[string]bool)
 	for i, u := range a.Users {
 		path := fmt.Sprintf("$.auth.users[%d]", i)
@@ -156,6 +157,32 @@ func (b *builder) auth(a *rawAuth) {
 		}
 		b.cfg.Auth.Users = append(b.cfg.Auth.Users, User{u.Username, hash, u.Publish, u.Subscribe})
 	}
+}
+
+func (b *builder) deny(d *rawDeny) {
+	for i, s := range d.Addresses {
+		p, err := parsePrefix(s)
+		if err != nil {
+			b.fail(fmt.Sprintf("$.auth.deny.addresses[%d]", i), "address %q: must be an address or a prefix, as 192.0.2.7 or 2001:db8::/32", s)
+		}
+		b.cfg.Auth.Deny.Addresses = append(b.cfg.Auth.Deny.Addresses, p)
+	}
+	for i, s := range d.Clients {
+		if s == "" {
+			b.fail(fmt.Sprintf("$.auth.deny.clients[%d]", i), "client identifier is empty")
+		}
+	}
+	b.cfg.Auth.Deny.Clients = d.Clients
+}
+
+// parsePrefix reads an address, which stands for itself alone, or a prefix.
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err
 }
 
 func (b *builder) limits(r *rawLimits) {

@@ -39,6 +39,12 @@ type rawBroker struct {
 type rawAuth struct {
 	AllowAnonymous bool      `yaml:"allow_anonymous"`
 	Users          []rawUser `yaml:"users"`
+	Deny           rawDeny   `yaml:"deny"`
+}
+
+type rawDeny struct {
+	Addresses []string `yaml:"addresses"`
+	Clients   []string `yaml:"clients"`
 }
 
 type rawUser struct {

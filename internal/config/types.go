@@ -43,6 +43,13 @@ type Broker struct {
 type Auth struct {
 	AllowAnonymous bool
 	Users          []User
+	Deny           Deny
+}
+
+// Deny lists who is kept out, whatever its account may do.
+type Deny struct {
+	Addresses []netip.Prefix // of clients; IPv4 not mapped
+	Clients   []string       // identifiers
 }
 
 // User is one account; %c in filters stands for the client id, %u for the user.

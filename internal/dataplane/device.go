@@ -51,7 +51,7 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 	*mem = bpf.EproxyDevice{
 		Read:        ci.Read,
 		AtBoundary:  flag(ci.AtBoundary),
-		PublishAll:  flag(ci.MayPublishAll),
+		Rights:      ci.Rights,
 		Version:     uint32(ci.Version),
 		InflightMax: p.inflightMax.Load(),
 		SourceLen:   uint32(len(source)),
@@ -74,12 +74,29 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 	return d
 }
 
+// control runs the control program of devices' connections.
+func (d *device) control(args bpf.EproxyDeviceArgs) {
+	args.Conn, args.Gen = d.index, d.gen
+	if _, err := d.plane.objs.DeviceControl.Run(&ebpf.RunOptions{Context: &args}); err != nil {
+		// What must not be taken any more must not: nothing of this connection is.
+		d.plane.log.Error("connection aborted, the programs could not be notified of a change", "client", d.info.ClientID, "error", err)
+		go d.info.Abort() // which comes back here, and whoever called may hold a lock
+	}
+}
+
 // Boundary notifies the programs where an MQTT packet begins, if they lost track.
 func (d *device) Boundary(read uint64) {
-	args := bpf.EproxyBoundaryArgs{Conn: d.index, Gen: d.gen, Read: read}
-	if _, err := d.plane.objs.DeviceBoundary.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
-		d.plane.log.Warn("naming a message boundary", "error", err)
-	}
+	d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_BOUNDARY), Read: read})
+}
+
+// Authorize gives the client other rights; broker.Graft.
+func (d *device) Authorize(rights uint32) {
+	d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_RIGHTS), Rights: rights})
+}
+
+// Stop ends taking; broker.Graft.
+func (d *device) Stop() {
+	d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_STOP)})
 }
 
 // LastReceive is when the kernel last took a message of this client.
@@ -91,9 +108,10 @@ func (d *device) LastReceive() time.Time {
 	return time.Now().Add(time.Duration(ns) - monotonic())
 }
 
-// Granted lets the kernel take this topic from this client.
-func (d *device) Granted(topic string) {
-	key := bpf.EproxyGrantKey{Conn: d.index, Gen: d.gen, Len: uint32(len(topic))}
+// Granted lets the kernel take this topic from this client while it has these
+// rights.
+func (d *device) Granted(topic string, rights uint32) {
+	key := bpf.EproxyGrantKey{Conn: d.index, Gen: d.gen, Rights: rights, Len: uint32(len(topic))}
 	if copy(key.Topic[:], topic) < len(topic) {
 		return
 	}

@@ -112,6 +112,14 @@ func shareEnd[T text](filter T) (int, error) {
 	return 0, ErrShare
 }
 
+// Reserved says whether a topic name is the server's alone: its first level is
+// $SYS, or $share, with which no name can be subscribed to [MQTT-4.7.2-1],
+// (MQTT 5 section 4.8.2). Other names that begin with '$' are anybody's.
+func Reserved(name string) bool {
+	first, _, _ := strings.Cut(name, "/")
+	return first == "$SYS" || first == "$share"
+}
+
 // StripShare removes $share/group/ from a valid filter.
 func StripShare(filter string) string {
 	if rest, ok := strings.CutPrefix(filter, "$share/"); ok {

@@ -35,6 +35,7 @@ static void call_knobs(struct machine *m, __u32 slots, __u32 pipeline)
 
 static struct event *record_event(struct record *r) { return &r->event; }
 static struct slot_args *record_control(struct record *r) { return &r->control; }
+static struct device_args *record_device_control(struct record *r) { return &r->device; }
 */
 import "C"
 
@@ -45,18 +46,19 @@ import (
 
 // The C types, as Go sees them.
 type (
-	Conn    = C.struct_conn
-	Device  = C.struct_device
-	Slot    = C.struct_slot
-	Pod     = C.struct_pod
-	Ledger  = C.struct_ledger
-	Graft   = C.struct_graft
-	Message = C.struct_message
-	Tuple   = C.struct_tuple
-	Step    = C.struct_step
-	Record  = C.struct_record
-	Event   = C.struct_event
-	Control = C.struct_slot_args
+	Conn          = C.struct_conn
+	Device        = C.struct_device
+	Slot          = C.struct_slot
+	Pod           = C.struct_pod
+	Ledger        = C.struct_ledger
+	Graft         = C.struct_graft
+	Message       = C.struct_message
+	Tuple         = C.struct_tuple
+	Step          = C.struct_step
+	Record        = C.struct_record
+	Event         = C.struct_event
+	DeviceControl = C.struct_device_args
+	Control       = C.struct_slot_args
 
 	u8  = C.__u8
 	u16 = C.__u16
@@ -66,13 +68,14 @@ type (
 
 // Constants of the headers.
 const (
-	Tasks    = C.TASKS
-	MaxSteps = C.STEPS
-	MaxTurns = C.TURNS
-	Ring     = C.LEDGER_RING
-	NoIndex  = C.NO_INDEX
-	Hooks    = C.HOOK_COUNT
-	Reasons  = C.REASON_COUNT
+	Tasks     = C.TASKS
+	MaxSteps  = C.STEPS
+	MaxTurns  = C.TURNS
+	Ring      = C.LEDGER_RING
+	NoIndex   = C.NO_INDEX
+	RightsAll = C.RIGHTS_ALL
+	Hooks     = C.HOOK_COUNT
+	Reasons   = C.REASON_COUNT
 
 	ConnFree   = C.CONN_FREE
 	ConnLost   = C.CONN_LOST
@@ -97,25 +100,30 @@ const (
 	OpTakeOver = C.SLOT_OP_TAKE_OVER
 	OpRetire   = C.SLOT_OP_RETIRE
 
-	StepDeviceFrame = C.STEP_DEVICE_FRAME
-	StepPodFrame    = C.STEP_POD_FRAME
-	StepLocalFrame  = C.STEP_LOCAL_FRAME
-	StepControl     = C.STEP_CONTROL
-	StepBoundary    = C.STEP_BOUNDARY
-	StepSweep       = C.STEP_SWEEP
-	StepFree        = C.STEP_FREE
-	StepArm         = C.STEP_ARM
-	StepDevice      = C.STEP_DEVICE
-	StepSlot        = C.STEP_SLOT
-	StepSocket      = C.STEP_SOCKET
+	OpBoundary = C.DEVICE_OP_BOUNDARY
+	OpRights   = C.DEVICE_OP_RIGHTS
+	OpStop     = C.DEVICE_OP_STOP
 
-	RecordDeviceWire  = C.RECORD_DEVICE_WIRE
-	RecordPodWire     = C.RECORD_POD_WIRE
-	RecordDeviceLocal = C.RECORD_DEVICE_LOCAL
-	RecordPodLocal    = C.RECORD_POD_LOCAL
-	RecordDrop        = C.RECORD_DROP
-	RecordEvent       = C.RECORD_EVENT
-	RecordControl     = C.RECORD_CONTROL
+	StepDeviceFrame   = C.STEP_DEVICE_FRAME
+	StepPodFrame      = C.STEP_POD_FRAME
+	StepLocalFrame    = C.STEP_LOCAL_FRAME
+	StepControl       = C.STEP_CONTROL
+	StepDeviceControl = C.STEP_DEVICE_CONTROL
+	StepSweep         = C.STEP_SWEEP
+	StepFree          = C.STEP_FREE
+	StepArm           = C.STEP_ARM
+	StepDevice        = C.STEP_DEVICE
+	StepSlot          = C.STEP_SLOT
+	StepSocket        = C.STEP_SOCKET
+
+	RecordDeviceWire    = C.RECORD_DEVICE_WIRE
+	RecordPodWire       = C.RECORD_POD_WIRE
+	RecordDeviceLocal   = C.RECORD_DEVICE_LOCAL
+	RecordPodLocal      = C.RECORD_POD_LOCAL
+	RecordDrop          = C.RECORD_DROP
+	RecordEvent         = C.RECORD_EVENT
+	RecordControl       = C.RECORD_CONTROL
+	RecordDeviceControl = C.RECORD_DEVICE_CONTROL
 
 	ReasonResponse      = C.REASON_RESPONSE
 	ReasonDoneByAck     = C.REASON_DONE_BY_ACK
@@ -235,6 +243,8 @@ func bytesOf(b []u8) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(&b[0]))
 func eventOf(r *Record) *Event { return C.record_event(r) }
 
 func controlOf(r *Record) *Control { return C.record_control(r) }
+
+func deviceControlOf(r *Record) *DeviceControl { return C.record_device_control(r) }
 
 func frameOf(r *Record) []byte { return bytesOf(r.bytes[:])[:r.len] }
 

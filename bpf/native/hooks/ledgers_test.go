@@ -20,6 +20,12 @@ func (w *world) ledgers() error {
 	if p := w.m.Pod(0); p.filling != 0 {
 		return fmt.Errorf("slots %#x are still being filled", p.filling)
 	}
+	for i := range w.frozen {
+		f := &w.frozen[i]
+		if n := w.m.Device(int(f.conn)).taken; w.m.Conn(int(f.conn)).gen == f.gen && n != f.taken {
+			return fmt.Errorf("conn %d: %d messages taken after operation %d had found %d", f.conn, n-f.taken, f.op, f.taken)
+		}
+	}
 	for i := range w.devs {
 		if d := &w.devs[i]; uint32(w.m.Conn(d.conn).gen) == d.gen {
 			if err := w.deviceLedgers(i); err != nil {

@@ -26,7 +26,7 @@ enum step_kind {
 	STEP_POD_FRAME,	       /* a frame arrives at a pod interface: TC ingress */
 	STEP_LOCAL_FRAME,      /* a local socket sends: TC egress */
 	STEP_CONTROL,	       /* slot_control; a message taken over is copied from its buffer */
-	STEP_BOUNDARY,	       /* device_boundary */
+	STEP_DEVICE_CONTROL,   /* device_control; rights change to none */
 	STEP_SWEEP,	       /* sweep */
 	STEP_FREE,	       /* userspace forgets a connection: flow, then entry */
 	STEP_ARM,	       /* userspace starts a generation: entry, then flow */
@@ -45,11 +45,11 @@ struct step {
 	__u32 xdp;	    /* STEP_DEVICE_FRAME: XDP first */
 	__u32 after;	    /* STEP_POD_FRAME: only once so many frames left towards pods; else it comes later */
 	__u32 state;	    /* STEP_SOCKET: TCP state; 0: leaves */
-	__u32 op;	    /* STEP_CONTROL */
+	__u32 op;	    /* STEP_CONTROL, STEP_DEVICE_CONTROL */
 	__u32 overdue;
 	__u32 repeat; /* STEP_CONTROL: until it refuses */
 	__u32 count;  /* STEP_SWEEP */
-	__u64 read;   /* STEP_BOUNDARY */
+	__u64 read;   /* STEP_DEVICE_CONTROL: DEVICE_OP_BOUNDARY */
 	/* STEP_LOCAL_FRAME: what the socket tells about its connection */
 	__u32 rcv_nxt;
 	__u32 snd_una;
@@ -74,7 +74,7 @@ enum record_kind {
 	RECORD_DROP,		/* a frame was dropped */
 	RECORD_EVENT,
 	RECORD_CONTROL, /* with the request that was taken over */
-	RECORD_BOUNDARY,
+	RECORD_DEVICE_CONTROL,
 };
 
 struct record {
@@ -85,7 +85,7 @@ struct record {
 	union {
 		struct event event;
 		struct slot_args control;
-		struct boundary_args boundary;
+		struct device_args device;
 	};
 	__u8 bytes[RECORD_BYTES];
 };

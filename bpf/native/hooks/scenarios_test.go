@@ -93,6 +93,12 @@ func (w *world) takeOver(pod int) Step {
 	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpTakeOver}
 }
 
+// deviceControl: userspace ends the session, or the rights to all topics.
+func (w *world) deviceControl(dev int, op u32) Step {
+	d := &w.devs[dev]
+	return Step{kind: StepDeviceControl, index: u32(d.conn), gen: u32(d.gen), op: op}
+}
+
 func (w *world) control(pod int, op u32) Step {
 	p := &w.pods[pod]
 	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: op}
@@ -277,7 +283,7 @@ var scenarios = append([]scenario{
 		m := w.publish(d, 7, 1, payload("one", 60))
 		w.do(w.send(m, true))
 		w.do(frameStep(StepLocalFrame, 1, w.devs[d].localSegment(nil)))
-		boundary := Step{kind: StepBoundary, index: 4, gen: u32(w.devs[d].gen), read: u64(len(w.devs[d].local))}
+		boundary := Step{kind: StepDeviceControl, op: OpBoundary, index: 4, gen: u32(w.devs[d].gen), read: u64(len(w.devs[d].local))}
 		return [][]Step{{boundary}, {w.send(w.publish(d, 8, 1, payload("two", 60)), true)}}
 	}},
 	{"first message of a segment is answered before the last has left", 3, 1, func(w *world) [][]Step {
@@ -412,6 +418,33 @@ var scenarios = append([]scenario{
 			f, _ := w.cut(a, xdp)
 			g, _ := w.cut(b, xdp)
 			return [][]Step{{f}, {g}, append([]Step{w.control(0, OpRetire)}, w.redial(0)...)}
+		}},
+		{"rights end while a message on a new topic is taken, " + path, 1, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			m := w.publish(d, 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, {w.deviceControl(d, OpRights)}}
+		}},
+		{"rights end while a message on a known topic is taken, " + path, 2, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			w.open(d, 7, "first")
+			m := w.publish(d, 8, 1, payload("second", 60))
+			return [][]Step{{w.send(m, xdp)}, {w.deviceControl(d, OpRights)}}
+		}},
+		{"the session ends while messages are taken, " + path, 2, 4, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			w.open(d, 7, "first")
+			m := w.publish(d, 8, 1, payload("second", 60))
+			one := w.send(m, xdp)
+			n := w.publish(d, 9, 1, payload("third", 90))
+			return [][]Step{{one, w.send(n, xdp)}, {w.deviceControl(d, OpStop)}}
+		}},
+		{"the session ends before its CONNACK has left, and a message comes, " + path, 1, 1, func(w *world) [][]Step {
+			d, up := w.connect(4, "d0", 40000)
+			w.do(up[:2]...)
+			w.born()
+			m := w.publish(d, 7, 1, payload("one", 60))
+			w.greeted(d)
+			return [][]Step{{up[2], w.send(m, xdp)}, {w.deviceControl(d, OpStop)}}
 		}},
 		{"the same message twice, " + path, 2, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)

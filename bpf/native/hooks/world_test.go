@@ -30,6 +30,7 @@ type world struct {
 	pubacks   []Event
 	broken    []Event
 	overdue   int
+	frozen    []DeviceControl // after which nothing may be taken of the connection
 }
 
 // clone keeps what a run changes apart.
@@ -44,6 +45,7 @@ func (w *world) clone() *world {
 	c.attention = slices.Clip(w.attention)
 	c.pubacks = slices.Clip(w.pubacks)
 	c.broken = slices.Clip(w.broken)
+	c.frozen = slices.Clip(w.frozen)
 	return &c
 }
 
@@ -130,7 +132,7 @@ func (w *world) connectAs(conn int, client string, port uint16, iss, niss uint32
 	n := len(w.devs)
 	d := device{conn: conn, client: client, topic: "s/" + client + "/t", at: end{ip: [4]byte{10, 0, 1, 1}, port: port}, iss: iss, niss: niss}
 	part := Step{kind: StepDevice, index: u32(conn)}
-	part.device.at_boundary, part.device.publish_all, part.device.version, part.device.inflight_max = 1, 1, 4, 32
+	part.device.at_boundary, part.device.rights, part.device.version, part.device.inflight_max = 1, RightsAll, 4, 32
 	part.device.source_len = u32(copy(bytesOf(part.device.source[:]), client))
 	arm := Step{kind: StepArm, index: u32(conn), conn_kind: KindDevice, tuple: tupleOf(nodeEnd, d.at)}
 	first := frameStep(StepLocalFrame, 1, d.localSegment(connack))
@@ -250,6 +252,10 @@ func (w *world) note(r *Record) error {
 	case RecordControl:
 		if c := controlOf(r); c.ok == 1 && c.op == OpTakeOver {
 			return w.takenOver(c, frameOf(r))
+		}
+	case RecordDeviceControl:
+		if c := deviceControlOf(r); c.ok == 1 && c.op != OpBoundary {
+			w.frozen = append(w.frozen, *c)
 		}
 	}
 	return nil

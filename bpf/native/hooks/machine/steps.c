@@ -183,12 +183,14 @@ static void control(struct task *t, const struct step *s)
 	} while (s->repeat && a.ok && !machine.fault[0]);
 }
 
-static void boundary(struct task *t, const struct step *s)
+static void device_step(struct task *t, const struct step *s)
 {
-	struct boundary_args a = { .conn = s->index, .gen = s->gen ? s->gen : t->gen, .read = s->read };
+	struct device_args a = {
+		.conn = s->index, .gen = s->gen ? s->gen : t->gen, .op = s->op, .read = s->read, .rights = 2
+	};
 
-	device_boundary(&a);
-	record_new(RECORD_BOUNDARY)->boundary = a;
+	device_control(&a);
+	record_new(RECORD_DEVICE_CONTROL)->device = a;
 }
 
 static void step(struct task *t, const struct step *s)
@@ -206,8 +208,8 @@ static void step(struct task *t, const struct step *s)
 	case STEP_CONTROL:
 		control(t, s);
 		break;
-	case STEP_BOUNDARY:
-		boundary(t, s);
+	case STEP_DEVICE_CONTROL:
+		device_step(t, s);
 		break;
 	case STEP_SWEEP:
 		datapath_sweep(s->index, s->count);

@@ -1,4 +1,4 @@
-package broker
+package mochi
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"eproxy/internal/broker"
 	"eproxy/internal/mqtt"
 )
 
@@ -27,8 +28,8 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 		if pk.Properties.TopicAliasFlag { // so that permissions are checked for the topic [MQTT-3.3.2-12]
 			pk.TopicName = cl.State.TopicAliases.Inbound.Set(pk.Properties.TopicAlias, pk.TopicName)
 		}
-		if pk.FixedHeader.Qos > 0 && !mochi.IsValidFilter(pk.TopicName, true) {
-			h.s.refuseSys(cl, pk)
+		if !mochi.IsValidFilter(pk.TopicName, true) {
+			h.s.unusual(cl, pk)
 		}
 	case packets.Puback, packets.Pubrec, packets.Pubcomp:
 		if e := outOfTurn(cl, pk); e != nil {
@@ -36,6 +37,7 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 		}
 	case packets.Disconnect:
 		pk.ReasonCode = c.gate.Reason() // the library does not see it without properties
+		c.goodbye(pk)
 	}
 	return pk, nil
 }
@@ -56,12 +58,42 @@ func (c *conn) connecting(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnConnect is called when the library has checked CONNECT.
-func (h *hook) OnConnect(cl *mochi.Client, pk packets.Packet) error {
-	if w := pk.Connect.WillPayload; len(w) > 0 && &w[0] == &emptyWill[0] {
-		cl.Properties.Will.Payload = nil
+// goodbye: the client ends its session, with or without its will.
+func (c *conn) goodbye(pk packets.Packet) {
+	x := c.session.Load()
+	if x == nil {
+		return
 	}
-	return nil
+	x.Stop()
+	if pk.Properties.SessionExpiryIntervalFlag {
+		x.SetExpiry(seconds(pk.Properties.SessionExpiryInterval))
+	}
+	if pk.ReasonCode != packets.CodeDisconnectWillMessage.Code {
+		x.DiscardWill()
+	}
+}
+
+// unusual settles a message to a topic that begins like $SYS or $share, which the
+// library drops without a word whatever comes behind.
+func (s *Server) unusual(cl *mochi.Client, pk packets.Packet) {
+	x := sessionOf(cl)
+	if x == nil {
+		return
+	}
+	p, m := &peer{s: s, cl: cl}, messageOf(&pk)
+	if old, ok := cl.State.Inflight.Get(pk.PacketID); ok && m.QoS == 2 && old.FixedHeader.Type == packets.Pubrec {
+		_ = p.cl.WritePacket(old) // repeated before PUBREL [MQTT-4.3.3-10]
+		return
+	}
+	if !s.broker.Publish(x, m) {
+		return
+	}
+	if err := s.Publish(m); err != nil {
+		s.log.Warn("publish to subscribers", "topic", m.Topic, "error", err)
+	}
+	if m.QoS > 0 {
+		_ = p.Acknowledge(m.PacketID, m.QoS, broker.CodeSuccess)
+	}
 }
 
 // Violations of the exchanges of section 4.3, which the library does not notice.
@@ -117,6 +149,9 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 			pk.ReasonCode = packets.CodeSuccess.Code
 		}
 	case packets.Disconnect: // MQTT 3.1.1 servers send none: not encoded, so not sent
+		if x := sessionOf(cl); x != nil {
+			x.Stop() // before the client hears of it
+		}
 		if cl.Properties.ProtocolVersion < 5 {
 			pk.FixedHeader.Type = packets.Reserved
 		}

@@ -1,8 +1,7 @@
-package broker
+package mochi
 
 import (
 	"context"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -28,10 +27,8 @@ func (*faulty) OnSubscribed(_ *mochi.Client, pk packets.Packet, _ []byte) {
 // TestPanic: a fault ends the connection that met it, with its will and its
 // session; others go on.
 func TestPanic(t *testing.T) {
-	var log lockedBuffer
 	s := newStage(t, say("ok"), nil, anonymous)
-	s.server.log = slog.New(slog.NewTextHandler(&log, nil))
-	if err := s.server.mqtt.AddHook(&faulty{}, nil); err != nil {
+	if err := s.front.mqtt.AddHook(&faulty{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	other, in := s.v5("other")
@@ -52,14 +49,14 @@ func TestPanic(t *testing.T) {
 	if n := s.counts.of("panic"); n != 3 {
 		t.Errorf("counted %d times, want 3", n)
 	}
-	if got := log.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "client=victim") || !strings.Contains(got, "OnSubscribed") {
+	if got := s.log.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "client=victim") || !strings.Contains(got, "OnSubscribed") {
 		t.Errorf("logged:\n%s", got)
 	}
 	if _, err := other.Publish(ctx, &paho.Publish{Topic: "in/x", QoS: 1, Payload: []byte("still here")}); err != nil {
 		t.Error(err)
 	}
 	s.waitFor(func() bool {
-		_, kept := s.server.mqtt.Clients.Get("victim")
+		_, kept := s.front.mqtt.Clients.Get("victim")
 		return !kept
 	}, "the session of a connection that ended is kept")
 }
@@ -67,7 +64,7 @@ func TestPanic(t *testing.T) {
 // TestPanicInDelivery: the same where a message is delivered in the background.
 func TestPanicInDelivery(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
-	s.server.opts.Engine = nil
+	s.counts.fault.Store(true)
 	conn := s.dial()
 	write(t, conn, []byte(samples.Hello(4)+samples.Packet(0x32, samples.String("in/x"), "\x00\x01"))...)
 	if got := answers(readAll(t, conn)); len(got) != 1 || got[0][0] != 0x20 {
@@ -122,7 +119,7 @@ func TestTopicAlias(t *testing.T) {
 		publish := func(id byte, topic string) string {
 			return samples.Packet(0x32, samples.String(topic), string([]byte{0, id}), alias, "A")
 		}
-		write(t, conn, []byte(samples.Hello(5)+publish(1, c.topic)+publish(2, ""))...)
+		write(t, conn, []byte(login(5)+publish(1, c.topic)+publish(2, ""))...)
 		for acks := 0; acks < 2; {
 			p := packet(t, conn)
 			if p[0] != packets.Puback<<4 {

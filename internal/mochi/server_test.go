@@ -1,9 +1,10 @@
-package broker
+package mochi
 
 import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +16,9 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
+	"golang.org/x/crypto/bcrypt"
 
+	"eproxy/internal/broker"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/mqtt/samples"
@@ -27,12 +30,15 @@ type stage struct {
 	t      testing.TB
 	counts counts // of what the server refused
 	addr   string
-	server *Server
+	server *broker.Server
+	front  *Server
+	cfg    *config.Config
+	log    lockedBuffer
 	mu     sync.Mutex
 	got    []string // payloads
 }
 
-func newStage(t testing.TB, response http.HandlerFunc, grafter Grafter, auth config.Auth) *stage {
+func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, auth config.Auth) *stage {
 	t.Helper()
 	s := &stage{t: t}
 	fn := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -57,7 +63,14 @@ func newStage(t testing.TB, response http.HandlerFunc, grafter Grafter, auth con
 	}
 	p := pool.New(cfg.Functions)
 	t.Cleanup(func() { _ = p.Close() })
-	b, err := New(Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter, Recorder: &s.counts})
+	b, err := broker.New(broker.Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter, Logger: slog.New(slog.NewTextHandler(&s.log, nil)),
+		Frontend: func(b *broker.Server) (broker.Frontend, error) {
+			f, err := New(b)
+			if err == nil {
+				s.front = f.(*Server)
+			}
+			return f, err
+		}, Recorder: &s.counts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,8 +78,7 @@ func newStage(t testing.TB, response http.HandlerFunc, grafter Grafter, auth con
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	go func() { _ = b.Serve(ctx) }()
-	l, _ := b.mqtt.Listeners.Get("127.0.0.1:0")
-	s.addr, s.server = l.Address(), b
+	s.addr, s.server, s.cfg = b.Addresses()[0].String(), b, cfg
 	return s
 }
 
@@ -206,14 +218,33 @@ func TestQoS2ExactlyOnce(t *testing.T) {
 	}
 }
 
-// own lets clients publish below their own identifier.
-var own = config.Auth{AllowAnonymous: true, Users: []config.User{{Username: "", Publish: []string{"in/%c/#"}}}}
+// own has an account, u with the password p, whose clients publish below their own identifier.
+var own = config.Auth{Users: []config.User{user("u", "p", "in/%c/#")}}
+
+// user is an account that may publish to these filters; to everything if there are none.
+func user(name, password string, publish ...string) config.User {
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		panic(err)
+	}
+	return config.User{Username: name, PasswordHash: string(hash), Publish: publish}
+}
+
+// login is CONNECT of client c as u with the password p.
+func login(version byte) string {
+	id := samples.String("c")
+	if version == 5 {
+		id = samples.Properties() + id
+	}
+	return samples.Connect(version, 0xc2, id, samples.String("u"), samples.String("p"))
+}
 
 // TestPublishPermissions: nobody publishes where he may not.
 func TestPublishPermissions(t *testing.T) {
 	s := newStage(t, say("ok"), nil, own)
 	c := s.dial()
-	connect(t, c, 0)
+	write(t, c, []byte(login(4))...)
+	want(t, c, 0x20, 2, 0, 0)
 	write(t, c, 0x32, 11, 0, 6, 'i', 'n', '/', 'c', '/', 'x', 0, 1, 'A')
 	want(t, c, 0x40, 2, 0, 1)
 	write(t, c, 0x32, 11, 0, 6, 'i', 'n', '/', 'd', '/', 'x', 0, 2, 'B')
@@ -229,13 +260,14 @@ func TestPublishPermissions(t *testing.T) {
 // fakeGraft is a kernel path that only reports.
 type fakeGraft struct {
 	mu         sync.Mutex
-	info       ConnInfo
+	info       broker.ConnInfo
 	boundaries []uint64
 	last       time.Time
+	stopped    int
 	closed     chan struct{}
 }
 
-func (f *fakeGraft) Established(c ConnInfo) Graft { f.info = c; return f }
+func (f *fakeGraft) Established(c broker.ConnInfo) broker.Graft { f.info = c; return f }
 func (f *fakeGraft) Boundary(n uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -246,8 +278,18 @@ func (f *fakeGraft) LastReceive() time.Time {
 	defer f.mu.Unlock()
 	return f.last
 }
-func (f *fakeGraft) Granted(string) {}
-func (f *fakeGraft) Close()         { close(f.closed) }
+func (f *fakeGraft) Granted(string, uint32) {}
+func (f *fakeGraft) Authorize(rights uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.info.Rights = rights
+}
+func (f *fakeGraft) Stop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped++
+}
+func (f *fakeGraft) Close() { close(f.closed) }
 
 // TestKeepAliveCountsTaken: what the kernel path takes counts for the keep-alive; when it
 // takes nothing more, the client is thrown out.
@@ -276,7 +318,7 @@ func TestBoundariesOfCutPackets(t *testing.T) {
 	s := newStage(t, say("ok"), f, anonymous)
 	c := s.dial()
 	connect(t, c, 0)
-	if f.info.Read != 15 || !f.info.AtBoundary || f.info.Version != 4 || !f.info.MayPublishAll {
+	if f.info.Read != 15 || !f.info.AtBoundary || f.info.Version != 4 || f.info.Rights != 1 {
 		t.Errorf("established with %+v", f.info)
 	}
 	var stream []byte

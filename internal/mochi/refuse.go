@@ -1,4 +1,4 @@
-package broker
+package mochi
 
 import (
 	"context"
@@ -21,6 +21,7 @@ func (c *conn) refuse(e *mqtt.Error) error {
 	if e == mqtt.ErrAfterDisconnect {
 		return io.EOF // the connection has ended; nobody cares
 	}
+	c.stop()
 	c.server.violated(c, e)
 	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
 	switch {
@@ -57,8 +58,8 @@ func (s *Server) violated(c *conn, e *mqtt.Error) {
 	}
 	s.log.Log(context.Background(), level, "connection ended: "+e.Text, "client", client, "remote", c.RemoteAddr(), "clause", e.Clause)
 	if e.Code == mqtt.CodeMalformed {
-		s.refused("malformed")
+		s.broker.Refused("malformed")
 	} else {
-		s.refused("protocol_error")
+		s.broker.Refused("protocol_error")
 	}
 }

@@ -1,13 +1,10 @@
-package broker
+package mochi
 
 import (
-	"bytes"
 	"errors"
 	"net"
-	"runtime/debug"
 
 	mochi "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // errFault ends a connection whose goroutine panicked.
@@ -49,25 +46,11 @@ func (s *Server) fault(cl *mochi.Client, cause any) {
 	if cl != nil {
 		client = cl.ID
 	}
-	s.log.Error("connection ended by a fault of the server", "client", client, "cause", cause, "stack", origin(debug.Stack()))
-	s.refused("panic")
-}
-
-// stackLines is how many lines of a stack are logged: five functions and where
-// they are.
-const stackLines = 10
-
-// origin is the part of a stack that begins where the panic did.
-func origin(stack []byte) string {
-	if _, below, ok := bytes.Cut(stack, []byte("\npanic(")); ok {
-		stack = below
-	}
-	lines := bytes.SplitN(stack, []byte("\n"), stackLines+3)
-	return string(bytes.Join(lines[min(2, len(lines)-1):min(stackLines+2, len(lines))], []byte("\n")))
+	s.broker.Fault(client, cause)
 }
 
 // abandon does what the library does when a connection ends, and a panic kept it
-// from doing: the will is published, a session that ends with its connection is
+// from doing: the broker hears of it, a session that ends with its connection is
 // forgotten.
 func (s *Server) abandon(c *conn) {
 	cl := c.client
@@ -75,9 +58,9 @@ func (s *Server) abandon(c *conn) {
 		return
 	}
 	defer s.endOnPanic(cl) // the same may be wrong here
-	// A second CONNECT makes the library publish the will, and does nothing else.
-	_ = s.mqtt.InjectPacket(cl, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connect}})
-	s.flights.Delete(cl)
+	if x := c.session.Load(); x != nil {
+		s.broker.Ended(x)
+	}
 	expire := cl.Properties.Clean
 	if cl.Properties.ProtocolVersion == 5 {
 		expire = cl.Properties.Props.SessionExpiryInterval == 0

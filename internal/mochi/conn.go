@@ -1,4 +1,4 @@
-package broker
+package mochi
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"golang.org/x/sys/unix"
+
+	"eproxy/internal/broker"
 )
 
 // connectTimeout is how long a client may take to send CONNECT.
@@ -24,11 +26,13 @@ type conn struct {
 	*net.TCPConn
 	gate        gate
 	server      *Server
-	client      *mochi.Client // from CONNECT on
-	established bool          // the client's session is established
-	bridge      bool          // the client says that it is a bridge
-	read        uint64        // bytes read from the socket
-	graft       atomic.Pointer[Graft]
+	client      *mochi.Client   // from CONNECT on
+	established bool            // the client's session is established
+	bridge      bool            // the client says that it is a bridge
+	read        uint64          // bytes read from the socket
+	connect     *broker.Connect // until the session begins
+	identity    broker.Identity
+	session     atomic.Pointer[broker.Session]
 	span        atomic.Int64 // keep-alive in nanoseconds, 0: none
 	once        sync.Once
 	raw         syscall.RawConn
@@ -36,7 +40,7 @@ type conn struct {
 
 func newConn(s *Server, c *net.TCPConn) *conn {
 	w := &conn{TCPConn: c, server: s}
-	w.gate.MaxPacket = s.opts.Config.Limits.MaxPacketSize
+	w.gate.MaxPacket = s.cfg.Limits.MaxPacketSize
 	w.gate.MaxConnect = min(connectSize, w.gate.MaxPacket)
 	w.gate.TopicAlias = topicAliases
 	w.raw, _ = c.SyscallConn() // nil only if closed, which Read will say
@@ -70,8 +74,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	if n := c.gate.pass(p); n > 0 {
 		return n, nil
 	}
-	if g := c.graft.Load(); g != nil && c.gate.atBoundary() {
-		(*g).Boundary(c.read)
+	if x := c.session.Load(); x != nil && c.gate.atBoundary() {
+		x.Boundary(c.read)
 	}
 	for {
 		if v := c.gate.violation; v != nil {
@@ -79,6 +83,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		n, err := c.receive(c.gate.room(p))
 		if err != nil {
+			c.stop() // the library has a will and more to see to before it closes
 			return 0, err
 		}
 		pass := c.gate.check(p, n)
@@ -118,11 +123,11 @@ func (c *conn) acknowledge() {
 
 // extend moves the deadline if the kernel path has heard of the client since.
 func (c *conn) extend() bool {
-	g, span := c.graft.Load(), time.Duration(c.span.Load())
-	if g == nil || span == 0 {
+	x, span := c.session.Load(), time.Duration(c.span.Load())
+	if x == nil || span == 0 {
 		return false
 	}
-	until := (*g).LastReceive().Add(span)
+	until := x.LastReceive().Add(span)
 	if !until.After(time.Now()) {
 		return false
 	}
@@ -140,12 +145,20 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.TCPConn.SetDeadline(t)
 }
 
-// Close closes the socket and notifies the kernel path.
+// stop ends the session, if there is one: nothing more is taken from this client.
+func (c *conn) stop() {
+	if x := c.session.Load(); x != nil {
+		x.Stop()
+	}
+}
+
+// Close ends the session, then closes the socket.
 func (c *conn) Close() error {
+	c.stop()
 	err := c.TCPConn.Close()
 	c.once.Do(func() {
-		if g := c.graft.Load(); g != nil {
-			(*g).Close()
+		if x := c.session.Load(); x != nil {
+			x.Closed()
 		}
 	})
 	return err

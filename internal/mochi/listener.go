@@ -1,4 +1,4 @@
-package broker
+package mochi
 
 import (
 	"context"
@@ -72,6 +72,10 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 		}
 		if err != nil {
 			l.log.Warn("accept", "listener", l.address, "error", err)
+			continue
+		}
+		if a, ok := c.RemoteAddr().(*net.TCPAddr); ok && !l.server.broker.Admit(a.AddrPort().Addr().Unmap()) {
+			_ = c.Close()
 			continue
 		}
 		go l.server.serve(c, func(w net.Conn) error { return establish(l.address, w) })

@@ -1,0 +1,146 @@
+package broker
+
+import (
+	"time"
+
+	"eproxy/internal/config"
+	"eproxy/internal/delivery"
+	"eproxy/internal/request"
+	"eproxy/internal/topic"
+)
+
+// Publish judges a message that a client has published, and delivers it if it is
+// routed. It returns true if the message is an ordinary one, which the frontend
+// gives to the subscribers and acknowledges; otherwise it is settled here.
+func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
+	x.stamp(m)
+	ok, over, version := x.mayPublish(m.Topic)
+	switch {
+	case over:
+		s.refusedTopic("session_over", x, "publish", m.Topic)
+		return false
+	case !ok || topic.Reserved(m.Topic):
+		s.refusedTopic("not_authorized", x, "publish", m.Topic)
+		s.refuse(x, m)
+		return false
+	}
+	route := s.rules.Load().route(m.Topic)
+	if route == nil {
+		return true
+	}
+	if s.drained.Load() {
+		return false // unacknowledged: the client sends it again
+	}
+	x.granted(m.Topic, version)
+	s.deliver(x, m, route)
+	return false
+}
+
+// refuse says no to a client: MQTT 5 has a reason code for it, MQTT 3.1.1 can only
+// disconnect (section 3.3.5); a message of QoS 0 is dropped.
+func (s *Server) refuse(x *Session, m *request.Message) {
+	switch {
+	case m.QoS == 0:
+	case x.Version < 5:
+		x.end(CodeNotAuthorized, "not authorized to publish to this topic")
+	default:
+		s.acknowledge(x, m.Topic, m.PacketID, m.QoS, delivery.Outcome{ReasonCode: CodeNotAuthorized})
+	}
+}
+
+// enter is how everything else than a client's PUBLISH becomes a message: what the
+// client may not publish itself is not published for it, and what is routed goes
+// to its function, like any other. way names the entrance in counters and log.
+func (s *Server) enter(id Identity, m *request.Message, way string) {
+	m.ClientID = id.ClientID
+	r := s.rules.Load()
+	if !r.rights(id).mayPublish(m.Topic) || topic.ValidateName(m.Topic) != nil || topic.Reserved(m.Topic) {
+		s.refused(way + "_not_authorized")
+		s.log.Info("not published: the client may not publish to this topic", "client", id.ClientID, "topic", m.Topic, "by", way)
+		return
+	}
+	route := r.route(m.Topic)
+	if route == nil || route.AlsoBroker {
+		s.toSubscribers(m)
+	} else if m.Retain {
+		s.front.Retain(m)
+	}
+	if route == nil {
+		return
+	}
+	s.pending.wg.Add(1)
+	go func() {
+		defer s.pending.wg.Done()
+		defer s.contain(id.ClientID)
+		began := time.Now()
+		o := s.opts.Engine.Deliver(s.ctx, route, m)
+		s.record(route, m, o, time.Since(began))
+	}()
+}
+
+// toSubscribers gives subscribers their copy.
+func (s *Server) toSubscribers(m *request.Message) {
+	if err := s.front.Publish(m); err != nil {
+		s.log.Warn("publish to subscribers", "topic", m.Topic, "error", err)
+	}
+}
+
+// respond publishes a function's response to the Response Topic (MQTT 5 section
+// 4.10), if the client that asked for it may publish there.
+func (s *Server) respond(x *Session, m *request.Message, o delivery.Outcome) {
+	if m.ResponseTopic == "" || o.Response == nil || !o.Acked {
+		return
+	}
+	s.enter(x.Identity, &request.Message{
+		Topic: m.ResponseTopic, Payload: o.Response.Body, Version: 5,
+		CorrelationData: m.CorrelationData, ContentType: o.Response.Header.Get("Content-Type"),
+	}, "response")
+}
+
+// deliver brings a routed message to its functions, in the background as soon as
+// the client has a place for it. A client that has none left is not read from
+// until one ends: the rest waits in its own connection.
+func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
+	p, first := s.pending.begin(x, m.PacketID, m.Dup)
+	if !first {
+		return
+	}
+	if route.AlsoBroker {
+		s.toSubscribers(m)
+	} else if m.Retain {
+		s.front.Retain(m)
+	}
+	if route.Ordered {
+		s.finish(p, m, route) // the client's next packet is read when this is done
+		return
+	}
+	select {
+	case x.places <- struct{}{}:
+	case <-s.ctx.Done():
+		s.pending.end(p, m.PacketID)
+		return
+	}
+	go func() {
+		defer func() { <-x.places }()
+		s.finish(p, m, route)
+	}()
+}
+
+// finish delivers a message and acknowledges it.
+func (s *Server) finish(p *pending, m *request.Message, route *config.Route) {
+	began := time.Now()
+	var to *Session
+	defer func() {
+		if to == nil {
+			to = s.pending.end(p, m.PacketID)
+		}
+	}()
+	defer s.contain(m.ClientID)
+	o := s.opts.Engine.Deliver(s.ctx, route, m)
+	s.record(route, m, o, time.Since(began))
+	s.respond(p.session, m, o)
+	to = s.pending.end(p, m.PacketID)
+	if m.QoS > 0 {
+		s.acknowledge(to, m.Topic, m.PacketID, m.QoS, o)
+	}
+}

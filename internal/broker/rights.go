@@ -1,0 +1,73 @@
+package broker
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"eproxy/internal/config"
+)
+
+// Identity is who a client is, from its CONNECT on.
+type Identity struct {
+	ClientID string
+	Username string
+	Remote   netip.AddrPort
+	// Account is the account whose password the client knew, as it was then; nil for
+	// an anonymous client, whatever name it gave.
+	Account *config.User
+}
+
+// rights are what a client may do under one configuration. The zero value allows
+// nothing.
+type rights struct {
+	id      Identity
+	valid   bool         // the client may be connected at all
+	account *config.User // nil: anonymous, to whom nothing is forbidden
+}
+
+// rights finds what a client may do now: nothing, if its account is gone, has
+// another password, or if nobody may be anonymous any more.
+func (r *rules) rights(id Identity) rights {
+	if r.denied(id) {
+		return rights{}
+	}
+	if id.Account == nil {
+		return rights{id: id, valid: r.auth.AllowAnonymous}
+	}
+	now := r.auth.User(id.Username)
+	if now == nil || now.PasswordHash != id.Account.PasswordHash {
+		return rights{}
+	}
+	return rights{id: id, valid: true, account: now}
+}
+
+func (r rights) mayPublish(topic string) bool {
+	return r.valid && (r.account == nil || r.account.MayPublish(r.id.ClientID, topic))
+}
+
+func (r rights) maySubscribe(filter string) bool {
+	return r.valid && (r.account == nil || r.account.MaySubscribe(r.id.ClientID, filter))
+}
+
+// all says whether the client may publish to every topic.
+func (r rights) all() bool { return r.valid && (r.account == nil || r.account.Publish == nil) }
+
+// samePublish says whether both allow the same topics to be published to.
+func (r rights) samePublish(other rights) bool {
+	if r.valid != other.valid || r.all() != other.all() {
+		return false
+	}
+	return r.all() || !r.valid || slices.Equal(r.account.Publish, other.account.Publish)
+}
+
+// describe is for people.
+func (r rights) describe() string {
+	switch {
+	case !r.valid:
+		return "none"
+	case r.all():
+		return "all"
+	}
+	return strings.Join(r.account.Publish, " ")
+}

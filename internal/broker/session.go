@@ -1,0 +1,190 @@
+package broker
+
+import (
+	"sync"
+	"time"
+
+	"eproxy/internal/delivery"
+	"eproxy/internal/request"
+)
+
+// Session is one client's time between CONNECT and the end of its connection:
+// who it is, what it may do, and the kernel path's hold on its connection.
+// Whatever ends it or changes its rights goes through it, and is true for both
+// paths when the method returns.
+type Session struct {
+	Identity
+	Version byte // MQTT protocol level: 3, 4 or 5
+	Since   time.Time
+
+	server *Server
+	peer   Peer
+	acks   *ackQueue
+	places chan struct{} // for messages in flight
+	will   *Will
+	expiry time.Duration
+	clean  bool
+
+	mu      sync.Mutex
+	rights  rights
+	version uint32   // of the rights, as the kernel path knows them
+	graft   Graft    // nil: the connection is the frontend's alone
+	over    bool     // the server has decided that the session has ended
+	heir    *Session // the session that took this one over
+}
+
+// kernelRights is the word by which the programs know the rights of a session.
+func kernelRights(version uint32, all bool) uint32 {
+	word := version << 1
+	if all {
+		word |= 1
+	}
+	return word
+}
+
+// arm offers the connection to the kernel path.
+func (s *Session) arm(g Grafter, t *Transport) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over || g == nil || t == nil {
+		return
+	}
+	s.graft = g.Established(ConnInfo{
+		Conn: t.Conn, ClientID: s.ClientID, Version: s.Version, Read: t.Read, AtBoundary: t.AtBoundary,
+		Rights: kernelRights(s.version, s.rights.all()),
+		Complete: func(id uint16, o delivery.Outcome) {
+			if id != 0 {
+				s.acks.add(id, o)
+			}
+		},
+		Abort: s.peer.Abort,
+	})
+}
+
+// Stop says that the session is over: from its return on nothing more that this
+// client sends becomes a message, on either path. The frontend calls it as soon
+// as it knows, before it closes the connection or sends a last packet.
+func (s *Session) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	s.over = true
+	if s.graft != nil {
+		s.graft.Stop()
+	}
+}
+
+// Over says whether the session has ended.
+func (s *Session) Over() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over
+}
+
+// end stops the session and disconnects the client.
+func (s *Session) end(code byte, reason string) {
+	s.Stop()
+	s.peer.Disconnect(code, reason)
+}
+
+// judge gives the session the rights of a new configuration.
+func (s *Session) judge(r *rules) {
+	now := r.rights(s.Identity)
+	s.mu.Lock()
+	before := s.rights
+	s.rights = now
+	if now.valid && !s.over && !now.samePublish(before) {
+		s.version++
+		if s.graft != nil {
+			s.graft.Authorize(kernelRights(s.version, now.all()))
+		}
+	}
+	s.mu.Unlock()
+	if !now.valid {
+		s.Stop()
+		go s.peer.Disconnect(CodeNotAuthorized, "the account was removed or changed, or access is denied") // may wait for the client
+	}
+}
+
+// MaySubscribe says whether the client may receive what the filter matches.
+func (s *Session) MaySubscribe(filter string) bool {
+	s.mu.Lock()
+	r := s.rights
+	s.mu.Unlock()
+	if r.maySubscribe(filter) {
+		return true
+	}
+	s.server.refusedTopic("not_authorized", s, "subscribe", filter)
+	return false
+}
+
+// mayPublish says whether the client may publish to a topic, and under which
+// version of its rights that was found; over: the session has ended.
+func (s *Session) mayPublish(topic string) (ok, over bool, version uint32) {
+	s.mu.Lock()
+	r, over, version := s.rights, s.over, s.version
+	s.mu.Unlock()
+	return r.mayPublish(topic), over, version
+}
+
+// granted lets the kernel path take a topic that was allowed under this version
+// of the rights.
+func (s *Session) granted(topic string, version uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.graft != nil && !s.over && !s.rights.all() {
+		s.graft.Granted(topic, kernelRights(version, false))
+	}
+}
+
+// Boundary is called when all bytes read so far ended at a packet boundary and
+// the frontend is about to wait for more.
+func (s *Session) Boundary(read uint64) {
+	if g := s.armed(); g != nil {
+		g.Boundary(read)
+	}
+}
+
+// LastReceive is when the kernel path last took a message; zero: never.
+func (s *Session) LastReceive() time.Time {
+	if g := s.armed(); g != nil {
+		return g.LastReceive()
+	}
+	return time.Time{}
+}
+
+func (s *Session) armed() Graft {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.graft
+}
+
+// Closed is called once when the socket is closed.
+func (s *Session) Closed() {
+	s.Stop()
+	if g := s.armed(); g != nil {
+		g.Close()
+	}
+}
+
+// DiscardWill is called when the client has said goodbye [MQTT-3.14.4-3].
+func (s *Session) DiscardWill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.will = nil
+}
+
+// SetExpiry is called when DISCONNECT changes how long the session lives on (MQTT
+// 5 section 3.14.2.2.2).
+func (s *Session) SetExpiry(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expiry = d
+}
+
+// stamp names the session's client as a message's publisher.
+func (s *Session) stamp(m *request.Message) {
+	m.ClientID, m.Version = s.ClientID, s.Version
+}

@@ -1,0 +1,143 @@
+package mochi
+
+import (
+	"net/netip"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"eproxy/internal/broker"
+)
+
+// hook is where the library asks.
+type hook struct {
+	mqtt.HookBase
+	s *Server
+}
+
+// ID names the hook.
+func (h *hook) ID() string { return "eproxy" }
+
+// Provides says which questions it answers.
+func (h *hook) Provides(b byte) bool {
+	switch b {
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnDisconnect:
+		return true
+	}
+	return false
+}
+
+// OnConnect is called when the library has checked CONNECT. It asks whether the
+// client may connect; who may not gets CONNACK with the reason here.
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return nil
+	}
+	c.connect = connectOf(cl, &pk)
+	// The will is the broker's: the library would publish it unasked.
+	cl.Properties.Will = mqtt.Will{}
+	id, code := h.s.broker.Authenticate(c.connect)
+	c.identity = id
+	if code == broker.CodeSuccess {
+		return nil
+	}
+	_, _ = c.Write(refusal(c.connect.Version, code))
+	return packets.Code{Code: code, Reason: "connection refused"}
+}
+
+// OnConnectAuthenticate: OnConnect has asked already.
+func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+
+// refusal is the CONNACK with a reason code of MQTT 5, or the nearest return code
+// of MQTT 3.1.1 (section 3.2.2.3).
+func refusal(version, code byte) []byte {
+	if version == 5 {
+		return []byte{packets.Connack << 4, 3, 0, code, 0}
+	}
+	old := byte(5) // not authorized
+	switch code {
+	case broker.CodeBadCredentials:
+		old = 4
+	case broker.CodeBusy, broker.CodeQuotaExceeded:
+		old = 3
+	}
+	return []byte{packets.Connack << 4, 2, 0, old}
+}
+
+// connectOf is what the client has said of itself.
+func connectOf(cl *mqtt.Client, pk *packets.Packet) *broker.Connect {
+	c := &broker.Connect{
+		ClientID: cl.ID, Username: string(pk.Connect.Username), Password: pk.Connect.Password,
+		Version: cl.Properties.ProtocolVersion, Clean: pk.Connect.Clean, Remote: remoteOf(cl),
+	}
+	if pk.Properties.SessionExpiryIntervalFlag {
+		c.SessionExpiry = seconds(pk.Properties.SessionExpiryInterval)
+	}
+	if pk.Connect.WillFlag {
+		w := &broker.Will{Delay: seconds(pk.Connect.WillProperties.WillDelayInterval)}
+		w.Message.Topic, w.Message.Payload = pk.Connect.WillTopic, pk.Connect.WillPayload
+		w.Message.QoS, w.Message.Retain, w.Message.Version = pk.Connect.WillQos, pk.Connect.WillRetain, c.Version
+		if p := w.Message.Payload; len(p) > 0 && &p[0] == &emptyWill[0] {
+			w.Message.Payload = nil
+		}
+		setProperties(&w.Message, &pk.Connect.WillProperties)
+		c.Will = w
+	}
+	return c
+}
+
+func seconds(n uint32) time.Duration { return time.Duration(n) * time.Second }
+
+func remoteOf(cl *mqtt.Client) netip.AddrPort {
+	a, _ := netip.ParseAddrPort(cl.Net.Remote)
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// OnSessionEstablish begins the session, before CONNACK.
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return
+	}
+	c.established = true
+	t := &broker.Transport{Conn: c.TCPConn, Read: c.read, AtBoundary: c.gate.atBoundary()}
+	c.session.Store(h.s.broker.Open(c.identity, c.connect, &peer{h.s, cl, c}, t))
+	c.connect = nil // with the password
+}
+
+// OnACLCheck says whether a client may receive what a filter or a topic name
+// matches; whether it may publish is decided by OnPublish, which knows the topic
+// behind an alias. The library asks from other goroutines than the client's, too.
+func (h *hook) OnACLCheck(cl *mqtt.Client, name string, write bool) (ok bool) {
+	defer h.s.endOnPanic(cl)
+	if x := sessionOf(cl); x != nil && !write {
+		return x.MaySubscribe(name)
+	}
+	return true
+}
+
+// OnPublish takes messages out of the library's hands that are not ordinary ones.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if x := sessionOf(cl); x != nil && !h.s.broker.Publish(x, messageOf(&pk)) {
+		return pk, packets.ErrRejectPacket // acknowledged by the broker
+	}
+	return pk, nil
+}
+
+// OnDisconnect is called when an established client's connection has ended.
+func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
+	if x := sessionOf(cl); x != nil {
+		h.s.broker.Ended(x)
+	}
+}
+
+// sessionOf is a client's session; nil for the server's own client.
+func sessionOf(cl *mqtt.Client) *broker.Session {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		return c.session.Load()
+	}
+	return nil
+}

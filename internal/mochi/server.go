@@ -1,0 +1,158 @@
+// Package mochi is the MQTT server of eproxy: the library mochi-mqtt behind a
+// strict decoder, as a broker.Frontend. It knows connections, packets and
+// subscriptions; what becomes of a client or of a message it asks the broker.
+package mochi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"eproxy/internal/broker"
+	"eproxy/internal/config"
+	"eproxy/internal/request"
+)
+
+// Server is the library's server with eproxy's listeners, connections and hook.
+type Server struct {
+	broker    *broker.Server
+	cfg       *config.Config
+	log       *slog.Logger
+	mqtt      *mqtt.Server
+	inline    *mqtt.Client
+	listeners []*listener
+	ctx       context.Context // of connections that have not said CONNECT yet
+	cancel    context.CancelFunc
+	logged    sync.Map // *mqtt.Error -> struct{}, violations that were logged
+}
+
+var _ broker.Frontend = (*Server)(nil)
+
+// New opens the listeners of the broker's configuration.
+func New(b *broker.Server) (broker.Frontend, error) {
+	s := &Server{broker: b, cfg: b.Config(), log: b.Logger()}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	caps := mqtt.NewDefaultServerCapabilities()
+	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
+	caps.ReceiveMaximum = broker.ReceiveMaximum
+	caps.TopicAliasMaximum = topicAliases
+	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log), SysTopicResendInterval: sysInterval})
+	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
+	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
+		return nil, fmt.Errorf("add hook: %w", err)
+	}
+	for _, l := range s.cfg.Listeners {
+		nl, err := listen(s.ctx, l.Address, s)
+		if err == nil {
+			s.listeners = append(s.listeners, nl)
+			err = s.mqtt.AddListener(nl)
+		}
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// sysInterval is seconds between two updates of $SYS topics, as mosquitto's.
+// Each stops all goroutines for a moment to read memory statistics.
+const sysInterval = 10
+
+// Serve serves until ctx ends.
+func (s *Server) Serve(ctx context.Context) error {
+	if err := s.mqtt.Serve(); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// Addresses are those that it listens on.
+func (s *Server) Addresses() []net.Addr {
+	var out []net.Addr
+	for _, l := range s.listeners {
+		out = append(out, l.net.Addr())
+	}
+	return out
+}
+
+// Publish hands a message to the subscribers, and keeps it if it is to be retained.
+func (s *Server) Publish(m *request.Message) error {
+	pk := packetOf(m)
+	pk.ProtocolVersion = 5
+	if pk.FixedHeader.Qos > 0 {
+		pk.PacketID = 1 // the library wants one, and gives each subscriber another
+	}
+	return s.mqtt.InjectPacket(s.inline, pk)
+}
+
+// Retain keeps a message for later subscribers.
+func (s *Server) Retain(m *request.Message) {
+	pk := packetOf(m)
+	pk.FixedHeader.Retain = true
+	pk.Created = time.Now().Unix()
+	s.mqtt.Topics.RetainMessage(pk.Copy(false))
+}
+
+// Close ends all connections.
+func (s *Server) Close() {
+	s.cancel()
+	_ = s.mqtt.Close()
+}
+
+// quiet keeps the library's own chatter out of the log.
+func quiet(l *slog.Logger) *slog.Logger {
+	return slog.New(levelFloor{l.Handler()})
+}
+
+// levelFloor passes errors only.
+type levelFloor struct{ slog.Handler }
+
+func (h levelFloor) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelError && h.Handler.Enabled(ctx, l)
+}
+
+// messageOf is a PUBLISH as eproxy has messages.
+func messageOf(pk *packets.Packet) *request.Message {
+	m := &request.Message{
+		Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos,
+		Retain: pk.FixedHeader.Retain, Dup: pk.FixedHeader.Dup, PacketID: pk.PacketID,
+	}
+	setProperties(m, &pk.Properties)
+	return m
+}
+
+func setProperties(m *request.Message, p *packets.Properties) {
+	m.ContentType, m.ResponseTopic, m.CorrelationData = p.ContentType, p.ResponseTopic, p.CorrelationData
+	m.MessageExpiry = p.MessageExpiryInterval
+	if p.PayloadFormatFlag {
+		m.PayloadFormat = p.PayloadFormat
+	}
+	for _, u := range p.User {
+		m.UserProperties = append(m.UserProperties, request.UserProperty{Name: u.Key, Value: u.Val})
+	}
+}
+
+// packetOf is a message as the library has them.
+func packetOf(m *request.Message) packets.Packet {
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: m.QoS, Retain: m.Retain},
+		TopicName:   m.Topic,
+		Payload:     m.Payload,
+		Properties: packets.Properties{
+			ContentType: m.ContentType, ResponseTopic: m.ResponseTopic, CorrelationData: m.CorrelationData,
+			MessageExpiryInterval: m.MessageExpiry, PayloadFormat: m.PayloadFormat, PayloadFormatFlag: m.PayloadFormat != 0,
+		},
+	}
+	for _, u := range m.UserProperties {
+		pk.Properties.User = append(pk.Properties.User, packets.UserProperty{Key: u.Name, Val: u.Value})
+	}
+	return pk
+}
