@@ -15,6 +15,7 @@ import (
 	"eproxy/internal/broker"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
+	"eproxy/internal/control"
 	"eproxy/internal/dataplane"
 	"eproxy/internal/delivery"
 	"eproxy/internal/kernelmetrics"
@@ -137,6 +138,11 @@ func (n *node) loop(ctx context.Context, file string) error {
 	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {
 		return err
 	}
+	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker)
+	if err != nil {
+		return err
+	}
+	defer closeControl()
 	done := make(chan error, 1)
 	go func() { done <- n.broker.Serve(serveCtx) }()
 	hup := make(chan os.Signal, 1)
@@ -168,8 +174,10 @@ func (n *node) drain(stop context.CancelFunc, done <-chan error) error {
 	return <-done
 }
 
-// reload takes over a changed configuration without dropping a connection.
-// What was fixed at start (interfaces, listeners, limits) must not change.
+// reload takes over a changed configuration without dropping a connection of a
+// client that may still be connected; or nothing of it, if there is an error.
+// What was fixed at start (interfaces, listeners, limits) must not change. When
+// it returns, what the configuration forbids is refused.
 func (n *node) reload(file string) error {
 	cfg, err := config.Load(file)
 	if err != nil {
@@ -178,13 +186,15 @@ func (n *node) reload(file string) error {
 	if err := sameFixed(n.cfg, cfg); err != nil {
 		return err
 	}
+	commit, err := n.broker.Prepare(cfg)
+	if err != nil {
+		return err
+	}
 	if err := n.plane.Install(cfg, n.xdp); err != nil {
 		return err
 	}
 	n.engine.Reload(cfg, n.plane)
-	if err := n.broker.Reload(cfg); err != nil {
-		return err
-	}
+	commit()
 	n.cfg = cfg
 	n.log.Info("reloaded", "functions", len(cfg.Functions), "routes", len(cfg.Routes))
 	return nil

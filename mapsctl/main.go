@@ -1,5 +1,6 @@
-// Command mapsctl shows what the data plane holds. Everything it shows is read
-// from pinned maps, so it works with the loader dead.
+// Command mapsctl shows what the data plane holds, read from pinned maps, so that
+// it works with the loader dead; what only the loader knows, and verbs, go through
+// the loader's control socket.
 package main
 
 import (
@@ -22,6 +23,7 @@ func newApp() *cli.App {
 			noun("pods", "pods in service and how many of their slots are idle", showPods),
 			noun("slots", "keep-alive connections to the pods", showSlots),
 			noun("flows", "connections of devices that the kernel path knows", showFlows),
+			clientsCommand(),
 			noun("metrics", "counters under their Prometheus names", showMetrics),
 			noun("reasons", "why packets were taken or left to the fallback, by hook", showReasons),
 		},

@@ -1,0 +1,67 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"eproxy/internal/broker"
+)
+
+type fake struct{ kicked []string }
+
+func (f *fake) Clients() []broker.Client {
+	return []broker.Client{{ClientID: "a/b c?", Username: "u", Version: "5", Path: "kernel"}}
+}
+func (f *fake) Kick(id string) bool {
+	f.kicked = append(f.kicked, id)
+	return id == "a/b c?&id=x"
+}
+
+// dial is a client of a socket anywhere.
+func dial(path string) *Client {
+	c := Dial("/sys/fs/bpf/x")
+	c.path = path
+	c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}
+	return c
+}
+
+// TestControlSocket: only root may open it; any client identifier gets through;
+// what is not there is said in one line; what a dead loader left is replaced.
+func TestControlSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "x.sock")
+	c := dial(path)
+	if _, err := c.Clients(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("without a loader: %v", err)
+	}
+	for range 2 { // the second replaces the first one's socket
+		f := &fake{}
+		stop, err := Serve(path, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v (%v)", info.Mode(), err)
+		}
+		if got, err := c.Clients(t.Context()); err != nil || len(got) != 1 || got[0].ClientID != "a/b c?" {
+			t.Errorf("clients %+v, %v", got, err)
+		}
+		if err := c.Kick(t.Context(), "a/b c?&id=x"); err != nil {
+			t.Error(err)
+		}
+		if err := c.Kick(t.Context(), "nobody"); !errors.Is(err, ErrNoClient) {
+			t.Errorf("nobody: %v", err)
+		}
+		stop()
+		if len(f.kicked) != 2 || f.kicked[0] != "a/b c?&id=x" {
+			t.Errorf("kicked %q", f.kicked)
+		}
+	}
+}
