@@ -10,16 +10,16 @@ demo() {
 	grep -o 'taken in the kernel .*%' /tmp/out | tr -s ' ' >/tmp/detail
 }
 
-bpf_suite() {
-	cd /eproxy/internal/bpf && ./bpf.test -test.v || return
-	echo "$(grep -c '^--- PASS' /tmp/out) tests" >/tmp/detail
-}
-
-netns_suite() {
-	cd /eproxy/test/netns && ./netns.test -test.v -test.run "$(cat /netns)"
+# gotest DIR BINARY ARGS...: a Go test binary; the detail counts its tests, or names those that failed.
+gotest() {
+	cd "$1" || return
+	shift
+	"$@" -test.v && echo "$(grep -c '^--- PASS' /tmp/out) tests" >/tmp/detail && return
+	grep '^--- FAIL' /tmp/out | cut -d' ' -f3 | xargs echo failed: >/tmp/detail
+	return 1
 }
 
 try doctor doctor
 try demo demo
-try internal/bpf bpf_suite
-try test/netns netns_suite
+try internal/bpf gotest /eproxy/internal/bpf ./bpf.test
+try test/netns gotest /eproxy/test/netns ./netns.test -test.run "$(cat /netns)"
