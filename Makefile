@@ -1,9 +1,10 @@
 # eproxy. Two targets need root: demo and test. Both install what they need.
 GO ?= go
 CLANG_PACKAGES := clang-19 llvm-19 libbpf-dev
+KERNEL_PACKAGES := qemu-system-x86 seabios busybox-static iproute2 mosquitto-clients
 TEST_PACKAGES := mosquitto-clients nginx-light tshark tcpdump nftables gcc libc6-dev
 
-.PHONY: all build generate check-generated deps test-deps test soak demo bench fuzz lint clean
+.PHONY: all build generate check-generated deps test-deps test test-kernels soak demo bench fuzz lint clean
 
 all: build
 
@@ -32,6 +33,13 @@ test: test-deps build
 	$(GO) test ./bpf/native/... ./internal/mqtt
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /bpf/native -e /internal/mqtt -e /test/netns)
 	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
+
+## test-kernels: Debian's kernels 6.12 and 6.1 in an emulator, and what works on each; root for apt
+test-kernels: build
+	@./test/install.sh $(KERNEL_PACKAGES)
+	$(GO) build -o bin/demo ./demo
+	$(GO) build -o bin/kernels ./test/kernels
+	bin/kernels
 
 ## soak: all faults at once, for as long as you like; SOAK=1h
 SOAK ?= 10m

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -18,6 +20,7 @@ import (
 	"eproxy/internal/control"
 	"eproxy/internal/dataplane"
 	"eproxy/internal/delivery"
+	"eproxy/internal/doctor"
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
@@ -46,6 +49,9 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		return err
 	}
 	plane, err := dataplane.Load(dataplane.Options{Config: cfg, Logger: log})
+	if errors.Is(err, dataplane.ErrRefused) {
+		return refused(err, file)
+	}
 	if err != nil {
 		return err
 	}
@@ -62,6 +68,17 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	}
 	defer n.broker.Close()
 	return n.loop(ctx, file)
+}
+
+// refused says what the kernel lacks if it takes the programs for no other
+// reason, and what serves without them.
+func refused(err error, file string) error {
+	lacks := doctor.Lacks()
+	if len(lacks) == 0 {
+		return err
+	}
+	return fmt.Errorf("this kernel lacks what the BPF programs need: %s (loader doctor says more); run userspace-fallback --config %s instead",
+		strings.Join(lacks, ", "), file)
 }
 
 // node is a running loader.

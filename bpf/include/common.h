@@ -48,21 +48,19 @@
 #define opaque(x) asm volatile("" : "+r"(x))
 
 /*
- * Whether low <= x <= high, for an x that a helper is given as a length. clang
- * makes one comparison of the two, of x - low with high - low; Linux 6.12 does
- * not conclude from the difference to x, and refuses the call. So the compiler
- * must not see that both comparisons are of the same value.
+ * Whether low <= x <= high, of a length that a helper is given. clang makes one
+ * comparison of the two, of x - low with high - low; Linux 6.12 does not conclude
+ * from the difference to x, and refuses the call. So the compiler must not see
+ * that both comparisons are of the same value.
  */
-#define within(x, low, high)                  \
-	({                                    \
-		bool inside;                  \
-		opaque(x);                    \
-		inside = (x) >= (low);        \
-		if (inside) {                 \
-			opaque(x);            \
-			inside = (x) <= (high); \
-		}                             \
-		inside;                       \
+#define within(x, low, high)                   \
+	({                                     \
+		bool inside = (x) <= (high);   \
+		if (inside) {                  \
+			opaque(x);             \
+			inside = (x) >= (low); \
+		}                              \
+		inside;                        \
 	})
 
 /*

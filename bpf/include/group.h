@@ -49,7 +49,7 @@ static long group_copy_one(__u64 index, void *data)
 	__u32 n = index, len = c->g->lens[n & (GROUP_MAX - 1)], sum;
 	struct request *r = request_buffer(c->g->slot, c->g->first + n);
 
-	if (!r || !within(len, 1, REQUEST_MAX - 8))
+	if (!r)
 		return 1;
 	if (c->summing) {
 		sum = buffer_sum(r->buf, len, 0);
@@ -58,7 +58,7 @@ static long group_copy_one(__u64 index, void *data)
 			sum = ((sum & 0xff) << 8) + (sum >> 8);
 		c->sum += sum;
 	}
-	if (bpf_skb_store_bytes(c->skb, c->off, r->buf, len, BPF_F_RECOMPUTE_CSUM))
+	if (!within(len, 1, REQUEST_MAX - 8) || bpf_skb_store_bytes(c->skb, c->off, r->buf, len, BPF_F_RECOMPUTE_CSUM))
 		return 1;
 	c->off += len;
 	return 0;

@@ -362,10 +362,10 @@ static __always_inline int skb_make_request(struct __sk_buff *skb, struct frame 
 	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
 	__u32 sum = 0;
 
-	if (!within(len, 1, REQUEST_MAX - 8))
-		return -1;
 	if (!partial)
 		sum = buffer_sum(r->buf, len, 0);
+	if (!within(len, 1, REQUEST_MAX - 8))
+		return -1;
 	if (bpf_skb_change_tail(skb, f->len + len, 0))
 		return -1;
 	if (bpf_skb_store_bytes(skb, f->len, r->buf, len, BPF_F_RECOMPUTE_CSUM))

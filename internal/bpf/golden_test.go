@@ -186,6 +186,7 @@ func takeAndRespond(t *testing.T, ipv6 bool, hook string, vlan bool) {
 		pack += uint32(len(want))
 
 		response := "HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 10:00:00 GMT\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\r\nok\n"
+		r.neverQuiet() // on a slow machine, too
 		ret, out = r.run(r.objs.TcPodIn, r.fromPod(pwire, pack, "PA", []byte(response)))
 		if ret != tcRedirect {
 			t.Fatalf("response %d: verdict %d; counters %v", i, ret, r.allReasons())

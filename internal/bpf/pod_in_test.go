@@ -18,6 +18,15 @@ func (r *rig) slot() EproxySlot {
 	return s
 }
 
+// neverQuiet: the slot's next response is not acknowledged for coming late after
+// the one before; its skb becomes the device's notice.
+func (r *rig) neverQuiet() {
+	r.t.Helper()
+	s := r.slot()
+	s.RespondedNs = 1 << 62
+	r.put(r.objs.Slots, uint32(rigSlot), &s)
+}
+
 // TestIdleSlotSegments: what an idle slot's connection does with segments that
 // answer nothing.
 func TestIdleSlotSegments(t *testing.T) {

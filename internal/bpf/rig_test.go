@@ -111,10 +111,10 @@ func (r *rig) fill() {
 	copy(fn.Prefix[:], rigPrefix)
 	r.put(o.Functions, uint32(0), &fn)
 	r.put(o.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ipv6: b2u(r.ipv6), Ifindex: 1})
-	// never quiet: the response's skb becomes the device's notice
-	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1, RespondedNs: 1 << 62}
+	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1}
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
+	r.neverQuiet()
 	d := EproxyDevice{Gen: 1, Rights: uint32(EproxyRightRIGHTS_ALL), Version: 4, InflightMax: 16, SourceLen: 5}
 	copy(d.Source[:], "dev-1")
 	r.put(o.Devices, uint32(0), &d)

@@ -28,6 +28,10 @@ import (
 // ErrRunning is returned by Load when another process holds the lock.
 var ErrRunning = errors.New("another loader is running")
 
+// ErrRefused is returned by Load when the kernel does not take the programs or
+// their maps.
+var ErrRefused = errors.New("load BPF programs")
+
 // Options of Load.
 type Options struct {
 	Config *config.Config
@@ -172,7 +176,7 @@ func (p *Plane) load(cfg *config.Config) error {
 		if errors.As(err, &ve) {
 			p.log.Debug("verifier", "log", fmt.Sprintf("%+v", ve))
 		}
-		return fmt.Errorf("load BPF programs: %w", err)
+		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	if err := p.pinAll(); err != nil {
 		return err

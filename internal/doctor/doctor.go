@@ -2,20 +2,14 @@
 package doctor
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/netdev"
 )
@@ -32,7 +26,7 @@ type Feature struct{ Name, State, Detail string }
 
 // Examine tries everything; cfg may be nil. It changes nothing that stays.
 func Examine(cfg *config.Config) []Feature {
-	fs := []Feature{root(), bpffs(cfg), kernelBTF(), programs(), tcx()}
+	fs := append([]Feature{root(), bpffs(cfg)}, kernel()...)
 	if cfg == nil {
 		return fs
 	}
@@ -64,55 +58,6 @@ func bpffs(cfg *config.Config) Feature {
 		return Feature{"bpffs", Missing, "mount -t bpf bpf " + dir}
 	}
 	return Feature{"bpffs", Used, dir}
-}
-
-func kernelBTF() Feature {
-	if _, err := btf.LoadKernelSpec(); err != nil {
-		return Feature{"kernel BTF", Missing, err.Error()}
-	}
-	return Feature{"kernel BTF", Used, "/sys/kernel/btf/vmlinux"}
-}
-
-// programs loads the real object with small maps: verifier, helpers, spin
-// locks, socket map and ring buffer are tried in one.
-func programs() Feature {
-	spec, err := bpf.LoadEproxy()
-	if err != nil {
-		return Feature{"programs", Missing, err.Error()}
-	}
-	for name, m := range spec.Maps {
-		if name != "events" && name != "reasons" && m.MaxEntries > 64 {
-			m.MaxEntries = 64
-		}
-	}
-	coll, err := ebpf.NewCollection(spec)
-	if err != nil {
-		return Feature{"programs", Missing, oneLine(err)}
-	}
-	defer coll.Close()
-	if ret, err := coll.Programs["sweep_start"].Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
-		return Feature{"programs", Missing, "control programs do not run: " + oneLine(cmp.Or(err, errors.New("no timer")))}
-	}
-	return Feature{"programs", Used, fmt.Sprintf("%d programs pass this kernel's verifier", len(coll.Programs))}
-}
-
-// tcx attaches a program to the loopback interface for a moment.
-func tcx() Feature {
-	prog, err := ebpf.NewProgram(passProgram())
-	if err != nil {
-		return Feature{"TCX", Missing, oneLine(err)}
-	}
-	defer prog.Close()
-	lo, err := net.InterfaceByName("lo")
-	if err != nil {
-		return Feature{"TCX", Missing, err.Error()}
-	}
-	l, err := link.AttachTCX(link.TCXOptions{Interface: lo.Index, Program: prog, Attach: ebpf.AttachTCXIngress})
-	if err != nil {
-		return Feature{"TCX", Missing, "Linux 6.6 or later: " + oneLine(err)}
-	}
-	_ = l.Close()
-	return Feature{"TCX", Used, "programs attach by link"}
 }
 
 func nodeInterface(name, xdp string) Feature {
@@ -154,12 +99,4 @@ func podInterface(function string, ip net.IP, pod string) Feature {
 		return Feature{what, Degraded, l.Attrs().Name + " takes no XDP redirects (switch GRO on at its far end), messages go by TC"}
 	}
 	return Feature{what, Used, l.Attrs().Name + " takes XDP redirects"}
-}
-
-func oneLine(err error) string {
-	var ve *ebpf.VerifierError
-	if errors.As(err, &ve) {
-		return fmt.Sprintf("%v", ve)
-	}
-	return err.Error()
 }

@@ -10,16 +10,23 @@ demo() {
 	grep -o 'taken in the kernel .*%' /tmp/out | tr -s ' ' >/tmp/detail
 }
 
-bpf_suite() {
-	cd /eproxy/internal/bpf && ./bpf.test -test.v || return
+# gotest DIR BINARY: all tests of a Go test binary, or those that $tests names. The detail counts them, or names those that failed.
+gotest() {
+	cd "$1" || return
+	"./$2" -test.v -test.run "${tests:+^($(echo $tests | tr ' ' '|'))\$}" || {
+		grep '^--- FAIL' /tmp/out | cut -d' ' -f3 | xargs echo failed: >/tmp/detail
+		return 1
+	}
+	for t in $tests; do
+		grep -q "^--- PASS: $t " /tmp/out || {
+			echo "there is no $t" >/tmp/detail
+			return 1
+		}
+	done
 	echo "$(grep -c '^--- PASS' /tmp/out) tests" >/tmp/detail
-}
-
-netns_suite() {
-	cd /eproxy/test/netns && ./netns.test -test.v -test.run "$(cat /netns)"
 }
 
 try doctor doctor
 try demo demo
-try internal/bpf bpf_suite
-try test/netns netns_suite
+tests= try internal/bpf gotest /eproxy/internal/bpf bpf.test
+tests=$(cat /netns) try test/netns gotest /eproxy/test/netns netns.test
