@@ -21,6 +21,9 @@ enum pod_duty {
  */
 #define POD_QUIET_NS  20000000ll
 
+/* Responses and chunks that are read of one segment; the rest is userspace's. */
+#define RESPONSE_STEPS (4 * PIPELINE_MAX)
+
 /* The segment's payload is read response by response. */
 struct response_ctx {
 	struct __sk_buff *skb;
@@ -32,34 +35,15 @@ static long response_step(__u64 index, void *data)
 	struct response_ctx *ctx = data;
 	struct scratch *s = ctx->s;
 	struct responses *a = &s->responses;
-	__u32 n;
+	__u32 at = responses_at(a), want = responses_want(a), n = a->end - at;
 
-	if (a->off >= a->end)
+	if (at >= a->end)
 		return 1;
-	if (!a->left) {
-		if (a->closing)
-			return 1;
-		n = a->end - a->off;
-		if (n > HTTP_LOOK)
-			n = HTTP_LOOK;
-		if (!within(n, 1, HTTP_LOOK) || bpf_skb_load_bytes(ctx->skb, a->off, s->response, n))
-			return 1;
-		http_parse(s->response, n, &s->http);
-		if (!s->http.digestible)
-			return 1;
-		a->left = s->http.head_len + s->http.body_len;
-		a->close = s->http.close;
-	}
-	n = a->end - a->off;
-	if (n > a->left)
-		n = a->left;
-	a->off += n;
-	a->left -= n;
-	if (!a->left) {
-		a->completed++;
-		a->closing = a->close;
-	}
-	return a->off >= a->end;
+	if (n > want)
+		n = want;
+	if (n && (!within(n, 1, HTTP_LOOK) || bpf_skb_load_bytes(ctx->skb, at, s->response, n)))
+		return 1;
+	return responses_step(a, &s->http, s->response, n);
 }
 
 enum response_verdict {
@@ -446,7 +430,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		s->responses.end = s->packet.payload + seg->len;
 		s->responses.left = begun;
 		s->responses.close = begun ? slot->close_after : 0;
-		bpf_loop(2 * PIPELINE_MAX + 2, response_step, &ctx, 0);
+		bpf_loop(RESPONSE_STEPS, response_step, &ctx, 0);
 		parsed = s->responses.off - s->packet.payload;
 	}
 
