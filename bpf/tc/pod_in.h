@@ -53,6 +53,20 @@ enum response_verdict {
 };
 
 /*
+ * Whether the pod's TCP has acknowledged the n-th oldest request, with this
+ * segment or before: what it sent without is no response to it. A pod
+ * acknowledges all that it has received with every segment (RFC 9293 section
+ * 3.10.7.4), however long it holds a bare ACK back.
+ */
+static __always_inline bool response_due(const struct conn *c, struct slot *slot, const struct segment *seg, __u32 n)
+{
+	struct message *m = slot_message(slot, slot->head + n - 1);
+	__u32 una = seq_gt(seg->ack, c->tx_una) ? seg->ack : c->tx_una;
+
+	return seq_ge(una, m->request_seq + m->request_len);
+}
+
+/*
  * Decides what of the payload is removed from the stream. Under the lock; the
  * segment is the next expected one; begun is what was left of a response when
  * following it began.
@@ -61,12 +75,20 @@ static __always_inline enum response_verdict response_verdict(struct conn *c, st
 							      const struct segment *seg, const struct responses *a,
 							      __u32 begun, __u32 parsed)
 {
-	if (slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING)
-		return RESPONSE_NONE;
-	if (slot->left != begun)
+	bool flowing = slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING;
+	__u32 in_flight = slot_in_flight(slot), n = a->completed + (a->left || parsed < seg->len ? 1 : 0);
+
+	if (flowing && slot->left != begun)
 		return RESPONSE_DROP;
+	if ((flowing && !response_due(c, slot, seg, n < in_flight ? n : in_flight)) ||
+	    (slot->state == SLOT_LENT && !response_due(c, slot, seg, 1))) {
+		slot->state = SLOT_RETIRED; /* userspace takes no response from it any more */
+		return RESPONSE_NONE;
+	}
+	if (!flowing)
+		return RESPONSE_NONE;
 	/* more responses than requests, or cut off: userspace reads on from here, or gives up */
-	if (a->completed + (a->left ? 1 : 0) > slot_in_flight(slot) || !parsed ||
+	if (a->completed + (a->left ? 1 : 0) > in_flight || !parsed ||
 	    (slot->state == SLOT_BUSY && !a->completed && a->left && (seg->flags & TH_FIN))) {
 		slot->state = slot->state == SLOT_BUSY ? SLOT_PASSING : SLOT_RETIRED;
 		return RESPONSE_NONE;
