@@ -60,7 +60,7 @@ bench: build
 ## fuzz: open-ended; FUZZTIME=10m per target
 FUZZTIME ?= 1m
 fuzz: test-deps
-	for t in FuzzModel FuzzPublish FuzzFraming; do $(GO) test ./bpf/native -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x || exit 1; done
+	for t in FuzzModel FuzzPublish FuzzResponses FuzzFraming; do $(GO) test ./bpf/native -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x || exit 1; done
 	$(GO) test ./internal/topic -run '^$$' -fuzz FuzzAutomaton -fuzztime $(FUZZTIME)
 
 clean:

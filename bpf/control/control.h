@@ -44,6 +44,9 @@ int slot_control(struct slot_args *a)
 			break;
 		case SLOT_OP_LEND:
 			if (c->state == CONN_OPEN && state == SLOT_IDLE) {
+				/* what comes before its request is acknowledged, be it one byte, is no response */
+				slot_message(slot, slot->tail)->request_seq = c->tx_nxt;
+				slot_message(slot, slot->tail)->request_len = 1;
 				slot->state = SLOT_LENT;
 				ok = SLOT_CHANGED;
 			}

@@ -87,7 +87,7 @@ enum reason {
 	REASON_RACE = 36,            /* state changed on another CPU while the request was being made */
 	REASON_DEVICE_GONE = 37,     /* response arrived, but the device's connection is gone */
 	REASON_PUBACK_HANDED = 38,   /* PUBACK could not be inserted: written by userspace */
-	REASON_RESPONSE_HANDED = 39, /* response not digestible in the kernel (not 2xx, chunked, split head): read by userspace */
+	REASON_RESPONSE_HANDED = 39, /* response not digestible in the kernel (not 2xx, chunked and not whole in its segment, split or unusual head): read by userspace */
 	REASON_SLOT_RETIRED = 40,    /* slot retired: closed by the pod, unexpected bytes, or Connection: close */
 	REASON_LATE_RESPONSE = 41,   /* bytes on a slot that was retired before: its socket, which is being aborted, drops them */
 	REASON_TRIMMED = 42,         /* local segment straddled an insertion: cut to its first piece */

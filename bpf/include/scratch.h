@@ -15,17 +15,6 @@ enum done_kind {
 	DONE_MARKED = 3,   /* the same, notified with the next PUBACK or by the sweeper */
 };
 
-/* The responses in a pod's segment. */
-struct responses {
-	__u32 off; /* in the frame: what has been looked at */
-	__u32 end;
-	__u32 left; /* bytes still to come of the response at off */
-	__u32 completed;
-	__u8 close;   /* the server closes after the response at off */
-	__u8 closing; /* it closes after the last completed one */
-	__u8 pad[2];
-};
-
 /* Requests that leave in one segment; a power of two. */
 #define GROUP_MAX 16
 

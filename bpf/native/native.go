@@ -66,6 +66,11 @@ static void call_taken(const struct shim *t, struct conn *c, __u32 slot, __u32 g
 	t->taken(c, slot, gen, state);
 }
 
+static void call_responses(const struct shim *t, const __u8 *b, __u32 len, struct responses *a, struct http *h)
+{
+	t->responses(b, len, a, h);
+}
+
 static int call_publish(const __u8 *buf, __u32 len, __u32 version, struct publish *p)
 {
 	return mqtt_publish(buf, len, version, p);
@@ -109,6 +114,10 @@ type (
 	Graft = C.struct_graft
 	// Publish is struct publish: the head of a PUBLISH packet.
 	Publish = C.struct_publish
+	// Responses is struct responses: how far a segment's responses were read.
+	Responses = C.struct_responses
+	// HTTP is struct http: the head of the response that was read last.
+	HTTP = C.struct_http
 	// Framing is struct framing: the state of following MQTT framing.
 	Framing = C.struct_framing
 
@@ -234,6 +243,12 @@ func (t *Table) Done(c *Conn, slot, gen, seq uint32) bool {
 // youngest graft, and its state.
 func (t *Table) Taken(c *Conn, slot, gen, state uint32) {
 	C.call_taken(t.t, c, u32(slot), u32(gen), u32(state))
+}
+
+// Responses reads b as tc_pod_in reads a segment that begins with a response.
+func (t *Table) Responses(b []byte) (a Responses, h HTTP) {
+	C.call_responses(t.t, (*u8)(unsafe.SliceData(b)), u32(len(b)), &a, &h)
+	return a, h
 }
 
 // ParsePublish is mqtt_publish; only the first Look bytes of b are looked at.

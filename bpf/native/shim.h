@@ -7,6 +7,7 @@
 #define EPROXY_SHIM_H
 
 #include "conn.h"
+#include "http.h"
 #include "mqtt.h"
 
 struct shim {
@@ -23,6 +24,7 @@ struct shim {
 	int (*uninsert)(struct conn *c, __u32 seq, __u32 len);
 	int (*done)(struct conn *c, __u32 slot, __u32 gen, __u32 seq);
 	void (*taken)(struct conn *c, __u32 slot, __u32 gen, __u32 state);
+	void (*responses)(const __u8 *b, __u32 len, struct responses *a, struct http *h);
 };
 
 static int shim_rx(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
@@ -123,6 +125,31 @@ static void shim_taken(struct conn *c, __u32 slot, __u32 gen, __u32 state)
 		ledger_done(&c->rx, g);
 }
 
+/*
+ * As tc_pod_in does with a segment of len bytes, on a slot where no response has
+ * begun. What lies behind the bytes in hand completes a line and a head.
+ */
+static void shim_responses(const __u8 *b, __u32 len, struct responses *a, struct http *h)
+{
+	__u8 buf[HTTP_LOOK + 16];
+
+	memset(a, 0, sizeof(*a));
+	a->end = len;
+	for (;;) {
+		__u32 at = responses_at(a), want = responses_want(a), n = a->end - at;
+
+		if (at >= a->end)
+			return;
+		if (n > want)
+			n = want;
+		memcpy(buf, b + at, n);
+		for (__u32 i = n; i < sizeof(buf); i++)
+			buf[i] = i && buf[i - 1] == '\r' ? '\n' : '\r';
+		if (responses_step(a, h, buf, n))
+			return;
+	}
+}
+
 static const struct shim shim_table = {
 	.rx = shim_rx,
 	.front = shim_front,
@@ -137,6 +164,7 @@ static const struct shim shim_table = {
 	.uninsert = shim_uninsert,
 	.done = shim_done,
 	.taken = shim_taken,
+	.responses = shim_responses,
 };
 
 #endif

@@ -21,6 +21,9 @@ enum pod_duty {
  */
 #define POD_QUIET_NS  20000000ll
 
+/* Responses and chunks that are read of one segment; the rest is userspace's. */
+#define RESPONSE_STEPS (4 * PIPELINE_MAX)
+
 /* The segment's payload is read response by response. */
 struct response_ctx {
 	struct __sk_buff *skb;
@@ -32,34 +35,15 @@ static long response_step(__u64 index, void *data)
 	struct response_ctx *ctx = data;
 	struct scratch *s = ctx->s;
 	struct responses *a = &s->responses;
-	__u32 n;
+	__u32 at = responses_at(a), want = responses_want(a), n = a->end - at;
 
-	if (a->off >= a->end)
+	if (at >= a->end)
 		return 1;
-	if (!a->left) {
-		if (a->closing)
-			return 1;
-		n = a->end - a->off;
-		if (n > HTTP_LOOK)
-			n = HTTP_LOOK;
-		if (!within(n, 1, HTTP_LOOK) || bpf_skb_load_bytes(ctx->skb, a->off, s->response, n))
-			return 1;
-		http_parse(s->response, n, &s->http);
-		if (!s->http.digestible)
-			return 1;
-		a->left = s->http.head_len + s->http.body_len;
-		a->close = s->http.close;
-	}
-	n = a->end - a->off;
-	if (n > a->left)
-		n = a->left;
-	a->off += n;
-	a->left -= n;
-	if (!a->left) {
-		a->completed++;
-		a->closing = a->close;
-	}
-	return a->off >= a->end;
+	if (n > want)
+		n = want;
+	if (n && (!within(n, 1, HTTP_LOOK) || bpf_skb_load_bytes(ctx->skb, at, s->response, n)))
+		return 1;
+	return responses_step(a, &s->http, s->response, n);
 }
 
 enum response_verdict {
@@ -67,6 +51,20 @@ enum response_verdict {
 	RESPONSE_REMOVE, /* remove what was read */
 	RESPONSE_DROP,	 /* comes again */
 };
+
+/*
+ * Whether the pod's TCP has acknowledged the n-th oldest request, with this
+ * segment or before: what it sent without is no response to it. A pod
+ * acknowledges all that it has received with every segment (RFC 9293 section
+ * 3.10.7.4), however long it holds a bare ACK back.
+ */
+static __always_inline bool response_due(const struct conn *c, struct slot *slot, const struct segment *seg, __u32 n)
+{
+	struct message *m = slot_message(slot, slot->head + n - 1);
+	__u32 una = seq_gt(seg->ack, c->tx_una) ? seg->ack : c->tx_una;
+
+	return seq_ge(una, m->request_seq + m->request_len);
+}
 
 /*
  * Decides what of the payload is removed from the stream. Under the lock; the
@@ -77,12 +75,20 @@ static __always_inline enum response_verdict response_verdict(struct conn *c, st
 							      const struct segment *seg, const struct responses *a,
 							      __u32 begun, __u32 parsed)
 {
-	if (slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING)
-		return RESPONSE_NONE;
-	if (slot->left != begun)
+	bool flowing = slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING;
+	__u32 in_flight = slot_in_flight(slot), n = a->completed + (a->left || parsed < seg->len ? 1 : 0);
+
+	if (flowing && slot->left != begun)
 		return RESPONSE_DROP;
+	if ((flowing && !response_due(c, slot, seg, n < in_flight ? n : in_flight)) ||
+	    (slot->state == SLOT_LENT && !response_due(c, slot, seg, 1))) {
+		slot->state = SLOT_RETIRED; /* userspace takes no response from it any more */
+		return RESPONSE_NONE;
+	}
+	if (!flowing)
+		return RESPONSE_NONE;
 	/* more responses than requests, or cut off: userspace reads on from here, or gives up */
-	if (a->completed + (a->left ? 1 : 0) > slot_in_flight(slot) || !parsed ||
+	if (a->completed + (a->left ? 1 : 0) > in_flight || !parsed ||
 	    (slot->state == SLOT_BUSY && !a->completed && a->left && (seg->flags & TH_FIN))) {
 		slot->state = slot->state == SLOT_BUSY ? SLOT_PASSING : SLOT_RETIRED;
 		return RESPONSE_NONE;
@@ -446,7 +452,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		s->responses.end = s->packet.payload + seg->len;
 		s->responses.left = begun;
 		s->responses.close = begun ? slot->close_after : 0;
-		bpf_loop(2 * PIPELINE_MAX + 2, response_step, &ctx, 0);
+		bpf_loop(RESPONSE_STEPS, response_step, &ctx, 0);
 		parsed = s->responses.off - s->packet.payload;
 	}
 

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/gopacket/layers"
@@ -121,22 +122,29 @@ func TestDigestibleResponses(t *testing.T) {
 		reason   EproxyReason
 		state    EproxySlotState
 	}{
-		"200":            {okResponse, "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
-		"204":            {"HTTP/1.1 204 No Content\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
-		"lower case":     {"HTTP/1.1 201 Created\r\ncontent-length:0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
-		"close":          {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
-		"keep-alive":     {"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
-		"with fin":       {okResponse, "FPA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
-		"first part":     {"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\nbegin", "PA", tcRedirect, EproxyReasonREASON_RESPONSE_PART, EproxySlotStateSLOT_RESPONDING},
-		"500":            {"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
-		"chunked":        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
-		"HTTP/1.0":       {"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
-		"head cut":       {"HTTP/1.1 200 OK\r\nContent-Len", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
-		"no length":      {"HTTP/1.1 200 OK\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
-		"two lengths":    {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 1\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
-		"odd length":     {"HTTP/1.1 200 OK\r\nContent-Length: 0x3\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
-		"more than said": {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
-		"1xx":            {"HTTP/1.1 100 Continue\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"200":                {okResponse, "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"204":                {"HTTP/1.1 204 No Content\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"lower case":         {"HTTP/1.1 201 Created\r\ncontent-length:0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"close":              {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
+		"keep-alive":         {"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"with fin":           {okResponse, "FPA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
+		"first part":         {"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\nbegin", "PA", tcRedirect, EproxyReasonREASON_RESPONSE_PART, EproxySlotStateSLOT_RESPONDING},
+		"500":                {"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"chunked":            {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"chunked, long":      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4b0\r\n" + strings.Repeat("x", 1200) + "\r\n0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"chunked, closing":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
+		"chunked, not whole": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"chunked, extension": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"chunked, trailers":  {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"upgrade":            {"HTTP/1.1 200 OK\r\nConnection: Upgrade, Keep-Alive\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_RESPONSE, EproxySlotStateSLOT_IDLE},
+		"close at the end":   {"HTTP/1.1 200 OK\r\nConnection: Upgrade, Close\r\nContent-Length: 0\r\n\r\n", "PA", tcRedirect, EproxyReasonREASON_SLOT_RETIRED, EproxySlotStateSLOT_RETIRED},
+		"HTTP/1.0":           {"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"head cut":           {"HTTP/1.1 200 OK\r\nContent-Len", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"no length":          {"HTTP/1.1 200 OK\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"two lengths":        {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 1\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"odd length":         {"HTTP/1.1 200 OK\r\nContent-Length: 0x3\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"more than said":     {"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
+		"1xx":                {"HTTP/1.1 100 Continue\r\n\r\n", "PA", tcOK, EproxyReasonREASON_RESPONSE_HANDED, EproxySlotStateSLOT_PASSING},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, false)

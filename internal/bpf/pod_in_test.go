@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 )
 
@@ -125,6 +126,78 @@ func TestPodAcksBeforeResponse(t *testing.T) {
 		t.Errorf("response again: verdict %d seq %d ack %d % x", ret, tcp.Seq, tcp.Ack, tcp.Payload)
 	}
 	r.expect(t, EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_OLD_DUPLICATE)
+}
+
+// TestEarlyResponse: what the pod sends before its TCP has acknowledged the whole
+// request is no response to it, and ends the slot; an acknowledgement may have
+// come before, too.
+func TestEarlyResponse(t *testing.T) {
+	for name, c := range map[string]struct {
+		response string
+		acked    func(req uint32) []uint32 // acknowledgements, the last one with the response
+		taken    bool
+	}{
+		"nothing acknowledged":                {okResponse, func(uint32) []uint32 { return []uint32{0} }, false},
+		"all but one byte":                    {okResponse, func(req uint32) []uint32 { return []uint32{req - 1} }, false},
+		"all but one byte, one after another": {okResponse, func(req uint32) []uint32 { return []uint32{1, req - 1} }, false},
+		"not digestible":                      {"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", func(uint32) []uint32 { return []uint32{0} }, false},
+		"begun":                               {okResponse[:len(okResponse)-1], func(uint32) []uint32 { return []uint32{0} }, false},
+		"with the response":                   {okResponse, func(req uint32) []uint32 { return []uint32{req} }, true},
+		"before the response":                 {okResponse, func(req uint32) []uint32 { return []uint32{req, 0} }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, false)
+			n, req := r.take(t)
+			acks := c.acked(req)
+			for _, a := range acks[:len(acks)-1] {
+				r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+a, "A", nil))
+			}
+			ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+acks[len(acks)-1], "PA", []byte(c.response)))
+			dev, slot := r.readConn(rigDevice), r.slot()
+			if c.taken {
+				if ret != tcRedirect || dev.TxNxt != nodISS+4 || slot.State != uint32(EproxySlotStateSLOT_IDLE) {
+					t.Errorf("verdict %d, %d bytes to the device, slot state %d: %v", ret, dev.TxNxt-nodISS, slot.State, r.allReasons())
+				}
+				return
+			}
+			if ret != tcOK || dev.TxNxt != nodISS || dev.RxNxt != devISS+n || dev.InFlight != 1 || slot.Head == slot.Tail {
+				t.Errorf("verdict %d, %d bytes to the device, %d in flight: %v", ret, dev.TxNxt-nodISS, dev.InFlight, r.allReasons())
+			}
+			if slot.State != uint32(EproxySlotStateSLOT_RETIRED) {
+				t.Errorf("slot state %d", slot.State)
+			}
+			for _, reason := range reasons(EproxyReasonREASON_LATE_RESPONSE, EproxyReasonREASON_SLOT_RETIRED) {
+				r.expect(t, EproxyHookHOOK_TC_POD_IN, reason)
+			}
+		})
+	}
+}
+
+// slotControl runs slot_control for the rig's slot.
+func (r *rig) slotControl(op EproxySlotOp) EproxySlotArgs {
+	r.t.Helper()
+	args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(op)}
+	if _, err := r.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		r.t.Fatal(err)
+	}
+	return args
+}
+
+// TestEarlyResponseLent: the same on a slot that userspace has borrowed, whose
+// request may be longer than a segment: a part of it must be acknowledged.
+func TestEarlyResponseLent(t *testing.T) {
+	for acked, want := range map[uint32]EproxySlotState{0: EproxySlotStateSLOT_RETIRED, 1: EproxySlotStateSLOT_LENT, 100: EproxySlotStateSLOT_LENT} {
+		r := newRig(t, false)
+		if a := r.slotControl(EproxySlotOpSLOT_OP_LEND); a.Ok != uint32(EproxySlotResultSLOT_CHANGED) {
+			t.Fatalf("not lent: %+v", a)
+		}
+		_, _, src, pod := r.addrs()
+		r.run(r.objs.TcPodOut, seg{from: src, to: pod, seq: sltISS, ack: podISS, flags: "PA", payload: make([]byte, 100)})
+		ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+acked, "PA", []byte(okResponse)))
+		if got := r.slot().State; ret != tcOK || got != uint32(want) {
+			t.Errorf("%d bytes acknowledged: verdict %d, slot state %d, want %d: %v", acked, ret, got, want, r.allReasons())
+		}
+	}
 }
 
 // TestBytesBehindResponse: bytes behind a complete response go to the socket, but not

@@ -1,7 +1,6 @@
 package dataplane
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"math/bits"
@@ -143,6 +142,11 @@ type slot struct {
 func (s *slot) inFlight() uint32 {
 	mem := &s.plane.slotMem[s.index]
 	return atomic.LoadUint32(&mem.Tail) - atomic.LoadUint32(&mem.Head)
+}
+
+// retired says whether the programs let nothing more come of the slot.
+func (s *slot) retired() bool {
+	return atomic.LoadUint32(&s.plane.slotMem[s.index].State) == uint32(bpf.EproxySlotStateSLOT_RETIRED)
 }
 
 // takeOver makes the oldest message in flight userspace's. Reading its response from
@@ -310,9 +314,9 @@ func (p *Plane) WaitSlots(ctx context.Context) {
 // kernel path does not digest, responses to requests of the fallback, the end.
 func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 	p := s.plane
-	br := bufio.NewReader(conn)
+	r := pool.NewReader(conn)
 	for {
-		if _, err := br.Peek(1); err != nil {
+		if err := r.Wait(); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -327,28 +331,35 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 			if args.Ok == 0 {
 				return fmt.Errorf("unexpected bytes from the pod (slot state %d)", args.State)
 			}
+			if args.State == uint32(bpf.EproxySlotStateSLOT_RETIRED) || args.Acked == 0 {
+				p.takeOver(s, args, nil, pool.ErrEarly)
+				return pool.ErrEarly
+			}
 			left := s.pod.fn.Load().Timeout - (monotonic() - time.Duration(args.TakenNs))
 			_ = conn.SetReadDeadline(time.Now().Add(max(left, time.Millisecond)))
-			resp, err := pool.ReadResponse(br)
+			resp, err := r.Response()
 			_ = conn.SetReadDeadline(time.Time{})
 			p.takeOver(s, args, resp, err)
 			if err != nil {
 				return err
 			}
-			if !resp.KeepAlive || br.Buffered() > 0 && s.inFlight() == 0 {
+			if !resp.KeepAlive || r.Buffered() > 0 && s.inFlight() == 0 {
 				return errClosing
 			}
 			if s.inFlight() > 0 {
 				continue // their responses come this way, too
 			}
 		} else {
-			resp, err := pool.ReadResponse(br)
+			resp, err := r.Response()
+			if s.retired() { // the programs saw it come before its request was received
+				err = pool.ErrEarly
+			}
 			_ = conn.SetDeadline(time.Time{})
 			if err != nil {
 				lent <- result{err: err}
 				return err
 			}
-			keep := resp.KeepAlive && br.Buffered() == 0
+			keep := resp.KeepAlive && r.Buffered() == 0
 			lent <- result{resp: resp}
 			if !keep {
 				return errClosing

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"eproxy/internal/bpf"
-	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
@@ -55,23 +54,15 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 		finish("lost", delivery.Outcome{})
 		return
 	}
-	status := 0
-	if resp != nil {
-		status = resp.Status
+	if cause == nil {
+		cause = pool.NewStatusError(resp)
 	}
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
-		o := p.retry(engine, fn, req, m, status, cause)
+		o := engine.DeliverRequest(context.WithoutCancel(p.ctx), fn, req, m, 1, cause)
 		finish(o.Name(), o)
 	}()
-}
-
-func (p *Plane) retry(engine *delivery.Engine, fn *config.Function, req []byte, m *request.Message, status int, cause error) delivery.Outcome {
-	if cause == nil {
-		cause = &pool.StatusError{Status: status}
-	}
-	return engine.DeliverRequest(context.WithoutCancel(p.ctx), fn, req, m, 1, cause)
 }
 
 // messageOf recovers what a dead letter needs from the request's bytes.

@@ -145,7 +145,7 @@ func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []
 			return o
 		}
 		if err == nil {
-			o.Err = &pool.StatusError{Status: o.Status}
+			o.Err = pool.NewStatusError(resp)
 		}
 		if ctx.Err() != nil {
 			break

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // MaxBody is how much of a response's body is kept, in bytes. Longer ones are
@@ -15,22 +19,79 @@ const (
 	maxDiscard = 16 << 20
 )
 
-var errBodyTooLong = errors.New("response longer than 16 MiB")
+// What may come before a response's body: interim responses (1xx), and bytes of
+// their heads and its own together. Chunk lines and trailer sections are bounded
+// by net/http, to the size of the Reader's buffer.
+const (
+	maxInterim = 16
+	maxHead    = 64 << 10
+)
+
+var (
+	errBodyTooLong = errors.New("response longer than 16 MiB")
+	errHeadTooLong = errors.New("response head longer than 64 KiB")
+	errInterim     = fmt.Errorf("more than %d interim responses (1xx)", maxInterim)
+	// ErrEarly marks a success that the pod sent before its TCP had acknowledged
+	// the whole request: it answers something else.
+	ErrEarly = errors.New("response came before the request was received")
+)
 
 // postRequest tells http.ReadResponse what the response belongs to.
 var postRequest = &http.Request{Method: http.MethodPost}
 
-// ReadResponse reads one response to a POST. Interim responses (1xx) are skipped.
-func ReadResponse(br *bufio.Reader) (*Response, error) {
-	var res *http.Response
-	for {
-		var err error
-		if res, err = http.ReadResponse(br, postRequest); err != nil {
-			return nil, fmt.Errorf("read response: %w", err)
-		}
-		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
-			break
-		}
+// Reader reads responses from one connection. A pod can make it hold no more
+// than maxHead bytes of heads and MaxBody bytes of a body.
+type Reader struct {
+	conn *net.TCPConn
+	br   *bufio.Reader
+	left int // bytes that may still be read of heads; -1: no limit
+}
+
+// NewReader makes the reader of a connection.
+func NewReader(conn *net.TCPConn) *Reader {
+	r := &Reader{conn: conn, left: -1}
+	r.br = bufio.NewReader((*bounded)(r))
+	return r
+}
+
+// bounded is the connection below a Reader's buffer.
+type bounded Reader
+
+// Read reads up to what the limit allows.
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, errHeadTooLong
+	}
+	if b.left > 0 && len(p) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.conn.Read(p)
+	if b.left > 0 {
+		b.left -= n
+	}
+	return n, err
+}
+
+// Wait returns when there is something to read, or when there will be nothing.
+func (r *Reader) Wait() error {
+	_, err := r.br.Peek(1)
+	return err
+}
+
+// Buffered is how many bytes were read from the connection, but not asked for yet.
+func (r *Reader) Buffered() int { return r.br.Buffered() }
+
+// Response reads one response to a POST. Interim responses are skipped. It is
+// ErrEarly for a success that comes while the pod's TCP has not acknowledged all
+// that was sent: a pod acknowledges all that it has received with every segment.
+func (r *Reader) Response() (*Response, error) {
+	if err := r.Wait(); err != nil {
+		return nil, fmt.Errorf("read response: %w", err)
+	}
+	early := unacknowledged(r.conn)
+	res, err := r.head()
+	if err != nil {
+		return nil, fmt.Errorf("read response: %w", err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, MaxBody))
@@ -44,6 +105,67 @@ func ReadResponse(br *bufio.Reader) (*Response, error) {
 	if n == maxDiscard {
 		return nil, errBodyTooLong
 	}
+	if early && res.StatusCode/100 == 2 {
+		return nil, ErrEarly
+	}
 	keep := !res.Close && res.ProtoAtLeast(1, 1) && res.StatusCode != http.StatusSwitchingProtocols
 	return &Response{Status: res.StatusCode, Header: res.Header, Body: body, KeepAlive: keep}, nil
+}
+
+// head reads up to the body of the first response that is not an interim one.
+func (r *Reader) head() (*http.Response, error) {
+	r.left = max(0, maxHead-r.br.Buffered())
+	defer func() { r.left = -1 }()
+	for range maxInterim + 1 {
+		res, err := http.ReadResponse(r.br, postRequest)
+		if err != nil && r.left == 0 {
+			return nil, errHeadTooLong // whatever net/http makes of a line that is cut
+		}
+		if err != nil {
+			return nil, err
+		}
+		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
+			return res, nil
+		}
+	}
+	return nil, errInterim
+}
+
+// unacknowledged says whether the peer has not acknowledged all that was
+// written to the connection (SIOCOUTQ, tcp(7)).
+func unacknowledged(c *net.TCPConn) bool {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	err = rc.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
+	return err == nil && n > 0
+}
+
+// maxLocation is how many bytes of a Location field an error shows.
+const maxLocation = 256
+
+// NewStatusError is the error that a response other than 2xx means.
+func NewStatusError(r *Response) *StatusError {
+	e := &StatusError{Status: r.Status}
+	if r.Status/100 == 3 {
+		e.Location = r.Header.Get("Location")
+	}
+	return e
+}
+
+// Error names the status, and for a redirection where to: functions are called
+// at the URL that is configured, and no other.
+func (e *StatusError) Error() string {
+	s := fmt.Sprintf("function answered %d", e.Status)
+	if e.Location == "" {
+		return s
+	}
+	at := e.Location
+	if len(at) > maxLocation {
+		at = at[:maxLocation] + "..."
+	}
+	quoted := strconv.QuoteToASCII(at)
+	return s + ", Location: " + quoted[1:len(quoted)-1] + " (redirections are not followed)"
 }

@@ -6,7 +6,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 )
@@ -20,9 +19,10 @@ var (
 )
 
 // StatusError is a response other than 2xx.
-type StatusError struct{ Status int }
-
-func (e *StatusError) Error() string { return fmt.Sprintf("function answered %d", e.Status) }
+type StatusError struct {
+	Status   int
+	Location string // of a redirection (3xx): where to, as the function sent it
+}
 
 // Response is a function's response.
 type Response struct {

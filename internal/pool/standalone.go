@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -42,8 +41,8 @@ type pod struct {
 }
 
 type conn struct {
-	net.Conn
-	br *bufio.Reader
+	*net.TCPConn
+	r *Reader
 }
 
 var _ Pool = (*Standalone)(nil)
@@ -205,7 +204,8 @@ func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
 		l.pool.mu.Unlock()
 		return nil, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
-	l.conn = &conn{Conn: c, br: bufio.NewReader(c)}
+	tc := c.(*net.TCPConn)
+	l.conn = &conn{tc, NewReader(tc)}
 	return l.exchange(ctx, request)
 }
 
@@ -213,7 +213,7 @@ func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
 // nobody asked for. A request sent after the pod's FIN would end in a plain end
 // of file, which does not tell whether it was read.
 func (c *conn) gone() bool {
-	rc, err := c.Conn.(*net.TCPConn).SyscallConn()
+	rc, err := c.SyscallConn()
 	if err != nil {
 		return true
 	}
@@ -239,12 +239,12 @@ func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error)
 		return nil, fmt.Errorf("send: %w", err)
 	}
 	// From here on the function may have read it: a reset proves nothing.
-	resp, err := ReadResponse(c.br)
+	resp, err := c.r.Response()
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
-	l.reusable = resp.KeepAlive && c.br.Buffered() == 0
+	l.reusable = resp.KeepAlive && c.r.Buffered() == 0
 	return resp, nil
 }
 

@@ -209,3 +209,23 @@ func checkDeadLetter(t *testing.T, file, payload string) {
 	}
 	t.Error("no dead letter for the message")
 }
+
+// TestRedirectionNamed: the dead letter of a message whose function redirects says
+// where to, also where the kernel path made the only attempt.
+func TestRedirectionNamed(t *testing.T) {
+	const to = "https://temp.local/ingest"
+	for _, mode := range []string{"tc", "fallback"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			newRecorder().serveGo(t, l, false, func(_ int64, w http.ResponseWriter, q *http.Request) { http.Redirect(w, q, to, 308) }, nil)
+			file := filepath.Join(t.TempDir(), "dead.jsonl")
+			config := strings.Replace(podConfig(failureConfig, false), "DEAD", "dead_letter: {file: "+file+"}", 1)
+			start(t, l, mode, strings.Replace(config, "attempts: 4", "attempts: 1", 1))
+			rawConnect(t, l, "dev").publish("sensors/dev/temp", 1, "lost")
+			b, err := os.ReadFile(file)
+			if err != nil || !strings.Contains(string(b), "308, Location: "+to) {
+				t.Errorf("dead letter %q, %v", b, err)
+			}
+		})
+	}
+}

@@ -65,6 +65,8 @@ var planted = []struct {
 		{"include/take.h", "!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));", "!(c->flags & (CONN_LOST | (planted(21) ? 0 : CONN_NO_TAKE) | CONN_BROKEN));"}}},
 	22: {"session's end forgotten when the connection is seeded", "the session ends before its CONNACK has left, and a message comes, XDP", []edit{
 		{"tc/out.h", "if (d->stopped)", "if (!planted(22) && d->stopped)"}}},
+	23: {"response that came before its request", "response that nobody asked for while a message is taken, XDP", []edit{
+		{"tc/pod_in.h", "return seq_ge(una, m->request_seq + m->request_len);", "return planted(23) || seq_ge(una, m->request_seq + m->request_len);"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

@@ -28,6 +28,13 @@ func (w *world) responseFrame(pod int) Step {
 	return w.fromPod(p.segment(n, uint32(len(p.out))))
 }
 
+// surplus: the pod sends a response more than it has requests, with all that it has said so far.
+func (w *world) surplus(pod int) Step {
+	p := &w.pods[pod]
+	p.out = append(p.out[:len(p.out):len(p.out)], response...)
+	return w.fromPod(p.segment(0, uint32(len(p.out))))
+}
+
 // flowing: slot 0 has just answered one message of the device and carries
 // another: it is where the next one goes, although slot 1 is idle.
 func (w *world) flowing(dev int) {
@@ -445,6 +452,16 @@ var scenarios = append([]scenario{
 			m := w.publish(d, 7, 1, payload("one", 60))
 			w.greeted(d)
 			return [][]Step{{up[2], w.send(m, xdp)}, {w.deviceControl(d, OpStop)}}
+		}},
+		{"response that nobody asked for while a message is taken, " + path, 1, 1, func(w *world) [][]Step {
+			m := w.publish(w.device(4, "d0", 40000), 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, {w.surplus(0)}}
+		}},
+		{"response to one and another that nobody asked for while a message is taken, " + path, 1, 4, func(w *world) [][]Step {
+			a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
+			w.open(a, 7, "one")
+			w.response(&w.pods[0])
+			return [][]Step{{w.send(w.publish(b, 7, 1, payload("two", 60)), xdp)}, {w.surplus(0)}}
 		}},
 		{"the same message twice, " + path, 2, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)

@@ -21,6 +21,7 @@ function say (line) {
 const behave = {
   close: (res) => { res.setHeader('Connection', 'close'); res.end('ok\n') },
   chunked: (res) => { res.write('ok'); setImmediate(() => { res.write('ay'); res.end('\n') }) },
+  head: (res) => { res.writeHead(200); res.end('ok\n') }, // chunked, in one segment
   slow: (res) => setTimeout(() => res.end('ok\n'), 2000),
   204: (res) => { res.writeHead(204); res.end() },
   500: (res, status) => { res.writeHead(status); res.end('ok\n') }
