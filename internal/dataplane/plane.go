@@ -55,7 +55,6 @@ type Plane struct {
 	pipeline uint32 // request buffers of a slot, a power of two
 	links    []link.Link
 	attached map[string]bool // what is attached, by pin name
-	xdp      string
 
 	flowMu    sync.Mutex             // look-up and change of the flows map belong together
 	slotTable []atomic.Pointer[slot] // by conn index; nil: not in service

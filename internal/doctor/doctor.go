@@ -54,7 +54,7 @@ func root() Feature {
 func bpffs(cfg *config.Config) Feature {
 	dir := "/sys/fs/bpf"
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil || st.Type != 0xcafe4a11 {
+	if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.BPF_FS_MAGIC {
 		return Feature{"bpffs", Missing, "mount -t bpf bpf " + dir}
 	}
 	return Feature{"bpffs", Used, dir}
