@@ -4,7 +4,6 @@ package doctor
 import (
 	"fmt"
 	"net"
-	"os"
 
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
@@ -12,6 +11,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/netdev"
+	"eproxy/internal/privilege"
 )
 
 // States of a feature.
@@ -42,8 +42,8 @@ func Examine(cfg *config.Config) []Feature {
 }
 
 func root() Feature {
-	if os.Geteuid() != 0 {
-		return Feature{"root", Missing, "run as root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)"}
+	if err := privilege.Check(); err != nil {
+		return Feature{"root", Missing, err.Error()}
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return Feature{"memory limit", Missing, err.Error()}
