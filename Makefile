@@ -1,12 +1,25 @@
-# eproxy. Two targets need root: demo and test. Both install what they need.
+# eproxy. `make help` lists the targets; those that say so need root. What a target needs it installs.
 GO ?= go
 CLANG_PACKAGES := clang-19 llvm-19 libbpf-dev
 KERNEL_PACKAGES := qemu-system-x86 seabios busybox-static iproute2 mosquitto-clients
+LINT_PACKAGES := clang-format-19 shellcheck
 TEST_PACKAGES := mosquitto-clients nginx-light tshark tcpdump nftables gcc libc6-dev
 
-.PHONY: all build generate check-generated deps test-deps test test-kernels soak demo bench fuzz lint clean
+# Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
+# get none either, so that this list cannot be wrong unnoticed.
+ROOT_PACKAGES := ./internal/bpf ./test/lib/lab ./test/netns
+# Most of their time is spent in C, of which the race detector sees nothing.
+NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
+UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
+UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
+
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels soak demo bench fuzz clean
 
 all: build
+
+## help: this list
+help:
+	@sed -nE 's/^## ([a-z-]+): (.*)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
 ## build: bin/loader, bin/mapsctl, bin/userspace-fallback (no clang needed)
 build:
@@ -24,14 +37,37 @@ check-generated: generate
 deps:
 	@./test/install.sh $(CLANG_PACKAGES)
 
+lint-deps:
+	@./test/install.sh $(LINT_PACKAGES)
+
 test-deps:
 	@./test/install.sh $(TEST_PACKAGES)
 
-## test: everything; root
-test: test-deps build
+need-root:
+	@[ "$$(id -u)" = 0 ] || { echo "make test needs root (make check does not)" >&2; exit 1; }
+
+## check: before each commit: unit and lint; no root, no network, under 3 minutes
+check: unit lint
+
+## unit: vet, and the tests that need no root, among them the BPF programs compiled for this host
+unit:
 	$(GO) vet ./...
-	$(GO) test ./bpf/native/... ./internal/mqtt
-	$(GO) test -race $$($(GO) list ./... | grep -v -e /bpf/native -e /internal/mqtt -e /test/netns)
+	$(GO) test $(UNPRIVILEGED) $(NATIVE_PACKAGES)
+	$(GO) test $(UNPRIVILEGED) -race $(UNIT_PACKAGES)
+
+## lint: .golangci.yaml for Go, .clang-format for C, shellcheck for scripts
+lint: lint-deps bin/golangci-lint
+	bin/golangci-lint run
+	find bpf -type f -name '*.[ch]' -exec clang-format-19 --dry-run -Werror {} +
+	shellcheck test/install.sh .ci/run
+
+# A module of its own, so that what the linter depends on stays out of go.mod.
+bin/golangci-lint: test/tools/go.mod test/tools/go.sum
+	cd test/tools && $(GO) build -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+## test: everything; root
+test: need-root test-deps build unit
+	$(GO) test -race $(filter-out ./test/netns,$(ROOT_PACKAGES))
 	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
 
 ## test-kernels: Debian's kernels 6.12 and 6.1 in an emulator, and what works on each; root for apt
@@ -41,7 +77,7 @@ test-kernels: build
 	$(GO) build -o bin/kernels ./test/kernels
 	bin/kernels
 
-## soak: all faults at once, for as long as you like; SOAK=1h
+## soak: all faults at once, for as long as you like, SOAK=1h; root
 SOAK ?= 10m
 soak: test-deps build
 	EPROXY_SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v -run TestSoak ./test/netns
@@ -57,11 +93,12 @@ bench: build
 	bin/bench
 	$(GO) test ./internal/bpf -run '^$$' -bench Message -benchtime 50000x
 
-## fuzz: open-ended; FUZZTIME=10m per target
+## fuzz: every fuzz target for a while; FUZZTIME=10m each
 FUZZTIME ?= 1m
 fuzz: test-deps
-	for t in FuzzModel FuzzPublish FuzzResponses FuzzFraming; do $(GO) test ./bpf/native -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x || exit 1; done
-	$(GO) test ./internal/topic -run '^$$' -fuzz FuzzAutomaton -fuzztime $(FUZZTIME)
+	@grep -rnoE '^func Fuzz\w+' --include='*_test.go' bpf internal | sed -E 's|/[^/]*:[0-9]+:func | |' | while read -r dir target; do \
+		$(GO) test ./$$dir -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x || exit 1; done
 
+## clean: remove bin
 clean:
 	rm -rf bin

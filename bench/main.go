@@ -107,7 +107,7 @@ func run(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		defer p.Stop()
+		defer func() { _ = p.Stop() }()
 	}
 	return b.all()
 }

@@ -32,6 +32,9 @@ func checkCommand() *cli.Command {
 			for _, fn := range cfg.Functions {
 				fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, way(cfg, fn, int(headroom)))
 			}
+			if w := cfg.Exposed(c.String("config")); w != "" {
+				fmt.Fprintln(c.App.Writer, "warning: "+w)
+			}
 			fmt.Fprintf(c.App.Writer, "%s: ok, %d functions, %d routes\n", c.String("config"), len(cfg.Functions), len(cfg.Routes))
 			return nil
 		},

@@ -44,7 +44,7 @@ func runCommand() *cli.Command {
 
 // serve runs the node until ctx ends, then drains and detaches.
 func serve(ctx context.Context, file string, log *slog.Logger) error {
-	cfg, err := config.Load(file)
+	cfg, err := cliutil.LoadConfig(file, log)
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (n *node) drain(stop context.CancelFunc, done <-chan error) error {
 // What was fixed at start (interfaces, listeners, limits) must not change. When
 // it returns, what the configuration forbids is refused.
 func (n *node) reload(file string) error {
-	cfg, err := config.Load(file)
+	cfg, err := cliutil.LoadConfig(file, n.log)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/cliutil"
-	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
@@ -37,7 +36,7 @@ func main() {
 
 // serve runs until ctx ends, then drains. SIGHUP reloads.
 func serve(ctx context.Context, file string, log *slog.Logger) error {
-	cfg, err := config.Load(file)
+	cfg, err := cliutil.LoadConfig(file, log)
 	if err != nil {
 		return err
 	}
@@ -66,7 +65,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		case err := <-done:
 			return err
 		case <-hup:
-			next, err := config.Load(file)
+			next, err := cliutil.LoadConfig(file, log)
 			if err == nil {
 				err = b.Reload(next)
 			}

@@ -10,6 +10,6 @@
 //
 // The model test reads these environment variables:
 //
-//	EPROXY_MODEL_STEPS  number of events to run (default 1,000,000)
+//	EPROXY_MODEL_STEPS  number of events to run (default 10,000,000)
 //	EPROXY_MODEL_SEED   first seed (default fixed, printed)
 package native

@@ -560,6 +560,6 @@ func shrink(t *Table, scenario []byte) []byte {
 func explain(t *Table, scenario []byte) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "scenario %x\n", scenario)
-	run(t, scenario, func(f string, a ...any) { fmt.Fprintf(&b, f+"\n", a...) }, nil)
+	_, _ = run(t, scenario, func(f string, a ...any) { fmt.Fprintf(&b, f+"\n", a...) }, nil)
 	return b.String()
 }

@@ -75,7 +75,7 @@ func comparePublish(t *testing.T, b []byte, version byte) {
 		return
 	}
 	bad := errors.As(err, new(*mqtt.Error))
-	ok := true
+	var ok bool
 	switch reason {
 	case ReasonTaken: // topic name
 		ok = bad
@@ -93,8 +93,6 @@ func comparePublish(t *testing.T, b []byte, version byte) {
 		ok = version == 5 && (bad || len(ref.Properties) > 0)
 	case ReasonTopicLong:
 		ok = bad || len(ref.Topic) > TopicN
-	default:
-		ok = false
 	}
 	if !ok {
 		t.Fatalf("%x: version %d: reason %d; reference %+v, %v", b, version, reason, ref, err)

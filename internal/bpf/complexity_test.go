@@ -43,7 +43,7 @@ func TestVerifierComplexity(t *testing.T) {
 	}
 	coll, err := ebpf.NewCollection(spec)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal(whole(err))
 	}
 	defer coll.Close()
 	got := complexity{Kernel: kernel(t), Programs: map[string]programFootprint{}}

@@ -2,6 +2,8 @@ package bpf
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -72,12 +74,20 @@ func load(objs *EproxyObjects) error {
 	return spec.LoadAndAssign(objs, nil)
 }
 
+// whole is an error with all that the verifier said, if it has refused a program.
+func whole(err error) string {
+	if ve, ok := errors.AsType[*ebpf.VerifierError](err); ok {
+		return fmt.Sprintf("%v\n%+v", err, ve)
+	}
+	return err.Error()
+}
+
 // newRig is a fresh state in the loaded object.
 func newRig(t testing.TB, ipv6 bool) *rig {
 	t.Helper()
 	loaded.once.Do(func() { loaded.err = load(&loaded.objs) })
 	if loaded.err != nil {
-		t.Fatal(loaded.err)
+		t.Fatal(whole(loaded.err))
 	}
 	r := &rig{t: t, ipv6: ipv6, objs: loaded.objs}
 	zero := make([]uint64, ebpf.MustPossibleCPU())

@@ -29,32 +29,32 @@ func (p *Plane) AttachDevice(name, xdp string) (string, error) {
 	if err := p.attachTCX(ifi, "tc_device_in", p.objs.TcDeviceIn, ebpf.AttachTCXIngress); err != nil {
 		return "", err
 	}
-	modes := map[string][]link.XDPAttachFlags{
-		"auto":    {link.XDPDriverMode},
-		"native":  {link.XDPDriverMode},
-		"generic": {link.XDPGenericMode},
+	mode, ok := map[string]link.XDPAttachFlags{
+		"auto":    link.XDPDriverMode,
+		"native":  link.XDPDriverMode,
+		"generic": link.XDPGenericMode,
 	}[xdp]
-	for _, mode := range modes {
-		l, err := link.AttachXDP(link.XDPOptions{Program: p.objs.XdpDevice, Interface: ifi.Index, Flags: mode})
-		if err != nil {
-			if xdp == "auto" {
-				p.log.Warn("no native XDP here, messages are taken at TC", "interface", name, "error", err)
-				return "off", nil
-			}
-			if errors.Is(err, os.ErrExist) {
-				return "", fmt.Errorf("attach XDP to %s: another XDP program is attached", name)
-			}
-			return "", fmt.Errorf("attach XDP (%s) to %s: %w", xdp, name, err)
-		}
-		if err := p.pinLink(l, linkName("xdp_device", name)); err != nil {
-			return "", err
-		}
-		if mode == link.XDPGenericMode {
-			return "generic", nil
-		}
-		return "native", nil
+	if !ok {
+		return "off", nil
 	}
-	return "off", nil
+	l, err := link.AttachXDP(link.XDPOptions{Program: p.objs.XdpDevice, Interface: ifi.Index, Flags: mode})
+	if err != nil {
+		if xdp == "auto" {
+			p.log.Warn("no native XDP here, messages are taken at TC", "interface", name, "error", err)
+			return "off", nil
+		}
+		if errors.Is(err, os.ErrExist) {
+			return "", fmt.Errorf("attach XDP to %s: another XDP program is attached", name)
+		}
+		return "", fmt.Errorf("attach XDP (%s) to %s: %w", xdp, name, err)
+	}
+	if err := p.pinLink(l, linkName("xdp_device", name)); err != nil {
+		return "", err
+	}
+	if mode == link.XDPGenericMode {
+		return "generic", nil
+	}
+	return "native", nil
 }
 
 // attachPod attaches the pod-side programs to the interface that leads to a pod.

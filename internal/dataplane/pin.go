@@ -13,9 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bpfFSMagic is the f_type of bpffs (include/uapi/linux/magic.h).
-const bpfFSMagic = 0xcafe4a11
-
 // checkBPFFS makes sure that dir can hold pins.
 func checkBPFFS(dir string) error {
 	var st unix.Statfs_t
@@ -23,7 +20,7 @@ func checkBPFFS(dir string) error {
 	if err := unix.Statfs(parent, &st); err != nil {
 		return fmt.Errorf("bpffs %s: %w", parent, err)
 	}
-	if st.Type != bpfFSMagic {
+	if st.Type != unix.BPF_FS_MAGIC {
 		return fmt.Errorf("%s is not a bpf file system: mount one with 'mount -t bpf bpf %s'", parent, parent)
 	}
 	return nil

@@ -23,6 +23,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/privilege"
 )
 
 // ErrRunning is returned by Load when another process holds the lock.
@@ -55,7 +56,6 @@ type Plane struct {
 	pipeline uint32 // request buffers of a slot, a power of two
 	links    []link.Link
 	attached map[string]bool // what is attached, by pin name
-	xdp      string
 
 	flowMu    sync.Mutex             // look-up and change of the flows map belong together
 	slotTable []atomic.Pointer[slot] // by conn index; nil: not in service
@@ -88,8 +88,8 @@ type Plane struct {
 // a living one holds them.
 func Load(opts Options) (*Plane, error) {
 	cfg := opts.Config
-	if os.Geteuid() != 0 {
-		return nil, errors.New("loading BPF programs needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)")
+	if err := privilege.Check(); err != nil {
+		return nil, fmt.Errorf("loading BPF programs %w", err)
 	}
 	if err := checkBPFFS(cfg.BPFFS); err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ package doctor
 import (
 	"fmt"
 	"net"
-	"os"
 
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
@@ -12,6 +11,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/netdev"
+	"eproxy/internal/privilege"
 )
 
 // States of a feature.
@@ -42,8 +42,8 @@ func Examine(cfg *config.Config) []Feature {
 }
 
 func root() Feature {
-	if os.Geteuid() != 0 {
-		return Feature{"root", Missing, "run as root (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed)"}
+	if err := privilege.Check(); err != nil {
+		return Feature{"root", Missing, err.Error()}
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return Feature{"memory limit", Missing, err.Error()}
@@ -54,7 +54,7 @@ func root() Feature {
 func bpffs(cfg *config.Config) Feature {
 	dir := "/sys/fs/bpf"
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil || st.Type != 0xcafe4a11 {
+	if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.BPF_FS_MAGIC {
 		return Feature{"bpffs", Missing, "mount -t bpf bpf " + dir}
 	}
 	return Feature{"bpffs", Used, dir}

@@ -113,11 +113,11 @@ func TestNoAllocation(t *testing.T) {
 			continue
 		}
 		d := decoder()
-		feed(d, samples.Hello(c.Version), 1<<20)
+		_, _ = feed(d, samples.Hello(c.Version), 1<<20)
 		begun, b := *d, []byte(c.Packet)
 		if n := testing.AllocsPerRun(20, func() {
 			*d = begun
-			d.Next(b)
+			_, _ = d.Next(b)
 		}); n > 0 {
 			t.Errorf("%s: %v allocations", c.Name, n)
 		}
@@ -152,7 +152,7 @@ func BenchmarkPublish(b *testing.B) {
 			if name == "5" {
 				begin = len(samples.Hello(5))
 			}
-			d.Next(stream[:begin])
+			_, _ = d.Next(stream[:begin])
 			b.ReportAllocs()
 			for b.Loop() {
 				if n, e := d.Next(stream[begin:]); e != nil || n != len(stream)-begin {

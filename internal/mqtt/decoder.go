@@ -1,5 +1,7 @@
 package mqtt
 
+import "errors"
+
 // MaxAliases is the largest topic alias that a Decoder can allow.
 const MaxAliases = 64
 
@@ -152,12 +154,9 @@ func (d *Decoder) tooLarge(body []byte, length int) *Error {
 // publish checks the head of a PUBLISH, which passes as soon as it is whole.
 func (d *Decoder) publish(b []byte) (int, *Error) {
 	var p Publish
-	switch err := ReadPublish(b, d.version, &p); err {
-	case nil:
-	case ErrShort:
-		return 0, nil
-	default:
-		return 0, err.(*Error)
+	if err := ReadPublish(b, d.version, &p); err != nil {
+		e, _ := errors.AsType[*Error](err)
+		return 0, e // nil: ErrShort
 	}
 	if p.TopicAlias > d.TopicAlias {
 		return 0, errAliasInvalid

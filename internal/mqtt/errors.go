@@ -116,16 +116,16 @@ var ErrAfterDisconnect = protocolError("MQTT-3.14.4-1", "packet behind DISCONNEC
 
 // nameError is the violation that an error of topic.ValidateName is.
 func nameError(err error) *Error {
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return nil
-	case topic.ErrEmpty:
+	case errors.Is(err, topic.ErrEmpty):
 		return errTopicEmpty
-	case topic.ErrUTF8:
+	case errors.Is(err, topic.ErrUTF8):
 		return errUTF8
-	case topic.ErrNUL:
+	case errors.Is(err, topic.ErrNUL):
 		return errNUL
-	case topic.ErrLevels:
+	case errors.Is(err, topic.ErrLevels):
 		return errTopicLevels
 	}
 	return errTopicWildcard
@@ -133,14 +133,14 @@ func nameError(err error) *Error {
 
 // filterError is the violation that an error of topic.ValidateFilter is.
 func filterError(err error) *Error {
-	switch err {
-	case topic.ErrLevels:
+	switch {
+	case errors.Is(err, topic.ErrLevels):
 		return errFilterLevels
-	case topic.ErrHash:
+	case errors.Is(err, topic.ErrHash):
 		return errFilterHash
-	case topic.ErrPlus:
+	case errors.Is(err, topic.ErrPlus):
 		return errFilterPlus
-	case topic.ErrShare:
+	case errors.Is(err, topic.ErrShare):
 		return errFilterShare
 	}
 	return nameError(err)

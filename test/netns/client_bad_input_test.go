@@ -3,9 +3,11 @@ package netns
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -63,8 +65,11 @@ func (c *rawConn) tryConnect(id string) error {
 		return err
 	}
 	var got [4]byte
-	if _, err := io.ReadFull(c, got[:]); err != nil || got != [4]byte{0x20, 2, 0, 0} {
-		return fmt.Errorf("got % x (%v), want CONNACK", got, err)
+	if _, err := io.ReadFull(c, got[:]); err != nil {
+		return fmt.Errorf("read CONNACK: %w", err)
+	}
+	if got != [4]byte{0x20, 2, 0, 0} {
+		return fmt.Errorf("got % x, want CONNACK", got)
 	}
 	return nil
 }
@@ -107,7 +112,7 @@ func (c *rawConn) closed() {
 	c.t.Helper()
 	if b, err := io.ReadAll(c); len(b) > 0 {
 		c.t.Errorf("before closing the server sent % x (%v)", b, err)
-	} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.t.Error("the server does not close the connection")
 	}
 }

@@ -119,3 +119,22 @@ func TestNothingPinned(t *testing.T) {
 		t.Errorf("loader status: exit %d, %q, %q", code, stdout, stderr)
 	}
 }
+
+// TestCheckWarnsOfReadableHashes: a file with password hashes is nobody's
+// business but root's.
+func TestCheckWarnsOfReadableHashes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "eproxy.yaml")
+	text := "interfaces: [eth0]\n" + podConfig(routeConfig, false) + "auth: {users: [{username: dev, password_hash: $2a$04$0123456789012345678901uTQ8cE9ZKvK6oD1Gm8bRkOUnsxkYyqm}]}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, warn := range map[os.FileMode]bool{0o600: false, 0o644: true} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, stderr := command(t, "loader", "check", "--config", file)
+		if code != 0 || stderr != "" || strings.Contains(stdout, "warning: every user of this host can read the password hashes in "+file) != warn {
+			t.Errorf("mode %v: exit code %d, %s%s", mode, code, stdout, stderr)
+		}
+	}
+}

@@ -73,7 +73,6 @@ func TestSequenceWrapUplink(t *testing.T) {
 type isnClock struct {
 	lab  *lab.Lab
 	base map[int]uint32
-	used int
 }
 
 func newISNClock(t *testing.T, l *lab.Lab, ports int) *isnClock {

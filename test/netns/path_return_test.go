@@ -92,7 +92,7 @@ func TestPublishWhileReceiving(t *testing.T) {
 						return
 					}
 					if i%10 == 0 {
-						if _, err := source.Write([]byte{byte(packets.Pingreq) << 4, 0}); err != nil {
+						if _, err := source.Write([]byte{packets.Pingreq << 4, 0}); err != nil {
 							errs <- err
 							return
 						}

@@ -132,8 +132,10 @@ func (w *world) deviceLedgers(i int) error {
 	if got := w.m.Device(d.conn).framing; c.flags&ConnLost == 0 && c.state == ConnOpen {
 		var want mqtt.Framing
 		n, err := want.Write(d.stream[:uint32(c.rx_nxt)-d.iss])
-		if head, left := want.Pending(); err != nil || got.bad != 0 || int(got.head) != head || int(got.left) != left {
-			return fmt.Errorf("its framing at byte %d: %d bytes of a header, %d left (%v), but the entry has %+v", n, head, left, err, got)
+		if head, left := want.Pending(); err != nil {
+			return fmt.Errorf("its stream up to byte %d: %w", n, err)
+		} else if got.bad != 0 || int(got.head) != head || int(got.left) != left {
+			return fmt.Errorf("its framing at byte %d: %d bytes of a header, %d left, but the entry has %+v", n, head, left, got)
 		}
 	}
 	n := 0

@@ -152,9 +152,8 @@ type pod struct {
 	dead      bool
 
 	requests []request // by offset
-	ids      []string
-	answered int    // how many of them
-	out      []byte // its responses
+	answered int       // how many of them
+	out      []byte    // its responses
 	una      uint32
 	notified uint32
 	ended    byte // fin or rst: it sends nothing new

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -102,9 +103,10 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Eproxy says how eproxy is to run on the node.
 type Eproxy struct {
-	Bin    string // directory of the binaries
-	Mode   string // xdp, tc or fallback
-	Config string // YAML without interfaces, xdp, bpffs
+	Bin    string   // directory of the binaries
+	Mode   string   // xdp, tc or fallback
+	Config string   // YAML without interfaces, xdp, bpffs
+	Under  []string // command that runs it, such as setpriv and its arguments; nil: none
 }
 
 // BPFFS is the pin directory that StartEproxy configures.
@@ -130,7 +132,8 @@ func (l *Lab) StartEproxy(ctx context.Context, dir string, e Eproxy) (*Process, 
 	if err := os.WriteFile(file, []byte(cfg), 0o600); err != nil {
 		return nil, err
 	}
-	return l.StartServing(Node, Command(ctx, filepath.Join(e.Bin, bin), append(args, "--config", file, "--log-level", "debug")...))
+	argv := append(append(slices.Clone(e.Under), filepath.Join(e.Bin, bin)), append(args, "--config", file, "--log-level", "debug")...)
+	return l.StartServing(Node, Command(ctx, argv[0], argv[1:]...))
 }
 
 // Expect notes the log as it is; the function that it returns waits for a later

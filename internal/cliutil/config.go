@@ -1,0 +1,20 @@
+package cliutil
+
+import (
+	"log/slog"
+
+	"eproxy/internal/config"
+)
+
+// LoadConfig reads a configuration to serve by, and warns of what is allowed but
+// hardly meant.
+func LoadConfig(file string, log *slog.Logger) (*config.Config, error) {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	if w := cfg.Exposed(file); w != "" {
+		log.Warn(w)
+	}
+	return cfg, nil
+}

@@ -1,0 +1,34 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestReadableHashesAreWarnedOf: a file with password hashes that everybody can
+// read is warned of, and no other.
+func TestReadableHashesAreWarnedOf(t *testing.T) {
+	users := good + "auth: {users: [{username: dev, password_hash: $2a$04$0123456789012345678901uTQ8cE9ZKvK6oD1Gm8bRkOUnsxkYyqm}]}\n"
+	for _, c := range []struct {
+		text string
+		mode os.FileMode
+		warn bool
+	}{{users, 0o644, true}, {users, 0o640, false}, {good, 0o644, false}} {
+		file := filepath.Join(t.TempDir(), "eproxy.yaml")
+		if err := os.WriteFile(file, []byte(c.text), c.mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(file, c.mode); err != nil { // whatever the umask is
+			t.Fatal(err)
+		}
+		cfg, err := Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Exposed(file); (got != "") != c.warn || c.warn && !strings.Contains(got, file) {
+			t.Errorf("mode %v, %d users: %q", c.mode, len(cfg.Auth.Users), got)
+		}
+	}
+}
