@@ -274,7 +274,7 @@ var plantedHTTP = []struct{ name, old, new string }{
 	{"two codings", "if (h->chunked || !http_coding", "if (!http_coding"},
 	{"coding with more behind it", "return http_line_end(buf, off + 7, h);", "h->off = off + 7;\n\th->at = HTTP_VALUE;\n\treturn true;"},
 	{"chunk without CRLF before it", "\tif (!http_crlf(buf, 0))\n\t\treturn 0;\n", ""},
-	{"chunk size without CRLF", "n > 8 || !http_crlf(buf, n))", "n > 8)"},
+	{"chunk size without CRLF", "!within(n, 3, 8) || !http_crlf(buf, n))", "!within(n, 3, 8))"},
 	{"trailer section", "if (*last && !http_crlf(buf, n + 2))", "if (0)"},
 	{"body that goes on behind the segment", "return n <= left ? n : 0;", "return n;"},
 	{"hexadecimal as decimal", "size << 4 |", "size * 10 +"},
