@@ -8,6 +8,7 @@ type UserProperty struct{ Name, Value string }
 // Message is one routed PUBLISH.
 type Message struct {
 	ClientID string
+	Username string // whose password the server has checked; empty: the client is anonymous
 	Topic    string
 	Payload  []byte
 	QoS      byte
