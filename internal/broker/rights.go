@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"eproxy/internal/config"
+	"eproxy/internal/request"
 )
 
 // Identity is who a client is, from its CONNECT on.
@@ -17,6 +18,18 @@ type Identity struct {
 	// an anonymous client, whatever name it gave.
 	Account *config.User
 }
+
+// account is the name of the client's account; empty: it is anonymous, whatever
+// name it gave.
+func (id Identity) account() string {
+	if id.Account == nil {
+		return ""
+	}
+	return id.Account.Username
+}
+
+// stamp names the client as a message's publisher.
+func (id Identity) stamp(m *request.Message) { m.ClientID, m.Username = id.ClientID, id.account() }
 
 // rights are what a client may do under one configuration. The zero value allows
 // nothing.

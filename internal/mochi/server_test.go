@@ -25,7 +25,7 @@ import (
 	"eproxy/internal/pool"
 )
 
-// stage is a server with one function.
+// stage is a server with one function, by two names: that of from/# lets publishers say who they are.
 type stage struct {
 	t      testing.TB
 	counts counts // of what the server refused
@@ -53,12 +53,18 @@ func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, a
 	if err != nil {
 		t.Fatal(err)
 	}
+	pods := []netip.AddrPort{netip.MustParseAddrPort(fn.Listener.Addr().String())}
+	retry := config.Retry{Attempts: 2, Backoff: time.Millisecond, MaxBackoff: time.Millisecond}
 	cfg := &config.Config{
 		Listeners: []config.Listener{{Address: "127.0.0.1:0"}}, Auth: auth,
-		Functions: []*config.Function{{Name: "f", URL: u, Concurrency: 8, Timeout: 2 * time.Second,
-			Pods:  []netip.AddrPort{netip.MustParseAddrPort(fn.Listener.Addr().String())},
-			Retry: config.Retry{Attempts: 2, Backoff: time.Millisecond, MaxBackoff: time.Millisecond}}},
-		Routes: []*config.Route{{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}}},
+		Functions: []*config.Function{
+			{Name: "f", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Pods: pods, Retry: retry},
+			{Name: "from", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Pods: pods, Retry: retry, CloudEvents: config.CloudEvents{FromPublisher: true}},
+		},
+		Routes: []*config.Route{
+			{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}},
+			{Topic: "from/#", Filter: "from/#", Functions: []string{"from"}},
+		},
 		Limits: config.Limits{MaxPacketSize: samples.MaxPacket, InflightPerClient: 16},
 	}
 	p := pool.New(cfg.Functions)
