@@ -41,9 +41,12 @@ func appendPrefix(dst []byte, fn *config.Function, contentType, typ, source stri
 	if source != "" {
 		return EncodeValue(dst, source)
 	}
-	dst = EncodeValue(dst, cmp.Or(fn.CloudEvents.Source, defaultSource))
+	dst = EncodeValue(dst, Source(fn))
 	return append(dst, '/')
 }
+
+// Source is the first part of a function's ce-source; '/' and the client id follow.
+func Source(fn *config.Function) string { return cmp.Or(fn.CloudEvents.Source, defaultSource) }
 
 // Sender appends what follows Prefix: the rest of ce-source, and the headers that
 // say who sent the message, all of which is fixed for a connection. It ends
@@ -106,8 +109,8 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 // Growth is by how many bytes the request of a typical PUBLISH is longer than
 // the PUBLISH: of QoS 1, with 128 to 999 bytes of payload, and a topic that
 // needs no escapes. XDP makes that room at the head of the packet.
-func Growth(fn *config.Function, clientID string) int {
-	m := &Message{ClientID: clientID, QoS: 1, Payload: make([]byte, 128)}
+func Growth(fn *config.Function, clientID, username string) int {
+	m := &Message{ClientID: clientID, Username: username, QoS: 1, Payload: make([]byte, 128)}
 	// fixed header with two bytes of remaining length, length of the topic, packet identifier
 	const head = 3 + 2 + 2
 	return len(Build(nil, fn, m, strings.Repeat("0", abi.CeIdLen))) - len(m.Payload) - head
