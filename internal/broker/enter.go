@@ -118,6 +118,7 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	case x.places <- struct{}{}:
 	case <-s.ctx.Done():
 		s.pending.end(p, m.PacketID)
+		s.record(route, m, delivery.Outcome{Function: route.Functions[0], Interrupted: true}, 0)
 		return
 	}
 	go func() {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"eproxy/internal/config"
 	"eproxy/internal/request"
@@ -28,8 +29,14 @@ func (id Identity) account() string {
 	return id.Account.Username
 }
 
-// stamp names the client as a message's publisher.
-func (id Identity) stamp(m *request.Message) { m.ClientID, m.Username = id.ClientID, id.account() }
+// stamp names the client as a message's publisher. The message's interval begins
+// here: a will has one, too.
+func (id Identity) stamp(m *request.Message) {
+	m.ClientID, m.Username = id.ClientID, id.account()
+	if m.MessageExpiry > 0 {
+		m.Expires = time.Now().Add(time.Duration(m.MessageExpiry) * time.Second)
+	}
+}
 
 // rights are what a client may do under one configuration. The zero value allows
 // nothing.

@@ -3,7 +3,6 @@ package dataplane
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"net/url"
 	"strconv"
 	"strings"
@@ -30,6 +29,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	engine, rec := p.engine, p.recorder
 	p.mu.Unlock()
 	if engine == nil {
+		p.finishing.Add(-1)
 		return
 	}
 	fn := s.pod.fn.Load()
@@ -38,6 +38,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 		if d != nil {
 			d.info.Complete(args.PacketId, o)
 		}
+		p.finishing.Add(-1)
 	}
 	if resp != nil && resp.Status >= 200 && resp.Status < 300 {
 		o := delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: fn.Name}
@@ -63,7 +64,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
-		o := engine.DeliverRequest(context.WithoutCancel(p.ctx), fn, req, m, 1, cause)
+		o := engine.DeliverRequest(p.ctx, fn, req, m, 1, cause)
 		finish(o.Name(), o)
 	}()
 }

@@ -5,6 +5,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/config"
@@ -89,6 +90,9 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	if m.Dup {
 		dst = appendHeader(dst, "X-Mqtt-Dup", "1")
 	}
+	if !m.Expires.IsZero() {
+		dst = appendHeader(dst, "X-Mqtt-Expiry", strconv.Itoa(secondsUntil(m.Expires)))
+	}
 	for _, name := range sortedNames(a) {
 		switch name {
 		case "ce-type", "ce-source", "ce-subject", "ce-id":
@@ -115,6 +119,9 @@ func Growth(fn *config.Function, clientID, username string) int {
 	const head = 3 + 2 + 2
 	return len(Build(nil, fn, m, strings.Repeat("0", abi.CeIdLen))) - len(m.Payload) - head
 }
+
+// secondsUntil is how many seconds are left, rounded up [MQTT-3.3.2-6].
+func secondsUntil(t time.Time) int { return max(1, int((time.Until(t)+time.Second-1)/time.Second)) }
 
 func contentTypeOf(fn *config.Function, m *Message) string {
 	switch {
