@@ -8,8 +8,8 @@ import (
 	"eproxy/internal/config"
 )
 
-// TestWay: what `loader check` says of XDP counts the headers that say who sent a message.
-func TestWay(t *testing.T) {
+// TestWayCountsTheSender: what `loader check` says of XDP counts the headers that say who sent a message.
+func TestWayCountsTheSender(t *testing.T) {
 	u, err := url.Parse("http://temp.local/ingest")
 	if err != nil {
 		t.Fatal(err)

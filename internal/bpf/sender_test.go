@@ -11,9 +11,9 @@ import (
 	"eproxy/internal/request"
 )
 
-// TestSender: who sent a message stands in the same bytes in the requests of both paths, and
+// TestSenderSameBytes: who sent a message stands in the same bytes in the requests of both paths, and
 // what is too long is left to the fallback, by name.
-func TestSender(t *testing.T) {
+func TestSenderSameBytes(t *testing.T) {
 	const id36 = "123e4567-e89b-12d3-a456-426614174000"
 	for _, c := range []struct {
 		client, user string

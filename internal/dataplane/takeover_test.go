@@ -9,9 +9,9 @@ import (
 	"eproxy/internal/request"
 )
 
-// TestMessageOf: what a dead letter says of a message is read from its request
+// TestDeadLetterOfGoneClient: what a dead letter says of a message is read from its request
 // when the client is gone.
-func TestMessageOf(t *testing.T) {
+func TestDeadLetterOfGoneClient(t *testing.T) {
 	u, err := url.Parse("http://temp.local/ingest")
 	if err != nil {
 		t.Fatal(err)

@@ -191,9 +191,9 @@ func TestShutdownIsNoFailure(t *testing.T) {
 	})
 }
 
-// TestExpiry: a message whose interval has passed before it could be delivered
+// TestExpiredIsNotDelivered: a message whose interval has passed before it could be delivered
 // goes to no function; its publisher is content.
-func TestExpiry(t *testing.T) {
+func TestExpiredIsNotDelivered(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		dead     bool // the function has a dead letter file

@@ -40,9 +40,9 @@ func (s *stage) login(id, user, password string) *paho.Client {
 	return c
 }
 
-// TestUsername: X-Mqtt-Username is there where a password was checked, and says
+// TestUsernameOfCheckedPassword: X-Mqtt-Username is there where a password was checked, and says
 // whose; on both paths.
-func TestUsername(t *testing.T) {
+func TestUsernameOfCheckedPassword(t *testing.T) {
 	users := []config.User{user("dev", "secret"), user("d\u00e9v \"%\r\n", "secret")}
 	for _, c := range []struct {
 		name, user, password, want string
@@ -73,9 +73,9 @@ func TestUsername(t *testing.T) {
 	}
 }
 
-// TestUsernameLater: an account that is made later does not become that of a
+// TestLaterAccountIsNotTheClients: an account that is made later does not become that of a
 // client which called itself so when nobody asked.
-func TestUsernameLater(t *testing.T) {
+func TestLaterAccountIsNotTheClients(t *testing.T) {
 	s, headers := headerStage(t, config.Auth{AllowAnonymous: true}, nil)
 	cl := s.login("d1", "admin", "guess")
 	cfg := *s.cfg
@@ -99,8 +99,8 @@ func TestUsernameLater(t *testing.T) {
 	}
 }
 
-// TestPosing: no user property changes who a message is from.
-func TestPosing(t *testing.T) {
+// TestPosingByProperties: no user property changes who a message is from.
+func TestPosingByProperties(t *testing.T) {
 	names := []string{"source", "Source", "ce-source", "CE-Source", "id", "ce-id", "type", "ce-type", "subject", "ce-subject", "time", "ce-time",
 		"dataschema", "ce-tenant", "specversion", "ce-specversion", "X-Mqtt-Client-Id", "x-mqtt-username", "X-Mqtt-Username", "name",
 		"X-Mqtt-Qos", "Host", "Content-Length", "Content-Type", "Transfer-Encoding", "a\r\nce-source", "\r\nX-Mqtt-Username"}

@@ -40,9 +40,9 @@ func headersOf(t testing.TB, request, payload []byte) (names []string, values ma
 	return names, values
 }
 
-// TestNobodyElse: without from_publisher no user property changes or adds a
+// TestPropertiesChangeNoHeader: without from_publisher no user property changes or adds a
 // header but X-Mqtt-User-* and the two of Trace Context.
-func TestNobodyElse(t *testing.T) {
+func TestPropertiesChangeNoHeader(t *testing.T) {
 	fn := function(t)
 	fn.Headers = map[string]string{"X-Team": "edge", "TraceState": "ours"}
 	m := Message{ClientID: "d1", Username: "dev", Topic: "a/b", QoS: 1, Version: 5, ContentType: "text/plain", Payload: []byte("x")}
@@ -69,9 +69,9 @@ func TestNobodyElse(t *testing.T) {
 	}
 }
 
-// TestFromPublisher: publishers decide what ce-* says where the function says
+// TestFromPublisherDecidesAttributes: publishers decide what ce-* says where the function says
 // so, and never who they are.
-func TestFromPublisher(t *testing.T) {
+func TestFromPublisherDecidesAttributes(t *testing.T) {
 	fn := function(t)
 	fn.CloudEvents.FromPublisher = true
 	m := Message{ClientID: "d1", Username: "dev", Topic: "a/b", QoS: 1, Version: 5, Payload: []byte("x")}

@@ -71,9 +71,17 @@ func publishV5(t *testing.T, l *lab.Lab, id, user, password, topic string, p *pa
 	_ = c.Disconnect(&paho.Disconnect{})
 }
 
-// TestSender: the headers that say who sent a message are the same on all paths, and
+// flows are the connections that the kernel path knows; none where there is no such path.
+func (s *system) flows() []map[string]any {
+	if s.mode == "fallback" {
+		return nil
+	}
+	return s.mapsctl("flows")
+}
+
+// TestSenderSameOnAllPaths: the headers that say who sent a message are the same on all paths, and
 // no publisher changes them.
-func TestSender(t *testing.T) {
+func TestSenderSameOnAllPaths(t *testing.T) {
 	const id, user, password = `c "1%é`, `dév/"%`, "secret"
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
@@ -115,6 +123,11 @@ func TestSender(t *testing.T) {
 				known.login(id, user, password)
 				known.publish(topic, 1, "x")
 				check("MQTT 3.1.1", "d%C3%A9v/%22%25")
+				for _, row := range s.flows() {
+					if row["client"] != "c%20%221%25%C3%A9" {
+						t.Errorf("mapsctl flows shows client %q", row["client"])
+					}
+				}
 				publishV5(t, l, id, "", "", topic, nil)
 				check("MQTT 5, anonymous", "")
 				publishV5(t, l, id, user, password, topic, nil)
@@ -149,9 +162,9 @@ func TestSender(t *testing.T) {
 	}
 }
 
-// TestLongSender: a client whose names the kernel path cannot hold is served by the fallback, and
+// TestLongSenderIsCounted: a client whose names the kernel path cannot hold is served by the fallback, and
 // that is counted.
-func TestLongSender(t *testing.T) {
+func TestLongSenderIsCounted(t *testing.T) {
 	l := newLab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)
