@@ -74,8 +74,10 @@ type Plane struct {
 	idSeed uint32
 	// inflightMax is how many messages of one client may be in flight in the kernel path.
 	inflightMax atomic.Uint32
-	wake        chan struct{} // closed and replaced whenever userspace frees a slot
-	wakeMu      sync.Mutex
+	// finishing is how many messages were taken over and have no outcome yet.
+	finishing atomic.Int64
+	wake      chan struct{} // closed and replaced whenever userspace frees a slot
+	wakeMu    sync.Mutex
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -240,10 +242,10 @@ func (p *Plane) SetDraining(on bool) {
 	p.globals.Draining = v
 }
 
-// InFlight is the number of messages that are with functions through the
-// kernel path.
+// InFlight is the number of messages that the kernel path took and that have no
+// outcome yet.
 func (p *Plane) InFlight() int {
-	n := 0
+	n := int(p.finishing.Load())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, ps := range p.podByID {
