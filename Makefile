@@ -75,6 +75,8 @@ test-kernels: build
 	@./test/install.sh $(KERNEL_PACKAGES)
 	$(GO) build -o bin/demo ./demo
 	$(GO) build -o bin/kernels ./test/kernels
+	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/bpf.test ./internal/bpf
+	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/netns.test ./test/netns
 	bin/kernels
 
 ## soak: all faults at once, for as long as you like, SOAK=1h; root
