@@ -148,13 +148,14 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
 			pk.ReasonCode = packets.CodeSuccess.Code
 		}
-	case packets.Disconnect: // MQTT 3.1.1 servers send none: not encoded, so not sent
+	case packets.Disconnect: // the library would keep it behind what waits, and close; of type 0 it sends nothing
 		if x := sessionOf(cl); x != nil {
 			x.Stop() // before the client hears of it
 		}
-		if cl.Properties.ProtocolVersion < 5 {
-			pk.FixedHeader.Type = packets.Reserved
+		if cl.Properties.ProtocolVersion == 5 { // MQTT 3.1.1 servers send none
+			sendDisconnect(cl, pk)
 		}
+		pk.FixedHeader.Type = packets.Reserved
 	case packets.Connack:
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
