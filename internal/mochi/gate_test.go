@@ -25,8 +25,8 @@ func drive(t *testing.T, g *gate, stream []byte, r *rand.Rand) (got []byte) {
 			n = g.check(p, read)
 		}
 		got = append(got, p[:n]...)
-		if limit := 2*(sent-len(got)) + len(p) + keepSize; cap(g.held) > limit {
-			t.Fatalf("holds %d bytes for %d that were not handed over", cap(g.held), sent-len(got))
+		if g.violation == nil && len(g.held)-g.from != sent-len(got) || cap(g.held) > 2*len(g.held)+len(p)+keepSize {
+			t.Fatalf("holds %d bytes, with room for %d, of which %d were handed over; %d were not", len(g.held), cap(g.held), g.from, sent-len(got))
 		}
 		if g.atBoundary() && g.ready == 0 && !bytes.Equal(got, stream[:sent]) {
 			t.Fatalf("at a boundary after %d bytes, but %d were handed over", sent, len(got))
