@@ -111,7 +111,7 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 		s.front.Retain(m)
 	}
 	if route.Ordered {
-		s.finish(p, m, route) // the client's next packet is read when this is done
+		s.finish(x, p, m, route) // the client's next packet is read when this is done
 		return
 	}
 	select {
@@ -123,12 +123,13 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	}
 	go func() {
 		defer func() { <-x.places }()
-		s.finish(p, m, route)
+		s.finish(x, p, m, route)
 	}()
 }
 
-// finish delivers a message and acknowledges it.
-func (s *Server) finish(p *pending, m *request.Message, route *config.Route) {
+// finish delivers a message of a session and acknowledges it to the one that has
+// taken over since, if there is one.
+func (s *Server) finish(x *Session, p *pending, m *request.Message, route *config.Route) {
 	began := time.Now()
 	var to *Session
 	defer func() {
@@ -139,7 +140,7 @@ func (s *Server) finish(p *pending, m *request.Message, route *config.Route) {
 	defer s.contain(m.ClientID)
 	o := s.opts.Engine.Deliver(s.ctx, route, m)
 	s.record(route, m, o, time.Since(began))
-	s.respond(p.session, m, o)
+	s.respond(x, m, o)
 	to = s.pending.end(p, m.PacketID)
 	if m.QoS > 0 {
 		s.acknowledge(to, m.Topic, m.PacketID, m.QoS, o)

@@ -18,9 +18,18 @@ func (s *Server) Fault(clientID string, cause any) {
 func (s *Server) contain(clientID string) {
 	if cause := recover(); cause != nil {
 		s.Fault(clientID, cause)
+		defer s.absorb(clientID) // the same may be wrong here
 		if x := s.sessions.find(clientID); x != nil {
 			x.end(CodeUnspecified, "fault of the server")
 		}
+	}
+}
+
+// absorb, deferred, ends a panic in what is done for a client whose connection is
+// ending or has ended.
+func (s *Server) absorb(clientID string) {
+	if cause := recover(); cause != nil {
+		s.Fault(clientID, cause)
 	}
 }
 

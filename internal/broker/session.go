@@ -104,7 +104,10 @@ func (s *Session) judge(r *rules) {
 	s.mu.Unlock()
 	if !now.valid {
 		s.Stop()
-		go s.peer.Disconnect(CodeNotAuthorized, "the account was removed or changed, or access is denied") // may wait for the client
+		go func() { // may wait for the client
+			defer s.server.absorb(s.ClientID)
+			s.peer.Disconnect(CodeNotAuthorized, "the account was removed or changed, or access is denied")
+		}()
 	}
 }
 

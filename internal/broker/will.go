@@ -110,6 +110,7 @@ func (s *Server) returned(x *Session) {
 }
 
 func (s *Server) publishWill(id Identity, w *Will) {
+	defer s.absorb(id.ClientID)
 	m := w.Message
 	s.enter(id, &m, "will")
 }

@@ -26,9 +26,11 @@ type conn struct {
 	*net.TCPConn
 	gate        gate
 	server      *Server
-	client      *mochi.Client   // from CONNECT on
-	established bool            // the client's session is established
-	bridge      bool            // the client says that it is a bridge
+	client      *mochi.Client // from CONNECT on
+	established bool          // the client's session is established
+	bridge      bool          // the client says that it is a bridge
+	running     atomic.Bool   // the session has been taken up where it was
+	quota       quota
 	read        uint64          // bytes read from the socket
 	connect     *broker.Connect // until the session begins
 	identity    broker.Identity

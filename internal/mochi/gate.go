@@ -16,7 +16,8 @@ const (
 	topicAliases = 16
 	// readSize is the least that a read of the socket asks for, in bytes.
 	readSize = 512
-	// keepSize is how large an empty buffer may be and still be kept, in bytes.
+	// keepSize is how large a buffer may be and still be kept though it is mostly
+	// empty, in bytes.
 	keepSize = 4096
 )
 
@@ -67,7 +68,7 @@ func (g *gate) pass(p []byte) int {
 	g.from += n
 	if n > 0 && g.from == g.ready {
 		rest := g.held[g.ready:]
-		if cap(g.held) > keepSize && len(rest) < keepSize {
+		if cap(g.held) > max(keepSize, 2*len(rest)) {
 			g.held = append([]byte(nil), rest...)
 		} else {
 			g.held = g.held[:copy(g.held, rest)]

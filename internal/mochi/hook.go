@@ -22,7 +22,7 @@ func (h *hook) ID() string { return "eproxy" }
 // Provides says which questions it answers.
 func (h *hook) Provides(b byte) bool {
 	switch b {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish,
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnDisconnect:
 		return true
 	}
@@ -37,6 +37,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		return nil
 	}
 	c.connect = connectOf(cl, &pk)
+	c.quota.takeOver(cl)
 	// The will is the broker's: the library would publish it unasked.
 	cl.Properties.Will = mqtt.Will{}
 	id, code := h.s.broker.Authenticate(c.connect)
@@ -106,6 +107,14 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	t := &broker.Transport{Conn: c.TCPConn, Read: c.read, AtBoundary: c.gate.atBoundary()}
 	c.session.Store(h.s.broker.Open(c.identity, c.connect, &peer{h.s, cl, c}, t))
 	c.connect = nil // with the password
+}
+
+// OnSessionEstablished is called when the client has been sent what its session
+// had waiting for it.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.running.Store(true)
+	}
 }
 
 // OnACLCheck says whether a client may receive what a filter or a topic name

@@ -32,9 +32,12 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 			h.s.unusual(cl, pk)
 		}
 	case packets.Puback, packets.Pubrec, packets.Pubcomp:
-		if e := outOfTurn(cl, pk); e != nil {
-			return pk, fmt.Errorf("%w: %w", packets.ErrRejectPacket, c.refuse(e))
+		if m, ok := cl.State.Inflight.Get(pk.PacketID); ok {
+			if e := outOfTurn(m, pk); e != nil {
+				return pk, fmt.Errorf("%w: %w", packets.ErrRejectPacket, c.refuse(e))
+			}
 		}
+		c.quota.settled(cl, pk)
 	case packets.Disconnect:
 		pk.ReasonCode = c.gate.Reason() // the library does not see it without properties
 		c.goodbye(pk)
@@ -104,11 +107,10 @@ var (
 )
 
 // outOfTurn says whether an acknowledgement of a client's is not the next step of
-// the message that it names, if there is such a message.
-func outOfTurn(cl *mochi.Client, pk packets.Packet) *mqtt.Error {
-	m, ok := cl.State.Inflight.Get(pk.PacketID)
-	published := ok && m.FixedHeader.Type == packets.Publish
-	released := ok && m.FixedHeader.Type == packets.Pubrel
+// the message that it names, m.
+func outOfTurn(m, pk packets.Packet) *mqtt.Error {
+	published := m.FixedHeader.Type == packets.Publish
+	released := m.FixedHeader.Type == packets.Pubrel
 	switch pk.FixedHeader.Type {
 	case packets.Puback:
 		if published && m.FixedHeader.Qos == 2 || released {
@@ -140,21 +142,27 @@ func (h *hook) OnSubscribe(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnPacketEncode mends packets that the library sends.
+// OnPacketEncode mends packets that the library sends. What gets the type 0, the
+// library does not send.
 func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	defer h.s.endOnPanic(cl) // the library has a goroutine that only writes
 	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Qos > 0 && !c.quota.admit(pk, !c.running.Load()) {
+			pk.FixedHeader.Type = packets.Reserved // not now
+		}
 	case packets.Pubrec: // to a repeated PUBLISH of QoS 2 [MQTT-4.3.3-10]
 		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
 			pk.ReasonCode = packets.CodeSuccess.Code
 		}
-	case packets.Disconnect: // MQTT 3.1.1 servers send none: not encoded, so not sent
+	case packets.Disconnect: // the library would keep it behind what waits, and close
 		if x := sessionOf(cl); x != nil {
 			x.Stop() // before the client hears of it
 		}
-		if cl.Properties.ProtocolVersion < 5 {
-			pk.FixedHeader.Type = packets.Reserved
+		if cl.Properties.ProtocolVersion == 5 { // MQTT 3.1.1 servers send none
+			sendDisconnect(cl, pk)
 		}
+		pk.FixedHeader.Type = packets.Reserved
 	case packets.Connack:
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize

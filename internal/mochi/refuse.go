@@ -1,11 +1,13 @@
 package mochi
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
 	"time"
 
+	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/mqtt"
@@ -23,14 +25,30 @@ func (c *conn) refuse(e *mqtt.Error) error {
 	}
 	c.stop()
 	c.server.violated(c, e)
-	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
 	switch {
 	case !c.established:
+		_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
 		_, _ = c.Write(connack(c.gate.Version(), e))
 	case c.gate.Version() == 5:
 		_ = c.server.mqtt.DisconnectClient(c.client, packets.Code{Code: e.Code, Reason: e.Text}) // [MQTT-4.13.1-1]
 	}
 	return e
+}
+
+// sendDisconnect writes DISCONNECT in front of everything that the client has not
+// been sent yet, and nothing can be written behind it [MQTT-3.14.4-1]. The
+// connection ends anyway: a client that does not read does not keep anybody waiting.
+func sendDisconnect(cl *mochi.Client, pk packets.Packet) {
+	var b bytes.Buffer
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok || pk.DisconnectEncode(&b) != nil {
+		return
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
+	cl.Lock() // whole packets only are written under it
+	defer cl.Unlock()
+	_, _ = c.Write(b.Bytes())
+	_ = c.CloseWrite()
 }
 
 // connack is the CONNACK that refuses a CONNECT; empty where there is none to

@@ -12,11 +12,18 @@ import (
 	"eproxy/internal/mqtt/samples"
 )
 
-// faulty is a hook with a fault: it panics over SUBSCRIBEs to "boom".
+// faulty is a hook with a fault: it panics over subscriptions and messages to "boom".
 type faulty struct{ mochi.HookBase }
 
-func (*faulty) ID() string           { return "faulty" }
-func (*faulty) Provides(b byte) bool { return b == mochi.OnSubscribed }
+func (*faulty) ID() string { return "faulty" }
+func (*faulty) Provides(b byte) bool {
+	return b == mochi.OnSubscribed || b == mochi.OnPublished
+}
+func (*faulty) OnPublished(_ *mochi.Client, pk packets.Packet) {
+	if pk.TopicName == "boom" {
+		panic(pk.TopicName)
+	}
+}
 func (*faulty) OnSubscribed(_ *mochi.Client, pk packets.Packet, _ []byte) {
 	var none []int
 	if pk.Filters[0].Filter == "boom" {
@@ -59,6 +66,22 @@ func TestPanic(t *testing.T) {
 		_, kept := s.front.mqtt.Clients.Get("victim")
 		return !kept
 	}, "the session of a connection that ended is kept")
+}
+
+// TestPanicOverWill: the same where a will is published, at once or when its delay
+// has passed and no connection is left.
+func TestPanicOverWill(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous)
+	if err := s.front.mqtt.AddHook(&faulty{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, delay := range []string{"\x00", "\x01"} {
+		conn := s.dial()
+		write(t, conn, []byte(samples.Connect(5, 6, samples.Properties("\x11\x00\x00\x00\x09"), samples.String("victim"),
+			samples.Properties("\x18\x00\x00\x00"+delay), samples.String("boom"), samples.String("x"))+"\xc1\x00")...)
+		readAll(t, conn)
+		s.waitFor(func() bool { return s.counts.of("panic") == i+1 }, "no fault was counted")
+	}
 }
 
 // TestPanicInDelivery: the same where a message is delivered in the background.

@@ -42,7 +42,10 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
 	caps.ReceiveMaximum = broker.ReceiveMaximum
 	caps.TopicAliasMaximum = topicAliases
-	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log), SysTopicResendInterval: sysInterval})
+	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log), SysTopicResendInterval: sysInterval,
+		// No buffer: what the library puts there while messages wait stays there if the
+		// last of them is not sent.
+		ClientNetWriteBufferSize: 1})
 	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)

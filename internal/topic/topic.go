@@ -24,7 +24,7 @@ var (
 
 // MaxLevels is how many levels a name or filter may have. The server's tree of
 // subscriptions takes time that grows with their square: 65,535 levels, which
-// fit in one packet, would stop it for seconds.
+// fit in one packet, would stop it for a minute.
 const MaxLevels = 200
 
 // text is a name or filter, in a packet or in a configuration.

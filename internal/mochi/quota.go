@@ -1,0 +1,74 @@
+package mochi
+
+import (
+	"sync"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// quota holds messages of QoS 1 and 2 back while a client has as many
+// unacknowledged as it allows, its Receive Maximum (MQTT 5 section 3.1.2.11.3)
+// [MQTT-3.3.4-9]. The library counts them too, but takes a read lock twice over it:
+// a message for the client between the two stops the client, the publisher, and
+// in the end the server. So the library is told that there is no limit.
+type quota struct {
+	mu      sync.Mutex
+	limit   int // 0: none
+	open    map[uint16]struct{}
+	held    []packets.Packet // in order
+	pumping bool
+	sending uint16 // the held one that pump is writing
+}
+
+// takeOver makes the library forget the limit of a client.
+func (q *quota) takeOver(cl *mochi.Client) {
+	if q.limit = int(cl.Properties.Props.ReceiveMaximum); q.limit > 0 {
+		q.open = make(map[uint16]struct{})
+	}
+	cl.Properties.Props.ReceiveMaximum = 0 // for when a session is inherited
+	cl.State.Inflight.ResetSendQuota(0)
+}
+
+// admit says whether a message may be sent now; otherwise it is kept. What is sent
+// again when a session is taken up is only counted: the library sends it all.
+func (q *quota) admit(pk packets.Packet, again bool) bool {
+	if q.limit == 0 {
+		return true
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case again, q.sending == pk.PacketID:
+	case q.pumping || len(q.held) > 0 || len(q.open) >= q.limit:
+		q.held = append(q.held, pk)
+		return false
+	}
+	q.open[pk.PacketID] = struct{}{}
+	return true
+}
+
+// settled frees the place of a message when the client's acknowledgement ends it
+// (PUBACK, PUBCOMP, or a PUBREC that refuses it), and sends what waits for one.
+func (q *quota) settled(cl *mochi.Client, ack packets.Packet) {
+	if q.limit == 0 || ack.FixedHeader.Type == packets.Pubrec && ack.ReasonCode < packets.ErrUnspecifiedError.Code {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.open, ack.PacketID)
+	q.pumping = true // what comes meanwhile stays behind
+	for len(q.held) > 0 && len(q.open) < q.limit {
+		next := q.held[0]
+		q.held = q.held[1:]
+		if _, ok := cl.State.Inflight.Get(next.PacketID); !ok {
+			continue // expired
+		}
+		q.sending = next.PacketID
+		q.mu.Unlock()
+		_ = cl.WritePacket(next)
+		q.mu.Lock()
+		q.sending = 0
+	}
+	q.pumping = false
+}
