@@ -30,15 +30,8 @@ const (
 
 func (b *builder) build(r *raw) {
 	c := b.cfg
-	c.Interfaces = r.Interfaces
-	for i, name := range r.Interfaces {
-		if name == "" || len(name) > 15 || strings.ContainsAny(name, "/ ") {
-			b.fail(fmt.Sprintf("$.interfaces[%d]", i), "interface %q: not a name of a network interface", name)
-		}
-		if slices.Index(r.Interfaces, name) != i {
-			b.fail(fmt.Sprintf("$.interfaces[%d]", i), "interface %q is a duplicate", name)
-		}
-	}
+	b.missing(r)
+	b.interfaces(r.Interfaces)
 	c.XDP = or(r.XDP, "auto")
 	if !slices.Contains([]string{"auto", "native", "generic", "off"}, c.XDP) {
 		b.fail("$.xdp", "xdp %q: must be auto, native, generic or off", r.XDP)
@@ -67,6 +60,30 @@ func (b *builder) build(r *raw) {
 	if !strings.HasPrefix(c.BPFFS, "/") || strings.Contains(c.BPFFS[strings.LastIndex(c.BPFFS, "/"):], ".") {
 		b.fail("$.bpffs", "bpffs %q: must be an absolute path whose last part has no dot", c.BPFFS)
 	}
+}
+
+// missing notes the keys without which nothing can be delivered.
+func (b *builder) missing(r *raw) {
+	if len(r.Interfaces) == 0 && slices.Contains(b.needs, NeedInterfaces) {
+		b.fail("$.interfaces", "no interfaces: name those of this node that devices arrive on, as interfaces: [eth0]")
+	}
+	if len(r.Functions) == 0 {
+		b.fail("$.functions", "no functions: messages need at least one, with name, url and pods, and a route to it")
+	}
+}
+
+func (b *builder) interfaces(names []string) {
+	for i, name := range names {
+		path := fmt.Sprintf("$.interfaces[%d]", i)
+		if name == "" || len(name) > 15 || strings.ContainsAny(name, "/ ") {
+			b.fail(path, "interface %q: not a name of a network interface", name)
+		}
+		if slices.Index(names, name) != i {
+			b.fail(path, "interface %q is a duplicate", name)
+		}
+		b.cfg.interfaceLines = append(b.cfg.interfaceLines, b.line(path))
+	}
+	b.cfg.Interfaces = names
 }
 
 func or(s, fallback string) string {
@@ -207,6 +224,8 @@ func parseURL(s string) (*url.URL, error) {
 		return nil, fmt.Errorf("no host")
 	case u.User != nil || u.Fragment != "":
 		return nil, fmt.Errorf("user and fragment have no place here")
+	case strings.ContainsFunc(u.Host+u.RequestURI(), func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		return nil, fmt.Errorf("blanks and characters that are not ASCII must be percent-encoded")
 	}
 	return u, nil
 }
