@@ -50,7 +50,7 @@ func TestStartErrors(t *testing.T) {
 	}
 	defer busy.Close()
 	for _, c := range []struct{ name, config, want string }{
-		{"unknown key", "interfaces: [eth0]\nspeed: fast\n" + good, `:2: unknown field "speed"`},
+		{"unknown key", "interfaces: [eth0]\nspeed: fast\n" + good, `:2: speed: unknown key`},
 		{"bad filter", "interfaces: [eth0]\n" + strings.Replace(good, "sensors/+/temp", "sensors/#/temp", 1), `route "sensors/#/temp"`},
 		{"unknown function", "interfaces: [eth0]\n" + strings.Replace(good, "function: temp", "function: tmp", 1), `unknown function "tmp"`},
 		{"missing interface", "interfaces: [eth9]\n" + good, "interface eth9"},
