@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -160,11 +161,7 @@ func (b *builder) auth(a *rawAuth) {
 			b.fail(path+".username", "user %q is a duplicate", u.Username)
 		}
 		seen[u.Username] = true
-		// $2y$ is what htpasswd writes; the same as $2b$ and $2a$
-		hash := strings.Replace(u.PasswordHash, "$2y$", "$2a$", 1)
-		if _, err := bcrypt.Cost([]byte(hash)); err != nil {
-			b.fail(path+".password_hash", "user %q: password_hash is not a bcrypt hash", u.Username)
-		}
+		hash := b.passwordHash(path+".password_hash", &u)
 		for kind, filters := range map[string][]string{"publish": u.Publish, "subscribe": u.Subscribe} {
 			for j, f := range filters {
 				if err := topic.ValidateFilter(f); err != nil {
@@ -200,6 +197,27 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	}
 	p, err := netip.ParsePrefix(s)
 	return p.Masked(), err
+}
+
+// maxCost is the highest cost of a password hash: each step doubles the time that
+// a login takes a processor, which is some four seconds then.
+const maxCost = 16
+
+// bcryptHash is the form of a hash: version, cost, and 22 and 31 characters of salt
+// and hash.
+var bcryptHash = regexp.MustCompile(`^\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
+
+// passwordHash checks a user's hash. $2y$ is what htpasswd writes, the same as
+// $2b$ and $2a$.
+func (b *builder) passwordHash(path string, u *rawUser) string {
+	cost, err := bcrypt.Cost([]byte(u.PasswordHash))
+	switch {
+	case err != nil || !bcryptHash.MatchString(u.PasswordHash):
+		b.fail(path, "user %q: password_hash is not a bcrypt hash, as htpasswd -nbB writes", u.Username)
+	case cost > maxCost:
+		b.fail(path, "user %q: password_hash has the cost %d: more than %d would keep each login waiting for seconds", u.Username, cost, maxCost)
+	}
+	return u.PasswordHash
 }
 
 func (b *builder) limits(r *rawLimits) {

@@ -108,6 +108,8 @@ func (b *builder) routes(rs []rawRoute) {
 		out := &Route{Topic: r.Topic, Filter: topic.StripShare(r.Topic), Functions: r.Functions, AlsoBroker: r.AlsoBroker, Ordered: r.Ordered}
 		if err := topic.ValidateFilter(r.Topic); err != nil {
 			b.fail(path+".topic", "route %q: %v", r.Topic, err)
+		} else if topic.Reserved(out.Filter) {
+			b.fail(path+".topic", "route %q: topics under $SYS and $share are the server's own", r.Topic)
 		} else if first, dup := seen[out.Filter]; dup {
 			b.fail(path+".topic", "route %q is a duplicate of line %d", r.Topic, first)
 		} else {
