@@ -21,9 +21,16 @@ all: build
 help:
 	@sed -nE 's/^## ([a-z-]+): (.*)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
+# What --version and eproxy_build_info say, where the sources are a git repository.
+ifneq ($(wildcard .git),)
+VERSION := $(shell git describe --tags --always --dirty=+changes 2>/dev/null)
+REVISION := $(shell git describe --always --abbrev=40 --exclude='*' --dirty=+changes 2>/dev/null)
+STAMP = -ldflags '-X eproxy/internal/buildinfo.version=$(VERSION) -X eproxy/internal/buildinfo.revision=$(REVISION)'
+endif
+
 ## build: bin/loader, bin/mapsctl, bin/userspace-fallback (no clang needed)
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./loader ./mapsctl ./userspace-fallback
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false $(STAMP) -o bin/ ./loader ./mapsctl ./userspace-fallback
 
 ## generate: compile the BPF programs, write generated docs (needs clang-19)
 generate: deps

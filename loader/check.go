@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"eproxy/internal/auth"
 	"eproxy/internal/bpf"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
@@ -16,12 +17,15 @@ import (
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "check",
-		Usage: "validate a configuration; say which way each function's messages go",
+		Usage: "validate a configuration, possibly of another machine; say which way each function's messages go; exit 0 with warnings only",
 		Flags: []cli.Flag{cliutil.ConfigFlag()},
 		Action: func(c *cli.Context) error {
-			cfg, err := config.Load(c.String("config"))
+			cfg, err := config.Load(c.String("config"), config.NeedInterfaces)
 			if err != nil {
 				return err
+			}
+			for _, w := range warnings(c.String("config"), cfg) {
+				fmt.Fprintf(c.App.ErrWriter, "%s: warning: %s\n", c.App.Name, w)
 			}
 			spec, err := bpf.LoadEproxy()
 			if err != nil {
@@ -34,13 +38,28 @@ func checkCommand() *cli.Command {
 			for _, fn := range cfg.Functions {
 				fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, way(cfg, fn, int(headroom)))
 			}
-			if w := cfg.Exposed(c.String("config")); w != "" {
-				fmt.Fprintln(c.App.Writer, "warning: "+w)
+			if n := len(cfg.Auth.Users); n > 0 {
+				fmt.Fprintf(c.App.Writer, "users: %d; passwords of more than %d bytes, or with a NUL, are refused at CONNECT (bcrypt)\n", n, auth.MaxPassword)
 			}
 			fmt.Fprintf(c.App.Writer, "%s: ok, %d functions, %d routes\n", c.String("config"), len(cfg.Functions), len(cfg.Routes))
 			return nil
 		},
 	}
+}
+
+// warnings are what run would refuse on this machine, and what is of no use.
+func warnings(file string, cfg *config.Config) []string {
+	var out []string
+	for _, e := range cfg.MissingInterfaces(interfaceExists) {
+		out = append(out, e.Error())
+	}
+	if w := cfg.Exposed(file); w != "" {
+		out = append(out, w)
+	}
+	if len(cfg.Routes) == 0 {
+		out = append(out, file+": no routes: no message goes to a function")
+	}
+	return out
 }
 
 // way says where the messages of a function are taken, if XDP may grow a packet

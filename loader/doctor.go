@@ -19,7 +19,7 @@ func doctorCommand() *cli.Command {
 			var cfg *config.Config
 			if f := c.String("config"); f != "" {
 				var err error
-				if cfg, err = config.Load(f); err != nil {
+				if cfg, err = config.Load(f, config.NeedInterfaces); err != nil {
 					return err
 				}
 			}

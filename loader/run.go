@@ -44,9 +44,12 @@ func runCommand() *cli.Command {
 
 // serve runs the node until ctx ends, then drains and detaches.
 func serve(ctx context.Context, file string, log *slog.Logger) error {
-	cfg, err := cliutil.LoadConfig(file, log)
+	cfg, err := cliutil.LoadConfig(file, log, config.NeedInterfaces)
 	if err != nil {
 		return err
+	}
+	if missing := cfg.MissingInterfaces(interfaceExists); missing != nil {
+		return missing
 	}
 	plane, err := dataplane.Load(dataplane.Options{Config: cfg, Logger: log})
 	if errors.Is(err, dataplane.ErrRefused) {
@@ -198,7 +201,7 @@ func (n *node) drain(stop context.CancelFunc, done <-chan error) error {
 // What was fixed at start (interfaces, listeners, limits) must not change. When
 // it returns, what the configuration forbids is refused.
 func (n *node) reload(file string) error {
-	cfg, err := cliutil.LoadConfig(file, n.log)
+	cfg, err := cliutil.LoadConfig(file, n.log, config.NeedInterfaces)
 	if err != nil {
 		return err
 	}

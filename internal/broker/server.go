@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"eproxy/internal/auth"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 )
@@ -39,6 +41,7 @@ type Options struct {
 	// Frontend makes the MQTT server that will ask this one. It opens the
 	// listeners; clients are served from Serve on.
 	Frontend func(*Server) (Frontend, error)
+	Compare  auth.Compare // nil: auth.Bcrypt
 }
 
 // Server is what decides.
@@ -52,6 +55,8 @@ type Server struct {
 	pending  pendings
 	queued   atomic.Int64 // acknowledgements of the kernel path that wait for their client
 	drained  atomic.Bool
+	logins   *auth.Checker
+	logged   sync.Map        // string -> struct{}, refusals that were logged
 	ctx      context.Context // of deliveries
 	cancel   context.CancelFunc
 }
@@ -61,7 +66,10 @@ func New(opts Options) (*Server, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opts: opts, log: opts.Logger}
+	if opts.Compare == nil {
+		opts.Compare = auth.Bcrypt
+	}
+	s := &Server{opts: opts, log: opts.Logger, logins: auth.New(opts.Compare)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.pending.init()
 	if err := s.Reload(opts.Config); err != nil {
@@ -124,17 +132,17 @@ func (s *Server) Admit(remote netip.Addr) bool {
 }
 
 // Authenticate says who a client is, or why it is refused, as an MQTT 5 reason
-// code.
+// code. It may take seconds, and a reload may come in between: Open judges by what
+// holds then.
 func (s *Server) Authenticate(c *Connect) (Identity, byte) {
 	r := s.rules.Load()
 	id := Identity{ClientID: c.ClientID, Username: c.Username, Remote: c.Remote}
-	switch {
-	case r.denied(id):
+	if r.denied(id) {
 		s.refused("denied_client")
 		return id, CodeBanned
-	case !r.auth.Authenticate(c.Username, c.Password):
-		s.refused("not_authenticated")
-		return id, CodeBadCredentials
+	}
+	if code := s.login(r, c); code != CodeSuccess {
+		return id, code
 	}
 	if c.Username != "" {
 		id.Account = r.auth.User(c.Username)
@@ -217,6 +225,7 @@ func (s *Server) Drain(ctx context.Context) {
 func (s *Server) Close() {
 	s.cancel()
 	s.drained.Store(true)
+	s.logins.Close()
 	s.wills.close()
 	if s.front != nil {
 		s.front.Close()

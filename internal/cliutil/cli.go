@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"eproxy/internal/buildinfo"
 )
 
 // Exit codes of every command.
@@ -44,6 +46,7 @@ func Main(app *cli.App) {
 func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Writer) int {
 	app.Writer, app.ErrWriter = stdout, stderr
 	app.EnableBashCompletion = true
+	app.Version = buildinfo.Get().String()
 	app.ExitErrHandler = func(*cli.Context, error) {}
 	usage := func(_ *cli.Context, err error, _ bool) error { return Usagef("%v", err) }
 	app.OnUsageError = usage
@@ -58,7 +61,7 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 			return cli.ShowAppHelp(c)
 		}
 	}
-	err := app.RunContext(ctx, args)
+	err := app.RunContext(ctx, permute(app, args))
 	if err == nil {
 		return ExitOK
 	}
@@ -85,8 +88,7 @@ func setUsage(cmds []*cli.Command, f cli.OnUsageErrorFunc) {
 	}
 }
 
-// noArguments refuses arguments that would otherwise be ignored, among them
-// flags that stand behind one.
+// noArguments refuses arguments that would otherwise be ignored.
 func noArguments(name string, f cli.ActionFunc) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Args().Present() {

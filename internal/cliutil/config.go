@@ -8,8 +8,8 @@ import (
 
 // LoadConfig reads a configuration to serve by, and warns of what is allowed but
 // hardly meant.
-func LoadConfig(file string, log *slog.Logger) (*config.Config, error) {
-	cfg, err := config.Load(file)
+func LoadConfig(file string, log *slog.Logger, needs ...config.Need) (*config.Config, error) {
+	cfg, err := config.Load(file, needs...)
 	if err != nil {
 		return nil, err
 	}

@@ -3,23 +3,8 @@ package config
 import (
 	"strings"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"eproxy/internal/topic"
 )
-
-// Authenticate says whether a client may connect. An empty user name is
-// anonymous.
-func (a *Auth) Authenticate(username string, password []byte) bool {
-	if username == "" {
-		return a.AllowAnonymous
-	}
-	u := a.User(username)
-	if u == nil {
-		return a.AllowAnonymous && len(a.Users) == 0
-	}
-	return bcrypt.CompareHashAndPassword([]byte(u.PasswordHash), password) == nil
-}
 
 // MayPublish says whether the user may publish to a topic name.
 func (u *User) MayPublish(clientID, name string) bool {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,15 +31,8 @@ const (
 
 func (b *builder) build(r *raw) {
 	c := b.cfg
-	c.Interfaces = r.Interfaces
-	for i, name := range r.Interfaces {
-		if name == "" || len(name) > 15 || strings.ContainsAny(name, "/ ") {
-			b.fail(fmt.Sprintf("$.interfaces[%d]", i), "interface %q: not a name of a network interface", name)
-		}
-		if slices.Index(r.Interfaces, name) != i {
-			b.fail(fmt.Sprintf("$.interfaces[%d]", i), "interface %q is a duplicate", name)
-		}
-	}
+	b.missing(r)
+	b.interfaces(r.Interfaces)
 	c.XDP = or(r.XDP, "auto")
 	if !slices.Contains([]string{"auto", "native", "generic", "off"}, c.XDP) {
 		b.fail("$.xdp", "xdp %q: must be auto, native, generic or off", r.XDP)
@@ -67,6 +61,30 @@ func (b *builder) build(r *raw) {
 	if !strings.HasPrefix(c.BPFFS, "/") || strings.Contains(c.BPFFS[strings.LastIndex(c.BPFFS, "/"):], ".") {
 		b.fail("$.bpffs", "bpffs %q: must be an absolute path whose last part has no dot", c.BPFFS)
 	}
+}
+
+// missing notes the keys without which nothing can be delivered.
+func (b *builder) missing(r *raw) {
+	if len(r.Interfaces) == 0 && slices.Contains(b.needs, NeedInterfaces) {
+		b.fail("$.interfaces", "no interfaces: name those of this node that devices arrive on, as interfaces: [eth0]")
+	}
+	if len(r.Functions) == 0 {
+		b.fail("$.functions", "no functions: messages need at least one, with name, url and pods, and a route to it")
+	}
+}
+
+func (b *builder) interfaces(names []string) {
+	for i, name := range names {
+		path := fmt.Sprintf("$.interfaces[%d]", i)
+		if name == "" || len(name) > 15 || strings.ContainsAny(name, "/ ") {
+			b.fail(path, "interface %q: not a name of a network interface", name)
+		}
+		if slices.Index(names, name) != i {
+			b.fail(path, "interface %q is a duplicate", name)
+		}
+		b.cfg.interfaceLines = append(b.cfg.interfaceLines, b.line(path))
+	}
+	b.cfg.Interfaces = names
 }
 
 func or(s, fallback string) string {
@@ -143,11 +161,7 @@ func (b *builder) auth(a *rawAuth) {
 			b.fail(path+".username", "user %q is a duplicate", u.Username)
 		}
 		seen[u.Username] = true
-		// $2y$ is what htpasswd writes; the same as $2b$ and $2a$
-		hash := strings.Replace(u.PasswordHash, "$2y$", "$2a$", 1)
-		if _, err := bcrypt.Cost([]byte(hash)); err != nil {
-			b.fail(path+".password_hash", "user %q: password_hash is not a bcrypt hash", u.Username)
-		}
+		hash := b.passwordHash(path+".password_hash", &u)
 		for kind, filters := range map[string][]string{"publish": u.Publish, "subscribe": u.Subscribe} {
 			for j, f := range filters {
 				if err := topic.ValidateFilter(f); err != nil {
@@ -185,6 +199,27 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return p.Masked(), err
 }
 
+// maxCost is the highest cost of a password hash: each step doubles the time that
+// a login takes a processor, which is some four seconds then.
+const maxCost = 16
+
+// bcryptHash is the form of a hash: version, cost, and 22 and 31 characters of salt
+// and hash.
+var bcryptHash = regexp.MustCompile(`^\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
+
+// passwordHash checks a user's hash. $2y$ is what htpasswd writes, the same as
+// $2b$ and $2a$.
+func (b *builder) passwordHash(path string, u *rawUser) string {
+	cost, err := bcrypt.Cost([]byte(u.PasswordHash))
+	switch {
+	case err != nil || !bcryptHash.MatchString(u.PasswordHash):
+		b.fail(path, "user %q: password_hash is not a bcrypt hash, as htpasswd -nbB writes", u.Username)
+	case cost > maxCost:
+		b.fail(path, "user %q: password_hash has the cost %d: more than %d would keep each login waiting for seconds", u.Username, cost, maxCost)
+	}
+	return u.PasswordHash
+}
+
 func (b *builder) limits(r *rawLimits) {
 	b.cfg.Limits = Limits{
 		Connections:       b.number("$.limits.connections", r.Connections, 16384, 1, 1<<20),
@@ -207,6 +242,8 @@ func parseURL(s string) (*url.URL, error) {
 		return nil, fmt.Errorf("no host")
 	case u.User != nil || u.Fragment != "":
 		return nil, fmt.Errorf("user and fragment have no place here")
+	case strings.ContainsFunc(u.Host+u.RequestURI(), func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		return nil, fmt.Errorf("blanks and characters that are not ASCII must be percent-encoded")
 	}
 	return u, nil
 }

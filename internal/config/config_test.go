@@ -39,15 +39,43 @@ func TestFromPublisher(t *testing.T) {
 
 func TestErrorsNameTheirLine(t *testing.T) {
 	for _, c := range []struct{ replace, with, want string }{
-		{"interfaces:", "interface:", `f.yaml:1: unknown field "interface"`},
+		{"interfaces:", "interface:", `f.yaml:1: interface: unknown key; known are interfaces, xdp`},
 		{"timeout: 5s", "timeout: soon", `f.yaml:6: duration "soon"`},
 		{"timeout: 5s", "concurrency: 65", `f.yaml:6: concurrency 65: must be 1 to 64`},
-		{"timeout: 5s", "concurrency: many", `f.yaml:6: `},
+		{"timeout: 5s", "concurrency: many", `f.yaml:6: functions[0].concurrency: found the text "many", want a whole number`},
+		{"timeout: 5s", "concurrency: 1.5", `f.yaml:6: functions[0].concurrency: found "1.5", want a whole number`},
+		{"timeout: 5s", "concurrency: 99999999999999999999", `f.yaml:6: functions[0].concurrency: found "99999999999999999999", want a whole number`},
+		{"timeout: 5s", "retry: 3", `f.yaml:6: functions[0].retry: found "3", want keys with values`},
+		{"timeout: 5s", "headers: [a]", `f.yaml:6: functions[0].headers: found a list, want keys with values`},
+		{"timeout: 5s", "headers: {X-A: [a]}", `f.yaml:6: functions[0].headers.X-A: found a list, want text`},
+		{"timeout: 5s", "name: again", `f.yaml:6: functions[0].name is a duplicate of line 3`},
+		{"timeout: 5s", "timeout: !!binary aa==", `f.yaml:6: functions[0].timeout: found "aa==" with the tag "!!binary", want text`},
+		{"timeout: 5s", "? [a]\n    : b", `f.yaml:6: functions[0]: a key must be text`},
+		{"    function: temp", "    function: temp\n    ordered: maybe", `f.yaml:10: routes[0].ordered: found the text "maybe", want true or false`},
+		{"    function: temp", "    function: temp\n---\nxdp: off", `f.yaml:10: a second document`},
+		{"    pods: [10.2.0.2:8080, \"[fd00::2]:8080\"]", "    pods: 10.2.0.2:8080", `f.yaml:5: functions[0].pods: found the text "10.2.0.2:8080", want a list`},
+		{good, "interfaces", `f.yaml:1: the configuration: found the text "interfaces", want keys with values`},
+		{good, "a: b: c", `f.yaml:1: not YAML: mapping values are not allowed`},
+		{good, "functions:\n- {a: b\nc: d}\n", `f.yaml:3: not YAML: did not find expected ',' or '}' while parsing a flow mapping that begins in line 2`},
+		{good, "functions:\n\n- name: \xff\n", `f.yaml:3: not YAML: invalid`},
+		{"url: http://temp.local/ingest", "url: http://temp.local/?q=a b", `f.yaml:4: function "temp": url "http://temp.local/?q=a b": blanks`},
+		{"timeout: 5s", "headers: {Expect: 100-continue}", `f.yaml:6: function "temp": header "Expect" asks the server`},
+		{"timeout: 5s", "headers:\n      X-A: a\n      upgrade: h2c", `f.yaml:8: function "temp": header "upgrade" is about a connection`},
+		{"timeout: 5s", "headers:\n      X-A: a\n      x-a: b", `f.yaml:8: function "temp": header "x-a" is a duplicate`},
+		{"timeout: 5s", "headers: {X A: a}", `f.yaml:6: function "temp": header name "X A" is not a token`},
+		{"timeout: 5s", "headers: {X-A: \" a\"}", `f.yaml:6: function "temp": header "X-A": value " a" begins or ends with a blank`},
+		{"timeout: 5s", "content_type: \"a\\nb\"", `f.yaml:6: function "temp": content_type: value "a\nb" has control characters`},
 		{"10.2.0.2:8080", "10.2.0.2", `f.yaml:5: pod "10.2.0.2"`},
 		{"url: http://temp.local/ingest", "url: ftp://x", `f.yaml:4: function "temp": url "ftp://x"`},
 		{"function: temp", "function: tmp", `f.yaml:9: route "sensors/+/temp": unknown function "tmp"`},
 		{"sensors/+/temp", "sensors/#/temp", `f.yaml:8: route "sensors/#/temp"`},
 		{"    function: temp\n", "    function: temp\n  - topic: $share/g/sensors/+/temp\n    function: temp\n", `f.yaml:10: route "$share/g/sensors/+/temp" is a duplicate of line 8`},
+		{"routes:", "auth: {users: [{username: u, password_hash: secret}]}\nroutes:", `f.yaml:7: user "u": password_hash is not a bcrypt hash`},
+		{"routes:", "auth: {users: [{username: u, password_hash: $2y$05$abc}]}\nroutes:", `f.yaml:7: user "u": password_hash is not a bcrypt hash`},
+		{"routes:", "auth: {users: [{username: u, password_hash: $2y$05$abcdefghijklmnopqrstuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu!.}]}\nroutes:", `f.yaml:7: user "u": password_hash is not a bcrypt hash`},
+		{"routes:", "auth: {users: [{username: u, password_hash: $2y$17$abcdefghijklmnopqrstuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu.}]}\nroutes:", `f.yaml:7: user "u": password_hash has the cost 17: more than 16`},
+		{"sensors/+/temp", "$SYS/#", `f.yaml:8: route "$SYS/#": topics under $SYS and $share are the server's own`},
+		{"sensors/+/temp", "$share/g/$SYS", `f.yaml:8: route "$share/g/$SYS": topics under`},
 		{"timeout: 5s", "headers: {Host: x}", `header "Host" is written by eproxy itself`},
 		{"timeout: 5s", `headers: {X-A: "a\r\nb"}`, `has control characters`},
 		{"pods: [10.2.0.2:8080, \"[fd00::2]:8080\"]", "pods: []", `function "temp" has no pods`},
@@ -79,8 +107,74 @@ func TestPermissionFilters(t *testing.T) {
 	if u.MayPublish("+", "sensors/x/t") {
 		t.Error("a client id brought a wildcard into a filter")
 	}
-	if a.Authenticate("", nil) || a.Authenticate("dev", []byte("no")) {
-		t.Error("let in")
+}
+
+// TestFlowStyleNeedsNoQuotes: what may be written without quotes means the same in flow and in
+// block style, and numbers are text where text is wanted.
+func TestFlowStyleNeedsNoQuotes(t *testing.T) {
+	c, err := Parse("f.yaml", []byte(`interfaces: [eth0]
+functions:
+  - {name: 7, url: "http://temp.local/ingest", pods: [10.2.0.2:8080, 10.2.0.3:8080], headers: {X-Version: 1.10, X-On: yes}}
+routes:
+  - {topic: sensors/+/temp, function: 7}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := c.Functions[0]
+	if f.Name != "7" || len(f.Pods) != 2 || f.Pods[1].String() != "10.2.0.3:8080" || f.Headers["X-Version"] != "1.10" || f.Headers["X-On"] != "yes" {
+		t.Errorf("%+v", f)
+	}
+}
+
+// TestAliasesAreBounded: anchors and merged mappings work, and cannot make much of little.
+func TestAliasesAreBounded(t *testing.T) {
+	text := strings.Replace(good, "timeout: 5s", "timeout: 5s\n    retry: &r {attempts: 7}\n  - &f {name: two, url: http://x, pods: [10.2.0.2:1], retry: *r}\n  - {<<: *f, name: three}", 1)
+	c, err := Parse("f.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := c.Function("three"); f == nil || f.Retry.Attempts != 7 || f.URL.Host != "x" {
+		t.Errorf("%+v", f)
+	}
+	for _, text := range []string{
+		"functions: &a [{pods: *a}]",
+		"functions: [&a {<<: *a}]",
+		"functions: [{pods: &p [" + strings.Repeat("a,", 9999) + "]}" + strings.Repeat(", {pods: *p}", 9999) + "]",
+		"functions: [{<<: &a [" + strings.Repeat("{name: a},", 999) + "]}, {<<: &b [" + strings.Repeat("*a,", 999) + "]}, {<<: [" + strings.Repeat("*b,", 999) + "]}]",
+	} {
+		if _, err := Parse("f.yaml", []byte(text)); err == nil {
+			t.Errorf("%.40s: accepted", text)
+		}
+	}
+}
+
+// TestEmptyNamesWhatIsMissing: a configuration of nothing says what is missing.
+func TestEmptyNamesWhatIsMissing(t *testing.T) {
+	const noInterfaces, noFunctions = ": no interfaces: ", ": no functions: "
+	for _, text := range []string{"", "\n", "# nothing\n", "{}", "---\n", "null", "interfaces: []", "functions:\n", "routes: []\nfunctions: []"} {
+		_, err := Parse("f.yaml", []byte(text))
+		if err == nil || !strings.Contains(err.Error(), noFunctions) || strings.Contains(err.Error(), noInterfaces) {
+			t.Errorf("%q: %v, want %q alone", text, err, noFunctions)
+		}
+		_, err = Parse("f.yaml", []byte(text), NeedInterfaces)
+		if err == nil || !strings.Contains(err.Error(), noInterfaces) || !strings.Contains(err.Error(), noFunctions) {
+			t.Errorf("%q: %v, want %q and %q", text, err, noInterfaces, noFunctions)
+		}
+	}
+	if _, err := Parse("f.yaml", []byte(strings.Replace(good, "interfaces: [eth0]\n", "", 1))); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInterfacesThatDoNotExist(t *testing.T) {
+	c, err := Parse("f.yaml", []byte(strings.Replace(good, "[eth0]", "\n  - eth0\n  - eth9", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.MissingInterfaces(func(name string) bool { return name == "eth0" })
+	if len(got) != 1 || got.Error() != `f.yaml:3: interface "eth9" does not exist on this machine` {
+		t.Errorf("%v", got)
 	}
 }
 

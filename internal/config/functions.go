@@ -2,15 +2,15 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"eproxy/internal/abi"
+	"eproxy/internal/field"
 	"eproxy/internal/topic"
 )
-
-// forbidden are header names that only eproxy may write.
-var forbidden = []string{"host", "content-length", "transfer-encoding", "connection", "content-type"}
 
 func (b *builder) function(path string, r *rawFunction) {
 	f := &Function{Name: r.Name, ContentType: r.ContentType, Headers: r.Headers,
@@ -60,40 +60,32 @@ func (b *builder) function(path string, r *rawFunction) {
 	b.cfg.Functions = append(b.cfg.Functions, f)
 }
 
+// headers checks what all requests of the function carry.
 func (b *builder) headers(path string, f *Function) {
-	for name, value := range f.Headers {
-		lower := strings.ToLower(name)
-		switch {
-		case !token(name):
-			b.fail(path+".headers", "function %q: header name %q is not a token", f.Name, name)
-		case slices.Contains(forbidden, lower) || strings.HasPrefix(lower, "ce-") || strings.HasPrefix(lower, "x-mqtt-"):
-			b.fail(path+".headers", "function %q: header %q is written by eproxy itself", f.Name, name)
-		case !printable(value):
-			b.fail(path+".headers", "function %q: header %s: value %q has control characters", f.Name, name, value)
+	seen := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(f.Headers)) {
+		at, lower := path+".headers."+name, strings.ToLower(name)
+		switch why := field.Reserved(name); {
+		case !field.ValidName(name):
+			b.fail(at, "function %q: header name %q is not a token", f.Name, name)
+		case why != "":
+			b.fail(at, "function %q: header %q %s", f.Name, name, why)
+		case seen[lower]:
+			b.fail(at, "function %q: header %q is a duplicate", f.Name, name)
 		}
+		seen[lower] = true
+		b.fieldValue(at, f, "header "+strconv.Quote(name), f.Headers[name])
 	}
-	if !printable(f.ContentType) {
-		b.fail(path+".content_type", "function %q: content_type %q has control characters", f.Name, f.ContentType)
-	}
+	b.fieldValue(path+".content_type", f, "content_type", f.ContentType)
 }
 
-func token(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("()<>@,;:\\\"/[]?={}", c) >= 0 {
-			return false
-		}
+// fieldValue checks a value that is sent as it is.
+func (b *builder) fieldValue(path string, f *Function, what, value string) {
+	if !field.ValidValue(value) {
+		b.fail(path, "function %q: %s: value %q has control characters", f.Name, what, value)
+	} else if !field.Trimmed(value) {
+		b.fail(path, "function %q: %s: value %q begins or ends with a blank", f.Name, what, value)
 	}
-	return s != ""
-}
-
-func printable(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 // find is the function of that name, or nil.
@@ -116,6 +108,8 @@ func (b *builder) routes(rs []rawRoute) {
 		out := &Route{Topic: r.Topic, Filter: topic.StripShare(r.Topic), Functions: r.Functions, AlsoBroker: r.AlsoBroker, Ordered: r.Ordered}
 		if err := topic.ValidateFilter(r.Topic); err != nil {
 			b.fail(path+".topic", "route %q: %v", r.Topic, err)
+		} else if topic.Reserved(out.Filter) {
+			b.fail(path+".topic", "route %q: topics under $SYS and $share are the server's own", r.Topic)
 		} else if first, dup := seen[out.Filter]; dup {
 			b.fail(path+".topic", "route %q is a duplicate of line %d", r.Topic, first)
 		} else {

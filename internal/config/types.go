@@ -3,6 +3,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"net/url"
 	"time"
@@ -21,6 +22,20 @@ type Config struct {
 	Limits       Limits        // sizes
 	DrainTimeout time.Duration // for what is in flight at SIGTERM
 	BPFFS        string        // pin directory
+
+	file           string
+	interfaceLines []int // of Interfaces
+}
+
+// MissingInterfaces are errors that name the interfaces that do not exist.
+func (c *Config) MissingInterfaces(exists func(name string) bool) Errors {
+	var missing Errors
+	for i, name := range c.Interfaces {
+		if !exists(name) {
+			missing = append(missing, &Error{File: c.file, Line: c.interfaceLines[i], Message: fmt.Sprintf("interface %q does not exist on this machine", name)})
+		}
+	}
+	return missing
 }
 
 // Listener is a TCP address that the MQTT server listens on.

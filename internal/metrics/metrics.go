@@ -35,6 +35,7 @@ type Metrics struct {
 // New makes a registry with the fallback's counters.
 func New() *Metrics {
 	m := &Metrics{Registry: prometheus.NewRegistry()}
+	m.Registry.MustRegister(build())
 	m.messages = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "eproxy_messages_total", Help: "Routed messages that ended."}, MessagesLabels)
 	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{

@@ -39,7 +39,7 @@ type stage struct {
 	got    []string // payloads
 }
 
-func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, auth config.Auth) *stage {
+func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, auth config.Auth, adapt ...func(*broker.Options)) *stage {
 	t.Helper()
 	s := &stage{t: t}
 	fn := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,20 +64,25 @@ func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, a
 		},
 		Routes: []*config.Route{
 			{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}},
+			{Topic: "$SYSTEM/#", Filter: "$SYSTEM/#", Functions: []string{"f"}},
 			{Topic: "from/#", Filter: "from/#", Functions: []string{"from"}},
 		},
 		Limits: config.Limits{MaxPacketSize: samples.MaxPacket, InflightPerClient: 16},
 	}
 	p := pool.New(cfg.Functions)
 	t.Cleanup(func() { _ = p.Close() })
-	b, err := broker.New(broker.Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter, Logger: slog.New(slog.NewTextHandler(&s.log, nil)),
+	opts := broker.Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter, Logger: slog.New(slog.NewTextHandler(&s.log, nil)),
 		Frontend: func(b *broker.Server) (broker.Frontend, error) {
 			f, err := New(b)
 			if err == nil {
 				s.front = f.(*Server)
 			}
 			return f, err
-		}, Recorder: &s.counts})
+		}, Recorder: &s.counts}
+	for _, f := range adapt {
+		f(&opts)
+	}
+	b, err := broker.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,13 +4,14 @@ package output
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/goccy/go-yaml"
 	"github.com/urfave/cli/v2"
+	"go.yaml.in/yaml/v4"
 
 	"eproxy/internal/cliutil"
 )
@@ -58,12 +59,7 @@ func (r *Rows) Write(w io.Writer, form string) error {
 	case "json":
 		return r.json(w)
 	case "yaml":
-		b, err := yaml.MarshalWithOptions(r.maps(), yaml.IndentSequence(false))
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(b)
-		return err
+		return r.yaml(w)
 	}
 	return badForm(form)
 }
@@ -97,14 +93,27 @@ func (r *Rows) json(w io.Writer) error {
 	return err
 }
 
-func (r *Rows) maps() []yaml.MapSlice {
-	out := make([]yaml.MapSlice, 0, len(r.Rows))
-	for _, row := range r.Rows {
-		var m yaml.MapSlice
-		for j, v := range row {
-			m = append(m, yaml.MapItem{Key: r.Columns[j], Value: v})
-		}
-		out = append(out, m)
+// yaml keeps the columns' order, likewise.
+func (r *Rows) yaml(w io.Writer) error {
+	list := &yaml.Node{Kind: yaml.SequenceNode}
+	if len(r.Rows) == 0 {
+		list.Style = yaml.FlowStyle
 	}
-	return out
+	for _, row := range r.Rows {
+		m := &yaml.Node{Kind: yaml.MappingNode}
+		for j, v := range row {
+			var key, value yaml.Node
+			if err := errors.Join(key.Encode(r.Columns[j]), value.Encode(v)); err != nil {
+				return fmt.Errorf("encode %s: %w", r.Columns[j], err)
+			}
+			m.Content = append(m.Content, &key, &value)
+		}
+		list.Content = append(list.Content, m)
+	}
+	b, err := yaml.Marshal(list)
+	if err != nil {
+		return fmt.Errorf("encode rows: %w", err)
+	}
+	_, err = w.Write(b)
+	return err
 }

@@ -9,6 +9,7 @@ import (
 
 	"eproxy/internal/abi"
 	"eproxy/internal/config"
+	"eproxy/internal/field"
 )
 
 const (
@@ -125,7 +126,7 @@ func secondsUntil(t time.Time) int { return max(1, int((time.Until(t)+time.Secon
 
 func contentTypeOf(fn *config.Function, m *Message) string {
 	switch {
-	case m.ContentType != "" && SafeValue(m.ContentType):
+	case m.ContentType != "" && field.ValidValue(m.ContentType):
 		return m.ContentType
 	case m.PayloadFormat == 1:
 		return "text/plain; charset=utf-8"

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"eproxy/internal/config"
+	"eproxy/internal/field"
 )
 
 // ceAttributes are the CloudEvents attributes that user properties may set where
@@ -17,7 +18,7 @@ var ceAttributes = map[string]bool{
 // decides; empty: none. The version of the specification is eproxy's.
 func attributeOf(p UserProperty) string {
 	attr, prefixed := strings.CutPrefix(strings.ToLower(p.Name), "ce-")
-	if !ceAttributes[attr] && !(prefixed && extensionName(attr)) || attr == "specversion" || !SafeValue(p.Value) || p.Value == "" {
+	if !ceAttributes[attr] && !(prefixed && extensionName(attr)) || attr == "specversion" || !field.ValidValue(p.Value) || p.Value == "" {
 		return ""
 	}
 	return "ce-" + attr
@@ -53,7 +54,7 @@ func extensionName(s string) bool {
 // the function's own headers go before.
 func appendProperties(dst []byte, fn *config.Function, m *Message) []byte {
 	for _, p := range m.UserProperties {
-		if fn.CloudEvents.FromPublisher && attributeOf(p) != "" || !SafeName(p.Name) || !SafeValue(p.Value) {
+		if fn.CloudEvents.FromPublisher && attributeOf(p) != "" || !field.ValidName(p.Name) || !field.ValidValue(p.Value) {
 			continue
 		}
 		name := strings.ToLower(p.Name)
@@ -76,30 +77,4 @@ func hasHeader(headers map[string]string, name string) bool {
 		}
 	}
 	return false
-}
-
-// SafeName says whether s can be a header name: a token (RFC 9110 section 5.6.2).
-func SafeName(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
-}
-
-// SafeValue says whether s can be a header value as it is: no control
-// characters but the tab (RFC 9110 section 5.5). CR, LF and NUL would let a
-// client write headers of its own.
-func SafeValue(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"eproxy/internal/field"
 )
 
 // spellings are user properties by which a publisher may try to pose as another:
@@ -63,7 +65,7 @@ func TestPropertiesChangeNoHeader(t *testing.T) {
 				t.Errorf("property %q makes %s: %q", name, header, values)
 			}
 		}
-		if wants := SafeName(name); wants != (added == 1) {
+		if wants := field.ValidName(name); wants != (added == 1) {
 			t.Errorf("property %q adds %d headers", name, added)
 		}
 	}

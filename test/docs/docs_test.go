@@ -1,4 +1,3 @@
-// Package docs_test keeps the documents true to the tree that they describe.
 package docs_test
 
 import (
@@ -121,7 +120,7 @@ func TestLinksAndPathsExist(t *testing.T) {
 func TestCommandsExist(t *testing.T) {
 	makefile := read(t, filepath.Join(root, "Makefile"))
 	tests := testsByDir(t)
-	makes := regexp.MustCompile("(?m)(?:^|`|sudo )make ([a-z][a-z-]*)")
+	makes := regexp.MustCompile("(?m)(?:^|`|sudo )make ([a-z][a-z-]*)(?: ([A-Z]+)=)?")
 	goTest := regexp.MustCompile(`(?m)^.*go test .*$`)
 	pattern := regexp.MustCompile(`-run '?([^' ]+)'?`)
 	pkg := regexp.MustCompile(` \./([\w/]+)`)
@@ -129,6 +128,9 @@ func TestCommandsExist(t *testing.T) {
 		for _, m := range makes.FindAllStringSubmatch(text, -1) {
 			if !strings.Contains(makefile, "\n## "+m[1]+": ") {
 				t.Errorf("%s: make help knows no target %s", name, m[1])
+			}
+			if m[2] != "" && !strings.Contains(makefile, "\n"+m[2]+" ?= ") {
+				t.Errorf("%s: the Makefile has no variable %s", name, m[2])
 			}
 		}
 		for _, line := range goTest.FindAllString(text, -1) {

@@ -106,10 +106,11 @@ func TestNothingPinned(t *testing.T) {
 	want := fmt.Sprintf("mapsctl: eproxy is not loaded: no pins under %s; start it with loader run\n", dir)
 	for _, noun := range []string{"routes", "functions", "pods", "slots", "flows", "metrics", "reasons", "routes test"} {
 		for _, form := range []string{"table", "json"} {
-			args := append(strings.Fields(noun), "--bpffs", dir, "-o", form)
+			args := strings.Fields(noun)
 			if noun == "routes test" {
-				args = append(args, "sensors/1/temp")
+				args = append(args, "sensors/1/temp") // flags may stand behind it
 			}
+			args = append(args, "--bpffs", dir, "-o", form)
 			if code, stdout, stderr := command(t, "mapsctl", args...); code != 1 || stdout != "" || stderr != want {
 				t.Errorf("%s: exit %d, %q, %q, want 1 and %q", noun, code, stdout, stderr, want)
 			}
@@ -133,8 +134,61 @@ func TestCheckWarnsOfReadableHashes(t *testing.T) {
 			t.Fatal(err)
 		}
 		code, stdout, stderr := command(t, "loader", "check", "--config", file)
-		if code != 0 || stderr != "" || strings.Contains(stdout, "warning: every user of this host can read the password hashes in "+file) != warn {
+		if code != 0 || strings.Contains(stderr, "warning: every user of this host can read the password hashes in "+file) != warn {
 			t.Errorf("mode %v: exit code %d, %s%s", mode, code, stdout, stderr)
 		}
+	}
+}
+
+// TestVersion: all binaries say from which sources they were built, unless make
+// build was not told.
+func TestVersion(t *testing.T) {
+	for _, b := range []string{"loader", "mapsctl", "userspace-fallback"} {
+		code, stdout, stderr := command(t, b, "--version")
+		if code != 0 || !strings.HasPrefix(stdout, b+" version ") || !strings.Contains(stdout, "(revision ") || strings.Count(stdout, "\n") != 1 || stderr != "" {
+			t.Errorf("%s: exit %d, %q, %q", b, code, stdout, stderr)
+		}
+	}
+}
+
+// TestEmptyConfiguration: every program says what it is missing.
+func TestEmptyConfiguration(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "empty.yaml")
+	if err := os.WriteFile(file, []byte("# nothing yet\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const interfaces, functions = ":1: no interfaces: ", ":1: no functions: "
+	for line, want := range map[string][]string{"loader check": {interfaces, functions}, "loader run": {interfaces, functions}, "loader doctor": {interfaces, functions}, "userspace-fallback": {functions}} {
+		words := append(strings.Fields(line), "--config", file)
+		code, stdout, stderr := command(t, words[0], words[1:]...)
+		if code != 1 || stdout != "" || strings.Count(stderr, "\n") != len(want) {
+			t.Errorf("%s: exit %d, %q, %q, want 1 and %d lines", line, code, stdout, stderr, len(want))
+		}
+		for _, w := range want {
+			if !strings.Contains(stderr, words[0]+": "+file+w) {
+				t.Errorf("%s: %q, want %q", line, stderr, w)
+			}
+		}
+	}
+}
+
+// TestCheckWarns: a file may be checked on another machine than it is for.
+func TestCheckWarns(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "other.yaml")
+	if err := os.WriteFile(file, []byte(`interfaces:
+  - lo
+  - eth999
+functions:
+  - {name: temp, url: "http://temp.local/ingest", pods: [10.2.0.2:8080, 10.2.0.3:8080]}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	missing := file + `:3: interface "eth999" does not exist on this machine` + "\n"
+	want := "loader: warning: " + missing + "loader: warning: " + file + ": no routes: no message goes to a function\n"
+	if code, stdout, stderr := command(t, "loader", "check", "--config", file); code != 0 || !strings.Contains(stdout, ": ok, 1 functions") || stderr != want {
+		t.Errorf("check: exit %d, %q, %q, want 0 and %q", code, stdout, stderr, want)
+	}
+	if code, _, stderr := command(t, "loader", "run", "--config", file); code != 1 || stderr != "loader: "+missing {
+		t.Errorf("run: exit %d, %q, want 1 and %q", code, stderr, missing)
 	}
 }

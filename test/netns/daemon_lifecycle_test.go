@@ -50,10 +50,10 @@ func TestStartErrors(t *testing.T) {
 	}
 	defer busy.Close()
 	for _, c := range []struct{ name, config, want string }{
-		{"unknown key", "interfaces: [eth0]\nspeed: fast\n" + good, `:2: unknown field "speed"`},
+		{"unknown key", "interfaces: [eth0]\nspeed: fast\n" + good, `:2: speed: unknown key`},
 		{"bad filter", "interfaces: [eth0]\n" + strings.Replace(good, "sensors/+/temp", "sensors/#/temp", 1), `route "sensors/#/temp"`},
 		{"unknown function", "interfaces: [eth0]\n" + strings.Replace(good, "function: temp", "function: tmp", 1), `unknown function "tmp"`},
-		{"missing interface", "interfaces: [eth9]\n" + good, "interface eth9"},
+		{"missing interface", "interfaces: [eth9]\n" + good, `:1: interface "eth9" does not exist on this machine`},
 		{"port in use", "interfaces: [eth0]\nlisteners: [{address: \":1884\"}]\n" + good, "address already in use"},
 		{"unreachable pod", "interfaces: [eth0]\n" + strings.Replace(good, "10.88.1.2", "192.0.2.1", 1), "192.0.2.1"},
 		{"pods behind the devices' interface", "interfaces: [eth0]\n" + strings.Replace(good, "10.88.1.2", "10.88.0.9", 1), "serves devices already"},

@@ -118,7 +118,7 @@ func (s *system) routesTest(topic string) []map[string]any {
 func (s *system) rows(noun string, sub ...string) []map[string]any {
 	s.t.Helper()
 	flags := []string{"-o", "json", "--bpffs", s.lab.BPFFS()}
-	args := append([]string{noun}, slices.Insert(sub, min(1, len(sub)), flags...)...)
+	args := slices.Concat([]string{noun}, sub, flags)
 	out, err := exec.Command(filepath.Join(bin, "mapsctl"), args...).Output()
 	if err != nil {
 		s.t.Fatalf("mapsctl %v: %v", args, err)
