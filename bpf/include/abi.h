@@ -13,6 +13,8 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 
+#define ABI_VERSION	  1	     /* of the pinned maps; one more whenever a map of an older version would be misread */
+#define MARK_MAGIC	  0x65705859 /* in the map mark: the directory of the pins is eproxy's */
 #define LEDGER_RING	  64   /* unsettled grafts per connection and direction */
 #define LEDGER_COMPACT	  56   /* from so many on, neighbours that are done are merged */
 #define TOPIC_MAX	  128  /* bytes of a topic name in the kernel path */
@@ -415,6 +417,26 @@ struct route_stats {
 	__u64 answered[2];
 	__u64 nanoseconds;	  /* sum over answered */
 	__u64 hist[HIST_BUCKETS]; /* bucket n: latency below 2^n ns */
+};
+
+/* What makes a directory of pins eproxy's own, and tells versions apart. */
+struct pin_mark {
+	__u32 magic;   /* MARK_MAGIC */
+	__u32 version; /* ABI_VERSION */
+};
+
+/* A pod of a function, whether it has slots or not. */
+struct pod_key {
+	__be32 address[4];
+	__u32 function;
+	__be16 port;
+	__u16 pad;
+};
+
+/* Why a pod is not reached by XDP, or not by the kernel path at all. */
+struct pod_reason {
+	__u32 len;
+	__u8 text[252];
 };
 
 /* Names for people, so that the maps can be read without the loader. */

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,17 +15,14 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/pindir"
 	"eproxy/internal/privilege"
 )
-
-// ErrRunning is returned by Load when another process holds the lock.
-var ErrRunning = errors.New("another loader is running")
 
 // ErrRefused is returned by Load when the kernel does not take the programs or
 // their maps.
@@ -91,7 +86,7 @@ func Load(opts Options) (*Plane, error) {
 	if err := privilege.Check(); err != nil {
 		return nil, fmt.Errorf("loading BPF programs %w", err)
 	}
-	if err := checkBPFFS(cfg.BPFFS); err != nil {
+	if err := pindir.CheckParent(cfg.BPFFS); err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -269,9 +264,22 @@ func (p *Plane) Drain(ctx context.Context) {
 }
 
 // Close stops all goroutines and releases everything this process holds. Pins
-// and attachments stay, so that open connections remain truthful; Unpin
-// removes them.
+// and attachments stay, so that open connections remain truthful; Detach and
+// Unload remove them.
 func (p *Plane) Close() {
+	p.release()
+	_ = p.lock.Close() // and with it the lock
+}
+
+// Detach is Close, and nothing stays attached or pinned. No other loader can
+// start before that is so.
+func (p *Plane) Detach() error {
+	p.release()
+	defer p.lock.Close()
+	return Unpin(p.dir)
+}
+
+func (p *Plane) release() {
 	p.cancel()
 	p.closeSlots()
 	p.wg.Wait()
@@ -285,48 +293,4 @@ func (p *Plane) Close() {
 		_ = l.Close()
 	}
 	_ = p.objs.Close()
-	_ = unix.Flock(int(p.lock.Fd()), unix.LOCK_UN)
-	_ = p.lock.Close()
-}
-
-func lockName(bpffs string) string {
-	return filepath.Join("/run/eproxy", filepath.Base(bpffs)+".lock")
-}
-
-// acquireLock takes the lock of the pin directory, or says who holds it.
-func acquireLock(bpffs string) (*os.File, error) {
-	name := lockName(bpffs)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return nil, fmt.Errorf("make lock directory: %w", err)
-	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		holder := make([]byte, 32)
-		n, _ := f.ReadAt(holder, 0)
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w (pid %s, pins in %s): stop it first", ErrRunning, strings.TrimRight(string(holder[:n]), "\x00"), bpffs)
-		}
-		return nil, fmt.Errorf("lock %s: %w", name, err)
-	}
-	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(fmt.Sprint(os.Getpid())), 0)
-	}
-	return f, nil
-}
-
-// Holder says whether a loader holds the lock of a pin directory, and its pid.
-func Holder(bpffs string) (pid string, running bool, err error) {
-	lock, err := acquireLock(bpffs)
-	if errors.Is(err, ErrRunning) {
-		data, _ := os.ReadFile(lockName(bpffs))
-		return string(data), true, nil
-	}
-	if err != nil {
-		return "", false, err
-	}
-	return "", false, lock.Close()
 }

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"path/filepath"
 
 	"github.com/cilium/ebpf"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
+	"eproxy/internal/pindir"
 )
 
 // ErrNotLoaded means that there are no pins.
@@ -26,12 +26,15 @@ type Maps struct {
 	slots uint32 // conn indexes below this are slots
 }
 
-// Open opens the maps pinned under dir.
+// Open opens the maps pinned under dir, if this program can read them.
 func Open(dir string) (*Maps, error) {
+	if err := readable(dir); err != nil {
+		return nil, err
+	}
 	m := &Maps{dir: dir, maps: make(map[string]*ebpf.Map)}
 	for _, name := range []string{"conns", "devices", "slots", "pods", "functions", "routes", "nodes", "edges",
 		"settings", "reasons", "route_counters", "pod_counters", "route_names", "function_names"} {
-		x, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: name != "conns"})
+		x, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: name != "conns"})
 		if errors.Is(err, fs.ErrNotExist) {
 			m.Close()
 			return nil, fmt.Errorf("%w: no pins under %s; start it with loader run", ErrNotLoaded, dir)
@@ -44,6 +47,20 @@ func Open(dir string) (*Maps, error) {
 	}
 	m.slots = m.maps["slots"].MaxEntries()
 	return m, nil
+}
+
+// readable says whether dir holds pins of this program's ABI version.
+func readable(dir string) error {
+	info, err := pindir.Inspect(dir)
+	switch {
+	case err != nil:
+		return err
+	case info.State != pindir.Ours:
+		return fmt.Errorf("%w: no pins under %s; start it with loader run", ErrNotLoaded, dir)
+	case info.Version != abi.AbiVersion:
+		return fmt.Errorf("pins under %s are of ABI version %d and this program reads %d: use the one that came with the loader", dir, info.Version, abi.AbiVersion)
+	}
+	return nil
 }
 
 // Close closes the maps.

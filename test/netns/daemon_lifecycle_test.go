@@ -92,6 +92,48 @@ func TestStartErrors(t *testing.T) {
 	})
 }
 
+// TestForeignPins: run and unload refuse a directory that is not eproxy's, in one
+// line that says what it is, and mapsctl and status do not read it. (The first
+// version removed an ordinary directory with all that was in it, and said that
+// nothing was attached.)
+func TestForeignPins(t *testing.T) {
+	l := newLab(t)
+	dir := t.TempDir()
+	precious := filepath.Join(dir, "links", "precious")
+	if err := os.Mkdir(filepath.Dir(precious), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(precious, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := l.BPFFS()
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(link)
+	config := configFile(t, l, "interfaces: [eth0]\n"+podConfig(routeConfig, false))
+	refusal := func(command, what string) {
+		t.Helper()
+		words := append(strings.Fields(command), "--bpffs", what)
+		if strings.HasPrefix(command, "loader run") {
+			words = strings.Fields(command)
+		}
+		out, err := l.Run(context.Background(), lab.Node, filepath.Join(bin, words[0]), words[1:]...)
+		if err == nil || !strings.Contains(string(out), what+": not eproxy's pins, left untouched: ") || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("%s: %v: %q", command, err, out)
+		}
+		if b, err := os.ReadFile(precious); err != nil || string(b) != "precious" {
+			t.Fatalf("%s destroyed what was there: %v", command, err)
+		}
+	}
+	for _, what := range []string{dir, link} {
+		refusal("loader unload", what)
+		refusal("loader status", what)
+		refusal("mapsctl pods", what)
+	}
+	refusal("loader run --config "+config, link)
+}
+
 // TestSecondLoader: a second loader is refused and does no harm.
 func TestSecondLoader(t *testing.T) {
 	l := newLab(t)
