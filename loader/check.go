@@ -8,6 +8,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
+	"eproxy/internal/reach"
 	"eproxy/internal/request"
 )
 
@@ -31,6 +32,11 @@ func checkCommand() *cli.Command {
 			}
 			for _, fn := range cfg.Functions {
 				fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, way(cfg, fn, int(headroom)))
+			}
+			for _, p := range reach.All(cfg) {
+				if p.Reason != "" { // of this machine, where the loader may not be meant to run
+					fmt.Fprintf(c.App.Writer, "%s: here %s\n", p.Name(), p.Path)
+				}
 			}
 			if w := cfg.Exposed(c.String("config")); w != "" {
 				fmt.Fprintln(c.App.Writer, "warning: "+w)

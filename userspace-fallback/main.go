@@ -14,6 +14,7 @@ import (
 	"eproxy/internal/broker"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/delivery"
+	"eproxy/internal/lograte"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
 	"eproxy/internal/pool"
@@ -41,7 +42,9 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		return err
 	}
 	m := metrics.New()
-	p := pool.New(cfg.Functions)
+	often := lograte.New(log)
+	defer often.Close()
+	p := pool.New(cfg.Functions, often)
 	defer p.Close()
 	engine := delivery.New(cfg, p, delivery.Options{Logger: log, Recorder: m})
 	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: mochi.New})

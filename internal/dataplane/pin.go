@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/pindir"
@@ -48,19 +47,6 @@ func (p *Plane) pinAll() error {
 		}
 	}
 	return pindir.Commit(p.dir)
-}
-
-// pinLink pins a link so that it outlives the process. Names of links are not
-// touched by the objects' own paths: the directory was renamed after their
-// pinning.
-func (p *Plane) pinLink(l link.Link, name string) error {
-	if err := l.Pin(pindir.Path(p.dir, "links", name)); err != nil {
-		_ = l.Close()
-		return fmt.Errorf("pin link %s: %w", name, err)
-	}
-	p.links = append(p.links, l)
-	p.attached[name] = true
-	return nil
 }
 
 // Unpin ends the connections that the programs pinned under dir translate,

@@ -13,15 +13,17 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/lograte"
 	"eproxy/internal/pindir"
+	"eproxy/internal/pool"
 	"eproxy/internal/privilege"
+	"eproxy/internal/reach"
 )
 
 // ErrRefused is returned by Load when the kernel does not take the programs or
@@ -49,19 +51,23 @@ type Plane struct {
 	unmap    []func() error
 	slots    uint32 // conn indexes below this are slots
 	pipeline uint32 // request buffers of a slot, a power of two
-	links    []link.Link
-	attached map[string]bool // what is attached, by pin name
 
 	flowMu    sync.Mutex             // look-up and change of the flows map belong together
 	slotTable []atomic.Pointer[slot] // by conn index; nil: not in service
 
-	mu     sync.Mutex
-	routes *routeTable
+	mu       sync.Mutex
+	attached map[string]attachment // by pin name
+	node     reach.Node
+	routes   *routeTable
 	// oldRoutes is the table before the last reload: messages in flight may name it.
 	oldRoutes *routeTable
 	conns     connTable
-	podByID   map[uint32]*podState
+	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState
+	leaving   map[uint32]*podState // of those indexes, not to be used again before the slots have ended
+	paths     map[podID]reach.Path // of all pods
+	direct    *pool.Standalone     // for pods without slots
+	often     *lograte.Logger
 	engine    *delivery.Engine
 	recorder  Recorder
 
@@ -107,16 +113,22 @@ func Load(opts Options) (*Plane, error) {
 		lock:      lock,
 		slots:     uint32(cfg.Limits.Pods) * abi.SlotsPerPod,
 		pipeline:  deepest(cfg),
-		attached:  make(map[string]bool),
+		attached:  make(map[string]attachment),
 		slotTable: make([]atomic.Pointer[slot], cfg.Limits.Pods*abi.SlotsPerPod),
 		podByID:   make(map[uint32]*podState),
 		podKey:    make(map[podID]*podState),
+		leaving:   make(map[uint32]*podState),
+		paths:     make(map[podID]reach.Path),
+		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
 		wake:      make(chan struct{}),
 	}
+	p.direct = pool.New(nil, p.often)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.load(cfg); err != nil {
-		p.Close()
+		if derr := p.Detach(); derr != nil {
+			p.log.Error("detaching", "error", derr)
+		}
 		return nil, err
 	}
 	return p, nil
@@ -283,14 +295,16 @@ func (p *Plane) release() {
 	p.cancel()
 	p.closeSlots()
 	p.wg.Wait()
+	_ = p.direct.Close()
+	p.often.Close()
 	if p.sender != nil {
 		p.sender.Close()
 	}
 	for _, u := range p.unmap {
 		_ = u()
 	}
-	for _, l := range p.links {
-		_ = l.Close()
+	for _, a := range p.attached {
+		_ = a.link.Close()
 	}
 	_ = p.objs.Close()
 }

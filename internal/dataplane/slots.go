@@ -16,6 +16,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/pool"
+	"eproxy/internal/reach"
 )
 
 const (
@@ -43,6 +44,7 @@ type podState struct {
 
 	ifindex int
 	cancel  context.CancelFunc
+	ended   chan struct{} // closed when all slots have
 }
 
 func (ps *podState) idle(p *Plane) *uint64 { return &p.podMem[ps.index].Idle }
@@ -196,6 +198,9 @@ func (s *slot) session(ctx context.Context) error {
 	conn, gen, tuple, err := s.dial(ctx)
 	s.first.Do(func() { close(s.dialled) })
 	if err != nil {
+		if ctx.Err() == nil {
+			pool.Unreachable(p.often, s.pod.id.function, s.pod.id.addr, err)
+		}
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { abort(conn) })
@@ -408,7 +413,7 @@ func (s *slot) overdue(gen uint32) {
 // bindLocal binds a socket to the address that the route to remote prefers and
 // a free port, and says which.
 func bindLocal(fd int, remote netip.Addr) (netip.AddrPort, error) {
-	src, _, err := routeTo(remote)
+	src, _, err := reach.Source(remote)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}

@@ -3,11 +3,13 @@
 package pinned
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -33,7 +35,7 @@ func Open(dir string) (*Maps, error) {
 	}
 	m := &Maps{dir: dir, maps: make(map[string]*ebpf.Map)}
 	for _, name := range []string{"conns", "devices", "slots", "pods", "functions", "routes", "nodes", "edges",
-		"settings", "reasons", "route_counters", "pod_counters", "route_names", "function_names"} {
+		"settings", "reasons", "route_counters", "pod_counters", "route_names", "function_names", "pod_reasons"} {
 		x, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: name != "conns"})
 		if errors.Is(err, fs.ErrNotExist) {
 			m.Close()
@@ -203,11 +205,72 @@ type Pod struct {
 	Answered    uint64 // requests answered in the kernel path
 	Ifindex     uint32
 	FirstSlot   uint32
+	Reason      string // why it is not reached by XDP; empty if there is nothing better to have
 }
 
-// Pods are the pods in service.
+// LeftPod is a pod that only the fallback reaches, and why.
+type LeftPod struct {
+	Function string
+	Address  netip.AddrPort
+	Reason   string
+}
+
+// LeftPods are the pods without slots, by function and address.
+func (m *Maps) LeftPods() ([]LeftPod, error) {
+	pods, err := m.Pods()
+	if err != nil {
+		return nil, err
+	}
+	why, err := m.reasonsOfPods()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pods {
+		delete(why, podKey{p.Function, p.Address})
+	}
+	var out []LeftPod
+	for k, reason := range why {
+		out = append(out, LeftPod{k.function, k.address, reason})
+	}
+	slices.SortFunc(out, func(a, b LeftPod) int {
+		return cmp.Or(cmp.Compare(a.Function, b.Function), a.Address.Compare(b.Address))
+	})
+	return out, nil
+}
+
+type podKey struct {
+	function string
+	address  netip.AddrPort
+}
+
+// reasonsOfPods says why pods are not reached in the best way.
+func (m *Maps) reasonsOfPods() (map[podKey]string, error) {
+	names, err := m.functionNames()
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[podKey]string)
+	var k bpf.EproxyPodKey
+	var v bpf.EproxyPodReason
+	it := m.maps["pod_reasons"].Iterate()
+	for it.Next(&k, &v) {
+		if name, ok := names[k.Function]; ok { // else of a configuration that was replaced
+			out[podKey{name, addrPort(k.Address, k.Port)}] = text(v.Text[:], v.Len)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read reasons of pods: %w", err)
+	}
+	return out, nil
+}
+
+// Pods are the pods in service in the kernel path.
 func (m *Maps) Pods() ([]Pod, error) {
 	names, err := m.functionNames()
+	if err != nil {
+		return nil, err
+	}
+	why, err := m.reasonsOfPods()
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +287,8 @@ func (m *Maps) Pods() ([]Pod, error) {
 		if err := m.maps["pod_counters"].Lookup(i, &per); err != nil {
 			return nil, fmt.Errorf("read counters of pod %d: %w", i, err)
 		}
-		out = append(out, Pod{Index: i, Function: names[p.Function], Address: addrPort(p.Address, p.Port),
+		function, address := names[p.Function], addrPort(p.Address, p.Port)
+		out = append(out, Pod{Index: i, Function: function, Address: address, Reason: why[podKey{function, address}],
 			Concurrency: int(p.Concurrency), Idle: p.Idle, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
 			Answered: sum(per), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot})
 	}
