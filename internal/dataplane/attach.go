@@ -19,6 +19,7 @@ import (
 type attachment struct {
 	link    link.Link
 	ifindex int
+	ifname  string
 }
 
 // AttachDevice attaches the device-side programs to a node interface. xdp is
@@ -27,6 +28,13 @@ type attachment struct {
 func (p *Plane) AttachDevice(name, xdp string) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.deviceXDP[name] = xdp
+	return p.attachDevice(name, xdp)
+}
+
+// attachDevice is AttachDevice, also for an interface that was made again; p.mu
+// is held.
+func (p *Plane) attachDevice(name, xdp string) (string, error) {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
 		return "", fmt.Errorf("interface %s: %w", name, err)
@@ -48,7 +56,7 @@ func (p *Plane) AttachDevice(name, xdp string) (string, error) {
 	case "generic":
 		mode, flags = "generic", link.XDPGenericMode
 	}
-	err = p.attach(linkName("xdp_device", name), l.Attrs().Index, func() (link.Link, error) {
+	err = p.attach("xdp_device", l, func() (link.Link, error) {
 		return link.AttachXDP(link.XDPOptions{Program: p.objs.XdpDevice, Interface: l.Attrs().Index, Flags: flags})
 	})
 	if err == nil {
@@ -77,7 +85,7 @@ func (p *Plane) attachPod(ifindex int) error {
 
 func (p *Plane) attachTCX(l netlink.Link, prog string, program *ebpf.Program, at ebpf.AttachType) error {
 	a := l.Attrs()
-	err := p.attach(linkName(prog, a.Name), a.Index, func() (link.Link, error) {
+	err := p.attach(prog, l, func() (link.Link, error) {
 		return link.AttachTCX(link.TCXOptions{Interface: a.Index, Program: program, Attach: at, Anchor: link.Head()})
 	})
 	if err != nil {
@@ -90,9 +98,11 @@ func (p *Plane) attachTCX(l netlink.Link, prog string, program *ebpf.Program, at
 // outlives the process. A link whose interface was deleted, and made again under
 // its name, is replaced. The directory of the pins was renamed after the maps
 // were pinned: what they think of their paths is not used. p.mu is held.
-func (p *Plane) attach(name string, ifindex int, attach func() (link.Link, error)) error {
+func (p *Plane) attach(prog string, to netlink.Link, attach func() (link.Link, error)) error {
+	a := to.Attrs()
+	name := linkName(prog, a.Name)
 	if old, ok := p.attached[name]; ok {
-		if old.ifindex == ifindex {
+		if old.ifindex == a.Index {
 			return nil
 		}
 		if err := p.forget(name); err != nil {
@@ -107,7 +117,7 @@ func (p *Plane) attach(name string, ifindex int, attach func() (link.Link, error
 		_ = l.Close()
 		return fmt.Errorf("pin link %s: %w", name, err)
 	}
-	p.attached[name] = attachment{l, ifindex}
+	p.attached[name] = attachment{l, a.Index, a.Name}
 	return nil
 }
 

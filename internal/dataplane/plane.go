@@ -55,6 +55,9 @@ type Plane struct {
 	flowMu    sync.Mutex             // look-up and change of the flows map belong together
 	slotTable []atomic.Pointer[slot] // by conn index; nil: not in service
 
+	installing sync.Mutex    // held while a configuration is installed, or the network looked at
+	changed    chan struct{} // the network is to be looked at
+
 	mu       sync.Mutex
 	attached map[string]attachment // by pin name
 	node     reach.Node
@@ -65,7 +68,10 @@ type Plane struct {
 	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState
 	leaving   map[uint32]*podState // of those indexes, not to be used again before the slots have ended
-	paths     map[podID]reach.Path // of all pods
+	paths     map[podID]reach.Path // of all pods, as they are served
+	found     map[podID]reach.Path // the same, as the node's network alone has them
+	unseen    map[podID]unseen     // pods whose connections the programs do not see
+	deviceXDP map[string]string    // interfaces that devices arrive on, with the choice for each
 	direct    *pool.Standalone     // for pods without slots
 	often     *lograte.Logger
 	engine    *delivery.Engine
@@ -119,6 +125,10 @@ func Load(opts Options) (*Plane, error) {
 		podKey:    make(map[podID]*podState),
 		leaving:   make(map[uint32]*podState),
 		paths:     make(map[podID]reach.Path),
+		found:     make(map[podID]reach.Path),
+		unseen:    make(map[podID]unseen),
+		deviceXDP: make(map[string]string),
+		changed:   make(chan struct{}, 1),
 		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
 		wake:      make(chan struct{}),
@@ -216,9 +226,12 @@ func (p *Plane) load(cfg *config.Config) error {
 	return nil
 }
 
-// Recorder counts messages that the kernel path took and userspace finished.
+// Recorder counts messages that the kernel path took and userspace finished,
+// interfaces that were deleted, and slots that did not come up.
 type Recorder interface {
 	Message(route, function string, qos byte, outcome string, took time.Duration)
+	InterfaceGone(name string)
+	ConnectFailed(function, pod string)
 }
 
 // Start begins to serve: events, sweeps. engine finishes what the kernel path
@@ -235,7 +248,7 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	}
 	p.wg.Add(1)
 	go p.reapLoop()
-	return nil
+	return p.startWatch()
 }
 
 // SetDraining makes the programs take nothing more (or take again).

@@ -27,6 +27,10 @@ var (
 func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others uint32) *podState {
 	id := podID{fn.Name, addr}
 	path := p.node.To(addr.Addr())
+	p.found[id] = path
+	if u, ok := p.unseen[id]; ok && u.ifindex == path.Ifindex {
+		path = reach.Left("%s", u.reason)
+	}
 	if others == abi.PodsPerFunction {
 		path = reach.Left("the kernel path holds %d pods of one function", others)
 	}

@@ -49,6 +49,17 @@ func (t *routeTable) route(index uint32) *config.Route {
 // Install puts a configuration's functions, pods and routes in place. The
 // switch is one store: a message sees the old routes or the new, never a mix.
 func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
+	p.installing.Lock()
+	defer p.installing.Unlock()
+	p.mu.Lock()
+	clear(p.unseen)
+	p.mu.Unlock()
+	return p.install(cfg, useXDP)
+}
+
+// install is Install, also of the configuration that is installed, when the ways
+// to its pods have changed; p.installing is held.
+func (p *Plane) install(cfg *config.Config, useXDP bool) error {
 	p.mu.Lock()
 	stale := p.oldRoutes
 	p.mu.Unlock()
@@ -264,6 +275,8 @@ func (p *Plane) dropPods(cfg *config.Config) {
 	for id := range p.paths {
 		if !wanted[id] {
 			delete(p.paths, id)
+			delete(p.found, id)
+			delete(p.unseen, id)
 		}
 	}
 }

@@ -3,8 +3,10 @@ package netns
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"eproxy/test/lib/lab"
 )
@@ -167,40 +169,209 @@ func hasLine(table string, cells ...string) bool {
 	return false
 }
 
-// TestPodComesIntoReach: a pod without a route is the fallback's; once there is a
-// route, a reload gives it to the kernel path, and takes it back when the route is
-// gone. A pod behind a new interface under the old address gets new slots.
+// oneFunction has a pod behind pod1 only.
+const oneFunction = "functions:\n  - {name: f, url: \"http://f.local/in\", pods: [\"10.88.2.2:8080\"]}\nroutes:\n  - {topic: t, function: f}\n" +
+	"metrics: {listen: \"127.0.0.1:9464\"}\n"
+
+// reachedBy checks how the only pod is reached.
+func (s *system) reachedBy(want string) {
+	s.t.Helper()
+	rows := s.mapsctl("pods")
+	if len(rows) != 1 || rows[0]["reached_by"] != want {
+		s.t.Fatalf("%v, want one pod that is reached by %s", rows, want)
+	}
+}
+
+// kernelTakes publishes n messages that the kernel must take.
+func (s *system) kernelTakes(c *rawConn, n int) {
+	s.t.Helper()
+	before := s.counts()
+	for range n {
+		serial.Add(1)
+		c.publish("t", uint16(serial.Load()), "in the kernel")
+	}
+	if taken, _ := share(before, s.counts()); taken != n {
+		s.t.Errorf("the kernel took %d of %d messages", taken, n)
+	}
+}
+
+// TestPodComesIntoReach: a pod without a route is the fallback's; as there is a
+// route it is given to the kernel path, without a reload, and taken back when the
+// route is gone. A reload in either state changes nothing about it.
 func TestPodComesIntoReach(t *testing.T) {
 	l := newLab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)
 	onNode(t, l, "ip link set pod1 down")
-	s := start(t, l, "tc", "functions:\n  - {name: f, url: \"http://f.local/in\", pods: [\"10.88.2.2:8080\"]}\nroutes:\n  - {topic: t, function: f}\ndrain_timeout: 10s\n")
-	by := func(want string) {
-		t.Helper()
-		rows := s.mapsctl("pods")
-		if len(rows) != 1 || rows[0]["reached_by"] != want {
-			t.Fatalf("%v, want one pod that is reached by %s", rows, want)
-		}
-	}
-	by("fallback")
+	s := start(t, l, "tc", oneFunction)
+	s.reachedBy("fallback")
+	s.reload("metrics:", "drain_timeout: 11s\nmetrics:", "msg=reloaded")
+	s.reachedBy("fallback")
 	c := rawConnect(t, l, "dev")
 
+	line := s.Expect("pod is served by the kernel path from now on")
 	onNode(t, l, "ip link set pod1 up")
-	s.reload("drain_timeout: 10s\n", "drain_timeout: 11s\n", "msg=reloaded")
-	by("tc")
-	s.slotsReturn(t)
-	c.publish("t", 1, "in the kernel")
-	if n := s.counts()["tc_device_in/taken"]; n != 1 {
-		t.Errorf("the kernel took %d of 1 message", n)
+	if err := line(); err != nil {
+		t.Fatal(err)
 	}
+	s.reachedBy("tc")
+	s.slotsReturn(t)
+	s.kernelTakes(c, 3)
+	s.reload("drain_timeout: 11s", "drain_timeout: 12s", "msg=reloaded")
+	s.kernelTakes(c, 3)
 
+	line = s.Expect("pod is served by the fallback")
 	onNode(t, l, "ip link set pod1 down")
-	s.reload("drain_timeout: 11s\n", "drain_timeout: 10s\n", "msg=reloaded")
-	by("fallback")
-	onNode(t, l, "ip link set pod1 up")
-	c.publish("t", 2, "through the fallback, which needs no reload")
-	if got := r.wait(t, 2); len(got) != 2 {
-		t.Errorf("%d requests for 2 messages", len(got))
+	if err := line(); err != nil {
+		t.Fatal(err)
+	}
+	s.reachedBy("fallback")
+}
+
+// TestTranslatedPod: a pod's address that netfilter translates, as a ClusterIP
+// is, gets connections that the programs never see as they were dialled. It is
+// the fallback's, and a reload tries again.
+func TestTranslatedPod(t *testing.T) {
+	l := newLab(t)
+	r := newRecorder()
+	r.serveGo(t, l, false, ok, nil)
+	onNode(t, l, "ip route add 10.99.0.1 via 10.88.2.2")
+	for _, line := range []string{"nft add table ip nat", "nft add chain ip nat output { type nat hook output priority -100 ; }",
+		"nft add rule ip nat output ip daddr 10.99.0.1 dnat to 10.88.2.2"} {
+		onNode(t, l, line)
+	}
+	s := start(t, l, "tc", strings.Replace(oneFunction, "10.88.2.2", "10.99.0.1", 1))
+	s.waitReachedBy("fallback")
+	if !strings.Contains(s.Log(), `reason="connections to it do not leave through pod1 as they are dialled: its address is translated, or its traffic routed by policy"`) {
+		t.Error("the log does not say why")
+	}
+	c := rawConnect(t, l, "dev")
+	c.publish("t", 1, "through the fallback")
+	if got := r.wait(t, 1); len(got) != 1 {
+		t.Errorf("%d requests for a message", len(got))
+	}
+	onNode(t, l, "nft delete table ip nat")
+	if out, err := l.Run(context.Background(), lab.Pod1, "ip", "addr", "add", "10.99.0.1/32", "dev", "lo"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	serveOn(t, l, lab.Pod1, "10.99.0.1:8080", r.handler(ok), nil)
+	s.reload("metrics:", "drain_timeout: 11s\nmetrics:", "msg=reloaded")
+	s.reachedBy("tc")
+	s.slotsReturn(t)
+	s.kernelTakes(c, 3)
+}
+
+// waitReachedBy waits until the only pod is reached in a way.
+func (s *system) waitReachedBy(want string) {
+	s.t.Helper()
+	late := time.After(30 * time.Second)
+	for {
+		rows := s.mapsctl("pods")
+		if len(rows) == 1 && rows[0]["reached_by"] == want {
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-late:
+			s.t.Fatalf("%v, want one pod that is reached by %s", rows, want)
+		}
+	}
+}
+
+// TestPodInterfaceMadeAgain: a pod comes back under its address behind a new
+// interface, as a pod that is recreated does. Its slots follow.
+func TestPodInterfaceMadeAgain(t *testing.T) {
+	l := newLab(t)
+	r := newRecorder()
+	r.serveGo(t, l, false, ok, nil)
+	s := start(t, l, "xdp", oneFunction)
+	c := rawConnect(t, l, "dev")
+	s.kernelTakes(c, 3)
+	for range 2 {
+		left := s.Expect("pod is served by the fallback")
+		if err := l.Cut(lab.Pod1); err != nil {
+			t.Fatal(err)
+		}
+		if err := left(); err != nil {
+			t.Fatal(err)
+		}
+		back := s.Expect("pod is served by the kernel path from now on")
+		if err := l.Join(lab.Pod1); err != nil {
+			t.Fatal(err)
+		}
+		if err := back(); err != nil {
+			t.Fatal(err)
+		}
+		s.slotsReturn(t)
+		s.kernelTakes(c, 3)
+	}
+	if n := strings.Count(s.Log(), `msg="interface is gone" interface=pod1`); n != 1 {
+		t.Errorf("the log says %d times that the interface is gone, want once, and a count later", n)
+	}
+	if want := `eproxy_interfaces_gone_total{interface="pod1"} 2` + "\n"; !strings.Contains(scrape(t, l), want) {
+		t.Errorf("metrics lack %s", want)
+	}
+}
+
+// TestNodeInterfaceMadeAgain: the interface that devices arrive on is deleted and
+// made again. New clients are served in the kernel again.
+func TestNodeInterfaceMadeAgain(t *testing.T) {
+	l := newLab(t)
+	r := newRecorder()
+	r.serveGo(t, l, false, ok, nil)
+	s := start(t, l, "xdp", oneFunction)
+	s.kernelTakes(rawConnect(t, l, "before"), 3)
+	gone := s.Expect(`msg="interface is gone" interface=eth0`)
+	if err := l.Cut(lab.Dev); err != nil {
+		t.Fatal(err)
+	}
+	if err := gone(); err != nil {
+		t.Fatal(err)
+	}
+	back := s.Expect(`msg="attached again" interface=eth0 xdp=native`)
+	if err := l.Join(lab.Dev); err != nil {
+		t.Fatal(err)
+	}
+	if err := back(); err != nil {
+		t.Fatal(err)
+	}
+	s.kernelTakes(rawConnect(t, l, "after"), 3)
+}
+
+// TestPodRefuses: a function that takes no connections is seen at the default
+// log level, once for a pod, and counted.
+func TestPodRefuses(t *testing.T) {
+	for _, mode := range []string{"tc", "fallback"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			s := start(t, l, mode, strings.Replace(oneFunction, "]}", "], retry: {attempts: 1}}", 1))
+			line := `level=WARN msg="no connection to a pod" function=f pod=10.88.2.2:8080 error="dial tcp`
+			count := `eproxy_function_requests_total{code="0",function="f",pod="10.88.2.2:8080"} `
+			if mode == "tc" {
+				count = `eproxy_connect_failures_total{function="f",pod="10.88.2.2:8080"} `
+			} else {
+				c := rawConnect(t, l, "dev")
+				for i := range 3 {
+					c.write(publishPacket("t", 0, 0, fmt.Sprint(i)))
+				}
+			}
+			late := time.After(30 * time.Second)
+			for {
+				text := scrape(t, l)
+				_, after, _ := strings.Cut(text, count)
+				n, _, _ := strings.Cut(after, "\n")
+				if v, err := strconv.ParseFloat(n, 64); err == nil && v >= 3 {
+					break
+				}
+				select {
+				case <-time.After(20 * time.Millisecond):
+				case <-late:
+					t.Fatalf("not counted three times: %s%s", count, n)
+				}
+			}
+			if got := strings.Count(s.Log(), line); got != 1 {
+				t.Errorf("the log has %d times %s", got, line)
+			}
+		})
 	}
 }
