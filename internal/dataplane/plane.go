@@ -133,7 +133,8 @@ func Load(opts Options) (*Plane, error) {
 		idSeed:    rand.Uint32(),
 		wake:      make(chan struct{}),
 	}
-	p.direct = pool.New(nil, p.often)
+	p.direct = pool.New(nil)
+	p.direct.LogTo(p.often)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.load(cfg); err != nil {
 		if derr := p.Detach(); derr != nil {

@@ -61,7 +61,7 @@ func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, a
 		Routes: []*config.Route{{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}}},
 		Limits: config.Limits{MaxPacketSize: samples.MaxPacket, InflightPerClient: 16},
 	}
-	p := pool.New(cfg.Functions, nil)
+	p := pool.New(cfg.Functions)
 	t.Cleanup(func() { _ = p.Close() })
 	b, err := broker.New(broker.Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter, Logger: slog.New(slog.NewTextHandler(&s.log, nil)),
 		Frontend: func(b *broker.Server) (broker.Frontend, error) {

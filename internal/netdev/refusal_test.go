@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -40,12 +41,12 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%v with MTU %d: %q, want %q and %q", c.err, c.mtu, got, want, c.want)
 		}
 	}
-	for err, want := range map[unix.Errno]string{
-		unix.EEXIST: "it is attached already",
-		unix.ERANGE: "too many programs are attached there",
-		unix.EINVAL: "TCX is not supported here, it needs Linux 6.6 or later",
-		unix.ENODEV: "the interface is gone",
-		unix.EACCES: "not permitted",
+	for err, want := range map[error]string{
+		unix.EEXIST:          "it is attached already",
+		unix.ERANGE:          "too many programs are attached there",
+		ebpf.ErrNotSupported: "programs at TC attached by link are of Linux 6.6",
+		unix.ENODEV:          "the interface is gone",
+		unix.EACCES:          "not permitted",
 	} {
 		got := TCXRefusal("eth0", "tc_device_in", fmt.Errorf("attach: %w", err)).Error()
 		if !strings.HasPrefix(got, "attach tc_device_in to eth0: "+want) {

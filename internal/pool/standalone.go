@@ -55,13 +55,15 @@ type conn struct {
 
 var _ Pool = (*Standalone)(nil)
 
-// New makes a pool for the functions. Pods that take no connections are logged
-// to log, which may be nil.
-func New(functions []*config.Function, log *lograte.Logger) *Standalone {
-	s := &Standalone{log: log, waiters: make(map[string][]chan struct{})}
+// New makes a pool for the functions.
+func New(functions []*config.Function) *Standalone {
+	s := &Standalone{waiters: make(map[string][]chan struct{})}
 	s.Reload(functions)
 	return s
 }
+
+// LogTo has pods that take no connections logged; before the first Acquire.
+func (s *Standalone) LogTo(log *lograte.Logger) { s.log = log }
 
 // Reload takes over changed functions; connections to pods that stay are kept,
 // those to others end. Whoever waits looks again.
