@@ -18,8 +18,19 @@ import (
 // attachment is a program at an interface.
 type attachment struct {
 	link    link.Link
+	prog    string
 	ifindex int
-	ifname  string
+	ifname  string // when it was attached
+}
+
+// attachedTo says whether a program is attached to an interface; p.mu is held.
+func (p *Plane) attachedTo(prog string, ifindex int) bool {
+	for _, a := range p.attached {
+		if a.prog == prog && a.ifindex == ifindex {
+			return true
+		}
+	}
+	return false
 }
 
 // AttachDevice attaches the device-side programs to a node interface. xdp is
@@ -100,11 +111,13 @@ func (p *Plane) attachTCX(l netlink.Link, prog string, program *ebpf.Program, at
 // were pinned: what they think of their paths is not used. p.mu is held.
 func (p *Plane) attach(prog string, to netlink.Link, attach func() (link.Link, error)) error {
 	a := to.Attrs()
+	if p.attachedTo(prog, a.Index) {
+		return nil
+	}
 	name := linkName(prog, a.Name)
-	if old, ok := p.attached[name]; ok {
-		if old.ifindex == a.Index {
-			return nil
-		}
+	if old, ok := p.attached[name]; ok && p.stands(old) {
+		name = fmt.Sprint(name, "-", a.Index) // of an interface that is called otherwise now, or has '_' for '.'
+	} else if ok {
 		if err := p.forget(name); err != nil {
 			return err
 		}
@@ -117,7 +130,7 @@ func (p *Plane) attach(prog string, to netlink.Link, attach func() (link.Link, e
 		_ = l.Close()
 		return fmt.Errorf("pin link %s: %w", name, err)
 	}
-	p.attached[name] = attachment{l, a.Index, a.Name}
+	p.attached[name] = attachment{l, prog, a.Index, a.Name}
 	return nil
 }
 

@@ -70,11 +70,16 @@ func (p *Plane) acquireSlot(ctx context.Context, function string, avoid []netip.
 	}
 }
 
-// hasSlots says whether the kernel path serves some pod of the function.
+// hasSlots says whether some pod of the function has slots.
 func (p *Plane) hasSlots(function string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.routes != nil && p.routes.grafted[function]
+	for _, ps := range p.podByID {
+		if ps.id.function == function {
+			return true
+		}
+	}
+	return false
 }
 
 // tryAcquire takes a place without waiting; nil if there is none. Pods to avoid,

@@ -134,7 +134,7 @@ func (p *Plane) attachAgain() error {
 	var errs []error
 	for name, xdp := range p.deviceXDP {
 		l, err := netlink.LinkByName(name)
-		if err != nil || p.attached[linkName("tc_device_in", name)].ifindex == l.Attrs().Index {
+		if err != nil || p.attachedTo("tc_device_in", l.Attrs().Index) {
 			continue // gone, or the one that it was
 		}
 		mode, err := p.attachDevice(name, xdp)

@@ -44,8 +44,8 @@ func CheckParent(dir string) error {
 }
 
 // Create makes the staging directory of dir, with parents, and pins the mark in
-// it, so that whatever stays there after a crash is known as eproxy's. Only root
-// can enter it.
+// it, so that whatever stays there after a crash is known as eproxy's. Only this
+// process's user can enter it.
 func Create(dir string, mark *ebpf.Map) (staging string, err error) {
 	staging = Staging(dir)
 	if err := os.MkdirAll(staging, 0o700); err != nil {

@@ -375,3 +375,72 @@ func TestPodRefuses(t *testing.T) {
 		})
 	}
 }
+
+// TestPodBehindBridge: pods behind a bridge, as those of docker0 and cni0, are
+// served in the kernel, at TC; nobody is advised to change an interface over it.
+func TestPodBehindBridge(t *testing.T) {
+	l := newLab(t)
+	r := newRecorder()
+	r.serveGo(t, l, false, ok, nil)
+	for _, line := range []string{"ip link add br0 type bridge", "ip addr flush dev pod1", "ip link set pod1 master br0",
+		"ip addr add 10.88.2.1/24 dev br0", "ip link set br0 up"} {
+		onNode(t, l, line)
+	}
+	s := start(t, l, "xdp", oneFunction)
+	s.reachedBy("tc")
+	why := "taken at TC: br0 is a bridge, and XDP redirects only to interfaces such as its ports"
+	if code, out := loader(t, l, "doctor", "--config", s.file); code != 0 || !hasLine(out, "pod 10.88.2.2:8080 of f", "degraded", why) {
+		t.Errorf("doctor: exit %d, want 0 and %q:\n%s", code, why, out)
+	}
+	if _, out := loader(t, l, "status", "--bpffs", l.BPFFS()); !hasLine(out, "pod", "10.88.2.2:8080 of f", "tc", why) {
+		t.Errorf("status does not say %q:\n%s", why, out)
+	}
+	s.slotsReturn(t)
+	s.kernelTakes(rawConnect(t, l, "dev"), 5)
+}
+
+// TestPodInterfaceRenamed: what is attached to an interface stays with it under
+// another name, and another interface may have the old one.
+func TestPodInterfaceRenamed(t *testing.T) {
+	l := newLab(t)
+	r := newRecorder()
+	r.serveGo(t, l, false, ok, nil)
+	s := start(t, l, "tc", oneFunction)
+	c := rawConnect(t, l, "dev")
+	s.kernelTakes(c, 1)
+	for _, step := range []struct{ line, want string }{
+		{"ip link set pod1 down", "pod is served by the fallback"},
+		{"ip link set pod1 name podx", ""},
+		{"ip link set podx up", "pod is served by the kernel path from now on"},
+	} {
+		line := s.Expect(step.want)
+		onNode(t, l, step.line)
+		if step.want == "" {
+			continue
+		}
+		if err := line(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.slotsReturn(t)
+	s.kernelTakes(c, 3)
+
+	line := s.Expect("pod is served by the fallback")
+	onNode(t, l, "ip link set podx down")
+	if err := line(); err != nil {
+		t.Fatal(err)
+	}
+	line = s.Expect("pod is served by the kernel path from now on")
+	for _, step := range []string{"ip addr flush dev podx", "ip link set podx nomaster", "ip link add pod1 type bridge", "ip link set podx master pod1",
+		"ip addr add 10.88.2.1/24 dev pod1", "ip link set podx up", "ip link set pod1 up"} {
+		onNode(t, l, step)
+	}
+	if err := line(); err != nil {
+		t.Fatal(err)
+	}
+	s.slotsReturn(t)
+	s.kernelTakes(c, 3)
+	if _, out := loader(t, l, "status", "--bpffs", l.BPFFS()); !hasLine(out, "tc_pod_in-pod1", "attached", "podx", "tcx ingress") || !hasLine(out, "tc_pod_in-pod1-", "attached", "pod1", "tcx ingress") {
+		t.Errorf("status:\n%s", out)
+	}
+}
