@@ -14,7 +14,7 @@
 #include <linux/bpf.h>
 
 #define LEDGER_RING	  64   /* unsettled grafts per connection and direction */
-#define LEDGER_COMPACT	  56   /* from so many on, neighbours that are done are merged */
+#define BOUNDED_TURNS	  32   /* in place of LEDGER_RING and PIPELINE_MAX where loops are bounded */
 #define TOPIC_MAX	  128  /* bytes of a topic name in the kernel path */
 #define LEVEL_MAX	  60   /* bytes of one topic level that can be looked up */
 #define SENDER_MAX	  192  /* bytes of a request that say who sent it: client id and user name, encoded */

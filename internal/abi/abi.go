@@ -5,7 +5,7 @@ package abi
 
 const (
 	LedgerRing      = 64         // unsettled grafts per connection and direction
-	LedgerCompact   = 56         // from so many on, neighbours that are done are merged
+	BoundedTurns    = 32         // in place of LEDGER_RING and PIPELINE_MAX where loops are bounded
 	TopicMax        = 128        // bytes of a topic name in the kernel path
 	LevelMax        = 60         // bytes of one topic level that can be looked up
 	SenderMax       = 192        // bytes of a request that say who sent it: client id and user name, encoded

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 
@@ -55,11 +56,20 @@ var loaded struct {
 	err  error
 }
 
+// object is what the tests run against: the one that this kernel gets, or, if
+// EPROXY_OBJECT is "bounded", the one of older kernels.
+func object() Object {
+	if os.Getenv("EPROXY_OBJECT") == Bounded.Name {
+		return Bounded
+	}
+	return Choose()
+}
+
 func load(objs *EproxyObjects) error {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
 	}
-	spec, err := LoadEproxy()
+	spec, err := object().Load()
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ type Plane struct {
 	unmap    []func() error
 	slots    uint32 // conn indexes below this are slots
 	pipeline uint32 // request buffers of a slot, a power of two
+	depth    uint32 // most requests in flight on one slot that the programs can have
 	links    []link.Link
 	attached map[string]bool // what is attached, by pin name
 
@@ -152,7 +153,9 @@ func hintsFor(conns uint32) uint32 {
 }
 
 func (p *Plane) load(cfg *config.Config) error {
-	spec, err := bpf.LoadEproxy()
+	object := bpf.Choose()
+	p.depth = object.Pipeline
+	spec, err := object.Load()
 	if err != nil {
 		return fmt.Errorf("read BPF object: %w", err)
 	}
