@@ -68,6 +68,7 @@ bin/golangci-lint: test/tools/go.mod test/tools/go.sum
 ## test: everything; root
 test: need-root test-deps build unit
 	$(GO) test -race $(filter-out ./test/netns,$(ROOT_PACKAGES))
+	EPROXY_OBJECT=bounded $(GO) test ./internal/bpf
 	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
 
 ## test-kernels: Debian's kernels 6.12 and 6.1 in an emulator, and what works on each; root for apt
@@ -75,6 +76,8 @@ test-kernels: build
 	@./test/install.sh $(KERNEL_PACKAGES)
 	$(GO) build -o bin/demo ./demo
 	$(GO) build -o bin/kernels ./test/kernels
+	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/bpf.test ./internal/bpf
+	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/netns.test ./test/netns
 	bin/kernels
 
 ## soak: all faults at once, for as long as you like, SOAK=1h; root

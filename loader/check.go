@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -57,9 +59,32 @@ func way(cfg *config.Config, fn *config.Function, headroom int) string {
 	if cfg.XDP == "off" {
 		return "TC (xdp: off)"
 	}
-	grow := request.Growth(fn, "")
-	if grow > headroom {
-		return fmt.Sprintf("TC (the request head grows a packet by %d bytes or more, XDP can do %d)", grow, headroom)
+	who, least := xdpSenders(fn, &cfg.Auth, headroom)
+	if len(who) == 0 {
+		return fmt.Sprintf("TC (the request head grows a packet by %d bytes or more, XDP can do %d)", least, headroom)
 	}
-	return fmt.Sprintf("XDP for client ids of up to %d bytes, else TC", headroom-grow)
+	return fmt.Sprintf("XDP for %s, else TC", strings.Join(who, ", "))
+}
+
+// xdpSenders says whose messages XDP takes: client id and user name go along
+// with each. least is the growth of a packet from the shortest ones.
+func xdpSenders(fn *config.Function, auth *config.Auth, headroom int) (who []string, least int) {
+	id := "client ids"
+	if fn.CloudEvents.FromPublisher {
+		id = "client ids, counted twice," // they go along twice
+	}
+	least = math.MaxInt
+	say := func(text, username string) {
+		grow := request.Growth(fn, "", username) - len(username)
+		if least = min(least, grow); grow < headroom {
+			who = append(who, fmt.Sprintf(text, id, headroom-grow))
+		}
+	}
+	if auth.AllowAnonymous {
+		say("%s of up to %d bytes", "")
+	}
+	if len(auth.Users) > 0 {
+		say("%s and user names of up to %d bytes together", "u")
+	}
+	return who, least
 }

@@ -16,10 +16,10 @@
 #define ABI_VERSION	  1	     /* of the pinned maps; one more whenever a map of an older version would be misread */
 #define MARK_MAGIC	  0x65705859 /* in the map mark: the directory of the pins is eproxy's */
 #define LEDGER_RING	  64   /* unsettled grafts per connection and direction */
-#define LEDGER_COMPACT	  56   /* from so many on, neighbours that are done are merged */
+#define BOUNDED_TURNS	  32   /* in place of LEDGER_RING and PIPELINE_MAX where loops are bounded */
 #define TOPIC_MAX	  128  /* bytes of a topic name in the kernel path */
 #define LEVEL_MAX	  60   /* bytes of one topic level that can be looked up */
-#define SOURCE_MAX	  128  /* bytes of an encoded client id in the kernel path */
+#define SENDER_MAX	  192  /* bytes of a request that say who sent it: client id and user name, encoded */
 #define PREFIX_MAX	  512  /* bytes of a function's request prefix */
 #define HEAD_MAX	  768  /* bytes of a request head, up to and including ce-subject; a multiple of 64 */
 #define REQUEST_MAX	  2560 /* bytes of a slot's request buffer */
@@ -80,7 +80,7 @@ enum reason {
 	REASON_NOT_GRANTED = 27,     /* client may not be known to be allowed on this topic yet */
 	REASON_NO_SLOT = 28,         /* no idle connection to a pod of the function */
 	REASON_DEAD_SOCKET = 29,     /* slot's socket is gone or not ESTABLISHED */
-	REASON_TOO_LARGE = 30,       /* request larger than the slot's buffer or the pod's segment size */
+	REASON_TOO_LARGE = 30,       /* request larger than the slot's buffer or the pod's segment size, or client id and user name too long for the kernel path */
 	REASON_HEADROOM = 31,        /* request head larger than XDP's headroom: TC takes it */
 	REASON_NO_XDP_TARGET = 32,   /* pod interface cannot receive XDP redirects: TC takes it */
 	REASON_RING_FULL = 33,       /* too many messages of this client in flight */
@@ -277,7 +277,7 @@ struct device {
 	__u32 version;		/* MQTT protocol level: 3, 4 or 5 */
 	__u32 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
 	struct framing framing; /* what was passed on to the local socket */
-	__u32 source_len;
+	__u32 sender_len[2];	/* bytes of sender, by function.from_publisher; above SENDER_MAX: it is too long */
 	/* the last topic, as a finished request head */
 	__u32 cache_version;
 	__u32 cache_epoch; /* globals.epoch it was made under; 0: empty */
@@ -287,12 +287,14 @@ struct device {
 	__u32 cache_head_len;
 	__u32 last_slot; /* that the latest message was given to; valid while some are in flight */
 	__u8 cache_topic[TOPIC_MAX];
-	__u32 policy;  /* version of the client's rights; grants and the cached topic are of one */
 	__u32 stopped; /* the session ended before the connection was seeded */
-	__u8 pad[28];
+	__u8 pad[24];
 	__u8 cache_head[HEAD_MAX]; /* begins with a cache line */
-	__u8 source[SOURCE_MAX];   /* percent-encoded client id */
+	/* rest of ce-source, X-Mqtt-Username, X-Mqtt-Client-Id (request.Sender); what a shorter one has comes first */
+	__u8 sender[SENDER_MAX];
 };
+_Static_assert(__builtin_offsetof(struct device, cache_head) % 64 == 0, "cache_head begins with a cache line");
+_Static_assert(sizeof(struct device) % 64 == 0, "so does the next device");
 
 /* A message whose request is in flight on a slot. */
 struct message {
@@ -367,6 +369,7 @@ struct pod {
 struct function {
 	__u32 pod_count;
 	__u32 prefix_len;
+	__u32 from_publisher; /* 1: the longer sender of a device goes along */
 	__u32 pods[PODS_PER_FUNCTION];
 	__u8 prefix[PREFIX_MAX]; /* request up to and including "ce-source: <source>/" */
 };

@@ -77,7 +77,17 @@
  * (the range that a comparison gives would move on in every turn); may_goto
  * (Linux 6.9) is its proof that the loop ends. The body must mask what it
  * derives from i.
+ *
+ * The object for older kernels (EPROXY_BOUNDED) has a counter that the verifier
+ * knows, and follows every turn. TURNS_MAX is as many as it can follow; nothing
+ * that a loop goes over may have more. n is read from memory in every turn, for
+ * the reason that afresh gives.
  */
+#ifdef EPROXY_BOUNDED
+#define TURNS_MAX BOUNDED_TURNS
+#else
+#define TURNS_MAX LEDGER_RING
+#endif
 #ifdef __bpf__
 volatile __u32 zero;
 #define can_loop                                                           \
@@ -97,11 +107,24 @@ volatile __u32 zero;
 		asm volatile("%0 *= 1" : "+r"(copy)); \
 		copy;                                 \
 	})
+#define reread(n)                                \
+	({                                       \
+		__u32 bound;                     \
+		asm volatile("" : : : "memory"); \
+		bound = (n);                     \
+		opaque(bound);                   \
+		bound;                           \
+	})
 #else
 #define zero	    0
 #define can_loop    true
 #define unlinked(x) (x)
+#define reread(n)   (n)
 #endif
+#ifdef EPROXY_BOUNDED
+#define repeat(i, n) _Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < TURNS_MAX && i < reread(n); i++)
+#else
 #define repeat(i, n) for (__u32 i = zero; unlinked(i) < (n) && can_loop; i++)
+#endif
 
 #endif

@@ -304,6 +304,27 @@ static __always_inline bool http_step(const __u8 *buf, struct http *h)
 	return !http_name(buf, h);
 }
 
+/* The scan; its steps are more than the verifier could follow one by one. */
+#ifdef EPROXY_BOUNDED
+struct http_scan {
+	const __u8 *buf;
+	struct http *h;
+};
+
+static long http_scan_step(__u64 index, void *data)
+{
+	struct http_scan *scan = data;
+
+	return http_step(scan->buf, scan->h);
+}
+
+static __always_inline void http_scan_head(const __u8 *buf, struct http *h)
+{
+	struct http_scan scan = { .buf = buf, .h = h };
+
+	bpf_loop(HTTP_STEPS, http_scan_step, &scan, 0);
+}
+#else
 static __always_inline void http_scan_head(const __u8 *buf, struct http *h)
 {
 	repeat(i, HTTP_STEPS) {
@@ -311,6 +332,7 @@ static __always_inline void http_scan_head(const __u8 *buf, struct http *h)
 			break;
 	}
 }
+#endif
 
 /* Reads len bytes of a response from its first byte on; buf has HTTP_LOOK + 16 bytes. */
 static __always_inline void http_parse(const __u8 *buf, __u32 len, struct http *h)

@@ -14,6 +14,9 @@
 
 #include "seq.h"
 
+/* From so many grafts on, neighbours that are done are merged. */
+#define LEDGER_COMPACT (TURNS_MAX - 8)
+
 /* The n-th oldest graft. */
 static __always_inline struct graft *ledger_at(struct ledger *l, __u32 n)
 {
@@ -23,7 +26,7 @@ static __always_inline struct graft *ledger_at(struct ledger *l, __u32 n)
 /* Whether no further graft has room, or `limit` are open. */
 static __always_inline bool ledger_full(const struct ledger *l, __u32 limit)
 {
-	return l->open >= limit || l->count >= LEDGER_RING;
+	return l->open >= limit || l->count >= TURNS_MAX;
 }
 
 /*
@@ -180,7 +183,7 @@ static __always_inline void ledger_pop(struct ledger *l)
  */
 static __always_inline void ledger_settle(struct ledger *l, __u32 upto)
 {
-	repeat(i, LEDGER_RING) {
+	repeat(i, TURNS_MAX) {
 		struct graft *g;
 
 		if (!l->count)

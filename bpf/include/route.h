@@ -85,21 +85,21 @@ static long route_byte(__u64 index, void *data)
 	return 0;
 }
 
-/* Writes "ce-source" rest and the subject's name behind the prefix. Returns false if the head gets too long. */
+/* Writes the prefix, who sent it, and the subject's name. Returns false if the head gets too long. */
 static __always_inline bool head_begin(struct scratch *s, const struct function *fn, const struct device *d)
 {
-	__u32 prefix = fn->prefix_len, source = d->source_len;
+	__u32 prefix = fn->prefix_len, sender = d->sender_len[fn->from_publisher & 1];
 	__u32 at;
 
-	if (prefix > PREFIX_MAX || source > SOURCE_MAX)
+	if (prefix > PREFIX_MAX || sender > SENDER_MAX)
 		return false;
 	opaque(prefix);
 	if (prefix > PREFIX_MAX || bpf_probe_read_kernel(s->head, prefix, fn->prefix))
 		return false;
-	opaque(source);
-	if (source > SOURCE_MAX || bpf_probe_read_kernel(s->head + prefix, source, d->source))
+	opaque(sender);
+	if (sender > SENDER_MAX || bpf_probe_read_kernel(s->head + prefix, sender, d->sender))
 		return false;
-	at = prefix + source;
+	at = prefix + sender;
 	*(__u64 *)(s->head + at) = WORD('\r', '\n', 'c', 'e', '-', 's', 'u', 'b');
 	*(__u64 *)(s->head + at + 8) = WORD('j', 'e', 'c', 't', ':', ' ', 0, 0);
 	s->head_len = at + 14;

@@ -21,7 +21,7 @@ var planted = []struct{ name, file, old, new string }{
 	{"wrong delta behind a removal", "ledger.h", "k -= below < g->len ? below : g->len;", "k -= below < g->len ? below : g->len - 1;"},
 	{"settled too early", "ledger.h", "seq_gt(g->seq + g->len, upto)", "seq_gt(g->seq, upto)"},
 	{"never settled", "ledger.h", "if (!l->count)\n\t\t\tbreak;\n\t\tg = ledger_at(l, 0);", "if (l->count)\n\t\t\tbreak;\n\t\tg = ledger_at(l, 0);"},
-	{"ring overflow", "ledger.h", "return l->open >= limit || l->count >= LEDGER_RING;", "return false;"},
+	{"ring overflow", "ledger.h", "return l->open >= limit || l->count >= TURNS_MAX;", "return false;"},
 	{"ack beyond an unanswered message", "ledger.h", "if (g->state != GRAFT_DONE)\n\t\t\treturn g->seq;\n", ""},
 	{"merged retransmission not cut at an insertion", "ledger.h", "\t\t\treturn g->seq;\n\t}\n\treturn wire + len;", "\t\t\tbreak;\n\t}\n\treturn wire + len;"},
 	{"lost PUBACK never sent again", "conn.h", "return RX_RESEND;", "return RX_ACK;"},

@@ -7,10 +7,10 @@ const (
 	AbiVersion      = 1          // of the pinned maps; one more whenever a map of an older version would be misread
 	MarkMagic       = 0x65705859 // in the map mark: the directory of the pins is eproxy's
 	LedgerRing      = 64         // unsettled grafts per connection and direction
-	LedgerCompact   = 56         // from so many on, neighbours that are done are merged
+	BoundedTurns    = 32         // in place of LEDGER_RING and PIPELINE_MAX where loops are bounded
 	TopicMax        = 128        // bytes of a topic name in the kernel path
 	LevelMax        = 60         // bytes of one topic level that can be looked up
-	SourceMax       = 128        // bytes of an encoded client id in the kernel path
+	SenderMax       = 192        // bytes of a request that say who sent it: client id and user name, encoded
 	PrefixMax       = 512        // bytes of a function's request prefix
 	HeadMax         = 768        // bytes of a request head, up to and including ce-subject; a multiple of 64
 	RequestMax      = 2560       // bytes of a slot's request buffer

@@ -102,7 +102,7 @@ type EproxyDevice struct {
 	Version       uint32
 	InflightMax   uint32
 	Framing       EproxyFraming
-	SourceLen     uint32
+	SenderLen     [2]uint32
 	CacheVersion  uint32
 	CacheEpoch    uint32
 	CacheRoute    uint32
@@ -111,12 +111,10 @@ type EproxyDevice struct {
 	CacheHeadLen  uint32
 	LastSlot      uint32
 	CacheTopic    [128]uint8
-	Policy        uint32
 	Stopped       uint32
-	Pad           [28]uint8
+	Pad           [24]uint8
 	CacheHead     [768]uint8
-	Source        [128]uint8
-	_             [4]byte
+	Sender        [192]uint8
 }
 
 type EproxyDeviceArgs struct {
@@ -178,11 +176,12 @@ type EproxyFraming struct {
 }
 
 type EproxyFunction struct {
-	_         structs.HostLayout
-	PodCount  uint32
-	PrefixLen uint32
-	Pods      [32]uint32
-	Prefix    [512]uint8
+	_             structs.HostLayout
+	PodCount      uint32
+	PrefixLen     uint32
+	FromPublisher uint32
+	Pods          [32]uint32
+	Prefix        [512]uint8
 }
 
 type EproxyFunctionInfo struct {

@@ -10,7 +10,7 @@ import (
 )
 
 // TestHeadroomIsWhatCheckSays: request.Growth, by which `loader check` says for
-// which client ids XDP takes the messages of a function, is exactly what the
+// which senders XDP takes the messages of a function, is exactly what the
 // program goes by.
 func TestHeadroomIsWhatCheckSays(t *testing.T) {
 	spec, err := LoadEproxy()
@@ -21,24 +21,26 @@ func TestHeadroomIsWhatCheckSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := url.Parse("http://temp.local/ingest")
+	u, err := url.Parse("http://t/")
 	if err != nil {
 		t.Fatal(err)
 	}
 	fn := &config.Function{Name: "temp", URL: u}
-	if got := string(request.Prefix(fn)); got != rigPrefix {
-		t.Fatalf("the rig's function begins its requests with %q, this one with %q", rigPrefix, got)
-	}
-	longest := int(headroom) - request.Growth(fn, "")
-	for n, want := range map[int]uint64{longest: 0, longest + 1: 1} {
-		r := newRig(t, false)
-		r.device(func(d *EproxyDevice) {
-			d.SourceLen = uint32(n)
-			copy(d.Source[:], strings.Repeat("c", n))
-		})
-		r.run(r.objs.XdpDevice, r.fromDevice(devISS, "PA", publish("sensors/a/temp", 1, 7, strings.Repeat("x", 200))))
-		if got := r.reason(EproxyHookHOOK_XDP_DEVICE, EproxyReasonREASON_HEADROOM); got != want {
-			t.Errorf("client id of %d bytes: refused for want of headroom %d times, want %d; all: %v", n, got, want, r.allReasons())
+	const user = "dev"
+	for from := range 2 {
+		fn.CloudEvents.FromPublisher = from == 1
+		most := (int(headroom) - request.Growth(fn, "", user)) / (1 + from) // bytes of the client id
+		for n, want := range map[int]uint64{most: 0, most + 1: 1} {
+			if n < 0 {
+				continue
+			}
+			r := newRig(t, false)
+			r.function(fn)
+			r.sender(strings.Repeat("c", n), user)
+			r.run(r.objs.XdpDevice, r.fromDevice(devISS, "PA", publish("sensors/a/temp", 1, 7, strings.Repeat("x", 200))))
+			if got := r.reason(EproxyHookHOOK_XDP_DEVICE, EproxyReasonREASON_HEADROOM); got != want {
+				t.Errorf("client id of %d bytes: refused for want of headroom %d times, want %d; all: %v", n, got, want, r.allReasons())
+			}
 		}
 	}
 }

@@ -97,7 +97,14 @@ func refusals() []refusal {
 		{name: "slot not open", reason: EproxyReasonREASON_DEAD_SOCKET, rig: func(r *rig) { r.change(rigSlot, func(c *EproxyConn) { c.State = 1 }) }},
 		{name: "too large", reason: EproxyReasonREASON_TOO_LARGE, tc: true, pub: publish("sensors/a/temp", 1, 7, bigPayload)},
 		{name: "headroom", reason: EproxyReasonREASON_HEADROOM, xdp: true, rig: func(r *rig) {
-			r.device(func(d *EproxyDevice) { d.SourceLen = 80; copy(d.Source[:], strings.Repeat("c", 80)) })
+			r.device(func(d *EproxyDevice) { d.SenderLen[0] = 80; copy(d.Sender[:], strings.Repeat("c", 80)) })
+		}},
+		{name: "sender too long", reason: EproxyReasonREASON_TOO_LARGE, rig: func(r *rig) {
+			r.device(func(d *EproxyDevice) { d.SenderLen[0] = uint32(len(d.Sender)) + 1 })
+		}},
+		{name: "sender too long for from_publisher", reason: EproxyReasonREASON_TOO_LARGE, rig: func(r *rig) {
+			r.device(func(d *EproxyDevice) { d.SenderLen[1] = uint32(len(d.Sender)) + 1 })
+			r.put(r.objs.Functions, uint32(0), &EproxyFunction{PodCount: 1, PrefixLen: 5, FromPublisher: 1})
 		}},
 		{name: "no xdp target", reason: EproxyReasonREASON_NO_XDP_TARGET, xdp: true, rig: func(r *rig) { r.pod(func(p *EproxyPod) { p.XdpOk = 0 }) }},
 		{name: "in flight limit", reason: EproxyReasonREASON_RING_FULL, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.InflightMax = 0 }) }},

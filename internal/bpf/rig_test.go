@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 
@@ -55,11 +56,20 @@ var loaded struct {
 	err  error
 }
 
+// object is what the tests run against: the one that this kernel gets, or, if
+// EPROXY_OBJECT is "bounded", the one of older kernels.
+func object() Object {
+	if os.Getenv("EPROXY_OBJECT") == Bounded.Name {
+		return Bounded
+	}
+	return Choose()
+}
+
 func load(objs *EproxyObjects) error {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return err
 	}
-	spec, err := LoadEproxy()
+	spec, err := object().Load()
 	if err != nil {
 		return err
 	}
@@ -125,8 +135,8 @@ func (r *rig) fill() {
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
 	r.neverQuiet()
-	d := EproxyDevice{Gen: 1, Rights: uint32(EproxyRightRIGHTS_ALL), Version: 4, InflightMax: 16, SourceLen: 5}
-	copy(d.Source[:], "dev-1")
+	d := EproxyDevice{Gen: 1, Rights: uint32(EproxyRightRIGHTS_ALL), Version: 4, InflightMax: 16, SenderLen: [2]uint32{5, 5}}
+	copy(d.Sender[:], "dev-1")
 	r.put(o.Devices, uint32(0), &d)
 	r.conn(rigDevice, EproxyConnKindCONN_DEVICE, node, dev, devISS, nodISS)
 	r.conn(rigSlot, EproxyConnKindCONN_SLOT, src, pod, podISS, sltISS)

@@ -12,7 +12,7 @@ import (
 // 3.1.1 has no way to say no but to disconnect, so that the client sends again.
 // topic is empty where only the packet identifier is known.
 func (s *Server) acknowledge(x *Session, topic string, id uint16, qos byte, o delivery.Outcome) {
-	if x.peer.Closed() {
+	if x.peer.Closed() || o.Interrupted { // without an acknowledgement the client keeps the message
 		return
 	}
 	if !o.Acked && x.Version < 5 {

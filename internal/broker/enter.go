@@ -52,7 +52,7 @@ func (s *Server) refuse(x *Session, m *request.Message) {
 // client may not publish itself is not published for it, and what is routed goes
 // to its function, like any other. way names the entrance in counters and log.
 func (s *Server) enter(id Identity, m *request.Message, way string) {
-	m.ClientID = id.ClientID
+	id.stamp(m)
 	r := s.rules.Load()
 	if !r.rights(id).mayPublish(m.Topic) || topic.ValidateName(m.Topic) != nil || topic.Reserved(m.Topic) {
 		s.refused(way + "_not_authorized")
@@ -118,6 +118,7 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	case x.places <- struct{}{}:
 	case <-s.ctx.Done():
 		s.pending.end(p, m.PacketID)
+		s.record(route, m, delivery.Outcome{Function: route.Functions[0], Interrupted: true}, 0)
 		return
 	}
 	go func() {

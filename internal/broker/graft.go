@@ -18,6 +18,7 @@ type Grafter interface {
 type ConnInfo struct {
 	Conn       *net.TCPConn
 	ClientID   string
+	Username   string // whose password was checked; empty: anonymous
 	Version    byte   // MQTT protocol level: 3, 4 or 5
 	Read       uint64 // bytes read from the socket so far
 	AtBoundary bool   // they end exactly at a packet boundary

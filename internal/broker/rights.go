@@ -4,8 +4,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"eproxy/internal/config"
+	"eproxy/internal/request"
 )
 
 // Identity is who a client is, from its CONNECT on.
@@ -16,6 +18,24 @@ type Identity struct {
 	// Account is the account whose password the client knew, as it was then; nil for
 	// an anonymous client, whatever name it gave.
 	Account *config.User
+}
+
+// account is the name of the client's account; empty: it is anonymous, whatever
+// name it gave.
+func (id Identity) account() string {
+	if id.Account == nil {
+		return ""
+	}
+	return id.Account.Username
+}
+
+// stamp names the client as a message's publisher. The message's interval begins
+// here: a will has one, too.
+func (id Identity) stamp(m *request.Message) {
+	m.ClientID, m.Username = id.ClientID, id.account()
+	if m.MessageExpiry > 0 {
+		m.Expires = time.Now().Add(time.Duration(m.MessageExpiry) * time.Second)
+	}
 }
 
 // rights are what a client may do under one configuration. The zero value allows

@@ -50,7 +50,7 @@ func (s *Session) arm(g Grafter, t *Transport) {
 		return
 	}
 	s.graft = g.Established(ConnInfo{
-		Conn: t.Conn, ClientID: s.ClientID, Version: s.Version, Read: t.Read, AtBoundary: t.AtBoundary,
+		Conn: t.Conn, ClientID: s.ClientID, Username: s.account(), Version: s.Version, Read: t.Read, AtBoundary: t.AtBoundary,
 		Rights: kernelRights(s.version, s.rights.all()),
 		Complete: func(id uint16, o delivery.Outcome) {
 			if id != 0 {
@@ -186,5 +186,6 @@ func (s *Session) SetExpiry(d time.Duration) {
 
 // stamp names the session's client as a message's publisher.
 func (s *Session) stamp(m *request.Message) {
-	m.ClientID, m.Version = s.ClientID, s.Version
+	s.Identity.stamp(m)
+	m.Version = s.Version
 }

@@ -106,11 +106,8 @@ var versions = map[byte]string{3: "3.1", 4: "3.1.1", 5: "5"}
 func (s *Session) describe() Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := Client{ClientID: s.ClientID, Remote: s.Remote.String(), Version: versions[s.Version], Path: "fallback",
+	c := Client{ClientID: s.ClientID, Username: s.account(), Remote: s.Remote.String(), Version: versions[s.Version], Path: "fallback",
 		Rights: s.rights.describe(), Since: s.Since}
-	if s.Account != nil {
-		c.Username = s.Username
-	}
 	if s.graft != nil && !s.over {
 		c.Path = "kernel"
 	}

@@ -28,6 +28,15 @@ func TestSmallConfiguration(t *testing.T) {
 	}
 }
 
+func TestFromPublisher(t *testing.T) {
+	for with, want := range map[string]bool{"timeout: 5s": false, "cloudevents: {type: t}": false, "cloudevents: {from_publisher: true}": true} {
+		c, err := Parse("f.yaml", []byte(strings.Replace(good, "timeout: 5s", with, 1)))
+		if err != nil || c.Functions[0].CloudEvents.FromPublisher != want {
+			t.Errorf("%s: %v, want %v", with, err, want)
+		}
+	}
+}
+
 func TestErrorsNameTheirLine(t *testing.T) {
 	for _, c := range []struct{ replace, with, want string }{
 		{"interfaces:", "interface:", `f.yaml:1: unknown field "interface"`},

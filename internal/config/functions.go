@@ -14,7 +14,7 @@ var forbidden = []string{"host", "content-length", "transfer-encoding", "connect
 
 func (b *builder) function(path string, r *rawFunction) {
 	f := &Function{Name: r.Name, ContentType: r.ContentType, Headers: r.Headers,
-		CloudEvents: CloudEvents{Type: r.CloudEvents.Type, Source: r.CloudEvents.Source}}
+		CloudEvents: CloudEvents{Type: r.CloudEvents.Type, Source: r.CloudEvents.Source, FromPublisher: r.CloudEvents.FromPublisher}}
 	if r.Name == "" || len(r.Name) > 100 || strings.ContainsAny(r.Name, " /\t\n\"") {
 		b.fail(path+".name", "function name %q: must be 1 to 100 characters without blanks, slashes and quotes", r.Name)
 	}

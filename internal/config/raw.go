@@ -87,8 +87,9 @@ type rawDeadLetter struct {
 }
 
 type rawCloudEvents struct {
-	Type   string `yaml:"type"`
-	Source string `yaml:"source"`
+	Type          string `yaml:"type"`
+	Source        string `yaml:"source"`
+	FromPublisher bool   `yaml:"from_publisher"`
 }
 
 type rawRoute struct {

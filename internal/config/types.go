@@ -85,8 +85,14 @@ type Retry struct {
 // DeadLetter is where messages go whose attempts are spent.
 type DeadLetter struct{ File string }
 
-// CloudEvents are a function's ce-type and the first part of its ce-source.
-type CloudEvents struct{ Type, Source string }
+// CloudEvents are a function's ce-type and the first part of its ce-source, and
+// who decides what the ce-* headers say.
+type CloudEvents struct {
+	Type, Source string
+	// FromPublisher lets a message's user properties replace ce-* headers; then
+	// X-Mqtt-Client-Id says which client it came from.
+	FromPublisher bool
+}
 
 // Route sends the messages of a topic filter to functions.
 type Route struct {

@@ -109,10 +109,19 @@ func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
 	_ = p.objs.Conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock)
 }
 
-// slotControl runs the control program of slots.
-func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen uint32, overdue bool) (bpf.EproxySlotArgs, error) {
+// slotControl runs the control program of slots. A message that it takes over
+// takeOver must finish.
+func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen uint32, overdue bool) (args bpf.EproxySlotArgs, err error) {
+	if op == bpf.EproxySlotOpSLOT_OP_TAKE_OVER {
+		p.finishing.Add(1) // before the slot no longer counts it
+		defer func() {
+			if err != nil || args.Ok == 0 {
+				p.finishing.Add(-1)
+			}
+		}()
+	}
 	for {
-		args := bpf.EproxySlotArgs{Slot: slot, Gen: gen, Op: uint32(op), Overdue: flag(overdue)}
+		args = bpf.EproxySlotArgs{Slot: slot, Gen: gen, Op: uint32(op), Overdue: flag(overdue)}
 		if _, err := p.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 			return args, fmt.Errorf("slot control: %w", err)
 		}

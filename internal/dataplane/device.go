@@ -36,8 +36,7 @@ var _ broker.Grafter = (*Plane)(nil)
 func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 	local, ok1 := addrPort(ci.Conn.LocalAddr())
 	remote, ok2 := addrPort(ci.Conn.RemoteAddr())
-	source := request.EncodeValue(nil, ci.ClientID)
-	if !ok1 || !ok2 || len(source) > len(bpf.EproxyDevice{}.Source) {
+	if !ok1 || !ok2 {
 		return nil
 	}
 	index, err := p.conns.reserve(p)
@@ -54,9 +53,8 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 		Rights:      ci.Rights,
 		Version:     uint32(ci.Version),
 		InflightMax: p.inflightMax.Load(),
-		SourceLen:   uint32(len(source)),
 	}
-	copy(mem.Source[:], source)
+	setSender(mem, ci)
 	p.conns.replaced(p, d.tuple)
 	old, err := p.readConn(index)
 	if err == nil {
@@ -72,6 +70,16 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 	p.conns.entries[index] = d
 	p.conns.mu.Unlock()
 	return d
+}
+
+// setSender writes the bytes that say in each request of a connection who sent it. Those that
+// do not fit have a length that the programs refuse.
+func setSender(d *bpf.EproxyDevice, ci broker.ConnInfo) {
+	for i, fromPublisher := range []bool{false, true} {
+		b := request.Sender(nil, ci.ClientID, ci.Username, fromPublisher)
+		copy(d.Sender[:], b)
+		d.SenderLen[i] = uint32(min(len(b), len(d.Sender)+1))
+	}
 }
 
 // control runs the control program of devices' connections.

@@ -51,6 +51,7 @@ type Plane struct {
 	unmap    []func() error
 	slots    uint32 // conn indexes below this are slots
 	pipeline uint32 // request buffers of a slot, a power of two
+	depth    uint32 // most requests in flight on one slot that the programs can have
 
 	flowMu    sync.Mutex             // look-up and change of the flows map belong together
 	slotTable []atomic.Pointer[slot] // by conn index; nil: not in service
@@ -81,8 +82,10 @@ type Plane struct {
 	idSeed uint32
 	// inflightMax is how many messages of one client may be in flight in the kernel path.
 	inflightMax atomic.Uint32
-	wake        chan struct{} // closed and replaced whenever userspace frees a slot
-	wakeMu      sync.Mutex
+	// finishing is how many messages were taken over and have no outcome yet.
+	finishing atomic.Int64
+	wake      chan struct{} // closed and replaced whenever userspace frees a slot
+	wakeMu    sync.Mutex
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -168,7 +171,9 @@ func hintsFor(conns uint32) uint32 {
 }
 
 func (p *Plane) load(cfg *config.Config) error {
-	spec, err := bpf.LoadEproxy()
+	object := bpf.Choose()
+	p.depth = object.Pipeline
+	spec, err := object.Load()
 	if err != nil {
 		return fmt.Errorf("read BPF object: %w", err)
 	}
@@ -261,10 +266,10 @@ func (p *Plane) SetDraining(on bool) {
 	p.globals.Draining = v
 }
 
-// InFlight is the number of messages that are with functions through the
-// kernel path.
+// InFlight is the number of messages that the kernel path took and that have no
+// outcome yet.
 func (p *Plane) InFlight() int {
-	n := 0
+	n := int(p.finishing.Load())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, ps := range p.podByID {

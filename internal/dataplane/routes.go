@@ -125,7 +125,7 @@ func (p *Plane) installFunctions(t *routeTable) (map[string]uint32, error) {
 		id := t.firstFn + uint32(i)
 		index[fn.Name] = id
 		prefix := request.Prefix(fn)
-		v := bpf.EproxyFunction{PrefixLen: uint32(len(prefix))}
+		v := bpf.EproxyFunction{PrefixLen: uint32(len(prefix)), FromPublisher: flag(fn.CloudEvents.FromPublisher)}
 		if copy(v.Prefix[:], prefix) < len(prefix) {
 			p.log.Warn("request head too long for the kernel path, served by the fallback", "function", fn.Name, "bytes", len(prefix))
 			v.PrefixLen = uint32(len(v.Prefix)) + 1

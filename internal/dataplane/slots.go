@@ -247,7 +247,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 			}
 			tuple = tupleOf(local, s.pod.id.addr)
 			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index,
-				Depth: uint32(s.pod.fn.Load().Pipeline), Count: mem.Count + 1}
+				Depth: min(uint32(s.pod.fn.Load().Pipeline), p.depth), Count: mem.Count + 1}
 			copy(mem.IdPrefix[:], fmt.Sprintf("%08x%04x", p.idSeed, s.index))
 			gen, inner = p.armConn(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
 		})

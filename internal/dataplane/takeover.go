@@ -3,12 +3,13 @@ package dataplane
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
@@ -28,6 +29,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	engine, rec := p.engine, p.recorder
 	p.mu.Unlock()
 	if engine == nil {
+		p.finishing.Add(-1)
 		return
 	}
 	fn := s.pod.fn.Load()
@@ -36,17 +38,19 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 		if d != nil {
 			d.info.Complete(args.PacketId, o)
 		}
+		p.finishing.Add(-1)
 	}
 	if resp != nil && resp.Status >= 200 && resp.Status < 300 {
 		o := delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: fn.Name}
 		finish(o.Name(), o)
 		return
 	}
-	m := messageOf(req)
+	m := messageOf(fn, req)
 	m.QoS = args.Qos
 	m.PacketID = args.PacketId
 	if d != nil {
 		m.ClientID = d.info.ClientID
+		m.Username = d.info.Username
 		m.Version = d.info.Version
 	}
 	if args.Qos == 0 && args.Acked == 1 && resp == nil {
@@ -60,28 +64,35 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
-		o := engine.DeliverRequest(context.WithoutCancel(p.ctx), fn, req, m, 1, cause)
+		o := engine.DeliverRequest(p.ctx, fn, req, m, 1, cause)
 		finish(o.Name(), o)
 	}()
 }
 
-// messageOf recovers what a dead letter needs from the request's bytes.
-func messageOf(req []byte) *request.Message {
+// messageOf recovers what a dead letter needs from the request's bytes: the
+// client may be gone by now.
+func messageOf(fn *config.Function, req []byte) *request.Message {
 	m := &request.Message{}
 	head, body, _ := bytes.Cut(req, []byte("\r\n\r\n"))
 	m.Payload = body
 	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
-		name, value, ok := bytes.Cut(line, []byte(": "))
+		name, encoded, ok := bytes.Cut(line, []byte(": "))
 		if !ok {
+			continue
+		}
+		value, err := url.PathUnescape(string(encoded))
+		if err != nil {
 			continue
 		}
 		switch string(name) {
 		case "ce-subject":
-			if t, err := url.PathUnescape(string(value)); err == nil {
-				m.Topic = t
-			}
+			m.Topic = value
+		case "ce-source":
+			m.ClientID, _ = strings.CutPrefix(value, request.Source(fn)+"/")
+		case "X-Mqtt-Username":
+			m.Username = value
 		case "X-Mqtt-Dup":
-			m.Dup, _ = strconv.ParseBool(string(value))
+			m.Dup, _ = strconv.ParseBool(value)
 		}
 	}
 	return m

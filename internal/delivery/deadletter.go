@@ -17,6 +17,7 @@ type deadLetter struct {
 	Time     time.Time `json:"time"`
 	Function string    `json:"function"`
 	Client   string    `json:"client"`
+	Username string    `json:"username,omitempty"` // whose password was checked
 	Topic    string    `json:"topic"`
 	QoS      byte      `json:"qos"`
 	Retain   bool      `json:"retain,omitempty"`
@@ -32,7 +33,7 @@ type deadLetters struct{ mu sync.Mutex }
 
 // write appends one line and returns when it is on disk.
 func (d *deadLetters) write(fn *config.Function, m *request.Message, o Outcome, attempts int) error {
-	l := deadLetter{Time: time.Now().UTC(), Function: fn.Name, Client: m.ClientID, Topic: m.Topic, QoS: m.QoS,
+	l := deadLetter{Time: time.Now().UTC(), Function: fn.Name, Client: m.ClientID, Username: m.Username, Topic: m.Topic, QoS: m.QoS,
 		Retain: m.Retain, Dup: m.Dup, Attempts: attempts, Status: o.Status, Payload: m.Payload}
 	if o.Err != nil {
 		l.Error = o.Err.Error()

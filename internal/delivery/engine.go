@@ -28,17 +28,23 @@ const (
 // Outcome is how a message ended.
 type Outcome struct {
 	Acked        bool // success may be notified to the publisher: 2xx from all functions, or dead letter on disk
-	Status       int  // last HTTP status, 0 if there was no response
+	Status       int  // last HTTP status, of an earlier attempt if the last one had no response; 0: there was none
 	ReasonCode   byte // MQTT 5
 	Response     *pool.Response
 	Err          error
 	Function     string
 	DeadLettered bool
+	Expired      bool // its Message Expiry Interval passed before a function had it
+	Interrupted  bool // the server ended first: neither a success nor a failure, its client has it
 }
 
 // Name is the outcome's name in metrics.
 func (o Outcome) Name() string {
 	switch {
+	case o.Expired:
+		return "expired"
+	case o.Interrupted:
+		return "interrupted"
 	case o.DeadLettered:
 		return "dead_letter"
 	case o.Acked:
@@ -115,13 +121,22 @@ func (e *Engine) deliverTo(ctx context.Context, name string, m *request.Message)
 	if fn == nil {
 		return Outcome{Function: name, ReasonCode: CodeUnspecified, Err: fmt.Errorf("function %s: %w", name, pool.ErrNoPod)}
 	}
-	return e.DeliverRequest(ctx, fn, request.Build(nil, fn, m, e.NextID()), m, 0, nil)
+	id := e.NextID()
+	return e.deliver(ctx, fn, func() []byte { return request.Build(nil, fn, m, id) }, m, 0, nil)
 }
 
 // DeliverRequest sends these very bytes until they are answered, counting from
 // an attempt that was made elsewhere; lastErr is how that one ended.
 func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []byte, m *request.Message, attempts int, lastErr error) Outcome {
-	o := Outcome{Function: fn.Name, Err: lastErr, ReasonCode: CodeUnspecified}
+	return e.deliver(ctx, fn, func() []byte { return req }, m, attempts, lastErr)
+}
+
+// deliver makes attempts until one succeeds or none is left. The message waits for
+// them until it expires; an attempt that is under way then goes on.
+func (e *Engine) deliver(ctx context.Context, fn *config.Function, build func() []byte, m *request.Message, attempts int, lastErr error) Outcome {
+	o := Outcome{Function: fn.Name, Err: lastErr, Status: statusOf(lastErr), ReasonCode: CodeUnspecified}
+	wait, cancel := untilExpiry(ctx, m)
+	defer cancel()
 	var avoid []netip.AddrPort
 	backoff := fn.Retry.Backoff
 	for attempts < fn.Retry.Attempts {
@@ -129,40 +144,46 @@ func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []
 			if m.QoS == 0 && !errors.Is(o.Err, pool.ErrUnread) {
 				break // at most once
 			}
-			if !sleep(ctx, jitter(backoff)) {
-				break
-			}
+			sleep(wait, jitter(backoff))
 			backoff = min(2*backoff, fn.Retry.MaxBackoff)
 		}
+		l, err := e.acquire(wait, fn, avoid)
+		if wait.Err() != nil {
+			if l != nil {
+				l.Release()
+			}
+			return e.unfinished(ctx, fn, m, o, attempts)
+		}
 		attempts++
-		resp, pod, err := e.attempt(ctx, fn, req, avoid)
-		o.Response, o.Err, o.Status = resp, err, 0
-		if resp != nil {
-			o.Status = resp.Status
+		o.Err, o.Response = err, nil
+		if err != nil {
+			continue
 		}
-		if err == nil && o.Status >= 200 && o.Status < 300 {
-			o.Acked, o.ReasonCode = true, CodeSuccess
-			return o
+		o.Response, o.Err = e.attempt(ctx, fn, l, build())
+		if o.Err == nil {
+			if o.Status = o.Response.Status; o.Status >= 200 && o.Status < 300 {
+				o.Acked, o.ReasonCode = true, CodeSuccess
+				return o
+			}
+			o.Err = pool.NewStatusError(o.Response)
+		} else if ctx.Err() != nil {
+			return e.unfinished(ctx, fn, m, o, attempts)
 		}
-		if err == nil {
-			o.Err = pool.NewStatusError(resp)
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		if pod.IsValid() {
-			avoid = append(avoid, pod)
-		}
+		avoid = append(avoid, l.Pod())
 	}
 	return e.giveUp(fn, m, o, attempts)
 }
 
-// attempt is one exchange with one pod.
-func (e *Engine) attempt(ctx context.Context, fn *config.Function, req []byte, avoid []netip.AddrPort) (*pool.Response, netip.AddrPort, error) {
-	l, err := e.state.Load().pool.Acquire(ctx, fn.Name, avoid)
-	if err != nil {
-		return nil, netip.AddrPort{}, err
+// acquire waits for a connection to one of the function's pods.
+func (e *Engine) acquire(ctx context.Context, fn *config.Function, avoid []netip.AddrPort) (pool.Lease, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
+	return e.state.Load().pool.Acquire(ctx, fn.Name, avoid)
+}
+
+// attempt is one exchange with one pod.
+func (e *Engine) attempt(ctx context.Context, fn *config.Function, l pool.Lease, req []byte) (*pool.Response, error) {
 	defer l.Release()
 	ctx, cancel := context.WithTimeout(ctx, fn.Timeout)
 	defer cancel()
@@ -174,13 +195,57 @@ func (e *Engine) attempt(ctx context.Context, fn *config.Function, req []byte, a
 		}
 		e.rec.Request(fn.Name, l.Pod().String(), status)
 	}
-	return resp, l.Pod(), err
+	return resp, err
+}
+
+// statusOf is the HTTP status that an attempt failed with; 0: there was no response.
+func statusOf(err error) int {
+	var s *pool.StatusError
+	if errors.As(err, &s) {
+		return s.Status
+	}
+	return 0
+}
+
+// untilExpiry is a context that ends when the message has expired.
+func untilExpiry(ctx context.Context, m *request.Message) (context.Context, context.CancelFunc) {
+	if m.Expires.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, m.Expires)
+}
+
+// errExpired is why a message with attempts left is not delivered.
+var errExpired = errors.New("message expired")
+
+// unfinished ends a message that has attempts left. At the server's end it is
+// left as it is: unacknowledged, its client sends it again. Else it has expired and is dropped,
+// as its publisher wishes [MQTT-3.3.2-5], or becomes a dead letter.
+func (e *Engine) unfinished(ctx context.Context, fn *config.Function, m *request.Message, o Outcome, attempts int) Outcome {
+	o.Response = nil
+	if ctx.Err() != nil {
+		o.Interrupted = true
+		o.Err = errors.Join(o.Err, context.Cause(ctx))
+		return o
+	}
+	o.Expired = true
+	if o.Err == nil {
+		o.Err = errExpired
+	} else {
+		o.Err = fmt.Errorf("%w; the last attempt: %w", errExpired, o.Err)
+	}
+	if fn.DeadLetter != nil {
+		return e.giveUp(fn, m, o, attempts)
+	}
+	e.log.Debug("message expired", "function", fn.Name, "topic", m.Topic, "client", m.ClientID, "attempts", attempts)
+	o.Acked, o.ReasonCode = true, CodeSuccess
+	return o
 }
 
 // giveUp writes the dead letter, if the function has one.
 func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, attempts int) Outcome {
 	e.log.Warn("message not delivered", "function", fn.Name, "topic", m.Topic, "client", m.ClientID, "attempts", attempts, "error", o.Err)
-	if fn.DeadLetter == nil || m.QoS == 0 && !errors.Is(o.Err, pool.ErrUnread) && o.Status == 0 && attempts == 0 {
+	if fn.DeadLetter == nil {
 		return o
 	}
 	if err := e.dead.write(fn, m, o, attempts); err != nil {
@@ -198,13 +263,11 @@ func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, atte
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // sleep waits, unless ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return false
 	case <-t.C:
-		return true
 	}
 }

@@ -103,7 +103,8 @@ func programs(needed []Feature) Feature {
 			return Feature{what, Missing, "need what is missing above"}
 		}
 	}
-	spec, err := bpf.LoadEproxy()
+	object := bpf.Choose()
+	spec, err := object.Load()
 	if err != nil {
 		return Feature{what, Missing, err.Error()}
 	}
@@ -120,7 +121,11 @@ func programs(needed []Feature) Feature {
 	if ret, err := coll.Programs["sweep_start"].Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
 		return Feature{what, Missing, "control programs do not run: " + oneLine(cmp.Or(err, errors.New("no timer")))}
 	}
-	return Feature{what, Used, fmt.Sprintf("%d programs pass this kernel's verifier", len(coll.Programs))}
+	passed := fmt.Sprintf("%d programs pass this kernel's verifier", len(coll.Programs))
+	if object.Name == bpf.Bounded.Name {
+		return Feature{what, Degraded, fmt.Sprintf("%s, with at most %d messages in flight on a connection: may_goto is of Linux 6.9", passed, object.Pipeline)}
+	}
+	return Feature{what, Used, passed}
 }
 
 func oneLine(err error) string {

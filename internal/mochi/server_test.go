@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,7 @@ import (
 	"eproxy/internal/pool"
 )
 
-// stage is a server with one function.
+// stage is a server with one function, by two names: that of from/# lets publishers say who they are.
 type stage struct {
 	t      testing.TB
 	counts counts // of what the server refused
@@ -53,12 +54,18 @@ func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, a
 	if err != nil {
 		t.Fatal(err)
 	}
+	pods := []netip.AddrPort{netip.MustParseAddrPort(fn.Listener.Addr().String())}
+	retry := config.Retry{Attempts: 2, Backoff: time.Millisecond, MaxBackoff: time.Millisecond}
 	cfg := &config.Config{
 		Listeners: []config.Listener{{Address: "127.0.0.1:0"}}, Auth: auth,
-		Functions: []*config.Function{{Name: "f", URL: u, Concurrency: 8, Timeout: 2 * time.Second,
-			Pods:  []netip.AddrPort{netip.MustParseAddrPort(fn.Listener.Addr().String())},
-			Retry: config.Retry{Attempts: 2, Backoff: time.Millisecond, MaxBackoff: time.Millisecond}}},
-		Routes: []*config.Route{{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}}},
+		Functions: []*config.Function{
+			{Name: "f", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Pods: pods, Retry: retry},
+			{Name: "from", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Pods: pods, Retry: retry, CloudEvents: config.CloudEvents{FromPublisher: true}},
+		},
+		Routes: []*config.Route{
+			{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}},
+			{Topic: "from/#", Filter: "from/#", Functions: []string{"from"}},
+		},
 		Limits: config.Limits{MaxPacketSize: samples.MaxPacket, InflightPerClient: 16},
 	}
 	p := pool.New(cfg.Functions)
@@ -372,5 +379,59 @@ func TestTakenMessagesAckedAlike(t *testing.T) {
 	f.info.Complete(2, delivery.Outcome{Err: fmt.Errorf("failed")})
 	if b, _ := io.ReadAll(c); len(b) > 0 {
 		t.Errorf("got % x", b)
+	}
+}
+
+// TestInterruptedIsNotAcknowledged: what the server's end interrupts is neither acknowledged nor
+// refused, so that the client keeps it.
+func TestInterruptedIsNotAcknowledged(t *testing.T) {
+	f := &fakeGraft{closed: make(chan struct{})}
+	s := newStage(t, say("ok"), f, anonymous)
+	c := s.dial()
+	write(t, c, 0x10, 14, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 0, 0, 0, 1, 'c')
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(c, head); err != nil || head[0] != 0x20 {
+		t.Fatalf("got % x (%v), want CONNACK", head, err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, head[1])); err != nil {
+		t.Fatal(err)
+	}
+	f.info.Complete(1, delivery.Outcome{Interrupted: true, ReasonCode: delivery.CodeUnspecified})
+	f.info.Complete(2, delivery.Outcome{Acked: true})
+	want(t, c, 0x40, 2, 0, 2)
+}
+
+// TestExpiredMessage: a message that expires while it waits goes to no function and is
+// acknowledged; one that does not says how long it has left.
+func TestExpiredMessage(t *testing.T) {
+	release := make(chan struct{})
+	left := make(chan string, 100)
+	s := newStage(t, func(_ http.ResponseWriter, r *http.Request) {
+		left <- r.Header.Get("X-Mqtt-Expiry")
+		<-release
+	}, nil, anonymous)
+	busy, _ := s.v5("busy")
+	ctx := context.Background()
+	for range s.cfg.Functions[0].Concurrency {
+		go func() { _, _ = busy.Publish(ctx, &paho.Publish{Topic: "in/x", QoS: 1, Payload: []byte("busy")}) }()
+		<-left
+	}
+	c, _ := s.v5("c")
+	expiry := uint32(1)
+	r, err := c.Publish(ctx, &paho.Publish{Topic: "in/x", QoS: 1, Payload: []byte("late"), Properties: &paho.PublishProperties{MessageExpiry: &expiry}})
+	if err != nil || r.ReasonCode != 0 {
+		t.Errorf("acknowledged with %+v, %v", r, err)
+	}
+	if strings.Contains(s.payloads(), "late") {
+		t.Error("the message reached its function")
+	}
+	close(release)
+	expiry = 3600
+	if _, err := c.Publish(ctx, &paho.Publish{Topic: "in/x", QoS: 1, Properties: &paho.PublishProperties{MessageExpiry: &expiry}}); err != nil {
+		t.Fatal(err)
+	}
+	got := <-left
+	if n, err := strconv.Atoi(got); err != nil || n < 1 || n > 3600 {
+		t.Errorf("X-Mqtt-Expiry is %q", got)
 	}
 }

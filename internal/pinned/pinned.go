@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 
@@ -358,7 +359,8 @@ func (m *Maps) Flows() ([]Flow, error) {
 		if err := m.maps["devices"].Lookup(i, &d); err != nil {
 			return nil, fmt.Errorf("read device %d: %w", i, err)
 		}
-		out = append(out, Flow{Index: m.slots + i, Client: text(d.Source[:], d.SourceLen), Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
+		client, _, _ := strings.Cut(text(d.Sender[:], d.SenderLen[0]), "\r\n") // the user name's header follows
+		out = append(out, Flow{Index: m.slots + i, Client: client, Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
 			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: connStates[c.State], Taken: d.Taken, InFlight: int(c.InFlight),
 			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0})
 	}

@@ -34,7 +34,7 @@ var All = []Reason{
 	{"not_granted", "client may not be known to be allowed on this topic yet"},
 	{"no_slot", "no idle connection to a pod of the function"},
 	{"dead_socket", "slot's socket is gone or not ESTABLISHED"},
-	{"too_large", "request larger than the slot's buffer or the pod's segment size"},
+	{"too_large", "request larger than the slot's buffer or the pod's segment size, or client id and user name too long for the kernel path"},
 	{"headroom", "request head larger than XDP's headroom: TC takes it"},
 	{"no_xdp_target", "pod interface cannot receive XDP redirects: TC takes it"},
 	{"ring_full", "too many messages of this client in flight"},

@@ -1,9 +1,11 @@
 package request
 
 import (
+	"cmp"
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/config"
@@ -17,13 +19,12 @@ const (
 // Prefix is the request up to and including "ce-source: <source>/": what all
 // messages of a function share, with its default content type.
 func Prefix(fn *config.Function) []byte {
-	return appendPrefix(nil, fn, fn.ContentType, attributes{})
+	return appendPrefix(nil, fn, fn.ContentType, "", "")
 }
 
-// attributes are ce-* values that a message's user properties override.
-type attributes struct{ typ, source string }
-
-func appendPrefix(dst []byte, fn *config.Function, contentType string, a attributes) []byte {
+// appendPrefix writes what Prefix is, with these values of ce-type and ce-source in
+// place of the function's if they are not empty.
+func appendPrefix(dst []byte, fn *config.Function, contentType, typ, source string) []byte {
 	dst = append(dst, "POST "...)
 	dst = append(dst, fn.URL.RequestURI()...)
 	dst = append(dst, " HTTP/1.1\r\n"...)
@@ -35,52 +36,51 @@ func appendPrefix(dst []byte, fn *config.Function, contentType string, a attribu
 		dst = appendHeader(dst, "Content-Type", contentType)
 	}
 	dst = appendHeader(dst, "ce-specversion", "1.0")
-	typ := a.typ
-	if typ == "" {
-		typ = fn.CloudEvents.Type
-	}
-	if typ == "" {
-		typ = defaultType
-	}
 	dst = append(dst, "ce-type: "...)
-	dst = EncodeValue(dst, typ)
+	dst = EncodeValue(dst, cmp.Or(typ, fn.CloudEvents.Type, defaultType))
 	dst = append(dst, "\r\nce-source: "...)
-	if a.source != "" {
-		return EncodeValue(dst, a.source)
+	if source != "" {
+		return EncodeValue(dst, source)
 	}
-	source := fn.CloudEvents.Source
-	if source == "" {
-		source = defaultSource
-	}
-	dst = EncodeValue(dst, source)
+	dst = EncodeValue(dst, Source(fn))
 	return append(dst, '/')
 }
 
-// Head is the request up to and including ce-subject.
-func Head(prefix []byte, clientID, topic string) []byte {
-	dst := append([]byte(nil), prefix...)
-	dst = EncodeValue(dst, clientID)
-	return appendSubject(dst, topic)
+// Source is the first part of a function's ce-source; '/' and the client id follow.
+func Source(fn *config.Function) string { return cmp.Or(fn.CloudEvents.Source, defaultSource) }
+
+// Sender appends what follows Prefix: the rest of ce-source, and the headers that
+// say who sent the message, all of which is fixed for a connection. It ends
+// without the line's end. With fromPublisher it is longer and begins with the
+// same bytes. An empty username is an anonymous client's.
+func Sender(dst []byte, clientID, username string, fromPublisher bool) []byte {
+	return appendSender(EncodeValue(dst, clientID), clientID, username, fromPublisher)
 }
 
-func appendSubject(dst []byte, topic string) []byte {
-	dst = append(dst, "\r\nce-subject: "...)
-	dst = EncodeValue(dst, topic)
-	return append(dst, '\r', '\n')
+// appendSender writes the headers of Sender.
+func appendSender(dst []byte, clientID, username string, fromPublisher bool) []byte {
+	if username != "" {
+		dst = append(dst, "\r\nX-Mqtt-Username: "...)
+		dst = EncodeValue(dst, username)
+	}
+	if fromPublisher {
+		dst = append(dst, "\r\nX-Mqtt-Client-Id: "...)
+		dst = EncodeValue(dst, clientID)
+	}
+	return dst
 }
 
 // Build appends the whole request. id is ce-id: printable ASCII without blanks.
 func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
-	o := overridesOf(m)
-	dst = appendPrefix(dst, fn, contentTypeOf(fn, m), attributes{typ: o["ce-type"], source: o["ce-source"]})
-	if o["ce-source"] == "" {
+	a := attributesOf(fn, m)
+	dst = appendPrefix(dst, fn, contentTypeOf(fn, m), a["ce-type"], a["ce-source"])
+	if a["ce-source"] == "" {
 		dst = EncodeValue(dst, m.ClientID)
 	}
-	subject := m.Topic
-	if v := o["ce-subject"]; v != "" {
-		subject = v
-	}
-	dst = appendSubject(dst, subject)
+	dst = appendSender(dst, m.ClientID, m.Username, fn.CloudEvents.FromPublisher)
+	dst = append(dst, "\r\nce-subject: "...)
+	dst = EncodeValue(dst, cmp.Or(a["ce-subject"], m.Topic))
+	dst = append(dst, '\r', '\n')
 	if m.QoS > 0 {
 		dst = appendHeader(dst, "X-Mqtt-Qos", strconv.Itoa(int(m.QoS)))
 	}
@@ -90,18 +90,18 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	if m.Dup {
 		dst = appendHeader(dst, "X-Mqtt-Dup", "1")
 	}
-	for _, name := range sortedNames(o) {
+	if !m.Expires.IsZero() {
+		dst = appendHeader(dst, "X-Mqtt-Expiry", strconv.Itoa(secondsUntil(m.Expires)))
+	}
+	for _, name := range sortedNames(a) {
 		switch name {
 		case "ce-type", "ce-source", "ce-subject", "ce-id":
 		default:
-			dst = append(dst, name...)
-			dst = append(dst, ": "...)
-			dst = EncodeValue(dst, o[name])
-			dst = append(dst, '\r', '\n')
+			dst = appendHeader(dst, name, string(EncodeValue(nil, a[name])))
 		}
 	}
-	dst = appendProperties(dst, m)
-	if v := o["ce-id"]; v != "" {
+	dst = appendProperties(dst, fn, m)
+	if v := a["ce-id"]; v != "" {
 		id = string(EncodeValue(nil, v))
 	}
 	dst = appendHeader(dst, "ce-id", id)
@@ -113,12 +113,15 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 // Growth is by how many bytes the request of a typical PUBLISH is longer than
 // the PUBLISH: of QoS 1, with 128 to 999 bytes of payload, and a topic that
 // needs no escapes. XDP makes that room at the head of the packet.
-func Growth(fn *config.Function, clientID string) int {
-	m := &Message{ClientID: clientID, QoS: 1, Payload: make([]byte, 128)}
+func Growth(fn *config.Function, clientID, username string) int {
+	m := &Message{ClientID: clientID, Username: username, QoS: 1, Payload: make([]byte, 128)}
 	// fixed header with two bytes of remaining length, length of the topic, packet identifier
 	const head = 3 + 2 + 2
 	return len(Build(nil, fn, m, strings.Repeat("0", abi.CeIdLen))) - len(m.Payload) - head
 }
+
+// secondsUntil is how many seconds are left, rounded up [MQTT-3.3.2-6].
+func secondsUntil(t time.Time) int { return max(1, int((time.Until(t)+time.Second-1)/time.Second)) }
 
 func contentTypeOf(fn *config.Function, m *Message) string {
 	switch {

@@ -2,12 +2,15 @@
 // sends the same bytes (bpf/include/request.h, route.h).
 package request
 
+import "time"
+
 // UserProperty is an MQTT 5 user property; names may repeat.
 type UserProperty struct{ Name, Value string }
 
 // Message is one routed PUBLISH.
 type Message struct {
 	ClientID string
+	Username string // whose password the server has checked; empty: the client is anonymous
 	Topic    string
 	Payload  []byte
 	QoS      byte
@@ -23,4 +26,6 @@ type Message struct {
 	ResponseTopic   string
 	CorrelationData []byte
 	MessageExpiry   uint32 // seconds; 0: none
+
+	Expires time.Time // what is not under way by then is not delivered; zero: never
 }

@@ -1,29 +1,41 @@
 package request
 
-import "strings"
+import (
+	"strings"
 
-// ceAttributes are the CloudEvents attributes that user properties may set
-// (CloudEvents MQTT binding 1.0.2, section 3.1.3), under their own names or
-// with the prefix "ce-".
+	"eproxy/internal/config"
+)
+
+// ceAttributes are the CloudEvents attributes that user properties may set where
+// the function says from_publisher (CloudEvents MQTT binding 1.0.2, section 3.1.3),
+// under their own names or with the prefix "ce-".
 var ceAttributes = map[string]bool{
 	"id": true, "type": true, "source": true, "subject": true, "time": true, "dataschema": true,
 }
 
-// overridesOf are the ce-* headers that a message's user properties set.
-func overridesOf(m *Message) map[string]string {
-	var o map[string]string
-	for _, p := range m.UserProperties {
-		name := strings.ToLower(p.Name)
-		attr, prefixed := strings.CutPrefix(name, "ce-")
-		if !ceAttributes[attr] && !(prefixed && extensionName(attr)) || attr == "specversion" || !SafeValue(p.Value) || p.Value == "" {
-			continue
-		}
-		if o == nil {
-			o = make(map[string]string)
-		}
-		o["ce-"+attr] = p.Value
+// attributeOf is the ce-* header that a user property sets where the publisher
+// decides; empty: none. The version of the specification is eproxy's.
+func attributeOf(p UserProperty) string {
+	attr, prefixed := strings.CutPrefix(strings.ToLower(p.Name), "ce-")
+	if !ceAttributes[attr] && !(prefixed && extensionName(attr)) || attr == "specversion" || !SafeValue(p.Value) || p.Value == "" {
+		return ""
 	}
-	return o
+	return "ce-" + attr
+}
+
+// attributesOf are the ce-* headers that a message's user properties set; none
+// unless the function lets them.
+func attributesOf(fn *config.Function, m *Message) map[string]string {
+	if !fn.CloudEvents.FromPublisher {
+		return nil
+	}
+	a := make(map[string]string)
+	for _, p := range m.UserProperties {
+		if name := attributeOf(p); name != "" {
+			a[name] = p.Value
+		}
+	}
+	return a
 }
 
 // extensionName says whether a CloudEvents extension attribute may be called so.
@@ -36,22 +48,34 @@ func extensionName(s string) bool {
 	return s != ""
 }
 
-// appendProperties writes the user properties that are no CloudEvents attributes.
-func appendProperties(dst []byte, m *Message) []byte {
+// appendProperties writes the user properties that set no attribute. Their
+// names are of a space of their own, but for those of W3C Trace Context, which
+// the function's own headers go before.
+func appendProperties(dst []byte, fn *config.Function, m *Message) []byte {
 	for _, p := range m.UserProperties {
-		name := strings.ToLower(p.Name)
-		attr, prefixed := strings.CutPrefix(name, "ce-")
-		if ceAttributes[attr] || prefixed || name == "specversion" || !SafeName(p.Name) || !SafeValue(p.Value) {
+		if fn.CloudEvents.FromPublisher && attributeOf(p) != "" || !SafeName(p.Name) || !SafeValue(p.Value) {
 			continue
 		}
-		switch name {
-		case "traceparent", "tracestate":
+		name := strings.ToLower(p.Name)
+		if traceContext[name] && !hasHeader(fn.Headers, name) {
 			dst = appendHeader(dst, name, p.Value)
-		default:
+		} else {
 			dst = appendHeader(dst, "X-Mqtt-User-"+p.Name, p.Value)
 		}
 	}
 	return dst
+}
+
+// traceContext are the headers of W3C Trace Context, level 1.
+var traceContext = map[string]bool{"traceparent": true, "tracestate": true}
+
+func hasHeader(headers map[string]string, name string) bool {
+	for h := range headers {
+		if strings.EqualFold(h, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // SafeName says whether s can be a header name: a token (RFC 9110 section 5.6.2).

@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"testing"
 
 	"eproxy/internal/config"
@@ -28,9 +30,17 @@ func TestSameBytesAsKernel(t *testing.T) {
 	if got := string(Build(nil, function(t), m, "7")); got != want {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}
-	head := Head(Prefix(function(t)), m.ClientID, m.Topic)
-	if !bytes.HasPrefix([]byte(want), head) {
-		t.Errorf("head %q is not how the request begins", head)
+	for _, from := range []bool{false, true} {
+		fn := function(t)
+		fn.CloudEvents.FromPublisher = from
+		m.Username = "a user"
+		head := Sender(Prefix(fn), m.ClientID, m.Username, from)
+		if got := Build(nil, fn, m, "7"); !bytes.HasPrefix(got, append(head, "\r\nce-subject: "...)) {
+			t.Errorf("%q is not how the request begins: %q", head, got)
+		}
+		if short := Sender(Prefix(fn), m.ClientID, m.Username, false); !bytes.HasPrefix(head, short) {
+			t.Errorf("%q does not begin with %q", head, short)
+		}
 	}
 }
 
@@ -38,6 +48,7 @@ func TestPropertiesBecomeHeaders(t *testing.T) {
 	fn := function(t)
 	fn.ContentType = "application/json"
 	fn.Headers = map[string]string{"X-Team": "edge"}
+	fn.CloudEvents.FromPublisher = true
 	m := &Message{ClientID: "c", Topic: "t", Version: 5, PayloadFormat: 1, UserProperties: []UserProperty{
 		{"color", "red"}, {"traceparent", "00-1"}, {"type", "com.example"}, {"ce-source", "/me"}, {"Host", "evil"},
 		{"bad\r\nname", "x"}, {"bad", "a\r\nX-Evil: 1"}, {"Content-Length", "0"},
@@ -58,24 +69,37 @@ func TestPropertiesBecomeHeaders(t *testing.T) {
 }
 
 // FuzzBuild: whatever a client sends, the request is one request with one
-// header block, and the body is the payload.
+// header block, and the body is the payload. No user property changes a header
+// that eproxy or the configuration writes; with from_publisher, ce-* only.
 func FuzzBuild(f *testing.F) {
-	f.Add("c", "a/b", []byte("x"), "name", "value", "text/plain")
-	f.Add("c\r\n", "a\r\nX: y", []byte("\r\n\r\n"), "a\r\nb", "c\r\nd", "e\r\nf")
-	f.Add("", "\x00", []byte(nil), "ce-id", "\xff", "")
-	f.Fuzz(func(t *testing.T, client, topic string, payload []byte, name, value, contentType string) {
-		m := &Message{ClientID: client, Topic: topic, Payload: payload, QoS: 1, ContentType: contentType,
-			UserProperties: []UserProperty{{name, value}}}
-		b := Build(nil, function(t), m, "id")
-		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
-		if err != nil {
-			t.Fatalf("%v in %q", err, b)
-		}
-		if req.Host != "temp.local" || req.ContentLength != int64(len(payload)) || !bytes.HasSuffix(b, payload) {
-			t.Fatalf("host %q, length %d of %d", req.Host, req.ContentLength, len(payload))
-		}
-		if n := bytes.Count(b[:len(b)-len(payload)], []byte("\r\n")); n > 13 {
-			t.Fatalf("%d lines in %q", n, b)
+	f.Add("c", "u", "a/b", []byte("x"), "name", "value", "text/plain")
+	f.Add("c\r\n", "u\r\n", "a\r\nX: y", []byte("\r\n\r\n"), "a\r\nb", "c\r\nd", "e\r\nf")
+	f.Add("", "", "\x00", []byte(nil), "ce-id", "\xff", "")
+	for _, name := range spellings {
+		f.Add("c", "u", "t", []byte("x"), name, "mallory", "")
+	}
+	f.Fuzz(func(t *testing.T, client, user, topic string, payload []byte, name, value, contentType string) {
+		fn := function(t)
+		fn.Headers = map[string]string{"X-Team": "edge", "tracestate": "ours"}
+		for _, from := range []bool{false, true} {
+			fn.CloudEvents.FromPublisher = from
+			m := &Message{ClientID: client, Username: user, Topic: topic, Payload: payload, QoS: 1, ContentType: contentType}
+			names, want := headersOf(t, Build(nil, fn, m, "id"), payload)
+			m.UserProperties = []UserProperty{{name, value}}
+			more, got := headersOf(t, Build(nil, fn, m, "id"), payload)
+			if len(more) > len(names)+1 {
+				t.Fatalf("headers %q where there were %q", more, names)
+			}
+			for _, header := range more {
+				if header = strings.ToLower(header); !publishers(header, from) && !slices.Equal(got[header], want[header]) {
+					t.Fatalf("%s is %q, without the user property %q", header, got[header], want[header])
+				}
+			}
+			for header := range want {
+				if got[header] == nil {
+					t.Fatalf("no %s", header)
+				}
+			}
 		}
 	})
 }

@@ -24,21 +24,15 @@ const tree = "/eproxy"
 // each behind those that it needs.
 var modules = []string{"drivers/net/veth", "net/sched/sch_ingress", "net/sched/cls_bpf", "net/netfilter/nfnetlink", "net/xfrm/xfrm_algo", "net/xfrm/xfrm_user"}
 
-// buildPayload compiles the test binaries and lists what every image has. The
-// product's own binaries are in bin already (make build).
-func buildPayload(ctx context.Context, cache string) ([]file, error) {
-	files := []file{{tree + "/internal/bpf/complexity.json", "internal/bpf/complexity.json"}}
+// payload lists what every image has; make has built it.
+func payload(ctx context.Context) ([]file, error) {
+	files := []file{
+		{tree + "/internal/bpf/complexity.json", "internal/bpf/complexity.json"},
+		{tree + "/internal/bpf/bpf.test", "bin/bpf.test"},
+		{tree + "/test/netns/netns.test", "bin/netns.test"},
+	}
 	for _, name := range []string{"loader", "mapsctl", "userspace-fallback", "demo"} {
 		files = append(files, file{tree + "/bin/" + name, "bin/" + name})
-	}
-	for _, pkg := range []string{"internal/bpf", "test/netns"} {
-		bin := filepath.Join(cache, filepath.Base(pkg)+".test")
-		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-trimpath", "-o", bin, "./"+pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("compile %s: %w: %s", pkg, err, out)
-		}
-		files = append(files, file{filepath.Join(tree, pkg, filepath.Base(bin)), bin})
 	}
 	for _, name := range []string{"busybox", "ip", "mosquitto_pub"} {
 		fs, err := program(ctx, name)
@@ -70,13 +64,13 @@ func program(ctx context.Context, name string) ([]file, error) {
 }
 
 // buildImage makes the initramfs of one kernel and returns its name.
-func buildImage(ctx context.Context, a attempt, k kernel, payload []file) (string, error) {
+func buildImage(ctx context.Context, a attempt, k kernel, files []file) (string, error) {
 	root, err := os.MkdirTemp(a.cache, "root-")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(root)
-	for _, f := range payload {
+	for _, f := range files {
 		if err := copyFile(filepath.Join(root, f.at), f.from); err != nil {
 			return "", err
 		}

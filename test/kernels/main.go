@@ -24,7 +24,7 @@ func main() {
 			&cli.StringSliceFlag{Name: "kernel", Value: cli.NewStringSlice("6.12=full", "6.1=fallback"), Usage: "boot the newest `SERIES=CASES`, with what guest/CASES.sh tries"},
 			&cli.StringFlag{Name: "cache", Value: ".cache/kernels", Usage: "keep downloads, images and logs in `DIR`"},
 			&cli.StringFlag{Name: "netns", Value: "TestStartErrors TestReload TestBackOnKernelPath TestBursts", Usage: "`TESTS` of test/netns that full.sh runs: short ones, which need no more programs than the image has"},
-			&cli.DurationFlag{Name: "timeout", Value: 8 * time.Minute, Usage: "for one kernel, from power on to power off"},
+			&cli.DurationFlag{Name: "timeout", Value: 20 * time.Minute, Usage: "for one kernel, from power on to power off"},
 		},
 		Action: run,
 	})
@@ -38,7 +38,7 @@ func run(c *cli.Context) error {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return err
 	}
-	payload, err := buildPayload(c.Context, cache)
+	files, err := payload(c.Context)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func run(c *cli.Context) error {
 		if !ok {
 			return cliutil.Usagef("--kernel %q: must be SERIES=CASES", choice)
 		}
-		rs, err := try(c.Context, attempt{cache: cache, series: series, cases: cases, netns: c.String("netns"), timeout: c.Duration("timeout")}, payload)
+		rs, err := try(c.Context, attempt{cache: cache, series: series, cases: cases, netns: c.String("netns"), timeout: c.Duration("timeout")}, files)
 		if err != nil {
 			return fmt.Errorf("kernel %s: %w", series, err)
 		}
@@ -70,12 +70,12 @@ type attempt struct {
 }
 
 // try boots one kernel and returns what came out.
-func try(ctx context.Context, a attempt, payload []file) ([]result, error) {
+func try(ctx context.Context, a attempt, files []file) ([]result, error) {
 	k, err := findKernel(ctx, a.cache, a.series)
 	if err != nil {
 		return nil, err
 	}
-	image, err := buildImage(ctx, a, k, payload)
+	image, err := buildImage(ctx, a, k, files)
 	if err != nil {
 		return nil, err
 	}

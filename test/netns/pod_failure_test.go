@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const failureConfig = `functions:
@@ -197,12 +199,13 @@ func checkDeadLetter(t *testing.T, file, payload string) {
 			Topic, Client string
 			Payload       []byte
 			Attempts      int
+			Status        int
 			Time          time.Time
 		}
 		if err := json.Unmarshal(sc.Bytes(), &d); err != nil {
 			t.Fatal(err)
 		}
-		if string(d.Payload) == payload && d.Topic == "sensors/dev/temp" && d.Client == "dev" && d.Attempts == 4 {
+		if string(d.Payload) == payload && d.Topic == "sensors/dev/temp" && d.Client == "dev" && d.Attempts == 4 && d.Status == 500 {
 			return
 		}
 		t.Errorf("dead letter %+v", d)
@@ -225,6 +228,79 @@ func TestRedirectionNamed(t *testing.T) {
 			b, err := os.ReadFile(file)
 			if err != nil || !strings.Contains(string(b), "308, Location: "+to) {
 				t.Errorf("dead letter %q, %v", b, err)
+			}
+		})
+	}
+}
+
+// TestShutdownLeavesMessages: what a function has not answered when drain_timeout is
+// over is neither acknowledged nor a dead letter: nothing is wrong with it, and its
+// client has it. What it answers in that time is acknowledged, also by another attempt.
+func TestShutdownLeavesMessages(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc", "fallback"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			r := newRecorder()
+			r.serveGo(t, l, false, func(n int64, w http.ResponseWriter, q *http.Request) {
+				body, _ := r.body(n)
+				switch {
+				case body == "again":
+					w.WriteHeader(503)
+				case body == "hang":
+					<-q.Context().Done()
+				}
+			}, nil)
+			file := filepath.Join(t.TempDir(), "dead.jsonl")
+			config := strings.NewReplacer("DEAD", "dead_letter: {file: "+file+"}", "timeout: 1s", "timeout: 60s",
+				"backoff: 10ms, max_backoff: 50ms", "backoff: 1h, max_backoff: 1h").Replace(podConfig(failureConfig, false))
+			s := start(t, l, mode, config+"drain_timeout: 200ms\n")
+			hang, again := rawConnect(t, l, "hang"), rawConnect(t, l, "again")
+			hang.write(publishPacket("sensors/hang/temp", 1, 1, "hang"))
+			again.write(publishPacket("sensors/again/temp", 1, 1, "again"))
+			r.wait(t, 2)
+			if err := s.Stop(); err != nil {
+				t.Error(err)
+			}
+			hang.closed()
+			again.closed()
+			if b, err := os.ReadFile(file); !os.IsNotExist(err) {
+				t.Errorf("dead letters (%v): %s", err, b)
+			}
+		})
+	}
+}
+
+// TestShutdownFinishes: a message that is tried again when SIGTERM comes is finished.
+func TestShutdownFinishes(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc", "fallback"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			r := newRecorder()
+			stopping := make(chan struct{})
+			r.serveGo(t, l, false, func(n int64, w http.ResponseWriter, q *http.Request) {
+				if n == 1 {
+					w.WriteHeader(503)
+					return
+				}
+				<-stopping
+			}, nil)
+			s := start(t, l, mode, strings.NewReplacer("DEAD", "", "timeout: 1s", "timeout: 60s").Replace(podConfig(failureConfig, false)))
+			c := rawConnect(t, l, "dev")
+			c.write(publishPacket("sensors/dev/temp", 1, 1, "x"))
+			r.wait(t, 2)
+			draining := s.Expect("draining")
+			if err := s.Signal(unix.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if mode != "fallback" { // which does not say so
+				if err := draining(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			close(stopping)
+			c.read([]byte{0x40, 2, 0, 1})
+			if err := s.Stop(); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -13,7 +13,7 @@ demo() {
 # gotest DIR BINARY: all tests of a Go test binary, or those that $tests names. The detail counts them, or names those that failed.
 gotest() {
 	cd "$1" || return
-	"./$2" -test.v -test.run "${tests:+^($(echo $tests | tr ' ' '|'))\$}" || {
+	"./$2" -test.v -test.run "${tests:+^($(echo "$tests" | tr ' ' '|'))\$}" || {
 		grep '^--- FAIL' /tmp/out | cut -d' ' -f3 | xargs echo failed: >/tmp/detail
 		return 1
 	}
@@ -28,5 +28,8 @@ gotest() {
 
 try doctor doctor
 try demo demo
-tests= try internal/bpf gotest /eproxy/internal/bpf bpf.test
+tests='' try internal/bpf gotest /eproxy/internal/bpf bpf.test
+export EPROXY_OBJECT=bounded
+tests='' try "internal/bpf, bounded" gotest /eproxy/internal/bpf bpf.test
+unset EPROXY_OBJECT
 tests=$(cat /netns) try test/netns gotest /eproxy/test/netns netns.test

@@ -32,6 +32,7 @@ try() {
 	echo "@result|$name|$verdict|$seconds|$(head -n 1 /tmp/detail)"
 }
 
+# shellcheck source=/dev/null
 . "/guest/$(cat /cases).sh"
 echo @end
 poweroff -f
