@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -104,11 +104,11 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*n
 	if err := plane.Install(cfg, n.xdp); err != nil {
 		return nil, err
 	}
-	ports, err := listenerPorts(cfg)
+	addrs, err := listenerAddrs(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := plane.SetListeners(ports); err != nil {
+	if err := plane.SetListeners(addrs); err != nil {
 		return nil, err
 	}
 	maps, err := pinned.Open(cfg.BPFFS)
@@ -127,23 +127,25 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*n
 	return n, nil
 }
 
-// listenerPorts are the TCP ports whose connections may be grafted.
-func listenerPorts(cfg *config.Config) ([]uint16, error) {
-	var ports []uint16
+// listenerAddrs are where connections that may be grafted are accepted; an
+// unspecified address stands for all of this host.
+func listenerAddrs(cfg *config.Config) ([]netip.AddrPort, error) {
+	var addrs []netip.AddrPort
 	for _, l := range cfg.Listeners {
-		_, port, err := net.SplitHostPort(l.Address)
+		if l.TLS != nil || l.Websocket {
+			continue
+		}
+		a, err := net.ResolveTCPAddr("tcp", l.Address)
 		if err != nil {
 			return nil, fmt.Errorf("listener %q: %w", l.Address, err)
 		}
-		v, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("listener %q: %w", l.Address, err)
+		ap := a.AddrPort()
+		if a.IP == nil {
+			ap = netip.AddrPortFrom(netip.IPv6Unspecified(), ap.Port())
 		}
-		if l.TLS == nil && !l.Websocket {
-			ports = append(ports, uint16(v))
-		}
+		addrs = append(addrs, ap)
 	}
-	return ports, nil
+	return addrs, nil
 }
 
 // loop serves until ctx ends; SIGHUP reloads.

@@ -90,7 +90,7 @@ enum reason {
 	REASON_DEVICE_GONE = 37,     /* response arrived, but the device's connection is gone */
 	REASON_PUBACK_HANDED = 38,   /* PUBACK could not be inserted: written by userspace */
 	REASON_RESPONSE_HANDED = 39, /* response not digestible in the kernel (not 2xx, chunked and not whole in its segment, split or unusual head): read by userspace */
-	REASON_SLOT_RETIRED = 40,    /* slot retired: closed by the pod, unexpected bytes, or Connection: close */
+	REASON_SLOT_RETIRED = 40,    /* slot retired: closed by the pod, unexpected bytes, a response before its request, or Connection: close */
 	REASON_LATE_RESPONSE = 41,   /* bytes on a slot that was retired before: its socket, which is being aborted, drops them */
 	REASON_TRIMMED = 42,         /* local segment straddled an insertion: cut to its first piece */
 	REASON_BROKEN = 43,          /* bytes bypassed the programs while grafts were open: connection aborted */
@@ -404,6 +404,13 @@ struct globals {
 	__u32 draining;	   /* nothing more is taken */
 	__u32 slots_end;   /* one above the highest conn index of a slot so far */
 	__u32 conns_end;   /* one above the highest conn index so far */
+};
+
+/* Key of listeners: where the MQTT server listens. */
+struct listener {
+	__be32 address[4]; /* IPv4 as ::ffff:a.b.c.d; all zero: every address of this host, of both families */
+	__be16 port;
+	__u16 pad;
 };
 
 /* Key of grants: this client may publish to this topic. */

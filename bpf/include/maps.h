@@ -129,11 +129,11 @@ struct {
 	__type(value, __u32);
 } grants SEC(".maps");
 
-/* Listening ports, network byte order. Writer: loader. Reader: TC, once per SYN. */
+/* Addresses and ports that the MQTT server listens on. Writer: loader. Reader: TC, once per SYN. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 64);
-	__type(key, __be16);
+	__type(key, struct listener);
 	__type(value, __u32);
 } listeners SEC(".maps");
 

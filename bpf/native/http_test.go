@@ -176,9 +176,9 @@ var httpCases = []struct {
 	{"head too long", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1024-20-2-20) + "\r\nContent-Length: 3\r\n\r\nok\n", 0, false, 1028},
 }
 
-// TestResponses: what the kernel path reads of each kind of response, and that
+// TestDigestedResponses: what the kernel path reads of each kind of response, and that
 // net/http agrees.
-func TestResponses(t *testing.T) {
+func TestDigestedResponses(t *testing.T) {
 	for _, c := range httpCases {
 		t.Run(c.name, func(t *testing.T) {
 			a, _ := Own().Responses([]byte(c.in))
@@ -244,8 +244,8 @@ func mutations(n int, try func(b []byte) error) error {
 	return nil
 }
 
-// TestResponseMutations does what FuzzResponses does over random damage.
-func TestResponseMutations(t *testing.T) {
+// TestDamagedResponsesAgainstNetHTTP does what FuzzResponses does over random damage.
+func TestDamagedResponsesAgainstNetHTTP(t *testing.T) {
 	whole := 0
 	err := mutations(200000, func(b []byte) error {
 		a, _ := Own().Responses(b)
@@ -280,8 +280,8 @@ var plantedHTTP = []struct{ name, old, new string }{
 	{"hexadecimal as decimal", "size << 4 |", "size * 10 +"},
 }
 
-// TestPlantedHTTP shows that the comparison finds mistakes.
-func TestPlantedHTTP(t *testing.T) {
+// TestPlantedHTTPMistakesAreFound shows that the comparison finds mistakes.
+func TestPlantedHTTPMistakesAreFound(t *testing.T) {
 	for _, p := range plantedHTTP {
 		t.Run(p.name, func(t *testing.T) {
 			table, err := build(t.TempDir(), "http.h", p.old, p.new)

@@ -5,6 +5,7 @@
  * ledger of what passes, answers for what the programs took.
  */
 #include "../include/group.h"
+#include "listener.h"
 
 /*
  * A retransmission this soon is no sign of a loss between us and the pod, only
@@ -357,7 +358,7 @@ int tc_device_in(struct __sk_buff *skb)
 	p = &s->packet;
 	if (skb_parse(skb, true, p) != PARSE_TCP)
 		return TC_PASS;
-	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && bpf_map_lookup_elem(&listeners, &p->tuple.local_port)) {
+	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && listener_syn(skb)) {
 		count(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN);
 		note_syn(&p->tuple);
 		return skb_strip_syn(skb, p) ? TC_DROP : TC_PASS;

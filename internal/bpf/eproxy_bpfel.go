@@ -256,6 +256,13 @@ type EproxyLedger struct {
 	Ring  [64]EproxyGraft
 }
 
+type EproxyListener struct {
+	_       structs.HostLayout
+	Address [4]uint32
+	Port    uint16
+	Pad     uint16
+}
+
 type EproxyMessage struct {
 	_          structs.HostLayout
 	TakenNs    uint64

@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-
-	"github.com/google/gopacket/layers"
 )
 
 const okResponse = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
@@ -183,29 +181,6 @@ func TestLateResponse(t *testing.T) {
 	if c := r.readConn(rigDevice); c.TxNxt != nodISS {
 		t.Error("something was inserted into the new connection")
 	}
-}
-
-// TestListenerSYN: options that grafting cannot honour are gone from a SYN, the
-// others stay, and the checksum is right.
-func TestListenerSYN(t *testing.T) {
-	r := newRig(t, false)
-	r.put(r.objs.Listeners, be16(1883), uint32(1))
-	s := r.fromDevice(devISS, "S", nil)
-	s.ack = 0
-	s.options = []layers.TCPOption{
-		{OptionType: 2, OptionLength: 4, OptionData: []byte{5, 0xb4}}, {OptionType: 4, OptionLength: 2},
-		{OptionType: 8, OptionLength: 10, OptionData: make([]byte, 8)}, {OptionType: 1},
-		{OptionType: 3, OptionLength: 3, OptionData: []byte{7}},
-	}
-	_, out := r.run(r.objs.TcDeviceIn, s)
-	kinds := map[layers.TCPOptionKind]bool{}
-	for _, o := range checkSegment(t, out).Options {
-		kinds[o.OptionType] = true
-	}
-	if !kinds[2] || !kinds[3] || kinds[4] || kinds[8] {
-		t.Errorf("options left: %v", kinds)
-	}
-	r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_LISTENER_SYN)
 }
 
 // TestFullLedgerIsCompacted: behind a message that is open for long those that are done

@@ -128,10 +128,10 @@ func TestPodAcksBeforeResponse(t *testing.T) {
 	r.expect(t, EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_OLD_DUPLICATE)
 }
 
-// TestEarlyResponse: what the pod sends before its TCP has acknowledged the whole
+// TestEarlyResponseIsNoResponse: what the pod sends before its TCP has acknowledged the whole
 // request is no response to it, and ends the slot; an acknowledgement may have
 // come before, too.
-func TestEarlyResponse(t *testing.T) {
+func TestEarlyResponseIsNoResponse(t *testing.T) {
 	for name, c := range map[string]struct {
 		response string
 		acked    func(req uint32) []uint32 // acknowledgements, the last one with the response

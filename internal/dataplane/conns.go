@@ -40,20 +40,19 @@ func (t *connTable) get(index, gen uint32) *device {
 	return nil
 }
 
-// tupleOf is a connection's key in the flows map; IPv4 as mapped addresses.
+// tupleOf is a connection's key in the flows map.
 func tupleOf(local, remote netip.AddrPort) bpf.EproxyTuple {
-	var t bpf.EproxyTuple
-	put := func(dst *[4]uint32, a netip.Addr) {
-		b := a.As16()
-		for i := range dst {
-			dst[i] = binary.NativeEndian.Uint32(b[4*i:])
-		}
+	return bpf.EproxyTuple{Local: address(local.Addr()), Remote: address(remote.Addr()),
+		LocalPort: port(local.Port()), RemotePort: port(remote.Port())}
+}
+
+// address is in network byte order, IPv4 as a mapped address.
+func address(a netip.Addr) (out [4]uint32) {
+	b := a.As16()
+	for i := range out {
+		out[i] = binary.NativeEndian.Uint32(b[4*i:])
 	}
-	put(&t.Local, local.Addr())
-	put(&t.Remote, remote.Addr())
-	t.LocalPort = port(local.Port())
-	t.RemotePort = port(remote.Port())
-	return t
+	return out
 }
 
 // port converts to network byte order.

@@ -2,7 +2,6 @@ package dataplane
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -86,13 +85,9 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	id := podID{fn.Name, addr}
 	ps := &podState{id: id, index: index, ifindex: ifindex, ended: make(chan struct{})}
 	mem := &p.podMem[index]
-	a := addr.Addr().As16()
 	*mem = bpf.EproxyPod{
 		FirstSlot: index * abi.SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: flag(addr.Addr().Is6()),
-		Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1, UnackedMs: uint32(unackedLimit / time.Millisecond),
-	}
-	for i := range mem.Address {
-		mem.Address[i] = binary.NativeEndian.Uint32(a[4*i:])
+		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1, UnackedMs: uint32(unackedLimit / time.Millisecond),
 	}
 	p.setFunction(ps, fn)
 	atomic.StoreUint32(&p.globals.SlotsEnd, max(p.globals.SlotsEnd, (index+1)*abi.SlotsPerPod))

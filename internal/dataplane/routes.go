@@ -338,17 +338,6 @@ func (p *Plane) removeEdges(t *routeTable) {
 	}
 }
 
-// SetListeners names the ports whose SYNs lose the TCP options that grafting
-// cannot honour.
-func (p *Plane) SetListeners(ports []uint16) error {
-	for _, n := range ports {
-		if err := p.objs.Listeners.Update(port(n), uint32(1), ebpf.UpdateAny); err != nil {
-			return fmt.Errorf("enter listener %d: %w", n, err)
-		}
-	}
-	return nil
-}
-
 // storeRoots writes both roots with one store, so that no message sees a mix.
 func storeRoots(g *bpf.EproxyGlobals, root, dollar uint32) {
 	var pair [8]byte

@@ -20,9 +20,9 @@ import (
 	"eproxy/internal/request"
 )
 
-// TestRedirection: a function behind a URL that redirects gets nothing; the log
+// TestErrorNamesRedirection: a function behind a URL that redirects gets nothing; the log
 // line and the dead letter say where the URL should lead.
-func TestRedirection(t *testing.T) {
+func TestErrorNamesRedirection(t *testing.T) {
 	const to = "https://temp.local/ingest"
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

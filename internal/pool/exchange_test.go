@@ -163,9 +163,9 @@ func TestSurplusResponse(t *testing.T) {
 	}
 }
 
-// TestEarlyResponse: a success that comes before the pod's TCP has acknowledged
+// TestEarlyResponseIsNoResponse: a success that comes before the pod's TCP has acknowledged
 // the whole request is an error, a refusal is the response.
-func TestEarlyResponse(t *testing.T) {
+func TestEarlyResponseIsNoResponse(t *testing.T) {
 	for status, want := range map[int]error{200: ErrEarly, 413: nil} {
 		stop := make(chan struct{})
 		addr := serve(t, func(s *net.TCPConn) {
@@ -194,8 +194,8 @@ func TestEarlyResponse(t *testing.T) {
 	}
 }
 
-// TestRedirection: an error names where a redirection leads, in a bounded and printable form.
-func TestRedirection(t *testing.T) {
+// TestErrorNamesRedirection: an error names where a redirection leads, in a bounded and printable form.
+func TestErrorNamesRedirection(t *testing.T) {
 	for _, c := range []struct {
 		status   int
 		location string

@@ -44,7 +44,7 @@ var All = []Reason{
 	{"device_gone", "response arrived, but the device's connection is gone"},
 	{"puback_handed", "PUBACK could not be inserted: written by userspace"},
 	{"response_handed", "response not digestible in the kernel (not 2xx, chunked and not whole in its segment, split or unusual head): read by userspace"},
-	{"slot_retired", "slot retired: closed by the pod, unexpected bytes, or Connection: close"},
+	{"slot_retired", "slot retired: closed by the pod, unexpected bytes, a response before its request, or Connection: close"},
 	{"late_response", "bytes on a slot that was retired before: its socket, which is being aborted, drops them"},
 	{"trimmed", "local segment straddled an insertion: cut to its first piece"},
 	{"broken", "bytes bypassed the programs while grafts were open: connection aborted"},

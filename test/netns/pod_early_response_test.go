@@ -66,11 +66,11 @@ routes:
   - {topic: sensors/+/lent, function: temp, also_broker: true}
 `
 
-// TestEarlyResponse: a function answers once more than it was asked, while the
+// TestEarlyResponseIsNoResponse: a function answers once more than it was asked, while the
 // next request is on its way to it: that is no response to it. The connection is
 // given up, and the message reaches the function before it is acknowledged. By
 // the kernel path, by the fallback over a borrowed slot, and by the fallback alone.
-func TestEarlyResponse(t *testing.T) {
+func TestEarlyResponseIsNoResponse(t *testing.T) {
 	const held = "on its way for long"
 	for _, c := range []struct{ mode, topic string }{{"xdp", "sensors/early/temp"}, {"tc", "sensors/early/temp"}, {"tc", "sensors/early/lent"}, {"fallback", "sensors/early/temp"}} {
 		t.Run(c.mode+" "+c.topic[len("sensors/early/"):], func(t *testing.T) {

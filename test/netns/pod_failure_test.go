@@ -213,9 +213,9 @@ func checkDeadLetter(t *testing.T, file, payload string) {
 	t.Error("no dead letter for the message")
 }
 
-// TestRedirectionNamed: the dead letter of a message whose function redirects says
+// TestDeadLetterNamesRedirection: the dead letter of a message whose function redirects says
 // where to, also where the kernel path made the only attempt.
-func TestRedirectionNamed(t *testing.T) {
+func TestDeadLetterNamesRedirection(t *testing.T) {
 	const to = "https://temp.local/ingest"
 	for _, mode := range []string{"tc", "fallback"} {
 		t.Run(mode, func(t *testing.T) {

@@ -40,6 +40,9 @@ long bpf_sk_release(void *sk);
 struct bpf_sock *bpf_sk_fullsock(struct bpf_sock *sk);
 void *bpf_skc_to_tcp_sock(void *sk);
 
+/* No host in the machine forwards. */
+#define bpf_fib_lookup(ctx, params, size, flags) ((void)(params), BPF_FIB_LKUP_RET_FWD_DISABLED)
+
 long bpf_redirect(__u32 ifindex, __u64 flags);
 long bpf_redirect_peer(__u32 ifindex, __u64 flags);
 long bpf_clone_redirect(struct __sk_buff *skb, __u32 ifindex, __u64 flags);

@@ -15,10 +15,10 @@ func upgrade(n int64, w http.ResponseWriter, r *http.Request) {
 	ok(n, w, r)
 }
 
-// TestPlainResponses: responses that frameworks send by default are digested in
+// TestDefaultResponsesOfNodeAndApache: responses that frameworks send by default are digested in
 // the kernel: Node's writeHead with end, which is chunked, and Apache's list of
 // connection options.
-func TestPlainResponses(t *testing.T) {
+func TestDefaultResponsesOfNodeAndApache(t *testing.T) {
 	const port = 8500
 	l := newLab(t)
 	fs := functions{"node-head.local": newRecorder(), "go-upgrade.local": newRecorder()}

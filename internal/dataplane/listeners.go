@@ -1,0 +1,25 @@
+package dataplane
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+
+	"eproxy/internal/bpf"
+)
+
+// SetListeners names the addresses whose SYNs lose the TCP options that grafting
+// cannot honour. An unspecified address stands for all of this host.
+func (p *Plane) SetListeners(addrs []netip.AddrPort) error {
+	for _, a := range addrs {
+		k := bpf.EproxyListener{Port: port(a.Port())}
+		if !a.Addr().IsUnspecified() {
+			k.Address = address(a.Addr())
+		}
+		if err := p.objs.Listeners.Update(&k, uint32(1), ebpf.UpdateAny); err != nil {
+			return fmt.Errorf("enter listener %s: %w", a, err)
+		}
+	}
+	return nil
+}
