@@ -94,7 +94,6 @@ func nodeInterface(name, xdp string) Feature {
 // nativeXDP says why an interface does not run XDP programs, or what is known
 // about it. It is tried on veth only: a physical card may lose its link over it.
 func nativeXDP(l netlink.Link) (why, detail string) {
-	const usualMTU = 1500
 	a := l.Attrs()
 	native, err := netdev.XDPNative(a.Index)
 	switch {
@@ -109,7 +108,7 @@ func nativeXDP(l netlink.Link) (why, detail string) {
 		if err := netdev.TryXDP(a.Index); err != nil {
 			return oneLine(netdev.XDPRefusal(l, "native", err)), ""
 		}
-	} else if a.MTU > usualMTU {
+	} else if a.MTU > netdev.UsualMTU {
 		return "", fmt.Sprintf("native XDP, unless its driver refuses the MTU of %d", a.MTU)
 	}
 	return "", "native XDP"

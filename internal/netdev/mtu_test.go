@@ -6,7 +6,7 @@ import "testing"
 // jumbo frames have. (Kernels with pages of 64 KiB have none to find.)
 func TestLargestVethMTU(t *testing.T) {
 	mtu, err := LargestVethMTU()
-	if err != nil || mtu < usualMTU {
+	if err != nil || mtu < UsualMTU {
 		t.Fatalf("%d, %v", mtu, err)
 	}
 	t.Log(mtu)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usualMTU is the MTU of Ethernet, in bytes, which every driver's XDP allows.
-const usualMTU = 1500
+// UsualMTU is the MTU of Ethernet, in bytes, which every driver's XDP allows.
+const UsualMTU = 1500
 
 // XDPRefusal makes one line of an error of attaching an XDP program to an
 // interface in a mode (native or generic): what is in the way, and the way out.
@@ -22,7 +22,7 @@ func XDPRefusal(l netlink.Link, mode string, err error) error {
 		why = fmt.Sprintf("another XDP program (id %d) is attached: detach it, or set xdp: off", attachedXDP(a))
 	case errors.Is(err, unix.EEXIST):
 		why = fmt.Sprintf("another XDP program (id %d) is attached, in the other mode or to an interface on top: detach it, or set xdp: off", attachedXDP(a))
-	case errors.Is(err, unix.ERANGE), errors.Is(err, unix.EINVAL) && mode == "native" && a.MTU > usualMTU:
+	case errors.Is(err, unix.ERANGE), errors.Is(err, unix.EINVAL) && mode == "native" && a.MTU > UsualMTU:
 		why = mtuRefusal(l)
 	case errors.Is(err, unix.EOPNOTSUPP):
 		why = unsupported(l, mode)
