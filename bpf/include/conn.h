@@ -65,7 +65,7 @@ struct tx_verdict {
 	__u32 ack;  /* wire */
 	__u32 len;  /* payload bytes to send */
 	__u16 wnd;  /* raw */
-	__u8 reset; /* anything the caller must know: CONN_* flags that were raised */
+	__u8 reset; /* CONN_BROKEN: abort the connection; CONN_LOST: its boundary is lost; 0: neither */
 	__u8 hold;  /* a bare ACK that would bring the peer no news: not to be sent */
 	__u8 pad;
 	__u8 cut; /* len or FIN reach beyond an insertion: cut to len (possibly all there are), clear FIN and PSH */
@@ -144,9 +144,10 @@ static __always_inline bool conn_crossing(const struct conn *c, __u32 now_us)
 #define NOTIFYING_US 100
 
 /*
- * Where a bare ACK stands that belongs at the wire position seq: before PUBACKs
- * that another processor has inserted just now. It may overtake them, and the
- * peer would see a hole.
+ * The sequence number for a bare ACK that would have seq. PUBACKs that another
+ * processor inserted below seq just now may still be on their way: an ACK that
+ * overtakes them would show the peer a hole. It gets the number of the first of
+ * them instead.
  */
 static __always_inline __u32 conn_before_notified(const struct conn *c, __u32 seq, __u32 now_us)
 {
@@ -156,8 +157,9 @@ static __always_inline __u32 conn_before_notified(const struct conn *c, __u32 se
 }
 
 /*
- * A bare ACK. It takes the place of SND.UNA where it might overtake bytes of
- * the local socket: the peer would see a hole.
+ * Header fields for a bare ACK. Where it might overtake bytes of the local
+ * socket its sequence number is SND.UNA: with SND.NXT it would show the peer a
+ * hole.
  */
 static __always_inline void conn_bare(struct conn *c, struct stamp *s, __u32 now_us)
 {
@@ -198,7 +200,7 @@ static __always_inline struct graft *conn_insert(struct conn *c, __u32 len, __u3
 	return g;
 }
 
-/* Takes back the youngest insertion if nothing was sent behind it. */
+/* Undoes the youngest insertion, if nothing was sent behind it. Returns whether it did. */
 static __always_inline bool conn_uninsert(struct conn *c, __u32 seq, __u32 len)
 {
 	struct graft *g;
@@ -329,10 +331,12 @@ static __always_inline bool conn_caught_up(struct conn *c)
 }
 
 /*
- * Whether a segment that begins at the wire position seq may be passed with all
- * that lies below the next byte. It keeps that front, placed just below the
- * next byte, where the socket trims it (RFC 9293 section 3.10.7.4): harmless
- * only if the socket has everything below, or if the front is what lies there.
+ * A segment may begin with bytes that are known, its front, and go on with new
+ * ones. Whether one that begins at the wire position seq may be passed whole:
+ * its front then ends where the new bytes begin in kernel space, too, and the
+ * socket trims it (RFC 9293 section 3.10.7.4). That is harmless if the socket
+ * has everything below, or if those bytes really lie there: none was
+ * acknowledged to the peer before, and none is part of a graft.
  */
 static __always_inline bool conn_front_ok(struct conn *c, __u32 seq)
 {
@@ -343,8 +347,8 @@ static __always_inline bool conn_front_ok(struct conn *c, __u32 seq)
 }
 
 /*
- * Payload bytes at the front of a segment that are known, if what follows is
- * new and may be handled as a segment of its own.
+ * The length of a segment's front (see conn_front_ok), in bytes, if what follows
+ * it may be handled as a segment of its own; else 0.
  */
 static __always_inline __u32 conn_front(struct conn *c, const struct segment *s)
 {

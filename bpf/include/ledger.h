@@ -30,8 +30,9 @@ static __always_inline bool ledger_full(const struct ledger *l, __u32 limit)
 }
 
 /*
- * Makes one of neighbours that are done: where the local socket has not
- * acknowledged what lies in front of them, none of them settles.
+ * Merges neighbouring grafts that are done, to make room in the ring: they
+ * settle in order, so that none does behind one that is open or that the local
+ * socket's acknowledgement has not reached.
  */
 static __always_inline void ledger_compact(struct ledger *l)
 {
@@ -52,7 +53,7 @@ static __always_inline void ledger_compact(struct ledger *l)
 	l->count = l->kept;
 }
 
-/* A removed graft is answered for. */
+/* Marks a graft as DONE: the bytes that it stands for may be acknowledged to the peer. */
 static __always_inline void ledger_done(struct ledger *l, struct graft *g)
 {
 	if (g->state == GRAFT_OPEN)
@@ -167,7 +168,7 @@ static __always_inline struct graft *ledger_push(struct ledger *l, __u32 seq, __
 	return g;
 }
 
-/* Takes the youngest graft back. */
+/* Removes the youngest graft: what it was for did not come about. */
 static __always_inline void ledger_pop(struct ledger *l)
 {
 	if (!l->count)

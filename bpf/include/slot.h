@@ -93,7 +93,7 @@ static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
 	return NO_INDEX;
 }
 
-/* A message is queued at a slot where this is the longest that it is likely to wait, nanoseconds. */
+/* A message is queued behind others at a slot if it is likely to wait no longer than this, nanoseconds. */
 #define QUEUE_NS 50000000ull
 
 /* Accounts for n responses that came just now: the smoothed time per response, as TCP smooths its SRTT (RFC 6298). */
@@ -156,7 +156,7 @@ static __always_inline void slot_release(struct pod *pod, __u32 index)
 	__sync_fetch_and_and(&pod->filling, ~slot_bit(pod, index));
 }
 
-/* Makes a bit what it should be. */
+/* Sets or clears a bit of a word that others change too; does not touch the cache line where it is so already. */
 static __always_inline void word_set(__u64 *word, __u64 bit, bool on)
 {
 	if (!(*(volatile __u64 *)word & bit) == !on)

@@ -33,6 +33,7 @@ func readReference(b []byte) (r reference, err error) {
 	if err != nil {
 		return r, err
 	}
+	defer res.Body.Close()
 	if _, err = io.Copy(io.Discard, res.Body); err != nil {
 		return r, err
 	}

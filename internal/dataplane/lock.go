@@ -25,9 +25,9 @@ func lockName(bpffs string) string {
 // take it.
 func whole() *unix.Flock_t { return &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart} }
 
-// acquireLock takes the lock of the pin directory, or says who holds it.
-func acquireLock(bpffs string) (*os.File, error) {
-	name := lockName(bpffs)
+// acquireLock takes the lock of a pin directory, lockName of it, or says who
+// holds it.
+func acquireLock(name string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return nil, fmt.Errorf("make lock directory: %w", err)
 	}
@@ -38,7 +38,7 @@ func acquireLock(bpffs string) (*os.File, error) {
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, whole()); err != nil {
 		defer f.Close()
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-			return nil, fmt.Errorf("%w (pid %s, pins in %s): stop it first", ErrRunning, holderOf(f), bpffs)
+			return nil, fmt.Errorf("%w (pid %s, lock %s): stop it first", ErrRunning, holderOf(f), name)
 		}
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
@@ -51,8 +51,10 @@ func acquireLock(bpffs string) (*os.File, error) {
 // Holder says whether a loader holds the lock of a pin directory, and its pid,
 // "?" if that cannot be known. It takes no lock and changes nothing: a loader
 // that starts at this moment does not notice.
-func Holder(bpffs string) (pid string, running bool, err error) {
-	f, err := os.Open(lockName(bpffs))
+func Holder(bpffs string) (pid string, running bool, err error) { return holder(lockName(bpffs)) }
+
+func holder(name string) (pid string, running bool, err error) {
+	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", false, nil
 	}

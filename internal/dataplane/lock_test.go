@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 )
@@ -12,14 +13,13 @@ import (
 // not noticed by loaders that start. (Asking took the lock for a moment, and
 // wrote the asker's pid into it.)
 func TestStatusDoesNotDisturb(t *testing.T) {
-	bpffs := fmt.Sprintf("/sys/fs/bpf/lock-test-%d", os.Getpid())
-	if _, running, err := Holder(bpffs); running || err != nil {
+	name := filepath.Join(t.TempDir(), "eproxy", "pins.lock")
+	if _, running, err := holder(name); running || err != nil {
 		t.Fatalf("nobody ever ran: %v, %v", running, err)
 	}
-	if _, err := os.Stat(lockName(bpffs)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("asking left a lock file: %v", err)
 	}
-	defer os.Remove(lockName(bpffs))
 	stop := make(chan struct{})
 	var askers sync.WaitGroup
 	for range 2 {
@@ -30,7 +30,7 @@ func TestStatusDoesNotDisturb(t *testing.T) {
 					return
 				default:
 				}
-				if _, _, err := Holder(bpffs); err != nil {
+				if _, _, err := holder(name); err != nil {
 					t.Error(err)
 					return
 				}
@@ -38,16 +38,16 @@ func TestStatusDoesNotDisturb(t *testing.T) {
 		})
 	}
 	for range 1000 {
-		lock, err := acquireLock(bpffs)
+		lock, err := acquireLock(name)
 		if err != nil {
 			t.Error(err)
 			break
 		}
-		if _, err := acquireLock(bpffs); !errors.Is(err, ErrRunning) {
+		if _, err := acquireLock(name); !errors.Is(err, ErrRunning) {
 			t.Errorf("a second loader: %v, want %v", err, ErrRunning)
 			break
 		}
-		if pid, running, err := Holder(bpffs); err != nil || !running || pid != fmt.Sprint(os.Getpid()) {
+		if pid, running, err := holder(name); err != nil || !running || pid != fmt.Sprint(os.Getpid()) {
 			t.Errorf("held by %q: %v, %v", pid, running, err)
 			break
 		}
@@ -57,7 +57,7 @@ func TestStatusDoesNotDisturb(t *testing.T) {
 	}
 	close(stop)
 	askers.Wait()
-	if _, running, err := Holder(bpffs); running || err != nil {
+	if _, running, err := holder(name); running || err != nil {
 		t.Errorf("after the last one: %v, %v", running, err)
 	}
 }

@@ -57,7 +57,7 @@ func Unpin(dir string) error { return pindir.Remove(dir, endConnections) }
 // Unload removes everything a loader left under dir. It refuses while a loader
 // runs.
 func Unload(dir string) error {
-	lock, err := acquireLock(dir)
+	lock, err := acquireLock(lockName(dir))
 	if err != nil {
 		return err
 	}

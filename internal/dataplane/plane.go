@@ -107,7 +107,7 @@ func Load(opts Options) (*Plane, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift memlock limit: %w", err)
 	}
-	lock, err := acquireLock(cfg.BPFFS)
+	lock, err := acquireLock(lockName(cfg.BPFFS))
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"eproxy/internal/bpf"
 )
 
 const root = "../.."
@@ -139,6 +141,26 @@ func TestCommandsExist(t *testing.T) {
 			if err != nil || !slices.ContainsFunc(tests[in[1]], re.MatchString) {
 				t.Errorf("%s: %s: no test matches (%v)", name, strings.TrimSpace(line), err)
 			}
+		}
+	}
+}
+
+// TestProgramsAreDescribed: docs/ARCHITECTURE.md has each BPF program of the
+// object, and no other.
+func TestProgramsAreDescribed(t *testing.T) {
+	spec, err := bpf.LoadEproxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := read(t, filepath.Join(root, "docs/ARCHITECTURE.md"))
+	for name := range spec.Programs {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("docs/ARCHITECTURE.md does not say what %s does", name)
+		}
+	}
+	for _, m := range regexp.MustCompile("`((?:xdp|tc|slot|device|sweep)_[a-z_]+)`").FindAllStringSubmatch(text, -1) {
+		if spec.Programs[m[1]] == nil {
+			t.Errorf("docs/ARCHITECTURE.md: there is no program %s", m[1])
 		}
 	}
 }

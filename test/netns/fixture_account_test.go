@@ -1,9 +1,10 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"net"
+	"os"
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
@@ -136,7 +137,7 @@ func (c *accountConn) answer(topic string, id uint16, payload string, properties
 	c.write(c.message(topic, id, payload, properties...))
 	for {
 		p, err := c.next()
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			c.t.Fatalf("PUBLISH %d to %s is not answered", id, topic)
 		}
 		if err != nil {
@@ -159,7 +160,7 @@ func (c *accountConn) ending() (code byte) {
 	c.t.Helper()
 	for {
 		p, err := c.next()
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			c.t.Fatal("the connection does not end")
 		}
 		if err != nil {

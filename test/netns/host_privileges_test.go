@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"eproxy/internal/control"
 	"eproxy/internal/privilege"
 	"eproxy/test/lib/lab"
 )
@@ -94,7 +96,8 @@ func TestOtherUsersSeeNothing(t *testing.T) {
 	c.connect("secret")
 	c.publish("sensors/secret/temp", 1, "x")
 
-	secret := []string{l.BPFFS(), dead}
+	socket := control.Path(l.BPFFS())
+	secret := []string{l.BPFFS(), dead, socket, strings.TrimSuffix(socket, ".sock") + ".lock"}
 	for _, name := range []string{"loader", "mapsctl"} {
 		data, err := os.ReadFile(filepath.Join(bin, name))
 		if err != nil {
@@ -104,16 +107,18 @@ func TestOtherUsersSeeNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	refusal := regexp.MustCompile(`(?i)permission denied|not permitted|only root`)
 	for _, line := range []string{
 		"ls " + l.BPFFS(), "cat " + dead, "touch " + dead,
 		dir + "/mapsctl flows --bpffs " + l.BPFFS(),
 		dir + "/mapsctl slots --bpffs " + l.BPFFS(),
+		dir + "/mapsctl clients --bpffs " + l.BPFFS(),
 		dir + "/loader unload --bpffs " + l.BPFFS(),
 	} {
 		argv := append(slices.Clone(nobody), strings.Fields(line)...)
 		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || !strings.Contains(strings.ToLower(string(out)), "permi") || strings.Count(string(out), "\n") != 1 {
+		if !errors.As(err, &exit) || !refusal.Match(out) || strings.Count(string(out), "\n") != 1 {
 			t.Errorf("as nobody, %s: %v: %s", line, err, out)
 		}
 	}
