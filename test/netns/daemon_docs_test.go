@@ -143,7 +143,7 @@ func (w *walk) command(line string) *exec.Cmd {
 }
 
 // serves are the commands that go on until they are stopped.
-var serves = regexp.MustCompile(`^(bin/)?(loader run|userspace-fallback)\b`)
+var serves = regexp.MustCompile(`(^| )(bin/)?(loader run|userspace-fallback)\b`)
 
 // do runs a line.
 func (w *walk) do(line string) {
