@@ -11,6 +11,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
+	"eproxy/internal/reach"
 	"eproxy/internal/request"
 )
 
@@ -40,6 +41,14 @@ func checkCommand() *cli.Command {
 			}
 			if n := len(cfg.Auth.Users); n > 0 {
 				fmt.Fprintf(c.App.Writer, "users: %d; passwords of more than %d bytes, or with a NUL, are refused at CONNECT (bcrypt)\n", n, auth.MaxPassword)
+			}
+			for _, p := range reach.All(cfg) {
+				if p.Reason != "" { // of this machine, where the loader may not be meant to run
+					fmt.Fprintf(c.App.Writer, "%s: here %s\n", p.Name(), p.Path)
+				}
+			}
+			if w := cfg.Exposed(c.String("config")); w != "" {
+				fmt.Fprintln(c.App.Writer, "warning: "+w)
 			}
 			fmt.Fprintf(c.App.Writer, "%s: ok, %d functions, %d routes\n", c.String("config"), len(cfg.Functions), len(cfg.Routes))
 			return nil

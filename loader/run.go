@@ -60,8 +60,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	}
 	// Whatever happens from here on, nothing stays attached.
 	defer func() {
-		plane.Close()
-		if err := dataplane.Unpin(cfg.BPFFS); err != nil {
+		if err := plane.Detach(); err != nil {
 			log.Error("detaching", "error", err)
 		}
 	}()

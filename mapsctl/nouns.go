@@ -5,6 +5,7 @@ import (
 
 	"eproxy/internal/output"
 	"eproxy/internal/pinned"
+	"eproxy/internal/reach"
 	"eproxy/internal/reason"
 )
 
@@ -38,10 +39,19 @@ func showFunctions(m *pinned.Maps) (*output.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
+	left, err := m.LeftPods()
+	if err != nil {
+		return nil, err
+	}
 	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms"}}
 	for _, f := range fs {
 		n := 0
 		for _, p := range pods {
+			if p.Function == f.Name {
+				n++
+			}
+		}
+		for _, p := range left {
 			if p.Function == f.Name {
 				n++
 			}
@@ -56,13 +66,20 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &output.Rows{Columns: []string{"function", "pod", "slots", "idle", "answered", "reached_by"}}
+	left, err := m.LeftPods()
+	if err != nil {
+		return nil, err
+	}
+	r := &output.Rows{Columns: []string{"function", "pod", "slots", "idle", "answered", "reached_by", "reason"}}
 	for _, p := range pods {
-		by := "tc"
+		by := reach.TC
 		if p.XDP {
-			by = "xdp"
+			by = reach.XDP
 		}
-		r.Add(p.Function, p.Address.String(), p.Concurrency, bits.OnesCount64(p.Idle), p.Answered, by)
+		r.Add(p.Function, p.Address.String(), p.Concurrency, bits.OnesCount64(p.Idle), p.Answered, by.String(), p.Reason)
+	}
+	for _, p := range left {
+		r.Add(p.Function, p.Address.String(), 0, 0, 0, reach.Fallback.String(), p.Reason)
 	}
 	return r, nil
 }

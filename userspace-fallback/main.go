@@ -14,6 +14,7 @@ import (
 	"eproxy/internal/broker"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/delivery"
+	"eproxy/internal/lograte"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
 	"eproxy/internal/pool"
@@ -41,7 +42,10 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		return err
 	}
 	m := metrics.New()
+	often := lograte.New(log)
+	defer often.Close()
 	p := pool.New(cfg.Functions)
+	p.LogTo(often)
 	defer p.Close()
 	engine := delivery.New(cfg, p, delivery.Options{Logger: log, Recorder: m})
 	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: mochi.New})

@@ -13,6 +13,8 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 
+#define ABI_VERSION	  1	     /* of the pinned maps; one more whenever a map of an older version would be misread */
+#define MARK_MAGIC	  0x65705859 /* in the map mark: the directory of the pins is eproxy's */
 #define LEDGER_RING	  64   /* unsettled grafts per connection and direction */
 #define BOUNDED_TURNS	  32   /* in place of LEDGER_RING and PIPELINE_MAX where loops are bounded */
 #define TOPIC_MAX	  128  /* bytes of a topic name in the kernel path */
@@ -74,7 +76,7 @@ enum reason {
 	REASON_PROPERTIES = 23,      /* MQTT 5 properties present */
 	REASON_TOPIC_LONG = 24,      /* topic or one of its levels longer than the kernel path handles */
 	REASON_NO_ROUTE = 25,        /* no route matches: ordinary broker traffic */
-	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, ordered, also_broker) */
+	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, ordered, also_broker, or no pod that the kernel path reaches) */
 	REASON_NOT_GRANTED = 27,     /* client may not be known to be allowed on this topic yet */
 	REASON_NO_SLOT = 28,         /* no idle connection to a pod of the function */
 	REASON_DEAD_SOCKET = 29,     /* slot's socket is gone or not ESTABLISHED */
@@ -425,6 +427,26 @@ struct route_stats {
 	__u64 answered[2];
 	__u64 nanoseconds;	  /* sum over answered */
 	__u64 hist[HIST_BUCKETS]; /* bucket n: latency below 2^n ns */
+};
+
+/* What makes a directory of pins eproxy's own, and tells versions apart. */
+struct pin_mark {
+	__u32 magic;   /* MARK_MAGIC */
+	__u32 version; /* ABI_VERSION */
+};
+
+/* A pod of a function, whether it has slots or not. */
+struct pod_key {
+	__be32 address[4];
+	__u32 function;
+	__be16 port;
+	__u16 pad;
+};
+
+/* Why a pod is not reached by XDP, or not by the kernel path at all. */
+struct pod_reason {
+	__u32 len;
+	__u8 text[252];
 };
 
 /* Names for people, so that the maps can be read without the loader. */

@@ -179,6 +179,23 @@ struct {
 	__type(value, struct function_info);
 } function_names SEC(".maps");
 
+/* Why a pod is not reached by XDP, or left to the fallback, for people. Writer: loader. Reader: mapsctl, loader status. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct pod_key);
+	__type(value, struct pod_reason);
+} pod_reasons SEC(".maps");
+
+/* Pinned beside maps, not in it: this directory of pins is eproxy's, of this version. Writer: loader, once. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pin_mark);
+} mark SEC(".maps");
+
 /* The sweeper's timer. Writer: programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

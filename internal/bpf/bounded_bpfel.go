@@ -26,8 +26,10 @@ const (
 	BoundedMapGrants           = "grants"
 	BoundedMapHints            = "hints"
 	BoundedMapListeners        = "listeners"
+	BoundedMapMark             = "mark"
 	BoundedMapNodes            = "nodes"
 	BoundedMapPodCounters      = "pod_counters"
+	BoundedMapPodReasons       = "pod_reasons"
 	BoundedMapPodSocks         = "pod_socks"
 	BoundedMapPods             = "pods"
 	BoundedMapReasons          = "reasons"
@@ -139,8 +141,10 @@ type BoundedMapSpecs struct {
 	Grants        *ebpf.MapSpec `ebpf:"grants"`
 	Hints         *ebpf.MapSpec `ebpf:"hints"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
+	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
 	PodCounters   *ebpf.MapSpec `ebpf:"pod_counters"`
+	PodReasons    *ebpf.MapSpec `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.MapSpec `ebpf:"pod_socks"`
 	Pods          *ebpf.MapSpec `ebpf:"pods"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
@@ -214,8 +218,10 @@ type BoundedMaps struct {
 	Grants        *ebpf.Map `ebpf:"grants"`
 	Hints         *ebpf.Map `ebpf:"hints"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
+	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
 	PodCounters   *ebpf.Map `ebpf:"pod_counters"`
+	PodReasons    *ebpf.Map `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.Map `ebpf:"pod_socks"`
 	Pods          *ebpf.Map `ebpf:"pods"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
@@ -241,8 +247,10 @@ func (m *BoundedMaps) Close() error {
 		m.Grants,
 		m.Hints,
 		m.Listeners,
+		m.Mark,
 		m.Nodes,
 		m.PodCounters,
+		m.PodReasons,
 		m.PodSocks,
 		m.Pods,
 		m.Reasons,

@@ -285,6 +285,12 @@ type EproxyNode struct {
 	Hash  int32
 }
 
+type EproxyPinMark struct {
+	_       structs.HostLayout
+	Magic   uint32
+	Version uint32
+}
+
 type EproxyPod struct {
 	_           structs.HostLayout
 	Idle        uint64
@@ -305,6 +311,20 @@ type EproxyPod struct {
 	TimeoutMs   uint32
 	UnackedMs   uint32
 	Pad         [9]uint32
+}
+
+type EproxyPodKey struct {
+	_        structs.HostLayout
+	Address  [4]uint32
+	Function uint32
+	Port     uint16
+	Pad      uint16
+}
+
+type EproxyPodReason struct {
+	_    structs.HostLayout
+	Len  uint32
+	Text [252]uint8
 }
 
 type EproxyReason uint32
@@ -499,8 +519,10 @@ const (
 	EproxyMapGrants           = "grants"
 	EproxyMapHints            = "hints"
 	EproxyMapListeners        = "listeners"
+	EproxyMapMark             = "mark"
 	EproxyMapNodes            = "nodes"
 	EproxyMapPodCounters      = "pod_counters"
+	EproxyMapPodReasons       = "pod_reasons"
 	EproxyMapPodSocks         = "pod_socks"
 	EproxyMapPods             = "pods"
 	EproxyMapReasons          = "reasons"
@@ -612,8 +634,10 @@ type EproxyMapSpecs struct {
 	Grants        *ebpf.MapSpec `ebpf:"grants"`
 	Hints         *ebpf.MapSpec `ebpf:"hints"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
+	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
 	PodCounters   *ebpf.MapSpec `ebpf:"pod_counters"`
+	PodReasons    *ebpf.MapSpec `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.MapSpec `ebpf:"pod_socks"`
 	Pods          *ebpf.MapSpec `ebpf:"pods"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
@@ -687,8 +711,10 @@ type EproxyMaps struct {
 	Grants        *ebpf.Map `ebpf:"grants"`
 	Hints         *ebpf.Map `ebpf:"hints"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
+	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
 	PodCounters   *ebpf.Map `ebpf:"pod_counters"`
+	PodReasons    *ebpf.Map `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.Map `ebpf:"pod_socks"`
 	Pods          *ebpf.Map `ebpf:"pods"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
@@ -714,8 +740,10 @@ func (m *EproxyMaps) Close() error {
 		m.Grants,
 		m.Hints,
 		m.Listeners,
+		m.Mark,
 		m.Nodes,
 		m.PodCounters,
+		m.PodReasons,
 		m.PodSocks,
 		m.Pods,
 		m.Reasons,

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"eproxy/internal/buildinfo"
+	"eproxy/internal/config"
 )
 
 // Exit codes of every command.
@@ -119,5 +120,5 @@ func ConfigFlag() cli.Flag {
 
 // BPFFSFlag names the directory of the pins.
 func BPFFSFlag() cli.Flag {
-	return &cli.StringFlag{Name: "bpffs", Usage: "pins are under `DIR`", Value: "/sys/fs/bpf/eproxy"}
+	return &cli.StringFlag{Name: "bpffs", Usage: "pins are under `DIR`", Value: config.DefaultBPFFS}
 }

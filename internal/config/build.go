@@ -17,6 +17,9 @@ import (
 	"eproxy/internal/topic"
 )
 
+// DefaultBPFFS is where pins are if the file does not say it.
+const DefaultBPFFS = "/sys/fs/bpf/eproxy"
+
 // Defaults of what the file leaves out.
 const (
 	defaultConcurrency = 16
@@ -25,7 +28,6 @@ const (
 	defaultBackoff     = 200 * time.Millisecond
 	defaultMaxBackoff  = 10 * time.Second
 	defaultDrain       = 10 * time.Second
-	defaultBPFFS       = "/sys/fs/bpf/eproxy"
 	defaultPacket      = 1<<20 + 1024
 )
 
@@ -57,7 +59,7 @@ func (b *builder) build(r *raw) {
 	}
 	b.limits(&r.Limits)
 	c.DrainTimeout = b.duration("$.drain_timeout", r.DrainTimeout, defaultDrain)
-	c.BPFFS = or(r.BPFFS, defaultBPFFS)
+	c.BPFFS = or(r.BPFFS, DefaultBPFFS)
 	if !strings.HasPrefix(c.BPFFS, "/") || strings.Contains(c.BPFFS[strings.LastIndex(c.BPFFS, "/"):], ".") {
 		b.fail("$.bpffs", "bpffs %q: must be an absolute path whose last part has no dot", c.BPFFS)
 	}

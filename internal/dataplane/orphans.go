@@ -3,7 +3,6 @@ package dataplane
 import (
 	"encoding/binary"
 	"errors"
-	"path/filepath"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/pindir"
 )
 
 // farewell is how long connections have to end by themselves before what
@@ -23,7 +23,7 @@ const farewell = 500 * time.Millisecond
 // ends (SOCK_DESTROY sends an RST, which the programs still translate). Kernels
 // without CONFIG_INET_DIAG_DESTROY leave such sockets to their timers.
 func endConnections(dir string) {
-	flows, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps", "flows"), &ebpf.LoadPinOptions{ReadOnly: true})
+	flows, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", "flows"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return // nothing was loaded, or not far enough to translate anything
 	}

@@ -8,26 +8,23 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/lograte"
+	"eproxy/internal/pindir"
+	"eproxy/internal/pool"
 	"eproxy/internal/privilege"
+	"eproxy/internal/reach"
 )
-
-// ErrRunning is returned by Load when another process holds the lock.
-var ErrRunning = errors.New("another loader is running")
 
 // ErrRefused is returned by Load when the kernel does not take the programs or
 // their maps.
@@ -55,19 +52,29 @@ type Plane struct {
 	slots    uint32 // conn indexes below this are slots
 	pipeline uint32 // request buffers of a slot, a power of two
 	depth    uint32 // most requests in flight on one slot that the programs can have
-	links    []link.Link
-	attached map[string]bool // what is attached, by pin name
 
 	flowMu    sync.Mutex             // look-up and change of the flows map belong together
 	slotTable []atomic.Pointer[slot] // by conn index; nil: not in service
 
-	mu     sync.Mutex
-	routes *routeTable
+	installing sync.Mutex    // held while a configuration is installed, or the network looked at
+	changed    chan struct{} // the network is to be looked at
+
+	mu       sync.Mutex
+	attached map[string]attachment // by pin name
+	node     reach.Node
+	routes   *routeTable
 	// oldRoutes is the table before the last reload: messages in flight may name it.
 	oldRoutes *routeTable
 	conns     connTable
-	podByID   map[uint32]*podState
+	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState
+	leaving   map[uint32]*podState // of those indexes, not to be used again before the slots have ended
+	paths     map[podID]reach.Path // of all pods, as they are served
+	found     map[podID]reach.Path // the same, as the node's network alone has them
+	unseen    map[podID]unseen     // pods whose connections the programs do not see
+	deviceXDP map[string]string    // interfaces that devices arrive on, with the choice for each
+	direct    *pool.Standalone     // for pods without slots
+	often     *lograte.Logger
 	engine    *delivery.Engine
 	recorder  Recorder
 
@@ -94,13 +101,13 @@ func Load(opts Options) (*Plane, error) {
 	if err := privilege.Check(); err != nil {
 		return nil, fmt.Errorf("loading BPF programs %w", err)
 	}
-	if err := checkBPFFS(cfg.BPFFS); err != nil {
+	if err := pindir.CheckParent(cfg.BPFFS); err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift memlock limit: %w", err)
 	}
-	lock, err := acquireLock(cfg.BPFFS)
+	lock, err := acquireLock(lockName(cfg.BPFFS))
 	if err != nil {
 		return nil, err
 	}
@@ -115,16 +122,27 @@ func Load(opts Options) (*Plane, error) {
 		lock:      lock,
 		slots:     uint32(cfg.Limits.Pods) * abi.SlotsPerPod,
 		pipeline:  deepest(cfg),
-		attached:  make(map[string]bool),
+		attached:  make(map[string]attachment),
 		slotTable: make([]atomic.Pointer[slot], cfg.Limits.Pods*abi.SlotsPerPod),
 		podByID:   make(map[uint32]*podState),
 		podKey:    make(map[podID]*podState),
+		leaving:   make(map[uint32]*podState),
+		paths:     make(map[podID]reach.Path),
+		found:     make(map[podID]reach.Path),
+		unseen:    make(map[podID]unseen),
+		deviceXDP: make(map[string]string),
+		changed:   make(chan struct{}, 1),
+		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
 		wake:      make(chan struct{}),
 	}
+	p.direct = pool.New(nil)
+	p.direct.LogTo(p.often)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.load(cfg); err != nil {
-		p.Close()
+		if derr := p.Detach(); derr != nil {
+			p.log.Error("detaching", "error", derr)
+		}
 		return nil, err
 	}
 	return p, nil
@@ -214,9 +232,12 @@ func (p *Plane) load(cfg *config.Config) error {
 	return nil
 }
 
-// Recorder counts messages that the kernel path took and userspace finished.
+// Recorder counts messages that the kernel path took and userspace finished,
+// interfaces that were deleted, and slots that did not come up.
 type Recorder interface {
 	Message(route, function string, qos byte, outcome string, took time.Duration)
+	InterfaceGone(name string)
+	ConnectFailed(function, pod string)
 }
 
 // Start begins to serve: events, sweeps. engine finishes what the kernel path
@@ -233,7 +254,7 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	}
 	p.wg.Add(1)
 	go p.reapLoop()
-	return nil
+	return p.startWatch()
 }
 
 // SetDraining makes the programs take nothing more (or take again).
@@ -274,64 +295,35 @@ func (p *Plane) Drain(ctx context.Context) {
 }
 
 // Close stops all goroutines and releases everything this process holds. Pins
-// and attachments stay, so that open connections remain truthful; Unpin
-// removes them.
+// and attachments stay, so that open connections remain truthful; Detach and
+// Unload remove them.
 func (p *Plane) Close() {
+	p.release()
+	_ = p.lock.Close() // and with it the lock
+}
+
+// Detach is Close, and nothing stays attached or pinned. No other loader can
+// start before that is so.
+func (p *Plane) Detach() error {
+	p.release()
+	defer p.lock.Close()
+	return Unpin(p.dir)
+}
+
+func (p *Plane) release() {
 	p.cancel()
 	p.closeSlots()
 	p.wg.Wait()
+	_ = p.direct.Close()
+	p.often.Close()
 	if p.sender != nil {
 		p.sender.Close()
 	}
 	for _, u := range p.unmap {
 		_ = u()
 	}
-	for _, l := range p.links {
-		_ = l.Close()
+	for _, a := range p.attached {
+		_ = a.link.Close()
 	}
 	_ = p.objs.Close()
-	_ = unix.Flock(int(p.lock.Fd()), unix.LOCK_UN)
-	_ = p.lock.Close()
-}
-
-func lockName(bpffs string) string {
-	return filepath.Join("/run/eproxy", filepath.Base(bpffs)+".lock")
-}
-
-// acquireLock takes the lock of the pin directory, or says who holds it.
-func acquireLock(bpffs string) (*os.File, error) {
-	name := lockName(bpffs)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return nil, fmt.Errorf("make lock directory: %w", err)
-	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		holder := make([]byte, 32)
-		n, _ := f.ReadAt(holder, 0)
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%w (pid %s, pins in %s): stop it first", ErrRunning, strings.TrimRight(string(holder[:n]), "\x00"), bpffs)
-		}
-		return nil, fmt.Errorf("lock %s: %w", name, err)
-	}
-	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt([]byte(fmt.Sprint(os.Getpid())), 0)
-	}
-	return f, nil
-}
-
-// Holder says whether a loader holds the lock of a pin directory, and its pid.
-func Holder(bpffs string) (pid string, running bool, err error) {
-	lock, err := acquireLock(bpffs)
-	if errors.Is(err, ErrRunning) {
-		data, _ := os.ReadFile(lockName(bpffs))
-		return string(data), true, nil
-	}
-	if err != nil {
-		return "", false, err
-	}
-	return "", false, lock.Close()
 }

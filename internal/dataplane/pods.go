@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/vishvananda/netlink"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
-	"eproxy/internal/netdev"
+	"eproxy/internal/reach"
 )
 
 var (
@@ -23,84 +21,102 @@ var (
 	errTimeout = errors.New("no response in time")
 )
 
-// routeTo is the source address and interface that the kernel uses towards an
-// address.
-func routeTo(to netip.Addr) (src netip.Addr, ifindex int, err error) {
-	routes, err := netlink.RouteGet(net.IP(to.AsSlice()))
-	if err != nil || len(routes) == 0 {
-		return src, 0, fmt.Errorf("no route to %s: %w", to, err)
+// place finds out how a pod is reached now and gives it slots if the kernel path
+// reaches it. Nil means that the pod is the fallback's. p.mu is held.
+func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others uint32) *podState {
+	id := podID{fn.Name, addr}
+	path := p.node.To(addr.Addr())
+	p.found[id] = path
+	if u, ok := p.unseen[id]; ok && u.ifindex == path.Ifindex {
+		path = reach.Left("%s", u.reason)
 	}
-	src, ok := netip.AddrFromSlice(routes[0].Src)
-	if !ok {
-		return src, 0, fmt.Errorf("route to %s has no source address", to)
+	if others == abi.PodsPerFunction {
+		path = reach.Left("the kernel path holds %d pods of one function", others)
 	}
-	return src.Unmap(), routes[0].LinkIndex, nil
+	ps := p.podKey[id]
+	if ps != nil && (path.Way == reach.Fallback || path.Ifindex != ps.ifindex) {
+		// Its slots serve until the programs know better (dropPods).
+		delete(p.podKey, id)
+		ps = nil
+	}
+	if ps == nil && path.Way != reach.Fallback {
+		var err error
+		if ps, err = p.addPod(fn, addr, path.Ifindex); err != nil {
+			path = reach.Left("%v", err)
+		}
+	}
+	if ps != nil {
+		p.setFunction(ps, fn)
+		p.podMem[ps.index].XdpOk = flag(path.Way == reach.XDP)
+		p.podMem[ps.index].PeerOk = flag(path.Peer)
+	}
+	p.setPath(id, path)
+	return ps
+}
+
+// setPath notes how a pod is reached, and logs what is new about it. p.mu is
+// held.
+func (p *Plane) setPath(id podID, path reach.Path) {
+	old, known := p.paths[id]
+	p.paths[id] = path
+	if known && old.Way == path.Way && old.Reason == path.Reason {
+		return
+	}
+	switch {
+	case path.Way == reach.Fallback:
+		p.log.Warn("pod is served by the fallback", "function", id.function, "pod", id.addr, "reason", path.Reason)
+	case known && old.Way == reach.Fallback:
+		p.log.Info("pod is served by the kernel path from now on", "function", id.function, "pod", id.addr)
+	case path.Reason != "":
+		p.log.Info("messages for a pod are taken at TC", "function", id.function, "pod", id.addr, "reason", path.Reason)
+	}
 }
 
 // addPod brings a pod into service: interface, entry in the pods map, slots.
 // p.mu is held.
-func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, useXDP bool) (*podState, error) {
-	id := podID{fn.Name, addr}
-	if ps := p.podKey[id]; ps != nil {
-		p.setFunction(ps, fn)
-		return ps, nil
-	}
+func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*podState, error) {
 	index, ok := p.freePod()
 	if !ok {
-		return nil, fmt.Errorf("pod %s of %s: limits.pods (%d) is used up", addr, fn.Name, len(p.podMem))
-	}
-	_, ifindex, err := routeTo(addr.Addr())
-	if err != nil {
-		return nil, fmt.Errorf("pod %s of %s: %w", addr, fn.Name, err)
+		return nil, fmt.Errorf("limits.pods (%d) is used up", len(p.podMem))
 	}
 	if err := p.attachPod(ifindex); err != nil {
-		return nil, fmt.Errorf("pod %s of %s: %w", addr, fn.Name, err)
+		return nil, err
 	}
-	ps := &podState{id: id, index: index, ifindex: ifindex}
+	id := podID{fn.Name, addr}
+	ps := &podState{id: id, index: index, ifindex: ifindex, ended: make(chan struct{})}
 	mem := &p.podMem[index]
 	*mem = bpf.EproxyPod{
 		FirstSlot: index * abi.SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: flag(addr.Addr().Is6()),
 		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1, UnackedMs: uint32(unackedLimit / time.Millisecond),
 	}
 	p.setFunction(ps, fn)
-	p.refreshPod(ps, useXDP)
 	atomic.StoreUint32(&p.globals.SlotsEnd, max(p.globals.SlotsEnd, (index+1)*abi.SlotsPerPod))
-	ctx, cancel := context.WithCancel(p.ctx)
-	ps.cancel = cancel
-	for i := range fn.Concurrency {
-		s := &slot{plane: p, pod: ps, index: mem.FirstSlot + uint32(i), bit: uint(i), dialled: make(chan struct{})}
-		ps.slots = append(ps.slots, s)
-		p.slotTable[s.index].Store(s)
-		p.wg.Add(1)
-		go func() {
-			defer p.wg.Done()
-			s.run(ctx)
-		}()
-	}
+	p.startSlots(ps, fn.Concurrency)
 	p.podByID[index], p.podKey[id] = ps, ps
 	return ps, nil
+}
+
+// startSlots starts a pod's slots; p.mu is held.
+func (p *Plane) startSlots(ps *podState, n int) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	ps.cancel = cancel
+	var running sync.WaitGroup
+	for i := range n {
+		s := &slot{plane: p, pod: ps, index: p.podMem[ps.index].FirstSlot + uint32(i), bit: uint(i), dialled: make(chan struct{})}
+		ps.slots = append(ps.slots, s)
+		p.slotTable[s.index].Store(s)
+		running.Go(func() { s.run(ctx) })
+	}
+	p.wg.Go(func() {
+		running.Wait()
+		close(ps.ended)
+	})
 }
 
 // setFunction gives the pod the current configuration of its function.
 func (p *Plane) setFunction(ps *podState, fn *config.Function) {
 	ps.fn.Store(fn)
 	atomic.StoreUint32(&p.podMem[ps.index].TimeoutMs, uint32(min(fn.Timeout.Milliseconds(), math.MaxInt32)))
-}
-
-// refreshPod finds out how packets reach the pod's interface now.
-func (p *Plane) refreshPod(ps *podState, useXDP bool) {
-	mem := &p.podMem[ps.index]
-	ok := false
-	if useXDP {
-		var err error
-		if ok, err = netdev.XDPTarget(ps.ifindex); err != nil {
-			p.log.Warn("cannot tell whether XDP redirects reach the pod, TC is used", "pod", ps.id.addr, "error", err)
-		}
-	}
-	mem.XdpOk = flag(ok)
-	if l, err := netlink.LinkByIndex(ps.ifindex); err == nil && l.Type() == "veth" && l.Attrs().NetNsID >= 0 {
-		mem.PeerOk = 1
-	}
 }
 
 // removePod takes a pod out of service; what is in flight is retried elsewhere.
@@ -113,14 +129,27 @@ func (p *Plane) removePod(ps *podState) {
 		p.slotTable[s.index].Store(nil)
 	}
 	delete(p.podByID, ps.index)
-	delete(p.podKey, ps.id)
+	p.leaving[ps.index] = ps
+	if p.podKey[ps.id] == ps {
+		delete(p.podKey, ps.id)
+	}
 }
 
+// freePod finds an index that no pod has, and no slot of one that had it.
 func (p *Plane) freePod() (uint32, bool) {
-	for i := range p.podMem {
-		if p.podByID[uint32(i)] == nil {
-			return uint32(i), true
+	for i := range uint32(len(p.podMem)) {
+		if p.podByID[i] != nil {
+			continue
 		}
+		if old := p.leaving[i]; old != nil {
+			select {
+			case <-old.ended:
+				delete(p.leaving, i)
+			default:
+				continue
+			}
+		}
+		return i, true
 	}
 	return 0, false
 }

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
@@ -21,8 +22,27 @@ const pollInterval = 2 * time.Millisecond
 var _ pool.Pool = (*Plane)(nil)
 
 // Acquire borrows an idle slot of the function for one exchange, so that the
-// fallback and the kernel path share one concurrency limit; pool.Pool.
+// fallback and the kernel path share one concurrency limit, or a connection of
+// the fallback's own to a pod that has no slots; pool.Pool.
 func (p *Plane) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
+	for {
+		l, err := p.acquireSlot(ctx, function, avoid)
+		if !errors.Is(err, errNoSlots) {
+			return l, err
+		}
+		l, err = p.direct.Acquire(ctx, function, avoid)
+		if errors.Is(err, pool.ErrNoPod) && p.hasSlots(function) {
+			continue // a reload has given its pods slots
+		}
+		return l, err
+	}
+}
+
+// errNoSlots means that no pod of a function has slots.
+var errNoSlots = errors.New("no pod with slots")
+
+// acquireSlot waits for a place at any pod of a function with slots.
+func (p *Plane) acquireSlot(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
 	t := time.NewTimer(pollInterval)
 	defer t.Stop()
 	var release func()
@@ -33,12 +53,9 @@ func (p *Plane) Acquire(ctx context.Context, function string, avoid []netip.Addr
 	}()
 	for {
 		changed := p.idleChange()
-		l, any := p.tryAcquire(function, avoid)
-		if l != nil {
-			return l, nil
-		}
-		if !any {
-			return nil, fmt.Errorf("function %s: %w", function, pool.ErrNoPod)
+		l, err := p.tryAcquire(function, avoid)
+		if l != nil || err != nil {
+			return l, err
 		}
 		if release == nil {
 			release = p.reserve(function)
@@ -53,9 +70,22 @@ func (p *Plane) Acquire(ctx context.Context, function string, avoid []netip.Addr
 	}
 }
 
-// tryAcquire claims a slot without waiting; any says whether the function has
-// pods at all. Pods to avoid are used when there are no others.
-func (p *Plane) tryAcquire(function string, avoid []netip.AddrPort) (l *lease, any bool) {
+// hasSlots says whether some pod of the function has slots.
+func (p *Plane) hasSlots(function string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ps := range p.podByID {
+		if ps.id.function == function {
+			return true
+		}
+	}
+	return false
+}
+
+// tryAcquire takes a place without waiting; nil if there is none. Pods to avoid,
+// and such as refuse connections, are used when there are no others. Pods without
+// slots come first: only the fallback can use them.
+func (p *Plane) tryAcquire(function string, avoid []netip.AddrPort) (pool.Lease, error) {
 	p.mu.Lock()
 	var good, rest []*podState
 	for _, ps := range p.podByID {
@@ -69,16 +99,22 @@ func (p *Plane) tryAcquire(function string, avoid []netip.AddrPort) (l *lease, a
 		}
 	}
 	p.mu.Unlock()
+	if len(good)+len(rest) == 0 {
+		return nil, errNoSlots
+	}
 	rand.Shuffle(len(good), func(i, j int) { good[i], good[j] = good[j], good[i] })
 	if len(good) > 1 && p.idleCount(good[1]) > p.idleCount(good[0]) {
 		good[0], good[1] = good[1], good[0]
 	}
+	if l := p.direct.TryAcquire(function, avoid, true); l != nil {
+		return l, nil
+	}
 	for _, ps := range append(good, rest...) {
 		if l := ps.claim(p); l != nil {
-			return l, true
+			return l, nil
 		}
 	}
-	return nil, len(good)+len(rest) > 0
+	return p.direct.TryAcquire(function, avoid, false), nil
 }
 
 // reserve keeps a slot of one of the function's pods from the programs. Nil if

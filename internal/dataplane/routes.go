@@ -11,6 +11,7 @@ import (
 
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
+	"eproxy/internal/reach"
 	"eproxy/internal/request"
 	"eproxy/internal/topic"
 )
@@ -30,6 +31,8 @@ type routeTable struct {
 	firstID   uint32 // of routes
 	firstFn   uint32
 	functions []*config.Function
+	direct    []*config.Function // the same, with those of their pods that have no slots
+	grafted   map[string]bool    // functions with a pod that has slots
 	edges     []bpf.EproxyEdgeKey
 	replaced  time.Time // when a reload switched to the other half
 	removed   bool
@@ -46,6 +49,17 @@ func (t *routeTable) route(index uint32) *config.Route {
 // Install puts a configuration's functions, pods and routes in place. The
 // switch is one store: a message sees the old routes or the new, never a mix.
 func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
+	p.installing.Lock()
+	defer p.installing.Unlock()
+	p.mu.Lock()
+	clear(p.unseen)
+	p.mu.Unlock()
+	return p.install(cfg, useXDP)
+}
+
+// install is Install, also of the configuration that is installed, when the ways
+// to its pods have changed; p.installing is held.
+func (p *Plane) install(cfg *config.Config, useXDP bool) error {
 	p.mu.Lock()
 	stale := p.oldRoutes
 	p.mu.Unlock()
@@ -56,12 +70,13 @@ func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.inflightMax.Store(uint32(cfg.Limits.InflightPerClient))
+	p.node = reach.Node{Interfaces: cfg.Interfaces, XDP: useXDP}
 	half := uint32(0)
 	if p.routes != nil {
 		half = 1 - p.routes.half
 	}
 	t := &routeTable{
-		half: half, cfg: cfg, functions: cfg.Functions,
+		half: half, cfg: cfg, functions: cfg.Functions, grafted: make(map[string]bool),
 		firstNode: half * p.objs.Nodes.MaxEntries() / 2,
 		firstID:   half * p.objs.Routes.MaxEntries() / 2,
 		firstFn:   half * p.objs.Functions.MaxEntries() / 2,
@@ -76,7 +91,7 @@ func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
 	if err != nil {
 		return err
 	}
-	functions, err := p.installFunctions(t, useXDP)
+	functions, err := p.installFunctions(t)
 	if err != nil {
 		return err
 	}
@@ -90,7 +105,12 @@ func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
 	p.switchRoots(root, dollar)
 	old := p.routes
 	p.oldRoutes, p.routes = old, t
+	p.reloadDirect(t)
 	p.dropPods(cfg)
+	p.notifyIdle() // who waits may have other pods now
+	if err := p.writeReasons(t); err != nil {
+		p.log.Warn("reasons of pods cannot be shown", "error", err)
+	}
 	if old != nil {
 		old.replaced = time.Now()
 		time.AfterFunc(grace, func() { p.removeEdges(old) })
@@ -99,7 +119,7 @@ func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
 }
 
 // installFunctions brings pods into service and writes the functions' prefixes.
-func (p *Plane) installFunctions(t *routeTable, useXDP bool) (map[string]uint32, error) {
+func (p *Plane) installFunctions(t *routeTable) (map[string]uint32, error) {
 	index := make(map[string]uint32)
 	for i, fn := range t.cfg.Functions {
 		id := t.firstFn + uint32(i)
@@ -110,18 +130,20 @@ func (p *Plane) installFunctions(t *routeTable, useXDP bool) (map[string]uint32,
 			p.log.Warn("request head too long for the kernel path, served by the fallback", "function", fn.Name, "bytes", len(prefix))
 			v.PrefixLen = uint32(len(v.Prefix)) + 1
 		}
+		left := *fn // as the pool of the fallback's own connections sees it
+		left.Pods = nil
 		for _, addr := range fn.Pods {
-			ps, err := p.addPod(fn, addr, useXDP)
-			if err != nil {
-				return nil, err
+			ps := p.place(fn, addr, v.PodCount)
+			if ps == nil {
+				left.Pods = append(left.Pods, addr)
+				continue
 			}
 			p.podMem[ps.index].Function = id
-			if int(v.PodCount) == len(v.Pods) {
-				return nil, fmt.Errorf("function %s: at most %d pods", fn.Name, len(v.Pods))
-			}
 			v.Pods[v.PodCount] = ps.index
 			v.PodCount++
 		}
+		t.direct = append(t.direct, &left)
+		t.grafted[fn.Name] = v.PodCount > 0
 		if err := p.objs.Functions.Put(id, &v); err != nil {
 			return nil, fmt.Errorf("write function %s: %w", fn.Name, err)
 		}
@@ -158,7 +180,7 @@ func (p *Plane) installRoutes(t *routeTable, functions map[string]uint32) error 
 	for i, r := range t.cfg.Routes {
 		id := t.firstID + uint32(i)
 		v := bpf.EproxyRoute{Function: functions[r.Functions[0]]}
-		if len(r.Functions) > 1 || r.AlsoBroker || r.Ordered || prefixTooLong(t.cfg, r.Functions[0]) {
+		if len(r.Functions) > 1 || r.AlsoBroker || r.Ordered || prefixTooLong(t.cfg, r.Functions[0]) || !t.grafted[r.Functions[0]] {
 			v.Flags = uint32(bpf.EproxyRouteFlagROUTE_FALLBACK)
 		}
 		if err := p.objs.Routes.Put(id, &v); err != nil {
@@ -224,8 +246,20 @@ func (p *Plane) switchRoots(root, dollar uint32) {
 	}
 }
 
-// dropPods takes pods out of service that the configuration no longer names.
-// p.mu is held.
+// reloadDirect gives the pods without slots to the fallback. p.mu is held.
+func (p *Plane) reloadDirect(t *routeTable) {
+	p.direct.Reload(t.direct)
+	for _, fn := range t.direct {
+		for _, a := range fn.Pods {
+			if p.paths[podID{fn.Name, a}].NoRoute {
+				p.direct.Distrust(fn.Name, a)
+			}
+		}
+	}
+}
+
+// dropPods takes pods out of service that the configuration no longer names, and
+// those that are reached in another way now. p.mu is held.
 func (p *Plane) dropPods(cfg *config.Config) {
 	wanted := make(map[podID]bool)
 	for _, fn := range cfg.Functions {
@@ -233,11 +267,54 @@ func (p *Plane) dropPods(cfg *config.Config) {
 			wanted[podID{fn.Name, a}] = true
 		}
 	}
-	for id, ps := range p.podKey {
-		if !wanted[id] {
+	for _, ps := range p.podByID {
+		if !wanted[ps.id] || p.podKey[ps.id] != ps {
 			p.removePod(ps)
 		}
 	}
+	for id := range p.paths {
+		if !wanted[id] {
+			delete(p.paths, id)
+			delete(p.found, id)
+			delete(p.unseen, id)
+		}
+	}
+}
+
+// writeReasons shows why pods are not reached in the best way, without the
+// loader. p.mu is held.
+func (p *Plane) writeReasons(t *routeTable) error {
+	m := p.objs.PodReasons
+	var stale []bpf.EproxyPodKey
+	var k bpf.EproxyPodKey
+	var v bpf.EproxyPodReason
+	it := m.Iterate()
+	for it.Next(&k, &v) {
+		stale = append(stale, k)
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	for i, fn := range t.functions {
+		for _, a := range fn.Pods {
+			path := p.paths[podID{fn.Name, a}]
+			if path.Reason == "" {
+				continue
+			}
+			k := bpf.EproxyPodKey{Function: t.firstFn + uint32(i), Address: tupleOf(a, a).Local, Port: port(a.Port())}
+			v := bpf.EproxyPodReason{}
+			v.Len = uint32(copy(v.Text[:], path.Reason))
+			if err := m.Put(&k, &v); err != nil {
+				return err
+			}
+		}
+	}
+	for _, k := range stale { // of the other half of the functions: never one of those just written
+		if err := m.Delete(&k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeEdges empties the half of a table that was replaced; once.

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/pool"
+	"eproxy/internal/reach"
 )
 
 const (
@@ -43,6 +45,9 @@ type podState struct {
 
 	ifindex int
 	cancel  context.CancelFunc
+	ended   chan struct{} // closed when all slots have
+	seen    atomic.Bool   // the programs saw a connection of some slot
+	unseen  atomic.Int32  // connections that they did not see
 }
 
 func (ps *podState) idle(p *Plane) *uint64 { return &p.podMem[ps.index].Idle }
@@ -196,6 +201,9 @@ func (s *slot) session(ctx context.Context) error {
 	conn, gen, tuple, err := s.dial(ctx)
 	s.first.Do(func() { close(s.dialled) })
 	if err != nil {
+		if ctx.Err() == nil {
+			p.failed(s, err)
+		}
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { abort(conn) })
@@ -275,15 +283,34 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	s.mu.Unlock()
 	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, false)
 	if err == nil && args.Ok == 0 {
-		err = fmt.Errorf("slot was not seeded (state %d): does the pod's traffic leave through interface %d?", args.State, s.pod.ifindex)
+		err = errUnseen
 	}
 	if err != nil {
 		abort(conn)
 		p.freeConn(s.index, tuple)
 		return nil, 0, tuple, err
 	}
+	s.pod.seen.Store(true)
 	p.notifyIdle()
 	return conn, gen, tuple, nil
+}
+
+// errUnseen means that no program saw the handshake of a slot's connection.
+var errUnseen = errors.New("the connection does not leave through the pod's interface as it was dialled")
+
+// failed notes that a slot did not come up.
+func (p *Plane) failed(s *slot, err error) {
+	id := s.pod.id
+	pool.Unreachable(p.often, id.function, id.addr, err)
+	p.mu.Lock()
+	rec := p.recorder
+	p.mu.Unlock()
+	if rec != nil {
+		rec.ConnectFailed(id.function, id.addr.String())
+	}
+	if errors.Is(err, errUnseen) {
+		p.leaveUnseen(s.pod)
+	}
 }
 
 // warmUp is how long WaitSlots waits for slots.
@@ -408,7 +435,7 @@ func (s *slot) overdue(gen uint32) {
 // bindLocal binds a socket to the address that the route to remote prefers and
 // a free port, and says which.
 func bindLocal(fd int, remote netip.Addr) (netip.AddrPort, error) {
-	src, _, err := routeTo(remote)
+	src, _, err := reach.Source(remote)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}

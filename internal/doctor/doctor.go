@@ -3,15 +3,15 @@ package doctor
 
 import (
 	"fmt"
-	"net"
 
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"eproxy/internal/config"
 	"eproxy/internal/netdev"
+	"eproxy/internal/pindir"
 	"eproxy/internal/privilege"
+	"eproxy/internal/reach"
 )
 
 // States of a feature.
@@ -33,10 +33,8 @@ func Examine(cfg *config.Config) []Feature {
 	for _, name := range cfg.Interfaces {
 		fs = append(fs, nodeInterface(name, cfg.XDP))
 	}
-	for _, f := range cfg.Functions {
-		for _, a := range f.Pods {
-			fs = append(fs, podInterface(f.Name, net.IP(a.Addr().AsSlice()), a.String()))
-		}
+	for _, p := range reach.All(cfg) {
+		fs = append(fs, podFeature(p))
 	}
 	return fs
 }
@@ -52,51 +50,78 @@ func root() Feature {
 }
 
 func bpffs(cfg *config.Config) Feature {
-	dir := "/sys/fs/bpf"
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.BPF_FS_MAGIC {
-		return Feature{"bpffs", Missing, "mount -t bpf bpf " + dir}
+	dir := config.DefaultBPFFS
+	if cfg != nil {
+		dir = cfg.BPFFS
+	}
+	if err := pindir.CheckParent(dir); err != nil {
+		return Feature{"bpffs", Missing, err.Error()}
+	}
+	if _, err := pindir.Inspect(dir); err != nil {
+		return Feature{"bpffs", Missing, err.Error()}
 	}
 	return Feature{"bpffs", Used, dir}
 }
 
 func nodeInterface(name, xdp string) Feature {
 	what := "interface " + name
-	ifi, err := net.InterfaceByName(name)
+	l, err := netlink.LinkByName(name)
 	if err != nil {
 		return Feature{what, Missing, err.Error()}
 	}
-	if len(ifi.HardwareAddr) != 6 {
+	if len(l.Attrs().HardwareAddr) != 6 {
 		return Feature{what, Missing, "not Ethernet"}
 	}
-	if xdp == "off" {
+	if err := netdev.TryTCX(l.Attrs().Index); err != nil {
+		return Feature{what, Missing, oneLine(netdev.TCXRefusal(name, "a program", err))}
+	}
+	switch xdp {
+	case "off":
 		return Feature{what, Used, "TC only (xdp: off)"}
+	case "generic":
+		return Feature{what, Used, "generic XDP"}
 	}
-	native, err := netdev.XDPNative(ifi.Index)
+	why, detail := nativeXDP(l)
 	switch {
-	case err != nil:
-		return Feature{what, Degraded, "TC only: " + err.Error()}
-	case !native && xdp == "native":
-		return Feature{what, Missing, "its driver has no native XDP; use xdp: auto or off"}
-	case !native:
-		return Feature{what, Degraded, "TC only: its driver has no native XDP"}
+	case why == "":
+		return Feature{what, Used, detail}
+	case xdp == "native":
+		return Feature{what, Missing, why}
 	}
-	return Feature{what, Used, "native XDP"}
+	return Feature{what, Degraded, "TC only: " + why}
 }
 
-func podInterface(function string, ip net.IP, pod string) Feature {
-	what := fmt.Sprintf("pod %s of %s", pod, function)
-	routes, err := netlink.RouteGet(ip)
-	if err != nil || len(routes) == 0 {
-		return Feature{what, Missing, fmt.Sprintf("no route: %v", err)}
+// nativeXDP says why an interface does not run XDP programs, or what is known
+// about it. It is tried on veth only: a physical card may lose its link over it.
+func nativeXDP(l netlink.Link) (why, detail string) {
+	a := l.Attrs()
+	native, err := netdev.XDPNative(a.Index)
+	switch {
+	case err != nil:
+		return err.Error(), ""
+	case !native:
+		return "its driver has no native XDP", ""
+	case a.Xdp != nil && a.Xdp.Attached:
+		return "", fmt.Sprintf("native XDP; program %d is attached now", a.Xdp.ProgId)
 	}
-	l, err := netlink.LinkByIndex(routes[0].LinkIndex)
-	if err != nil {
-		return Feature{what, Missing, err.Error()}
+	if l.Type() == "veth" {
+		if err := netdev.TryXDP(a.Index); err != nil {
+			return oneLine(netdev.XDPRefusal(l, "native", err)), ""
+		}
+	} else if a.MTU > netdev.UsualMTU {
+		return "", fmt.Sprintf("native XDP, unless its driver refuses the MTU of %d", a.MTU)
 	}
-	ok, err := netdev.XDPTarget(routes[0].LinkIndex)
-	if err != nil || !ok {
-		return Feature{what, Degraded, l.Attrs().Name + " takes no XDP redirects (switch GRO on at its far end), messages go by TC"}
+	return "", "native XDP"
+}
+
+func podFeature(p reach.Pod) Feature {
+	if p.Way != reach.Fallback {
+		if err := netdev.TryTCX(p.Ifindex); err != nil {
+			p.Path = reach.Left("%s", oneLine(netdev.TCXRefusal(p.Interface, "a program", err)))
+		}
 	}
-	return Feature{what, Used, l.Attrs().Name + " takes XDP redirects"}
+	if p.Reason == "" {
+		return Feature{p.Name(), Used, p.Path.String()}
+	}
+	return Feature{p.Name(), Degraded, p.Path.String()}
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/netdev"
 )
 
 // kernel tries what the programs need of the kernel: each by itself, then the
@@ -83,24 +83,15 @@ func controlLocks() Feature {
 
 // tcx attaches a program to the loopback interface for a moment.
 func tcx() Feature {
-	prog, err := ebpf.NewProgram(passProgram())
-	if err != nil {
-		return Feature{"TCX", Missing, oneLine(err)}
-	}
-	defer prog.Close()
+	const what = "TCX"
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
-		return Feature{"TCX", Missing, err.Error()}
+		return Feature{what, Missing, err.Error()}
 	}
-	l, err := link.AttachTCX(link.TCXOptions{Interface: lo.Index, Program: prog, Attach: ebpf.AttachTCXIngress})
-	switch {
-	case errors.Is(err, ebpf.ErrNotSupported):
-		return Feature{"TCX", Missing, "programs at TC attached by link are of Linux 6.6"}
-	case err != nil:
-		return Feature{"TCX", Missing, oneLine(err)}
+	if err := netdev.TryTCX(lo.Index); err != nil {
+		return Feature{what, Missing, oneLine(netdev.TCXRefusal("lo", "a program", err))}
 	}
-	_ = l.Close()
-	return Feature{"TCX", Used, "programs attach by link"}
+	return Feature{what, Used, "programs attach by link"}
 }
 
 // programs loads the real object with small maps: verifier, helpers, spin

@@ -135,7 +135,7 @@ func reasonsDoc(reasons []entry) []byte {
 
 func mapsDoc(src []byte) []byte {
 	var b bytes.Buffer
-	b.WriteString("# Maps\n\nGenerated from `bpf/include/maps.h` and `scratch.h` by `make generate`. Sizes are defaults; the loader sets those\nthat `limits` in the configuration asks for. Pinned under `<bpffs>/maps/<name>`, except `hints`, `scratches` and `sweepers`.\n\n| name | type | key | value | entries | what for |\n|---|---|---|---|---|---|\n")
+	b.WriteString("# Maps\n\nGenerated from `bpf/include/maps.h` and `scratch.h` by `make generate`. Sizes are defaults; the loader sets those\nthat `limits` in the configuration asks for. Pinned under `<bpffs>/maps/<name>`, except `mark`, which is\n`<bpffs>/mark`, and `hints`, `scratches` and `sweepers`, which are not.\n\n| name | type | key | value | entries | what for |\n|---|---|---|---|---|---|\n")
 	for _, m := range mapBlock.FindAllSubmatch(src, -1) {
 		f := map[string]string{}
 		for _, x := range mapField.FindAllSubmatch(m[2], -1) {

@@ -30,6 +30,8 @@ type Metrics struct {
 	requests    *prometheus.CounterVec
 	deadLetters *prometheus.CounterVec
 	refused     *prometheus.CounterVec
+	gone        *prometheus.CounterVec
+	connect     *prometheus.CounterVec
 }
 
 // New makes a registry with the fallback's counters.
@@ -47,7 +49,11 @@ func New() *Metrics {
 		Name: "eproxy_dead_letters_total", Help: "Messages written to a dead letter file."}, []string{"function"})
 	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "eproxy_refused_total", Help: "Connections and packets that the MQTT server refused."}, []string{"reason"})
-	m.Registry.MustRegister(m.messages, m.duration, m.requests, m.deadLetters, m.refused)
+	m.gone = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "eproxy_interfaces_gone_total", Help: "Interfaces that were deleted while programs were attached to them."}, []string{"interface"})
+	m.connect = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "eproxy_connect_failures_total", Help: "Keep-alive connections to pods that did not come up."}, []string{"function", "pod"})
+	m.Registry.MustRegister(m.messages, m.duration, m.requests, m.deadLetters, m.refused, m.gone, m.connect)
 	return m
 }
 
@@ -64,6 +70,12 @@ func (m *Metrics) Refused(reason string) { m.refused.WithLabelValues(reason).Inc
 func (m *Metrics) Request(function, pod string, status int) {
 	m.requests.WithLabelValues(function, pod, strconv.Itoa(status)).Inc()
 }
+
+// InterfaceGone counts an interface that was deleted under the programs.
+func (m *Metrics) InterfaceGone(name string) { m.gone.WithLabelValues(name).Inc() }
+
+// ConnectFailed counts a connection to a pod that did not come up.
+func (m *Metrics) ConnectFailed(function, pod string) { m.connect.WithLabelValues(function, pod).Inc() }
 
 // DeadLetter counts a dead letter.
 func (m *Metrics) DeadLetter(function string) { m.deadLetters.WithLabelValues(function).Inc() }

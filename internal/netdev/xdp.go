@@ -1,4 +1,5 @@
-// Package netdev asks the kernel's netdev family what network interfaces can do.
+// Package netdev finds out what network interfaces can do: what the kernel's netdev
+// family says, what a trial shows, and what a refusal means.
 package netdev
 
 import (

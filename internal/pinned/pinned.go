@@ -3,18 +3,20 @@
 package pinned
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
+	"eproxy/internal/pindir"
 )
 
 // ErrNotLoaded means that there are no pins.
@@ -27,12 +29,15 @@ type Maps struct {
 	slots uint32 // conn indexes below this are slots
 }
 
-// Open opens the maps pinned under dir.
+// Open opens the maps pinned under dir, if this program can read them.
 func Open(dir string) (*Maps, error) {
+	if err := readable(dir); err != nil {
+		return nil, err
+	}
 	m := &Maps{dir: dir, maps: make(map[string]*ebpf.Map)}
 	for _, name := range []string{"conns", "devices", "slots", "pods", "functions", "routes", "nodes", "edges",
-		"settings", "reasons", "route_counters", "pod_counters", "route_names", "function_names"} {
-		x, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: name != "conns"})
+		"settings", "reasons", "route_counters", "pod_counters", "route_names", "function_names", "pod_reasons"} {
+		x, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: name != "conns"})
 		if errors.Is(err, fs.ErrNotExist) {
 			m.Close()
 			return nil, fmt.Errorf("%w: no pins under %s; start it with loader run", ErrNotLoaded, dir)
@@ -45,6 +50,20 @@ func Open(dir string) (*Maps, error) {
 	}
 	m.slots = m.maps["slots"].MaxEntries()
 	return m, nil
+}
+
+// readable says whether dir holds pins of this program's ABI version.
+func readable(dir string) error {
+	info, err := pindir.Inspect(dir)
+	switch {
+	case err != nil:
+		return err
+	case info.State != pindir.Ours:
+		return fmt.Errorf("%w: no pins under %s; start it with loader run", ErrNotLoaded, dir)
+	case info.Version != abi.AbiVersion:
+		return fmt.Errorf("pins under %s are of ABI version %d and this program reads %d: use the one that came with the loader", dir, info.Version, abi.AbiVersion)
+	}
+	return nil
 }
 
 // Close closes the maps.
@@ -187,11 +206,72 @@ type Pod struct {
 	Answered    uint64 // requests answered in the kernel path
 	Ifindex     uint32
 	FirstSlot   uint32
+	Reason      string // why it is not reached by XDP; empty if there is nothing better to have
 }
 
-// Pods are the pods in service.
+// LeftPod is a pod that only the fallback reaches, and why.
+type LeftPod struct {
+	Function string
+	Address  netip.AddrPort
+	Reason   string
+}
+
+// LeftPods are the pods without slots, by function and address.
+func (m *Maps) LeftPods() ([]LeftPod, error) {
+	pods, err := m.Pods()
+	if err != nil {
+		return nil, err
+	}
+	why, err := m.reasonsOfPods()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pods {
+		delete(why, podKey{p.Function, p.Address})
+	}
+	var out []LeftPod
+	for k, reason := range why {
+		out = append(out, LeftPod{k.function, k.address, reason})
+	}
+	slices.SortFunc(out, func(a, b LeftPod) int {
+		return cmp.Or(cmp.Compare(a.Function, b.Function), a.Address.Compare(b.Address))
+	})
+	return out, nil
+}
+
+type podKey struct {
+	function string
+	address  netip.AddrPort
+}
+
+// reasonsOfPods says why pods are not reached in the best way.
+func (m *Maps) reasonsOfPods() (map[podKey]string, error) {
+	names, err := m.functionNames()
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[podKey]string)
+	var k bpf.EproxyPodKey
+	var v bpf.EproxyPodReason
+	it := m.maps["pod_reasons"].Iterate()
+	for it.Next(&k, &v) {
+		if name, ok := names[k.Function]; ok { // else of a configuration that was replaced
+			out[podKey{name, addrPort(k.Address, k.Port)}] = text(v.Text[:], v.Len)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read reasons of pods: %w", err)
+	}
+	return out, nil
+}
+
+// Pods are the pods in service in the kernel path.
 func (m *Maps) Pods() ([]Pod, error) {
 	names, err := m.functionNames()
+	if err != nil {
+		return nil, err
+	}
+	why, err := m.reasonsOfPods()
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +288,8 @@ func (m *Maps) Pods() ([]Pod, error) {
 		if err := m.maps["pod_counters"].Lookup(i, &per); err != nil {
 			return nil, fmt.Errorf("read counters of pod %d: %w", i, err)
 		}
-		out = append(out, Pod{Index: i, Function: names[p.Function], Address: addrPort(p.Address, p.Port),
+		function, address := names[p.Function], addrPort(p.Address, p.Port)
+		out = append(out, Pod{Index: i, Function: function, Address: address, Reason: why[podKey{function, address}],
 			Concurrency: int(p.Concurrency), Idle: p.Idle, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
 			Answered: sum(per), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot})
 	}

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+
+	"eproxy/internal/lograte"
 )
 
 var (
@@ -47,4 +49,10 @@ type Pool interface {
 	// Acquire waits for a free connection to a pod of the function. Pods in
 	// avoid are taken only if there are no others.
 	Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (Lease, error)
+}
+
+// Unreachable logs that no connection to a pod could be made: once, then
+// counted. log may be nil.
+func Unreachable(log *lograte.Logger, function string, pod netip.AddrPort, err error) {
+	log.Warn("no connection to a pod", function+" "+pod.String(), "function", function, "pod", pod, "error", err)
 }

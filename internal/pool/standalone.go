@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -14,17 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/config"
+	"eproxy/internal/lograte"
 )
 
 const (
 	dialTimeout = 3 * time.Second
-	// downTime is how long a pod that refused a connection is only used when
-	// there is no other.
+	// A pod that refuses a connection is only used when there is no other for
+	// downTime, which doubles up to downMost while it goes on refusing.
 	downTime = time.Second
+	downMost = 8 * time.Second
 )
 
-// Standalone is a Pool that dials its connections itself.
+// Standalone is a Pool that dials its connections itself. The data plane has one
+// for the pods that only the fallback reaches.
 type Standalone struct {
+	log *lograte.Logger
+
 	mu        sync.Mutex
 	functions map[string][]*pod
 	waiters   map[string][]chan struct{} // first come, first served
@@ -33,11 +39,13 @@ type Standalone struct {
 
 // pod is one pod of one function.
 type pod struct {
-	addr  netip.AddrPort
-	limit int
-	used  int
-	idle  []*conn // the last one is the hottest
-	down  time.Time
+	addr     netip.AddrPort
+	limit    int
+	used     int
+	idle     []*conn   // the last one is the hottest
+	down     time.Time // until then
+	failures int       // to connect, in a row; each counts downTime once
+	gone     bool      // a reload dropped it
 }
 
 type conn struct {
@@ -54,7 +62,11 @@ func New(functions []*config.Function) *Standalone {
 	return s
 }
 
-// Reload takes over changed functions; connections to pods that stay are kept.
+// LogTo has pods that take no connections logged; before the first Acquire.
+func (s *Standalone) LogTo(log *lograte.Logger) { s.log = log }
+
+// Reload takes over changed functions; connections to pods that stay are kept,
+// those to others end. Whoever waits looks again.
 func (s *Standalone) Reload(functions []*config.Function) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,6 +84,37 @@ func (s *Standalone) Reload(functions []*config.Function) {
 			s.functions[f.Name] = append(s.functions[f.Name], p)
 		}
 	}
+	for f, pods := range old {
+		for _, p := range pods {
+			if !slices.Contains(s.functions[f], p) {
+				p.gone = true
+				p.closeIdle()
+			}
+		}
+	}
+	for f := range s.waiters {
+		s.wakeAll(f)
+	}
+}
+
+// Distrust makes a pod one that is used when there is no other, until a
+// connection to it is made.
+func (s *Standalone) Distrust(function string, addr netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.functions[function] {
+		if p.addr == addr {
+			p.down = time.Now().Add(math.MaxInt64)
+		}
+	}
+}
+
+// closeIdle closes a pod's idle connections; the pool's mu is held.
+func (p *pod) closeIdle() {
+	for _, c := range p.idle {
+		c.Close()
+	}
+	p.idle = nil
 }
 
 // Acquire waits for a free place at a pod.
@@ -83,13 +126,8 @@ func (s *Standalone) Acquire(ctx context.Context, function string, avoid []netip
 			s.mu.Unlock()
 			return nil, fmt.Errorf("function %s: %w", function, ErrNoPod)
 		}
-		if p := choose(pods, avoid); p != nil {
-			p.used++
-			l := &lease{pool: s, function: function, pod: p}
-			if n := len(p.idle); n > 0 {
-				l.conn = p.idle[n-1]
-				p.idle = p.idle[:n-1]
-			}
+		if p := choose(pods, avoid, false); p != nil {
+			l := s.lend(function, p)
 			s.mu.Unlock()
 			return l, nil
 		}
@@ -105,20 +143,45 @@ func (s *Standalone) Acquire(ctx context.Context, function string, avoid []netip
 	}
 }
 
-// choose is the less loaded of two random pods with room, good ones first.
-func choose(pods []*pod, avoid []netip.AddrPort) *pod {
+// TryAcquire is Acquire without waiting: nil if no pod has room. With good, only
+// pods that are neither down nor to be avoided are used.
+func (s *Standalone) TryAcquire(function string, avoid []netip.AddrPort, good bool) Lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := choose(s.functions[function], avoid, good); p != nil && !s.closed {
+		return s.lend(function, p)
+	}
+	return nil // not a nil *lease
+}
+
+// lend takes a place at a pod, with an idle connection if there is one; s.mu is
+// held.
+func (s *Standalone) lend(function string, p *pod) *lease {
+	p.used++
+	l := &lease{pool: s, function: function, pod: p}
+	if n := len(p.idle); n > 0 {
+		l.conn = p.idle[n-1]
+		p.idle = p.idle[:n-1]
+	}
+	return l
+}
+
+// choose is the less loaded of two random pods with room, good ones first. A pod
+// that has refused connections is tried by one message at a time while there are
+// others.
+func choose(pods []*pod, avoid []netip.AddrPort, onlyGood bool) *pod {
 	var good, rest []*pod
 	now := time.Now()
 	for _, p := range pods {
 		switch {
 		case p.used >= p.limit:
-		case slices.Contains(avoid, p.addr) || now.Before(p.down):
+		case slices.Contains(avoid, p.addr) || now.Before(p.down) || p.failures > 0 && p.used > 0:
 			rest = append(rest, p)
 		default:
 			good = append(good, p)
 		}
 	}
-	if len(good) == 0 {
+	if len(good) == 0 && !onlyGood {
 		good = rest
 	}
 	if len(good) == 0 {
@@ -152,21 +215,26 @@ func (s *Standalone) wake(function string) {
 	}
 }
 
+// wakeAll lets all waiting callers try again; s.mu is held.
+func (s *Standalone) wakeAll(function string) {
+	for len(s.waiters[function]) > 0 {
+		s.wake(function)
+	}
+	delete(s.waiters, function)
+}
+
 // Close closes all idle connections; leases in use end with their exchange.
 func (s *Standalone) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	for f, pods := range s.functions {
+	for _, pods := range s.functions {
 		for _, p := range pods {
-			for _, c := range p.idle {
-				c.Close()
-			}
-			p.idle = nil
+			p.closeIdle()
 		}
-		for len(s.waiters[f]) > 0 {
-			s.wake(f)
-		}
+	}
+	for f := range s.waiters {
+		s.wakeAll(f)
 	}
 	return nil
 }
@@ -198,15 +266,30 @@ func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	d.SetMultipathTCP(false)
 	c, err := d.DialContext(ctx, "tcp", l.pod.addr.String())
+	l.dialled(err)
 	if err != nil {
-		l.pool.mu.Lock()
-		l.pod.down = time.Now().Add(downTime)
-		l.pool.mu.Unlock()
 		return nil, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
 	tc := c.(*net.TCPConn)
 	l.conn = &conn{tc, NewReader(tc)}
 	return l.exchange(ctx, request)
+}
+
+// dialled notes how connecting to the pod ended.
+func (l *lease) dialled(err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		Unreachable(l.pool.log, l.function, l.pod.addr, err)
+	}
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	p, now := l.pod, time.Now()
+	switch {
+	case err == nil:
+		p.failures, p.down = 0, time.Time{}
+	case now.After(p.down): // several at a time are one failure
+		p.down = now.Add(min(downTime<<p.failures, downMost))
+		p.failures = min(p.failures+1, 10)
+	}
 }
 
 // gone says whether the pod has closed an idle connection, or has sent what
@@ -255,7 +338,7 @@ func (l *lease) Release() {
 	defer s.mu.Unlock()
 	l.pod.used--
 	if l.conn != nil {
-		if l.reusable && !s.closed {
+		if l.reusable && !s.closed && !l.pod.gone {
 			_ = l.conn.SetDeadline(time.Time{})
 			l.pod.idle = append(l.pod.idle, l.conn)
 		} else {

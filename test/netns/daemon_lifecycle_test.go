@@ -55,8 +55,6 @@ func TestStartErrors(t *testing.T) {
 		{"unknown function", "interfaces: [eth0]\n" + strings.Replace(good, "function: temp", "function: tmp", 1), `unknown function "tmp"`},
 		{"missing interface", "interfaces: [eth9]\n" + good, `:1: interface "eth9" does not exist on this machine`},
 		{"port in use", "interfaces: [eth0]\nlisteners: [{address: \":1884\"}]\n" + good, "address already in use"},
-		{"unreachable pod", "interfaces: [eth0]\n" + strings.Replace(good, "10.88.1.2", "192.0.2.1", 1), "192.0.2.1"},
-		{"pods behind the devices' interface", "interfaces: [eth0]\n" + strings.Replace(good, "10.88.1.2", "10.88.0.9", 1), "serves devices already"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, out := loader(t, l, "run", "--log-level", "error", "--config", configFile(t, l, c.config))
@@ -90,6 +88,48 @@ func TestStartErrors(t *testing.T) {
 			t.Errorf("%v: %q", err, out)
 		}
 	})
+}
+
+// TestForeignPins: run and unload refuse a directory that is not eproxy's, in one
+// line that says what it is, and mapsctl and status do not read it. (The first
+// version removed an ordinary directory with all that was in it, and said that
+// nothing was attached.)
+func TestForeignPins(t *testing.T) {
+	l := newLab(t)
+	dir := t.TempDir()
+	precious := filepath.Join(dir, "links", "precious")
+	if err := os.Mkdir(filepath.Dir(precious), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(precious, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := l.BPFFS()
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(link)
+	config := configFile(t, l, "interfaces: [eth0]\n"+podConfig(routeConfig, false))
+	refusal := func(command, what string) {
+		t.Helper()
+		words := append(strings.Fields(command), "--bpffs", what)
+		if strings.HasPrefix(command, "loader run") {
+			words = strings.Fields(command)
+		}
+		out, err := l.Run(context.Background(), lab.Node, filepath.Join(bin, words[0]), words[1:]...)
+		if err == nil || !strings.Contains(string(out), what+": not eproxy's pins, left untouched: ") || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("%s: %v: %q", command, err, out)
+		}
+		if b, err := os.ReadFile(precious); err != nil || string(b) != "precious" {
+			t.Fatalf("%s destroyed what was there: %v", command, err)
+		}
+	}
+	for _, what := range []string{dir, link} {
+		refusal("loader unload", what)
+		refusal("loader status", what)
+		refusal("mapsctl pods", what)
+	}
+	refusal("loader run --config "+config, link)
 }
 
 // TestSecondLoader: a second loader is refused and does no harm.

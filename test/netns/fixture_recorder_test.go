@@ -97,8 +97,16 @@ func (r *recorder) serveGo(t *testing.T, l *lab.Lab, ipv6 bool, b behaviour, cha
 
 func (r *recorder) serveGoAt(t *testing.T, l *lab.Lab, ipv6 bool, port int, b behaviour, change func(*http.Server)) {
 	t.Helper()
+	h := r.handler(b)
+	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
+		serveOn(t, l, pod, net.JoinHostPort(lab.PodAddr(pod, ipv6).String(), strconv.Itoa(port)), h, change)
+	}
+}
+
+// handler records requests and answers them as b does.
+func (r *recorder) handler(b behaviour) http.Handler {
 	var n atomic.Int64
-	h := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		body, err := io.ReadAll(q.Body)
 		if err != nil {
 			return
@@ -114,18 +122,21 @@ func (r *recorder) serveGoAt(t *testing.T, l *lab.Lab, ipv6 bool, port int, b be
 		r.mu.Unlock()
 		b(number, w, q)
 	})
-	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
-		ln, err := l.Listen(pod, net.JoinHostPort(lab.PodAddr(pod, ipv6).String(), strconv.Itoa(port)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv := &http.Server{Handler: h}
-		if change != nil {
-			change(srv)
-		}
-		go func() { _ = srv.Serve(ln) }()
-		t.Cleanup(func() { _ = srv.Close() })
+}
+
+// serveOn serves a Go function at an address of some host until the test ends.
+func serveOn(t *testing.T, l *lab.Lab, host lab.Role, address string, h http.Handler, change func(*http.Server)) {
+	t.Helper()
+	ln, err := l.Listen(host, address)
+	if err != nil {
+		t.Fatal(err)
 	}
+	srv := &http.Server{Handler: h}
+	if change != nil {
+		change(srv)
+	}
+	go func() { _ = srv.Serve(ln) }()
+	t.Cleanup(func() { _ = srv.Close() })
 }
 
 // serveCommand serves a function by another program, on both pods. Its

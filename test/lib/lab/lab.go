@@ -124,29 +124,8 @@ func (l *Lab) build() error {
 		}
 		l.handles[r] = h
 	}
-	links := []struct {
-		a, b         Role
-		aName, bName string
-		aAddr, bAddr []string
-	}{
-		{Dev, Node, "eth0", "eth0", []string{"10.88.0.2/24", "fd88::2/64"}, []string{"10.88.0.1/24", "fd88::1/64"}},
-		{Node, Pod0, "pod0", "eth0", []string{"10.88.1.1/24", "fd88:1::1/64"}, []string{"10.88.1.2/24", "fd88:1::2/64"}},
-		{Node, Pod1, "pod1", "eth0", []string{"10.88.2.1/24", "fd88:2::1/64"}, []string{"10.88.2.2/24", "fd88:2::2/64"}},
-	}
-	for _, k := range links {
-		if err := l.link(k.a, k.aName, k.b, k.bName); err != nil {
-			return err
-		}
-		if err := l.configure(k.a, k.aName, k.aAddr); err != nil {
-			return err
-		}
-		if err := l.configure(k.b, k.bName, k.bAddr); err != nil {
-			return err
-		}
-	}
-	gateways := map[Role][]string{Dev: {"10.88.0.1", "fd88::1"}, Pod0: {"10.88.1.1", "fd88:1::1"}, Pod1: {"10.88.2.1", "fd88:2::1"}}
-	for r, gws := range gateways {
-		if err := l.defaultRoutes(r, gws); err != nil {
+	for _, host := range []Role{Dev, Pod0, Pod1} {
+		if err := l.Join(host); err != nil {
 			return err
 		}
 	}
@@ -159,15 +138,63 @@ func (l *Lab) build() error {
 	if err != nil {
 		return fmt.Errorf("switch forwarding on: %w", err)
 	}
-	// A real wire carries complete checksums, and XDP has to see them.
-	if err := l.Do(Dev, func() error { return setFeature("eth0", ethtoolSTXCSUM, false) }); err != nil {
-		return fmt.Errorf("switch checksum offload off: %w", err)
+	return nil
+}
+
+// ends are the two ends of the link between the node and a host: interfaces and
+// addresses, and the host's gateways.
+var ends = map[Role]struct {
+	node      string
+	nodeAddrs []string
+	hostAddrs []string
+	gateways  []string
+}{
+	Dev:  {"eth0", []string{"10.88.0.1/24", "fd88::1/64"}, []string{"10.88.0.2/24", "fd88::2/64"}, []string{"10.88.0.1", "fd88::1"}},
+	Pod0: {"pod0", []string{"10.88.1.1/24", "fd88:1::1/64"}, []string{"10.88.1.2/24", "fd88:1::2/64"}, []string{"10.88.1.1", "fd88:1::1"}},
+	Pod1: {"pod1", []string{"10.88.2.1/24", "fd88:2::1/64"}, []string{"10.88.2.2/24", "fd88:2::2/64"}, []string{"10.88.2.1", "fd88:2::1"}},
+}
+
+// Join links a host to the node: at first, and again after Cut, by interfaces
+// that are new but for their names and addresses.
+func (l *Lab) Join(host Role) error {
+	e := ends[host]
+	if err := l.link(Node, e.node, host, "eth0"); err != nil {
+		return err
 	}
-	for _, r := range []Role{Pod0, Pod1} {
-		// A veth takes XDP redirects only if its far end polls, which GRO makes it do.
-		if err := l.Do(r, func() error { return setFeature("eth0", ethtoolSGRO, true) }); err != nil {
-			return fmt.Errorf("switch GRO on: %w", err)
-		}
+	if err := l.configure(Node, e.node, e.nodeAddrs); err != nil {
+		return err
+	}
+	if err := l.configure(host, "eth0", e.hostAddrs); err != nil {
+		return err
+	}
+	if err := l.defaultRoutes(host, e.gateways); err != nil {
+		return err
+	}
+	// A real wire carries complete checksums, and XDP has to see them. A veth takes
+	// XDP redirects only if its far end polls, which GRO makes it do.
+	feature, on, what := uint32(ethtoolSGRO), true, "switch GRO on"
+	if host == Dev {
+		feature, on, what = ethtoolSTXCSUM, false, "switch checksum offload off"
+	}
+	if err := l.Do(host, func() error { return setFeature("eth0", feature, on) }); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// Cut deletes the interfaces between the node and a host; not of a wired lab.
+func (l *Lab) Cut(host Role) error {
+	h, err := netlink.NewHandleAt(l.handles[Node])
+	if err != nil {
+		return fmt.Errorf("netlink in %s: %w", Node, err)
+	}
+	defer h.Close()
+	link, err := h.LinkByName(ends[host].node)
+	if err != nil {
+		return fmt.Errorf("interface towards %s: %w", host, err)
+	}
+	if err := h.LinkDel(link); err != nil {
+		return fmt.Errorf("cut %s off: %w", host, err)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Eproxy says how eproxy is to run on the node.
 type Eproxy struct {
 	Bin    string   // directory of the binaries
-	Mode   string   // xdp, tc or fallback
+	Mode   string   // xdp, tc, auto or fallback
 	Config string   // YAML without interfaces, xdp, bpffs
 	Under  []string // command that runs it, such as setpriv and its arguments; nil: none
 }
@@ -122,10 +122,12 @@ func (l *Lab) StartEproxy(ctx context.Context, dir string, e Eproxy) (*Process, 
 		cfg = "interfaces: [eth0]\nxdp: native\n" + cfg
 	case "tc":
 		cfg = "interfaces: [eth0]\nxdp: off\n" + cfg
+	case "auto":
+		cfg = "interfaces: [eth0]\n" + cfg
 	case "fallback":
 		bin, args = "userspace-fallback", nil
 	default:
-		return nil, fmt.Errorf("mode %q: must be xdp, tc or fallback", e.Mode)
+		return nil, fmt.Errorf("mode %q: must be xdp, tc, auto or fallback", e.Mode)
 	}
 	cfg += fmt.Sprintf("bpffs: %s\n", l.BPFFS())
 	file := filepath.Join(dir, "eproxy.yaml")

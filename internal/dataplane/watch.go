@@ -1,0 +1,186 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"eproxy/internal/reach"
+)
+
+// followEvery is the least time between two looks at the node's network: changes
+// come in bursts, of which the first is looked at at once.
+const followEvery = 50 * time.Millisecond
+
+// startWatch follows the node's interfaces and routes until Close: programs are
+// attached again to an interface that was made again, and pods are given slots
+// or left to the fallback as the ways to them change. A notification only says
+// when to look: what is found is what counts, so that one that was lost does no
+// harm for longer than until the next.
+func (p *Plane) startWatch() error {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return fmt.Errorf("watch interfaces and routes: %w", err)
+	}
+	p.wg.Go(func() {
+		<-p.ctx.Done()
+		s.Close()
+	})
+	p.wg.Go(func() {
+		for p.ctx.Err() == nil {
+			// ENOBUFS: the kernel had more to say than fits, and has gone on since.
+			if _, _, err := s.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+				if p.ctx.Err() == nil {
+					p.log.Error("interfaces and routes are no longer watched, a reload looks at them", "error", err)
+				}
+				return
+			}
+			p.look()
+		}
+	})
+	p.wg.Go(p.followLoop)
+	p.look() // what changed since the pods were placed
+	return nil
+}
+
+// look has the node's network looked at soon.
+func (p *Plane) look() {
+	select {
+	case p.changed <- struct{}{}:
+	default: // it will be
+	}
+}
+
+func (p *Plane) followLoop() {
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-p.changed:
+		}
+		if err := p.follow(); err != nil {
+			p.often.Warn("following a change of the network", err.Error(), "error", err)
+		}
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-time.After(followEvery):
+		}
+	}
+}
+
+// follow brings what is attached, and which pods have slots, in line with the
+// node's network.
+func (p *Plane) follow() error {
+	p.installing.Lock()
+	defer p.installing.Unlock()
+	p.mu.Lock()
+	errs := []error{p.forgetGone(), p.attachAgain()}
+	t := p.routes
+	moved := t != nil && p.moved(t)
+	p.mu.Unlock()
+	if moved {
+		errs = append(errs, p.install(t.cfg, p.node.XDP))
+	}
+	return errors.Join(errs...)
+}
+
+// forgetGone gives up the links whose interfaces are gone; p.mu is held.
+func (p *Plane) forgetGone() error {
+	var errs []error
+	gone := make(map[string]bool)
+	for name, a := range p.attached {
+		if !p.stands(a) {
+			gone[a.ifname] = true
+			errs = append(errs, p.forget(name))
+		}
+	}
+	for ifname := range gone {
+		p.often.Warn("interface is gone", ifname, "interface", ifname)
+		if p.recorder != nil {
+			p.recorder.InterfaceGone(ifname)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stands says whether a link's interface exists, in this network namespace.
+func (p *Plane) stands(a attachment) bool {
+	info, err := a.link.Info()
+	if err != nil {
+		return true // nothing is known
+	}
+	ifindex := uint32(0)
+	if x := info.XDP(); x != nil {
+		ifindex = x.Ifindex
+	} else if t := info.TCX(); t != nil {
+		ifindex = t.Ifindex
+	}
+	if ifindex == 0 {
+		return false // the kernel detached it
+	}
+	_, err = netlink.LinkByIndex(int(ifindex))
+	var notFound netlink.LinkNotFoundError
+	return !errors.As(err, &notFound)
+}
+
+// attachAgain attaches to the interfaces that devices arrive on and that were
+// made again. (Pods' interfaces are attached to with their pods.) p.mu is held.
+func (p *Plane) attachAgain() error {
+	var errs []error
+	for name, xdp := range p.deviceXDP {
+		l, err := netlink.LinkByName(name)
+		if err != nil || p.attachedTo("tc_device_in", l.Attrs().Index) {
+			continue // gone, or the one that it was
+		}
+		mode, err := p.attachDevice(name, xdp)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		p.log.Info("attached again", "interface", name, "xdp", mode)
+	}
+	return errors.Join(errs...)
+}
+
+// moved says whether some pod of a configuration is reached in another way than
+// when it was installed; p.mu is held.
+func (p *Plane) moved(t *routeTable) bool {
+	for _, fn := range t.functions {
+		for _, a := range fn.Pods {
+			if p.node.To(a.Addr()) != p.found[podID{fn.Name, a}] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// unseen notes that the programs do not see the connections of a pod's slots
+// behind an interface.
+type unseen struct {
+	ifindex int
+	reason  string
+}
+
+// unseenLimit is how many slots of a pod must come up unseen, and none seen,
+// before the pod is the fallback's.
+const unseenLimit = 3
+
+// leaveUnseen leaves a pod to the fallback whose connections the programs do not
+// see: until a reload, or until it is behind another interface.
+func (p *Plane) leaveUnseen(ps *podState) {
+	if ps.seen.Load() || ps.unseen.Add(1) != unseenLimit {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unseen[ps.id] = unseen{ps.ifindex, fmt.Sprintf("connections to it do not leave through %s as they are dialled: "+
+		"its address is translated, or its traffic routed by policy", p.found[ps.id].Interface)}
+	p.found[ps.id] = reach.Path{} // as if it had moved
+	p.look()
+}
