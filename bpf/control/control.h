@@ -14,7 +14,7 @@
 SEC("syscall")
 int slot_control(struct slot_args *a)
 {
-	__u32 index = a->slot, op = a->op, gen = a->gen, overdue = a->overdue, pod_key;
+	__u32 index = a->slot, op = a->op, gen = a->gen, overdue = a->overdue, position = a->position, passed, pod_key;
 	struct conn *c = bpf_map_lookup_elem(&conns, &index), *dc;
 	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
 	__u64 now = bpf_ktime_get_ns();
@@ -33,9 +33,13 @@ int slot_control(struct slot_args *a)
 		state = slot->state;
 		switch (op) {
 		case SLOT_OP_READY:
+			passed = ledger_strip(&c->rx, c->rx_nxt);
+			/* what waits in the socket was sent before the next request is: it answers none */
 			if (c->state == CONN_OPEN && !(c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT)) &&
-			    (state == SLOT_DIALLING || state == SLOT_LENT || state == SLOT_TAKEN_OVER) &&
+			    (state == SLOT_DIALLING ||
+			     ((state == SLOT_LENT || state == SLOT_TAKEN_OVER) && position == passed)) &&
 			    !slot_in_flight(slot)) {
+				position = passed;
 				slot->state = SLOT_IDLE;
 				slot->left = 0;
 				slot->close_after = 0;
@@ -61,6 +65,7 @@ int slot_control(struct slot_args *a)
 				break;
 			}
 			m = *slot_message(slot, number);
+			position = m.due;
 			if (overdue && !slot_overdue(slot, pod, now / 1000000))
 				break;
 			slot->head++;
@@ -93,6 +98,7 @@ int slot_control(struct slot_args *a)
 	}
 	a->ok = ok;
 	a->state = state;
+	a->position = position;
 	a->number = number;
 	a->device = m.device;
 	a->device_gen = m.device_gen;

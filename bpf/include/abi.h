@@ -308,7 +308,7 @@ struct message {
 	__u16 packet_id;
 	__u8 qos;
 	__u8 acked; /* the pod acknowledged the whole request */
-	__u32 pad;
+	__u32 due;  /* kernel: once acked, where in the slot's stream its response may begin */
 };
 
 /*
@@ -488,7 +488,7 @@ struct event {
 
 /* Arguments of the control programs (BPF_PROG_RUN context). */
 enum slot_op {
-	SLOT_OP_READY = 1,     /* DIALLING, LENT, or TAKEN with nothing in flight -> IDLE */
+	SLOT_OP_READY = 1,     /* DIALLING, LENT, or TAKEN with nothing in flight, all that came read -> IDLE */
 	SLOT_OP_LEND = 2,      /* IDLE -> LENT */
 	SLOT_OP_TAKE_OVER = 3, /* the oldest message is userspace's; if it was in flight -> TAKEN_OVER */
 	SLOT_OP_RETIRE = 4,    /* any -> RETIRED */
@@ -506,7 +506,12 @@ struct slot_args {
 	__u32 gen;
 	__u32 op;      /* enum slot_op */
 	__u32 overdue; /* SLOT_OP_TAKE_OVER: only a message whose time is up */
-	__u32 pad0;
+	/*
+	 * kernel: a place in the slot's stream. SLOT_OP_READY: what userspace reads
+	 * next; from DIALLING the result, where the stream begins. SLOT_OP_TAKE_OVER:
+	 * the result, where the message's response may begin (struct message).
+	 */
+	__u32 position;
 	/* results */
 	__u32 ok;    /* enum slot_result */
 	__u32 state; /* state before */

@@ -140,6 +140,7 @@ static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct
 		if (slot->acked == slot->tail || seq_lt(c->tx_una, m->request_seq + m->request_len))
 			break;
 		m->acked = 1;
+		m->due = s->due;
 		done_push(s, m, kind);
 		slot->acked++;
 	}
@@ -463,6 +464,10 @@ int tc_pod_in(struct __sk_buff *skb)
 	    c->tuple.local_port == s->packet.tuple.local_port) {
 		__u32 fin = seg->flags & TH_FIN, len = seg->len;
 
+		/* nothing is passed in other states: all that the socket has not acknowledged will be */
+		s->due = c->rx_kack;
+		if (slot->state == SLOT_PASSING || slot->state == SLOT_TAKEN_OVER)
+			s->due = ledger_strip(&c->rx, c->rx_nxt);
 		if (len && !(seg->flags & (TH_SYN | TH_RST)) && seg->seq == c->rx_nxt &&
 		    !ledger_full(&c->rx, LEDGER_RING))
 			verdict = response_verdict(c, slot, seg, &s->responses, begun, parsed);

@@ -275,7 +275,7 @@ type EproxyMessage struct {
 	PacketId   uint16
 	Qos        uint8
 	Acked      uint8
-	Pad        uint32
+	Due        uint32
 }
 
 type EproxyNode struct {
@@ -451,7 +451,7 @@ type EproxySlotArgs struct {
 	Gen        uint32
 	Op         uint32
 	Overdue    uint32
-	Pad0       uint32
+	Position   uint32
 	Ok         uint32
 	State      uint32
 	Device     uint32

@@ -2,10 +2,12 @@ package bpf
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket/layers"
 	"github.com/vishvananda/netlink"
@@ -111,6 +113,25 @@ func inNamespace(t *testing.T, setup func() error, f func()) {
 	}
 }
 
+// isLocal waits until the host takes an IPv6 address for its own: that happens some
+// time after it got it.
+func isLocal(addr string) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.After(20 * time.Second)
+	for {
+		rs, err := netlink.RouteGet(netip.MustParseAddr(addr).AsSlice())
+		if err == nil && len(rs) > 0 && rs[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			return fmt.Errorf("%s is not local: %v, %w", addr, rs, err)
+		}
+	}
+}
+
 // router gives the namespace the addresses 10.0.0.2, 10.0.0.3, fd00::2 and fd00::3, two
 // networks behind an interface, and default routes.
 func router(forwards bool) error {
@@ -159,5 +180,8 @@ func router(forwards bool) error {
 			return err
 		}
 	}
-	return set(map[bool]string{false: "0", true: "1"}[forwards])
+	if err := set(map[bool]string{false: "0", true: "1"}[forwards]); err != nil {
+		return err
+	}
+	return isLocal("fd00::2")
 }

@@ -173,10 +173,10 @@ func TestEarlyResponseIsNoResponse(t *testing.T) {
 	}
 }
 
-// slotControl runs slot_control for the rig's slot.
-func (r *rig) slotControl(op EproxySlotOp) EproxySlotArgs {
+// slotControl runs slot_control for the rig's slot, with where userspace reads next.
+func (r *rig) slotControl(op EproxySlotOp, position uint32) EproxySlotArgs {
 	r.t.Helper()
-	args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(op)}
+	args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(op), Position: position}
 	if _, err := r.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 		r.t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func (r *rig) slotControl(op EproxySlotOp) EproxySlotArgs {
 func TestEarlyResponseLent(t *testing.T) {
 	for acked, want := range map[uint32]EproxySlotState{0: EproxySlotStateSLOT_RETIRED, 1: EproxySlotStateSLOT_LENT, 100: EproxySlotStateSLOT_LENT} {
 		r := newRig(t, false)
-		if a := r.slotControl(EproxySlotOpSLOT_OP_LEND); a.Ok != uint32(EproxySlotResultSLOT_CHANGED) {
+		if a := r.slotControl(EproxySlotOpSLOT_OP_LEND, 0); a.Ok != uint32(EproxySlotResultSLOT_CHANGED) {
 			t.Fatalf("not lent: %+v", a)
 		}
 		_, _, src, pod := r.addrs()
@@ -196,6 +196,61 @@ func TestEarlyResponseLent(t *testing.T) {
 		ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+acked, "PA", []byte(okResponse)))
 		if got := r.slot().State; ret != tcOK || got != uint32(want) {
 			t.Errorf("%d bytes acknowledged: verdict %d, slot state %d, want %d: %v", acked, ret, got, want, r.allReasons())
+		}
+	}
+}
+
+// TestWhereResponseMayBegin: while userspace reads a slot's responses, it is told from
+// which byte on each may come: from the segment on that acknowledged the request.
+func TestWhereResponseMayBegin(t *testing.T) {
+	for name, c := range map[string]struct {
+		acked []bool // whether each segment, of one byte, acknowledges the request
+		want  uint32
+	}{
+		"by the first byte":       {[]bool{true, true}, podISS},
+		"by the second byte":      {[]bool{false, true}, podISS + 1},
+		"by the third byte":       {[]bool{false, false, true}, podISS + 2},
+		"by none, and a bare ACK": {[]bool{false, false}, podISS + 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, false)
+			_, req := r.take(t)
+			s := r.slot()
+			s.State = uint32(EproxySlotStateSLOT_PASSING)
+			r.put(r.objs.Slots, uint32(rigSlot), &s)
+			for i, acked := range c.acked {
+				ack := uint32(sltISS)
+				if acked {
+					ack += req
+				}
+				if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS+uint32(i), ack, "PA", []byte("x"))); ret != tcOK {
+					t.Errorf("byte %d: verdict %d", i, ret)
+				}
+			}
+			r.run(r.objs.TcPodIn, r.fromPod(podISS+uint32(len(c.acked)), sltISS+req, "A", nil))
+			if a := r.slotControl(EproxySlotOpSLOT_OP_TAKE_OVER, 0); a.Ok != 1 || a.Acked != 1 || a.Position != c.want {
+				t.Errorf("%+v, want byte %d", a, c.want-podISS)
+			}
+		})
+	}
+}
+
+// TestSlotWithBytesToReadIsNotReady: a slot that userspace gives back while bytes wait
+// in its socket would take them for the response to its next request.
+func TestSlotWithBytesToReadIsNotReady(t *testing.T) {
+	for _, state := range []EproxySlotState{EproxySlotStateSLOT_LENT, EproxySlotStateSLOT_TAKEN_OVER} {
+		for read, want := range map[uint32]EproxySlotResult{4: EproxySlotResultSLOT_CHANGED, 3: EproxySlotResultSLOT_REFUSED, 0: EproxySlotResultSLOT_REFUSED} {
+			r := newRig(t, false)
+			r.slotControl(EproxySlotOpSLOT_OP_LEND, 0)
+			_, _, src, pod := r.addrs()
+			r.run(r.objs.TcPodOut, seg{from: src, to: pod, seq: sltISS, ack: podISS, flags: "PA", payload: make([]byte, 100)})
+			r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+100, "PA", []byte("1234")))
+			s := r.slot()
+			s.State = uint32(state)
+			r.put(r.objs.Slots, uint32(rigSlot), &s)
+			if a := r.slotControl(EproxySlotOpSLOT_OP_READY, podISS+read); a.Ok != uint32(want) {
+				t.Errorf("state %d, %d of 4 bytes read: %+v", state, read, a)
+			}
 		}
 	}
 }

@@ -110,7 +110,7 @@ func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
 
 // slotControl runs the control program of slots. A message that it takes over
 // takeOver must finish.
-func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen uint32, overdue bool) (args bpf.EproxySlotArgs, err error) {
+func (p *Plane) slotControl(op bpf.EproxySlotOp, in bpf.EproxySlotArgs) (args bpf.EproxySlotArgs, err error) {
 	if op == bpf.EproxySlotOpSLOT_OP_TAKE_OVER {
 		p.finishing.Add(1) // before the slot no longer counts it
 		defer func() {
@@ -120,7 +120,8 @@ func (p *Plane) slotControl(op bpf.EproxySlotOp, slot, gen uint32, overdue bool)
 		}()
 	}
 	for {
-		args = bpf.EproxySlotArgs{Slot: slot, Gen: gen, Op: uint32(op), Overdue: flag(overdue)}
+		args = in
+		args.Op = uint32(op)
 		if _, err := p.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 			return args, fmt.Errorf("slot control: %w", err)
 		}

@@ -144,7 +144,7 @@ func (s *slot) lend() *lease {
 	if s.conn == nil {
 		return nil
 	}
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_LEND, s.index, s.gen, false)
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_LEND, bpf.EproxySlotArgs{Slot: s.index, Gen: s.gen})
 	if err != nil || args.Ok == 0 {
 		return nil
 	}
@@ -200,7 +200,7 @@ func (l *lease) Release() {
 	if l.used {
 		return
 	}
-	if _, err := l.s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_READY, l.s.index, l.gen, false); err == nil {
+	if _, err := l.s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: l.s.index, Gen: l.gen, Position: l.s.position.Load()}); err == nil {
 		l.s.plane.notifyIdle()
 	}
 }

@@ -133,8 +133,9 @@ type slot struct {
 	index uint32 // conn index
 	bit   uint
 
-	dialled chan struct{} // closed after the first attempt
-	first   sync.Once
+	dialled  chan struct{} // closed after the first attempt
+	position atomic.Uint32 // the byte of the stream that is read next, as the programs count
+	first    sync.Once
 
 	mu     sync.Mutex
 	gen    uint32
@@ -147,6 +148,13 @@ type slot struct {
 func (s *slot) inFlight() uint32 {
 	mem := &s.plane.slotMem[s.index]
 	return atomic.LoadUint32(&mem.Tail) - atomic.LoadUint32(&mem.Head)
+}
+
+// early says whether what is read next, at this place in the stream, cannot be the
+// response to the message that args took over: the pod sent it before it had the
+// whole request.
+func early(args bpf.EproxySlotArgs, position uint32) bool {
+	return args.State == uint32(bpf.EproxySlotStateSLOT_RETIRED) || args.Acked == 0 || int32(position-args.Position) < 0
 }
 
 // retired says whether the programs let nothing more come of the slot.
@@ -162,7 +170,7 @@ func (s *slot) takeOver(gen uint32) (args bpf.EproxySlotArgs, err error) {
 	if s.doomed {
 		return args, errTimeout
 	}
-	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, s.index, gen, false)
+	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 }
 
 // result of an exchange on a lent slot.
@@ -211,9 +219,9 @@ func (s *slot) session(ctx context.Context) error {
 	err = s.serve(conn, gen)
 
 	// Nobody may claim it any more; what was in flight is userspace's now.
-	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, s.index, gen, false)
+	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 	for {
-		args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, s.index, gen, false)
+		args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 		if terr != nil || args.Ok == 0 {
 			break
 		}
@@ -281,7 +289,8 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	s.mu.Lock()
 	s.conn, s.gen, s.doomed = conn, gen, false
 	s.mu.Unlock()
-	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, false)
+	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+	s.position.Store(args.Position)
 	if err == nil && args.Ok == 0 {
 		err = errUnseen
 	}
@@ -342,6 +351,7 @@ func (p *Plane) WaitSlots(ctx context.Context) {
 func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 	p := s.plane
 	r := pool.NewReader(conn)
+	begin := s.position.Load()
 	for {
 		if err := r.Wait(); err != nil {
 			return err
@@ -358,7 +368,7 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 			if args.Ok == 0 {
 				return fmt.Errorf("unexpected bytes from the pod (slot state %d)", args.State)
 			}
-			if args.State == uint32(bpf.EproxySlotStateSLOT_RETIRED) || args.Acked == 0 {
+			if early(args, begin+uint32(r.Position())) {
 				p.takeOver(s, args, nil, pool.ErrEarly)
 				return pool.ErrEarly
 			}
@@ -392,7 +402,8 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 				return errClosing
 			}
 		}
-		args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, s.index, gen, false)
+		s.position.Store(begin + uint32(r.Position()))
+		args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen, Position: s.position.Load()})
 		if err != nil {
 			return err
 		}
@@ -422,7 +433,7 @@ func (s *slot) overdue(gen uint32) {
 		s.mu.Unlock()
 		return
 	}
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, s.index, s.gen, true)
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: s.gen, Overdue: 1})
 	taken := err == nil && args.Ok == 1
 	s.doomed = s.doomed || taken
 	s.mu.Unlock()

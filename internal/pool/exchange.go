@@ -44,7 +44,8 @@ var postRequest = &http.Request{Method: http.MethodPost}
 type Reader struct {
 	conn *net.TCPConn
 	br   *bufio.Reader
-	left int // bytes that may still be read of heads; -1: no limit
+	read uint64 // bytes from the connection
+	left int    // bytes that may still be read of heads; -1: no limit
 }
 
 // NewReader makes the reader of a connection.
@@ -66,6 +67,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 		p = p[:b.left]
 	}
 	n, err := b.conn.Read(p)
+	b.read += uint64(n)
 	if b.left > 0 {
 		b.left -= n
 	}
@@ -80,6 +82,9 @@ func (r *Reader) Wait() error {
 
 // Buffered is how many bytes were read from the connection, but not asked for yet.
 func (r *Reader) Buffered() int { return r.br.Buffered() }
+
+// Position is how many bytes lie before the one that is read next.
+func (r *Reader) Position() uint64 { return r.read - uint64(r.br.Buffered()) }
 
 // Response reads one response to a POST. Interim responses are skipped. It is
 // ErrEarly for a success that comes while the pod's TCP has not acknowledged all

@@ -106,6 +106,13 @@ func (w *world) deviceControl(dev int, op u32) Step {
 	return Step{kind: StepDeviceControl, index: u32(d.conn), gen: u32(d.gen), op: op}
 }
 
+// ready gives a slot back to whose socket nothing has been passed.
+func (w *world) ready(pod int) Step {
+	s := w.control(pod, OpReady)
+	s.read = u64(w.pods[pod].iss)
+	return s
+}
+
 func (w *world) control(pod int, op u32) Step {
 	p := &w.pods[pod]
 	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: op}
@@ -326,7 +333,7 @@ var scenarios = append([]scenario{
 	{"slot is lent and given back while it is claimed", 1, 1, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
 		m, n := w.publish(a, 7, 1, payload("one", 80)), w.publish(b, 7, 1, payload("two", 90))
-		return [][]Step{{w.send(m, true)}, {w.control(0, OpLend), w.control(0, OpReady)}, {w.send(n, false)}}
+		return [][]Step{{w.send(m, true)}, {w.control(0, OpLend), w.ready(0)}, {w.send(n, false)}}
 	}},
 	{"slot is retired while it is claimed", 1, 4, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)

@@ -162,6 +162,7 @@ static void control(struct task *t, const struct step *s)
 			a.gen = s->gen ? s->gen : t->gen;
 			a.op = s->op;
 			a.overdue = s->overdue;
+			a.position = s->read;
 			slot_control(&a);
 			if (a.ok != SLOT_AGAIN)
 				break;
