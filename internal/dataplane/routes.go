@@ -47,7 +47,8 @@ func (t *routeTable) route(index uint32) *config.Route {
 }
 
 // Install puts a configuration's functions, pods and routes in place. The
-// switch is one store: a message sees the old routes or the new, never a mix.
+// switch is one store: a message sees the old routes or the new, never a mix. An
+// error means that nothing has changed.
 func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
 	p.installing.Lock()
 	defer p.installing.Unlock()
@@ -69,8 +70,6 @@ func (p *Plane) install(cfg *config.Config, useXDP bool) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inflightMax.Store(uint32(cfg.Limits.InflightPerClient))
-	p.node = reach.Node{Interfaces: cfg.Interfaces, XDP: useXDP}
 	half := uint32(0)
 	if p.routes != nil {
 		half = 1 - p.routes.half
@@ -91,14 +90,18 @@ func (p *Plane) install(cfg *config.Config, useXDP bool) error {
 	if err != nil {
 		return err
 	}
+	if err := p.installAutomaton(t, auto); err != nil {
+		return err
+	}
+	// What is refused has been by now. From here on only entries of arrays are
+	// written, which cannot fail for what is in the configuration.
+	p.inflightMax.Store(uint32(cfg.Limits.InflightPerClient))
+	p.node = reach.Node{Interfaces: cfg.Interfaces, XDP: useXDP}
 	functions, err := p.installFunctions(t)
 	if err != nil {
 		return err
 	}
 	if err := p.installRoutes(t, functions); err != nil {
-		return err
-	}
-	if err := p.installAutomaton(t, auto); err != nil {
 		return err
 	}
 	root, dollar := t.firstNode+topic.RootNormal, t.firstNode+topic.RootDollar
@@ -151,7 +154,7 @@ func (p *Plane) installFunctions(t *routeTable) (map[string]uint32, error) {
 		info.NameLen = uint32(copy(info.Name[:], fn.Name))
 		info.UrlLen = uint32(copy(info.Url[:], fn.URL.String()))
 		if err := p.objs.FunctionNames.Put(id, &info); err != nil {
-			return nil, fmt.Errorf("name function %s: %w", fn.Name, err)
+			p.log.Warn("function cannot be shown", "function", fn.Name, "error", err)
 		}
 	}
 	return index, nil
@@ -192,7 +195,7 @@ func (p *Plane) installRoutes(t *routeTable, functions map[string]uint32) error 
 		info := bpf.EproxyRouteInfo{Function: v.Function, Flags: v.Flags}
 		info.Len = uint32(copy(info.Filter[:], r.Filter))
 		if err := p.objs.RouteNames.Put(id, &info); err != nil {
-			return fmt.Errorf("name route %s: %w", r.Filter, err)
+			p.log.Warn("route cannot be shown", "topic", r.Filter, "error", err)
 		}
 	}
 	return nil

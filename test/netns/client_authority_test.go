@@ -185,8 +185,26 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 		if code, end := x.answer("sensors/c/temp", 7, "msg"); code != 0 || end {
 			a.t.Errorf("reason code %#x, end %v", code, end)
 		}
+		if a.mode != "fallback" {
+			a.refusedLate()
+		}
 		a.expect("msg")
 	})
+}
+
+// refusedLate: a file without a mistake of its own, but with a function that needs
+// more buffers than there were at the start.
+func (a *authority) refusedLate() {
+	a.t.Helper()
+	shown := func() string {
+		return fmt.Sprint(a.sys.mapsctl("functions"), a.sys.mapsctl("pods")[0]["pod"], len(a.sys.mapsctl("pods")))
+	}
+	before := shown()
+	a.sys.reload(`username: dev, publish: ["none/#"], nonsense: 1,`, `username: dev,`, "msg=reloaded")
+	a.sys.reload("retry: {attempts: 5, backoff: 20ms}", "retry: {attempts: 5, backoff: 20ms}\n    timeout: 7s\n    concurrency: 3\n    pipeline: 8", "reload refused")
+	if after := shown(); after != before {
+		a.t.Errorf("a refused reload changed what is installed:\n%s\nbefore:\n%s", after, before)
+	}
 }
 
 // TestNothingAfterTheEnd: behind DISCONNECT, after another connection has taken
