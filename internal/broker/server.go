@@ -183,7 +183,8 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 	}
 	s.returned(x)
 	if !x.rights.valid { // a reload came in between
-		x.end(CodeNotAuthorized, "the account was removed or changed, or access is denied")
+		x.Stop()
+		p.Abort() // before CONNACK there is no DISCONNECT [MQTT-3.14.0-1]
 		return x
 	}
 	x.arm(s.opts.Grafter, t)
