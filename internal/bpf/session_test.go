@@ -92,7 +92,7 @@ func TestSessionControl(t *testing.T) {
 		"nothing changes":                    {func(r *rig) {}, 2},
 		"stopped":                            {func(r *rig) { r.control(EproxyDeviceOpDEVICE_OP_STOP, 0) }, 1},
 		"no rights":                          {func(r *rig) { r.control(EproxyDeviceOpDEVICE_OP_RIGHTS, 6) }, 1},
-		"granted under the rights of before": {func(r *rig) { grant(r, 2); r.control(EproxyDeviceOpDEVICE_OP_RIGHTS, 4) }, 1},
+		"granted under the rights of before": {func(r *rig) { grant(r, 2); r.control(EproxyDeviceOpDEVICE_OP_RIGHTS, 8) }, 1},
 		"granted under these rights":         {func(r *rig) { grant(r, 4); r.control(EproxyDeviceOpDEVICE_OP_RIGHTS, 4) }, 2},
 		"all topics":                         {func(r *rig) { r.control(EproxyDeviceOpDEVICE_OP_RIGHTS, 4|all) }, 2},
 		"stopped in the name of another life": {func(r *rig) {
