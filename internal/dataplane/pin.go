@@ -57,6 +57,9 @@ func Unpin(dir string) error { return pindir.Remove(dir, endConnections) }
 // Unload removes everything a loader left under dir. It refuses while a loader
 // runs.
 func Unload(dir string) error {
+	if _, err := pindir.Inspect(dir); err != nil {
+		return err // before there is a lock of that name
+	}
 	lock, err := acquireLock(lockName(dir))
 	if err != nil {
 		return err
