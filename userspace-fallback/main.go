@@ -42,6 +42,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		return err
 	}
 	m := metrics.New()
+	m.Registry.MustRegister(m.Requests())
 	often := lograte.New(log)
 	defer often.Close()
 	p := pool.New(cfg.Functions)

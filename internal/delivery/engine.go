@@ -36,6 +36,7 @@ type Outcome struct {
 	DeadLettered bool
 	Expired      bool // its Message Expiry Interval passed before a function had it
 	Interrupted  bool // the server ended first: neither a success nor a failure, its client has it
+	Lost         bool // QoS 0: the function may have read it, but has not answered; it is not sent again
 }
 
 // Name is the outcome's name in metrics.
@@ -49,6 +50,8 @@ func (o Outcome) Name() string {
 		return "dead_letter"
 	case o.Acked:
 		return "delivered"
+	case o.Lost:
+		return "lost"
 	}
 	return "failed"
 }
@@ -137,6 +140,7 @@ func (e *Engine) deliver(ctx context.Context, fn *config.Function, build func() 
 	o := Outcome{Function: fn.Name, Err: lastErr, Status: statusOf(lastErr), ReasonCode: CodeUnspecified}
 	wait, cancel := untilExpiry(ctx, m)
 	defer cancel()
+	unread := attempts == 0 || errors.Is(lastErr, pool.ErrUnread)
 	var avoid []netip.AddrPort
 	backoff := fn.Retry.Backoff
 	for attempts < fn.Retry.Attempts {
@@ -155,11 +159,12 @@ func (e *Engine) deliver(ctx context.Context, fn *config.Function, build func() 
 			return e.unfinished(ctx, fn, m, o, attempts)
 		}
 		attempts++
-		o.Err, o.Response = err, nil
+		o.Err, o.Response, unread = err, nil, true
 		if err != nil {
 			continue
 		}
 		o.Response, o.Err = e.attempt(ctx, fn, l, build())
+		unread = errors.Is(o.Err, pool.ErrUnread)
 		if o.Err == nil {
 			if o.Status = o.Response.Status; o.Status >= 200 && o.Status < 300 {
 				o.Acked, o.ReasonCode = true, CodeSuccess
@@ -171,6 +176,7 @@ func (e *Engine) deliver(ctx context.Context, fn *config.Function, build func() 
 		}
 		avoid = append(avoid, l.Pod())
 	}
+	o.Lost = m.QoS == 0 && o.Status == 0 && !unread
 	return e.giveUp(fn, m, o, attempts)
 }
 
@@ -242,7 +248,8 @@ func (e *Engine) unfinished(ctx context.Context, fn *config.Function, m *request
 	return o
 }
 
-// giveUp writes the dead letter, if the function has one.
+// giveUp writes the dead letter, if the function has one. A lost message has none:
+// it may have been delivered.
 func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, attempts int) Outcome {
 	e.log.Warn("message not delivered", "function", fn.Name, "topic", m.Topic, "client", m.ClientID, "attempts", attempts, "error", o.Err)
 	if fn.DeadLetter == nil {
