@@ -68,6 +68,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	defer n.engine.Close()
 	defer n.broker.Close()
 	return n.loop(ctx, file)
 }
