@@ -68,8 +68,8 @@ func (s series) sum(name string, labels ...string) (n int) {
 	return n
 }
 
-// counter says whether a sample may only grow.
-func counter(name string) bool {
+// grows says whether a sample may only grow.
+func grows(name string) bool {
 	name, _, _ = strings.Cut(name, "{")
 	for _, end := range []string{"_total", "_count", "_sum", "_bucket"} {
 		if strings.HasSuffix(name, end) {
@@ -82,7 +82,7 @@ func counter(name string) bool {
 // fell are the counters that are less than before, or gone.
 func (s series) fell(before series) (out []string) {
 	for k, v := range before {
-		if now, ok := s[k]; counter(k) && (!ok || now < v) {
+		if now, ok := s[k]; grows(k) && (!ok || now < v) {
 			out = append(out, k)
 		}
 	}
