@@ -68,6 +68,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	defer n.engine.Close()
 	defer n.broker.Close()
 	return n.loop(ctx, file)
 }
@@ -118,7 +119,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*n
 	if err != nil {
 		return nil, err
 	}
-	n.metrics.Registry.MustRegister(kernelmetrics.New(maps))
+	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests()))
 	n.engine = delivery.New(cfg, plane, delivery.Options{Logger: log, Recorder: n.metrics})
 	if err := plane.Start(n.engine, n.metrics); err != nil {
 		return nil, err

@@ -15,7 +15,7 @@ import (
 // Histograms appear as _count and _sum.
 func showMetrics(m *pinned.Maps) (*output.Rows, error) {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(kernelmetrics.New(m))
+	reg.MustRegister(kernelmetrics.New(m, m, nil))
 	families, err := reg.Gather()
 	if err != nil {
 		return nil, fmt.Errorf("gather metrics: %w", err)

@@ -42,12 +42,14 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		return err
 	}
 	m := metrics.New()
+	m.Registry.MustRegister(m.Requests())
 	often := lograte.New(log)
 	defer often.Close()
 	p := pool.New(cfg.Functions)
 	p.LogTo(often)
 	defer p.Close()
 	engine := delivery.New(cfg, p, delivery.Options{Logger: log, Recorder: m})
+	defer engine.Close()
 	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: mochi.New})
 	if err != nil {
 		return err

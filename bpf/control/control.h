@@ -103,7 +103,7 @@ int slot_control(struct slot_args *a)
 	a->device = m.device;
 	a->device_gen = m.device_gen;
 	a->request_len = m.request_len;
-	a->route = m.route;
+	a->counter = m.counter;
 	a->packet_id = m.packet_id;
 	a->qos = m.qos;
 	a->acked = m.acked;

@@ -74,7 +74,7 @@ static long sweep_one(__u64 i, void *data)
 	if (!c || !s)
 		return 1;
 	if (index < knob_slots && sweep_overdue(index, now_ms))
-		event_simple(EVENT_OVERDUE, index, c->gen);
+		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
 	if (c->state != CONN_OPEN)
 		return 0;
 	bpf_spin_lock(&c->lock);
@@ -95,13 +95,15 @@ static long sweep_one(__u64 i, void *data)
 	}
 	bpf_spin_unlock(&c->lock);
 	if (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
-		event_simple(EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
+		event_simple(HOOK_CONTROL, EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
 	if (!send)
 		return 0;
 	frame_checksum(&s->frame, false, n ? s->sum : 0);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e)
-		return 0; /* the next pass tries again: peers repeat what is not acknowledged */
+	if (!e) { /* the next pass tries again: peers repeat what is not acknowledged */
+		count(HOOK_CONTROL, REASON_EVENT_LOST);
+		return 0;
+	}
 	e->kind = EVENT_SEND;
 	e->conn = index;
 	e->gen = gen;
@@ -118,6 +120,7 @@ static long sweep_one(__u64 i, void *data)
 	}
 	e->frame_len = s->frame.len + n;
 	bpf_ringbuf_submit(e, 0);
+	count(HOOK_CONTROL, n ? REASON_PUBACK_RESENT : REASON_ACK_SWEPT);
 	return 0;
 }
 

@@ -30,6 +30,7 @@
 #define CE_ID_LEN	  20 /* characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal */
 #define PIPELINE_MAX	  64	      /* requests in flight on one slot; a power of two */
 #define HIST_BUCKETS	  40	      /* log2(ns) latency buckets */
+#define STATUS_CODES	  100	      /* HTTP statuses that are counted, from 200 on */
 #define NO_INDEX	  0xffffffffu /* in place of an index: none */
 
 /* Which hook counted. Row of the reasons map. */
@@ -55,10 +56,10 @@ enum reason {
 	REASON_RESPONSE = 1,         /* complete 2xx response removed: became the PUBACK, or an ACK for QoS 0 */
 	REASON_RESPONSE_PART = 2,    /* part of a response removed and acknowledged to the pod */
 	REASON_ACK_ABSORBED = 3,     /* acknowledgement that the local socket need not see */
-	REASON_TRANSLATED = 4,       /* passed to the local stack with translated sequence numbers */
+	REASON_TRANSLATED = 4,       /* passed to the local stack, or from it to the peer, with translated sequence numbers */
 	REASON_DONE_BY_ACK = 5,      /* pod acknowledged a request before answering: acknowledged to the device */
 	REASON_REINJECTED = 6,       /* retransmission of a taken PUBLISH: request injected again */
-	REASON_PUBACK_RESENT = 7,    /* retransmission of an answered PUBLISH: PUBACK sent again */
+	REASON_PUBACK_RESENT = 7,    /* PUBACK sent again: its PUBLISH came again, or (hook control) nobody acknowledged it */
 	REASON_OLD_DUPLICATE = 8,    /* payload below the acknowledged position: answered with an ACK */
 	REASON_AHEAD = 9,            /* payload beyond the next expected byte: answered with a duplicate ACK */
 	REASON_CHALLENGE = 10,       /* RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961) */
@@ -95,7 +96,7 @@ enum reason {
 	REASON_LATE_RESPONSE = 41,   /* bytes on a slot that was retired before: its socket, which is being aborted, drops them */
 	REASON_TRIMMED = 42,         /* local segment straddled an insertion: cut to its first piece */
 	REASON_BROKEN = 43,          /* bytes bypassed the programs while grafts were open: connection aborted */
-	REASON_REDIRECT_ERROR = 44,  /* a packet helper failed: packet dropped, retransmission recovers */
+	REASON_REDIRECT_ERROR = 44,  /* making or sending a packet failed: it is dropped, retransmission recovers */
 	REASON_INJECTED = 45,        /* injected packet seen at egress: passed untouched */
 	REASON_RESYNC = 46,          /* userspace named a message boundary: grafting goes on */
 	REASON_TAKEN_OVER = 47,      /* message taken over by userspace after a failed or late response */
@@ -106,7 +107,21 @@ enum reason {
 	REASON_SLOT_WRITE = 52,      /* copying the payload into the slot's buffer failed */
 	REASON_ACK_NEWS = 53,        /* segment also acknowledges bytes of the local socket: TC takes it and passes that on */
 	REASON_XDP_QUEUE = 54,       /* client has several messages in flight: TC takes it, without a queue that could overflow */
-	REASON_COUNT = 55,
+	REASON_XDP_LEFT = 55,        /* segment without payload that the local socket may have to see: TC decides */
+	REASON_RAW = 56,             /* passed as it is: a SYN on a known connection, or one that ended just now */
+	REASON_SEEDED = 57,          /* first segment of an armed connection's socket: its ledger begins */
+	REASON_HELD = 58,            /* acknowledgement of the local socket that brings the peer no news: not sent */
+	REASON_REUSED = 59,          /* SYN-ACK on a known 4-tuple: what was known of it belongs to the past */
+	REASON_SLOT_SYN = 60,        /* SYN of a slot: options that grafting cannot honour replaced by NOP */
+	REASON_LOAD_ERROR = 61,      /* reading a PUBLISH from its packet failed: the fallback serves it */
+	REASON_TRANSLATE_ERROR = 62, /* writing sequence numbers into a packet failed: it is dropped, retransmission recovers */
+	REASON_CUT_ERROR = 63,       /* cutting a segment failed: it is dropped, retransmission recovers */
+	REASON_SYN_ERROR = 64,       /* replacing options in a SYN failed: it is dropped, retransmission recovers */
+	REASON_SHAPE_ERROR = 65,     /* copy of a segment that could not become what it was sent for, or whose bytes are another's by now: dropped */
+	REASON_EVENT_LOST = 66,      /* ring of events full: userspace was not notified */
+	REASON_ACK_SWEPT = 67,       /* acknowledgement that no packet carried in time: the sweeper has it sent */
+	REASON_NO_ENTRY = 68,        /* a map has no entry for a known connection: passed */
+	REASON_COUNT = 69,
 };
 /* clang-format on */
 
@@ -282,7 +297,7 @@ struct device {
 	/* the last topic, as a finished request head */
 	__u32 cache_version;
 	__u32 cache_epoch; /* globals.epoch it was made under; 0: empty */
-	__u32 cache_route;
+	__u32 cache_counter;
 	__u32 cache_function;
 	__u32 cache_topic_len;
 	__u32 cache_head_len;
@@ -302,8 +317,8 @@ struct message {
 	__u64 taken_ns; /* CLOCK_MONOTONIC */
 	__u32 device;	/* conn index */
 	__u32 device_gen;
-	__u32 device_seq; /* wire position of the PUBLISH in the device's stream */
-	__u32 route;
+	__u32 device_seq;  /* wire position of the PUBLISH in the device's stream */
+	__u32 counter;	   /* of its route and function */
 	__u32 request_seq; /* wire position of the request in the pod's stream */
 	__u32 request_len; /* bytes in its buffer */
 	__u16 packet_id;
@@ -328,7 +343,8 @@ struct slot {
 	__u32 acked;	  /* number of the oldest request that the pod has not acknowledged; at most tail */
 	__u32 service_ns; /* time per response while some are awaited, smoothed */
 	__u8 close_after; /* no more requests: that response is the last, or the pod has sent FIN */
-	__u8 pad[3];
+	__u8 status;	  /* less 200, of the response of which some is left */
+	__u8 pad[2];
 	__u64 responded_ns; /* CLOCK_MONOTONIC, when a response last ended */
 	__u8 id_prefix[16]; /* first half of ce-id, 12 hexadecimal digits */
 	/* second cache line */
@@ -364,7 +380,8 @@ struct pod {
 	__u16 concurrency;
 	__u32 timeout_ms; /* of its function: for a response */
 	__u32 unacked_ms; /* how long its TCP may leave a request unacknowledged */
-	__u32 pad[9];
+	__u32 counter;	  /* of its function and address */
+	__u32 pad[8];
 };
 
 struct function {
@@ -381,7 +398,8 @@ enum route_flag {
 
 struct route {
 	__u32 function;
-	__u32 flags; /* enum route_flag */
+	__u32 flags;   /* enum route_flag */
+	__u32 counter; /* of its filter and function: the same after a reload */
 };
 
 /* Routing automaton: one edge lookup per topic level. */
@@ -448,6 +466,25 @@ struct pod_key {
 struct pod_reason {
 	__u32 len;
 	__u8 text[252];
+};
+
+struct pod_stats {
+	__u64 answered[STATUS_CODES]; /* by status, less 200 */
+};
+
+/* What the counters of one index count: labels in userspace. */
+struct route_series {
+	__u32 filter_len;
+	__u32 function_len;
+	__u8 filter[1024];
+	__u8 function[112];
+};
+
+struct pod_series {
+	__be32 address[4]; /* IPv4 as ::ffff:a.b.c.d */
+	__be16 port;
+	__u16 function_len;
+	__u8 function[112];
 };
 
 /* Names for people, so that the maps can be read without the loader. */
@@ -519,8 +556,8 @@ struct slot_args {
 	__u32 device;
 	__u32 device_gen;
 	__u32 request_len;
-	__u32 route;
-	__u32 number; /* of the request: its buffer is number modulo the pipeline depth */
+	__u32 counter; /* of its route and function */
+	__u32 number;  /* of the request: its buffer is number modulo the pipeline depth */
 	__u16 packet_id;
 	__u8 qos;
 	__u8 acked;

@@ -50,7 +50,8 @@ struct responses {
 	__u32 chunk;  /* where the CRLF before the next chunk of the response at off is; 0: not among chunks */
 	__u8 close;   /* the server closes after the response at off */
 	__u8 closing; /* it closes after the last completed one */
-	__u8 pad[2];
+	__u8 status;  /* less 200, of the response at off */
+	__u8 pad;
 };
 
 static __always_inline __u64 http_word(const __u8 *buf, __u32 off)
@@ -440,6 +441,7 @@ static __always_inline bool responses_step(struct responses *a, struct http *h, 
 		if (!h->digestible)
 			return true;
 		a->close = h->close;
+		a->status = h->status - 200;
 		if (h->chunked) {
 			a->chunk = a->off + h->head_len - 2; /* the CRLF that ends the head */
 			return false;

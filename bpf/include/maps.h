@@ -145,7 +145,7 @@ struct {
 	__type(value, __u64);
 } reasons SEC(".maps");
 
-/* Counters and latency histogram by route. Writer: programs. Reader: loader, mapsctl. */
+/* Counters and latency histogram by route and function (index route.counter). Writer: programs. Reader: loader, mapsctl. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 32768);
@@ -153,13 +153,31 @@ struct {
 	__type(value, struct route_stats);
 } route_counters SEC(".maps");
 
-/* Requests answered in the kernel, by pod. Writer: programs. Reader: loader, mapsctl. */
+/* Requests answered in the kernel, by function, address and status (index pod.counter). Writer: programs. Reader: loader, mapsctl. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 64);
+	__uint(max_entries, 256);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct pod_stats);
 } pod_counters SEC(".maps");
+
+/* What each index of route_counters counts, also after a reload without that route. Writer: loader. Reader: mapsctl. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 32768);
+	__type(key, __u32);
+	__type(value, struct route_series);
+} route_labels SEC(".maps");
+
+/* What each index of pod_counters counts, also when the pod is gone. Writer: loader. Reader: mapsctl. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, struct pod_series);
+} pod_labels SEC(".maps");
 
 /* Filters of the routes, for people. Writer: loader. Reader: mapsctl. */
 struct {

@@ -149,7 +149,7 @@ static long head_byte(__u64 index, void *data)
 
 /*
  * Makes the request head for this topic, up to and including ce-subject.
- * On success s->route, s->function, s->head and s->head_len are set.
+ * On success s->counter, s->function, s->head and s->head_len are set.
  */
 static __always_inline enum reason route_head(struct scratch *s, const struct device *d, __u32 conn)
 {
@@ -185,6 +185,7 @@ static __always_inline enum reason route_head(struct scratch *s, const struct de
 		    !bpf_map_lookup_elem(&grants, &s->grant))
 			return REASON_NOT_GRANTED;
 	}
+	s->counter = r->counter;
 	s->function = r->function;
 	fn = bpf_map_lookup_elem(&functions, &s->function);
 	if (!fn || !fn->pod_count)

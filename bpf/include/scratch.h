@@ -70,11 +70,12 @@ struct scratch {
 	__u32 device_gen;
 	__u32 device_seq;
 	__s32 route;
+	__u32 counter; /* of the route and its function */
 	__u32 function;
 	__u32 rights; /* of the device, when the take began */
 	__u32 cache_version;
 	__u32 slot;
-	__u32 slot_pod;
+	__u32 pod_counter;
 	__u32 slot_gen;
 	__u32 slot_seq; /* the request's wire position */
 	__u32 slot_mss;
@@ -93,8 +94,10 @@ struct scratch {
 	struct group group;
 	__u8 look[MQTT_LOOK + 16];     /* beginning of the segment's payload */
 	__u8 response[HTTP_LOOK + 16]; /* beginning of a pod's response */
+	__u8 statuses[PIPELINE_MAX];   /* of the completed responses, less 200 */
 	/* messages that a pod's segment responds to or acknowledges */
-	__u32 done_kind[PIPELINE_MAX]; /* enum done_kind */
+	__u32 done_kind[PIPELINE_MAX];	/* enum done_kind */
+	__u8 done_status[PIPELINE_MAX]; /* less 200, of those that are answered */
 	struct message done[PIPELINE_MAX];
 	struct framing framing;
 	struct framing began; /* the device's, when following it began */

@@ -4,6 +4,7 @@
 #define EPROXY_SLOT_H
 
 #include "scratch.h"
+#include "verdict.h"
 
 #define TCP_ESTABLISHED 1
 
@@ -243,12 +244,15 @@ static __always_inline bool slot_alive(__u32 index)
 	return ok;
 }
 
-static __always_inline void event_simple(enum event_kind kind, __u32 conn, __u32 gen)
+/* Notifies userspace of what is particular to a connection's generation; `hook` counts a failure. */
+static __always_inline void event_simple(enum hook hook, enum event_kind kind, __u32 conn, __u32 gen)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
-	if (!e)
+	if (!e) {
+		count(hook, REASON_EVENT_LOST);
 		return;
+	}
 	e->kind = kind;
 	e->conn = conn;
 	e->gen = gen;

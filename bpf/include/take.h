@@ -91,7 +91,7 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 	bpf_spin_lock(&c->lock);
 	if (c->gen == gen && c->state == CONN_OPEN && d->rights == s->rights) {
 		d->cache_epoch = epoch;
-		d->cache_route = s->route;
+		d->cache_counter = s->counter;
 		d->cache_function = s->function;
 		d->cache_topic_len = s->publish.topic_len;
 		d->cache_head_len = s->head_len;
@@ -143,7 +143,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		m->device = s->device;
 		m->device_gen = s->device_gen;
 		m->device_seq = s->device_seq;
-		m->route = s->route;
+		m->counter = s->counter;
 		m->request_seq = stamp.seq;
 		m->request_len = s->request_len;
 		m->packet_id = s->publish.packet_id;
@@ -164,7 +164,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 
 /* Takes slot_begin back: nothing was sent. Where that is impossible, the slot is retired. */
 static __always_inline void slot_undo(struct conn *sc, struct slot *slot, struct pod *pod, __u32 index, __u32 gen,
-				      __u32 number)
+				      __u32 number, enum hook hook)
 {
 	struct message *m = slot_message(slot, number);
 	bool retired = false;
@@ -181,11 +181,12 @@ static __always_inline void slot_undo(struct conn *sc, struct slot *slot, struct
 	}
 	bpf_spin_unlock(&sc->lock);
 	if (retired)
-		event_simple(EVENT_SLOT, index, gen);
+		event_simple(hook, EVENT_SLOT, index, gen);
 }
 
 /* The slot's socket is gone: userspace replaces it. */
-static __always_inline void slot_retire(struct conn *sc, struct slot *slot, struct pod *pod, __u32 index, __u32 gen)
+static __always_inline void slot_retire(struct conn *sc, struct slot *slot, struct pod *pod, __u32 index, __u32 gen,
+					enum hook hook)
 {
 	bpf_spin_lock(&sc->lock);
 	if (sc->gen == gen) {
@@ -193,7 +194,7 @@ static __always_inline void slot_retire(struct conn *sc, struct slot *slot, stru
 		slot_show(pod, index, slot);
 	}
 	bpf_spin_unlock(&sc->lock);
-	event_simple(EVENT_SLOT, index, gen);
+	event_simple(hook, EVENT_SLOT, index, gen);
 }
 
 /* Whether the segment's TCP checksum is right. The claimed request buffer is the work space. */
@@ -258,6 +259,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 {
 	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
 	struct conn *c = t->c, *sc = bpf_map_lookup_elem(&conns, &s->slot);
+	enum hook hook = xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN;
 	__u32 head_len = t->d->cache_head_len, at, gen;
 	struct packet *p = t->p;
 	struct device *d = t->d;
@@ -277,7 +279,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	if (!r)
 		return REASON_DEAD_SOCKET;
 	if (!slot_alive(s->slot)) {
-		slot_retire(sc, slot, pod, s->slot, gen);
+		slot_retire(sc, slot, pod, s->slot, gen, hook);
 		return REASON_DEAD_SOCKET;
 	}
 	if (xdp && !segment_ok(ctx, xdp, p, c, r))
@@ -329,7 +331,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	}
 	bpf_spin_unlock(&c->lock);
 	if (action != RX_REMOVE) {
-		slot_undo(sc, slot, pod, s->slot, gen, s->number);
+		slot_undo(sc, slot, pod, s->slot, gen, s->number, hook);
 		return REASON_RACE;
 	}
 	return REASON_TAKEN;
@@ -350,6 +352,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	enum reason reason;
 	struct function *fn;
 	struct pod *pod;
+	__u32 epoch;
 
 	if (!g || g->draining || c->state != CONN_OPEN || (c->flags & (CONN_BROKEN | CONN_NO_TAKE)))
 		return REASON_NOT_OPEN;
@@ -372,7 +375,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	if (!within(look, 2, MQTT_LOOK))
 		return REASON_PARTIAL;
 	if (packet_load(ctx, xdp, p->payload, s->look, look))
-		return REASON_PARTIAL;
+		return REASON_LOAD_ERROR;
 	reason = mqtt_publish(s->look, len, d->version, &s->publish);
 	if (reason)
 		return reason;
@@ -391,14 +394,16 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	s->device_seq = p->seg.seq;
 	s->cache_version = *(volatile __u32 *)&d->cache_version;
 	s->rights = *(volatile __u32 *)&d->rights;
-	if (d->cache_epoch != g->epoch || !topic_cached(s, d)) {
+	/* Read before the roots, which a reload switches first: a head of the old routes is never kept under the new epoch. */
+	epoch = *(volatile __u32 *)&g->epoch;
+	if (d->cache_epoch != epoch || !topic_cached(s, d)) {
 		reason = route_head(s, d, t->conn);
 		if (reason)
 			return reason;
-		if (!cache_fill(c, d, s, gen, g->epoch))
+		if (!cache_fill(c, d, s, gen, epoch))
 			return REASON_RACE;
 	}
-	s->route = d->cache_route;
+	s->counter = d->cache_counter;
 	s->function = d->cache_function;
 	if (d->cache_head_len > HEAD_MAX)
 		return REASON_TOO_LARGE;
@@ -452,8 +457,8 @@ static __always_inline bool taken_live(const struct scratch *s)
 
 static __always_inline void count_taken(const struct scratch *s)
 {
-	__u32 route = s->route;
-	struct route_stats *st = bpf_map_lookup_elem(&route_counters, &route);
+	__u32 key = s->counter;
+	struct route_stats *st = bpf_map_lookup_elem(&route_counters, &key);
 
 	if (st)
 		st->taken[s->publish.qos & 1]++;

@@ -24,11 +24,9 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 	struct stamp stamp;
 
 	if (!slot || !sc)
-		return TC_DROP;
-	if (now_ms - s->rx.graft.time_ms < REINJECT_MIN_MS) {
-		count(HOOK_TC_DEVICE_IN, REASON_DUP_REQUEST);
-		return TC_DROP;
-	}
+		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_DROP);
+	if (now_ms - s->rx.graft.time_ms < REINJECT_MIN_MS)
+		return counted(HOOK_TC_DEVICE_IN, REASON_DUP_REQUEST, TC_DROP);
 	bpf_spin_lock(&sc->lock);
 	if (sc->gen == gen && (slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING)) {
 		repeat(i, slot_in_flight(slot)) {
@@ -47,10 +45,8 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 	bpf_spin_unlock(&sc->lock);
 	if (len)
 		r = request_buffer(index, number);
-	if (!r || skb_make_request(skb, &s->frame, r, len) || !request_live(sc, slot, gen, number)) {
-		count(HOOK_TC_DEVICE_IN, REASON_DUP_REQUEST);
-		return TC_DROP;
-	}
+	if (!r || skb_make_request(skb, &s->frame, r, len) || !request_live(sc, slot, gen, number))
+		return counted(HOOK_TC_DEVICE_IN, REASON_DUP_REQUEST, TC_DROP);
 	count(HOOK_TC_DEVICE_IN, REASON_REINJECTED);
 	return skb_to_pod(index, &s->frame);
 }
@@ -86,6 +82,14 @@ static __always_inline bool pass_news(struct __sk_buff *skb, struct scratch *s, 
 	return true;
 }
 
+/* Passes the segment to the local stack with what s->rx says. */
+static __always_inline int device_pass(struct __sk_buff *skb, struct scratch *s)
+{
+	if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd))
+		return counted(HOOK_TC_DEVICE_IN, REASON_TRANSLATE_ERROR, TC_DROP);
+	return counted(HOOK_TC_DEVICE_IN, REASON_TRANSLATED, TC_PASS);
+}
+
 /* Acts on what the state machine said. */
 static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, enum rx_action action, __u32 now_ms)
 {
@@ -95,18 +99,14 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 	switch (action) {
 	case RX_PASS:
 		if (s->rx.len < p->seg.len) {
-			if (skb_cut(skb, s, s->rx.len)) {
-				count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-				return TC_DROP;
-			}
+			if (skb_cut(skb, s, s->rx.len))
+				return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
 		}
-		count(HOOK_TC_DEVICE_IN, REASON_TRANSLATED);
-		return skb_translate(skb, p, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
+		return device_pass(skb, s);
 	case RX_PASS_RAW:
-		return TC_PASS;
+		return counted(HOOK_TC_DEVICE_IN, REASON_RAW, TC_PASS);
 	case RX_ABSORB:
-		count(HOOK_TC_DEVICE_IN, REASON_ACK_ABSORBED);
-		return TC_DROP;
+		return counted(HOOK_TC_DEVICE_IN, REASON_ACK_ABSORBED, TC_DROP);
 	case RX_REINJECT:
 		return reinject(skb, s, now_ms);
 	case RX_RESEND:
@@ -119,15 +119,12 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 		count(HOOK_TC_DEVICE_IN, REASON_CHALLENGE);
 		break;
 	default:
-		count(HOOK_TC_DEVICE_IN, REASON_CHALLENGE);
-		return TC_DROP;
+		return counted(HOOK_TC_DEVICE_IN, REASON_CHALLENGE, TC_DROP);
 	}
 	memcpy(s->notice.bytes, s->rx.graft.bytes, 4);
 	flags = skb_send_small(skb, &s->frame, s->notice.bytes);
-	if ((int)flags < 0) {
-		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-		return TC_DROP;
-	}
+	if ((int)flags < 0)
+		return counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP);
 	return flags;
 }
 
@@ -190,10 +187,8 @@ static long burst_step(__u64 index, void *data)
 /* The last message's request, and those that leave with it, take the place of the skb. */
 static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, struct burst *b)
 {
-	if (group_make(skb, &s->group)) {
-		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-		return TC_DROP;
-	}
+	if (group_make(skb, &s->group))
+		return counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP);
 	if (b->t.c->tx_kuna != b->t.c->tx_knxt && pass_news(skb, s, b->t.c))
 		return TC_PASS;
 	if (s->burst_sent) /* behind the clones, not past them */
@@ -214,12 +209,9 @@ __attribute__((noinline)) int device_close_up(struct __sk_buff *skb)
 
 	if (!s)
 		return TC_DROP;
-	if (skb_close_up(skb, s, s->frame.pseudo_sum)) {
-		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-		return TC_DROP;
-	}
-	count(HOOK_TC_DEVICE_IN, REASON_TRANSLATED);
-	return skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
+	if (skb_close_up(skb, s, s->frame.pseudo_sum))
+		return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
+	return device_pass(skb, s);
 }
 
 /* Whether the server ends the connection of a client whose message was refused for this: none behind it is taken. */
@@ -245,7 +237,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	struct packet *p;
 
 	if (!s || !c || !d)
-		return TC_DROP;
+		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_DROP);
 	p = &s->packet;
 	front = p->front;
 	framed = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST) && !device_invalid(s->bad);
@@ -273,10 +265,8 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		reply_fill(c, s, action, now / 1000);
 	}
 	bpf_spin_unlock(&c->lock);
-	if (moved) {
-		count(HOOK_TC_DEVICE_IN, REASON_RACE);
-		return TC_DROP;
-	}
+	if (moved)
+		return counted(HOOK_TC_DEVICE_IN, REASON_RACE, TC_DROP);
 	if (bare && action == RX_PASS)
 		return REST_CLOSE_UP;
 	return device_act(skb, s, action, now_ms);
@@ -359,9 +349,9 @@ int tc_device_in(struct __sk_buff *skb)
 	if (skb_parse(skb, true, p) != PARSE_TCP)
 		return TC_PASS;
 	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && listener_syn(skb)) {
-		count(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN);
 		note_syn(&p->tuple);
-		return skb_strip_syn(skb, p) ? TC_DROP : TC_PASS;
+		return skb_strip_syn(skb, p) ? counted(HOOK_TC_DEVICE_IN, REASON_SYN_ERROR, TC_DROP)
+					     : counted(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN, TC_PASS);
 	}
 	c = flow_find(&p->tuple, &b.t.conn);
 	if (!c || b.t.conn < knob_slots)
@@ -369,13 +359,11 @@ int tc_device_in(struct __sk_buff *skb)
 	dev = b.t.conn - knob_slots;
 	b.t.d = bpf_map_lookup_elem(&devices, &dev);
 	if (!b.t.d)
-		return TC_PASS;
+		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
 	if (!conn_live(c))
-		return TC_PASS;
-	if (skb_corrupt(skb, s, c)) {
-		count(HOOK_TC_DEVICE_IN, REASON_BAD_CHECKSUM);
-		return TC_PASS; /* the stack drops and counts it, too */
-	}
+		return counted(HOOK_TC_DEVICE_IN, REASON_NOT_OPEN, TC_PASS);
+	if (skb_corrupt(skb, s, c)) /* the stack drops and counts it, too */
+		return counted(HOOK_TC_DEVICE_IN, REASON_BAD_CHECKSUM, TC_PASS);
 	if (p->seg.len) {
 		s->lags = 0;
 		s->known = 0;

@@ -146,7 +146,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	struct device *d = NULL;
 	struct packet *p;
 	struct seed seed = {};
-	bool seeding, translated = false;
+	bool seeding, seeded = false, translated = false;
 	__u32 conn, dev, now_ms, front;
 	__u64 now;
 	struct conn *c;
@@ -156,9 +156,8 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	if ((skb->mark & knob_mark) == knob_mark) {
 		skb->mark &= ~knob_mark;
 		if (out_shape(skb))
-			return TC_DROP;
-		count(hook, REASON_INJECTED);
-		return TC_PASS;
+			return counted(hook, REASON_SHAPE_ERROR, TC_DROP);
+		return counted(hook, REASON_INJECTED, TC_PASS);
 	}
 	p = &s->packet;
 	if (skb_parse(skb, false, p) != PARSE_TCP)
@@ -170,11 +169,12 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 		dev = conn - knob_slots;
 		d = bpf_map_lookup_elem(&devices, &dev);
 		if (!d)
-			return TC_PASS;
+			return counted(hook, REASON_NO_ENTRY, TC_PASS);
 	}
 	if (p->seg.flags & TH_SYN) {
 		if (!device)
-			return skb_strip_syn(skb, p) ? TC_DROP : TC_PASS;
+			return skb_strip_syn(skb, p) ? counted(hook, REASON_SYN_ERROR, TC_DROP)
+						     : counted(hook, REASON_SLOT_SYN, TC_PASS);
 		/* A SYN-ACK to this 4-tuple: whatever was here belongs to the past. */
 		bpf_spin_lock(&c->lock);
 		if (c->state != CONN_FREE) {
@@ -182,15 +182,15 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 			c->state = CONN_FREE;
 		}
 		bpf_spin_unlock(&c->lock);
-		return TC_PASS;
+		return counted(hook, REASON_REUSED, TC_PASS);
 	}
 	if (c->state == CONN_FREE)
-		return TC_PASS;
+		return counted(hook, REASON_NOT_OPEN, TC_PASS);
 	/* CONNACK is the first payload after arming; a slot's handshake ends with a bare ACK. */
 	seeding = c->state == CONN_ARMED && !(p->seg.flags & (TH_RST | TH_FIN)) && (p->seg.flags & TH_ACK) &&
 		  (p->seg.len || !device);
 	if (seeding && ((device && !seed_connack(skb, p)) || !seed_read(skb, p->seg.seq, &seed)))
-		return TC_PASS;
+		return counted(hook, REASON_NOT_OPEN, TC_PASS);
 	front = p->seg.len;
 	if (device && front) {
 		/* the socket sends one segment after another: nobody else follows them */
@@ -207,6 +207,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	if (c->tuple.remote_port == p->tuple.remote_port) {
 		if (c->state == CONN_ARMED && seeding) {
 			seed_apply(c, d, p, &seed, now_ms);
+			seeded = true;
 			conn_frame_to(c, &p->seg, front, &s->framing);
 		} else if (conn_live(c)) {
 			conn_tx(c, &p->seg, &s->tx, now_ms);
@@ -221,21 +222,23 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	}
 	bpf_spin_unlock(&c->lock);
 	if (!translated)
-		return TC_PASS;
+		return counted(hook, seeded ? REASON_SEEDED : REASON_NOT_OPEN, TC_PASS);
 	if (s->tx.reset & CONN_BROKEN) {
 		count(hook, REASON_BROKEN);
-		event_simple(EVENT_BROKEN, conn, c->gen);
+		event_simple(hook, EVENT_BROKEN, conn, c->gen);
 	}
 	if (s->tx.hold)
-		return TC_DROP;
+		return counted(hook, REASON_HELD, TC_DROP);
 	if (s->tx.cut) {
 		count(hook, REASON_TRIMMED);
 		if (s->tx.len > 1400)
 			s->tx.len = 1400; /* cutting undoes segmentation offload */
 		if (skb_cut(skb, s, s->tx.len))
-			return TC_DROP;
+			return counted(hook, REASON_CUT_ERROR, TC_DROP);
 	}
-	return skb_translate(skb, p, s->tx.seq, s->tx.ack, s->tx.wnd) ? TC_DROP : TC_PASS;
+	if (skb_translate(skb, p, s->tx.seq, s->tx.ack, s->tx.wnd))
+		return counted(hook, REASON_TRANSLATE_ERROR, TC_DROP);
+	return counted(hook, REASON_TRANSLATED, TC_PASS);
 }
 
 /* TC egress of the node interfaces. */

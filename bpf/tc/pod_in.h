@@ -35,7 +35,8 @@ static long response_step(__u64 index, void *data)
 	struct response_ctx *ctx = data;
 	struct scratch *s = ctx->s;
 	struct responses *a = &s->responses;
-	__u32 at = responses_at(a), want = responses_want(a), n = a->end - at;
+	__u32 at = responses_at(a), want = responses_want(a), n = a->end - at, completed = a->completed;
+	bool done;
 
 	if (at >= a->end)
 		return 1;
@@ -43,7 +44,10 @@ static long response_step(__u64 index, void *data)
 		n = want;
 	if (n && (!within(n, 1, HTTP_LOOK) || bpf_skb_load_bytes(ctx->skb, at, s->response, n)))
 		return 1;
-	return responses_step(a, &s->http, s->response, n);
+	done = responses_step(a, &s->http, s->response, n);
+	if (a->completed != completed)
+		s->statuses[completed & (PIPELINE_MAX - 1)] = a->status;
+	return done;
 }
 
 enum response_verdict {
@@ -151,8 +155,10 @@ static __always_inline void pop_responded(struct scratch *s, struct slot *slot, 
 {
 	__u64 began = slot_message(slot, slot->head)->taken_ns;
 
-	repeat(i, completed)
+	repeat(i, completed) {
+		s->done_status[s->done_count & (PIPELINE_MAX - 1)] = s->statuses[i & (PIPELINE_MAX - 1)];
 		done_push(s, slot_message(slot, slot->head + i), DONE_RESPONSE);
+	}
 	slot->head += completed;
 	if (completed)
 		slot_served(slot, began, s->now_ns, completed);
@@ -163,8 +169,10 @@ static __always_inline bool puback_hand(const struct message *m)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
-	if (!e)
+	if (!e) {
+		count(HOOK_TC_POD_IN, REASON_EVENT_LOST);
 		return false;
+	}
 	e->kind = EVENT_PUBACK;
 	e->conn = m->device;
 	e->gen = m->device_gen;
@@ -247,15 +255,17 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, co
 	}
 }
 
-static __always_inline void count_responded(const struct message *m, __u32 pod, __u64 now)
+/* One response by route and by pod; pod is the index of the pod's counters, status the HTTP status less 200. */
+static __always_inline void count_responded(const struct message *m, __u32 pod, __u32 status, __u64 now)
 {
-	__u32 key = m->route, bucket = 0;
+	__u32 key = m->counter, bucket = 0;
 	struct route_stats *st = bpf_map_lookup_elem(&route_counters, &key);
-	__u64 *n = bpf_map_lookup_elem(&pod_counters, &pod);
+	struct pod_stats *ps = bpf_map_lookup_elem(&pod_counters, &pod);
 	__u64 ns = now - m->taken_ns, below;
 
-	if (n)
-		(*n)++;
+	opaque(status);
+	if (ps && status < STATUS_CODES)
+		ps->answered[status]++;
 	if (!st)
 		return;
 	st->answered[m->qos & 1]++;
@@ -301,7 +311,7 @@ static long done_step(__u64 index, void *data)
 		return 0;
 	}
 	if (kind == DONE_RESPONSE)
-		count_responded(m, s->slot_pod, s->now_ns);
+		count_responded(m, s->pod_counter, s->done_status[n], s->now_ns);
 	if (s->notice.device != NO_INDEX &&
 	    (s->notice.device != m->device || s->notice.device_gen != m->device_gen || s->notice.len >= PUBACKS_MAX))
 		notice_flush(ctx->skb, s);
@@ -334,10 +344,8 @@ static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, st
 
 	if (reason != REASON_COUNT)
 		count(HOOK_TC_POD_IN, reason);
-	if (verdict < 0) {
-		count(HOOK_TC_POD_IN, REASON_REDIRECT_ERROR);
-		return TC_DROP;
-	}
+	if (verdict < 0)
+		return counted(HOOK_TC_POD_IN, REASON_REDIRECT_ERROR, TC_DROP);
 	return verdict;
 }
 
@@ -359,7 +367,7 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	duties = s->duties;
 	if (duties & DUTY_ATTENTION) {
 		count(HOOK_TC_POD_IN, REASON_SLOT_RETIRED);
-		event_simple(EVENT_SLOT, s->slot, s->slot_gen);
+		event_simple(HOOK_TC_POD_IN, EVENT_SLOT, s->slot, s->slot_gen);
 	}
 	if ((duties & DUTY_POD_ACK) && s->responses.completed && action != RX_REMOVE)
 		skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_BARE, &s->frame);
@@ -375,26 +383,27 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	}
 	switch (action) {
 	case RX_ACK:
-		return pod_send(skb, s, &s->frame, REASON_OLD_DUPLICATE);
+		return pod_send(skb, s, &s->frame,
+				seq_gt(s->packet.seg.seq, s->rx.seq) ? REASON_AHEAD : REASON_OLD_DUPLICATE);
 	case RX_CHALLENGE:
 		return pod_send(skb, s, &s->frame, REASON_CHALLENGE);
 	case RX_PASS:
 		if (s->rx.len < s->packet.seg.len && skb_cut(skb, s, s->rx.len))
-			return TC_DROP;
-		count(HOOK_TC_POD_IN, s->passed);
-		return skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ? TC_DROP : TC_PASS;
+			return counted(HOOK_TC_POD_IN, REASON_CUT_ERROR, TC_DROP);
+		if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd))
+			return counted(HOOK_TC_POD_IN, REASON_TRANSLATE_ERROR, TC_DROP);
+		return counted(HOOK_TC_POD_IN, s->passed, TC_PASS);
 	case RX_PASS_RAW:
-		return TC_PASS;
+		return counted(HOOK_TC_POD_IN, REASON_RAW, TC_PASS);
 	case RX_REMOVE:
-		if (!(duties & DUTY_POD_ACK))
-			return TC_DROP;
+		if (!(duties & DUTY_POD_ACK)) /* device_notify has counted each response */
+			return s->responses.completed ? TC_DROP
+						      : counted(HOOK_TC_POD_IN, REASON_RESPONSE_PART, TC_DROP);
 		return pod_send(skb, s, &s->frame, s->responses.completed ? REASON_COUNT : REASON_RESPONSE_PART);
 	case RX_ABSORB:
-		count(HOOK_TC_POD_IN, REASON_ACK_ABSORBED);
-		return TC_DROP;
+		return counted(HOOK_TC_POD_IN, REASON_ACK_ABSORBED, TC_DROP);
 	default:
-		count(HOOK_TC_POD_IN, REASON_CHALLENGE);
-		return TC_DROP;
+		return counted(HOOK_TC_POD_IN, REASON_CHALLENGE, TC_DROP);
 	}
 }
 
@@ -425,17 +434,17 @@ int tc_pod_in(struct __sk_buff *skb)
 	if (!c || index >= knob_slots)
 		return TC_PASS;
 	slot = bpf_map_lookup_elem(&slots, &index);
-	if (!slot || !conn_live(c))
-		return TC_PASS;
+	if (!slot)
+		return counted(HOOK_TC_POD_IN, REASON_NO_ENTRY, TC_PASS);
+	if (!conn_live(c))
+		return counted(HOOK_TC_POD_IN, REASON_NOT_OPEN, TC_PASS);
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
 	if (!pod)
-		return TC_PASS;
+		return counted(HOOK_TC_POD_IN, REASON_NO_ENTRY, TC_PASS);
 	seg = &s->packet.seg;
-	if (skb_corrupt(skb, s, c)) {
-		count(HOOK_TC_POD_IN, REASON_BAD_CHECKSUM);
-		return TC_PASS;
-	}
+	if (skb_corrupt(skb, s, c))
+		return counted(HOOK_TC_POD_IN, REASON_BAD_CHECKSUM, TC_PASS);
 	if (seg->len && seg->seq != c->rx_nxt) {
 		bpf_spin_lock(&c->lock);
 		front = conn_front(c, seg);
@@ -443,7 +452,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		packet_advance(&s->packet, front);
 	}
 	s->slot = index;
-	s->slot_pod = pod_key;
+	s->pod_counter = pod->counter;
 	s->done_count = 0;
 	s->now_ns = bpf_ktime_get_ns();
 	memset(&s->responses, 0, sizeof(s->responses));
@@ -453,6 +462,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		s->responses.end = s->packet.payload + seg->len;
 		s->responses.left = begun;
 		s->responses.close = begun ? slot->close_after : 0;
+		s->responses.status = slot->status;
 		bpf_loop(RESPONSE_STEPS, response_step, &ctx, 0);
 		parsed = s->responses.off - s->packet.payload;
 	}
@@ -486,6 +496,7 @@ int tc_pod_in(struct __sk_buff *skb)
 			pop_responded(s, slot, s->responses.completed);
 			slot->left = s->responses.left;
 			slot->close_after = s->responses.close && s->responses.left;
+			slot->status = s->responses.status;
 			slot->state = slot->left ? SLOT_RESPONDING : slot_in_flight(slot) ? SLOT_BUSY : SLOT_IDLE;
 			if (s->responses.closing || fin || c->state != CONN_OPEN ||
 			    (c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT))) {
@@ -521,16 +532,16 @@ int tc_pod_in(struct __sk_buff *skb)
 			passed = REASON_RESPONSE_HANDED;
 		slot_show(pod, index, slot);
 		if (action == RX_ACK || action == RX_CHALLENGE || (duties & DUTY_POD_ACK)) {
+			if (action == RX_ACK)
+				s->rx.seq = c->rx_nxt;
 			conn_bare(c, &stamp, s->now_ns / 1000);
 			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
 		}
 	}
 	bpf_spin_unlock(&c->lock);
 
-	if (moved || verdict == RESPONSE_DROP) {
-		count(HOOK_TC_POD_IN, REASON_RACE);
-		return TC_DROP;
-	}
+	if (moved || verdict == RESPONSE_DROP)
+		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);
 	s->action = action;
 	s->duties = duties;
 	s->passed = passed;

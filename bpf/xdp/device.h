@@ -84,13 +84,12 @@ int xdp_device(struct xdp_md *ctx)
 	dev = t.conn - knob_slots;
 	t.d = bpf_map_lookup_elem(&devices, &dev);
 	if (!t.d)
-		return XDP_PASS;
+		return counted(HOOK_XDP_DEVICE, REASON_NO_ENTRY, XDP_PASS);
 	t.p = &s->packet;
 	if (!s->packet.seg.len) {
 		if (s->packet.seg.flags != TH_ACK || !xdp_absorb(ctx, t.c, t.p, s))
-			return XDP_PASS;
-		count(HOOK_XDP_DEVICE, REASON_ACK_ABSORBED);
-		return XDP_DROP;
+			return counted(HOOK_XDP_DEVICE, REASON_XDP_LEFT, XDP_PASS);
+		return counted(HOOK_XDP_DEVICE, REASON_ACK_ABSORBED, XDP_DROP);
 	}
 	t.head_max = knob_headroom;
 	reason = take_try(ctx, true, &t, s);
@@ -99,9 +98,7 @@ int xdp_device(struct xdp_md *ctx)
 		return XDP_PASS;
 	count_taken(s);
 	verdict = xdp_send_request(ctx, s);
-	if (verdict != XDP_REDIRECT) {
-		count(HOOK_XDP_DEVICE, REASON_REDIRECT_ERROR);
-		return XDP_DROP;
-	}
+	if (verdict != XDP_REDIRECT)
+		return counted(HOOK_XDP_DEVICE, REASON_REDIRECT_ERROR, XDP_DROP);
 	return verdict;
 }

@@ -20,5 +20,6 @@ const (
 	CeIdLen         = 20         // characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal
 	PipelineMax     = 64         // requests in flight on one slot; a power of two
 	HistBuckets     = 40         // log2(ns) latency buckets
+	StatusCodes     = 100        // HTTP statuses that are counted, from 200 on
 	NoIndex         = 0xffffffff // in place of an index: none
 )

@@ -29,12 +29,14 @@ const (
 	BoundedMapMark             = "mark"
 	BoundedMapNodes            = "nodes"
 	BoundedMapPodCounters      = "pod_counters"
+	BoundedMapPodLabels        = "pod_labels"
 	BoundedMapPodReasons       = "pod_reasons"
 	BoundedMapPodSocks         = "pod_socks"
 	BoundedMapPods             = "pods"
 	BoundedMapReasons          = "reasons"
 	BoundedMapRequests         = "requests"
 	BoundedMapRouteCounters    = "route_counters"
+	BoundedMapRouteLabels      = "route_labels"
 	BoundedMapRouteNames       = "route_names"
 	BoundedMapRoutes           = "routes"
 	BoundedMapScratches        = "scratches"
@@ -144,12 +146,14 @@ type BoundedMapSpecs struct {
 	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
 	PodCounters   *ebpf.MapSpec `ebpf:"pod_counters"`
+	PodLabels     *ebpf.MapSpec `ebpf:"pod_labels"`
 	PodReasons    *ebpf.MapSpec `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.MapSpec `ebpf:"pod_socks"`
 	Pods          *ebpf.MapSpec `ebpf:"pods"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Requests      *ebpf.MapSpec `ebpf:"requests"`
 	RouteCounters *ebpf.MapSpec `ebpf:"route_counters"`
+	RouteLabels   *ebpf.MapSpec `ebpf:"route_labels"`
 	RouteNames    *ebpf.MapSpec `ebpf:"route_names"`
 	Routes        *ebpf.MapSpec `ebpf:"routes"`
 	Scratches     *ebpf.MapSpec `ebpf:"scratches"`
@@ -221,12 +225,14 @@ type BoundedMaps struct {
 	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
 	PodCounters   *ebpf.Map `ebpf:"pod_counters"`
+	PodLabels     *ebpf.Map `ebpf:"pod_labels"`
 	PodReasons    *ebpf.Map `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.Map `ebpf:"pod_socks"`
 	Pods          *ebpf.Map `ebpf:"pods"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Requests      *ebpf.Map `ebpf:"requests"`
 	RouteCounters *ebpf.Map `ebpf:"route_counters"`
+	RouteLabels   *ebpf.Map `ebpf:"route_labels"`
 	RouteNames    *ebpf.Map `ebpf:"route_names"`
 	Routes        *ebpf.Map `ebpf:"routes"`
 	Scratches     *ebpf.Map `ebpf:"scratches"`
@@ -250,12 +256,14 @@ func (m *BoundedMaps) Close() error {
 		m.Mark,
 		m.Nodes,
 		m.PodCounters,
+		m.PodLabels,
 		m.PodReasons,
 		m.PodSocks,
 		m.Pods,
 		m.Reasons,
 		m.Requests,
 		m.RouteCounters,
+		m.RouteLabels,
 		m.RouteNames,
 		m.Routes,
 		m.Scratches,

@@ -105,7 +105,7 @@ type EproxyDevice struct {
 	SenderLen     [2]uint32
 	CacheVersion  uint32
 	CacheEpoch    uint32
-	CacheRoute    uint32
+	CacheCounter  uint32
 	CacheFunction uint32
 	CacheTopicLen uint32
 	CacheHeadLen  uint32
@@ -269,7 +269,7 @@ type EproxyMessage struct {
 	Device     uint32
 	DeviceGen  uint32
 	DeviceSeq  uint32
-	Route      uint32
+	Counter    uint32
 	RequestSeq uint32
 	RequestLen uint32
 	PacketId   uint16
@@ -310,7 +310,8 @@ type EproxyPod struct {
 	Concurrency uint16
 	TimeoutMs   uint32
 	UnackedMs   uint32
-	Pad         [9]uint32
+	Counter     uint32
+	Pad         [8]uint32
 }
 
 type EproxyPodKey struct {
@@ -325,6 +326,19 @@ type EproxyPodReason struct {
 	_    structs.HostLayout
 	Len  uint32
 	Text [252]uint8
+}
+
+type EproxyPodSeries struct {
+	_           structs.HostLayout
+	Address     [4]uint32
+	Port        uint16
+	FunctionLen uint16
+	Function    [112]uint8
+}
+
+type EproxyPodStats struct {
+	_        structs.HostLayout
+	Answered [100]uint64
 }
 
 type EproxyReason uint32
@@ -385,7 +399,21 @@ const (
 	EproxyReasonREASON_SLOT_WRITE      EproxyReason = 52
 	EproxyReasonREASON_ACK_NEWS        EproxyReason = 53
 	EproxyReasonREASON_XDP_QUEUE       EproxyReason = 54
-	EproxyReasonREASON_COUNT           EproxyReason = 55
+	EproxyReasonREASON_XDP_LEFT        EproxyReason = 55
+	EproxyReasonREASON_RAW             EproxyReason = 56
+	EproxyReasonREASON_SEEDED          EproxyReason = 57
+	EproxyReasonREASON_HELD            EproxyReason = 58
+	EproxyReasonREASON_REUSED          EproxyReason = 59
+	EproxyReasonREASON_SLOT_SYN        EproxyReason = 60
+	EproxyReasonREASON_LOAD_ERROR      EproxyReason = 61
+	EproxyReasonREASON_TRANSLATE_ERROR EproxyReason = 62
+	EproxyReasonREASON_CUT_ERROR       EproxyReason = 63
+	EproxyReasonREASON_SYN_ERROR       EproxyReason = 64
+	EproxyReasonREASON_SHAPE_ERROR     EproxyReason = 65
+	EproxyReasonREASON_EVENT_LOST      EproxyReason = 66
+	EproxyReasonREASON_ACK_SWEPT       EproxyReason = 67
+	EproxyReasonREASON_NO_ENTRY        EproxyReason = 68
+	EproxyReasonREASON_COUNT           EproxyReason = 69
 )
 
 type EproxyRequest struct {
@@ -403,6 +431,7 @@ type EproxyRoute struct {
 	_        structs.HostLayout
 	Function uint32
 	Flags    uint32
+	Counter  uint32
 }
 
 type EproxyRouteFlag uint32
@@ -417,6 +446,14 @@ type EproxyRouteInfo struct {
 	Flags    uint32
 	Len      uint32
 	Filter   [1020]uint8
+}
+
+type EproxyRouteSeries struct {
+	_           structs.HostLayout
+	FilterLen   uint32
+	FunctionLen uint32
+	Filter      [1024]uint8
+	Function    [112]uint8
 }
 
 type EproxyRouteStats struct {
@@ -439,7 +476,8 @@ type EproxySlot struct {
 	Acked       uint32
 	ServiceNs   uint32
 	CloseAfter  uint8
-	Pad         [3]uint8
+	Status      uint8
+	Pad         [2]uint8
 	RespondedNs uint64
 	IdPrefix    [16]uint8
 	Messages    [64]EproxyMessage
@@ -457,7 +495,7 @@ type EproxySlotArgs struct {
 	Device     uint32
 	DeviceGen  uint32
 	RequestLen uint32
-	Route      uint32
+	Counter    uint32
 	Number     uint32
 	PacketId   uint16
 	Qos        uint8
@@ -522,12 +560,14 @@ const (
 	EproxyMapMark             = "mark"
 	EproxyMapNodes            = "nodes"
 	EproxyMapPodCounters      = "pod_counters"
+	EproxyMapPodLabels        = "pod_labels"
 	EproxyMapPodReasons       = "pod_reasons"
 	EproxyMapPodSocks         = "pod_socks"
 	EproxyMapPods             = "pods"
 	EproxyMapReasons          = "reasons"
 	EproxyMapRequests         = "requests"
 	EproxyMapRouteCounters    = "route_counters"
+	EproxyMapRouteLabels      = "route_labels"
 	EproxyMapRouteNames       = "route_names"
 	EproxyMapRoutes           = "routes"
 	EproxyMapScratches        = "scratches"
@@ -637,12 +677,14 @@ type EproxyMapSpecs struct {
 	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
 	PodCounters   *ebpf.MapSpec `ebpf:"pod_counters"`
+	PodLabels     *ebpf.MapSpec `ebpf:"pod_labels"`
 	PodReasons    *ebpf.MapSpec `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.MapSpec `ebpf:"pod_socks"`
 	Pods          *ebpf.MapSpec `ebpf:"pods"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Requests      *ebpf.MapSpec `ebpf:"requests"`
 	RouteCounters *ebpf.MapSpec `ebpf:"route_counters"`
+	RouteLabels   *ebpf.MapSpec `ebpf:"route_labels"`
 	RouteNames    *ebpf.MapSpec `ebpf:"route_names"`
 	Routes        *ebpf.MapSpec `ebpf:"routes"`
 	Scratches     *ebpf.MapSpec `ebpf:"scratches"`
@@ -714,12 +756,14 @@ type EproxyMaps struct {
 	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
 	PodCounters   *ebpf.Map `ebpf:"pod_counters"`
+	PodLabels     *ebpf.Map `ebpf:"pod_labels"`
 	PodReasons    *ebpf.Map `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.Map `ebpf:"pod_socks"`
 	Pods          *ebpf.Map `ebpf:"pods"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Requests      *ebpf.Map `ebpf:"requests"`
 	RouteCounters *ebpf.Map `ebpf:"route_counters"`
+	RouteLabels   *ebpf.Map `ebpf:"route_labels"`
 	RouteNames    *ebpf.Map `ebpf:"route_names"`
 	Routes        *ebpf.Map `ebpf:"routes"`
 	Scratches     *ebpf.Map `ebpf:"scratches"`
@@ -743,12 +787,14 @@ func (m *EproxyMaps) Close() error {
 		m.Mark,
 		m.Nodes,
 		m.PodCounters,
+		m.PodLabels,
 		m.PodReasons,
 		m.PodSocks,
 		m.Pods,
 		m.Reasons,
 		m.Requests,
 		m.RouteCounters,
+		m.RouteLabels,
 		m.RouteNames,
 		m.Routes,
 		m.Scratches,

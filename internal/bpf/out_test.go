@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,7 +82,7 @@ func TestEgressTranslates(t *testing.T) {
 		if c := r.readConn(s.conn); c.State != uint16(EproxyConnStateCONN_CLOSED) || c.Flags&uint32(EproxyConnFlagCONN_RST_SENT) == 0 {
 			t.Errorf("after RST: state %d flags %x", c.State, c.Flags)
 		}
-		r.expectOnly(t, s.hook, nil)
+		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_TRANSLATED))
 	})
 }
 
@@ -100,7 +101,7 @@ func TestEgressTrimsAtInsertion(t *testing.T) {
 		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != s.snd-2 || string(tcp.Payload) != "\xd0\x00" || tcp.PSH || tcp.FIN {
 			t.Errorf("verdict %d seq %d %q fin %v psh %v", ret, tcp.Seq, tcp.Payload, tcp.FIN, tcp.PSH)
 		}
-		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_TRIMMED))
+		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_TRIMMED, EproxyReasonREASON_TRANSLATED))
 		if c := r.readConn(s.conn); c.TxNxt != s.snd+inserted || c.Flags&uint32(EproxyConnFlagCONN_FIN_SENT) != 0 {
 			t.Errorf("tx_nxt %d flags %x", c.TxNxt, c.Flags)
 		}
@@ -144,14 +145,14 @@ func TestEgressAckOfUnseenBytes(t *testing.T) {
 		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv+5, "A", nil)); ret != tcOK {
 			t.Errorf("without grafts: verdict %d", ret)
 		}
-		r.expectOnly(t, s.hook, nil)
+		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_TRANSLATED))
 		if c := r.readConn(s.conn); c.Flags&uint32(EproxyConnFlagCONN_LOST|EproxyConnFlagCONN_BROKEN) != uint32(EproxyConnFlagCONN_LOST) || c.RxNxt != s.rcv+5 {
 			t.Errorf("without grafts: flags %x, next byte %d", c.Flags, c.RxNxt)
 		}
 		r = newRig(t, r.ipv6)
 		r.graft(t, s)
 		r.run(s.prog(r), s.send(r, s.snd, s.rcv+5, "A", nil))
-		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_BROKEN))
+		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_BROKEN, EproxyReasonREASON_TRANSLATED))
 		if e := r.events(); len(e) != 1 || e[0].Kind != uint32(EproxyEventKindEVENT_BROKEN) || e[0].Conn != s.conn || e[0].Gen != 1 {
 			t.Errorf("events %+v", e)
 		}
@@ -169,10 +170,11 @@ func TestEgressPassesWhatIsNotOurs(t *testing.T) {
 		rig    func(r *rig, s side)
 		change func(s *seg)
 		marked bool
+		want   []EproxyReason
 	}{
-		"injected":            {rig: grafted, marked: true},
-		"free":                {rig: state(EproxyConnStateCONN_FREE)},
-		"armed, not a socket": {rig: state(EproxyConnStateCONN_ARMED)},
+		"injected":            {rig: grafted, marked: true, want: reasons(EproxyReasonREASON_INJECTED)},
+		"free":                {rig: state(EproxyConnStateCONN_FREE), want: reasons(EproxyReasonREASON_NOT_OPEN)},
+		"armed, not a socket": {rig: state(EproxyConnStateCONN_ARMED), want: reasons(EproxyReasonREASON_NOT_OPEN)},
 		"another connection":  {change: func(s *seg) { s.from, s.to = s.to, s.from }},
 		"two tags":            {rig: grafted, change: func(s *seg) { s.tags = append(priorityTag, priorityTag...) }},
 	} {
@@ -187,14 +189,13 @@ func TestEgressPassesWhatIsNotOurs(t *testing.T) {
 					c.change(&p)
 				}
 				run := r.run
-				var want []EproxyReason
 				if c.marked {
-					run, want = r.runMarked, reasons(EproxyReasonREASON_INJECTED)
+					run = r.runMarked
 				}
 				if ret, out := run(s.prog(r), p); ret != tcOK || !bytes.Equal(out, p.frame(t)) {
 					t.Errorf("verdict %d, % x became % x", ret, p.frame(t), out)
 				}
-				r.expectOnly(t, s.hook, want)
+				r.expectOnly(t, s.hook, c.want)
 				if after := r.readConn(s.conn); after != before {
 					t.Errorf("the ledger changed: %+v, before %+v", after, before)
 				}
@@ -234,10 +235,14 @@ func TestEgressSYNBeginsAnew(t *testing.T) {
 		sack := len(tcp.Options) > 0 && tcp.Options[0].OptionType == 4
 		c := r.readConn(s.conn)
 		if s.hook == EproxyHookHOOK_TC_POD_OUT {
+			r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_SLOT_SYN))
 			if sack || c.Gen != 1 || c.State != uint16(EproxyConnStateCONN_ARMED) {
 				t.Errorf("SACK permitted: %v, generation %d, state %d", sack, c.Gen, c.State)
 			}
-		} else if !sack || c.Gen != 2 || c.State != uint16(EproxyConnStateCONN_FREE) {
+			return
+		}
+		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_REUSED))
+		if !sack || c.Gen != 2 || c.State != uint16(EproxyConnStateCONN_FREE) {
 			t.Errorf("SACK permitted: %v, generation %d, state %d", sack, c.Gen, c.State)
 		}
 	})
@@ -267,7 +272,7 @@ func TestEgressFollowsFraming(t *testing.T) {
 			t.Errorf("behind %q: framing followed to %d of %d, %+v", p.segment, c.TxFramed, at, c.TxFraming)
 		}
 	}
-	r.expectOnly(t, s.hook, nil)
+	r.expectOnly(t, s.hook, slices.Repeat(reasons(EproxyReasonREASON_TRANSLATED), 6))
 }
 
 // TestEgressBareAckBesidePuback: a bare ACK of the socket stands before PUBACKs that were

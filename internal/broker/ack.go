@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"net/netip"
 	"time"
 
 	"eproxy/internal/config"
@@ -10,14 +11,14 @@ import (
 
 // acknowledge notifies a client how its message ended: PUBACK or PUBREC; MQTT
 // 3.1.1 has no way to say no but to disconnect, so that the client sends again.
-// topic is empty where only the packet identifier is known.
-func (s *Server) acknowledge(x *Session, topic string, id uint16, qos byte, o delivery.Outcome) {
+func (s *Server) acknowledge(x *Session, id uint16, qos byte, o delivery.Outcome) {
 	if x.peer.Closed() || o.Interrupted { // without an acknowledgement the client keeps the message
 		return
 	}
 	if !o.Acked && x.Version < 5 {
 		if s.ctx.Err() == nil {
-			s.log.Info("client disconnected, its message was not delivered", "client", x.ClientID, "packet_id", id, "topic", topic, "error", o.Err)
+			s.often.Warn("client disconnected, its message was not delivered", o.Function,
+				"client", x.ClientID, "packet_id", id, "topic", o.Topic, "function", o.Function, "error", o.Err)
 		}
 		x.end(CodeUnspecified, "message not delivered to its function")
 		return
@@ -40,11 +41,11 @@ func (s *Server) refused(reason string) {
 	}
 }
 
-// Refused counts something that a client was refused.
-func (s *Server) Refused(reason string) { s.refused(reason) }
-
-// refusedTopic counts and logs that a client may not do something with a topic.
-func (s *Server) refusedTopic(reason string, x *Session, what, topic string) {
+// Refused counts something that a client was refused and logs it with where it
+// came from: once for each host, since everything else is the client's choice.
+// reason is one of docs/METRICS.md, message and args are an operator's.
+func (s *Server) Refused(reason, message string, remote netip.AddrPort, args ...any) {
 	s.refused(reason)
-	s.log.Debug("refused", "reason", reason, "client", x.ClientID, "to", what, "topic", topic)
+	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	s.often.Warn(message, remote.Addr().String(), append([]any{"remote", remote}, args...)...)
 }

@@ -17,10 +17,11 @@ func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 	ok, over, version := x.mayPublish(m.Topic)
 	switch {
 	case over:
-		s.refusedTopic("session_over", x, "publish", m.Topic)
+		s.refused("session_over")
+		s.log.Debug("message behind the end of its session", "client", x.ClientID, "topic", m.Topic)
 		return false
 	case !ok || topic.Reserved(m.Topic):
-		s.refusedTopic("not_authorized", x, "publish", m.Topic)
+		s.Refused("not_authorized", "client may not publish to this topic", x.Remote, "client", x.ClientID, "topic", m.Topic)
 		s.refuse(x, m)
 		return false
 	}
@@ -44,7 +45,7 @@ func (s *Server) refuse(x *Session, m *request.Message) {
 	case x.Version < 5:
 		x.end(CodeNotAuthorized, "not authorized to publish to this topic")
 	default:
-		s.acknowledge(x, m.Topic, m.PacketID, m.QoS, delivery.Outcome{ReasonCode: CodeNotAuthorized})
+		s.acknowledge(x, m.PacketID, m.QoS, delivery.Outcome{ReasonCode: CodeNotAuthorized})
 	}
 }
 
@@ -55,8 +56,8 @@ func (s *Server) enter(id Identity, m *request.Message, way string) {
 	id.stamp(m)
 	r := s.rules.Load()
 	if !r.rights(id).mayPublish(m.Topic) || topic.ValidateName(m.Topic) != nil || topic.Reserved(m.Topic) {
-		s.refused(way + "_not_authorized")
-		s.log.Info("not published: the client may not publish to this topic", "client", id.ClientID, "topic", m.Topic, "by", way)
+		s.Refused(way+"_not_authorized", "not published: the client may not publish to this topic", id.Remote,
+			"client", id.ClientID, "topic", m.Topic, "by", way)
 		return
 	}
 	route := r.route(m.Topic)
@@ -143,6 +144,6 @@ func (s *Server) finish(x *Session, p *pending, m *request.Message, route *confi
 	s.respond(x, m, o)
 	to = s.pending.end(p, m.PacketID)
 	if m.QoS > 0 {
-		s.acknowledge(to, m.Topic, m.PacketID, m.QoS, o)
+		s.acknowledge(to, m.PacketID, m.QoS, o)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"eproxy/internal/auth"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/lograte"
 )
 
 // ReceiveMaximum is how many QoS 1 and 2 messages of one client may be under
@@ -48,6 +49,7 @@ type Options struct {
 type Server struct {
 	opts     Options
 	log      *slog.Logger
+	often    *lograte.Logger // what anybody can bring about any number of times
 	front    Frontend
 	rules    atomic.Pointer[rules]
 	sessions sessions
@@ -56,7 +58,7 @@ type Server struct {
 	queued   atomic.Int64 // acknowledgements of the kernel path that wait for their client
 	drained  atomic.Bool
 	logins   *auth.Checker
-	logged   sync.Map        // string -> struct{}, refusals that were logged
+	closed   sync.Once
 	ctx      context.Context // of deliveries
 	cancel   context.CancelFunc
 }
@@ -69,7 +71,7 @@ func New(opts Options) (*Server, error) {
 	if opts.Compare == nil {
 		opts.Compare = auth.Bcrypt
 	}
-	s := &Server{opts: opts, log: opts.Logger, logins: auth.New(opts.Compare)}
+	s := &Server{opts: opts, log: opts.Logger, often: lograte.New(opts.Logger), logins: auth.New(opts.Compare)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.pending.init()
 	if err := s.Reload(opts.Config); err != nil {
@@ -127,7 +129,7 @@ func (s *Server) Admit(remote netip.Addr) bool {
 	if !s.rules.Load().deniedAddress(remote) {
 		return true
 	}
-	s.refused("denied_address")
+	s.Refused("denied_address", "connection refused: the address is denied", netip.AddrPortFrom(remote, 0))
 	return false
 }
 
@@ -138,7 +140,7 @@ func (s *Server) Authenticate(c *Connect) (Identity, byte) {
 	r := s.rules.Load()
 	id := Identity{ClientID: c.ClientID, Username: c.Username, Remote: c.Remote}
 	if r.denied(id) {
-		s.refused("denied_client")
+		s.Refused("denied_client", "client refused: it is denied", c.Remote, "client", c.ClientID, "user", c.Username)
 		return id, CodeBanned
 	}
 	if code := s.login(r, c); code != CodeSuccess {
@@ -148,8 +150,7 @@ func (s *Server) Authenticate(c *Connect) (Identity, byte) {
 		id.Account = r.auth.User(c.Username)
 	}
 	if w := c.Will; w != nil && !r.rights(id).mayPublish(w.Message.Topic) {
-		s.refused("will_not_authorized")
-		s.log.Info("client refused: it may not publish its will", "client", c.ClientID, "remote", c.Remote, "topic", w.Message.Topic)
+		s.Refused("will_not_authorized", "client refused: it may not publish its will", c.Remote, "client", c.ClientID, "topic", w.Message.Topic)
 		return id, CodeNotAuthorized
 	}
 	return id, CodeSuccess
@@ -168,7 +169,7 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 		queued: &s.queued,
 		write: func(id uint16, o delivery.Outcome) {
 			defer s.contain(x.ClientID)
-			s.acknowledge(x, "", id, 1, o)
+			s.acknowledge(x, id, 1, o)
 		},
 		overflow: func() {
 			s.log.Info("client disconnected, it does not read its acknowledgements", "client", x.ClientID)
@@ -222,8 +223,10 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 }
 
-// Close ends all clients and deliveries.
-func (s *Server) Close() {
+// Close ends all clients and deliveries; once.
+func (s *Server) Close() { s.closed.Do(s.close) }
+
+func (s *Server) close() {
 	s.cancel()
 	s.drained.Store(true)
 	s.logins.Close()
@@ -231,4 +234,5 @@ func (s *Server) Close() {
 	if s.front != nil {
 		s.front.Close()
 	}
+	s.often.Close()
 }

@@ -119,7 +119,7 @@ func (s *Session) MaySubscribe(filter string) bool {
 	if r.maySubscribe(filter) {
 		return true
 	}
-	s.server.refusedTopic("not_authorized", s, "subscribe", filter)
+	s.server.Refused("not_authorized", "client may not subscribe to this topic", s.Remote, "client", s.ClientID, "topic", filter)
 	return false
 }
 

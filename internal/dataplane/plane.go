@@ -78,6 +78,8 @@ type Plane struct {
 	engine    *delivery.Engine
 	recorder  Recorder
 
+	counts countTable
+
 	sender *frameSender
 	idSeed uint32
 	// inflightMax is how many messages of one client may be in flight in the kernel path.
@@ -136,6 +138,7 @@ func Load(opts Options) (*Plane, error) {
 		idSeed:    rand.Uint32(),
 		wake:      make(chan struct{}),
 	}
+	p.counts.init(cfg)
 	p.direct = pool.New(nil)
 	p.direct.LogTo(p.often)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -182,9 +185,9 @@ func (p *Plane) load(cfg *config.Config) error {
 	sizes := map[string]uint32{
 		"flows": conns, "hints": hints, "conns": conns, "devices": uint32(cfg.Limits.Connections),
 		"slots": p.slots, "requests": p.slots * p.pipeline, "pod_socks": p.slots, "pods": uint32(cfg.Limits.Pods),
-		"pod_counters": uint32(cfg.Limits.Pods),
-		"routes":       2 * uint32(cfg.Limits.Routes), "route_counters": 2 * uint32(cfg.Limits.Routes),
-		"route_names": 2 * uint32(cfg.Limits.Routes),
+		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
+		"route_counters": routeSeries(cfg), "route_labels": routeSeries(cfg),
+		"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
 	}
 	for name, n := range sizes {
 		spec.Maps[name].MaxEntries = n
@@ -233,9 +236,12 @@ func (p *Plane) load(cfg *config.Config) error {
 }
 
 // Recorder counts messages that the kernel path took and userspace finished,
-// interfaces that were deleted, and slots that did not come up.
+// the requests of theirs that the programs have sent, interfaces that were
+// deleted, and slots that did not come up.
 type Recorder interface {
 	Message(route, function string, qos byte, outcome string, took time.Duration)
+	// Request counts a request that was not answered in the kernel path; status 0: no response.
+	Request(function, pod string, status int)
 	InterfaceGone(name string)
 	ConnectFailed(function, pod string)
 }

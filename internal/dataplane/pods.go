@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
+	"eproxy/internal/counters"
 	"eproxy/internal/reach"
 )
 
@@ -83,11 +86,16 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 		return nil, err
 	}
 	id := podID{fn.Name, addr}
+	counter, err := p.podCounter(counters.Pod{Function: fn.Name, Address: addr})
+	if err != nil {
+		return nil, err
+	}
 	ps := &podState{id: id, index: index, ifindex: ifindex, ended: make(chan struct{})}
 	mem := &p.podMem[index]
 	*mem = bpf.EproxyPod{
 		FirstSlot: index * abi.SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: flag(addr.Addr().Is6()),
 		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1, UnackedMs: uint32(unackedLimit / time.Millisecond),
+		Counter: counter,
 	}
 	p.setFunction(ps, fn)
 	atomic.StoreUint32(&p.globals.SlotsEnd, max(p.globals.SlotsEnd, (index+1)*abi.SlotsPerPod))
@@ -109,7 +117,7 @@ func (p *Plane) startSlots(ps *podState, n int) {
 	}
 	p.wg.Go(func() {
 		running.Wait()
-		close(ps.ended)
+		time.AfterFunc(grace, func() { close(ps.ended) })
 	})
 }
 
@@ -132,6 +140,17 @@ func (p *Plane) removePod(ps *podState) {
 	p.leaving[ps.index] = ps
 	if p.podKey[ps.id] == ps {
 		delete(p.podKey, ps.id)
+	}
+}
+
+// awaitLeaving waits until no program can count for a pod that was taken out of
+// service: only then its index, its slots and its counters may be another's.
+func (p *Plane) awaitLeaving() {
+	p.mu.Lock()
+	leaving := slices.Collect(maps.Values(p.leaving))
+	p.mu.Unlock()
+	for _, ps := range leaving {
+		<-ps.ended
 	}
 }
 

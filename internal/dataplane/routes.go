@@ -7,10 +7,9 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
-
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
+	"eproxy/internal/counters"
 	"eproxy/internal/reach"
 	"eproxy/internal/request"
 	"eproxy/internal/topic"
@@ -38,14 +37,6 @@ type routeTable struct {
 	removed   bool
 }
 
-// route finds the route of an index that a program stored.
-func (t *routeTable) route(index uint32) *config.Route {
-	if t == nil || index < t.firstID || int(index-t.firstID) >= len(t.routes) {
-		return nil
-	}
-	return t.routes[index-t.firstID]
-}
-
 // Install puts a configuration's functions, pods and routes in place. The
 // switch is one store: a message sees the old routes or the new, never a mix. An
 // error means that nothing has changed.
@@ -68,8 +59,13 @@ func (p *Plane) install(cfg *config.Config, useXDP bool) error {
 		time.Sleep(time.Until(stale.replaced.Add(grace)))
 		p.removeEdges(stale)
 	}
+	p.awaitLeaving()
+	if err := p.makeRoom(cfg); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer p.retainCounts()
 	half := uint32(0)
 	if p.routes != nil {
 		half = 1 - p.routes.half
@@ -186,11 +182,13 @@ func (p *Plane) installRoutes(t *routeTable, functions map[string]uint32) error 
 		if len(r.Functions) > 1 || r.AlsoBroker || r.Ordered || prefixTooLong(t.cfg, r.Functions[0]) || !t.grafted[r.Functions[0]] {
 			v.Flags = uint32(bpf.EproxyRouteFlagROUTE_FALLBACK)
 		}
+		counter, err := p.routeCounter(counters.Route{Filter: r.Filter, Function: r.Functions[0]})
+		if err != nil {
+			return fmt.Errorf("route %s: %w", r.Filter, err)
+		}
+		v.Counter = counter
 		if err := p.objs.Routes.Put(id, &v); err != nil {
 			return fmt.Errorf("write route %s: %w", r.Filter, err)
-		}
-		if err := p.objs.RouteCounters.Put(id, make([]bpf.EproxyRouteStats, ebpf.MustPossibleCPU())); err != nil {
-			return fmt.Errorf("clear counters of route %s: %w", r.Filter, err)
 		}
 		info := bpf.EproxyRouteInfo{Function: v.Function, Flags: v.Flags}
 		info.Len = uint32(copy(info.Filter[:], r.Filter))

@@ -2,7 +2,6 @@ package dataplane
 
 import (
 	"bytes"
-	"cmp"
 	"net/url"
 	"strconv"
 	"strings"
@@ -22,10 +21,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	req := p.requestOf(args)
 	d := p.conns.get(args.Device, args.DeviceGen)
 	p.mu.Lock()
-	filter := ""
-	if route := cmp.Or(p.routes.route(args.Route), p.oldRoutes.route(args.Route)); route != nil {
-		filter = route.Filter
-	}
+	route, _ := p.counts.routes.Labels(args.Counter)
 	engine, rec := p.engine, p.recorder
 	p.mu.Unlock()
 	if engine == nil {
@@ -34,12 +30,17 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	}
 	fn := s.pod.fn.Load()
 	finish := func(outcome string, o delivery.Outcome) {
-		rec.Message(filter, fn.Name, args.Qos, outcome, monotonic()-time.Duration(args.TakenNs))
+		rec.Message(route.Filter, fn.Name, args.Qos, outcome, monotonic()-time.Duration(args.TakenNs))
 		if d != nil {
 			d.info.Complete(args.PacketId, o)
 		}
 		p.finishing.Add(-1)
 	}
+	status := 0
+	if resp != nil {
+		status = resp.Status
+	}
+	rec.Request(fn.Name, s.pod.id.addr.String(), status)
 	if resp != nil && resp.Status >= 200 && resp.Status < 300 {
 		o := delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: fn.Name}
 		finish(o.Name(), o)
@@ -52,11 +53,6 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 		m.ClientID = d.info.ClientID
 		m.Username = d.info.Username
 		m.Version = d.info.Version
-	}
-	if args.Qos == 0 && args.Acked == 1 && resp == nil {
-		p.log.Debug("QoS 0 message not delivered, lost with its pod", "topic", m.Topic, "error", cause)
-		finish("lost", delivery.Outcome{})
-		return
 	}
 	if cause == nil {
 		cause = pool.NewStatusError(resp)

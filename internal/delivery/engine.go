@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"eproxy/internal/config"
+	"eproxy/internal/lograte"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
 )
@@ -33,9 +34,11 @@ type Outcome struct {
 	Response     *pool.Response
 	Err          error
 	Function     string
+	Topic        string
 	DeadLettered bool
 	Expired      bool // its Message Expiry Interval passed before a function had it
 	Interrupted  bool // the server ended first: neither a success nor a failure, its client has it
+	Lost         bool // QoS 0: the function may have read it, but has not answered; it is not sent again
 }
 
 // Name is the outcome's name in metrics.
@@ -49,6 +52,8 @@ func (o Outcome) Name() string {
 		return "dead_letter"
 	case o.Acked:
 		return "delivered"
+	case o.Lost:
+		return "lost"
 	}
 	return "failed"
 }
@@ -68,6 +73,7 @@ type Options struct {
 // Engine delivers messages.
 type Engine struct {
 	log   *slog.Logger
+	often *lograte.Logger
 	rec   Recorder
 	state atomic.Pointer[state]
 	id    atomic.Uint64
@@ -85,6 +91,7 @@ func New(cfg *config.Config, p pool.Pool, opts Options) *Engine {
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
+	e.often = lograte.New(e.log)
 	e.id.Store(rand.Uint64())
 	e.state.Store(&state{cfg, p})
 	return e
@@ -92,6 +99,9 @@ func New(cfg *config.Config, p pool.Pool, opts Options) *Engine {
 
 // Reload takes over a configuration; messages under way end under the old one.
 func (e *Engine) Reload(cfg *config.Config, p pool.Pool) { e.state.Store(&state{cfg, p}) }
+
+// Close logs what was counted and not yet logged.
+func (e *Engine) Close() { e.often.Close() }
 
 // NextID is a new ce-id: unique, 16 hexadecimal digits.
 func (e *Engine) NextID() string { return fmt.Sprintf("%016x", e.id.Add(1)) }
@@ -119,7 +129,7 @@ func (e *Engine) Deliver(ctx context.Context, route *config.Route, m *request.Me
 func (e *Engine) deliverTo(ctx context.Context, name string, m *request.Message) Outcome {
 	fn := e.state.Load().cfg.Function(name)
 	if fn == nil {
-		return Outcome{Function: name, ReasonCode: CodeUnspecified, Err: fmt.Errorf("function %s: %w", name, pool.ErrNoPod)}
+		return Outcome{Function: name, Topic: m.Topic, ReasonCode: CodeUnspecified, Err: fmt.Errorf("function %s: %w", name, pool.ErrNoPod)}
 	}
 	id := e.NextID()
 	return e.deliver(ctx, fn, func() []byte { return request.Build(nil, fn, m, id) }, m, 0, nil)
@@ -134,9 +144,10 @@ func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []
 // deliver makes attempts until one succeeds or none is left. The message waits for
 // them until it expires; an attempt that is under way then goes on.
 func (e *Engine) deliver(ctx context.Context, fn *config.Function, build func() []byte, m *request.Message, attempts int, lastErr error) Outcome {
-	o := Outcome{Function: fn.Name, Err: lastErr, Status: statusOf(lastErr), ReasonCode: CodeUnspecified}
+	o := Outcome{Function: fn.Name, Topic: m.Topic, Err: lastErr, Status: statusOf(lastErr), ReasonCode: CodeUnspecified}
 	wait, cancel := untilExpiry(ctx, m)
 	defer cancel()
+	unread := attempts == 0 || errors.Is(lastErr, pool.ErrUnread)
 	var avoid []netip.AddrPort
 	backoff := fn.Retry.Backoff
 	for attempts < fn.Retry.Attempts {
@@ -155,11 +166,12 @@ func (e *Engine) deliver(ctx context.Context, fn *config.Function, build func() 
 			return e.unfinished(ctx, fn, m, o, attempts)
 		}
 		attempts++
-		o.Err, o.Response = err, nil
+		o.Err, o.Response, unread = err, nil, true
 		if err != nil {
 			continue
 		}
 		o.Response, o.Err = e.attempt(ctx, fn, l, build())
+		unread = errors.Is(o.Err, pool.ErrUnread)
 		if o.Err == nil {
 			if o.Status = o.Response.Status; o.Status >= 200 && o.Status < 300 {
 				o.Acked, o.ReasonCode = true, CodeSuccess
@@ -171,6 +183,7 @@ func (e *Engine) deliver(ctx context.Context, fn *config.Function, build func() 
 		}
 		avoid = append(avoid, l.Pod())
 	}
+	o.Lost = m.QoS == 0 && o.Status == 0 && !unread
 	return e.giveUp(fn, m, o, attempts)
 }
 
@@ -242,10 +255,11 @@ func (e *Engine) unfinished(ctx context.Context, fn *config.Function, m *request
 	return o
 }
 
-// giveUp writes the dead letter, if the function has one.
+// giveUp writes the dead letter, if the function has one. A lost message has none:
+// it may have been delivered.
 func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, attempts int) Outcome {
-	e.log.Warn("message not delivered", "function", fn.Name, "topic", m.Topic, "client", m.ClientID, "attempts", attempts, "error", o.Err)
-	if fn.DeadLetter == nil {
+	e.often.Warn("message not delivered", fn.Name, "function", fn.Name, "topic", m.Topic, "client", m.ClientID, "attempts", attempts, "error", o.Err)
+	if fn.DeadLetter == nil || o.Lost {
 		return o
 	}
 	if err := e.dead.write(fn, m, o, attempts); err != nil {

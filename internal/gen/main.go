@@ -9,6 +9,7 @@ import (
 	"go/format"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -27,13 +28,13 @@ func main() {
 	}
 }
 
-// entry is one documented reason.
+// entry is one enumerator; text is the comment behind it.
 type entry struct{ number, name, text string }
 
 var (
-	reasonLine = regexp.MustCompile(`(?m)^\tREASON_([A-Z0-9_]+) = (\d+),\s*/\* (.*) \*/$`)
+	enumBlock  = regexp.MustCompile(`(?ms)^enum (\w+) \{\n(.*?)^\};`)
+	enumerator = regexp.MustCompile(`(?m)^\s*([A-Z0-9_]+)(?: = ([0-9a-fx]+))?,[ \t]*(?:/\* (.*?) \*/)?$`)
 	defineLine = regexp.MustCompile(`(?m)^#define ([A-Z0-9_]+)\s+(0x[0-9a-f]+|\d+)u?(?:\s*/\* (.*) \*/)?$`)
-	hookLine   = regexp.MustCompile(`(?m)^\tHOOK_([A-Z0-9_]+) = (\d+),$`)
 	mapBlock   = regexp.MustCompile(`(?s)/\* ([^/]*?) \*/\nstruct \{\n(.*?)\} (\w+) SEC\("\.maps"\);`)
 	mapField   = regexp.MustCompile(`__(uint|type)\((\w+), ([^)]*)\)`)
 )
@@ -52,9 +53,19 @@ func Generate(root string) (map[string][]byte, error) {
 		}
 		maps = append(maps, b...)
 	}
-	reasons := find(reasonLine, abi)
-	hooks := find(hookLine, abi)
-	hooks = hooks[:len(hooks)-1] // HOOK_COUNT
+	reasons, err := enumerators(abi, "reason")
+	if err != nil {
+		return nil, err
+	}
+	hooks, err := enumerators(abi, "hook")
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range reasons {
+		if r.text == "" {
+			return nil, fmt.Errorf("bpf/include/abi.h: REASON_%s has no description: write one behind it, in the same line", strings.ToUpper(r.name))
+		}
+	}
 	src, err := format.Source(goSource(reasons, hooks))
 	if err != nil {
 		return nil, err
@@ -71,16 +82,32 @@ func Generate(root string) (map[string][]byte, error) {
 	}, nil
 }
 
-func find(re *regexp.Regexp, b []byte) []entry {
-	var out []entry
-	for _, m := range re.FindAllSubmatch(b, -1) {
-		e := entry{number: string(m[2]), name: strings.ToLower(string(m[1]))}
-		if len(m) > 3 {
-			e.text = string(m[3])
+// enumerators are those of an enum whose numbers are an array's indexes: they
+// count from 0 and skip none, and the last one, <NAME>_COUNT, says how many they
+// are. The others come back without their common prefix.
+func enumerators(src []byte, name string) ([]entry, error) {
+	for _, block := range enumBlock.FindAllSubmatch(src, -1) {
+		if string(block[1]) != name {
+			continue
 		}
-		out = append(out, e)
+		prefix := strings.ToUpper(name) + "_"
+		var out []entry
+		for i, m := range enumerator.FindAllSubmatch(block[2], -1) {
+			full := string(m[1])
+			if !strings.HasPrefix(full, prefix) {
+				return nil, fmt.Errorf("bpf/include/abi.h: enum %s: %s does not begin with %s", name, full, prefix)
+			}
+			if n := string(m[2]); n != strconv.Itoa(i) {
+				return nil, fmt.Errorf("bpf/include/abi.h: enum %s: %s has number %q, the next one is %d", name, full, n, i)
+			}
+			out = append(out, entry{string(m[2]), strings.ToLower(strings.TrimPrefix(full, prefix)), string(m[3])})
+		}
+		if len(out) == 0 || out[len(out)-1].name != "count" {
+			return nil, fmt.Errorf("bpf/include/abi.h: enum %s does not end with %sCOUNT", name, prefix)
+		}
+		return out[:len(out)-1], nil
 	}
-	return out
+	return nil, fmt.Errorf("bpf/include/abi.h: no enum %s", name)
 }
 
 func goSource(reasons, hooks []entry) []byte {
@@ -126,7 +153,7 @@ func camel(name string) string {
 
 func reasonsDoc(reasons []entry) []byte {
 	var b bytes.Buffer
-	b.WriteString("# Reasons\n\nGenerated from `bpf/include/abi.h` by `make generate`. Every packet that a program looks at is counted once\nor more under one of these; `mapsctl reasons` shows the counters by hook.\n\n| number | name | meaning |\n|---|---|---|\n")
+	b.WriteString("# Reasons\n\nGenerated from `bpf/include/abi.h` by `make generate`. Every packet of a connection that a hook knows is\ncounted there, once or more, under one of these; `mapsctl reasons` shows the counters by hook. What a helper of the kernel\nrefused to do is counted at the hook where that was.\n\nNot counted: packets of connections that the hook does not know (other traffic on the interface, a device's packets at a\npod's interface, clients that are not grafted; SYNs to a listener are), and what no 4-tuple can be read from: fragments, packets with IPv4\noptions or IPv6 extension headers, with two VLAN tags, or shorter than their headers say.\n\n| number | name | meaning |\n|---|---|---|\n")
 	for _, r := range reasons {
 		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", r.number, r.name, r.text)
 	}

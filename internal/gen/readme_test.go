@@ -31,7 +31,11 @@ func TestReadmeNamesEveryRefusal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range find(reasonLine, abi) {
+	reasons, err := enumerators(abi, "reason")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range reasons {
 		if named := strings.Contains(section, "`"+r.name+"`"); named != refusals[r.name] {
 			t.Errorf("%s: named %v, refuses %v", r.name, named, refusals[r.name])
 		}

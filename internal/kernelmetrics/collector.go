@@ -2,23 +2,34 @@
 package kernelmetrics
 
 import (
-	"math/bits"
+	"fmt"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
+	"eproxy/internal/counters"
 	"eproxy/internal/metrics"
 	"eproxy/internal/pinned"
 	"eproxy/internal/reason"
 )
 
-// Collector reads the pinned maps at each scrape.
-type Collector struct{ maps *pinned.Maps }
+// Source knows the counts by route and by pod.
+type Source interface {
+	Totals() (counters.Totals, error)
+}
+
+// Collector reads the maps at each scrape.
+type Collector struct {
+	maps     *pinned.Maps
+	source   Source
+	requests prometheus.Collector
+}
 
 var (
-	messages = prometheus.NewDesc("eproxy_messages_total", "Routed messages that ended.", metrics.MessagesLabels, nil)
-	duration = prometheus.NewDesc("eproxy_message_duration_seconds", "From PUBLISH to the function's response.", metrics.DurationLabels, nil)
-	requests = prometheus.NewDesc("eproxy_function_requests_total", "Requests to functions; code 0: no response.", []string{"function", "pod", "code"}, nil)
+	messages = prometheus.NewDesc(metrics.MessagesName, metrics.MessagesHelp, metrics.MessagesLabels, nil)
+	duration = prometheus.NewDesc(metrics.DurationName, metrics.DurationHelp, metrics.DurationLabels, nil)
+	requests = prometheus.NewDesc(metrics.RequestsName, metrics.RequestsHelp, metrics.RequestsLabels, nil)
 	inflight = prometheus.NewDesc("eproxy_function_inflight", "Requests in flight.", []string{"function", "pod"}, nil)
 	slots    = prometheus.NewDesc("eproxy_slots", "Keep-alive connections to pods.", []string{"function", "pod", "state"}, nil)
 	reasons  = prometheus.NewDesc("eproxy_reasons_total", "Packets by hook and reason.", []string{"hook", "reason"}, nil)
@@ -26,8 +37,13 @@ var (
 	resent   = prometheus.NewDesc("eproxy_retransmissions_total", "What the programs sent again.", []string{"kind"}, nil)
 )
 
-// New makes a collector over opened maps.
-func New(m *pinned.Maps) *Collector { return &Collector{m} }
+// New makes a collector over opened maps. source knows the counts by route and
+// pod: the maps, or a loader that also remembers what they no longer hold.
+// others, if any, are the requests that userspace has sent: they have the same
+// label sets, and each label set may be reported but once.
+func New(m *pinned.Maps, source Source, others prometheus.Collector) *Collector {
+	return &Collector{m, source, others}
+}
 
 // Describe declares nothing: the same names are reported by the fallback as
 // well, with other label values.
@@ -35,7 +51,7 @@ func (c *Collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the maps.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	for _, f := range []func(chan<- prometheus.Metric) error{c.routes, c.pods, c.slots, c.flows, c.reasons} {
+	for _, f := range []func(chan<- prometheus.Metric) error{c.totals, c.slots, c.flows, c.reasons} {
 		if err := f(ch); err != nil {
 			ch <- prometheus.NewInvalidMetric(reasons, err)
 		}
@@ -50,39 +66,81 @@ func gauge(d *prometheus.Desc, v int, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 }
 
-func (c *Collector) routes(ch chan<- prometheus.Metric) error {
-	rs, err := c.maps.Routes()
+// request is a label set of eproxy_function_requests_total.
+type request struct{ function, pod, code string }
+
+func (c *Collector) totals(ch chan<- prometheus.Metric) error {
+	t, err := c.source.Totals()
 	if err != nil {
 		return err
 	}
-	for _, r := range rs {
-		for qos, n := range r.Stats.Answered {
-			ch <- counter(messages, n, r.Filter, r.Function, "kernel", strconv.Itoa(qos), "delivered")
+	byFilter := make(map[string]counters.RouteStats)
+	for l, s := range t.Routes {
+		for qos, n := range s.Answered {
+			ch <- counter(messages, n, l.Filter, l.Function, "kernel", strconv.Itoa(qos), "delivered")
 		}
-		// bucket n holds latencies below 2^n nanoseconds
-		buckets, sum := map[float64]uint64{}, uint64(0)
-		for i, n := range r.Stats.Hist {
-			sum += n
-			if i >= 15 && i <= 35 {
-				buckets[float64(uint64(1)<<i)/1e9] = sum
+		f := byFilter[l.Filter]
+		f.Add(s)
+		byFilter[l.Filter] = f
+	}
+	for filter, s := range byFilter {
+		ch <- histogram(filter, s)
+	}
+	sent := make(map[request]uint64)
+	for l, s := range t.Pods {
+		for i, n := range s {
+			if n > 0 {
+				sent[request{l.Function, l.Address.String(), strconv.Itoa(counters.FirstStatus + i)}] += n
 			}
 		}
-		ch <- prometheus.MustNewConstHistogram(duration, sum, float64(r.Stats.Nanoseconds)/1e9, buckets, r.Filter, "kernel")
+	}
+	if err := add(sent, c.requests); err != nil {
+		return err
+	}
+	for l, n := range sent {
+		ch <- counter(requests, n, l.function, l.pod, l.code)
 	}
 	return nil
 }
 
-func (c *Collector) pods(ch chan<- prometheus.Metric) error {
-	ps, err := c.maps.Pods()
-	if err != nil {
-		return err
+// histogram is a route's latencies. Bucket n of the programs' holds those below
+// 2^n nanoseconds; what lies beyond the first and the last bound is in the
+// neighbouring one.
+func histogram(filter string, s counters.RouteStats) prometheus.Metric {
+	buckets, sum := make(map[float64]uint64), uint64(0)
+	for i, n := range s.Hist {
+		sum += n
+		if i >= metrics.FirstBucket && i <= metrics.LastBucket {
+			buckets[metrics.Bound(i)] = sum
+		}
 	}
-	for _, p := range ps {
-		pod := p.Address.String()
-		ch <- counter(requests, p.Answered, p.Function, pod, "2xx")
-		ch <- gauge(inflight, p.Concurrency-bits.OnesCount64(p.Idle), p.Function, pod)
+	return prometheus.MustNewConstHistogram(duration, sum, float64(s.Nanoseconds)/1e9, buckets, filter, "kernel")
+}
+
+// add adds what another collector of requests has counted.
+func add(sent map[request]uint64, others prometheus.Collector) error {
+	if others == nil {
+		return nil
 	}
-	return nil
+	ch := make(chan prometheus.Metric)
+	go func() {
+		others.Collect(ch)
+		close(ch)
+	}()
+	var failed error
+	for m := range ch {
+		var x dto.Metric
+		if err := m.Write(&x); err != nil {
+			failed = fmt.Errorf("read counter: %w", err)
+			continue
+		}
+		l := make(map[string]string)
+		for _, p := range x.GetLabel() {
+			l[p.GetName()] = p.GetValue()
+		}
+		sent[request{l["function"], l["pod"], l["code"]}] += uint64(x.GetCounter().GetValue())
+	}
+	return failed
 }
 
 func (c *Collector) slots(ch chan<- prometheus.Metric) error {
@@ -90,13 +148,21 @@ func (c *Collector) slots(ch chan<- prometheus.Metric) error {
 	if err != nil {
 		return err
 	}
-	type key struct{ function, pod, state string }
-	n := make(map[key]int)
+	type pod struct{ function, address string }
+	n, busy := make(map[pod]map[string]int), make(map[pod]int)
 	for _, s := range ss {
-		n[key{s.Pod.Function, s.Pod.Address.String(), s.State}]++
+		p := pod{s.Pod.Function, s.Pod.Address.String()}
+		if n[p] == nil {
+			n[p] = make(map[string]int)
+		}
+		n[p][s.State]++
+		busy[p] += s.InFlight
 	}
-	for k, v := range n {
-		ch <- gauge(slots, v, k.function, k.pod, k.state)
+	for p, states := range n {
+		for state, v := range states {
+			ch <- gauge(slots, v, p.function, p.address, state)
+		}
+		ch <- gauge(inflight, busy[p], p.function, p.address)
 	}
 	return nil
 }

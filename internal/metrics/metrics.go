@@ -15,12 +15,32 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Messages and Duration describe the metrics that the kernel path reports under
-// the same names with path="kernel".
+// What the kernel path reports under the same names: messages and durations with
+// path="kernel", requests with the same label sets.
+const (
+	MessagesName = "eproxy_messages_total"
+	MessagesHelp = "Routed messages that ended."
+	DurationName = "eproxy_message_duration_seconds"
+	DurationHelp = "From PUBLISH to the function's response."
+	RequestsName = "eproxy_function_requests_total"
+	RequestsHelp = "Requests to functions; code 0: no response."
+)
+
 var (
 	MessagesLabels = []string{"route", "function", "path", "qos", "outcome"}
 	DurationLabels = []string{"route", "path"}
+	RequestsLabels = []string{"function", "pod", "code"}
 )
+
+// Buckets of durations are powers of two in nanoseconds, from 2^FirstBucket
+// (33 microseconds) to 2^LastBucket (34 s), the programs' own.
+const (
+	FirstBucket = 15
+	LastBucket  = 35
+)
+
+// Bound is the upper bound of bucket n in seconds.
+func Bound(n int) float64 { return float64(uint64(1)<<n) / 1e9 }
 
 // Metrics are the counters of the fallback path.
 type Metrics struct {
@@ -34,17 +54,20 @@ type Metrics struct {
 	connect     *prometheus.CounterVec
 }
 
-// New makes a registry with the fallback's counters.
+// New makes a registry with the fallback's counters, except for Requests.
 func New() *Metrics {
 	m := &Metrics{Registry: prometheus.NewRegistry()}
 	m.Registry.MustRegister(build())
 	m.messages = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "eproxy_messages_total", Help: "Routed messages that ended."}, MessagesLabels)
+		Name: MessagesName, Help: MessagesHelp}, MessagesLabels)
+	var buckets []float64
+	for n := FirstBucket; n <= LastBucket; n++ {
+		buckets = append(buckets, Bound(n))
+	}
 	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "eproxy_message_duration_seconds", Help: "From PUBLISH to the function's response.",
-		Buckets: prometheus.ExponentialBuckets(32e-6, 2, 21)}, DurationLabels)
+		Name: DurationName, Help: DurationHelp, Buckets: buckets}, DurationLabels)
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "eproxy_function_requests_total", Help: "Requests to functions; code 0: no response."}, []string{"function", "pod", "code"})
+		Name: RequestsName, Help: RequestsHelp}, RequestsLabels)
 	m.deadLetters = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "eproxy_dead_letters_total", Help: "Messages written to a dead letter file."}, []string{"function"})
 	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -53,9 +76,13 @@ func New() *Metrics {
 		Name: "eproxy_interfaces_gone_total", Help: "Interfaces that were deleted while programs were attached to them."}, []string{"interface"})
 	m.connect = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "eproxy_connect_failures_total", Help: "Keep-alive connections to pods that did not come up."}, []string{"function", "pod"})
-	m.Registry.MustRegister(m.messages, m.duration, m.requests, m.deadLetters, m.refused, m.gone, m.connect)
+	m.Registry.MustRegister(m.messages, m.duration, m.deadLetters, m.refused, m.gone, m.connect)
 	return m
 }
+
+// Requests are the requests that userspace has sent. Where the kernel path sends
+// some, too, both are reported together.
+func (m *Metrics) Requests() prometheus.Collector { return m.requests }
 
 // Message counts a routed message that userspace finished.
 func (m *Metrics) Message(route, function string, qos byte, outcome string, took time.Duration) {

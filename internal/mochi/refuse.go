@@ -2,9 +2,8 @@ package mochi
 
 import (
 	"bytes"
-	"context"
 	"io"
-	"log/slog"
+	"net/netip"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -63,21 +62,12 @@ func connack(version byte, e *mqtt.Error) []byte {
 	return nil
 }
 
-// violated counts a violation. The first of its kind is logged where everybody
-// sees it, the others for those who look for them: anybody can send any number.
+// violated counts and logs a violation.
 func (s *Server) violated(c *conn, e *mqtt.Error) {
-	level := slog.LevelDebug
-	if _, logged := s.logged.LoadOrStore(e, struct{}{}); !logged {
-		level = slog.LevelWarn
-	}
 	client := ""
 	if c.client != nil {
 		client = c.client.ID
 	}
-	s.log.Log(context.Background(), level, "connection ended: "+e.Text, "client", client, "remote", c.RemoteAddr(), "clause", e.Clause)
-	if e.Code == mqtt.CodeMalformed {
-		s.broker.Refused("malformed")
-	} else {
-		s.broker.Refused("protocol_error")
-	}
+	remote, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+	s.broker.Refused(e.Name(), "connection ended: "+e.Text, remote, "client", client, "clause", e.Clause)
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -29,7 +28,6 @@ type Server struct {
 	listeners []*listener
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
-	logged    sync.Map // *mqtt.Error -> struct{}, violations that were logged
 }
 
 var _ broker.Frontend = (*Server)(nil)

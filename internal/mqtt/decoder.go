@@ -70,6 +70,9 @@ func (d *Decoder) packet(b []byte) (int, *Error) {
 		clearDup(b)
 	}
 	if e := d.first(b[0]); e != nil {
+		if other := foreign(b); !d.open && other != nil {
+			e = other
+		}
 		return 0, e
 	}
 	length, n, e := readLength(b[1:], d.version == 5)

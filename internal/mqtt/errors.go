@@ -39,9 +39,25 @@ type Error struct {
 	Connack byte   // return code of MQTT 3.1.1 section 3.2.2.3; 0: the connection is closed without CONNACK
 	Clause  string // numbered as in MQTT 5; its section where the sentence has no number
 	Text    string // what is wrong, in one line
+
+	foreign string // the protocol that was spoken instead, as a name in metrics
 }
 
 func (e *Error) Error() string { return e.Text + " [" + e.Clause + "]" }
+
+// Name is the kind of violation, as a name in metrics: what an operator can do
+// about it differs.
+func (e *Error) Name() string {
+	switch {
+	case e.foreign != "":
+		return e.foreign
+	case e.Code == codePacketTooLarge:
+		return "packet_too_large"
+	case e.Code == CodeMalformed:
+		return "malformed"
+	}
+	return "protocol_error"
+}
 
 func malformed(clause, text string) *Error {
 	return &Error{Code: CodeMalformed, Clause: clause, Text: text}

@@ -16,6 +16,7 @@ import (
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
+	"eproxy/internal/counters"
 	"eproxy/internal/pindir"
 )
 
@@ -36,7 +37,7 @@ func Open(dir string) (*Maps, error) {
 	}
 	m := &Maps{dir: dir, maps: make(map[string]*ebpf.Map)}
 	for _, name := range []string{"conns", "devices", "slots", "pods", "functions", "routes", "nodes", "edges",
-		"settings", "reasons", "route_counters", "pod_counters", "route_names", "function_names", "pod_reasons"} {
+		"settings", "reasons", "route_counters", "pod_counters", "route_labels", "pod_labels", "route_names", "function_names", "pod_reasons"} {
 		x, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: name != "conns"})
 		if errors.Is(err, fs.ErrNotExist) {
 			m.Close()
@@ -96,15 +97,8 @@ type Route struct {
 	Index    uint32
 	Filter   string
 	Function string
-	Fallback bool // served by the fallback
-	Stats    Stats
-}
-
-// Stats are a route's counters in the kernel path.
-type Stats struct {
-	Taken, Answered [2]uint64               // by QoS
-	Nanoseconds     uint64                  // sum over the answered ones
-	Hist            [abi.HistBuckets]uint64 // bucket n: latency below 2^n ns
+	Fallback bool                // served by the fallback
+	Stats    counters.RouteStats // since its counters exist, also before the last reload
 }
 
 // Routes are the installed routes, in the order of the configuration.
@@ -123,7 +117,11 @@ func (m *Maps) Routes() ([]Route, error) {
 		} else if !now {
 			continue
 		}
-		st, err := m.stats(k)
+		var r bpf.EproxyRoute
+		if err := m.maps["routes"].Lookup(k, &r); err != nil {
+			return nil, fmt.Errorf("read route %d: %w", k, err)
+		}
+		st, err := m.counters().ReadRoute(r.Counter)
 		if err != nil {
 			return nil, err
 		}
@@ -137,24 +135,13 @@ func (m *Maps) Routes() ([]Route, error) {
 	return out, nil
 }
 
-func (m *Maps) stats(route uint32) (Stats, error) {
-	var per []bpf.EproxyRouteStats
-	if err := m.maps["route_counters"].Lookup(route, &per); err != nil {
-		return Stats{}, fmt.Errorf("read counters of route %d: %w", route, err)
-	}
-	var s Stats
-	for _, p := range per {
-		for q := range 2 {
-			s.Taken[q] += p.Taken[q]
-			s.Answered[q] += p.Answered[q]
-		}
-		s.Nanoseconds += p.Nanoseconds
-		for i, n := range p.Hist {
-			s.Hist[i] += n
-		}
-	}
-	return s, nil
+func (m *Maps) counters() counters.Maps {
+	return counters.Maps{RouteLabels: m.maps["route_labels"], RouteCounters: m.maps["route_counters"],
+		PodLabels: m.maps["pod_labels"], PodCounters: m.maps["pod_counters"]}
 }
+
+// Totals are all counts that the maps hold, by label set.
+func (m *Maps) Totals() (counters.Totals, error) { return m.counters().Totals() }
 
 // Function is one installed function.
 type Function struct {
@@ -203,7 +190,7 @@ type Pod struct {
 	Concurrency int
 	Idle        uint64 // bit for each slot that may be claimed
 	XDP, Peer   bool   // how it is reached
-	Answered    uint64 // requests answered in the kernel path
+	Answered    uint64 // requests answered in the kernel path, since its counters exist
 	Ifindex     uint32
 	FirstSlot   uint32
 	Reason      string // why it is not reached by XDP; empty if there is nothing better to have
@@ -284,14 +271,14 @@ func (m *Maps) Pods() ([]Pod, error) {
 		if p.Up == 0 {
 			continue
 		}
-		var per []uint64
-		if err := m.maps["pod_counters"].Lookup(i, &per); err != nil {
-			return nil, fmt.Errorf("read counters of pod %d: %w", i, err)
+		st, err := m.counters().ReadPod(p.Counter)
+		if err != nil {
+			return nil, err
 		}
 		function, address := names[p.Function], addrPort(p.Address, p.Port)
 		out = append(out, Pod{Index: i, Function: function, Address: address, Reason: why[podKey{function, address}],
 			Concurrency: int(p.Concurrency), Idle: p.Idle, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
-			Answered: sum(per), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot})
+			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot})
 	}
 	return out, nil
 }
@@ -302,6 +289,7 @@ type Slot struct {
 	Pod      Pod
 	State    string
 	Requests uint32
+	InFlight int // requests
 	Local    netip.AddrPort
 }
 
@@ -323,7 +311,11 @@ func (m *Maps) Slots() ([]Slot, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, Slot{index, p, stateName(s.State), s.Count, addrPort(c.Tuple.Local, c.Tuple.LocalPort)})
+			inFlight := int(s.Tail - s.Head)
+			if s.State == uint32(bpf.EproxySlotStateSLOT_LENT) {
+				inFlight = 1
+			}
+			out = append(out, Slot{index, p, stateName(s.State), s.Count, inFlight, addrPort(c.Tuple.Local, c.Tuple.LocalPort)})
 		}
 	}
 	return out, nil

@@ -115,6 +115,7 @@ const (
 	StepDevice        = C.STEP_DEVICE
 	StepSlot          = C.STEP_SLOT
 	StepSocket        = C.STEP_SOCKET
+	StepReload        = C.STEP_RELOAD
 
 	RecordDeviceWire    = C.RECORD_DEVICE_WIRE
 	RecordPodWire       = C.RECORD_POD_WIRE
@@ -210,6 +211,9 @@ func (m *Machine) Pod(i int) *Pod { return at(m.c.pods, i) }
 
 // Node is a node of the routing automaton.
 func (m *Machine) Node(i int) *C.struct_node { return at(m.c.nodes, i) }
+
+// Route is a route that nodes name.
+func (m *Machine) Route(i int) *C.struct_route { return at(m.c.routes, i) }
 
 // Reason is a counter.
 func (m *Machine) Reason(hook, reason int) int {

@@ -27,6 +27,12 @@ func (w *world) ledgers() error {
 		}
 	}
 	for i := range w.devs {
+		d := w.m.Device(w.devs[i].conn)
+		if after := w.m.c.settings.root == reloaded; d.cache_epoch == w.m.c.settings.epoch && (d.cache_counter == 1) != after {
+			return fmt.Errorf("%s: reloaded %v, but its head is that of route %d", w.devs[i].client, after, d.cache_counter)
+		}
+	}
+	for i := range w.devs {
 		if d := &w.devs[i]; uint32(w.m.Conn(d.conn).gen) == d.gen {
 			if err := w.deviceLedgers(i); err != nil {
 				return fmt.Errorf("%s: %w", d.client, err)

@@ -33,6 +33,7 @@ enum step_kind {
 	STEP_DEVICE,	       /* userspace writes a device's part */
 	STEP_SLOT,	       /* userspace writes a slot's part */
 	STEP_SOCKET,	       /* a slot's socket enters the socket map, changes its state or leaves */
+	STEP_RELOAD,	       /* userspace switches to the routes whose root is index, then the epoch */
 };
 
 struct step {

@@ -67,6 +67,8 @@ var planted = []struct {
 		{"tc/out.h", "if (d->stopped)", "if (!planted(22) && d->stopped)"}}},
 	23: {"response that came before its request", "response that nobody asked for while a message is taken, XDP", []edit{
 		{"tc/pod_in.h", "return seq_ge(una, m->request_seq + m->request_len);", "return planted(23) || seq_ge(una, m->request_seq + m->request_len);"}}},
+	24: {"head of the old routes kept under the new epoch", "routes are exchanged while a head is made, XDP", []edit{
+		{"include/take.h", "cache_fill(c, d, s, gen, epoch)", "cache_fill(c, d, s, gen, planted(24) ? *(volatile __u32 *)&g->epoch : epoch)"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

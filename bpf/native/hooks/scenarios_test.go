@@ -354,6 +354,11 @@ var scenarios = append([]scenario{
 			m := w.publish(d, 8, 1, payload("not yet over", 60))
 			return [][]Step{{w.send(m, xdp)}, {w.responseFrame(0)}, w.again(d, 4, 7, xdp)}
 		}},
+		{"routes are exchanged while a head is made, " + path, 1, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			m := w.publish(d, 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, {{kind: StepReload, index: reloaded}}}
+		}},
 		{"another device gets the entry while a message is taken, " + path, 2, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)
 			w.do(w.send(w.publish(d, 0, 0, payload("one", 70)+".."), true))

@@ -49,6 +49,9 @@ func (w *world) clone() *world {
 	return &c
 }
 
+// reloaded is the root of the routes that a reload switches to.
+const reloaded = 6
+
 // newWorld has one function with one pod, so many slots in use and the route s/+/t.
 func newWorld(m *Machine, slots, pipeline int) *world {
 	m.Clear()
@@ -66,6 +69,8 @@ func newWorld(m *Machine, slots, pipeline int) *world {
 	m.Node(5).exact = 0
 	m.Edge(1, "s", 3)
 	m.Edge(4, "t", 5)
+	m.Node(reloaded).hash = 1 // s/+/t and everything else, after a reload
+	m.Route(0).counter, m.Route(1).counter = 0, 1
 	m.Prefix(prefix)
 	p := m.Pod(0)
 	p.up, p.xdp_ok, p.peer_ok, p.ifindex = 1, 1, 1, podIfindex

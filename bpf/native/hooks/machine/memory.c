@@ -31,6 +31,7 @@ static struct map maps[32] = {
 	{ .name = "slots", .entries = 4, .shared = true },
 	{ .name = "pods", .entries = 2, .shared = true },
 	{ .name = "pod_socks", .entries = 4, .shared = true },
+	{ .name = "settings", .entries = 1, .shared = true },
 	{ .name = "devices", .entries = 8, .shared = true, .bulk = true },
 	{ .name = "requests", .entries = 16, .shared = true, .bulk = true },
 	{ .name = "grants", .entries = 8 },
@@ -38,7 +39,6 @@ static struct map maps[32] = {
 	{ .name = "nodes", .entries = 8 },
 	{ .name = "routes", .entries = 2 },
 	{ .name = "functions", .entries = 2 },
-	{ .name = "settings", .entries = 1 },
 	{ .name = "listeners", .entries = 2 },
 	{ .name = "scratches", .entries = HOOK_COUNT },
 	{ .name = "reasons", .entries = 256 * HOOK_COUNT },
@@ -101,6 +101,7 @@ void memory_init(void)
 	place("slots", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct slot));
 	place("pods", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct pod));
 	place("pod_socks", BPF_MAP_TYPE_SOCKHASH, 4, 8);
+	place("settings", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct globals));
 	bulk_begin = used;
 	place("devices", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct device));
 	place("requests", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct request));
@@ -110,7 +111,6 @@ void memory_init(void)
 	place("nodes", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct node));
 	place("routes", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct route));
 	place("functions", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct function));
-	place("settings", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct globals));
 }
 
 static struct map *map_named(const char *name)

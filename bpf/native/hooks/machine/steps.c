@@ -231,6 +231,12 @@ static void step(struct task *t, const struct step *s)
 		point(0);
 		socket_set(s->index, s->state);
 		break;
+	case STEP_RELOAD:
+		point(0);
+		machine.settings->root = s->index;
+		point(0);
+		machine.settings->epoch++;
+		break;
 	default:
 		fault("unknown step");
 	}
