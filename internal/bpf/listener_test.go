@@ -60,16 +60,7 @@ func TestSYNOptionsOfListenersOnly(t *testing.T) {
 
 // listen enters a listener at port 1883 of one address, or of all.
 func (r *rig) listen(t *testing.T, addr string) {
-	var keys []EproxyListener
-	var k EproxyListener
-	var v uint32
-	for it := r.objs.Listeners.Iterate(); it.Next(&k, &v); {
-		keys = append(keys, k)
-	}
-	for _, k := range keys {
-		_ = r.objs.Listeners.Delete(&k)
-	}
-	k = EproxyListener{Port: be16(1883)}
+	k := EproxyListener{Port: be16(1883)}
 	if addr != "" {
 		k.Address = rigTuple(netip.AddrPortFrom(netip.MustParseAddr(addr), 0), netip.MustParseAddrPort("[::]:0")).Local
 	}

@@ -115,9 +115,27 @@ func (r *rig) put(m *ebpf.Map, k, v any) {
 	}
 }
 
+// empty removes all entries of a map of numbers: what a test before this one has left.
+func empty[K any](r *rig, m *ebpf.Map) {
+	r.t.Helper()
+	var keys []K
+	var k K
+	var v uint32
+	for it := m.Iterate(); it.Next(&k, &v); {
+		keys = append(keys, k)
+	}
+	for _, k := range keys {
+		if err := m.Delete(&k); err != nil {
+			r.t.Fatalf("%s: %v", m, err)
+		}
+	}
+}
+
 func (r *rig) fill() {
 	dev, node, src, pod := r.addrs()
 	o := &r.objs
+	empty[EproxyGrantKey](r, o.Grants)
+	empty[EproxyListener](r, o.Listeners)
 	r.put(o.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1})
 	// sensors/+/temp
 	none := uint32(abi.NoIndex)
