@@ -173,9 +173,9 @@ func TestTopicNames(t *testing.T) {
 	}
 }
 
-// TestGoesOn: which first bytes of a client's packets leave its session as it is,
+// TestPacketsThatLeaveSessionOpen: which first bytes of a client's packets leave its session as it is,
 // by the tables of the specification (MQTT 5 sections 2.1.2 and 2.1.3).
-func TestGoesOn(t *testing.T) {
+func TestPacketsThatLeaveSessionOpen(t *testing.T) {
 	want := map[byte]bool{0x40: true, 0x50: true, 0x62: true, 0x70: true, 0x82: true, 0xa2: true, 0xc0: true}
 	for qos := range byte(3) {
 		for retain := range byte(2) {

@@ -105,7 +105,7 @@ func TestUnknownUserIsCompared(t *testing.T) {
 	}
 }
 
-func TestAnonymous(t *testing.T) {
+func TestAnonymousIsTheEmptyName(t *testing.T) {
 	var p plain
 	c := New(p.compare)
 	for _, x := range []struct {
@@ -161,9 +161,9 @@ func TestPasswordsThatBcryptCannotTellApart(t *testing.T) {
 	}
 }
 
-// TestOneAtATime: however many log in at a time, one hash is computed, and each
+// TestOneHashAtATime: however many log in at a time, one hash is computed, and each
 // login that can be remembered once.
-func TestOneAtATime(t *testing.T) {
+func TestOneHashAtATime(t *testing.T) {
 	const clients = 48 // with two passwords each: fewer than may wait
 	var now, most atomic.Int64
 	var p plain
@@ -195,7 +195,7 @@ func TestOneAtATime(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBounded(t *testing.T) {
+func TestRememberedLoginsAreBounded(t *testing.T) {
 	m := newMemory()
 	print := func(i int) fingerprint { return m.fingerprint(fmt.Sprint(i), "", nil) }
 	for i := range 3 * remembered {

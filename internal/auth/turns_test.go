@@ -90,7 +90,7 @@ func TestCloseRefusesAll(t *testing.T) {
 	tt.end() // of the first
 }
 
-func TestOrigins(t *testing.T) {
+func TestOriginsByAddressOrNetwork(t *testing.T) {
 	of := func(s string) netip.Prefix { return origin(netip.MustParseAddr(s)) }
 	if of("2001:db8::1") != of("2001:db8::ffff") || of("2001:db8::1") == of("2001:db8:0:1::1") || of("::ffff:192.0.2.1") != of("192.0.2.1") || of("192.0.2.1") == of("192.0.2.2") || of("fe80::1%eth0") != of("fe80::1") {
 		t.Error("origins")

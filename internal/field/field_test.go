@@ -2,7 +2,7 @@ package field
 
 import "testing"
 
-func TestReserved(t *testing.T) {
+func TestReservedNames(t *testing.T) {
 	for _, name := range []string{"Expect", "upgrade", "TE", "Trailer", "Keep-Alive", "Proxy-Connection", "Connection", "Date",
 		"Transfer-Encoding", "Content-Length", "Content-Type", "HOST", "Http2-Settings", "ce-id", "Ce-Anything", "X-Mqtt-Qos", "x-mqtt-username"} {
 		if Reserved(name) == "" {
@@ -16,7 +16,7 @@ func TestReserved(t *testing.T) {
 	}
 }
 
-func TestSyntax(t *testing.T) {
+func TestNamesAndValuesOfFields(t *testing.T) {
 	for s, want := range map[string]bool{"X-Team": true, "x_~!": true, "": false, "a b": false, "a:": false, "ä": false, "a\r": false, "a/b": false, `"a"`: false} {
 		if ValidName(s) != want {
 			t.Errorf("name %q: %v", s, !want)

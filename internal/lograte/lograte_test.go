@@ -71,8 +71,8 @@ func TestOnceThenCounted(t *testing.T) {
 	})
 }
 
-// TestClose: what was counted is not lost at the end, and nothing follows.
-func TestClose(t *testing.T) {
+// TestNothingCountedIsLostAtClose: what was counted is not lost at the end, and nothing follows.
+func TestNothingCountedIsLostAtClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, lines := record()
 		l.Warn("m", "k", "n", 1)
@@ -87,8 +87,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// TestManyKeys: whoever invents keys cannot make the log longer, nor the memory.
-func TestManyKeys(t *testing.T) {
+// TestInventedKeysAreBounded: whoever invents keys cannot make the log longer, nor the memory.
+func TestInventedKeysAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, lines := record()
 		for i := range 10 * maxKeys {
@@ -108,8 +108,8 @@ func TestManyKeys(t *testing.T) {
 	})
 }
 
-// TestNil: components that are given no Logger may log all the same.
-func TestNil(t *testing.T) {
+// TestNilLoggerIsSilent: components that are given no Logger may log all the same.
+func TestNilLoggerIsSilent(t *testing.T) {
 	var l *Logger
 	l.Warn("m", "k")
 	l.Close()

@@ -41,9 +41,9 @@ func drive(t *testing.T, g *gate, stream []byte, r *rand.Rand) (got []byte) {
 	}
 }
 
-// TestGate: however a stream and the server's buffers are cut, the server gets
+// TestGatePassesOnlyWhatIsValid: however a stream and the server's buffers are cut, the server gets
 // all that comes before a violation, and nothing of the packet that is one.
-func TestGate(t *testing.T) {
+func TestGatePassesOnlyWhatIsValid(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 13))
 	for range 300 {
 		stream := []byte(samples.Hello(5))

@@ -40,8 +40,8 @@ func loginPacket(version byte, user, password string) []byte {
 	return append(append([]byte{0x10}, binary.AppendUvarint(nil, uint64(len(body)))...), body...)
 }
 
-// TestLogin: each client gets the answer that its version has for it.
-func TestLogin(t *testing.T) {
+// TestLoginIsAnsweredByVersion: each client gets the answer that its version has for it.
+func TestLoginIsAnsweredByVersion(t *testing.T) {
 	long := strings.Repeat("t", 72)
 	s := newStage(t, say("ok"), nil, config.Auth{Users: []config.User{{Username: "u", PasswordHash: hashOfP}, {Username: "long", PasswordHash: hashOf(long)}}})
 	for _, x := range []struct {

@@ -91,9 +91,9 @@ func reasonOf(packet []byte) byte {
 	return 0
 }
 
-// TestSamples sends a packet of every kind to a server: after a valid one the
+// TestEveryPacketKindAtServer sends a packet of every kind to a server: after a valid one the
 // connection goes on; a violation ends it, with the reason in MQTT 5.
-func TestSamples(t *testing.T) {
+func TestEveryPacketKindAtServer(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
 	for _, c := range samples.All {
 		t.Run(c.Name, func(t *testing.T) {

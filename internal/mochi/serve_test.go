@@ -31,9 +31,9 @@ func (*faulty) OnSubscribed(_ *mochi.Client, pk packets.Packet, _ []byte) {
 	}
 }
 
-// TestPanic: a fault ends the connection that met it, with its will and its
+// TestPanicEndsItsConnectionOnly: a fault ends the connection that met it, with its will and its
 // session; others go on.
-func TestPanic(t *testing.T) {
+func TestPanicEndsItsConnectionOnly(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
 	if err := s.front.mqtt.AddHook(&faulty{}, nil); err != nil {
 		t.Fatal(err)
@@ -116,9 +116,9 @@ func TestEmptyWill(t *testing.T) {
 	}
 }
 
-// TestBridge: who says that he is a bridge gets none of his own messages back, and
+// TestBridgeGetsNoEcho: who says that he is a bridge gets none of his own messages back, and
 // RETAIN as it was published.
-func TestBridge(t *testing.T) {
+func TestBridgeGetsNoEcho(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
 	bridge, other := s.dial(), s.dial()
 	write(t, bridge, []byte(samples.Connect(0x84, 2, samples.String("bridge"))+samples.Packet(0x82, "\x00\x01", samples.String("b/#"), "\x00"))...)

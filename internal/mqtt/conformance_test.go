@@ -37,8 +37,8 @@ func stream(c samples.Sample) (string, int) {
 	return before + c.Packet, len(before)
 }
 
-// TestConformance also demands that no violation is without its sample.
-func TestConformance(t *testing.T) {
+// TestEveryViolationIsFound also demands that no violation is without its sample.
+func TestEveryViolationIsFound(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range samples.All {
 		for _, size := range []int{1, 7, 1 << 20} {
@@ -83,8 +83,8 @@ func violations(t *testing.T) []string {
 	return texts
 }
 
-// TestVersion: a refused CONNECT still tells which answer its client understands.
-func TestVersion(t *testing.T) {
+// TestVersionOfRefusedConnect: a refused CONNECT still tells which answer its client understands.
+func TestVersionOfRefusedConnect(t *testing.T) {
 	for _, c := range []struct {
 		stream  string
 		version byte

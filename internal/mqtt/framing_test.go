@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestFraming(t *testing.T) {
+func TestFramingFindsBoundaries(t *testing.T) {
 	var w Framing
 	if _, err := w.Write([]byte("\xc0\x00\x30\x03\x00\x01a\x30")); err != nil || w.AtBoundary() {
 		t.Fatal(err, w.AtBoundary())

@@ -15,9 +15,9 @@ func card(mtu int) netlink.Link {
 	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "eth0", MTU: mtu, Index: 1 << 30, Xdp: &netlink.LinkXdp{ProgId: 7}}}
 }
 
-// TestRefusals: every error of attaching is one line that names the interface,
+// TestAttachErrorsNameTheWayOut: every error of attaching is one line that names the interface,
 // what is in the way, and the way out.
-func TestRefusals(t *testing.T) {
+func TestAttachErrorsNameTheWayOut(t *testing.T) {
 	for _, c := range []struct {
 		err  unix.Errno
 		mode string

@@ -148,10 +148,10 @@ func unmarked(t *testing.T, dir string) {
 	}
 }
 
-// TestForeign: whatever is not eproxy's is refused in one line that says what
+// TestForeignIsRefused: whatever is not eproxy's is refused in one line that says what
 // it is, and nothing of it changes: neither by Remove nor, first of all, on the
 // way out through a symbolic link.
-func TestForeign(t *testing.T) {
+func TestForeignIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		make func(t *testing.T, dir, outside string) // dir is on a bpf file system, outside is not
@@ -250,8 +250,8 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// TestRemove: eproxy's own pins go, whichever version and however far it came.
-func TestRemove(t *testing.T) {
+// TestOwnPinsGo: eproxy's own pins go, whichever version and however far it came.
+func TestOwnPinsGo(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		make    func(t *testing.T, dir string)
@@ -307,9 +307,9 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// TestCreate: parents are made, only root can enter, an empty directory that
+// TestOnlyRootEnters: parents are made, only root can enter, an empty directory that
 // somebody prepared is used, and what is made is known as ours.
-func TestCreate(t *testing.T) {
+func TestOnlyRootEnters(t *testing.T) {
 	root := mount(t)
 	dir := filepath.Join(root, "a", "b", "eproxy")
 	if err := CheckParent(dir); err != nil {
@@ -330,8 +330,8 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// TestNotMounted: what to do is in the error, and nothing is made.
-func TestNotMounted(t *testing.T) {
+// TestNotMountedSaysWhatToDo: what to do is in the error, and nothing is made.
+func TestNotMountedSaysWhatToDo(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ pins, want string }{
 		{dir + "/eproxy", dir + " is not a bpf file system: mount one with 'mount -t bpf bpf " + dir + "'"},

@@ -71,9 +71,9 @@ func TestReloadWakes(t *testing.T) {
 	}
 }
 
-// TestTryAcquire: no place is no wait, and pods that are to be avoided or refuse
+// TestTryAcquireDoesNotWait: no place is no wait, and pods that are to be avoided or refuse
 // connections are used only if asked for.
-func TestTryAcquire(t *testing.T) {
+func TestTryAcquireDoesNotWait(t *testing.T) {
 	s := New(function(1, podA, podB))
 	defer s.Close()
 	avoid := []netip.AddrPort{podA}

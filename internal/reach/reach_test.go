@@ -8,9 +8,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// TestUnfit: interfaces that programs cannot be put on, of kinds that not every
+// TestUnfitInterfaces: interfaces that programs cannot be put on, of kinds that not every
 // test machine can make. Interface 1 is lo.
-func TestUnfit(t *testing.T) {
+func TestUnfitInterfaces(t *testing.T) {
 	attrs := func(name string) netlink.LinkAttrs {
 		return netlink.LinkAttrs{Name: name, ParentIndex: 1, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}}
 	}
@@ -40,8 +40,8 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
-// TestThisHost: addresses of this host and of nobody.
-func TestThisHost(t *testing.T) {
+// TestAddressesOfThisHost: addresses of this host and of nobody.
+func TestAddressesOfThisHost(t *testing.T) {
 	for address, want := range map[string]string{
 		"127.0.0.1":       "served by the fallback: 127.0.0.1 is this host itself",
 		"127.9.9.9":       "served by the fallback: 127.9.9.9 is this host itself",

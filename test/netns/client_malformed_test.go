@@ -9,9 +9,9 @@ import (
 	"eproxy/internal/mqtt/samples"
 )
 
-// TestMalformed: on a connection that the kernel path serves, too, each violation
+// TestMalformedOnKernelPath: on a connection that the kernel path serves, too, each violation
 // of MQTT ends its own connection, in MQTT 5 with the reason, and nothing else.
-func TestMalformed(t *testing.T) {
+func TestMalformedOnKernelPath(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)

@@ -140,9 +140,9 @@ func TestCheckWarnsOfReadableHashes(t *testing.T) {
 	}
 }
 
-// TestVersion: all binaries say from which sources they were built, unless make
+// TestVersionOfBinaries: all binaries say from which sources they were built, unless make
 // build was not told.
-func TestVersion(t *testing.T) {
+func TestVersionOfBinaries(t *testing.T) {
 	for _, b := range []string{"loader", "mapsctl", "userspace-fallback"} {
 		code, stdout, stderr := command(t, b, "--version")
 		if code != 0 || !strings.HasPrefix(stdout, b+" version ") || !strings.Contains(stdout, "(revision ") || strings.Count(stdout, "\n") != 1 || stderr != "" {

@@ -49,11 +49,11 @@ func leftConfig() string {
 		"  - {topic: \"to/mixed\", function: mixed}\n  - {topic: \"twice/mixed\", functions: [mixed, own]}\n%s", all.String(), functions.String(), routes.String())
 }
 
-// TestLeftPods: pods that the kernel path cannot reach keep the loader neither
+// TestUnreachablePodsAreLeft: pods that the kernel path cannot reach keep the loader neither
 // from starting nor from serving the others. Messages for them go through the
 // fallback; run says so once for each, and check, doctor, status and mapsctl with
 // the same words.
-func TestLeftPods(t *testing.T) {
+func TestUnreachablePodsAreLeft(t *testing.T) {
 	l := newLab(t)
 	for _, line := range []string{
 		"ip link add mv0 link eth0 type macvlan", "ip addr add 10.88.5.1/24 dev mv0", "ip link set mv0 up",

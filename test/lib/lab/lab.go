@@ -339,9 +339,9 @@ func (l *Lab) defaultRoutes(r Role, gateways []string) error {
 
 // mountBPFFS makes sure that there is a bpf file system.
 func mountBPFFS() error {
-	const dir, magic = bpfDir, 0xcafe4a11
+	const dir = bpfDir
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err == nil && st.Type == magic {
+	if err := unix.Statfs(dir, &st); err == nil && st.Type == unix.BPF_FS_MAGIC {
 		return nil
 	}
 	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
