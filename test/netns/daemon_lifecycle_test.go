@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"eproxy/internal/control"
 	"eproxy/test/lib/lab"
 )
 
@@ -198,6 +200,9 @@ func TestRestartAfterKill(t *testing.T) {
 	}
 	if _, out := loader(t, l, "status", "--bpffs", l.BPFFS()); strings.Contains(out, "attached") {
 		t.Errorf("after unload: %q", out)
+	}
+	if _, err := os.Stat(control.Path(l.BPFFS())); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the control socket of a killed loader after unload: %v", err)
 	}
 }
 

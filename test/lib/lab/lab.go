@@ -110,6 +110,11 @@ func (l *Lab) Close() {
 		}
 		_ = netns.DeleteNamed(l.Name(r))
 	}
+	// a loader leaves its lock, and its socket when it is killed
+	left, _ := filepath.Glob("/run/eproxy/" + filepath.Base(l.BPFFS()) + ".*")
+	for _, f := range left {
+		_ = os.Remove(f)
+	}
 }
 
 func (l *Lab) build() error {
