@@ -250,6 +250,16 @@ static __always_inline bool conn_ack_ok(const struct conn *c, const struct segme
 	return seq_le(s->ack, c->tx_nxt) && !seq_lt(s->ack, c->tx_una - c->tx_max_wnd);
 }
 
+/*
+ * Whether the wire position is that of a segment that the peer need not have
+ * received yet, SND.UNA <= seq <= SND.NXT: what an ICMP error may be about (RFC
+ * 5927 section 4.1; tcp_v4_err). A bare ACK has SND.NXT.
+ */
+static __always_inline bool conn_flying(const struct conn *c, __u32 seq)
+{
+	return seq_ge(seq, c->tx_una) && seq_le(seq, c->tx_nxt);
+}
+
 /* The peer's acknowledgement and window. Returns false unless conn_ack_ok. */
 static __always_inline bool conn_rx_ack(struct conn *c, const struct segment *s, struct rx_verdict *v)
 {
