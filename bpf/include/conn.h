@@ -251,12 +251,14 @@ static __always_inline bool conn_ack_ok(const struct conn *c, const struct segme
 }
 
 /*
- * Whether the wire position is that of a segment that the peer need not have
- * received yet, SND.UNA <= seq <= SND.NXT: what an ICMP error may be about (RFC
- * 5927 section 4.1; tcp_v4_err). A bare ACK has SND.NXT.
+ * The kernel position of what an ICMP error quotes at the wire position seq. Returns
+ * false unless that is in flight, SND.UNA <= seq <= SND.NXT (a bare ACK has
+ * SND.NXT): the error is then about nothing that the local socket could still
+ * care for, or forged (RFC 5927 section 4.1; tcp_v4_err).
  */
-static __always_inline bool conn_flying(const struct conn *c, __u32 seq)
+static __always_inline bool conn_quoted(struct conn *c, __u32 seq, __u32 *kernel)
 {
+	*kernel = ledger_strip(&c->tx, seq);
 	return seq_ge(seq, c->tx_una) && seq_le(seq, c->tx_nxt);
 }
 

@@ -174,8 +174,7 @@ __attribute__((noinline)) int icmp_in(struct __sk_buff *skb, __u32 hook)
 	bpf_spin_lock(&c->lock);
 	if (conn_live(c) && c->tuple.remote_port == tuple->remote_port) {
 		known = true;
-		flying = conn_flying(c, seq);
-		to = ledger_strip(&c->tx, seq);
+		flying = conn_quoted(c, seq, &to);
 	}
 	bpf_spin_unlock(&c->lock);
 	if (!known)
