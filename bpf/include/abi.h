@@ -121,7 +121,10 @@ enum reason {
 	REASON_EVENT_LOST = 66,      /* ring of events full: userspace was not notified */
 	REASON_ACK_SWEPT = 67,       /* acknowledgement that no packet carried in time: the sweeper has it sent */
 	REASON_NO_ENTRY = 68,        /* a map has no entry for a known connection: passed */
-	REASON_COUNT = 69,
+	REASON_ICMP_TRANSLATED = 69, /* ICMP error about a segment in flight: passed with the sequence number that the local socket knows it by */
+	REASON_ICMP_STRAY = 70,      /* ICMP error on a known connection that quotes nothing in flight: passed as it is */
+	REASON_ICMP_PART = 71,       /* ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is */
+	REASON_COUNT = 72,
 };
 /* clang-format on */
 

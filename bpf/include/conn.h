@@ -250,6 +250,18 @@ static __always_inline bool conn_ack_ok(const struct conn *c, const struct segme
 	return seq_le(s->ack, c->tx_nxt) && !seq_lt(s->ack, c->tx_una - c->tx_max_wnd);
 }
 
+/*
+ * The kernel position of what an ICMP error quotes at the wire position seq. Returns
+ * false unless that is in flight, SND.UNA <= seq <= SND.NXT (a bare ACK has
+ * SND.NXT): the error is then about nothing that the local socket could still
+ * care for, or forged (RFC 5927 section 4.1; tcp_v4_err).
+ */
+static __always_inline bool conn_quoted(struct conn *c, __u32 seq, __u32 *kernel)
+{
+	*kernel = ledger_strip(&c->tx, seq);
+	return seq_ge(seq, c->tx_una) && seq_le(seq, c->tx_nxt);
+}
+
 /* The peer's acknowledgement and window. Returns false unless conn_ack_ok. */
 static __always_inline bool conn_rx_ack(struct conn *c, const struct segment *s, struct rx_verdict *v)
 {

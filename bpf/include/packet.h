@@ -41,6 +41,12 @@ static __always_inline void packet_advance(struct packet *p, __u32 n)
 	p->seg.len -= n;
 }
 
+/* Whether an Ethernet header's protocol says that a VLAN tag follows. */
+static __always_inline bool vlan_tagged(__be16 proto)
+{
+	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
+}
+
 enum parse {
 	PARSE_TCP,
 	PARSE_OTHER, /* not a TCP segment, a fragment, or longer than the frame */
@@ -67,7 +73,7 @@ static __always_inline enum parse packet_parse(void *data, void *end, __u32 fram
 	if ((void *)(eth + 1) > end)
 		return PARSE_SHORT;
 	proto = eth->h_proto;
-	if (proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD)) {
+	if (vlan_tagged(proto)) {
 		struct vlan_tag *tag = data + ETH_HLEN;
 
 		if ((void *)(tag + 1) > end)

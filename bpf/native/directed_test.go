@@ -99,3 +99,60 @@ func TestPubackOnlyBetweenPackets(t *testing.T) {
 	send(0, 9, false)
 	between(false)
 }
+
+// TestQuotedPositions: what an ICMP error quotes is looked up among what was really
+// sent and not acknowledged: the socket's own bytes at their place, an insertion
+// at the place where it stands; also where the numbers wrap, and after a part,
+// or half an insertion, was acknowledged.
+func TestQuotedPositions(t *testing.T) {
+	own := Own()
+	for _, iss := range []uint32{1000, ^uint32(0) - 30} {
+		c := opened()
+		c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna, c.tx_framed = u32(iss), u32(iss), u32(iss), u32(iss), u32(iss)
+		kernel := []uint32{} // of each byte on the wire
+		knext := iss
+		send := func(n int) {
+			var v TxVerdict
+			b := make([]byte, n) // a packet of n bytes
+			b[0], b[1] = 0x30, byte(n-2)
+			own.Tx(c, &Segment{seq: u32(knext), ack: 1000, len: u32(n), wnd: 1000, flags: ACK | PSH}, b, &v, 1)
+			for range n {
+				kernel = append(kernel, knext)
+				knext++
+			}
+		}
+		insert := func() {
+			if !own.CanInsert(c, 4) {
+				t.Fatal("no insertion")
+			}
+			own.Insert(c, 4, 1)
+			for range 4 {
+				kernel = append(kernel, knext)
+			}
+		}
+		insert()
+		send(10)
+		insert()
+		insert()
+		send(20)
+		send(5)
+		insert()
+		for _, una := range []int{0, 2, 4, 9, 16, 22, 40, len(kernel)} {
+			var v RxVerdict
+			own.Rx(c, &Segment{seq: 1000, ack: u32(iss + uint32(una)), wnd: 1000, flags: ACK}, &v, 2)
+			if c.tx_una != u32(iss+uint32(una)) {
+				t.Fatalf("acknowledged up to %d, want %d", uint32(c.tx_una)-iss, una)
+			}
+			for at := -200; at <= len(kernel)+200; at++ {
+				got, flying := own.Quoted(c, iss+uint32(at))
+				want := knext
+				if at >= 0 && at < len(kernel) {
+					want = kernel[at]
+				}
+				if inside := at >= una && at <= len(kernel); flying != inside || inside && got != want {
+					t.Errorf("first byte %d, acknowledged %d: quoted %d is kernel position %d (in flight: %v), want %d (%v)", iss, una, at, got-iss, flying, want-iss, inside)
+				}
+			}
+		}
+	}
+}

@@ -51,6 +51,11 @@ static __u32 call_front(const struct shim *t, struct conn *c, const struct segme
 static void call_compact(const struct shim *t, struct conn *c) { t->compact(c); }
 static int call_caught_up(const struct shim *t, struct conn *c) { return t->caught_up(c); }
 
+static int call_quoted(const struct shim *t, struct conn *c, __u32 seq, __u32 *kernel)
+{
+	return t->quoted(c, seq, kernel);
+}
+
 static int call_absorb(const struct shim *t, struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now)
 {
 	return t->absorb(c, s, v, now);
@@ -209,6 +214,13 @@ func (t *Table) Compact(c *Conn) { C.call_compact(t.t, c) }
 
 // CaughtUp is conn_caught_up.
 func (t *Table) CaughtUp(c *Conn) bool { return C.call_caught_up(t.t, c) != 0 }
+
+// Quoted is conn_quoted.
+func (t *Table) Quoted(c *Conn, seq uint32) (kernel uint32, flying bool) {
+	var k u32
+	flying = C.call_quoted(t.t, c, u32(seq), &k) != 0
+	return uint32(k), flying
+}
 
 // Absorb is conn_absorb.
 func (t *Table) Absorb(c *Conn, s *Segment, v *RxVerdict, now uint32) bool {

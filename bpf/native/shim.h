@@ -15,6 +15,7 @@ struct shim {
 	__u32 (*front)(struct conn *c, const struct segment *s);
 	int (*caught_up)(struct conn *c);
 	void (*compact)(struct conn *c);
+	int (*quoted)(struct conn *c, __u32 seq, __u32 *kernel);
 	int (*absorb)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
 	void (*tx)(struct conn *c, const struct segment *s, const __u8 *payload, struct tx_verdict *v, __u32 now_ms);
 	void (*stamp)(struct conn *c, struct stamp *s);
@@ -45,6 +46,11 @@ static int shim_caught_up(struct conn *c)
 static void shim_compact(struct conn *c)
 {
 	ledger_compact(&c->rx);
+}
+
+static int shim_quoted(struct conn *c, __u32 seq, __u32 *kernel)
+{
+	return conn_quoted(c, seq, kernel);
 }
 
 static int shim_absorb(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
@@ -155,6 +161,7 @@ static const struct shim shim_table = {
 	.front = shim_front,
 	.caught_up = shim_caught_up,
 	.compact = shim_compact,
+	.quoted = shim_quoted,
 	.absorb = shim_absorb,
 	.tx = shim_tx,
 	.stamp = shim_stamp,

@@ -26,7 +26,7 @@ const (
 	Node Role = "node" // runs eproxy: eth0 towards the devices, pod0 and pod1
 	Pod0 Role = "pod0"
 	Pod1 Role = "pod1"
-	Wire Role = "wire" // NewWired: between the others
+	Wire Role = "wire" // NewWired, NewRouted: between the others
 )
 
 // Roles are all hosts.
@@ -61,6 +61,7 @@ type Lab struct {
 	id      string
 	handles map[Role]netns.NsHandle
 	wired   bool
+	pathMTU int // of the router towards the devices; 0: there is none
 }
 
 const prefix = "ep-"
@@ -70,17 +71,22 @@ var labs atomic.Int64
 
 // New builds the namespaces and removes those of processes that are gone. It
 // needs root.
-func New() (*Lab, error) { return newLab(false) }
+func New() (*Lab, error) { return newLab(false, 0) }
 
 // NewWired is New with a cable in every link that somebody must carry frames
 // over: between the interfaces that WireEnds names, in the namespace Wire.
-func NewWired() (*Lab, error) { return newLab(true) }
+func NewWired() (*Lab, error) { return newLab(true, 0) }
+
+// NewRouted is New with a router, in the namespace Wire, between the node and the
+// devices. It passes no packet to them that is longer than mtu bytes, and says so
+// by ICMP.
+func NewRouted(mtu int) (*Lab, error) { return newLab(false, mtu) }
 
 // WireEnds are the interfaces, in the namespace Wire, of the cable between the
 // node and another host: the host's end and the node's.
 func WireEnds(r Role) (host, node string) { return string(r) + "-host", string(r) + "-node" }
 
-func newLab(wired bool) (*Lab, error) {
+func newLab(wired bool, pathMTU int) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("making network namespaces needs root")
 	}
@@ -88,7 +94,7 @@ func newLab(wired bool) (*Lab, error) {
 		return nil, err
 	}
 	sweep()
-	l := &Lab{id: fmt.Sprintf("%s%d-%d-", prefix, os.Getpid(), labs.Add(1)), handles: make(map[Role]netns.NsHandle), wired: wired}
+	l := &Lab{id: fmt.Sprintf("%s%d-%d-", prefix, os.Getpid(), labs.Add(1)), handles: make(map[Role]netns.NsHandle), wired: wired, pathMTU: pathMTU}
 	if err := l.build(); err != nil {
 		l.Close()
 		return nil, err
@@ -119,7 +125,7 @@ func (l *Lab) Close() {
 
 func (l *Lab) build() error {
 	roles := Roles
-	if l.wired {
+	if l.wired || l.pathMTU > 0 {
 		roles = append([]Role{Wire}, Roles...)
 	}
 	for _, r := range roles {
@@ -134,7 +140,18 @@ func (l *Lab) build() error {
 			return err
 		}
 	}
-	err := l.Do(Node, func() error {
+	if err := l.forward(Node); err != nil {
+		return err
+	}
+	if l.pathMTU > 0 {
+		return l.route()
+	}
+	return nil
+}
+
+// forward makes a router of a host.
+func (l *Lab) forward(r Role) error {
+	err := l.Do(r, func() error {
 		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
 			return err
 		}
@@ -223,12 +240,12 @@ func (l *Lab) makeNamespace(r Role) (netns.NsHandle, error) {
 
 // link joins two hosts, one of which is the node, by a veth pair or by a cable.
 func (l *Lab) link(a Role, aName string, b Role, bName string) error {
-	if !l.wired {
-		return l.join(a, aName, b, bName)
-	}
 	other := a
 	if a == Node {
 		other = b
+	}
+	if routed := l.pathMTU > 0 && other == Dev; !l.wired && !routed {
+		return l.join(a, aName, b, bName)
 	}
 	host, node := WireEnds(other)
 	aEnd, bEnd := host, node
