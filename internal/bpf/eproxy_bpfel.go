@@ -413,7 +413,10 @@ const (
 	EproxyReasonREASON_EVENT_LOST      EproxyReason = 66
 	EproxyReasonREASON_ACK_SWEPT       EproxyReason = 67
 	EproxyReasonREASON_NO_ENTRY        EproxyReason = 68
-	EproxyReasonREASON_COUNT           EproxyReason = 69
+	EproxyReasonREASON_ICMP_TRANSLATED EproxyReason = 69
+	EproxyReasonREASON_ICMP_STRAY      EproxyReason = 70
+	EproxyReasonREASON_ICMP_PART       EproxyReason = 71
+	EproxyReasonREASON_COUNT           EproxyReason = 72
 )
 
 type EproxyRequest struct {

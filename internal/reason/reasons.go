@@ -73,6 +73,9 @@ var All = []Reason{
 	{"event_lost", "ring of events full: userspace was not notified"},
 	{"ack_swept", "acknowledgement that no packet carried in time: the sweeper has it sent"},
 	{"no_entry", "a map has no entry for a known connection: passed"},
+	{"icmp_translated", "ICMP error about a segment in flight: passed with the sequence number that the local socket knows it by"},
+	{"icmp_stray", "ICMP error on a known connection that quotes nothing in flight: passed as it is"},
+	{"icmp_part", "ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is"},
 }
 
 // Hooks are the programs' places, by number.
