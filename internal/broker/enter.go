@@ -51,7 +51,8 @@ func (s *Server) refuse(x *Session, m *request.Message) {
 
 // enter is how everything else than a client's PUBLISH becomes a message: what the
 // client may not publish itself is not published for it, and what is routed goes
-// to its function, like any other. way names the entrance in counters and log.
+// to its function, like any other. way names the entrance in counters and log. It
+// returns when the message is delivered, or was not.
 func (s *Server) enter(id Identity, m *request.Message, way string) {
 	id.stamp(m)
 	r := s.rules.Load()
@@ -69,14 +70,9 @@ func (s *Server) enter(id Identity, m *request.Message, way string) {
 	if route == nil {
 		return
 	}
-	s.pending.wg.Add(1)
-	go func() {
-		defer s.pending.wg.Done()
-		defer s.contain(id.ClientID)
-		began := time.Now()
-		o := s.opts.Engine.Deliver(s.ctx, route, m)
-		s.record(route, m, o, time.Since(began))
-	}()
+	began := time.Now()
+	o := s.opts.Engine.Deliver(s.ctx, route, m)
+	s.record(route, m, o, time.Since(began))
 }
 
 // toSubscribers gives subscribers their copy.
@@ -87,7 +83,9 @@ func (s *Server) toSubscribers(m *request.Message) {
 }
 
 // respond publishes a function's response to the Response Topic (MQTT 5 section
-// 4.10), if the client that asked for it may publish there.
+// 4.10), if the client that asked for it may publish there. Where that topic is
+// routed, too, the message keeps its client's place until the second function has
+// answered: one PUBLISH is never more than one message in flight.
 func (s *Server) respond(x *Session, m *request.Message, o delivery.Outcome) {
 	if m.ResponseTopic == "" || o.Response == nil || !o.Acked {
 		return
@@ -122,6 +120,15 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 		s.record(route, m, delivery.Outcome{Function: route.Functions[0], Interrupted: true}, 0)
 		return
 	}
+	// It may have waited for long: what has ended meanwhile must not be outrun.
+	if ok, over, _ := x.mayPublish(m.Topic); !ok || over {
+		<-x.places
+		s.pending.end(p, m.PacketID)
+		if !over {
+			s.refuse(x, m)
+		}
+		return
+	}
 	go func() {
 		defer func() { <-x.places }()
 		s.finish(x, p, m, route)
@@ -131,6 +138,8 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 // finish delivers a message of a session and acknowledges it to the one that has
 // taken over since, if there is one.
 func (s *Server) finish(x *Session, p *pending, m *request.Message, route *config.Route) {
+	s.pending.wg.Add(1) // until the response has been published
+	defer s.pending.wg.Done()
 	began := time.Now()
 	var to *Session
 	defer func() {
@@ -141,9 +150,9 @@ func (s *Server) finish(x *Session, p *pending, m *request.Message, route *confi
 	defer s.contain(m.ClientID)
 	o := s.opts.Engine.Deliver(s.ctx, route, m)
 	s.record(route, m, o, time.Since(began))
-	s.respond(x, m, o)
 	to = s.pending.end(p, m.PacketID)
 	if m.QoS > 0 {
 		s.acknowledge(to, m.PacketID, m.QoS, o)
 	}
+	s.respond(x, m, o)
 }

@@ -77,5 +77,6 @@ func (r *rules) denied(id Identity) bool {
 }
 
 func (r *rules) deniedAddress(a netip.Addr) bool {
+	a = a.Unmap().WithZone("") // no prefix contains an address with a zone
 	return slices.ContainsFunc(r.auth.Deny.Addresses, func(p netip.Prefix) bool { return p.Contains(a) })
 }

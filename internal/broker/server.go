@@ -54,13 +54,15 @@ type Server struct {
 	rules    atomic.Pointer[rules]
 	sessions sessions
 	wills    wills
-	pending  pendings
-	queued   atomic.Int64 // acknowledgements of the kernel path that wait for their client
-	drained  atomic.Bool
-	logins   *auth.Checker
-	closed   sync.Once
-	ctx      context.Context // of deliveries
-	cancel   context.CancelFunc
+	// willsUnderWay are the wills that are being published.
+	willsUnderWay atomic.Int64
+	pending       pendings
+	queued        atomic.Int64 // acknowledgements of the kernel path that wait for their client
+	drained       atomic.Bool
+	logins        *auth.Checker
+	closed        sync.Once
+	ctx           context.Context // of deliveries
+	cancel        context.CancelFunc
 }
 
 // New makes a server with its frontend.

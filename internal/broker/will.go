@@ -1,15 +1,18 @@
 package broker
 
 import (
+	"bytes"
 	"sync"
 	"time"
 )
 
-// Bounds of the wills that wait for their delay to pass. What is beyond them is
-// published at once: anybody can connect, name a will, and go.
+// Bounds of the wills that wait for their delay to pass, and of those that are on
+// their way to a function: anybody can connect, name a will, and go. A delay that
+// there is no room for ends at once; a will beyond willsUnderWay is dropped.
 const (
-	willsMax     = 4096
-	willBytesMax = 16 << 20
+	willsMax      = 4096
+	willBytesMax  = 16 << 20
+	willsUnderWay = 1024
 )
 
 // wills are those of clients that have gone and may come back in time (MQTT 5
@@ -31,13 +34,16 @@ type waitingWill struct {
 func (w *wills) add(id Identity, will *Will, delay time.Duration, publish func(Identity, *Will)) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := len(will.Message.Payload)
+	n := will.size()
 	if len(w.waiting) >= willsMax || w.bytes+n > willBytesMax || w.waiting[id.ClientID] != nil {
 		return false
 	}
 	if w.waiting == nil {
 		w.waiting = make(map[string]*waitingWill)
 	}
+	// The packet that they are parts of may be far larger.
+	will.Message.Payload = bytes.Clone(will.Message.Payload)
+	will.Message.CorrelationData = bytes.Clone(will.Message.CorrelationData)
 	x := &waitingWill{id: id, will: will}
 	w.waiting[id.ClientID] = x
 	w.bytes += n
@@ -49,6 +55,16 @@ func (w *wills) add(id Identity, will *Will, delay time.Duration, publish func(I
 	return true
 }
 
+// size is what a will holds of memory, in bytes, as far as its client decides.
+func (w *Will) size() int {
+	m := &w.Message
+	n := len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData)
+	for _, p := range m.UserProperties {
+		n += len(p.Name) + len(p.Value)
+	}
+	return n
+}
+
 // settle ends a will's waiting; false if it has ended already.
 func (w *wills) settle(clientID string, x *waitingWill) bool {
 	w.mu.Lock()
@@ -58,7 +74,7 @@ func (w *wills) settle(clientID string, x *waitingWill) bool {
 	}
 	x.timer.Stop()
 	delete(w.waiting, clientID)
-	w.bytes -= len(x.will.Message.Payload)
+	w.bytes -= x.will.size()
 	return true
 }
 
@@ -95,7 +111,7 @@ func (s *Server) settleWill(x *Session) {
 	switch {
 	case will == nil || s.drained.Load():
 	case delay > 0 && heir != nil && !heir.clean: // the session goes on [MQTT-3.1.3-9]
-	case delay > 0 && heir == nil && s.wills.add(x.Identity, will, delay, s.publishWill):
+	case delay > 0 && heir == nil && s.wills.add(x.Identity, will, delay, s.publishDelayed):
 	default:
 		s.publishWill(x.Identity, will)
 	}
@@ -109,8 +125,27 @@ func (s *Server) returned(x *Session) {
 	}
 }
 
+// publishDelayed publishes a will whose delay has passed, unless its session goes
+// on: the client may have come back while its earlier connection was still ending.
+func (s *Server) publishDelayed(id Identity, w *Will) {
+	if x := s.sessions.find(id.ClientID); x == nil || x.clean {
+		s.publishWill(id, w)
+	}
+}
+
+// publishWill publishes a will in the background: its function may take its time.
 func (s *Server) publishWill(id Identity, w *Will) {
-	defer s.absorb(id.ClientID)
-	m := w.Message
-	s.enter(id, &m, "will")
+	if s.willsUnderWay.Add(1) > willsUnderWay {
+		s.willsUnderWay.Add(-1)
+		s.Refused("will_overload", "will dropped: too many are on their way to their functions", id.Remote, "client", id.ClientID, "topic", w.Message.Topic)
+		return
+	}
+	s.pending.wg.Add(1)
+	go func() {
+		defer s.pending.wg.Done()
+		defer s.willsUnderWay.Add(-1)
+		defer s.absorb(id.ClientID)
+		m := w.Message
+		s.enter(id, &m, "will")
+	}()
 }

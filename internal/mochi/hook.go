@@ -94,7 +94,7 @@ func seconds(n uint32) time.Duration { return time.Duration(n) * time.Second }
 
 func remoteOf(cl *mqtt.Client) netip.AddrPort {
 	a, _ := netip.ParseAddrPort(cl.Net.Remote)
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
 // OnSessionEstablish begins the session, before CONNACK.

@@ -165,6 +165,7 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		pk.FixedHeader.Type = packets.Reserved
 	case packets.Connack:
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
+			h.s.inherit(cl) // after it has become this client's, before it is sent
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
 		}
 	}
