@@ -34,6 +34,9 @@ type Peer interface {
 	// Acknowledge writes PUBACK, or PUBREC for QoS 2, with this MQTT 5 reason
 	// code, which older clients do not see.
 	Acknowledge(packetID uint16, qos, code byte) error
+	// Settle waits until the server has done with what the client had sent when it
+	// was called, for a second at most.
+	Settle()
 	// Disconnect ends the connection; an MQTT 5 client gets DISCONNECT with the
 	// reason before.
 	Disconnect(code byte, reason string)

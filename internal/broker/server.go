@@ -179,10 +179,7 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 		},
 	}
 	if old := s.sessions.swap(x, s.rules.Load); old != nil {
-		old.mu.Lock()
-		old.heir = x
-		old.mu.Unlock()
-		old.Stop()
+		old.yield(x)
 	}
 	s.returned(x)
 	if !x.rights.valid { // a reload came in between

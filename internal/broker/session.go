@@ -76,6 +76,20 @@ func (s *Session) Stop() {
 	}
 }
 
+// yield ends the session for another that takes it over. The kernel path takes
+// nothing more at once; what has arrived and not been read is the client's last
+// word, often a message and its goodbye, and is heard before the session is over.
+func (s *Session) yield(heir *Session) {
+	s.mu.Lock()
+	s.heir = heir
+	if s.graft != nil && !s.over {
+		s.graft.Stop()
+	}
+	s.mu.Unlock()
+	s.peer.Settle()
+	s.Stop()
+}
+
 // Over says whether the session has ended.
 func (s *Session) Over() bool {
 	s.mu.Lock()

@@ -31,7 +31,7 @@ type conn struct {
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
-	read        uint64          // bytes read from the socket
+	progress    progress
 	connect     *broker.Connect // until the session begins
 	identity    broker.Identity
 	session     atomic.Pointer[broker.Session]
@@ -76,8 +76,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	if n := c.gate.pass(p); n > 0 {
 		return n, nil
 	}
+	c.progress.use()
 	if x := c.session.Load(); x != nil && c.gate.atBoundary() {
-		x.Boundary(c.read)
+		x.Boundary(c.progress.read.Load())
 	}
 	for {
 		if v := c.gate.violation; v != nil {
@@ -102,7 +103,7 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) receive(p []byte) (int, error) {
 	for {
 		n, err := c.TCPConn.Read(p)
-		c.read += uint64(n)
+		c.progress.read.Add(uint64(n))
 		if n > 0 {
 			return n, nil
 		}
@@ -157,6 +158,7 @@ func (c *conn) stop() {
 // Close ends the session, then closes the socket.
 func (c *conn) Close() error {
 	c.stop()
+	c.progress.end()
 	err := c.TCPConn.Close()
 	c.once.Do(func() {
 		if x := c.session.Load(); x != nil {

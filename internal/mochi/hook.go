@@ -104,7 +104,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 		return
 	}
 	c.established = true
-	t := &broker.Transport{Conn: c.TCPConn, Read: c.read, AtBoundary: c.gate.atBoundary()}
+	t := &broker.Transport{Conn: c.TCPConn, Read: c.progress.read.Load(), AtBoundary: c.gate.atBoundary()}
 	c.session.Store(h.s.broker.Open(c.identity, c.connect, &peer{h.s, cl, c}, t))
 	c.connect = nil // with the password
 }
