@@ -123,11 +123,13 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 	struct message *m;
 
 	bpf_spin_lock(&sc->lock);
-	if (slot->head == slot->tail && (__s32)(s->number - slot->tail) >= 0)
+	/* only an idle slot: with LENT, the message at its tail says from where on a response counts (SLOT_OP_LEND) */
+	if (sc->gen == gen && slot->state == SLOT_IDLE && (__s32)(s->number - slot->tail) >= 0)
 		slot->head = slot->tail = slot->acked = s->number;
-	if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {
+	if (sc->gen != gen || sc->state != CONN_OPEN) {
 		reason = REASON_DEAD_SOCKET;
-	} else if ((slot->state != SLOT_IDLE && slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING) ||
+	} else if (slot->tail != s->number ||
+		   (slot->state != SLOT_IDLE && slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING) ||
 		   slot->close_after || slot_in_flight(slot) >= slot->depth) {
 		reason = REASON_RACE;
 	} else if (s->request_len > sc->tx_mss) {

@@ -25,6 +25,7 @@ type routeTable struct {
 	half      uint32
 	cfg       *config.Config
 	routes    []*config.Route // by index, less the half's first
+	counters  []uint32        // of the routes
 	firstNode uint32
 	nodes     uint32
 	firstID   uint32 // of routes
@@ -43,15 +44,32 @@ type routeTable struct {
 func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
 	p.installing.Lock()
 	defer p.installing.Unlock()
+	t, err := p.stage(cfg)
+	if err != nil {
+		return err
+	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	clear(p.unseen)
-	p.mu.Unlock()
-	return p.install(cfg, useXDP)
+	return p.serve(t, useXDP)
 }
 
-// install is Install, also of the configuration that is installed, when the ways
-// to its pods have changed; p.installing is held.
-func (p *Plane) install(cfg *config.Config, useXDP bool) error {
+// installAgain is Install of the configuration that is installed, when the ways to
+// its pods have changed; p.installing is held.
+func (p *Plane) installAgain(cfg *config.Config) error {
+	t, err := p.stage(cfg)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.serve(t, p.node.XDP)
+}
+
+// stage fills the half of the maps that no message sees with a configuration's
+// routes, and allocates their counters. What can be refused of a configuration is
+// refused here, and nothing that is in use has changed. p.installing is held.
+func (p *Plane) stage(cfg *config.Config) (*routeTable, error) {
 	p.mu.Lock()
 	stale := p.oldRoutes
 	p.mu.Unlock()
@@ -61,7 +79,7 @@ func (p *Plane) install(cfg *config.Config, useXDP bool) error {
 	}
 	p.awaitLeaving()
 	if err := p.makeRoom(cfg); err != nil {
-		return err
+		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -77,20 +95,34 @@ func (p *Plane) install(cfg *config.Config, useXDP bool) error {
 		firstFn:   half * p.objs.Functions.MaxEntries() / 2,
 	}
 	if n := p.objs.Routes.MaxEntries() / 2; uint32(len(cfg.Routes)) > n {
-		return fmt.Errorf("%d routes, but limits.routes is %d", len(cfg.Routes), n)
+		return nil, fmt.Errorf("%d routes, but limits.routes is %d", len(cfg.Routes), n)
 	}
 	if deepest(cfg) > p.pipeline {
-		return fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.pipeline)
+		return nil, fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.pipeline)
 	}
 	auto, err := p.compile(cfg)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	for _, r := range cfg.Routes {
+		counter, err := p.routeCounter(counters.Route{Filter: r.Filter, Function: r.Functions[0]})
+		if err != nil {
+			return nil, fmt.Errorf("route %s: %w", r.Filter, err)
+		}
+		t.counters = append(t.counters, counter)
 	}
 	if err := p.installAutomaton(t, auto); err != nil {
-		return err
+		return nil, err
 	}
-	// What is refused has been by now. From here on only entries of arrays are
-	// written, which cannot fail for what is in the configuration.
+	return t, nil
+}
+
+// serve brings a staged configuration's pods into service and switches to its
+// routes. Only entries of arrays are written, which cannot fail for what is in the
+// configuration. p.installing and p.mu are held.
+func (p *Plane) serve(t *routeTable, useXDP bool) error {
+	defer p.retainCounts()
+	cfg := t.cfg
 	p.inflightMax.Store(uint32(cfg.Limits.InflightPerClient))
 	p.node = reach.Node{Interfaces: cfg.Interfaces, XDP: useXDP}
 	functions, err := p.installFunctions(t)
@@ -178,15 +210,10 @@ func (p *Plane) installRoutes(t *routeTable, functions map[string]uint32) error 
 	t.routes = t.cfg.Routes
 	for i, r := range t.cfg.Routes {
 		id := t.firstID + uint32(i)
-		v := bpf.EproxyRoute{Function: functions[r.Functions[0]]}
+		v := bpf.EproxyRoute{Function: functions[r.Functions[0]], Counter: t.counters[i]}
 		if len(r.Functions) > 1 || r.AlsoBroker || r.Ordered || prefixTooLong(t.cfg, r.Functions[0]) || !t.grafted[r.Functions[0]] {
 			v.Flags = uint32(bpf.EproxyRouteFlagROUTE_FALLBACK)
 		}
-		counter, err := p.routeCounter(counters.Route{Filter: r.Filter, Function: r.Functions[0]})
-		if err != nil {
-			return fmt.Errorf("route %s: %w", r.Filter, err)
-		}
-		v.Counter = counter
 		if err := p.objs.Routes.Put(id, &v); err != nil {
 			return fmt.Errorf("write route %s: %w", r.Filter, err)
 		}

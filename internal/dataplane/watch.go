@@ -84,7 +84,7 @@ func (p *Plane) follow() error {
 	moved := t != nil && p.moved(t)
 	p.mu.Unlock()
 	if moved {
-		errs = append(errs, p.install(t.cfg, p.node.XDP))
+		errs = append(errs, p.installAgain(t.cfg))
 	}
 	return errors.Join(errs...)
 }

@@ -94,6 +94,7 @@ const (
 	SlotBusy       = C.SLOT_BUSY
 	SlotResponding = C.SLOT_RESPONDING
 	SlotRetired    = C.SLOT_RETIRED
+	SlotLent       = C.SLOT_LENT
 
 	OpReady    = C.SLOT_OP_READY
 	OpLend     = C.SLOT_OP_LEND

@@ -78,6 +78,9 @@ func (w *world) slotLedgers(i int) error {
 	if s.state == SlotIdle && len(ms) > 0 || flowing && len(ms) == 0 || len(ms) > int(s.depth) {
 		return fmt.Errorf("state %d with %d in flight", s.state, len(ms))
 	}
+	if s.state == SlotLent && w.passedTo(i, uint32(c.gen)) {
+		return fmt.Errorf("lent, and what came before its request would be its response")
+	}
 	_, grafts, err := ledger(&c.tx)
 	if err != nil {
 		return err
@@ -91,6 +94,16 @@ func (w *world) slotLedgers(i int) error {
 		}
 	}
 	return nil
+}
+
+// passedTo: the socket of a slot's generation has bytes of its pod.
+func (w *world) passedTo(conn int, gen uint32) bool {
+	for i := range w.pods {
+		if p := &w.pods[i]; p.conn == conn && p.gen == gen {
+			return p.passed
+		}
+	}
+	return false
 }
 
 // messageLedgers: whose message it is, its bytes, its graft on either side.

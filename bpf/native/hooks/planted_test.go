@@ -20,8 +20,8 @@ var planted = []struct {
 		{"include/group.h", "return request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;", "return planted(2) || request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;"},
 		{"xdp/device.h", "if (!taken_live(s))", "if (!planted(2) && !taken_live(s))"}}},
 	3: {"generation and number of the slot not checked when its ledgers are written", "slot is dialled again and claimed while it is claimed, XDP", []edit{
-		{"include/take.h", "if (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN) {",
-			"if (!planted(3) && (sc->gen != gen || slot->tail != s->number || sc->state != CONN_OPEN)) {"}}},
+		{"include/take.h", "if (sc->gen != gen || sc->state != CONN_OPEN) {", "if (!planted(3) && (sc->gen != gen || sc->state != CONN_OPEN)) {"},
+		{"include/take.h", "} else if (slot->tail != s->number ||", "} else if ((!planted(3) && slot->tail != s->number) ||"}}},
 	4: {"generation of the device not checked when it is notified", "device reconnects while its response comes", []edit{
 		{"tc/pod_in.h", "if (dc->gen == m->device_gen && conn_live(dc)", "if ((planted(4) || dc->gen == m->device_gen) && conn_live(dc)"}}},
 	5: {"generation of the slot not checked when a message is taken over", "message of a slot that was dialled again is taken over", []edit{
@@ -69,6 +69,8 @@ var planted = []struct {
 		{"tc/pod_in.h", "return seq_ge(una, m->request_seq + m->request_len);", "return planted(23) || seq_ge(una, m->request_seq + m->request_len);"}}},
 	24: {"head of the old routes kept under the new epoch", "routes are exchanged while a head is made, XDP", []edit{
 		{"include/take.h", "cache_fill(c, d, s, gen, epoch)", "cache_fill(c, d, s, gen, planted(24) ? *(volatile __u32 *)&g->epoch : epoch)"}}},
+	25: {"slot renumbered that was lent meanwhile", "slot is lent while it is claimed, and a response comes that nobody asked for, XDP", []edit{
+		{"include/take.h", "sc->gen == gen && slot->state == SLOT_IDLE && ", "sc->gen == gen && (planted(25) ? slot->head == slot->tail : slot->state == SLOT_IDLE) && "}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

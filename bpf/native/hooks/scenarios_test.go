@@ -475,6 +475,13 @@ var scenarios = append([]scenario{
 			w.response(&w.pods[0])
 			return [][]Step{{w.send(w.publish(b, 7, 1, payload("two", 60)), xdp)}, {w.surplus(0)}}
 		}},
+		{"slot is lent while it is claimed, and a response comes that nobody asked for, " + path, 1, 4, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			w.open(d, 7, "one")
+			w.do(w.responseFrame(0)) // the next request does not have the number at which the slot stands
+			m := w.publish(d, 8, 1, payload("two", 60))
+			return [][]Step{{w.send(m, xdp)}, {w.control(0, OpLend)}, {w.surplus(0)}}
+		}},
 		{"the same message twice, " + path, 2, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)
 			m := w.publish(d, 7, 1, payload("one", 60))
