@@ -5,7 +5,7 @@
  * ledger of what passes, answers for what the programs took.
  */
 #include "../include/group.h"
-#include "../include/icmp.h"
+#include "icmp.h"
 #include "listener.h"
 
 /*
@@ -348,7 +348,7 @@ int tc_device_in(struct __sk_buff *skb)
 		skb->mark &= ~knob_mark;
 	p = &s->packet;
 	if (skb_parse(skb, true, p) != PARSE_TCP)
-		return icmp_in(skb, HOOK_TC_DEVICE_IN);
+		return device_icmp(skb);
 	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && listener_syn(skb)) {
 		note_syn(&p->tuple);
 		return skb_strip_syn(skb, p) ? counted(HOOK_TC_DEVICE_IN, REASON_SYN_ERROR, TC_DROP)

@@ -230,9 +230,11 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	if (s->tx.hold)
 		return counted(hook, REASON_HELD, TC_DROP);
 	if (s->tx.cut) {
+		__u32 mss = skb->gso_size;
+
 		count(hook, REASON_TRIMMED);
-		if (s->tx.len > 1400)
-			s->tx.len = 1400; /* cutting undoes segmentation offload */
+		if (mss && s->tx.len > mss)
+			s->tx.len = mss; /* cutting undoes segmentation offload */
 		if (skb_cut(skb, s, s->tx.len))
 			return counted(hook, REASON_CUT_ERROR, TC_DROP);
 	}

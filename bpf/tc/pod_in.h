@@ -3,7 +3,7 @@
  * pod_in.h - TC ingress at the pods' interfaces: a complete 2xx response becomes
  * the PUBACK, everything else that a pod sends goes to the slot's socket.
  */
-#include "../include/icmp.h"
+#include "../include/skb.h"
 
 /* What is to be done after the slot's lock is released. */
 enum pod_duty {
@@ -429,7 +429,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	if (skb->mark & knob_mark)
 		skb->mark &= ~knob_mark;
 	if (skb_parse(skb, true, &s->packet) != PARSE_TCP)
-		return icmp_in(skb, HOOK_TC_POD_IN);
+		return TC_PASS;
 	c = flow_find(&s->packet.tuple, &index);
 	if (!c || index >= knob_slots)
 		return TC_PASS;

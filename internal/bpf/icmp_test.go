@@ -6,17 +6,15 @@ import (
 	"net"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 )
 
-// in is the ingress program, and its hook, on the interface of the connection.
-func (s side) in(r *rig) (*ebpf.Program, EproxyHook) {
-	if s.conn == rigSlot {
-		return r.objs.TcPodIn, EproxyHookHOOK_TC_POD_IN
+// eachFamily runs f on the side of a device, whose connection is known by both families in turn.
+func eachFamily(t *testing.T, f func(t *testing.T, r *rig, s side)) {
+	for _, ipv6 := range []bool{false, true} {
+		t.Run(map[bool]string{false: "ipv4", true: "ipv6"}[ipv6], func(t *testing.T) { f(t, newRig(t, ipv6), sides[0]) })
 	}
-	return r.objs.TcDeviceIn, EproxyHookHOOK_TC_DEVICE_IN
 }
 
 // icmp describes an ICMP error about a packet of ours.
@@ -118,7 +116,7 @@ func (r *rig) inserted(t *testing.T, s side) (first, n uint32) {
 // passes runs an error; what passes must be the same as want.
 func (e icmp) passes(t *testing.T, r *rig, s side, want icmp, reasons ...EproxyReason) {
 	t.Helper()
-	prog, hook := s.in(r)
+	const hook = EproxyHookHOOK_TC_DEVICE_IN
 	count := func() (all uint64) {
 		for reason := range EproxyReasonREASON_COUNT {
 			all += r.reason(hook, reason)
@@ -130,7 +128,7 @@ func (e icmp) passes(t *testing.T, r *rig, s side, want icmp, reasons ...EproxyR
 	for _, reason := range reasons {
 		counted = append(counted, r.reason(hook, reason))
 	}
-	ret, out := r.runFrame(prog, e.build(t, r, s), nil)
+	ret, out := r.runFrame(r.objs.TcDeviceIn, e.build(t, r, s), nil)
 	if expected := want.build(t, r, s); ret != tcOK || !bytes.Equal(out, expected) {
 		t.Errorf("%+v: verdict %d\n got % x\nwant % x", e, ret, out, expected)
 	}
@@ -148,7 +146,7 @@ func (e icmp) passes(t *testing.T, r *rig, s side, want icmp, reasons ...EproxyR
 // (tcp_v4_err, tcp_v6_err), however much it quotes. What passes is what a router
 // would have sent about the socket's own segment, checksums included.
 func TestICMPErrorsAreTranslated(t *testing.T) {
-	eachSide(t, func(t *testing.T, r *rig, s side) {
+	eachFamily(t, func(t *testing.T, r *rig, s side) {
 		wire, n := r.inserted(t, s)
 		kinds := []icmp{{kind: 3, code: 0}, {kind: 3, code: 1}, {kind: 3, code: 3}, {kind: 3, code: 4}, {kind: 3, code: 13}, {kind: 11, code: 0}, {kind: 12, code: 0}}
 		if r.ipv6 {
@@ -174,7 +172,7 @@ func TestICMPErrorsAreTranslated(t *testing.T) {
 // TestICMPPositions: numbers before, inside and behind an insertion get the socket's
 // own; what was acknowledged, or never sent, passes as it is.
 func TestICMPPositions(t *testing.T) {
-	eachSide(t, func(t *testing.T, r *rig, s side) {
+	eachFamily(t, func(t *testing.T, r *rig, s side) {
 		wire, n := r.inserted(t, s)
 		e := r.tooBig()
 		e.cut = 8
@@ -204,7 +202,7 @@ func TestICMPPositions(t *testing.T) {
 
 // TestICMPOfAConnectionWithoutGrafts: nothing is to be changed.
 func TestICMPOfAConnectionWithoutGrafts(t *testing.T) {
-	eachSide(t, func(t *testing.T, r *rig, s side) {
+	eachFamily(t, func(t *testing.T, r *rig, s side) {
 		e := r.tooBig()
 		e.seq = s.snd
 		e.passes(t, r, s, e, EproxyReasonREASON_ICMP_TRANSLATED)
@@ -214,7 +212,7 @@ func TestICMPOfAConnectionWithoutGrafts(t *testing.T) {
 // TestOtherICMPPassesAsItIs: what is no error, or none about a segment of ours, and
 // what does not quote enough.
 func TestOtherICMPPassesAsItIs(t *testing.T) {
-	eachSide(t, func(t *testing.T, r *rig, s side) {
+	eachFamily(t, func(t *testing.T, r *rig, s side) {
 		wire, n := r.inserted(t, s)
 		big := r.tooBig()
 		big.seq = wire + 2 + n
@@ -271,7 +269,7 @@ func TestOtherICMPPassesAsItIs(t *testing.T) {
 		}
 		for _, state := range []EproxyConnState{EproxyConnStateCONN_FREE, EproxyConnStateCONN_ARMED} {
 			r.change(s.conn, func(c *EproxyConn) { c.State = uint16(state) })
-			same(big)
+			same(big, EproxyReasonREASON_NOT_OPEN)
 		}
 	})
 }
@@ -279,7 +277,7 @@ func TestOtherICMPPassesAsItIs(t *testing.T) {
 // TestICMPBehindOptionsAndTags: IPv4 options, in the error or the quote, and a VLAN tag do
 // not hide the number.
 func TestICMPBehindOptionsAndTags(t *testing.T) {
-	eachSide(t, func(t *testing.T, r *rig, s side) {
+	eachFamily(t, func(t *testing.T, r *rig, s side) {
 		wire, n := r.inserted(t, s)
 		options := func(q []byte) []byte {
 			q = append(q[:20:20], append([]byte{1, 1, 1, 1}, q[20:]...)...)
@@ -304,7 +302,7 @@ func TestICMPBehindOptionsAndTags(t *testing.T) {
 
 // TestICMPWithWrongChecksum: stays wrong, for the stack to drop.
 func TestICMPWithWrongChecksum(t *testing.T) {
-	eachSide(t, func(t *testing.T, r *rig, s side) {
+	eachFamily(t, func(t *testing.T, r *rig, s side) {
 		wire, n := r.inserted(t, s)
 		e := r.tooBig()
 		e.seq = wire + 2 + n

@@ -108,6 +108,30 @@ func TestEgressTrimsAtInsertion(t *testing.T) {
 	})
 }
 
+// TestEgressTrimsOffloadedSegment: several segments that the interface would have cut
+// are one packet once they are trimmed, and none that is longer than each was to be:
+// the socket knows the path's MTU.
+func TestEgressTrimsOffloadedSegment(t *testing.T) {
+	eachSide(t, func(t *testing.T, r *rig, s side) {
+		const size = 1228
+		packet := append([]byte("\x30\xdd\x0b"), make([]byte, 1501)...)
+		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "PA", packet)); ret != tcOK {
+			t.Fatalf("verdict %d", ret)
+		}
+		r.change(s.conn, func(c *EproxyConn) { c.TxKuna = c.TxKnxt; c.DataUs -= 1000 })
+		at := s
+		at.snd += uint32(len(packet))
+		r.insertAt(t, at)
+		again := s.send(r, s.snd, s.rcv, "PA", append(packet, "more"...))
+		// struct __sk_buff up to gso_size
+		ret, out := r.runFrame(s.prog(r), again.frame(t), &[45]uint32{41: 2, 44: size})
+		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != s.snd || len(tcp.Payload) != size {
+			t.Errorf("verdict %d seq %d, %d bytes", ret, tcp.Seq, len(tcp.Payload))
+		}
+		r.expect(t, s.hook, EproxyReasonREASON_TRIMMED)
+	})
+}
+
 // insertAt is graft where the local socket has sent bytes of its own before.
 func (r *rig) insertAt(t *testing.T, s side) (removed, inserted uint32) {
 	t.Helper()

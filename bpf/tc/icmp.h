@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * icmp.h - ICMP errors about segments that we sent: "fragmentation needed" and
+ * icmp.h - ICMP errors about segments sent to devices: "fragmentation needed" and
  * its like. They quote the segment as it was on the wire; the local socket looks
  * for the quoted sequence number among its own (tcp_v4_err, tcp_v6_err).
  */
 #ifndef EPROXY_ICMP_H
 #define EPROXY_ICMP_H
 
-#include "skb.h"
+#include "../include/skb.h"
 
 /* Message types that quote a segment and whose sequence number the kernel looks at (RFC 792, RFC 4443). */
 #define ICMP4_DEST_UNREACH  3 /* code 4: fragmentation needed */
@@ -141,11 +141,11 @@ static __always_inline int quote_translate(struct __sk_buff *skb, const struct q
  * Returns the TC verdict. A function of its own for the verifier, and for the
  * size of the stack.
  */
-__attribute__((noinline)) int icmp_in(struct __sk_buff *skb, __u32 hook)
+__attribute__((noinline)) int device_icmp(struct __sk_buff *skb)
 {
-	struct scratch *s = scratch_of(hook);
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	struct quote q = {};
-	bool known = false, flying = false;
+	bool live = false, flying = false;
 	struct tuple *tuple;
 	struct conn *c;
 	__be32 words[2];
@@ -158,8 +158,7 @@ __attribute__((noinline)) int icmp_in(struct __sk_buff *skb, __u32 hook)
 	case QUOTED_TCP:
 		break;
 	case QUOTED_PART:
-		count(hook, REASON_ICMP_PART);
-		return TC_PASS;
+		return counted(HOOK_TC_DEVICE_IN, REASON_ICMP_PART, TC_PASS);
 	default:
 		return TC_PASS;
 	}
@@ -169,22 +168,21 @@ __attribute__((noinline)) int icmp_in(struct __sk_buff *skb, __u32 hook)
 	tuple->remote_port = ((__be16 *)words)[1];
 	seq = bpf_ntohl(words[1]);
 	c = flow_find(tuple, &conn);
-	if (!c)
+	if (!c || conn < knob_slots)
 		return TC_PASS;
 	bpf_spin_lock(&c->lock);
 	if (conn_live(c) && c->tuple.remote_port == tuple->remote_port) {
-		known = true;
+		live = true;
 		flying = conn_quoted(c, seq, &to);
 	}
 	bpf_spin_unlock(&c->lock);
-	if (!known)
-		return TC_PASS;
-	if (!flying) {
-		count(hook, REASON_ICMP_STRAY);
-		return TC_PASS;
-	}
-	count(hook, REASON_ICMP_TRANSLATED);
-	return quote_translate(skb, &q, seq, to) ? TC_DROP : TC_PASS;
+	if (!live)
+		return counted(HOOK_TC_DEVICE_IN, REASON_NOT_OPEN, TC_PASS);
+	if (!flying)
+		return counted(HOOK_TC_DEVICE_IN, REASON_ICMP_STRAY, TC_PASS);
+	if (quote_translate(skb, &q, seq, to))
+		return counted(HOOK_TC_DEVICE_IN, REASON_TRANSLATE_ERROR, TC_DROP);
+	return counted(HOOK_TC_DEVICE_IN, REASON_ICMP_TRANSLATED, TC_PASS);
 }
 
 #endif
