@@ -6,7 +6,7 @@ doctor() {
 }
 
 demo() {
-	cd /eproxy && bin/demo --duration 3s --rate 200 || return
+	cd /eproxy && bin/demo --duration 3s --rate 40 || return
 	grep -o 'taken in the kernel .*%' /tmp/out | tr -s ' ' >/tmp/detail
 }
 
