@@ -1,5 +1,6 @@
 # eproxy. `make help` lists the targets; those that say so need root. What a target needs it installs.
-GO ?= go
+# sudo's PATH seldom has Go.
+GO ?= $(shell command -v go || echo /usr/local/go/bin/go)
 CLANG_PACKAGES := clang-19 llvm-19 libbpf-dev
 KERNEL_PACKAGES := qemu-system-x86 seabios busybox-static iproute2 mosquitto-clients
 LINT_PACKAGES := clang-format-19 shellcheck

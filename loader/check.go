@@ -47,9 +47,6 @@ func checkCommand() *cli.Command {
 					fmt.Fprintf(c.App.Writer, "%s: here %s\n", p.Name(), p.Path)
 				}
 			}
-			if w := cfg.Exposed(c.String("config")); w != "" {
-				fmt.Fprintln(c.App.Writer, "warning: "+w)
-			}
 			fmt.Fprintf(c.App.Writer, "%s: ok, %d functions, %d routes\n", c.String("config"), len(cfg.Functions), len(cfg.Routes))
 			return nil
 		},

@@ -62,7 +62,9 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer func() {
 		if err := plane.Detach(); err != nil {
 			log.Error("detaching", "error", err)
+			return
 		}
+		log.Info("stopped, nothing is attached")
 	}()
 	n, err := startNode(plane, cfg, log)
 	if err != nil {
@@ -205,7 +207,7 @@ func (n *node) reload(file string) error {
 	if err != nil {
 		return err
 	}
-	if err := sameFixed(n.cfg, cfg); err != nil {
+	if err := n.cfg.Restart(cfg, "the loader"); err != nil {
 		return err
 	}
 	commit, err := n.broker.Prepare(cfg)

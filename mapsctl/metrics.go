@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -10,6 +13,19 @@ import (
 	"eproxy/internal/output"
 	"eproxy/internal/pinned"
 )
+
+// labelSet is a metric's labels: an object in JSON and YAML, in a table as in
+// Prometheus' text format.
+type labelSet map[string]string
+
+// String is the labels by name.
+func (l labelSet) String() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(l)) {
+		parts = append(parts, fmt.Sprintf("%s=%q", name, l[name]))
+	}
+	return strings.Join(parts, ",")
+}
 
 // showMetrics prints the kernel path's numbers as Prometheus would get them.
 // Histograms appear as _count and _sum.
@@ -23,7 +39,7 @@ func showMetrics(m *pinned.Maps) (*output.Rows, error) {
 	r := &output.Rows{Columns: []string{"name", "labels", "value"}}
 	for _, f := range families {
 		for _, x := range f.GetMetric() {
-			labels := map[string]string{}
+			labels := labelSet{}
 			for _, l := range x.GetLabel() {
 				labels[l.GetName()] = l.GetValue()
 			}

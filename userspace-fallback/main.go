@@ -73,6 +73,9 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		case <-hup:
 			next, err := cliutil.LoadConfig(file, log)
 			if err == nil {
+				err = cfg.Restart(next, "userspace-fallback")
+			}
+			if err == nil {
 				err = b.Reload(next)
 			}
 			if err != nil {
@@ -83,10 +86,12 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 			engine.Reload(next, p)
 			log.Info("reloaded", "functions", len(next.Functions), "routes", len(next.Routes))
 		case <-ctx.Done():
+			log.Info("draining", "timeout", cfg.DrainTimeout)
 			drain, cancel := context.WithTimeout(context.Background(), cfg.DrainTimeout)
 			b.Drain(drain)
 			cancel()
 			stop()
+			log.Info("stopped")
 			return <-done
 		}
 	}

@@ -192,6 +192,15 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 	})
 }
 
+// TestFixedKeysNeedRestart: a reload that changes what is fixed at the start is
+// refused, by the loader and by userspace-fallback, and names the key.
+func TestFixedKeysNeedRestart(t *testing.T) {
+	eachPath(t, func(a *authority) {
+		a.sys.reload("auth:", "limits: {max_packet_size: 2048}\nauth:", "limits changed: restart")
+		a.expect()
+	})
+}
+
 // refusedLate: a file without a mistake of its own, but with a function that needs
 // more buffers than there were at the start.
 func (a *authority) refusedLate() {

@@ -1,16 +1,14 @@
-package main
+package config
 
 import (
 	"errors"
 	"fmt"
 	"reflect"
-
-	"eproxy/internal/config"
 )
 
-// sameFixed refuses a reload that changes what only a restart can change; it
-// names every such key.
-func sameFixed(old, next *config.Config) error {
+// Restart refuses a reload that changes what only a restart of the program can
+// change; it names every such key.
+func (old *Config) Restart(next *Config, program string) error {
 	var errs []error
 	for _, k := range []struct {
 		name string
@@ -24,7 +22,7 @@ func sameFixed(old, next *config.Config) error {
 		{"metrics", old.Metrics, next.Metrics},
 	} {
 		if !reflect.DeepEqual(k.a, k.b) {
-			errs = append(errs, fmt.Errorf("%s changed: restart the loader", k.name))
+			errs = append(errs, fmt.Errorf("%s changed: restart %s", k.name, program))
 		}
 	}
 	return errors.Join(errs...)
