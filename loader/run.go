@@ -107,7 +107,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*n
 		n.xdp = n.xdp || mode != "off"
 		log.Info("attached", "interface", name, "xdp", mode)
 	}
-	if err := plane.Install(cfg, n.xdp); err != nil {
+	if err := plane.Install(cfg, n.xdp, func() {}); err != nil { // there is no client yet
 		return nil, err
 	}
 	addrs, err := listenerAddrs(cfg)
@@ -210,15 +210,16 @@ func (n *node) reload(file string) error {
 	if err := n.cfg.Restart(cfg, "the loader"); err != nil {
 		return err
 	}
-	commit, err := n.broker.Prepare(cfg)
+	change, err := n.broker.Prepare(cfg)
 	if err != nil {
 		return err
 	}
-	if err := n.plane.Install(cfg, n.xdp); err != nil {
+	if err := n.plane.Install(cfg, n.xdp, change.Restrict); err != nil {
+		change.Cancel()
 		return err
 	}
 	n.engine.Reload(cfg, n.plane)
-	commit()
+	change.Commit()
 	n.cfg = cfg
 	n.log.Info("reloaded", "functions", len(cfg.Functions), "routes", len(cfg.Routes))
 	return nil

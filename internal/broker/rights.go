@@ -44,6 +44,7 @@ type rights struct {
 	id      Identity
 	valid   bool         // the client may be connected at all
 	account *config.User // nil: anonymous, to whom nothing is forbidden
+	next    *config.User // the same under a configuration that is being put in force, where it forbids something
 }
 
 // rights finds what a client may do now: nothing, if its account is gone, has
@@ -63,22 +64,44 @@ func (r *rules) rights(id Identity) rights {
 }
 
 func (r rights) mayPublish(topic string) bool {
-	return r.valid && (r.account == nil || r.account.MayPublish(r.id.ClientID, topic))
+	return r.valid && (r.account == nil || r.account.MayPublish(r.id.ClientID, topic)) &&
+		(r.next == nil || r.next.MayPublish(r.id.ClientID, topic))
 }
 
 func (r rights) maySubscribe(filter string) bool {
-	return r.valid && (r.account == nil || r.account.MaySubscribe(r.id.ClientID, filter))
+	return r.valid && (r.account == nil || r.account.MaySubscribe(r.id.ClientID, filter)) &&
+		(r.next == nil || r.next.MaySubscribe(r.id.ClientID, filter))
+}
+
+// within are the rights that both give to the client, whose identity they share.
+func (r rights) within(next rights) rights {
+	r.valid = r.valid && next.valid
+	r.next = next.account
+	return r
+}
+
+// publish are the lists of filters of which each must allow a topic, no two of
+// them equal.
+func (r rights) publish() (lists [][]string) {
+	for _, u := range []*config.User{r.account, r.next} {
+		if u == nil || u.Publish == nil || len(lists) > 0 && slices.Equal(lists[0], u.Publish) {
+			continue
+		}
+		lists = append(lists, u.Publish)
+	}
+	return lists
 }
 
 // all says whether the client may publish to every topic.
-func (r rights) all() bool { return r.valid && (r.account == nil || r.account.Publish == nil) }
+func (r rights) all() bool { return r.valid && len(r.publish()) == 0 }
 
-// samePublish says whether both allow the same topics to be published to.
+// samePublish says whether both allow the same topics to be published to. False of
+// two that do costs the kernel path its grants, and nothing else.
 func (r rights) samePublish(other rights) bool {
-	if r.valid != other.valid || r.all() != other.all() {
-		return false
+	if r.valid != other.valid || !r.valid {
+		return r.valid == other.valid
 	}
-	return r.all() || !r.valid || slices.Equal(r.account.Publish, other.account.Publish)
+	return slices.EqualFunc(r.publish(), other.publish(), slices.Equal[[]string])
 }
 
 // describe is for people.
@@ -89,5 +112,5 @@ func (r rights) describe() string {
 	case r.all():
 		return "all"
 	}
-	return strings.Join(r.account.Publish, " ")
+	return strings.Join(r.publish()[0], " ")
 }

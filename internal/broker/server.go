@@ -102,28 +102,15 @@ func (s *Server) Config() *config.Config { return s.opts.Config }
 // Logger is where the server and its frontend log.
 func (s *Server) Logger() *slog.Logger { return s.log }
 
-// Prepare checks a configuration's routes and permissions. Nothing has changed
-// before commit is called; when it returns, what the configuration forbids is
-// refused on both paths, and who may no longer be connected is not.
-func (s *Server) Prepare(cfg *config.Config) (commit func(), err error) {
-	r, err := newRules(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return func() {
-		for _, x := range s.sessions.replace(func() { s.rules.Store(r) }) {
-			x.judge(r)
-		}
-	}, nil
-}
-
-// Reload is Prepare with its commit.
+// Reload is Prepare, Restrict and Commit.
 func (s *Server) Reload(cfg *config.Config) error {
-	commit, err := s.Prepare(cfg)
-	if err == nil {
-		commit()
+	c, err := s.Prepare(cfg)
+	if err != nil {
+		return err
 	}
-	return err
+	c.Restrict()
+	c.Commit()
+	return nil
 }
 
 // Admit says whether somebody may connect from an address.

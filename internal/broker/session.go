@@ -107,14 +107,7 @@ func (s *Session) end(code byte, reason string) {
 func (s *Session) judge(r *rules) {
 	now := r.rights(s.Identity)
 	s.mu.Lock()
-	before := s.rights
-	s.rights = now
-	if now.valid && !s.over && !now.samePublish(before) {
-		s.version++
-		if s.graft != nil {
-			s.graft.Authorize(kernelRights(s.version, now.all()))
-		}
-	}
+	s.authorize(now)
 	s.mu.Unlock()
 	if !now.valid {
 		s.Stop()
@@ -122,6 +115,27 @@ func (s *Session) judge(r *rules) {
 			defer s.server.absorb(s.ClientID)
 			s.peer.Disconnect(CodeNotAuthorized, "the account was removed or changed, or access is denied")
 		}()
+	}
+}
+
+// restrict leaves the session those of its rights that a new configuration gives
+// it, too. Whom that does not let in at all is disconnected when it is in force.
+func (s *Session) restrict(next *rules) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.authorize(s.rights.within(next.rights(s.Identity)))
+}
+
+// authorize gives the session other rights, on both paths; s.mu is held.
+func (s *Session) authorize(now rights) {
+	before := s.rights
+	s.rights = now
+	if s.over || now.samePublish(before) {
+		return
+	}
+	s.version++
+	if s.graft != nil {
+		s.graft.Authorize(kernelRights(s.version, now.all()))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 type sessions struct {
 	mu   sync.Mutex
 	open map[string]*Session
+	next *rules // that restrict those in place until they replace them; nil: none
 }
 
 // swap enters a session and returns the one that it takes over, nil if there is
@@ -20,6 +21,9 @@ func (t *sessions) swap(s *Session, load func() *rules) (old *Session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.rights = load().rights(s.Identity)
+	if t.next != nil {
+		s.rights = s.rights.within(t.next.rights(s.Identity))
+	}
 	old = t.open[s.ClientID]
 	if t.open == nil {
 		t.open = make(map[string]*Session)

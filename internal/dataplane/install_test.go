@@ -19,7 +19,8 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 	for _, filter := range []string{"a", "b", "c"} { // two configurations of one route have counters
 		cfg.Routes = append(cfg.Routes, &config.Route{Filter: filter, Functions: []string{"f"}})
 	}
-	if err := p.Install(cfg, false); err == nil {
+	before := func() { t.Error("called for what is refused") }
+	if err := p.Install(cfg, false, before); err == nil {
 		t.Fatal("installed three routes where limits.routes is 1")
 	}
 	if len(p.unseen) != 1 {

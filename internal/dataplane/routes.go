@@ -39,15 +39,17 @@ type routeTable struct {
 }
 
 // Install puts a configuration's functions, pods and routes in place. The
-// switch is one store: a message sees the old routes or the new, never a mix. An
-// error means that nothing has changed.
-func (p *Plane) Install(cfg *config.Config, useXDP bool) error {
+// switch is one store: a message sees the old routes or the new, never a mix.
+// before is called when nothing can be refused any more, and nothing has changed.
+// An error means that nothing has changed.
+func (p *Plane) Install(cfg *config.Config, useXDP bool, before func()) error {
 	p.installing.Lock()
 	defer p.installing.Unlock()
 	t, err := p.stage(cfg)
 	if err != nil {
 		return err
 	}
+	before()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	clear(p.unseen)
