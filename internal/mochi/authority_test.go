@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"eproxy/internal/broker"
 	"eproxy/internal/config"
@@ -67,7 +68,7 @@ func TestResponsesStayInTheirPlaces(t *testing.T) {
 		mu.Unlock()
 		_, _ = io.WriteString(w, "x")
 	}, nil, anonymous)
-	s.cfg.Functions[0].Concurrency = 64
+	s.cfg.Functions[0].Timeout = time.Minute
 	conn := s.dial()
 	write(t, conn, []byte(samples.Hello(5))...)
 	packet(t, conn)
