@@ -136,15 +136,36 @@ func (c *conn) extend() bool {
 	return c.TCPConn.SetReadDeadline(until) == nil
 }
 
-// SetDeadline is how the server enforces the keep-alive [MQTT-3.1.2-24]; before
-// CONNECT it does not call it.
-func (c *conn) SetDeadline(t time.Time) error {
-	if t.IsZero() {
-		c.span.Store(0)
-	} else {
-		c.span.Store(int64(time.Until(t)))
+// SetDeadline is called by the library to enforce the keep-alive [MQTT-3.1.2-22];
+// before CONNECT it is not called. The deadline is that of reading, one and a half
+// times the keep-alive from now. What the library asks for overflows 16 bits from
+// 43,691 s on.
+func (c *conn) SetDeadline(time.Time) error {
+	span := time.Duration(c.client.State.Keepalive) * time.Second * 3 / 2
+	c.span.Store(int64(span))
+	if span == 0 {
+		return c.SetReadDeadline(time.Time{})
 	}
-	return c.TCPConn.SetDeadline(t)
+	return c.SetReadDeadline(time.Now().Add(span))
+}
+
+// Write writes whole packets; the library holds the client's lock. A client that
+// accepts not a single byte within the time of its keep-alive is disconnected, with
+// RST: half a packet may have been written, so nothing can follow.
+func (c *conn) Write(p []byte) (n int, err error) {
+	for more := true; more; {
+		if span := c.span.Load(); span > 0 {
+			_ = c.SetWriteDeadline(time.Now().Add(time.Duration(span)))
+		}
+		var m int
+		m, err = c.TCPConn.Write(p[n:])
+		n += m
+		more = m > 0 && errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.abort()
+	}
+	return n, err
 }
 
 // stop ends the session, if there is one: nothing more is taken from this client.

@@ -39,7 +39,6 @@ func (p *peer) Acknowledge(id uint16, qos, code byte) error {
 
 // Disconnect ends the connection; an MQTT 5 client gets DISCONNECT before.
 func (p *peer) Disconnect(code byte, reason string) {
-	_ = p.conn.SetWriteDeadline(time.Now().Add(refuseTimeout))
 	_ = p.s.mqtt.DisconnectClient(p.cl, packets.Code{Code: code, Reason: reason})
 }
 

@@ -27,7 +27,7 @@ func (c *conn) refuse(e *mqtt.Error) error {
 	switch {
 	case !c.established:
 		_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
-		_, _ = c.Write(connack(c.gate.Version(), e))
+		_, _ = c.TCPConn.Write(connack(c.gate.Version(), e))
 	case c.gate.Version() == 5:
 		_ = c.server.mqtt.DisconnectClient(c.client, packets.Code{Code: e.Code, Reason: e.Text}) // [MQTT-4.13.1-1]
 	}
@@ -36,17 +36,19 @@ func (c *conn) refuse(e *mqtt.Error) error {
 
 // sendDisconnect writes DISCONNECT in front of everything that the client has not
 // been sent yet, and nothing can be written behind it [MQTT-3.14.4-1]. The
-// connection ends anyway: a client that does not read does not keep anybody waiting.
+// connection ends anyway: a client that does not read, and with it a writer that
+// holds the lock, keeps nobody waiting longer than refuseTimeout.
 func sendDisconnect(cl *mochi.Client, pk packets.Packet) {
 	var b bytes.Buffer
 	c, ok := cl.Net.Conn.(*conn)
 	if !ok || pk.DisconnectEncode(&b) != nil {
 		return
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
+	defer time.AfterFunc(refuseTimeout, c.abort).Stop()
 	cl.Lock() // whole packets only are written under it
 	defer cl.Unlock()
-	_, _ = c.Write(b.Bytes())
+	_ = c.SetWriteDeadline(time.Time{}) // the last packet's has passed
+	_, _ = c.TCPConn.Write(b.Bytes())
 	_ = c.CloseWrite()
 }
 

@@ -275,6 +275,7 @@ type fakeGraft struct {
 	info       broker.ConnInfo
 	boundaries []uint64
 	last       time.Time
+	asked      int // how often LastReceive was called
 	stopped    int
 	closed     chan struct{}
 }
@@ -288,6 +289,7 @@ func (f *fakeGraft) Boundary(n uint64) {
 func (f *fakeGraft) LastReceive() time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.asked++
 	return f.last
 }
 func (f *fakeGraft) Granted(string, uint32) {}
