@@ -28,6 +28,8 @@ type conn struct {
 	server      *Server
 	client      *mochi.Client // from CONNECT on
 	established bool          // the client's session is established
+	ended       bool          // the library has said that it is over
+	turn        func()        // ends the connection's turn; nil: it has none
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
@@ -166,6 +168,21 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		c.abort()
 	}
 	return n, err
+}
+
+// beginTurn waits until no other connection of the client's identifier comes or goes.
+func (c *conn) beginTurn() {
+	if c.turn == nil {
+		c.turn = c.server.turns.begin(c.client.ID)
+	}
+}
+
+// endTurn lets the next one.
+func (c *conn) endTurn() {
+	if c.turn != nil {
+		c.turn()
+		c.turn = nil
+	}
 }
 
 // stop ends the session, if there is one: nothing more is taken from this client.

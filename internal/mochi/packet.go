@@ -164,6 +164,9 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		}
 		pk.FixedHeader.Type = packets.Reserved
 	case packets.Connack:
+		if c, ok := cl.Net.Conn.(*conn); ok {
+			c.endTurn() // the library has entered the client
+		}
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
 		}
