@@ -183,7 +183,7 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 		old.Stop()
 	}
 	s.returned(x)
-	if !x.rights.valid { // a reload came in between
+	if !x.valid() { // a reload came in between
 		x.Stop()
 		p.Abort() // before CONNACK there is no DISCONNECT [MQTT-3.14.0-1]
 		return x

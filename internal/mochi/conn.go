@@ -38,6 +38,7 @@ type conn struct {
 	identity    broker.Identity
 	session     atomic.Pointer[broker.Session]
 	span        atomic.Int64 // keep-alive in nanoseconds, 0: none
+	closed      atomic.Bool  // the socket is closed
 	once        sync.Once
 	raw         syscall.RawConn
 }
@@ -196,12 +197,17 @@ func (c *conn) stop() {
 func (c *conn) Close() error {
 	c.stop()
 	err := c.TCPConn.Close()
-	c.once.Do(func() {
-		if x := c.session.Load(); x != nil {
-			x.Closed()
-		}
-	})
+	c.closed.Store(true)
+	c.release()
 	return err
+}
+
+// release ends the kernel path's hold on a connection when there is a session and
+// its socket is closed, whichever comes last.
+func (c *conn) release() {
+	if x := c.session.Load(); x != nil && c.closed.Load() {
+		c.once.Do(x.Closed)
+	}
 }
 
 // abort closes with RST.
