@@ -169,7 +169,7 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 		old.yield(x)
 	}
 	s.returned(x)
-	if !x.rights.valid { // a reload came in between
+	if !x.valid() { // a reload came in between
 		x.Stop()
 		p.Abort() // before CONNACK there is no DISCONNECT [MQTT-3.14.0-1]
 		return x

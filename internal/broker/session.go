@@ -139,6 +139,13 @@ func (s *Session) authorize(now rights) {
 	}
 }
 
+// valid says whether the client may be connected at all.
+func (s *Session) valid() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rights.valid
+}
+
 // MaySubscribe says whether the client may receive what the filter matches.
 func (s *Session) MaySubscribe(filter string) bool {
 	s.mu.Lock()

@@ -28,6 +28,8 @@ type conn struct {
 	server      *Server
 	client      *mochi.Client // from CONNECT on
 	established bool          // the client's session is established
+	ended       bool          // the library has said that it is over
+	turn        func()        // ends the connection's turn; nil: it has none
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
@@ -36,6 +38,7 @@ type conn struct {
 	identity    broker.Identity
 	session     atomic.Pointer[broker.Session]
 	span        atomic.Int64 // keep-alive in nanoseconds, 0: none
+	closed      atomic.Bool  // the socket is closed
 	once        sync.Once
 	raw         syscall.RawConn
 }
@@ -169,6 +172,21 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// beginTurn waits until no other connection of the client's identifier comes or goes.
+func (c *conn) beginTurn() {
+	if c.turn == nil {
+		c.turn = c.server.turns.begin(c.client.ID)
+	}
+}
+
+// endTurn lets the next one.
+func (c *conn) endTurn() {
+	if c.turn != nil {
+		c.turn()
+		c.turn = nil
+	}
+}
+
 // stop ends the session, if there is one: nothing more is taken from this client.
 func (c *conn) stop() {
 	if x := c.session.Load(); x != nil {
@@ -181,12 +199,17 @@ func (c *conn) Close() error {
 	c.stop()
 	c.progress.end()
 	err := c.TCPConn.Close()
-	c.once.Do(func() {
-		if x := c.session.Load(); x != nil {
-			x.Closed()
-		}
-	})
+	c.closed.Store(true)
+	c.release()
 	return err
+}
+
+// release ends the kernel path's hold on a connection when there is a session and
+// its socket is closed, whichever comes last.
+func (c *conn) release() {
+	if x := c.session.Load(); x != nil && c.closed.Load() {
+		c.once.Do(x.Closed)
+	}
 }
 
 // abort closes with RST.

@@ -12,7 +12,7 @@ import (
 
 // deaf connects client c of MQTT 5, subscribed to t, which sends and reads nothing:
 // when deaf returns, a writer holds the client's lock and waits.
-func (s *stage) deaf(f *fakeGraft, keepAlive byte) {
+func (s *stage) deaf(f *fakeGraft, keepAlive byte) net.Conn {
 	s.t.Helper()
 	c := s.dial()
 	_ = c.(*net.TCPConn).SetReadBuffer(1)
@@ -32,6 +32,7 @@ func (s *stage) deaf(f *fakeGraft, keepAlive byte) {
 		}
 		return s.front.mqtt.Info.Clone().MessagesDropped > 0 // the queue behind the writer is full
 	}, "the client's queue is never full")
+	return c
 }
 
 // chatter sends a PUBLISH of QoS 0 again and again, until the connection ends.
@@ -73,11 +74,11 @@ func TestDeafClientIsEnded(t *testing.T) {
 }
 
 // TestDeafSender: a client that accepts nothing within its keep-alive is
-// disconnected, though it goes on sending.
+// disconnected, though nobody reads from it any more.
 func TestDeafSender(t *testing.T) {
 	f := &fakeGraft{closed: make(chan struct{})}
 	s := newStage(t, say("ok"), f, anonymous)
-	s.deaf(f, 1)
+	write(t, s.deaf(f, 1), 0xc0, 0) // PINGRESP waits for the client's lock, and reading with it
 	select {
 	case <-f.closed:
 	case <-time.After(20 * time.Second):

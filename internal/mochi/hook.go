@@ -97,15 +97,17 @@ func remoteOf(cl *mqtt.Client) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
-// OnSessionEstablish begins the session, before CONNACK.
+// OnSessionEstablish begins the session, before CONNACK, with which the turn ends.
 func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	c, ok := cl.Net.Conn.(*conn)
 	if !ok {
 		return
 	}
+	c.beginTurn()
 	c.established = true
 	t := &broker.Transport{Conn: c.TCPConn, Read: c.progress.read.Load(), AtBoundary: c.gate.atBoundary()}
 	c.session.Store(h.s.broker.Open(c.identity, c.connect, &peer{h.s, cl, c}, t))
+	c.release() // closed meanwhile, by an administrator or a reload
 	c.connect = nil // with the password
 }
 
@@ -136,11 +138,18 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	return pk, nil
 }
 
-// OnDisconnect is called when an established client's connection has ended.
+// OnDisconnect is called when an established client's connection has ended. The
+// library then forgets a session that ends with it: in the turn that serve ends.
 func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
-	if x := sessionOf(cl); x != nil {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return
+	}
+	if x := c.session.Load(); x != nil {
 		h.s.broker.Ended(x)
 	}
+	c.ended = true
+	c.beginTurn()
 }
 
 // sessionOf is a client's session; nil for the server's own client.

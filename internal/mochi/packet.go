@@ -164,6 +164,9 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		}
 		pk.FixedHeader.Type = packets.Reserved
 	case packets.Connack:
+		if c, ok := cl.Net.Conn.(*conn); ok {
+			c.endTurn() // the library has entered the client
+		}
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
 			h.s.inherit(cl) // after it has become this client's, before it is sent
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize

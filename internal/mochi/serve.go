@@ -14,6 +14,7 @@ var errFault = errors.New("fault of the server")
 // of the library's: it ends this connection and nothing else.
 func (s *Server) serve(tcp *net.TCPConn, establish func(net.Conn) error) {
 	c := newConn(s, tcp)
+	defer c.endTurn()
 	defer func() { _ = c.Close() }()
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -24,6 +25,9 @@ func (s *Server) serve(tcp *net.TCPConn, establish func(net.Conn) error) {
 	err := c.handshake(s.ctx)
 	if err == nil {
 		err = establish(c)
+	}
+	if !c.ended {
+		s.abandon(c)
 	}
 	if err != nil {
 		s.log.Debug("client ended", "remote", tcp.RemoteAddr(), "error", err)
@@ -49,8 +53,9 @@ func (s *Server) fault(cl *mochi.Client, cause any) {
 	s.broker.Fault(client, cause)
 }
 
-// abandon does what the library does when a connection ends, and a panic kept it
-// from doing: the broker hears of it, a session that ends with its connection is
+// abandon does what the library does when a connection ends, and has not done
+// because of a panic, or because CONNACK or what waited for the client could not be
+// written: the broker hears of it, a session that ends with its connection is
 // forgotten.
 func (s *Server) abandon(c *conn) {
 	cl := c.client
@@ -61,6 +66,7 @@ func (s *Server) abandon(c *conn) {
 	if x := c.session.Load(); x != nil {
 		s.broker.Ended(x)
 	}
+	c.beginTurn()
 	expire := cl.Properties.Clean
 	if cl.Properties.ProtocolVersion == 5 {
 		expire = cl.Properties.Props.SessionExpiryInterval == 0

@@ -26,6 +26,7 @@ type Server struct {
 	mqtt      *mqtt.Server
 	inline    *mqtt.Client
 	listeners []*listener
+	turns     turns
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
 }
