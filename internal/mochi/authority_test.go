@@ -68,7 +68,8 @@ func TestResponsesStayInTheirPlaces(t *testing.T) {
 		mu.Unlock()
 		_, _ = io.WriteString(w, "x")
 	}, nil, anonymous)
-	s.cfg.Functions[0].Timeout = time.Minute
+	s.cfg.Functions[0].Timeout, s.cfg.Functions[0].Concurrency = time.Minute, 64
+	s.pool.Reload(s.cfg.Functions)
 	conn := s.dial()
 	write(t, conn, []byte(samples.Hello(5))...)
 	packet(t, conn)

@@ -34,6 +34,7 @@ type stage struct {
 	server *broker.Server
 	front  *Server
 	cfg    *config.Config
+	pool   *pool.Standalone
 	log    lockedBuffer
 	mu     sync.Mutex
 	got    []string // payloads
@@ -59,8 +60,8 @@ func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, a
 	cfg := &config.Config{
 		Listeners: []config.Listener{{Address: "127.0.0.1:0"}}, Auth: auth,
 		Functions: []*config.Function{
-			{Name: "f", URL: u, Concurrency: 64, Timeout: 2 * time.Second, Pods: pods, Retry: retry},
-			{Name: "from", URL: u, Concurrency: 64, Timeout: 2 * time.Second, Pods: pods, Retry: retry, CloudEvents: config.CloudEvents{FromPublisher: true}},
+			{Name: "f", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Pods: pods, Retry: retry},
+			{Name: "from", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Pods: pods, Retry: retry, CloudEvents: config.CloudEvents{FromPublisher: true}},
 		},
 		Routes: []*config.Route{
 			{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}},
@@ -70,6 +71,7 @@ func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, a
 		Limits: config.Limits{MaxPacketSize: samples.MaxPacket, InflightPerClient: 16},
 	}
 	p := pool.New(cfg.Functions)
+	s.pool = p
 	t.Cleanup(func() { _ = p.Close() })
 	opts := broker.Options{Config: cfg, Engine: delivery.New(cfg, p, delivery.Options{}), Grafter: grafter, Logger: slog.New(slog.NewTextHandler(&s.log, nil)),
 		Frontend: func(b *broker.Server) (broker.Frontend, error) {
