@@ -38,7 +38,6 @@ type conn struct {
 	identity    broker.Identity
 	session     atomic.Pointer[broker.Session]
 	span        atomic.Int64 // keep-alive in nanoseconds, 0: none
-	closed      atomic.Bool  // the socket is closed
 	once        sync.Once
 	raw         syscall.RawConn
 }
@@ -194,22 +193,16 @@ func (c *conn) stop() {
 	}
 }
 
-// Close ends the session, then closes the socket.
+// Close ends the session, then closes the socket. The connection may be closed while
+// its session is being opened: serve closes it once more in the end.
 func (c *conn) Close() error {
 	c.stop()
 	c.progress.end()
 	err := c.TCPConn.Close()
-	c.closed.Store(true)
-	c.release()
-	return err
-}
-
-// release ends the kernel path's hold on a connection when there is a session and
-// its socket is closed, whichever comes last.
-func (c *conn) release() {
-	if x := c.session.Load(); x != nil && c.closed.Load() {
+	if x := c.session.Load(); x != nil {
 		c.once.Do(x.Closed)
 	}
+	return err
 }
 
 // abort closes with RST.

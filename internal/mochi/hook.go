@@ -107,7 +107,6 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	c.established = true
 	t := &broker.Transport{Conn: c.TCPConn, Read: c.progress.read.Load(), AtBoundary: c.gate.atBoundary()}
 	c.session.Store(h.s.broker.Open(c.identity, c.connect, &peer{h.s, cl, c}, t))
-	c.release()     // closed meanwhile, by an administrator or a reload
 	c.connect = nil // with the password
 }
 

@@ -18,7 +18,6 @@ type listener struct {
 	address string
 	net     *net.TCPListener
 	server  *Server
-	log     *slog.Logger
 }
 
 var _ listeners.Listener = (*listener)(nil)
@@ -31,7 +30,7 @@ func listen(ctx context.Context, address string, s *Server) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listener %s: %w", address, err)
 	}
-	return &listener{address: address, net: l.(*net.TCPListener), server: s, log: s.log}, nil
+	return &listener{address: address, net: l.(*net.TCPListener), server: s}, nil
 }
 
 // rtoMax is the longest wait between two transmissions of what a client does not
@@ -63,17 +62,37 @@ func (l *listener) ID() string              { return l.address }
 func (l *listener) Address() string         { return l.net.Addr().String() }
 func (l *listener) Protocol() string        { return "mqtt" }
 
+// Pauses after a connection could not be accepted, as those of net/http: without
+// file descriptors, accept fails at once until one is free.
+const (
+	minPause = 5 * time.Millisecond
+	maxPause = time.Second
+)
+
+// pause waits after a failure of accept, until the server ends, and returns how long
+// the next pause is.
+func (l *listener) pause(d time.Duration) time.Duration {
+	select {
+	case <-time.After(d):
+	case <-l.server.ctx.Done():
+	}
+	return min(2*d, maxPause)
+}
+
 // Serve accepts until the listener is closed.
 func (l *listener) Serve(establish listeners.EstablishFn) {
+	pause := minPause
 	for {
 		c, err := l.net.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
-			l.log.Warn("accept", "listener", l.address, "error", err)
+			l.server.often.Warn("accept", l.address, "listener", l.address, "error", err)
+			pause = l.pause(pause)
 			continue
 		}
+		pause = minPause
 		if a, ok := c.RemoteAddr().(*net.TCPAddr); ok && !l.server.broker.Admit(a.AddrPort().Addr().Unmap()) {
 			_ = c.Close()
 			continue

@@ -148,7 +148,7 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 	defer h.s.endOnPanic(cl) // the library has a goroutine that only writes
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
-		if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Qos > 0 && !c.quota.admit(pk, !c.running.Load()) {
+		if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Qos > 0 && !c.quota.admit(cl, pk, !c.running.Load()) {
 			pk.FixedHeader.Type = packets.Reserved // not now
 		}
 	case packets.Pubrec: // to a repeated PUBLISH of QoS 2 [MQTT-4.3.3-10]

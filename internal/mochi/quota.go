@@ -1,11 +1,16 @@
 package mochi
 
 import (
+	"slices"
 	"sync"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
+
+// heldMax is how many messages may wait for a client's acknowledgements before
+// those are looked for that have expired: as many as the library keeps for a client.
+const heldMax = 8192
 
 // quota holds messages of QoS 1 and 2 back while a client has as many
 // unacknowledged as it allows, its Receive Maximum (MQTT 5 section 3.1.2.11.3)
@@ -16,7 +21,7 @@ type quota struct {
 	mu      sync.Mutex
 	limit   int // 0: none
 	open    map[uint16]struct{}
-	held    []packets.Packet // in order
+	held    []uint16 // packet identifiers, in order; the library has the messages
 	pumping bool
 	sending uint16 // the held one that pump is writing
 }
@@ -32,7 +37,7 @@ func (q *quota) takeOver(cl *mochi.Client) {
 
 // admit says whether a message may be sent now; otherwise it is kept. What is sent
 // again when a session is taken up is only counted: the library sends it all.
-func (q *quota) admit(pk packets.Packet, again bool) bool {
+func (q *quota) admit(cl *mochi.Client, pk packets.Packet, again bool) bool {
 	if q.limit == 0 {
 		return true
 	}
@@ -41,7 +46,10 @@ func (q *quota) admit(pk packets.Packet, again bool) bool {
 	switch {
 	case again, q.sending == pk.PacketID:
 	case q.pumping || len(q.held) > 0 || len(q.open) >= q.limit:
-		q.held = append(q.held, pk)
+		if len(q.held) >= heldMax {
+			q.held = slices.DeleteFunc(q.held, func(id uint16) bool { return !waits(cl, id) })
+		}
+		q.held = append(q.held, pk.PacketID)
 		return false
 	}
 	q.open[pk.PacketID] = struct{}{}
@@ -59,10 +67,11 @@ func (q *quota) settled(cl *mochi.Client, ack packets.Packet) {
 	delete(q.open, ack.PacketID)
 	q.pumping = true // what comes meanwhile stays behind
 	for len(q.held) > 0 && len(q.open) < q.limit {
-		next := q.held[0]
+		id := q.held[0]
 		q.held = q.held[1:]
-		if _, ok := cl.State.Inflight.Get(next.PacketID); !ok {
-			continue // expired
+		next, ok := cl.State.Inflight.Get(id)
+		if _, sent := q.open[id]; sent || !ok || next.FixedHeader.Type != packets.Publish {
+			continue // expired, and perhaps the identifier is another message's
 		}
 		q.sending = next.PacketID
 		q.mu.Unlock()
@@ -71,4 +80,10 @@ func (q *quota) settled(cl *mochi.Client, ack packets.Packet) {
 		q.sending = 0
 	}
 	q.pumping = false
+}
+
+// waits says whether the library still has the message; it forgets one that expires.
+func waits(cl *mochi.Client, id uint16) bool {
+	_, ok := cl.State.Inflight.Get(id)
+	return ok
 }

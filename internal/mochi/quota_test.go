@@ -1,12 +1,14 @@
 package mochi
 
 import (
+	"encoding/binary"
 	"net"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/mqtt/samples"
+	"eproxy/internal/request"
 )
 
 // subscriber connects an MQTT 5 client with a Receive Maximum, subscribed to "q".
@@ -55,6 +57,49 @@ func TestReceiveMaximum(t *testing.T) {
 			open, done = open-1, done+1
 		}
 	}
+}
+
+// TestExpiredHeld: messages that expire while they wait for a client's
+// acknowledgement are not kept, however many come; what has not expired is sent, once
+// and in order.
+func TestExpiredHeld(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous)
+	sub := subscriber(t, s, 1)
+	cl, _ := s.front.mqtt.Clients.Get("sub")
+	const rounds, each = 20, 4000 // more than there are packet identifiers
+	var first []byte
+	for round := range rounds {
+		cl.ClearInflights() // as when they expire
+		for i := range each {
+			if err := s.front.Publish(&request.Message{Topic: "q", QoS: 1, Payload: binary.BigEndian.AppendUint16([]byte{byte(round)}, uint16(i))}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round == 0 {
+			first = sub.expect(packets.Publish)
+		}
+		if err := s.front.Publish(&request.Message{Topic: "q"}); err != nil {
+			t.Fatal(err)
+		}
+		sub.expect(packets.Publish) // of QoS 0, behind all
+		q := &cl.Net.Conn.(*conn).quota
+		q.mu.Lock()
+		n := len(q.held)
+		q.mu.Unlock()
+		if n > heldMax {
+			t.Fatalf("%d are kept after round %d", n, round)
+		}
+	}
+	sub.settle(first)
+	for i := range each {
+		p := sub.expect(packets.Publish)
+		if got := p[len(p)-3:]; got[0] != rounds-1 || int(binary.BigEndian.Uint16(got[1:])) != i {
+			t.Fatalf("got % x as message %d", got, i)
+		}
+		sub.settle(p)
+	}
+	write(t, sub, 0xc0, 0)
+	sub.expect(packets.Pingresp)
 }
 
 // TestBusySubscriber: messages to a client and its acknowledgements do not wait for

@@ -15,6 +15,7 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/config"
+	"eproxy/internal/lograte"
 	"eproxy/internal/request"
 )
 
@@ -23,6 +24,7 @@ type Server struct {
 	broker    *broker.Server
 	cfg       *config.Config
 	log       *slog.Logger
+	often     *lograte.Logger
 	mqtt      *mqtt.Server
 	inline    *mqtt.Client
 	listeners []*listener
@@ -35,7 +37,7 @@ var _ broker.Frontend = (*Server)(nil)
 
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
-	s := &Server{broker: b, cfg: b.Config(), log: b.Logger()}
+	s := &Server{broker: b, cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
@@ -107,6 +109,7 @@ func (s *Server) Retain(m *request.Message) {
 func (s *Server) Close() {
 	s.cancel()
 	_ = s.mqtt.Close()
+	s.often.Close()
 }
 
 // quiet keeps the library's own chatter out of the log.
