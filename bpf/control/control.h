@@ -65,7 +65,7 @@ int slot_control(struct slot_args *a)
 				break;
 			}
 			m = *slot_message(slot, number);
-			position = m.due;
+			position = ledger_strip(&c->rx, m.due);
 			if (overdue && !slot_overdue(slot, pod, now / 1000000))
 				break;
 			slot->head++;

@@ -327,7 +327,7 @@ struct message {
 	__u16 packet_id;
 	__u8 qos;
 	__u8 acked; /* the pod acknowledged the whole request */
-	__u32 due;  /* kernel: once acked, where in the slot's stream its response may begin */
+	__u32 due;  /* wire: once acked, where in the slot's stream its response may begin */
 };
 
 /*

@@ -492,6 +492,17 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 }
 
 /*
+ * What becomes of the rest of a segment whose front conn_rx has just removed: new
+ * payload without FIN, whose acknowledgement is accounted for, passes.
+ */
+static __always_inline enum rx_action conn_rx_rest(struct conn *c, const struct segment *s, struct rx_verdict *v)
+{
+	memset(v, 0, sizeof(*v));
+	c->rx_nxt += s->len;
+	return conn_pass(c, s, v, s->len);
+}
+
+/*
  * Payload bytes at the front of a local socket's segment whose framing has been
  * followed already: all of them, if it has nothing new or begins behind a gap.
  */

@@ -188,8 +188,11 @@ enum http_field {
 static __always_inline enum http_field http_field(const __u8 *buf, __u32 off, struct http *h)
 {
 	__u64 w = http_word(buf, off) | LOWER;
-	__u64 w2 = http_word(buf, off + 8) | LOWER;
+	__u64 w2;
 
+	if ((__u8)w != 'c' && (__u8)w != 't')
+		return FIELD_OTHER;
+	w2 = http_word(buf, off + 8) | LOWER;
 	if (w == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
 		if (w2 << 8 != WORD(0, 'l', 'e', 'n', 'g', 't', 'h', ':') || http_byte(buf, off + 7) != '-' ||
 		    http_byte(buf, off + 14) != ':')

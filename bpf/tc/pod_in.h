@@ -79,17 +79,18 @@ static __always_inline enum response_verdict response_verdict(struct conn *c, st
 							      const struct segment *seg, const struct responses *a,
 							      __u32 begun, __u32 parsed)
 {
-	bool flowing = slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING;
 	__u32 in_flight = slot_in_flight(slot), n = a->completed + (a->left || parsed < seg->len ? 1 : 0);
+	bool lent = slot->state == SLOT_LENT;
 
-	if (flowing && slot->left != begun)
+	if (!lent && slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING)
+		return RESPONSE_NONE;
+	if (!lent && slot->left != begun)
 		return RESPONSE_DROP;
-	if ((flowing && !response_due(c, slot, seg, n < in_flight ? n : in_flight)) ||
-	    (slot->state == SLOT_LENT && !response_due(c, slot, seg, 1))) {
+	if (!response_due(c, slot, seg, lent ? 1 : n < in_flight ? n : in_flight)) {
 		slot->state = SLOT_RETIRED; /* userspace takes no response from it any more */
 		return RESPONSE_NONE;
 	}
-	if (!flowing)
+	if (lent)
 		return RESPONSE_NONE;
 	/* more responses than requests, or cut off: userspace reads on from here, or gives up */
 	if (a->completed + (a->left ? 1 : 0) > in_flight || !parsed ||
@@ -474,10 +475,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	    c->tuple.local_port == s->packet.tuple.local_port) {
 		__u32 fin = seg->flags & TH_FIN, len = seg->len;
 
-		/* nothing is passed in other states: all that the socket has not acknowledged will be */
-		s->due = c->rx_kack;
-		if (slot->state == SLOT_PASSING || slot->state == SLOT_TAKEN_OVER)
-			s->due = ledger_strip(&c->rx, c->rx_nxt);
+		s->due = c->rx_nxt;
 		if (len && !(seg->flags & (TH_SYN | TH_RST)) && seg->seq == c->rx_nxt &&
 		    !ledger_full(&c->rx, LEDGER_RING))
 			verdict = response_verdict(c, slot, seg, &s->responses, begun, parsed);
@@ -489,10 +487,12 @@ int tc_pod_in(struct __sk_buff *skb)
 			seg->flags &= ~TH_FIN;
 		}
 		action = verdict == RESPONSE_DROP ? RX_DROP : conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
+		if (action == RX_REMOVE)
+			response_removed(c);
+		mark_acked(s, c, slot, action == RX_REMOVE ? s->responses.completed : 0,
+			   action == RX_ABSORB ? DONE_ACKED : DONE_MARKED);
 		if (action == RX_REMOVE) {
 			quiet = (__s64)(s->now_ns - slot->responded_ns) > POD_QUIET_NS;
-			response_removed(c);
-			mark_acked(s, c, slot, s->responses.completed, DONE_MARKED);
 			pop_responded(s, slot, s->responses.completed);
 			slot->left = s->responses.left;
 			slot->close_after = s->responses.close && s->responses.left;
@@ -514,13 +514,12 @@ int tc_pod_in(struct __sk_buff *skb)
 				s->packet.front += parsed;
 				seg->seq += parsed;
 				seg->len = len - parsed;
-				action = conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
+				action = conn_rx_rest(c, seg, &s->rx);
 			}
 		} else if (verdict == RESPONSE_REMOVE) {
 			slot->state = SLOT_RETIRED; /* accounted for it, but the ledger refused it */
 			duties |= DUTY_ATTENTION;
 		} else {
-			mark_acked(s, c, slot, 0, action == RX_ABSORB ? DONE_ACKED : DONE_MARKED);
 			if (seg->len && slot->state == SLOT_RETIRED)
 				passed = REASON_LATE_RESPONSE;
 			if (action == RX_PASS && (seg->len || fin || (seg->flags & TH_RST)) &&
