@@ -17,7 +17,7 @@
 #define MARK_MAGIC  0x65705859 /* in the map mark: the directory of the pins is eproxy's */
 
 #define LEDGER_RING	  64   /* unsettled grafts per connection and direction */
-#define BOUNDED_TURNS	  32   /* in place of LEDGER_RING and PIPELINE_MAX where loops are bounded */
+#define BOUNDED_TURNS	  24   /* in place of LEDGER_RING and PIPELINE_MAX where loops are bounded */
 #define TOPIC_MAX	  128  /* bytes of a topic name in the kernel path */
 #define LEVEL_MAX	  60   /* bytes of one topic level that can be looked up */
 #define SENDER_MAX	  192  /* bytes of a request that say who sent it: client id and user name, encoded */

@@ -7,7 +7,7 @@ const (
 	AbiVersion      = 1          // of the pinned maps; one more whenever a map of an older version would be misread
 	MarkMagic       = 0x65705859 // in the map mark: the directory of the pins is eproxy's
 	LedgerRing      = 64         // unsettled grafts per connection and direction
-	BoundedTurns    = 32         // in place of LEDGER_RING and PIPELINE_MAX where loops are bounded
+	BoundedTurns    = 24         // in place of LEDGER_RING and PIPELINE_MAX where loops are bounded
 	TopicMax        = 128        // bytes of a topic name in the kernel path
 	LevelMax        = 60         // bytes of one topic level that can be looked up
 	SenderMax       = 192        // bytes of a request that say who sent it: client id and user name, encoded
