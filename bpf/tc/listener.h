@@ -10,9 +10,11 @@
 
 /*
  * Whether the host would take the packet for itself, as far as its routing says,
- * its rules and VRFs with it: what it forwards is another host's. An interface
- * on which forwarding is off says nothing of the address, but forwards nothing.
- * Anything but a route onwards means that it ends here.
+ * its rules and VRFs with it: what it forwards is another host's. NOT_FWDED is a
+ * route to this host, or none at all, in which case the packet is dropped later;
+ * FWD_DISABLED says nothing of the address, but the interface forwards nothing.
+ * All else is a route onwards, be its neighbour unknown, or one that refuses
+ * (net/core/filter.c, bpf_ipv4_fib_lookup).
  */
 static __always_inline bool packet_local(struct __sk_buff *skb, const struct packet *p)
 {

@@ -78,11 +78,9 @@ const (
 	CodeSuccess        = delivery.CodeSuccess
 	CodeUnspecified    = delivery.CodeUnspecified
 	CodeQuotaExceeded  = delivery.CodeQuotaExceeded
-	CodeProtocolError  = 0x82
 	CodeBadCredentials = 0x86
 	CodeNotAuthorized  = 0x87
 	CodeBusy           = 0x89
 	CodeBanned         = 0x8a
-	CodeTakenOver      = 0x8e
 	CodeAdministrative = 0x98
 )

@@ -24,9 +24,12 @@ var (
 	errTimeout = errors.New("no response in time")
 )
 
+// errUsedUp means that there is no entry for one pod more.
+var errUsedUp = errors.New("is used up")
+
 // place finds out how a pod is reached now and gives it slots if the kernel path
 // reaches it. Nil means that the pod is the fallback's. p.mu is held.
-func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others uint32) *podState {
+func (p *Plane) place(t *routeTable, fn *config.Function, addr netip.AddrPort, others uint32) *podState {
 	id := podID{fn.Name, addr}
 	path := p.node.To(addr.Addr())
 	p.found[id] = path
@@ -46,6 +49,9 @@ func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others uint32) *
 		var err error
 		if ps, err = p.addPod(fn, addr, path.Ifindex); err != nil {
 			path = reach.Left("%v", err)
+		}
+		if errors.Is(err, errUsedUp) {
+			t.short = append(t.short, id)
 		}
 	}
 	if ps != nil {
@@ -80,7 +86,7 @@ func (p *Plane) setPath(id podID, path reach.Path) {
 func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*podState, error) {
 	index, ok := p.freePod()
 	if !ok {
-		return nil, fmt.Errorf("limits.pods (%d) is used up", len(p.podMem))
+		return nil, fmt.Errorf("limits.pods (%d) %w", len(p.podMem), errUsedUp)
 	}
 	if err := p.attachPod(ifindex); err != nil {
 		return nil, err
@@ -141,6 +147,18 @@ func (p *Plane) removePod(ps *podState) {
 	if p.podKey[ps.id] == ps {
 		delete(p.podKey, ps.id)
 	}
+}
+
+// placeAgain has pods placed again that there was no entry for, if others have
+// given up theirs since. p.mu is held.
+func (p *Plane) placeAgain(short []podID) {
+	if len(short) == 0 || len(p.leaving) == 0 {
+		return
+	}
+	for _, id := range short {
+		p.found[id] = reach.Path{} // as if it had moved
+	}
+	p.look()
 }
 
 // awaitLeaving waits until no program can count for a pod that was taken out of

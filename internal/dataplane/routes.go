@@ -26,6 +26,7 @@ type routeTable struct {
 	cfg       *config.Config
 	routes    []*config.Route // by index, less the half's first
 	counters  []uint32        // of the routes
+	short     []podID         // pods that the kernel path reaches and has no entry for
 	firstNode uint32
 	nodes     uint32
 	firstID   uint32 // of routes
@@ -140,6 +141,7 @@ func (p *Plane) serve(t *routeTable, useXDP bool) error {
 	p.oldRoutes, p.routes = old, t
 	p.reloadDirect(t)
 	p.dropPods(cfg)
+	p.placeAgain(t.short)
 	p.notifyIdle() // who waits may have other pods now
 	if err := p.writeReasons(t); err != nil {
 		p.log.Warn("reasons of pods cannot be shown", "error", err)
@@ -166,7 +168,7 @@ func (p *Plane) installFunctions(t *routeTable) (map[string]uint32, error) {
 		left := *fn // as the pool of the fallback's own connections sees it
 		left.Pods = nil
 		for _, addr := range fn.Pods {
-			ps := p.place(fn, addr, v.PodCount)
+			ps := p.place(t, fn, addr, v.PodCount)
 			if ps == nil {
 				left.Pods = append(left.Pods, addr)
 				continue

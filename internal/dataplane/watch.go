@@ -62,7 +62,7 @@ func (p *Plane) followLoop() {
 			return
 		case <-p.changed:
 		}
-		if err := p.follow(); err != nil {
+		for _, err := range p.follow() {
 			p.often.Warn("following a change of the network", err.Error(), "error", err)
 		}
 		select {
@@ -74,29 +74,32 @@ func (p *Plane) followLoop() {
 }
 
 // follow brings what is attached, and which pods have slots, in line with the
-// node's network.
-func (p *Plane) follow() error {
+// node's network. What fails keeps nothing else from being done.
+func (p *Plane) follow() []error {
 	p.installing.Lock()
 	defer p.installing.Unlock()
 	p.mu.Lock()
-	errs := []error{p.forgetGone(), p.attachAgain()}
+	errs := append(p.forgetGone(), p.attachAgain()...)
 	t := p.routes
 	moved := t != nil && p.moved(t)
 	p.mu.Unlock()
 	if moved {
-		errs = append(errs, p.installAgain(t.cfg))
+		if err := p.installAgain(t.cfg); err != nil {
+			errs = append(errs, err)
+		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // forgetGone gives up the links whose interfaces are gone; p.mu is held.
-func (p *Plane) forgetGone() error {
-	var errs []error
+func (p *Plane) forgetGone() (errs []error) {
 	gone := make(map[string]bool)
 	for name, a := range p.attached {
 		if !p.stands(a) {
 			gone[a.ifname] = true
-			errs = append(errs, p.forget(name))
+			if err := p.forget(name); err != nil {
+				errs = append(errs, err)
+			}
 		}
 	}
 	for ifname := range gone {
@@ -105,7 +108,7 @@ func (p *Plane) forgetGone() error {
 			p.recorder.InterfaceGone(ifname)
 		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // stands says whether a link's interface exists, in this network namespace.
@@ -130,8 +133,7 @@ func (p *Plane) stands(a attachment) bool {
 
 // attachAgain attaches to the interfaces that devices arrive on and that were
 // made again. (Pods' interfaces are attached to with their pods.) p.mu is held.
-func (p *Plane) attachAgain() error {
-	var errs []error
+func (p *Plane) attachAgain() (errs []error) {
 	for name, xdp := range p.deviceXDP {
 		l, err := netlink.LinkByName(name)
 		if err != nil || p.attachedTo("tc_device_in", l.Attrs().Index) {
@@ -144,7 +146,7 @@ func (p *Plane) attachAgain() error {
 		}
 		p.log.Info("attached again", "interface", name, "xdp", mode)
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // moved says whether some pod of a configuration is reached in another way than

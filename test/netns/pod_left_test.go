@@ -228,6 +228,24 @@ func TestPodComesIntoReach(t *testing.T) {
 	s.reachedBy("fallback")
 }
 
+// TestPodReplacedAtTheLimit: where limits.pods has no entry to spare, the pod that
+// replaces another is the fallback's only until the other one has left.
+func TestPodReplacedAtTheLimit(t *testing.T) {
+	l := newLab(t)
+	r := newRecorder()
+	r.serveGo(t, l, false, ok, nil)
+	s := start(t, l, "tc", oneFunction+"limits: {pods: 1}\n")
+	c := rawConnect(t, l, "dev")
+	s.kernelTakes(c, 3)
+	line := s.Expect("pod is served by the kernel path from now on")
+	s.reload("10.88.2.2", "10.88.1.2", "msg=reloaded")
+	if err := line(); err != nil {
+		t.Fatal(err)
+	}
+	s.slotsReturn(t)
+	s.kernelTakes(c, 3)
+}
+
 // TestTranslatedPod: a pod's address that netfilter translates, as a ClusterIP
 // is, gets connections that the programs never see as they were dialled. It is
 // the fallback's, and a reload tries again.

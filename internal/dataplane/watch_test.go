@@ -1,0 +1,41 @@
+package dataplane
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf/link"
+
+	"eproxy/internal/lograte"
+)
+
+// detached is a link whose interface is gone.
+type detached struct{ link.Link }
+
+func (detached) Info() (*link.Info, error) { return &link.Info{}, nil }
+func (detached) Close() error              { return nil }
+
+// TestFollowReportsEachFailure: what fails when the network has changed is reported
+// one by one, each in a line: a line is what the log and its rate limit know it by.
+func TestFollowReportsEachFailure(t *testing.T) {
+	p := &Plane{dir: t.TempDir(), attached: make(map[string]attachment), often: lograte.New(slog.New(slog.DiscardHandler))}
+	defer p.often.Close()
+	for _, name := range []string{"tc_pod_in-a", "tc_pod_out-a"} {
+		if err := os.MkdirAll(filepath.Join(p.dir, "links", name, "cannot be removed"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p.attached[name] = attachment{ifname: "a", link: detached{}}
+	}
+	errs := p.follow()
+	if len(errs) != 2 {
+		t.Errorf("%d failures are reported, want 2", len(errs))
+	}
+	for _, err := range errs {
+		if strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q has several lines", err)
+		}
+	}
+}
