@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/broker"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
@@ -32,7 +33,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	finish := func(outcome string, o delivery.Outcome) {
 		rec.Message(route.Filter, fn.Name, args.Qos, outcome, monotonic()-time.Duration(args.TakenNs))
 		if d != nil {
-			d.info.Complete(args.PacketId, o)
+			d.info.Complete(args.PacketId, broker.Hold(args.Hold), o)
 		}
 		p.finishing.Add(-1)
 	}

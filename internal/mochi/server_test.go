@@ -293,6 +293,10 @@ func (f *fakeGraft) LastReceive() time.Time {
 	return f.last
 }
 func (f *fakeGraft) Granted(string, uint32) {}
+func (f *fakeGraft) Hold(uint16, bool) (broker.Hold, bool) {
+	return broker.NoHold, false
+}
+func (f *fakeGraft) Release(broker.Hold) bool { return true }
 func (f *fakeGraft) Authorize(rights uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -380,10 +384,10 @@ func TestTakenMessagesAckedAlike(t *testing.T) {
 	s := newStage(t, say("ok"), f, anonymous)
 	c := s.dial()
 	connect(t, c, 0)
-	f.info.Complete(0x1234, delivery.Outcome{Acked: true})
+	f.info.Complete(0x1234, broker.NoHold, delivery.Outcome{Acked: true})
 	want(t, c, 0x40, 2, 0x12, 0x34)
-	f.info.Complete(0, delivery.Outcome{}) // QoS 0: nothing to say
-	f.info.Complete(2, delivery.Outcome{Err: fmt.Errorf("failed")})
+	f.info.Complete(0, broker.NoHold, delivery.Outcome{}) // QoS 0: nothing to say
+	f.info.Complete(2, broker.NoHold, delivery.Outcome{Err: fmt.Errorf("failed")})
 	if b, _ := io.ReadAll(c); len(b) > 0 {
 		t.Errorf("got % x", b)
 	}
@@ -403,8 +407,8 @@ func TestInterruptedIsNotAcknowledged(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, head[1])); err != nil {
 		t.Fatal(err)
 	}
-	f.info.Complete(1, delivery.Outcome{Interrupted: true, ReasonCode: delivery.CodeUnspecified})
-	f.info.Complete(2, delivery.Outcome{Acked: true})
+	f.info.Complete(1, broker.NoHold, delivery.Outcome{Interrupted: true, ReasonCode: delivery.CodeUnspecified})
+	f.info.Complete(2, broker.NoHold, delivery.Outcome{Acked: true})
 	want(t, c, 0x40, 2, 0, 2)
 }
 
