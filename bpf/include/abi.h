@@ -33,6 +33,7 @@
 #define HIST_BUCKETS	  40	      /* log2(ns) latency buckets */
 #define STATUS_CODES	  100	      /* HTTP statuses that are counted, from 200 on */
 #define NO_INDEX	  0xffffffffu /* in place of an index: none */
+#define HOLD_SHIFT	  6 /* bits of a hold that are the number of its entry in struct ids; the generation is above */
 #define HOLD_OUTSIDE	  0xfffffffeu /* hold of a message that found no room among the identifiers (ids.h) */
 #define HOLD_NONE	  0xffffffffu /* hold of a message that has no identifier, or of a connection that is gone */
 

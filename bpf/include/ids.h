@@ -17,7 +17,6 @@
 #define IDS_LOW	   0x0001000100010001ull
 #define IDS_HIGH   (IDS_LOW * 0x8000)
 #define HOLD_ENTRY (IDS_MAX - 1) /* bits of a hold that are the entry's number; the generation is above */
-#define HOLD_SHIFT 6
 _Static_assert(IDS_MAX == 1 << HOLD_SHIFT, "the number of an entry fits");
 
 static __always_inline __u32 popcount64(__u64 x)

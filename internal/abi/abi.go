@@ -23,6 +23,7 @@ const (
 	HistBuckets     = 40         // log2(ns) latency buckets
 	StatusCodes     = 100        // HTTP statuses that are counted, from 200 on
 	NoIndex         = 0xffffffff // in place of an index: none
+	HoldShift       = 6          // bits of a hold that are the number of its entry in struct ids; the generation is above
 	HoldOutside     = 0xfffffffe // hold of a message that found no room among the identifiers (ids.h)
 	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
 )

@@ -3,7 +3,6 @@ package dataplane
 import (
 	"bytes"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -88,8 +87,6 @@ func messageOf(fn *config.Function, req []byte) *request.Message {
 			m.ClientID, _ = strings.CutPrefix(value, request.Source(fn)+"/")
 		case "X-Mqtt-Username":
 			m.Username = value
-		case "X-Mqtt-Dup":
-			m.Dup, _ = strconv.ParseBool(value)
 		}
 	}
 	return m

@@ -278,6 +278,9 @@ type fakeGraft struct {
 	asked      int // how often LastReceive was called
 	stopped    int
 	closed     chan struct{}
+	taken      uint16 // packet identifier of a message under way on the kernel path
+	reused     uint16 // one that is another message's by the time that its own ends
+	released   []broker.Hold
 }
 
 func (f *fakeGraft) Established(c broker.ConnInfo) broker.Graft { f.info = c; return f }
@@ -293,10 +296,18 @@ func (f *fakeGraft) LastReceive() time.Time {
 	return f.last
 }
 func (f *fakeGraft) Granted(string, uint32) {}
-func (f *fakeGraft) Hold(uint16, bool) (broker.Hold, bool) {
-	return broker.NoHold, false
+func (f *fakeGraft) Hold(id uint16, dup bool) (broker.Hold, bool) {
+	if dup && id == f.taken {
+		return broker.NoHold, true
+	}
+	return broker.Hold(id), false
 }
-func (f *fakeGraft) Release(broker.Hold) bool { return true }
+func (f *fakeGraft) Release(h broker.Hold) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.released = append(f.released, h)
+	return h != broker.Hold(f.reused)
+}
 func (f *fakeGraft) Authorize(rights uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
