@@ -105,6 +105,7 @@ int slot_control(struct slot_args *a)
 	a->request_len = m.request_len;
 	a->counter = m.counter;
 	a->packet_id = m.packet_id;
+	a->hold = m.hold;
 	a->qos = m.qos;
 	a->acked = m.acked;
 	a->taken_ns = m.taken_ns;
@@ -130,7 +131,8 @@ int device_control(struct device_args *a)
 {
 	__u32 index = a->conn, gen = a->gen, op = a->op, read = a->read, rights = a->rights;
 	struct conn *c = bpf_map_lookup_elem(&conns, &index);
-	__u32 dev = index - knob_slots, ok = 0;
+	__u32 dev = index - knob_slots, ok = 0, repeated = 0, hold = op == DEVICE_OP_RELEASE ? a->hold : HOLD_NONE;
+	__u16 id = a->packet_id, dup = a->dup;
 	__u64 taken = 0;
 	struct device *d;
 
@@ -160,13 +162,27 @@ int device_control(struct device_args *a)
 			d->stopped = 1;
 			ok = 1;
 			break;
+		case DEVICE_OP_HOLD:
+			if (dup && (ids_find(&d->ids, id) != IDS_NONE || conn_notifying(c, id)))
+				repeated = 1;
+			else
+				hold = ids_hold(&d->ids, id);
+			ok = 1;
+			break;
+		case DEVICE_OP_RELEASE:
+			ok = ids_release(&d->ids, hold);
+			break;
 		}
 		taken = d->taken;
 	}
 	bpf_spin_unlock(&c->lock);
 	if (ok && op == DEVICE_OP_BOUNDARY)
 		count(HOOK_CONTROL, REASON_RESYNC);
+	if (repeated)
+		count(HOOK_CONTROL, REASON_REPEATED);
 	a->ok = ok;
+	a->repeated = repeated;
+	a->hold = hold;
 	a->taken = taken;
 	return 0;
 }

@@ -110,7 +110,7 @@ static long sweep_one(__u64 i, void *data)
 	e->packet_id = 0;
 	e->qos = 0;
 	e->ifindex = s->frame.ifindex;
-	e->pad = 0;
+	e->hold = HOLD_NONE;
 	if (s->frame.ipv6) {
 		memcpy(e->frame, &s->frame.eth, FRAME_V6);
 		memcpy(e->frame + FRAME_V6, s->look, PUBACKS_MAX);

@@ -28,10 +28,14 @@
 #define PODS_PER_FUNCTION 32   /* pods that one function may have */
 #define SLOTS_PER_POD	  64   /* conn indexes reserved for each pod: the bits of its words */
 #define CE_ID_LEN	  20 /* characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal */
+#define IDS_MAX		  64	      /* packet identifiers of one connection's messages under way */
 #define PIPELINE_MAX	  64	      /* requests in flight on one slot; a power of two */
 #define HIST_BUCKETS	  40	      /* log2(ns) latency buckets */
 #define STATUS_CODES	  100	      /* HTTP statuses that are counted, from 200 on */
 #define NO_INDEX	  0xffffffffu /* in place of an index: none */
+#define HOLD_SHIFT	  6 /* bits of a hold that are the number of its entry in struct ids; the generation is above */
+#define HOLD_OUTSIDE	  0xfffffffeu /* hold of a message that found no room among the identifiers (ids.h) */
+#define HOLD_NONE	  0xffffffffu /* hold of a message that has no identifier, or of a connection that is gone */
 
 /* Which hook counted. Row of the reasons map. */
 enum hook {
@@ -124,7 +128,9 @@ enum reason {
 	REASON_ICMP_TRANSLATED = 69, /* ICMP error about a segment in flight: passed with the sequence number that the local socket knows it by */
 	REASON_ICMP_STRAY = 70,      /* ICMP error on a known connection that quotes nothing in flight: passed as it is */
 	REASON_ICMP_PART = 71,       /* ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is */
-	REASON_COUNT = 72,
+	REASON_DUP = 72,             /* PUBLISH with DUP: passes behind all that came before it to the server, which finds out whether it is a repetition */
+	REASON_REPEATED = 73,        /* PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it */
+	REASON_COUNT = 74,
 };
 /* clang-format on */
 
@@ -280,6 +286,20 @@ enum right {
 	RIGHTS_ALL = 1, /* no per-topic permission applies */
 };
 
+/* Four packet identifiers. Lane n of ids are its bits 16n to 16n+15; 0: free. */
+struct id_block {
+	__u64 ids;
+	__u16 gen[4]; /* changes whenever a message is entered */
+};
+
+/* Packet identifiers of QoS 1 messages under way, on both paths (ids.h). The first lines have the entries that are used first. */
+struct ids {
+	__u64 used;    /* bit n: entry n */
+	__u32 outside; /* messages that found no room; while there are some, nothing is taken */
+	__u32 pad;
+	struct id_block block[IDS_MAX / 4];
+};
+
 /*
  * What is particular to a device's connection; same index as its conn, less
  * the number of slots. Written by userspace before arming, later by the
@@ -311,8 +331,11 @@ struct device {
 	__u8 cache_head[HEAD_MAX]; /* begins with a cache line */
 	/* rest of ce-source, X-Mqtt-Username, X-Mqtt-Client-Id (request.Sender); what a shorter one has comes first */
 	__u8 sender[SENDER_MAX];
+	struct ids ids; /* begins with a cache line */
+	__u8 pad1[48];
 };
 _Static_assert(__builtin_offsetof(struct device, cache_head) % 64 == 0, "cache_head begins with a cache line");
+_Static_assert(__builtin_offsetof(struct device, ids) % 64 == 0, "ids begin with a cache line");
 _Static_assert(sizeof(struct device) % 64 == 0, "so does the next device");
 
 /* A message whose request is in flight on a slot. */
@@ -328,6 +351,8 @@ struct message {
 	__u8 qos;
 	__u8 acked; /* the pod acknowledged the whole request */
 	__u32 due;  /* wire: once acked, where in the slot's stream its response may begin */
+	__u32 hold; /* on its packet identifier (ids.h) */
+	__u32 pad;
 };
 
 /*
@@ -523,7 +548,7 @@ struct event {
 	__u8 qos;
 	__u8 frame_len; /* EVENT_SEND: bytes in frame */
 	__u32 ifindex;
-	__u32 pad;
+	__u32 hold;	 /* EVENT_PUBACK: on the packet identifier */
 	__u8 frame[144]; /* EVENT_SEND: Ethernet frame, checksums complete */
 };
 
@@ -554,6 +579,7 @@ struct slot_args {
 	 */
 	__u32 position;
 	/* results */
+	__u32 hold;  /* of the message, on its packet identifier */
 	__u32 ok;    /* enum slot_result */
 	__u32 state; /* state before */
 	__u32 device;
@@ -571,17 +597,22 @@ enum device_op {
 	DEVICE_OP_BOUNDARY = 1, /* name a message boundary: all that userspace has read ends at one */
 	DEVICE_OP_RIGHTS = 2,	/* the client's rights are others from now on */
 	DEVICE_OP_STOP = 3,	/* the session is over: nothing more is taken */
+	DEVICE_OP_HOLD = 4,	/* userspace has got a QoS 1 message: it is under way, unless it repeats one that is */
+	DEVICE_OP_RELEASE = 5,	/* a message is over: whether it may be acknowledged */
 };
 
 struct device_args {
 	__u64 read; /* DEVICE_OP_BOUNDARY: bytes of the stream read so far */
 	__u32 conn;
 	__u32 gen;
-	__u32 op;     /* enum device_op */
-	__u32 rights; /* DEVICE_OP_RIGHTS: the new ones, as in struct device */
-	__u32 pad;
+	__u32 op;	 /* enum device_op */
+	__u32 rights;	 /* DEVICE_OP_RIGHTS: the new ones, as in struct device */
+	__u16 packet_id; /* DEVICE_OP_HOLD: not 0 */
+	__u16 dup;	 /* DEVICE_OP_HOLD: of the PUBLISH */
+	__u32 hold;	 /* DEVICE_OP_RELEASE; result of DEVICE_OP_HOLD: HOLD_NONE if the connection is gone */
+	__u32 repeated;	 /* result of DEVICE_OP_HOLD: 1: it repeats a message that is under way */
 	/* results */
-	__u32 ok;    /* 1: done */
+	__u32 ok;    /* 1: done; DEVICE_OP_RELEASE: the identifier was still this message's */
 	__u64 taken; /* messages taken of this connection so far: no other was, under the rights of before */
 };
 

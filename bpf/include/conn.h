@@ -232,6 +232,18 @@ static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 slot_gen
 	return false;
 }
 
+/* Whether a PUBACK for this packet identifier was inserted that the device has not acknowledged. */
+static __always_inline bool conn_notifying(struct conn *c, __u16 id)
+{
+	repeat(i, c->tx.count) {
+		struct graft *g = ledger_at(&c->tx, i);
+
+		if (g->bytes[2] == id >> 8 && g->bytes[3] == (id & 0xff))
+			return true;
+	}
+	return false;
+}
+
 /* At most one rate-limited ACK per connection and interval. */
 static __always_inline bool conn_may_answer(struct conn *c, __u32 now_ms)
 {

@@ -20,7 +20,7 @@ struct publish {
 	__u32 payload;	 /* offset of the payload */
 	__u16 packet_id; /* 0 for QoS 0 */
 	__u8 qos;
-	__u8 dup;
+	__u8 pad;
 };
 
 /*
@@ -32,7 +32,7 @@ struct publish {
 static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u32 version, struct publish *p)
 {
 	__u32 off = 1, remaining = 0, shift = 0, head;
-	bool ended = false;
+	bool ended = false, dup;
 	__u8 first = buf[0];
 
 	if (len < 2)
@@ -59,8 +59,8 @@ static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u3
 	if (!ended)
 		return REASON_MALFORMED;
 	p->qos = (first >> 1) & 3;
-	p->dup = (first >> 3) & 1;
-	if (p->qos == 3 || (p->dup && !p->qos)) /* [MQTT-3.3.1-4], [MQTT-3.3.1-2] */
+	dup = first & 8;
+	if (p->qos == 3 || (dup && !p->qos)) /* [MQTT-3.3.1-4], [MQTT-3.3.1-2] */
 		return REASON_MALFORMED;
 	if (p->qos == 2)
 		return REASON_QOS2;
@@ -94,7 +94,7 @@ static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u3
 		off++;
 	}
 	p->payload = off;
-	return REASON_TAKEN;
+	return dup ? REASON_DUP : REASON_TAKEN;
 }
 
 /* State of UTF-8 decoding: bytes still expected, and what the next one may be. */

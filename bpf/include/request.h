@@ -25,7 +25,7 @@ static __always_inline __u64 hex8(__u32 v)
 /* Bytes that request_tail writes. */
 static __always_inline __u32 request_tail_len(const struct publish *p, __u32 payload_len)
 {
-	__u32 n = 7 + CE_ID_LEN + 2 + 16 + 4 + (p->qos ? 15 : 0) + (p->dup ? 15 : 0);
+	__u32 n = 7 + CE_ID_LEN + 2 + 16 + 4 + (p->qos ? 15 : 0);
 
 	return n + (payload_len < 10 ? 1 : payload_len < 100 ? 2 : payload_len < 1000 ? 3 : 4);
 }
@@ -50,11 +50,6 @@ static __always_inline __u32 request_tail(struct request *r, const struct slot *
 	if (p->qos) {
 		put8(r, at, WORD('X', '-', 'M', 'q', 't', 't', '-', 'Q'));
 		put8(r, at + 8, WORD('o', 's', ':', ' ', '1', '\r', '\n', 0));
-		at += 15;
-	}
-	if (p->dup) {
-		put8(r, at, WORD('X', '-', 'M', 'q', 't', 't', '-', 'D'));
-		put8(r, at + 8, WORD('u', 'p', ':', ' ', '1', '\r', '\n', 0));
 		at += 15;
 	}
 	put8(r, at, WORD('c', 'e', '-', 'i', 'd', ':', ' ', 0));

@@ -3,18 +3,11 @@
 #ifndef EPROXY_SLOT_H
 #define EPROXY_SLOT_H
 
+#include "ids.h"
 #include "scratch.h"
 #include "verdict.h"
 
 #define TCP_ESTABLISHED 1
-
-static __always_inline __u32 popcount64(__u64 x)
-{
-	x -= (x >> 1) & 0x5555555555555555ull;
-	x = (x & 0x3333333333333333ull) + ((x >> 2) & 0x3333333333333333ull);
-	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0full;
-	return (x * ONES) >> 56;
-}
 
 /* How much a pod can carry now: wholly idle slots count most. */
 static __always_inline __u32 pod_score(const struct pod *pod)
@@ -260,7 +253,7 @@ static __always_inline void event_simple(enum hook hook, enum event_kind kind, _
 	e->qos = 0;
 	e->frame_len = 0;
 	e->ifindex = 0;
-	e->pad = 0;
+	e->hold = HOLD_NONE;
 	bpf_ringbuf_submit(e, 0);
 }
 

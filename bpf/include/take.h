@@ -151,6 +151,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		m->packet_id = s->publish.packet_id;
 		m->qos = s->publish.qos;
 		m->acked = 0;
+		m->hold = HOLD_NONE; /* until the device's ledger has it */
 		slot->tail++;
 		if (slot->state == SLOT_IDLE)
 			slot->state = SLOT_BUSY;
@@ -231,10 +232,10 @@ struct take {
 	__u32 pad;
 };
 
-/* Whether the device has all messages in flight that it may have, or no graft is free. */
+/* Whether the device has all messages in flight that it may have, or no graft or packet identifier's entry is free. */
 static __always_inline bool device_full(const struct conn *c, const struct device *d)
 {
-	return c->in_flight >= d->inflight_max || ledger_full(&c->rx, LEDGER_RING);
+	return c->in_flight >= d->inflight_max || ledger_full(&c->rx, LEDGER_RING) || !ids_room(&d->ids);
 }
 
 /*
@@ -262,7 +263,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
 	struct conn *c = t->c, *sc = bpf_map_lookup_elem(&conns, &s->slot);
 	enum hook hook = xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN;
-	__u32 head_len = t->d->cache_head_len, at, gen;
+	__u32 head_len = t->d->cache_head_len, at, gen, hold = HOLD_NONE;
 	struct packet *p = t->p;
 	struct device *d = t->d;
 	enum rx_action action;
@@ -326,6 +327,8 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		graft->slot_seq = s->slot_seq;
 		graft->packet_id = s->publish.packet_id;
 		graft->qos = s->publish.qos;
+		if (s->publish.qos)
+			hold = ids_hold(&d->ids, s->publish.packet_id);
 		c->in_flight++;
 		d->last_slot = s->slot;
 		d->last_take_ns = now;
@@ -336,6 +339,8 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		slot_undo(sc, slot, pod, s->slot, gen, s->number, hook);
 		return REASON_RACE;
 	}
+	/* nobody looks at it before: the request has not left, and the slot is still claimed */
+	slot_message(slot, s->number)->hold = hold;
 	return REASON_TAKEN;
 }
 

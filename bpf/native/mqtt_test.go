@@ -62,14 +62,14 @@ func comparePublish(t *testing.T, b []byte, version byte) {
 		topicOK = TopicOK(b[p.topic:end])
 	}
 	mine := reason == ReasonTaken && topicOK
-	served := err == nil && ref.QoS < 2 && !ref.Retain && len(ref.Properties) == 0 &&
+	served := err == nil && ref.QoS < 2 && !ref.Retain && !ref.Dup && len(ref.Properties) == 0 &&
 		len(ref.Topic) > 0 && len(ref.Topic) <= TopicN
 	if mine != served {
 		t.Fatalf("%x: version %d: reason %d, topic %v; reference %+v, %v", b, version, reason, topicOK, ref, err)
 	}
 	if mine {
 		if string(b[p.topic:p.topic+p.topic_len]) != string(ref.Topic) || uint16(p.packet_id) != ref.PacketID ||
-			byte(p.qos) != ref.QoS || (p.dup != 0) != ref.Dup || int(p.payload) != ref.Head || int(p.length) != ref.Length {
+			byte(p.qos) != ref.QoS || int(p.payload) != ref.Head || int(p.length) != ref.Length {
 			t.Fatalf("%x: version %d: %+v, reference %+v", b, version, p, ref)
 		}
 		return
@@ -87,6 +87,8 @@ func comparePublish(t *testing.T, b []byte, version byte) {
 		ok = err != nil
 	case ReasonQoS2:
 		ok = b[0]>>1&3 == 2
+	case ReasonDup:
+		ok = b[0]&8 != 0
 	case ReasonRetain:
 		ok = b[0]&1 == 1
 	case ReasonProperties:

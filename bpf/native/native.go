@@ -95,6 +95,12 @@ static int call_topic_ok(const __u8 *b, __u32 len)
 static void call_framing(struct framing *w, const __u8 *b, __u32 len) { shim_framing(w, b, len); }
 static int call_goes_on(__u8 first) { return framing_goes_on(first); }
 static int call_at_boundary(const struct framing *w) { return framing_at_boundary(w); }
+
+static __u32 call_ids_find(struct ids *ids, __u16 id) { return ids_find(ids, id); }
+static int call_ids_room(const struct ids *ids) { return ids_room(ids); }
+static __u32 call_ids_hold(struct ids *ids, __u16 id) { return ids_hold(ids, id); }
+static int call_ids_held(struct ids *ids, __u32 hold) { return ids_held(ids, hold); }
+static int call_ids_release(struct ids *ids, __u32 hold) { return ids_release(ids, hold); }
 */
 import "C"
 
@@ -125,6 +131,8 @@ type (
 	HTTP = C.struct_http
 	// Framing is struct framing: the state of following MQTT framing.
 	Framing = C.struct_framing
+	// IDs is struct ids: packet identifiers of messages under way.
+	IDs = C.struct_ids
 
 	u8  = C.__u8
 	u16 = C.__u16
@@ -136,6 +144,9 @@ const (
 	Ring   = C.LEDGER_RING
 	Look   = C.MQTT_LOOK
 	TopicN = C.TOPIC_MAX
+
+	IDsMax      = C.IDS_MAX
+	HoldOutside = C.HOLD_OUTSIDE
 
 	RxPass      = C.RX_PASS
 	RxPassRaw   = C.RX_PASS_RAW
@@ -176,6 +187,7 @@ const (
 	ReasonProperties = C.REASON_PROPERTIES
 	ReasonTopicLong  = C.REASON_TOPIC_LONG
 	ReasonPacketID   = C.REASON_PACKET_ID
+	ReasonDup        = C.REASON_DUP
 )
 
 // Table is one compiled copy of conn.h.
@@ -297,3 +309,18 @@ func (w *framing) AtBoundary() bool { return C.call_at_boundary(&w.w) != 0 }
 func (w *framing) Bad() bool { return w.w.bad != 0 }
 
 type framing struct{ w Framing }
+
+// Known is ids_find: whether the identifier is under way.
+func Known(ids *IDs, id uint16) bool { return C.call_ids_find(ids, C.__u16(id)) != C.IDS_NONE }
+
+// Room is ids_room.
+func Room(ids *IDs) bool { return C.call_ids_room(ids) != 0 }
+
+// Enter is ids_hold; it returns the hold.
+func Enter(ids *IDs, id uint16) uint32 { return uint32(C.call_ids_hold(ids, C.__u16(id))) }
+
+// Held is ids_held.
+func Held(ids *IDs, hold uint32) bool { return C.call_ids_held(ids, u32(hold)) != 0 }
+
+// Release is ids_release.
+func Release(ids *IDs, hold uint32) bool { return C.call_ids_release(ids, u32(hold)) != 0 }

@@ -8,6 +8,7 @@
 
 #include "conn.h"
 #include "http.h"
+#include "ids.h"
 #include "mqtt.h"
 
 struct shim {

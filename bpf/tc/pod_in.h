@@ -181,7 +181,7 @@ static __always_inline bool puback_hand(const struct message *m)
 	e->qos = m->qos;
 	e->frame_len = 0;
 	e->ifindex = 0;
-	e->pad = 0;
+	e->hold = m->hold;
 	bpf_ringbuf_submit(e, 0);
 	return true;
 }
@@ -198,9 +198,11 @@ static __always_inline void device_break(struct conn *dc, __u32 gen)
 
 /*
  * A device's ledger: the message is done. Its notice is added to s->notice,
- * which is empty or this device's.
+ * which is empty or this device's. A message whose packet identifier another one
+ * has by now gets no PUBACK: it would be taken for the other one's.
  */
-static __always_inline void device_notify(struct scratch *s, struct conn *dc, const struct message *m, bool answered)
+static __always_inline void device_notify(struct scratch *s, struct conn *dc, struct device *d, const struct message *m,
+					  bool answered)
 {
 	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, notified;
 	bool known = false, handed = false;
@@ -215,12 +217,13 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, co
 		if (answered && dc->in_flight)
 			dc->in_flight--;
 		notified = dc->rx_acked;
-		if (!answered || !m->qos) {
+		if (!answered || !m->qos || !ids_held(&d->ids, m->hold)) {
 			conn_bare(dc, &stamp, now_us);
 		} else if (conn_crossing(dc, now_us) || !conn_can_insert(dc, 4) ||
 			   (t->len && dc->tx_nxt != t->seq + t->len)) {
 			handed = true;
 		} else {
+			ids_release(&d->ids, m->hold);
 			conn_stamp(dc, &stamp);
 			g = conn_insert(dc, 4, now_ms);
 			g->bytes[0] = 0x40;
@@ -299,10 +302,12 @@ static long done_step(__u64 index, void *data)
 	struct response_ctx *ctx = data;
 	struct scratch *s = ctx->s;
 	__u32 n = index & (PIPELINE_MAX - 1), kind = s->done_kind[n], device = s->done[n].device;
+	__u32 dev = device - knob_slots;
+	struct device *d = bpf_map_lookup_elem(&devices, &dev);
 	struct conn *dc = bpf_map_lookup_elem(&conns, &device);
 	struct message *m = &s->done[n];
 
-	if (!dc)
+	if (!dc || !d)
 		return 0;
 	if (kind == DONE_MARKED) {
 		bpf_spin_lock(&dc->lock);
@@ -316,7 +321,7 @@ static long done_step(__u64 index, void *data)
 	if (s->notice.device != NO_INDEX &&
 	    (s->notice.device != m->device || s->notice.device_gen != m->device_gen || s->notice.len >= PUBACKS_MAX))
 		notice_flush(ctx->skb, s);
-	device_notify(s, dc, m, kind == DONE_RESPONSE);
+	device_notify(s, dc, d, m, kind == DONE_RESPONSE);
 	return 0;
 }
 

@@ -18,8 +18,12 @@ const (
 	PodsPerFunction = 32         // pods that one function may have
 	SlotsPerPod     = 64         // conn indexes reserved for each pod: the bits of its words
 	CeIdLen         = 20         // characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal
+	IdsMax          = 64         // packet identifiers of one connection's messages under way
 	PipelineMax     = 64         // requests in flight on one slot; a power of two
 	HistBuckets     = 40         // log2(ns) latency buckets
 	StatusCodes     = 100        // HTTP statuses that are counted, from 200 on
 	NoIndex         = 0xffffffff // in place of an index: none
+	HoldShift       = 6          // bits of a hold that are the number of its entry in struct ids; the generation is above
+	HoldOutside     = 0xfffffffe // hold of a message that found no room among the identifiers (ids.h)
+	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
 )

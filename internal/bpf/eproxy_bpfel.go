@@ -115,18 +115,33 @@ type EproxyDevice struct {
 	Pad           [24]uint8
 	CacheHead     [768]uint8
 	Sender        [192]uint8
+	Ids           struct {
+		_       structs.HostLayout
+		Used    uint64
+		Outside uint32
+		Pad     uint32
+		Block   [16]struct {
+			_   structs.HostLayout
+			Ids uint64
+			Gen [4]uint16
+		}
+	}
+	Pad1 [48]uint8
 }
 
 type EproxyDeviceArgs struct {
-	_      structs.HostLayout
-	Read   uint64
-	Conn   uint32
-	Gen    uint32
-	Op     uint32
-	Rights uint32
-	Pad    uint32
-	Ok     uint32
-	Taken  uint64
+	_        structs.HostLayout
+	Read     uint64
+	Conn     uint32
+	Gen      uint32
+	Op       uint32
+	Rights   uint32
+	PacketId uint16
+	Dup      uint16
+	Hold     uint32
+	Repeated uint32
+	Ok       uint32
+	Taken    uint64
 }
 
 type EproxyDeviceOp uint32
@@ -135,6 +150,8 @@ const (
 	EproxyDeviceOpDEVICE_OP_BOUNDARY EproxyDeviceOp = 1
 	EproxyDeviceOpDEVICE_OP_RIGHTS   EproxyDeviceOp = 2
 	EproxyDeviceOpDEVICE_OP_STOP     EproxyDeviceOp = 3
+	EproxyDeviceOpDEVICE_OP_HOLD     EproxyDeviceOp = 4
+	EproxyDeviceOpDEVICE_OP_RELEASE  EproxyDeviceOp = 5
 )
 
 type EproxyEdgeKey struct {
@@ -153,7 +170,7 @@ type EproxyEvent struct {
 	Qos      uint8
 	FrameLen uint8
 	Ifindex  uint32
-	Pad      uint32
+	Hold     uint32
 	Frame    [144]uint8
 }
 
@@ -276,6 +293,8 @@ type EproxyMessage struct {
 	Qos        uint8
 	Acked      uint8
 	Due        uint32
+	Hold       uint32
+	Pad        uint32
 }
 
 type EproxyNode struct {
@@ -416,7 +435,9 @@ const (
 	EproxyReasonREASON_ICMP_TRANSLATED EproxyReason = 69
 	EproxyReasonREASON_ICMP_STRAY      EproxyReason = 70
 	EproxyReasonREASON_ICMP_PART       EproxyReason = 71
-	EproxyReasonREASON_COUNT           EproxyReason = 72
+	EproxyReasonREASON_DUP             EproxyReason = 72
+	EproxyReasonREASON_REPEATED        EproxyReason = 73
+	EproxyReasonREASON_COUNT           EproxyReason = 74
 )
 
 type EproxyRequest struct {
@@ -493,6 +514,7 @@ type EproxySlotArgs struct {
 	Op         uint32
 	Overdue    uint32
 	Position   uint32
+	Hold       uint32
 	Ok         uint32
 	State      uint32
 	Device     uint32
@@ -503,7 +525,6 @@ type EproxySlotArgs struct {
 	PacketId   uint16
 	Qos        uint8
 	Acked      uint8
-	_          [4]byte
 	TakenNs    uint64
 }
 

@@ -100,8 +100,9 @@ func (s *Server) respond(x *Session, m *request.Message, o delivery.Outcome) {
 // the client has a place for it. A client that has none left is not read from
 // until one ends: the rest waits in its own connection.
 func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
-	p, first := s.pending.begin(x, m.PacketID, m.Dup)
+	p, first := s.pending.begin(x, m)
 	if !first {
+		s.refused("repeated")
 		return
 	}
 	if route.AlsoBroker {
@@ -123,8 +124,7 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	// It may have waited for long: what has ended meanwhile must not be outrun.
 	if ok, over, _ := x.mayPublish(m.Topic); !ok || over {
 		<-x.places
-		s.pending.end(p, m.PacketID)
-		if !over {
+		if to := s.pending.end(p, m.PacketID); to != nil && !over {
 			s.refuse(x, m)
 		}
 		return
@@ -141,17 +141,17 @@ func (s *Server) finish(x *Session, p *pending, m *request.Message, route *confi
 	s.pending.wg.Add(1) // until the response has been published
 	defer s.pending.wg.Done()
 	began := time.Now()
-	var to *Session
+	ended := false
 	defer func() {
-		if to == nil {
-			to = s.pending.end(p, m.PacketID)
+		if !ended {
+			s.pending.end(p, m.PacketID)
 		}
 	}()
 	defer s.contain(m.ClientID)
 	o := s.opts.Engine.Deliver(s.ctx, route, m)
 	s.record(route, m, o, time.Since(began))
-	to = s.pending.end(p, m.PacketID)
-	if m.QoS > 0 {
+	ended = true
+	if to := s.pending.end(p, m.PacketID); to != nil && m.QoS > 0 {
 		s.acknowledge(to, m.PacketID, m.QoS, o)
 	}
 	s.respond(x, m, o)

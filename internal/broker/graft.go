@@ -4,6 +4,7 @@ import (
 	"net"
 	"time"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/delivery"
 )
 
@@ -26,9 +27,16 @@ type ConnInfo struct {
 	// Complete acknowledges a message that the kernel path took, or does what
 	// its failure demands. It is for QoS 1; for QoS 0 it does nothing. It never
 	// waits for the client; one that leaves too many unread is disconnected.
-	Complete func(packetID uint16, o delivery.Outcome)
+	Complete func(packetID uint16, h Hold, o delivery.Outcome)
 	Abort    func() // closes with RST
 }
+
+// Hold is what a QoS 1 message under way has on its packet identifier. It is void
+// as soon as the client uses the identifier for another message.
+type Hold uint32
+
+// NoHold is that of a message on a connection that is not armed, or gone.
+const NoHold Hold = abi.HoldNone
 
 // Graft is an armed connection.
 type Graft interface {
@@ -43,6 +51,13 @@ type Graft interface {
 	// Authorize gives the client other rights: when it returns, nothing is taken
 	// that was allowed only under those of before.
 	Authorize(rights uint32)
+	// Hold enters a QoS 1 message that the server has got among those of the
+	// connection that are under way, on either path. repeated: with DUP, it
+	// repeats one that is, and is not entered.
+	Hold(packetID uint16, dup bool) (h Hold, repeated bool)
+	// Release ends a message, of either path, and says whether it may be
+	// acknowledged: its packet identifier was still its own.
+	Release(h Hold) bool
 	// Stop ends taking: when it returns, nothing more is taken.
 	Stop()
 	// Close is called when the socket is closed.

@@ -1,9 +1,15 @@
 package broker
 
-import "sync"
+import (
+	"sync"
+
+	"eproxy/internal/request"
+)
 
 // pendings are routed messages under way, by client and packet identifier: a
-// repetition must not be delivered at the same time as its original.
+// repetition must not be delivered at the same time as its original. Those of
+// QoS 1 on a connection that the kernel path has, too, are entered there as well
+// (Graft.Hold).
 type pendings struct {
 	mu sync.Mutex
 	m  map[pendingKey]*pending
@@ -15,36 +21,58 @@ type pendingKey struct {
 	id     uint16
 }
 
-type pending struct{ session *Session }
+// pending is a message under way. Its acknowledgement goes to the session that
+// has sent it last.
+type pending struct {
+	session *Session
+	hold    Hold // on the packet identifier, of that session
+}
 
 func (p *pendings) init() { p.m = make(map[pendingKey]*pending) }
 
 // begin notes a message; false means that this repeats one under way, whose
-// acknowledgement then goes to the new connection.
-func (p *pendings) begin(x *Session, id uint16, dup bool) (*pending, bool) {
+// acknowledgement then goes to the new connection. A message of QoS 1 without DUP
+// is a new one, whatever its identifier: its client has had the acknowledgement
+// of the one before [MQTT-2.2.1-4]. For QoS 2 the identifier is in use longer.
+func (p *pendings) begin(x *Session, m *request.Message) (*pending, bool) {
+	n := &pending{session: x, hold: NoHold}
+	if m.QoS == 1 {
+		var repeated bool
+		if n.hold, repeated = x.hold(m.PacketID, m.Dup); repeated {
+			return nil, false
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := pendingKey{x.ClientID, id}
-	if old := p.m[key]; old != nil && id != 0 && (dup || old.session == x) {
-		old.session = x
+	key := pendingKey{x.ClientID, m.PacketID}
+	if old := p.m[key]; old != nil && m.QoS > 0 && (m.Dup || m.QoS == 2 && old.session == x) {
+		if old.session == x {
+			x.release(n.hold)
+		} else {
+			old.session, old.hold = x, n.hold
+		}
 		return old, false
 	}
-	n := &pending{session: x}
-	if id != 0 {
+	if m.QoS > 0 {
 		p.m[key] = n
 	}
 	p.wg.Add(1)
 	return n, true
 }
 
-// end forgets a message and says where its acknowledgement goes.
+// end forgets a message and says where its acknowledgement goes; nil: nowhere,
+// its packet identifier is another message's by now.
 func (p *pendings) end(n *pending, id uint16) *Session {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	key := pendingKey{n.session.ClientID, id}
+	to, hold, own := n.session, n.hold, id == 0 || p.m[key] == n
 	if p.m[key] == n {
 		delete(p.m, key)
 	}
+	p.mu.Unlock()
 	p.wg.Done()
-	return n.session
+	if !to.release(hold) || !own {
+		return nil
+	}
+	return to
 }

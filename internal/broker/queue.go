@@ -11,8 +11,8 @@ import (
 // has yet to be notified of. Whoever adds never waits: a client that does not read its
 // acknowledgements must not hold up the events of all others.
 type ackQueue struct {
-	write    func(id uint16, o delivery.Outcome) // may wait for the socket
-	overflow func()                              // called once, when more than limit wait
+	write    func(a ack) // may wait for the socket
+	overflow func()      // called once, when more than limit wait
 	limit    int
 	queued   *atomic.Int64 // of all queues; a closing server waits for them
 
@@ -24,11 +24,12 @@ type ackQueue struct {
 
 type ack struct {
 	id      uint16
+	hold    Hold
 	outcome delivery.Outcome
 }
 
 // add puts an acknowledgement behind those that wait.
-func (q *ackQueue) add(id uint16, o delivery.Outcome) {
+func (q *ackQueue) add(a ack) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.ended {
@@ -41,7 +42,7 @@ func (q *ackQueue) add(id uint16, o delivery.Outcome) {
 		return
 	}
 	q.queued.Add(1)
-	q.waiting = append(q.waiting, ack{id, o})
+	q.waiting = append(q.waiting, a)
 	if !q.writing {
 		q.writing = true
 		go q.drain()
@@ -60,7 +61,7 @@ func (q *ackQueue) drain() {
 			return
 		}
 		for _, a := range batch {
-			q.write(a.id, a.outcome)
+			q.write(a)
 			q.queued.Add(-1)
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"eproxy/internal/delivery"
 )
 
 // TestDrainAcks: a server that is drained waits for acknowledgements that their
@@ -31,16 +29,16 @@ func TestAckQueueOrderAndLimit(t *testing.T) {
 	var got []uint16
 	release, done := make(chan struct{}), make(chan struct{})
 	overflows := 0
-	q := &ackQueue{limit: n, queued: new(atomic.Int64), overflow: func() { overflows++ }, write: func(id uint16, _ delivery.Outcome) {
+	q := &ackQueue{limit: n, queued: new(atomic.Int64), overflow: func() { overflows++ }, write: func(a ack) {
 		<-release
-		got = append(got, id)
+		got = append(got, a.id)
 		if len(got) == n {
 			close(done)
 		}
 	}}
 	var want []uint16
 	for i := range n {
-		q.add(uint16(i), delivery.Outcome{})
+		q.add(ack{id: uint16(i)})
 		want = append(want, uint16(i))
 	}
 	close(release)
@@ -49,9 +47,9 @@ func TestAckQueueOrderAndLimit(t *testing.T) {
 		t.Fatalf("wrote %v, %d overflows", got, overflows)
 	}
 	blocked := make(chan struct{})
-	q = &ackQueue{limit: 3, queued: new(atomic.Int64), overflow: func() { overflows++ }, write: func(uint16, delivery.Outcome) { <-blocked }}
+	q = &ackQueue{limit: 3, queued: new(atomic.Int64), overflow: func() { overflows++ }, write: func(ack) { <-blocked }}
 	for range 10 {
-		q.add(1, delivery.Outcome{})
+		q.add(ack{id: 1})
 	}
 	close(blocked)
 	if overflows != 1 {

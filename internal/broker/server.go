@@ -156,9 +156,11 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 	x.acks = &ackQueue{
 		limit:  ReceiveMaximum,
 		queued: &s.queued,
-		write: func(id uint16, o delivery.Outcome) {
+		write: func(a ack) {
 			defer s.contain(x.ClientID)
-			s.acknowledge(x, id, 1, o)
+			if x.release(a.hold) {
+				s.acknowledge(x, a.id, 1, a.outcome)
+			}
 		},
 		overflow: func() {
 			s.log.Info("client disconnected, it does not read its acknowledgements", "client", x.ClientID)

@@ -52,9 +52,9 @@ func (s *Session) arm(g Grafter, t *Transport) {
 	s.graft = g.Established(ConnInfo{
 		Conn: t.Conn, ClientID: s.ClientID, Username: s.account(), Version: s.Version, Read: t.Read, AtBoundary: t.AtBoundary,
 		Rights: kernelRights(s.version, s.rights.all()),
-		Complete: func(id uint16, o delivery.Outcome) {
+		Complete: func(id uint16, h Hold, o delivery.Outcome) {
 			if id != 0 {
-				s.acks.add(id, o)
+				s.acks.add(ack{id, h, o})
 			}
 		},
 		Abort: s.peer.Abort,
@@ -197,6 +197,23 @@ func (s *Session) armed() Graft {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.graft
+}
+
+// hold enters a QoS 1 message that the frontend has got among those under way on
+// the kernel path, too. repeated: it repeats one.
+func (s *Session) hold(id uint16, dup bool) (h Hold, repeated bool) {
+	if g := s.armed(); g != nil {
+		return g.Hold(id, dup)
+	}
+	return NoHold, false
+}
+
+// release ends a message and says whether it may be acknowledged.
+func (s *Session) release(h Hold) bool {
+	if g := s.armed(); g != nil && h != NoHold {
+		return g.Release(h)
+	}
+	return true
 }
 
 // Closed is called once when the socket is closed.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/broker"
 	"eproxy/internal/request"
@@ -82,14 +83,15 @@ func setSender(d *bpf.EproxyDevice, ci broker.ConnInfo) {
 	}
 }
 
-// control runs the control program of devices' connections.
-func (d *device) control(args bpf.EproxyDeviceArgs) {
+// control runs the control program of devices' connections, and returns its results.
+func (d *device) control(args bpf.EproxyDeviceArgs) bpf.EproxyDeviceArgs {
 	args.Conn, args.Gen = d.index, d.gen
-	if _, err := d.plane.objs.DeviceControl.Run(&ebpf.RunOptions{Context: &args}); err != nil {
+	if _, err := d.plane.objs.DeviceControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 		// What must not be taken any more must not: nothing of this connection is.
 		d.plane.log.Error("connection aborted, the programs could not be notified of a change", "client", d.info.ClientID, "error", err)
 		go d.info.Abort() // which comes back here, and whoever called may hold a lock
 	}
+	return args
 }
 
 // Boundary notifies the programs where an MQTT packet begins, if they lost track.
@@ -100,6 +102,17 @@ func (d *device) Boundary(read uint64) {
 // Authorize gives the client other rights; broker.Graft.
 func (d *device) Authorize(rights uint32) {
 	d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_RIGHTS), Rights: rights})
+}
+
+// Hold enters a QoS 1 message of the fallback; broker.Graft.
+func (d *device) Hold(packetID uint16, dup bool) (h broker.Hold, repeated bool) {
+	args := d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_HOLD), PacketId: packetID, Dup: uint16(flag(dup)), Hold: abi.HoldNone})
+	return broker.Hold(args.Hold), args.Repeated == 1
+}
+
+// Release ends a message; broker.Graft.
+func (d *device) Release(h broker.Hold) bool {
+	return d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_RELEASE), Hold: uint32(h)}).Ok == 1
 }
 
 // Stop ends taking; broker.Graft.

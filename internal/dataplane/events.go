@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/broker"
 	"eproxy/internal/delivery"
 )
 
@@ -49,7 +50,7 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 	switch bpf.EproxyEventKind(e.Kind) {
 	case bpf.EproxyEventKindEVENT_PUBACK:
 		if d := p.conns.get(e.Conn, e.Gen); d != nil {
-			d.info.Complete(e.PacketId, delivery.Outcome{Acked: true})
+			d.info.Complete(e.PacketId, broker.Hold(e.Hold), delivery.Outcome{Acked: true})
 		}
 	case bpf.EproxyEventKindEVENT_SLOT:
 		if s := p.slotByIndex(e.Conn); s != nil {

@@ -3,11 +3,11 @@ package dataplane
 import (
 	"bytes"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/broker"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
@@ -32,7 +32,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	finish := func(outcome string, o delivery.Outcome) {
 		rec.Message(route.Filter, fn.Name, args.Qos, outcome, monotonic()-time.Duration(args.TakenNs))
 		if d != nil {
-			d.info.Complete(args.PacketId, o)
+			d.info.Complete(args.PacketId, broker.Hold(args.Hold), o)
 		}
 		p.finishing.Add(-1)
 	}
@@ -87,8 +87,6 @@ func messageOf(fn *config.Function, req []byte) *request.Message {
 			m.ClientID, _ = strings.CutPrefix(value, request.Source(fn)+"/")
 		case "X-Mqtt-Username":
 			m.Username = value
-		case "X-Mqtt-Dup":
-			m.Dup, _ = strconv.ParseBool(value)
 		}
 	}
 	return m

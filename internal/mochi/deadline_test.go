@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"eproxy/internal/broker"
 	"eproxy/internal/delivery"
 	"eproxy/internal/mqtt/samples"
 	"eproxy/internal/request"
@@ -99,7 +100,7 @@ func TestAcknowledgedBeyondKeepAlive(t *testing.T) {
 		defer f.mu.Unlock()
 		return f.asked > 0
 	}, "the keep-alive does not pass")
-	f.info.Complete(7, delivery.Outcome{Acked: true})
+	f.info.Complete(7, broker.NoHold, delivery.Outcome{Acked: true})
 	want(t, c, 0x40, 2, 0, 7)
 	write(t, c, 0xc0, 0)
 	want(t, c, 0xd0, 0)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"eproxy/internal/broker"
 	"eproxy/internal/delivery"
 )
 
@@ -21,7 +22,7 @@ func TestDeafClient(t *testing.T) {
 	go func() {
 		defer close(notified)
 		for i := range 1 << 18 { // more than the sockets' buffers hold
-			f.info.Complete(uint16(i%60000+1), delivery.Outcome{Acked: true})
+			f.info.Complete(uint16(i%60000+1), broker.NoHold, delivery.Outcome{Acked: true})
 		}
 	}()
 	deadline := time.After(30 * time.Second)

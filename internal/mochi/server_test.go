@@ -280,6 +280,9 @@ type fakeGraft struct {
 	asked      int // how often LastReceive was called
 	stopped    int
 	closed     chan struct{}
+	taken      uint16 // packet identifier of a message under way on the kernel path
+	reused     uint16 // one that is another message's by the time that its own ends
+	released   []broker.Hold
 }
 
 func (f *fakeGraft) Established(c broker.ConnInfo) broker.Graft { f.info = c; return f }
@@ -295,6 +298,18 @@ func (f *fakeGraft) LastReceive() time.Time {
 	return f.last
 }
 func (f *fakeGraft) Granted(string, uint32) {}
+func (f *fakeGraft) Hold(id uint16, dup bool) (broker.Hold, bool) {
+	if dup && id == f.taken {
+		return broker.NoHold, true
+	}
+	return broker.Hold(id), false
+}
+func (f *fakeGraft) Release(h broker.Hold) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.released = append(f.released, h)
+	return h != broker.Hold(f.reused)
+}
 func (f *fakeGraft) Authorize(rights uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -382,10 +397,10 @@ func TestTakenMessagesAckedAlike(t *testing.T) {
 	s := newStage(t, say("ok"), f, anonymous)
 	c := s.dial()
 	connect(t, c, 0)
-	f.info.Complete(0x1234, delivery.Outcome{Acked: true})
+	f.info.Complete(0x1234, broker.NoHold, delivery.Outcome{Acked: true})
 	want(t, c, 0x40, 2, 0x12, 0x34)
-	f.info.Complete(0, delivery.Outcome{}) // QoS 0: nothing to say
-	f.info.Complete(2, delivery.Outcome{Err: fmt.Errorf("failed")})
+	f.info.Complete(0, broker.NoHold, delivery.Outcome{}) // QoS 0: nothing to say
+	f.info.Complete(2, broker.NoHold, delivery.Outcome{Err: fmt.Errorf("failed")})
 	if b, _ := io.ReadAll(c); len(b) > 0 {
 		t.Errorf("got % x", b)
 	}
@@ -405,8 +420,8 @@ func TestInterruptedIsNotAcknowledged(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, head[1])); err != nil {
 		t.Fatal(err)
 	}
-	f.info.Complete(1, delivery.Outcome{Interrupted: true, ReasonCode: delivery.CodeUnspecified})
-	f.info.Complete(2, delivery.Outcome{Acked: true})
+	f.info.Complete(1, broker.NoHold, delivery.Outcome{Interrupted: true, ReasonCode: delivery.CodeUnspecified})
+	f.info.Complete(2, broker.NoHold, delivery.Outcome{Acked: true})
 	want(t, c, 0x40, 2, 0, 2)
 }
 

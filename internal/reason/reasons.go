@@ -76,6 +76,8 @@ var All = []Reason{
 	{"icmp_translated", "ICMP error about a segment in flight: passed with the sequence number that the local socket knows it by"},
 	{"icmp_stray", "ICMP error on a known connection that quotes nothing in flight: passed as it is"},
 	{"icmp_part", "ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is"},
+	{"dup", "PUBLISH with DUP: passes behind all that came before it to the server, which finds out whether it is a repetition"},
+	{"repeated", "PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it"},
 }
 
 // Hooks are the programs' places, by number.

@@ -51,7 +51,7 @@ func (w *world) run(steps ...Step) error {
 
 // restless says what is still to happen.
 func (w *world) restless() string {
-	if len(w.attention)+len(w.pubacks)+len(w.broken) > 0 {
+	if len(w.attention)+len(w.pubacks)+len(w.broken)+len(w.holds) > 0 {
 		return "events wait"
 	}
 	for i := range w.devs {
@@ -113,8 +113,17 @@ func (w *world) userspace(late bool) error {
 	if len(w.broken) > 0 {
 		return fmt.Errorf("a device's connection is broken")
 	}
+	for _, h := range w.holds {
+		if err := w.release(h); err != nil {
+			return err
+		}
+	}
+	w.holds = nil
 	for _, e := range w.pubacks {
-		if _, d := w.of(uint32(e.conn), uint32(e.gen)); d != nil && !d.dead {
+		if err := w.release(held{uint32(e.conn), uint32(e.gen), uint32(e.hold)}); err != nil {
+			return err
+		}
+		if _, d := w.of(uint32(e.conn), uint32(e.gen)); d != nil && !d.dead && w.released {
 			s := d.localSegment([]byte{0x40, 2, byte(e.packet_id >> 8), byte(e.packet_id)})
 			if err := w.run(frameStep(StepLocalFrame, 1, s)); err != nil {
 				return err
@@ -148,6 +157,11 @@ func (w *world) userspace(late bool) error {
 		}
 	}
 	return nil
+}
+
+// release: a message is over for userspace.
+func (w *world) release(h held) error {
+	return w.run(Step{kind: StepDeviceControl, index: u32(h.conn), gen: u32(h.gen), op: OpRelease, hold: u32(h.hold)})
 }
 
 func (w *world) podTurn(i int) error {
@@ -220,8 +234,11 @@ func (w *world) heard(dev int) error {
 		if m.dev != dev {
 			continue
 		}
-		n := pubacks[m.pid]
-		delete(pubacks, m.pid)
+		n := 0
+		if !m.reused {
+			n = pubacks[m.pid]
+			delete(pubacks, m.pid)
+		}
 		passed := 0
 		if bytes.HasPrefix(local, m.raw) {
 			local = local[len(m.raw):]
@@ -235,7 +252,7 @@ func (w *world) heard(dev int) error {
 			return fmt.Errorf("%s: PUBACK %d, but message %d was never answered", d.client, m.pid, i)
 		case n+m.taken+passed > 1 || passed+m.sent > 1:
 			return fmt.Errorf("message %d: PUBACK %d times, taken over %d times, passed %d times, sent %d times", i, n, m.taken, passed, m.sent)
-		case !d.dead && m.qos > 0 && n+m.taken+passed == 0:
+		case !d.dead && m.qos > 0 && !m.reused && n+m.taken+passed == 0:
 			return fmt.Errorf("message %d (answered: %v, sent: %d) is lost", i, m.answered, m.sent)
 		case !d.dead && m.qos == 0 && m.sent+m.taken+passed == 0:
 			return fmt.Errorf("message %d is lost", i)

@@ -31,7 +31,7 @@ var fullEffort = effort{pairs: 1000, random: 300}
 // would have become something else.
 var mustHappen = []int{ReasonResponse, ReasonDoneByAck, ReasonReinjected, ReasonPubackResent, ReasonRace, ReasonDeviceGone,
 	ReasonPubackHanded, ReasonSlotRetired, ReasonDeadSocket, ReasonRedirectError, ReasonInjected, ReasonResync,
-	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot}
+	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot, ReasonRepeated}
 
 // explorer tries schedules of one scenario.
 type explorer struct {
@@ -139,6 +139,9 @@ func (e *explorer) key() uint64 {
 		case RecordControl:
 			v := controlOf(r)
 			h.Write([]byte{byte(v.op), byte(v.ok), byte(v.device), byte(v.device_gen), byte(v.packet_id)})
+		case RecordDeviceControl:
+			v := deviceControlOf(r)
+			h.Write([]byte{byte(v.op), byte(v.ok), byte(v.repeated), byte(v.hold)})
 		}
 	}
 	h.Write(e.m.Shared())

@@ -104,6 +104,12 @@ const (
 	OpBoundary = C.DEVICE_OP_BOUNDARY
 	OpRights   = C.DEVICE_OP_RIGHTS
 	OpStop     = C.DEVICE_OP_STOP
+	OpHold     = C.DEVICE_OP_HOLD
+	OpRelease  = C.DEVICE_OP_RELEASE
+
+	HoldNone  = C.HOLD_NONE
+	HoldShift = C.HOLD_SHIFT
+	IDsMax    = C.IDS_MAX
 
 	StepDeviceFrame   = C.STEP_DEVICE_FRAME
 	StepPodFrame      = C.STEP_POD_FRAME
@@ -142,6 +148,7 @@ const (
 	ReasonTakenOver     = C.REASON_TAKEN_OVER
 	ReasonDupRequest    = C.REASON_DUP_REQUEST
 	ReasonNoSlot        = C.REASON_NO_SLOT
+	ReasonRepeated      = C.REASON_REPEATED
 
 	EventPuback = C.EVENT_PUBACK
 	EventSlot   = C.EVENT_SLOT

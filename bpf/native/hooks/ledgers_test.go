@@ -157,6 +157,9 @@ func (w *world) deviceLedgers(i int) error {
 			return fmt.Errorf("its framing at byte %d: %d bytes of a header, %d left, but the entry has %+v", n, head, left, got)
 		}
 	}
+	if err := w.identifiers(d); err != nil {
+		return err
+	}
 	n := 0
 	for s := range slotCount {
 		for _, m := range w.inFlight(w.m.Slot(s)) {
@@ -199,4 +202,39 @@ func (w *world) carried(g *Graft, d *device) bool {
 		}
 	}
 	return false
+}
+
+// identifiers: each packet identifier in use is held by one message that is under
+// way, in a slot or in userspace.
+func (w *world) identifiers(d *device) error {
+	ids := &w.m.Device(d.conn).ids
+	live := map[uint32]bool{}
+	for _, h := range w.holds {
+		if h.conn == uint32(d.conn) && h.gen == d.gen {
+			live[h.hold] = true
+		}
+	}
+	for _, e := range w.pubacks {
+		if uint32(e.conn) == uint32(d.conn) && uint32(e.gen) == d.gen {
+			live[uint32(e.hold)] = true
+		}
+	}
+	for s := range slotCount {
+		for _, m := range w.inFlight(w.m.Slot(s)) {
+			if uint32(m.device) != uint32(d.conn) || uint32(m.device_gen) != d.gen || m.qos == 0 {
+				continue
+			}
+			n := uint32(m.hold) % IDsMax
+			if b := &ids.block[n/4]; uint32(b.gen[n%4]) == uint32(m.hold)>>HoldShift && uint16(b.ids>>(n%4*16)) != uint16(m.packet_id) {
+				return fmt.Errorf("packet id %d in flight on slot %d holds %d", m.packet_id, s, uint16(b.ids>>(n%4*16)))
+			}
+			live[uint32(m.hold)] = true
+		}
+	}
+	for n := range uint32(IDsMax) {
+		if b := &ids.block[n/4]; ids.used>>n&1 == 1 && !live[uint32(b.gen[n%4])<<HoldShift|n] {
+			return fmt.Errorf("packet id %d is held by no message", uint16(b.ids>>(n%4*16)))
+		}
+	}
+	return nil
 }

@@ -50,6 +50,9 @@ struct step {
 	__u32 overdue;
 	__u32 repeat; /* STEP_CONTROL: until it refuses */
 	__u32 count;  /* STEP_SWEEP */
+	__u32 packet_id; /* STEP_DEVICE_CONTROL: DEVICE_OP_HOLD */
+	__u32 dup;
+	__u32 hold;   /* STEP_DEVICE_CONTROL: DEVICE_OP_RELEASE */
 	__u64 read;   /* STEP_DEVICE_CONTROL: DEVICE_OP_BOUNDARY */
 	/* STEP_LOCAL_FRAME: what the socket tells about its connection */
 	__u32 rcv_nxt;

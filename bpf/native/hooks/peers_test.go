@@ -33,6 +33,7 @@ type message struct {
 	sent     int  // places in pods' streams
 	answered bool // the function has answered it
 	taken    int  // times that userspace took it over
+	reused   bool // the device uses its packet identifier for another message: it need not be acknowledged
 }
 
 // matches says whether b is this message's request.

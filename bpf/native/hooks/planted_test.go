@@ -71,6 +71,16 @@ var planted = []struct {
 		{"include/take.h", "cache_fill(c, d, s, gen, epoch)", "cache_fill(c, d, s, gen, planted(24) ? *(volatile __u32 *)&g->epoch : epoch)"}}},
 	25: {"slot renumbered that was lent meanwhile", "slot is lent while it is claimed, and a response comes that nobody asked for, XDP", []edit{
 		{"include/take.h", "sc->gen == gen && slot->state == SLOT_IDLE && ", "sc->gen == gen && (planted(25) ? slot->head == slot->tail : slot->state == SLOT_IDLE) && "}}},
+	26: {"PUBACK for a message whose packet identifier is another's by now", "packet identifier is used again while the first message is answered", []edit{
+		{"tc/pod_in.h", "!m->qos || !ids_held(&d->ids, m->hold)) {", "!m->qos || (!planted(26) && !ids_held(&d->ids, m->hold))) {"}}},
+	27: {"message forgotten when its PUBACK is handed to userspace", "repetition comes to the server while its original is answered and the socket sends", []edit{
+		{"tc/pod_in.h", "\t\t\thanded = true;\n", "\t\t\thanded = true;\n\t\t\tif (planted(27))\n\t\t\t\tids_release(&d->ids, m->hold);\n"}}},
+	28: {"PUBACK that is on its way not looked at", "repetition comes to the server while its original is answered", []edit{
+		{"control/control.h", "|| conn_notifying(c, id)))", "|| (!planted(28) && conn_notifying(c, id))))"}}},
+	29: {"hold not kept with its message", "repetition comes to the server while its original is taken over", []edit{
+		{"include/take.h", "\tslot_message(slot, s->number)->hold = hold;", "\tif (!planted(29))\n\t\tslot_message(slot, s->number)->hold = hold;"}}},
+	30: {"message entered before it is certain that it is taken", "the same message twice, XDP", []edit{
+		{"include/take.h", "\taction = RX_DROP;\n\tif (recheck)\n", "\taction = RX_DROP;\n\tif (planted(30))\n\t\tids_hold(&d->ids, s->publish.packet_id);\n\tif (recheck)\n"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

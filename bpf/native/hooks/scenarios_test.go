@@ -113,6 +113,24 @@ func (w *world) ready(pod int) Step {
 	return s
 }
 
+// hold: userspace gets a message with this packet identifier, passed by the programs.
+func (w *world) hold(dev int, pid uint16, dup bool) Step {
+	s := w.deviceControl(dev, OpHold)
+	s.packet_id = u32(pid)
+	if dup {
+		s.dup = 1
+	}
+	return s
+}
+
+// reuse: the device has two messages in flight with one packet identifier, on two
+// slots. It believes the first one to be over.
+func (w *world) reuse(pid uint16) {
+	d := w.device(4, "d0", 40000)
+	w.msgs[w.open(d, pid, "one")].reused = true
+	w.open(d, pid, "two")
+}
+
 func (w *world) control(pod int, op u32) Step {
 	p := &w.pods[pod]
 	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: op}
@@ -314,6 +332,35 @@ var scenarios = append([]scenario{
 		f := w.fromPod(s)
 		f.after = 1
 		return [][]Step{{w.send(m, false)}, {f}}
+	}},
+	{"repetition comes to the server while its original is answered", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		return [][]Step{{w.responseFrame(0)}, {w.hold(d, 7, true)}}
+	}},
+	{"repetition comes to the server while its original is answered and the socket sends", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		f := w.responseFrame(0)
+		w.m.c.now_ns += 10e6
+		return [][]Step{{f}, {frameStep(StepLocalFrame, 1, w.devs[d].localSegment(connack))}, {w.hold(d, 7, true)}}
+	}},
+	{"repetition comes to the server while its original is taken over", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		return [][]Step{{w.hold(d, 7, true)}, append([]Step{w.takeOver(0)}, w.redial(0)...)}
+	}},
+	{"packet identifier is used again while the first message is answered", 2, 1, func(w *world) [][]Step {
+		w.reuse(7)
+		return [][]Step{{w.responseFrame(0)}, {w.responseFrame(1)}}
+	}},
+	{"packet identifier is used again while the first message is taken over", 2, 1, func(w *world) [][]Step {
+		w.reuse(7)
+		return [][]Step{append([]Step{w.takeOver(0)}, w.redial(0)...), {w.responseFrame(1)}}
+	}},
+	{"packet identifier is used again while the server gets a message with another one", 2, 1, func(w *world) [][]Step {
+		w.reuse(7)
+		return [][]Step{{w.responseFrame(0)}, {w.hold(0, 8, false)}, {w.responseFrame(1)}}
 	}},
 	{"several messages of a segment follow each other while the slot is retired", 2, 4, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)

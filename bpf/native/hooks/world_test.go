@@ -31,7 +31,12 @@ type world struct {
 	broken    []Event
 	overdue   int
 	frozen    []DeviceControl // after which nothing may be taken of the connection
+	holds     []held          // on packet identifiers of messages that are userspace's
+	released  bool            // what the latest release said
 }
+
+// held is what a message of a connection holds.
+type held struct{ conn, gen, hold uint32 }
 
 // clone keeps what a run changes apart.
 func (w *world) clone() *world {
@@ -46,6 +51,7 @@ func (w *world) clone() *world {
 	c.pubacks = slices.Clip(w.pubacks)
 	c.broken = slices.Clip(w.broken)
 	c.frozen = slices.Clip(w.frozen)
+	c.holds = slices.Clip(w.holds)
 	return &c
 }
 
@@ -259,7 +265,28 @@ func (w *world) note(r *Record) error {
 			return w.takenOver(c, frameOf(r))
 		}
 	case RecordDeviceControl:
-		if c := deviceControlOf(r); c.ok == 1 && c.op != OpBoundary {
+		return w.controlled(deviceControlOf(r))
+	}
+	return nil
+}
+
+// controlled: userspace has changed something. Every repetition that it asks about
+// is one: what the scenarios have repeated is under way until the device has
+// acknowledged its PUBACK.
+func (w *world) controlled(c *DeviceControl) error {
+	switch c.op {
+	case OpBoundary:
+	case OpHold:
+		if c.ok == 1 && c.dup == 1 && c.repeated == 0 {
+			return fmt.Errorf("packet id %d is under way, but its repetition was not known", c.packet_id)
+		}
+		if c.repeated == 0 && c.hold != HoldNone {
+			w.holds = append(w.holds, held{uint32(c.conn), uint32(c.gen), uint32(c.hold)})
+		}
+	case OpRelease:
+		w.released = c.ok == 1
+	default:
+		if c.ok == 1 {
 			w.frozen = append(w.frozen, *c)
 		}
 	}
@@ -321,6 +348,9 @@ func (w *world) takenOver(c *Control, b []byte) error {
 				return fmt.Errorf("message %d was taken over with packet id %d", i, c.packet_id)
 			}
 			m.taken++
+			if m.qos > 0 {
+				w.holds = append(w.holds, held{uint32(c.device), uint32(c.device_gen), uint32(c.hold)})
+			}
 			return w.takenFrom(i, c)
 		}
 	}
