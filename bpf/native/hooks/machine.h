@@ -48,12 +48,12 @@ struct step {
 	__u32 state;	    /* STEP_SOCKET: TCP state; 0: leaves */
 	__u32 op;	    /* STEP_CONTROL, STEP_DEVICE_CONTROL */
 	__u32 overdue;
-	__u32 repeat; /* STEP_CONTROL: until it refuses */
-	__u32 count;  /* STEP_SWEEP */
+	__u32 repeat;	 /* STEP_CONTROL: until it refuses */
+	__u32 count;	 /* STEP_SWEEP */
 	__u32 packet_id; /* STEP_DEVICE_CONTROL: DEVICE_OP_HOLD */
 	__u32 dup;
-	__u32 hold;   /* STEP_DEVICE_CONTROL: DEVICE_OP_RELEASE */
-	__u64 read;   /* STEP_DEVICE_CONTROL: DEVICE_OP_BOUNDARY */
+	__u32 hold; /* STEP_DEVICE_CONTROL: DEVICE_OP_RELEASE */
+	__u64 read; /* STEP_DEVICE_CONTROL: DEVICE_OP_BOUNDARY */
 	/* STEP_LOCAL_FRAME: what the socket tells about its connection */
 	__u32 rcv_nxt;
 	__u32 snd_una;

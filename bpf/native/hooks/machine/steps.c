@@ -186,10 +186,14 @@ static void control(struct task *t, const struct step *s)
 
 static void device_step(struct task *t, const struct step *s)
 {
-	struct device_args a = {
-		.conn = s->index, .gen = s->gen ? s->gen : t->gen, .op = s->op, .read = s->read, .rights = 2,
-		.packet_id = s->packet_id, .dup = s->dup, .hold = s->hold
-	};
+	struct device_args a = { .conn = s->index,
+				 .gen = s->gen ? s->gen : t->gen,
+				 .op = s->op,
+				 .read = s->read,
+				 .rights = 2,
+				 .packet_id = s->packet_id,
+				 .dup = s->dup,
+				 .hold = s->hold };
 
 	device_control(&a);
 	record_new(RECORD_DEVICE_CONTROL)->device = a;
