@@ -14,7 +14,7 @@ import (
 // gives to the subscribers and acknowledges; otherwise it is settled here.
 func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 	x.stamp(m)
-	ok, over, version := x.mayPublish(m.Topic)
+	ok, over, version, r := s.judged(x, m.Topic)
 	switch {
 	case over:
 		s.refused("session_over")
@@ -25,7 +25,7 @@ func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 		s.refuse(x, m)
 		return false
 	}
-	route := s.rules.Load().route(m.Topic)
+	route := r.route(m.Topic)
 	if route == nil {
 		return true
 	}
@@ -35,6 +35,17 @@ func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 	x.granted(m.Topic, version)
 	s.deliver(x, m, route)
 	return false
+}
+
+// judged is mayPublish, with the rules that are in force along with those rights:
+// a message never meets the rights of one configuration and the routes of another.
+func (s *Server) judged(x *Session, topic string) (ok, over bool, version uint32, r *rules) {
+	for {
+		r = s.rules.Load()
+		if ok, over, version = x.mayPublish(topic); s.rules.Load() == r {
+			return ok, over, version, r
+		}
+	}
 }
 
 // refuse says no to a client: MQTT 5 has a reason code for it, MQTT 3.1.1 can only
