@@ -149,8 +149,8 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 // finish delivers a message of a session and acknowledges it to the one that has
 // taken over since, if there is one.
 func (s *Server) finish(x *Session, p *pending, m *request.Message, route *config.Route) {
-	s.pending.wg.Add(1) // until the response has been published
-	defer s.pending.wg.Done()
+	s.pending.open.Add(1) // until the response has been published
+	defer s.pending.open.Add(-1)
 	began := time.Now()
 	ended := false
 	defer func() {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"eproxy/internal/request"
 )
@@ -13,7 +14,9 @@ import (
 type pendings struct {
 	mu sync.Mutex
 	m  map[pendingKey]*pending
-	wg sync.WaitGroup
+	// open is how many are under way, with what follows from them. No WaitGroup: new
+	// ones may come while Drain waits.
+	open atomic.Int64
 }
 
 type pendingKey struct {
@@ -56,7 +59,7 @@ func (p *pendings) begin(x *Session, m *request.Message) (*pending, bool) {
 	if m.QoS > 0 {
 		p.m[key] = n
 	}
-	p.wg.Add(1)
+	p.open.Add(1)
 	return n, true
 }
 
@@ -70,7 +73,7 @@ func (p *pendings) end(n *pending, id uint16) *Session {
 		delete(p.m, key)
 	}
 	p.mu.Unlock()
-	p.wg.Done()
+	p.open.Add(-1)
 	if !to.release(hold) || !own {
 		return nil
 	}

@@ -23,7 +23,7 @@ import (
 // way here (MQTT 5 section 3.2.2.3.3); more wait in its connection.
 const ReceiveMaximum = 1024
 
-// drainInterval is how often Drain looks whether acknowledgements still wait.
+// drainInterval is how often Drain looks whether anything is still under way.
 const drainInterval = 5 * time.Millisecond
 
 // Recorder counts messages.
@@ -192,18 +192,9 @@ func (s *Server) Ended(x *Session) {
 // acknowledgements of those that the kernel path took, until ctx ends.
 func (s *Server) Drain(ctx context.Context) {
 	s.drained.Store(true)
-	done := make(chan struct{})
-	go func() {
-		s.pending.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
 	t := time.NewTicker(drainInterval)
 	defer t.Stop()
-	for s.queued.Load() > 0 && ctx.Err() == nil {
+	for s.pending.open.Load()+s.queued.Load() > 0 && ctx.Err() == nil {
 		select {
 		case <-t.C:
 		case <-ctx.Done():

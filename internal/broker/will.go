@@ -140,9 +140,9 @@ func (s *Server) publishWill(id Identity, w *Will) {
 		s.Refused("will_overload", "will dropped: too many are on their way to their functions", id.Remote, "client", id.ClientID, "topic", w.Message.Topic)
 		return
 	}
-	s.pending.wg.Add(1)
+	s.pending.open.Add(1)
 	go func() {
-		defer s.pending.wg.Done()
+		defer s.pending.open.Add(-1)
 		defer s.willsUnderWay.Add(-1)
 		defer s.absorb(id.ClientID)
 		m := w.Message

@@ -152,18 +152,33 @@ func (c *conn) SetDeadline(time.Time) error {
 	return c.SetReadDeadline(time.Now().Add(span))
 }
 
-// Write writes whole packets; the library holds the client's lock. A client that
-// accepts not a single byte within the time of its keep-alive is disconnected, with
-// RST: half a packet may have been written, so nothing can follow.
+// Bounds of the time that one packet may take to be written: it must get on within
+// writeStall, or the time of the keep-alive if that is less, and be done writeStall
+// after it would be at writeRate.
+const (
+	writeStall = 30 * time.Second
+	writeRate  = 1 << 10 // bytes per second
+)
+
+// Write writes whole packets; the library holds the client's lock, and whoever has
+// a message of QoS 1 or 2 for the client waits for it. A client that is too slow is
+// disconnected, with RST: half a packet may have been written, so nothing can follow.
 func (c *conn) Write(p []byte) (n int, err error) {
+	limit := time.Now().Add(c.server.stall + time.Duration(len(p))*time.Second/writeRate)
 	for more := true; more; {
-		if span := c.span.Load(); span > 0 {
-			_ = c.SetWriteDeadline(time.Now().Add(time.Duration(span)))
+		stall := c.server.stall
+		if span := time.Duration(c.span.Load()); span > 0 {
+			stall = min(stall, span)
 		}
+		until := time.Now().Add(stall)
+		if until.After(limit) {
+			until = limit
+		}
+		_ = c.SetWriteDeadline(until)
 		var m int
 		m, err = c.TCPConn.Write(p[n:])
 		n += m
-		more = m > 0 && errors.Is(err, os.ErrDeadlineExceeded)
+		more = m > 0 && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(limit)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.abort()

@@ -14,6 +14,11 @@ var errFault = errors.New("fault of the server")
 // of the library's: it ends this connection and nothing else.
 func (s *Server) serve(tcp *net.TCPConn, establish func(net.Conn) error) {
 	c := newConn(s, tcp)
+	if !s.live.add(c) {
+		_ = c.Close()
+		return
+	}
+	defer s.live.remove(c)
 	defer c.endTurn()
 	defer func() { _ = c.Close() }()
 	defer func() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -31,13 +32,15 @@ type Server struct {
 	turns     turns
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
+	live      live
+	stall     time.Duration // writeStall, less in tests
 }
 
 var _ broker.Frontend = (*Server)(nil)
 
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
-	s := &Server{broker: b, cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
+	s := &Server{broker: b, stall: writeStall, cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
@@ -105,9 +108,27 @@ func (s *Server) Retain(m *request.Message) {
 	s.mqtt.Topics.RetainMessage(pk.Copy(false))
 }
 
-// Close ends all connections.
+// Close ends all connections, all at the same time: those of clients with the
+// reason, then whatever is left, among them those whose session is just beginning.
+// The library would end one after the other, and wait for those that it does not
+// know yet.
 func (s *Server) Close() {
 	s.cancel()
+	s.live.shut()
+	var wg sync.WaitGroup
+	for _, cl := range s.mqtt.Clients.GetAll() {
+		if cl.Net.Inline {
+			continue
+		}
+		wg.Go(func() {
+			defer s.endOnPanic(cl)
+			_ = s.mqtt.DisconnectClient(cl, packets.ErrServerShuttingDown)
+		})
+	}
+	wg.Wait() // none takes longer than refuseTimeout
+	for _, c := range s.live.all() {
+		_ = c.Close()
+	}
 	_ = s.mqtt.Close()
 	s.often.Close()
 }
