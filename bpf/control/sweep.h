@@ -171,16 +171,28 @@ static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 	return 0;
 }
 
-/* Starts the timer (CLOCK_MONOTONIC). It ends with the map, which is not pinned: with the process that loaded it. */
+#define EBUSY 16
+
+/*
+ * Starts the timer (CLOCK_MONOTONIC). It ends with the map, which is not pinned:
+ * with the process that loaded it. Returns 0 or a negative errno: memory for a
+ * timer is had without waiting, so that there may be none at the moment (-ENOMEM;
+ * __bpf_async_init, kernel/bpf/helpers.c); it may be called again then.
+ */
 SEC("syscall")
 int sweep_start(void *ctx)
 {
 	__u32 zero = 0;
 	struct sweeper *w = bpf_map_lookup_elem(&sweepers, &zero);
+	long err;
 
 	if (!w)
 		return -1;
-	if (bpf_timer_init(&w->timer, &sweepers, CLOCK_MONOTONIC) || bpf_timer_set_callback(&w->timer, sweep_tick))
-		return -1;
+	err = bpf_timer_init(&w->timer, &sweepers, CLOCK_MONOTONIC);
+	if (err && err != -EBUSY) /* it is there already */
+		return err;
+	err = bpf_timer_set_callback(&w->timer, sweep_tick);
+	if (err)
+		return err;
 	return bpf_timer_start(&w->timer, (__u64)SWEEP_MS * 1000000, 0);
 }

@@ -1,7 +1,6 @@
 package dataplane
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
@@ -255,12 +255,30 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	if err := p.startEvents(); err != nil {
 		return err
 	}
-	if ret, err := p.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
-		return fmt.Errorf("start the sweeper's timer: %w", cmp.Or(err, fmt.Errorf("program returns %d", int32(ret))))
+	if err := p.startSweeper(); err != nil {
+		return fmt.Errorf("start the sweeper's timer: %w", err)
 	}
 	p.wg.Add(1)
 	go p.reapLoop()
 	return p.startWatch()
+}
+
+// sweeperTries is how often the sweeper's timer is tried, a millisecond apart: the
+// kernel may have no memory for it at the moment, for which it does not wait.
+const sweeperTries = 1000
+
+// startSweeper starts the timer that looks for what no packet brings about.
+func (p *Plane) startSweeper() error {
+	var err error
+	for range sweeperTries {
+		var ret uint32
+		if ret, err = p.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret == 0 {
+			return err
+		}
+		err = unix.Errno(-int32(ret))
+		time.Sleep(time.Millisecond)
+	}
+	return err
 }
 
 // SetDraining makes the programs take nothing more (or take again).
