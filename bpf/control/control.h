@@ -15,8 +15,8 @@ SEC("syscall")
 int slot_control(struct slot_args *a)
 {
 	__u32 index = a->slot, op = a->op, gen = a->gen, overdue = a->overdue, position = a->position, passed, pod_key;
-	struct conn *c = bpf_map_lookup_elem(&conns, &index), *dc;
-	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
+	struct conn *c = conn_entry(index), *dc;
+	struct slot *slot = slot_entry(index);
 	__u64 now = bpf_ktime_get_ns();
 	__u32 ok = SLOT_REFUSED, state = 0, number = 0;
 	struct message m = {};
@@ -85,7 +85,7 @@ int slot_control(struct slot_args *a)
 		__u32 device = m.device;
 
 		count(HOOK_CONTROL, REASON_TAKEN_OVER);
-		dc = bpf_map_lookup_elem(&conns, &device);
+		dc = conn_entry(device);
 		if (dc) {
 			bpf_spin_lock(&dc->lock);
 			if (dc->gen == m.device_gen) {
@@ -130,15 +130,15 @@ SEC("syscall")
 int device_control(struct device_args *a)
 {
 	__u32 index = a->conn, gen = a->gen, op = a->op, read = a->read, rights = a->rights;
-	struct conn *c = bpf_map_lookup_elem(&conns, &index);
-	__u32 dev = index - knob_slots, ok = 0, repeated = 0, hold = op == DEVICE_OP_RELEASE ? a->hold : HOLD_NONE;
+	struct conn *c = conn_entry(index);
+	__u32 ok = 0, repeated = 0, hold = op == DEVICE_OP_RELEASE ? a->hold : HOLD_NONE;
 	__u16 id = a->packet_id, dup = a->dup;
 	__u64 taken = 0;
 	struct device *d;
 
 	if (!c || index < knob_slots)
 		return 0;
-	d = bpf_map_lookup_elem(&devices, &dev);
+	d = device_entry(index);
 	if (!d)
 		return 0;
 	bpf_spin_lock(&c->lock);

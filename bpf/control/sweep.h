@@ -26,7 +26,7 @@ struct sweep_range {
 /* Whether a slot's oldest message waits too long. A look without the lock: SLOT_OP_TAKE_OVER makes sure. */
 static __always_inline bool sweep_overdue(__u32 index, __u32 now_ms)
 {
-	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
+	struct slot *slot = slot_entry(index);
 	struct pod *pod;
 	__u32 key;
 
@@ -66,7 +66,7 @@ static long sweep_one(__u64 i, void *data)
 	struct sweep_range *range = data;
 	__u32 index = range->first + i, now_ms = range->now_ms, gen = 0, n = 0;
 	struct scratch *s = scratch_of(HOOK_CONTROL);
-	struct conn *c = bpf_map_lookup_elem(&conns, &index);
+	struct conn *c = conn_entry(index);
 	struct stamp stamp;
 	struct event *e;
 	bool send = false;

@@ -55,7 +55,7 @@ __attribute__((noinline)) int flow_index(struct tuple *t)
 	value = *(volatile __u64 *)hint;
 	index = value;
 	if (value >> 32 == hash >> 32) {
-		c = bpf_map_lookup_elem(&conns, &index);
+		c = conn_entry(index);
 		if (c && tuple_same(&c->tuple, t) && c->state == CONN_OPEN)
 			return index;
 	}
@@ -71,7 +71,7 @@ __attribute__((noinline)) int flow_index(struct tuple *t)
 static __always_inline struct conn *flow_find(struct tuple *t, __u32 *index)
 {
 	*index = flow_index(t);
-	return bpf_map_lookup_elem(&conns, index);
+	return conn_entry(*index);
 }
 
 #endif

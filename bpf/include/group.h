@@ -72,8 +72,8 @@ static __always_inline int group_make(struct __sk_buff *skb, struct group *g)
 {
 	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
 	struct group_copy c = { .skb = skb, .g = g, .off = g->frame.len, .summing = !partial };
-	struct slot *slot = bpf_map_lookup_elem(&slots, &g->slot);
-	struct conn *sc = bpf_map_lookup_elem(&conns, &g->slot);
+	struct slot *slot = slot_entry(g->slot);
+	struct conn *sc = conn_entry(g->slot);
 
 	if (!slot || !sc || bpf_skb_change_tail(skb, g->frame.len + g->len, 0))
 		return -1;

@@ -228,4 +228,30 @@ struct {
 	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
 
+/* The connection with this conn index, or NULL. */
+static __always_inline struct conn *conn_entry(__u32 index)
+{
+	return bpf_map_lookup_elem(&conns, &index);
+}
+
+/* The device part of the connection with this conn index, not a slot's, or NULL. */
+static __always_inline struct device *device_entry(__u32 conn)
+{
+	__u32 index = conn - knob_slots;
+
+	return bpf_map_lookup_elem(&devices, &index);
+}
+
+/* The slot part of the connection with this conn index, or NULL. */
+static __always_inline struct slot *slot_entry(__u32 index)
+{
+	return bpf_map_lookup_elem(&slots, &index);
+}
+
+/* The counters of a route and function (struct route, counter), or NULL. */
+static __always_inline struct route_stats *route_stats_entry(__u32 counter)
+{
+	return bpf_map_lookup_elem(&route_counters, &counter);
+}
+
 #endif

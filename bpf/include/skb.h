@@ -376,7 +376,7 @@ static __always_inline int skb_make_request(struct __sk_buff *skb, struct frame 
 /* To the pod: straight into its namespace where that works, else through its interface's egress. */
 static __always_inline int skb_to_pod(__u32 index, const struct frame *f)
 {
-	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
+	struct slot *slot = slot_entry(index);
 	__u32 key = slot ? slot->pod : NO_INDEX;
 	struct pod *pod = bpf_map_lookup_elem(&pods, &key);
 

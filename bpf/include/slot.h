@@ -120,7 +120,7 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 
 	if (!*(volatile __u16 *)&c->in_flight || key >= knob_slots)
 		return NULL;
-	slot = bpf_map_lookup_elem(&slots, &key);
+	slot = slot_entry(key);
 	if (!slot || slot->depth < 2 || (__u64)(slot->tail - slot->head) * slot->service_ns > QUEUE_NS)
 		return NULL;
 	pod_key = slot->pod;

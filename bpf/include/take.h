@@ -260,8 +260,8 @@ static __always_inline bool device_make_room(struct conn *c, const struct device
 static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t, struct scratch *s, struct pod *pod,
 					     __u32 len, __u32 payload_len)
 {
-	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
-	struct conn *c = t->c, *sc = bpf_map_lookup_elem(&conns, &s->slot);
+	struct slot *slot = slot_entry(s->slot);
+	struct conn *c = t->c, *sc = conn_entry(s->slot);
 	enum hook hook = xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN;
 	__u32 head_len = t->d->cache_head_len, at, gen, hold = HOLD_NONE;
 	struct packet *p = t->p;
@@ -456,16 +456,15 @@ static __always_inline enum reason take_try(void *ctx, bool xdp, struct take *t,
 /* After copying the request that was just taken: whether these are its bytes. */
 static __always_inline bool taken_live(const struct scratch *s)
 {
-	struct slot *slot = bpf_map_lookup_elem(&slots, &s->slot);
-	struct conn *sc = bpf_map_lookup_elem(&conns, &s->slot);
+	struct slot *slot = slot_entry(s->slot);
+	struct conn *sc = conn_entry(s->slot);
 
 	return slot && sc && request_live(sc, slot, s->slot_gen, s->number);
 }
 
 static __always_inline void count_taken(const struct scratch *s)
 {
-	__u32 key = s->counter;
-	struct route_stats *st = bpf_map_lookup_elem(&route_counters, &key);
+	struct route_stats *st = route_stats_entry(s->counter);
 
 	if (st)
 		st->taken[s->publish.qos & 1]++;

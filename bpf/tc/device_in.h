@@ -19,8 +19,8 @@
 static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __u32 now_ms)
 {
 	__u32 index = s->rx.graft.slot, gen = s->rx.graft.slot_gen, len = 0, number = 0;
-	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
-	struct conn *sc = bpf_map_lookup_elem(&conns, &index);
+	struct slot *slot = slot_entry(index);
+	struct conn *sc = conn_entry(index);
 	struct request *r = NULL;
 	struct stamp stamp;
 
@@ -229,12 +229,12 @@ static __always_inline bool device_invalid(enum reason reason)
 __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	struct conn *c = bpf_map_lookup_elem(&conns, &conn);
+	struct conn *c = conn_entry(conn);
 	enum rx_action action = RX_PASS_RAW;
 	bool framed, known, moved = false, bare = false;
-	__u32 now_ms, front, dev = conn - knob_slots;
+	__u32 now_ms, front;
 	__u64 now;
-	struct device *d = bpf_map_lookup_elem(&devices, &dev);
+	struct device *d = device_entry(conn);
 	struct packet *p;
 
 	if (!s || !c || !d)
@@ -282,9 +282,9 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 __attribute__((noinline)) int device_pass_remainder(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	struct conn *c = bpf_map_lookup_elem(&conns, &conn);
-	__u32 now_ms, dev = conn - knob_slots;
-	struct device *d = bpf_map_lookup_elem(&devices, &dev);
+	struct conn *c = conn_entry(conn);
+	__u32 now_ms;
+	struct device *d = device_entry(conn);
 	struct segment one;
 	struct packet *p;
 	int passed = 0;
@@ -336,7 +336,7 @@ int tc_device_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	bool large = skb->len > SKB_LARGE;
-	__u32 dev, front = 0;
+	__u32 front = 0;
 	int remainder = 0, verdict;
 	struct burst b = {};
 	struct conn *c;
@@ -357,8 +357,7 @@ int tc_device_in(struct __sk_buff *skb)
 	c = flow_find(&p->tuple, &b.t.conn);
 	if (!c || b.t.conn < knob_slots)
 		return TC_PASS;
-	dev = b.t.conn - knob_slots;
-	b.t.d = bpf_map_lookup_elem(&devices, &dev);
+	b.t.d = device_entry(b.t.conn);
 	if (!b.t.d)
 		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
 	if (!conn_live(c))

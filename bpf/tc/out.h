@@ -147,7 +147,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	struct packet *p;
 	struct seed seed = {};
 	bool seeding, seeded = false, translated = false;
-	__u32 conn, dev, now_ms, front;
+	__u32 conn, now_ms, front;
 	__u64 now;
 	struct conn *c;
 
@@ -166,8 +166,7 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	if (!c || (conn >= knob_slots) != device)
 		return TC_PASS;
 	if (device) {
-		dev = conn - knob_slots;
-		d = bpf_map_lookup_elem(&devices, &dev);
+		d = device_entry(conn);
 		if (!d)
 			return counted(hook, REASON_NO_ENTRY, TC_PASS);
 	}

@@ -262,8 +262,8 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 /* One response by route and by pod; pod is the index of the pod's counters, status the HTTP status less 200. */
 static __always_inline void count_responded(const struct message *m, __u32 pod, __u32 status, __u64 now)
 {
-	__u32 key = m->counter, bucket = 0;
-	struct route_stats *st = bpf_map_lookup_elem(&route_counters, &key);
+	__u32 bucket = 0;
+	struct route_stats *st = route_stats_entry(m->counter);
 	struct pod_stats *ps = bpf_map_lookup_elem(&pod_counters, &pod);
 	__u64 ns = now - m->taken_ns, below;
 
@@ -302,9 +302,8 @@ static long done_step(__u64 index, void *data)
 	struct response_ctx *ctx = data;
 	struct scratch *s = ctx->s;
 	__u32 n = index & (PIPELINE_MAX - 1), kind = s->done_kind[n], device = s->done[n].device;
-	__u32 dev = device - knob_slots;
-	struct device *d = bpf_map_lookup_elem(&devices, &dev);
-	struct conn *dc = bpf_map_lookup_elem(&conns, &device);
+	struct device *d = device_entry(device);
+	struct conn *dc = conn_entry(device);
 	struct message *m = &s->done[n];
 
 	if (!dc || !d)
@@ -439,7 +438,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	c = flow_find(&s->packet.tuple, &index);
 	if (!c || index >= knob_slots)
 		return TC_PASS;
-	slot = bpf_map_lookup_elem(&slots, &index);
+	slot = slot_entry(index);
 	if (!slot)
 		return counted(HOOK_TC_POD_IN, REASON_NO_ENTRY, TC_PASS);
 	if (!conn_live(c))

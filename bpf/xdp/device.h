@@ -73,7 +73,6 @@ int xdp_device(struct xdp_md *ctx)
 	struct scratch *s = scratch_of(HOOK_XDP_DEVICE);
 	enum reason reason;
 	struct take t = {};
-	__u32 dev;
 	int verdict;
 
 	if (!s || packet_parse(data, end, end - data, true, &s->packet) != PARSE_TCP)
@@ -81,8 +80,7 @@ int xdp_device(struct xdp_md *ctx)
 	t.c = flow_find(&s->packet.tuple, &t.conn);
 	if (!t.c || t.conn < knob_slots)
 		return XDP_PASS;
-	dev = t.conn - knob_slots;
-	t.d = bpf_map_lookup_elem(&devices, &dev);
+	t.d = device_entry(t.conn);
 	if (!t.d)
 		return counted(HOOK_XDP_DEVICE, REASON_NO_ENTRY, XDP_PASS);
 	t.p = &s->packet;
