@@ -71,8 +71,10 @@ static long sweep_one(__u64 i, void *data)
 	struct event *e;
 	bool send = false;
 
-	if (!c || !s)
+	if (!s)
 		return 1;
+	if (!c)
+		return 0; /* its chunk was never needed */
 	if (index < knob_slots && sweep_overdue(index, now_ms))
 		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
 	if (c->state != CONN_OPEN)

@@ -7,11 +7,12 @@
 #ifndef EPROXY_MAPS_H
 #define EPROXY_MAPS_H
 
-#include "config.h"
+#include "chunk.h"
 
 /* 4-tuple -> conn index. Writer: loader. Reader: every hook, for what hints does not know. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 20480);
 	__type(key, struct tuple);
 	__type(value, __u32);
@@ -25,42 +26,17 @@ struct {
 	__type(value, __u64);
 } hints SEC(".maps");
 
-/* TCP connections: slots first, then devices. Writer: programs under the spin lock; loader with BPF_F_LOCK. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags,
-	       BPF_F_MMAPABLE); /* its elements begin at cache lines then; nobody can map what has a spin lock */
-	__uint(max_entries, 20480);
-	__type(key, __u32);
-	__type(value, struct conn);
-} conns SEC(".maps");
+/* TCP connections: slots first, then devices. Writer: programs under the spin lock; loader with BPF_F_LOCK. Mappable so that entries begin at cache lines: nobody can map what has a spin lock. */
+CHUNKED(conns, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct conn, 20480);
 
 /* Device part of a connection. Writer: loader before arming, then programs. Mapped by the loader for reading. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 16384);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__type(key, __u32);
-	__type(value, struct device);
-} devices SEC(".maps");
+CHUNKED(devices, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct device, 16384);
 
 /* Slot part of a connection, with the messages in flight. Writer: programs; loader before arming. Mapped by the loader. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 4096);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__type(key, __u32);
-	__type(value, struct slot);
-} slots SEC(".maps");
+CHUNKED(slots, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct slot, 4096);
 
 /* Requests in flight (index slot * knob_pipeline + number modulo knob_pipeline). Writer: programs. Mapped by the loader. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 4096);
-	__type(key, __u32);
-	__type(value, struct request);
-} requests SEC(".maps");
+CHUNKED(requests, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct request, 4096);
 
 /* Slot -> its kernel socket: the socket map that routes. Writer: loader; closed sockets leave by themselves. Reader: XDP, TC. */
 struct {
@@ -146,12 +122,7 @@ struct {
 } reasons SEC(".maps");
 
 /* Counters and latency histogram by route and function (index route.counter). Writer: programs. Reader: loader, mapsctl. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 32768);
-	__type(key, __u32);
-	__type(value, struct route_stats);
-} route_counters SEC(".maps");
+CHUNKED(route_counters, BPF_MAP_TYPE_PERCPU_ARRAY, 0, struct route_stats, 32768);
 
 /* Requests answered in the kernel, by function, address and status (index pod.counter). Writer: programs. Reader: loader, mapsctl. */
 struct {
@@ -231,27 +202,25 @@ struct {
 /* The connection with this conn index, or NULL. */
 static __always_inline struct conn *conn_entry(__u32 index)
 {
-	return bpf_map_lookup_elem(&conns, &index);
+	return chunk_entry(conns, struct conn, index);
 }
 
 /* The device part of the connection with this conn index, not a slot's, or NULL. */
 static __always_inline struct device *device_entry(__u32 conn)
 {
-	__u32 index = conn - knob_slots;
-
-	return bpf_map_lookup_elem(&devices, &index);
+	return chunk_entry(devices, struct device, conn - knob_slots);
 }
 
 /* The slot part of the connection with this conn index, or NULL. */
 static __always_inline struct slot *slot_entry(__u32 index)
 {
-	return bpf_map_lookup_elem(&slots, &index);
+	return chunk_entry(slots, struct slot, index);
 }
 
 /* The counters of a route and function (struct route, counter), or NULL. */
 static __always_inline struct route_stats *route_stats_entry(__u32 counter)
 {
-	return bpf_map_lookup_elem(&route_counters, &counter);
+	return chunk_entry(route_counters, struct route_stats, counter);
 }
 
 #endif

@@ -210,9 +210,7 @@ static __always_inline __u32 slot_next(const struct slot *slot)
 
 static __always_inline struct request *request_buffer(__u32 index, __u32 number)
 {
-	__u32 key = index * knob_pipeline + (number & (knob_pipeline - 1));
-
-	return bpf_map_lookup_elem(&requests, &key);
+	return chunk_entry(requests, struct request, index * knob_pipeline + (number & (knob_pipeline - 1)));
 }
 
 /*

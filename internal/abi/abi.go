@@ -4,8 +4,9 @@
 package abi
 
 const (
-	AbiVersion      = 1          // of the pinned maps; one more whenever a map of an older version would be misread
+	AbiVersion      = 2          // of the pinned maps; one more whenever a map of an older version would be misread
 	MarkMagic       = 0x65705859 // in the map mark: the directory of the pins is eproxy's
+	ChunkSize       = 256        // entries in a chunk of the arrays that grow (chunk.h); a power of two
 	LedgerRing      = 64         // unsettled grafts per connection and direction
 	BoundedTurns    = 24         // in place of LEDGER_RING and PIPELINE_MAX where loops are bounded
 	TopicMax        = 128        // bytes of a topic name in the kernel path

@@ -58,9 +58,11 @@ const (
 	BoundedVarKnobPubackRtoMs  = "knob_puback_rto_ms"
 	BoundedVarKnobSlots        = "knob_slots"
 	BoundedVarKnobSweep        = "knob_sweep"
+	BoundedVarUnusedConn       = "unused_conn"
 	BoundedVarUnusedConnFlag   = "unused_conn_flag"
 	BoundedVarUnusedConnKind   = "unused_conn_kind"
 	BoundedVarUnusedConnState  = "unused_conn_state"
+	BoundedVarUnusedDevice     = "unused_device"
 	BoundedVarUnusedDeviceArgs = "unused_device_args"
 	BoundedVarUnusedDeviceOp   = "unused_device_op"
 	BoundedVarUnusedEvent      = "unused_event"
@@ -68,8 +70,11 @@ const (
 	BoundedVarUnusedGraftState = "unused_graft_state"
 	BoundedVarUnusedHook       = "unused_hook"
 	BoundedVarUnusedReason     = "unused_reason"
+	BoundedVarUnusedRequest    = "unused_request"
 	BoundedVarUnusedRight      = "unused_right"
 	BoundedVarUnusedRouteFlag  = "unused_route_flag"
+	BoundedVarUnusedRouteStats = "unused_route_stats"
+	BoundedVarUnusedSlot       = "unused_slot"
 	BoundedVarUnusedSlotArgs   = "unused_slot_args"
 	BoundedVarUnusedSlotOp     = "unused_slot_op"
 	BoundedVarUnusedSlotResult = "unused_slot_result"
@@ -173,9 +178,11 @@ type BoundedVariableSpecs struct {
 	KnobPubackRtoMs  *ebpf.VariableSpec `ebpf:"knob_puback_rto_ms"`
 	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedConn       *ebpf.VariableSpec `ebpf:"unused_conn"`
 	UnusedConnFlag   *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
 	UnusedConnKind   *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
 	UnusedConnState  *ebpf.VariableSpec `ebpf:"unused_conn_state"`
+	UnusedDevice     *ebpf.VariableSpec `ebpf:"unused_device"`
 	UnusedDeviceArgs *ebpf.VariableSpec `ebpf:"unused_device_args"`
 	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.VariableSpec `ebpf:"unused_event"`
@@ -183,8 +190,11 @@ type BoundedVariableSpecs struct {
 	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
 	UnusedReason     *ebpf.VariableSpec `ebpf:"unused_reason"`
+	UnusedRequest    *ebpf.VariableSpec `ebpf:"unused_request"`
 	UnusedRight      *ebpf.VariableSpec `ebpf:"unused_right"`
 	UnusedRouteFlag  *ebpf.VariableSpec `ebpf:"unused_route_flag"`
+	UnusedRouteStats *ebpf.VariableSpec `ebpf:"unused_route_stats"`
+	UnusedSlot       *ebpf.VariableSpec `ebpf:"unused_slot"`
 	UnusedSlotArgs   *ebpf.VariableSpec `ebpf:"unused_slot_args"`
 	UnusedSlotOp     *ebpf.VariableSpec `ebpf:"unused_slot_op"`
 	UnusedSlotResult *ebpf.VariableSpec `ebpf:"unused_slot_result"`
@@ -284,9 +294,11 @@ type BoundedVariables struct {
 	KnobPubackRtoMs  *ebpf.Variable `ebpf:"knob_puback_rto_ms"`
 	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedConn       *ebpf.Variable `ebpf:"unused_conn"`
 	UnusedConnFlag   *ebpf.Variable `ebpf:"unused_conn_flag"`
 	UnusedConnKind   *ebpf.Variable `ebpf:"unused_conn_kind"`
 	UnusedConnState  *ebpf.Variable `ebpf:"unused_conn_state"`
+	UnusedDevice     *ebpf.Variable `ebpf:"unused_device"`
 	UnusedDeviceArgs *ebpf.Variable `ebpf:"unused_device_args"`
 	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.Variable `ebpf:"unused_event"`
@@ -294,8 +306,11 @@ type BoundedVariables struct {
 	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
 	UnusedReason     *ebpf.Variable `ebpf:"unused_reason"`
+	UnusedRequest    *ebpf.Variable `ebpf:"unused_request"`
 	UnusedRight      *ebpf.Variable `ebpf:"unused_right"`
 	UnusedRouteFlag  *ebpf.Variable `ebpf:"unused_route_flag"`
+	UnusedRouteStats *ebpf.Variable `ebpf:"unused_route_stats"`
+	UnusedSlot       *ebpf.Variable `ebpf:"unused_slot"`
 	UnusedSlotArgs   *ebpf.Variable `ebpf:"unused_slot_args"`
 	UnusedSlotOp     *ebpf.Variable `ebpf:"unused_slot_op"`
 	UnusedSlotResult *ebpf.Variable `ebpf:"unused_slot_result"`

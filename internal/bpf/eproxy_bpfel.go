@@ -613,9 +613,11 @@ const (
 	EproxyVarKnobPubackRtoMs  = "knob_puback_rto_ms"
 	EproxyVarKnobSlots        = "knob_slots"
 	EproxyVarKnobSweep        = "knob_sweep"
+	EproxyVarUnusedConn       = "unused_conn"
 	EproxyVarUnusedConnFlag   = "unused_conn_flag"
 	EproxyVarUnusedConnKind   = "unused_conn_kind"
 	EproxyVarUnusedConnState  = "unused_conn_state"
+	EproxyVarUnusedDevice     = "unused_device"
 	EproxyVarUnusedDeviceArgs = "unused_device_args"
 	EproxyVarUnusedDeviceOp   = "unused_device_op"
 	EproxyVarUnusedEvent      = "unused_event"
@@ -623,8 +625,11 @@ const (
 	EproxyVarUnusedGraftState = "unused_graft_state"
 	EproxyVarUnusedHook       = "unused_hook"
 	EproxyVarUnusedReason     = "unused_reason"
+	EproxyVarUnusedRequest    = "unused_request"
 	EproxyVarUnusedRight      = "unused_right"
 	EproxyVarUnusedRouteFlag  = "unused_route_flag"
+	EproxyVarUnusedRouteStats = "unused_route_stats"
+	EproxyVarUnusedSlot       = "unused_slot"
 	EproxyVarUnusedSlotArgs   = "unused_slot_args"
 	EproxyVarUnusedSlotOp     = "unused_slot_op"
 	EproxyVarUnusedSlotResult = "unused_slot_result"
@@ -728,9 +733,11 @@ type EproxyVariableSpecs struct {
 	KnobPubackRtoMs  *ebpf.VariableSpec `ebpf:"knob_puback_rto_ms"`
 	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedConn       *ebpf.VariableSpec `ebpf:"unused_conn"`
 	UnusedConnFlag   *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
 	UnusedConnKind   *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
 	UnusedConnState  *ebpf.VariableSpec `ebpf:"unused_conn_state"`
+	UnusedDevice     *ebpf.VariableSpec `ebpf:"unused_device"`
 	UnusedDeviceArgs *ebpf.VariableSpec `ebpf:"unused_device_args"`
 	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.VariableSpec `ebpf:"unused_event"`
@@ -738,8 +745,11 @@ type EproxyVariableSpecs struct {
 	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
 	UnusedReason     *ebpf.VariableSpec `ebpf:"unused_reason"`
+	UnusedRequest    *ebpf.VariableSpec `ebpf:"unused_request"`
 	UnusedRight      *ebpf.VariableSpec `ebpf:"unused_right"`
 	UnusedRouteFlag  *ebpf.VariableSpec `ebpf:"unused_route_flag"`
+	UnusedRouteStats *ebpf.VariableSpec `ebpf:"unused_route_stats"`
+	UnusedSlot       *ebpf.VariableSpec `ebpf:"unused_slot"`
 	UnusedSlotArgs   *ebpf.VariableSpec `ebpf:"unused_slot_args"`
 	UnusedSlotOp     *ebpf.VariableSpec `ebpf:"unused_slot_op"`
 	UnusedSlotResult *ebpf.VariableSpec `ebpf:"unused_slot_result"`
@@ -839,9 +849,11 @@ type EproxyVariables struct {
 	KnobPubackRtoMs  *ebpf.Variable `ebpf:"knob_puback_rto_ms"`
 	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedConn       *ebpf.Variable `ebpf:"unused_conn"`
 	UnusedConnFlag   *ebpf.Variable `ebpf:"unused_conn_flag"`
 	UnusedConnKind   *ebpf.Variable `ebpf:"unused_conn_kind"`
 	UnusedConnState  *ebpf.Variable `ebpf:"unused_conn_state"`
+	UnusedDevice     *ebpf.Variable `ebpf:"unused_device"`
 	UnusedDeviceArgs *ebpf.Variable `ebpf:"unused_device_args"`
 	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.Variable `ebpf:"unused_event"`
@@ -849,8 +861,11 @@ type EproxyVariables struct {
 	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
 	UnusedReason     *ebpf.Variable `ebpf:"unused_reason"`
+	UnusedRequest    *ebpf.Variable `ebpf:"unused_request"`
 	UnusedRight      *ebpf.Variable `ebpf:"unused_right"`
 	UnusedRouteFlag  *ebpf.Variable `ebpf:"unused_route_flag"`
+	UnusedRouteStats *ebpf.Variable `ebpf:"unused_route_stats"`
+	UnusedSlot       *ebpf.Variable `ebpf:"unused_slot"`
 	UnusedSlotArgs   *ebpf.Variable `ebpf:"unused_slot_args"`
 	UnusedSlotOp     *ebpf.Variable `ebpf:"unused_slot_op"`
 	UnusedSlotResult *ebpf.Variable `ebpf:"unused_slot_result"`

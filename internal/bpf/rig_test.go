@@ -73,7 +73,7 @@ func load(objs *EproxyObjects) error {
 	if err != nil {
 		return err
 	}
-	for name, n := range map[string]uint32{"flows": 128, "conns": 128, "devices": 64, "slots": rigSlots, "requests": rigSlots, "pod_socks": rigSlots, "pods": 1, "nodes": 1 << 16, "route_counters": 1 << 14, "routes": 1 << 14} {
+	for name, n := range map[string]uint32{"flows": 128, "conns": 1, "devices": 1, "slots": 1, "requests": 1, "route_counters": 1, "pod_socks": rigSlots, "pods": 1, "nodes": 1 << 16, "routes": 1 << 14} {
 		spec.Maps[name].MaxEntries = n
 	}
 	for name, v := range map[string]uint32{"knob_slots": rigSlots, "knob_sweep": 16} {
@@ -81,7 +81,28 @@ func load(objs *EproxyObjects) error {
 			return err
 		}
 	}
-	return spec.LoadAndAssign(objs, nil)
+	if err := spec.LoadAndAssign(objs, nil); err != nil {
+		return err
+	}
+	for name, outer := range map[string]**ebpf.Map{"conns": &objs.Conns, "devices": &objs.Devices, "slots": &objs.Slots,
+		"requests": &objs.Requests, "route_counters": &objs.RouteCounters} {
+		if err := fillChunk(spec.Maps[name].InnerMap, outer); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// fillChunk makes the only chunk of an array, which stands for the array from then on:
+// a rig has no entry beyond it.
+func fillChunk(spec *ebpf.MapSpec, m **ebpf.Map) error {
+	chunk, err := ebpf.NewMap(spec)
+	if err != nil {
+		return err
+	}
+	outer := *m
+	*m = chunk
+	return outer.Put(uint32(0), chunk)
 }
 
 // whole is an error with all that the verifier said, if it has refused a program.

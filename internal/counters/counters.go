@@ -12,6 +12,7 @@ import (
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
+	"eproxy/internal/chunk"
 )
 
 // Route is the label set of a route's counters.
@@ -88,12 +89,15 @@ func (t Totals) AddPod(l Pod, s PodStats) {
 }
 
 // Maps are the maps that hold counters and their label sets.
-type Maps struct{ RouteLabels, RouteCounters, PodLabels, PodCounters *ebpf.Map }
+type Maps struct {
+	RouteLabels, PodLabels, PodCounters *ebpf.Map
+	RouteCounters                       *chunk.Array
+}
 
 // ReadRoute reads the counters of one index, of all processors.
 func (m Maps) ReadRoute(index uint32) (s RouteStats, err error) {
 	var per []bpf.EproxyRouteStats
-	if err := m.RouteCounters.Lookup(index, &per); err != nil {
+	if err := m.RouteCounters.Lookup(index, &per, 0); err != nil {
 		return s, fmt.Errorf("read counters %d of routes: %w", index, err)
 	}
 	for _, p := range per {
@@ -119,6 +123,9 @@ func (m Maps) NameRoute(index uint32, l Route) error {
 	var v bpf.EproxyRouteSeries
 	v.FilterLen = uint32(copy(v.Filter[:], l.Filter))
 	v.FunctionLen = uint32(copy(v.Function[:], l.Function))
+	if err := m.RouteCounters.Grow(index); err != nil {
+		return fmt.Errorf("counters of route %s: %w", l.Filter, err)
+	}
 	if err := m.RouteLabels.Put(index, &v); err != nil {
 		return fmt.Errorf("name counters of route %s: %w", l.Filter, err)
 	}
@@ -146,7 +153,7 @@ func (m Maps) ClearRoute(index uint32) error {
 	if err := m.RouteLabels.Delete(index); err != nil {
 		return fmt.Errorf("forget name of counters %d of routes: %w", index, err)
 	}
-	if err := m.RouteCounters.Put(index, make([]bpf.EproxyRouteStats, ebpf.MustPossibleCPU())); err != nil {
+	if err := m.RouteCounters.Update(index, make([]bpf.EproxyRouteStats, ebpf.MustPossibleCPU()), ebpf.UpdateAny); err != nil {
 		return fmt.Errorf("clear counters %d of routes: %w", index, err)
 	}
 	return nil

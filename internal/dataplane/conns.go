@@ -63,7 +63,7 @@ func port(p uint16) uint16 {
 // readConn reads a connection's state under its lock.
 func (p *Plane) readConn(index uint32) (*bpf.EproxyConn, error) {
 	var c bpf.EproxyConn
-	if err := p.objs.Conns.LookupWithFlags(index, &c, ebpf.LookupLock); err != nil {
+	if err := p.arrays.conns.Lookup(index, &c, ebpf.LookupLock); err != nil {
 		return nil, fmt.Errorf("read connection %d: %w", index, err)
 	}
 	return &c, nil
@@ -77,7 +77,7 @@ func (p *Plane) armConn(index uint32, kind bpf.EproxyConnKind, t bpf.EproxyTuple
 		return 0, err
 	}
 	c := bpf.EproxyConn{Gen: old.Gen + 1, State: uint16(bpf.EproxyConnStateCONN_ARMED), Kind: uint16(kind), Tuple: t}
-	if err := p.objs.Conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock); err != nil {
+	if err := p.arrays.conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock); err != nil {
 		return 0, fmt.Errorf("arm connection %d: %w", index, err)
 	}
 	p.flowMu.Lock()
@@ -105,7 +105,7 @@ func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
 		return
 	}
 	c := bpf.EproxyConn{Gen: old.Gen + 1}
-	_ = p.objs.Conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock)
+	_ = p.arrays.conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock)
 }
 
 // slotControl runs the control program of slots. A message that it takes over

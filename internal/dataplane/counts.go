@@ -58,7 +58,7 @@ func podCounts(cfg *config.Config) map[counters.Pod]bool {
 
 // countMaps are the maps of the counters.
 func (p *Plane) countMaps() counters.Maps {
-	return counters.Maps{RouteLabels: p.objs.RouteLabels, RouteCounters: p.objs.RouteCounters,
+	return counters.Maps{RouteLabels: p.objs.RouteLabels, RouteCounters: p.arrays.routeCounters,
 		PodLabels: p.objs.PodLabels, PodCounters: p.objs.PodCounters}
 }
 
@@ -164,7 +164,7 @@ func (p *Plane) countersInFlight() map[uint32]bool {
 	m := make(map[uint32]bool)
 	for _, ps := range p.podByID {
 		for _, s := range ps.slots {
-			mem := &p.slotMem[s.index]
+			mem := p.arrays.slots.At(s.index)
 			for n := atomic.LoadUint32(&mem.Head); n != atomic.LoadUint32(&mem.Tail); n++ {
 				m[atomic.LoadUint32(&mem.Messages[n&(p.pipeline-1)].Counter)] = true
 			}

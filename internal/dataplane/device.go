@@ -47,7 +47,7 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 	}
 	d := &device{plane: p, index: index, tuple: tupleOf(local, remote), info: ci}
 
-	mem := &p.devices[index-p.slots]
+	mem := p.arrays.devices.At(index - p.slots)
 	*mem = bpf.EproxyDevice{
 		Read:        ci.Read,
 		AtBoundary:  flag(ci.AtBoundary),
@@ -122,7 +122,7 @@ func (d *device) Stop() {
 
 // LastReceive is when the kernel last took a message of this client.
 func (d *device) LastReceive() time.Time {
-	ns := d.plane.devices[d.index-d.plane.slots].LastTakeNs
+	ns := d.plane.arrays.devices.At(d.index - d.plane.slots).LastTakeNs
 	if ns == 0 {
 		return time.Time{}
 	}
@@ -177,6 +177,9 @@ func (t *connTable) reserve(p *Plane) (uint32, error) {
 		return 0, errNoRoom
 	}
 	index := t.free[len(t.free)-1]
+	if err := p.growDevice(index); err != nil {
+		return 0, err
+	}
 	t.free = t.free[:len(t.free)-1]
 	atomic.StoreUint32(&p.globals.ConnsEnd, max(p.globals.ConnsEnd, index+1))
 	return index, nil

@@ -17,6 +17,7 @@ import (
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
+	"eproxy/internal/chunk"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/lograte"
@@ -43,9 +44,7 @@ type Plane struct {
 	lock *os.File
 
 	objs     bpf.EproxyObjects
-	devices  []bpf.EproxyDevice
-	slotMem  []bpf.EproxySlot
-	requests []bpf.EproxyRequest
+	arrays   arrays
 	podMem   []bpf.EproxyPod
 	globals  *bpf.EproxyGlobals
 	unmap    []func() error
@@ -122,7 +121,7 @@ func Load(opts Options) (*Plane, error) {
 		log:       opts.Logger,
 		dir:       cfg.BPFFS,
 		lock:      lock,
-		slots:     uint32(cfg.Limits.Pods) * abi.SlotsPerPod,
+		slots:     chunk.Chunks(uint32(cfg.Limits.Pods)*abi.SlotsPerPod) * chunk.Size,
 		pipeline:  deepest(cfg),
 		attached:  make(map[string]attachment),
 		slotTable: make([]atomic.Pointer[slot], cfg.Limits.Pods*abi.SlotsPerPod),
@@ -163,6 +162,16 @@ func deepest(cfg *config.Config) uint32 {
 	return n
 }
 
+// mapped maps a whole map into memory until Close.
+func mapped[T any](p *Plane, m *ebpf.Map) ([]T, error) {
+	mem, unmap, err := chunk.Map[T](m)
+	if err != nil {
+		return nil, err
+	}
+	p.unmap = append(p.unmap, unmap)
+	return mem, nil
+}
+
 // hintsFor is the size of the hints map for so many connections: a power of
 // two, at least twice as many, so that few share an entry.
 func hintsFor(conns uint32) uint32 {
@@ -183,10 +192,10 @@ func (p *Plane) load(cfg *config.Config) error {
 	conns := p.slots + uint32(cfg.Limits.Connections)
 	hints := hintsFor(conns)
 	sizes := map[string]uint32{
-		"flows": conns, "hints": hints, "conns": conns, "devices": uint32(cfg.Limits.Connections),
-		"slots": p.slots, "requests": p.slots * p.pipeline, "pod_socks": p.slots, "pods": uint32(cfg.Limits.Pods),
+		"flows": conns, "hints": hints, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
+		"slots": chunk.Chunks(p.slots), "requests": chunk.Chunks(p.slots * p.pipeline), "pod_socks": p.slots, "pods": uint32(cfg.Limits.Pods),
 		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
-		"route_counters": routeSeries(cfg), "route_labels": routeSeries(cfg),
+		"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
 		"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
 	}
 	for name, n := range sizes {
@@ -207,19 +216,11 @@ func (p *Plane) load(cfg *config.Config) error {
 	if err := p.pinAll(); err != nil {
 		return err
 	}
-	if p.devices, err = mapSlice[bpf.EproxyDevice](p, p.objs.Devices); err != nil {
+	p.arrays = newArrays(&p.objs.EproxyMaps, spec, p.dir)
+	if p.podMem, err = mapped[bpf.EproxyPod](p, p.objs.Pods); err != nil {
 		return err
 	}
-	if p.slotMem, err = mapSlice[bpf.EproxySlot](p, p.objs.Slots); err != nil {
-		return err
-	}
-	if p.requests, err = mapSlice[bpf.EproxyRequest](p, p.objs.Requests); err != nil {
-		return err
-	}
-	if p.podMem, err = mapSlice[bpf.EproxyPod](p, p.objs.Pods); err != nil {
-		return err
-	}
-	g, err := mapSlice[bpf.EproxyGlobals](p, p.objs.Settings)
+	g, err := mapped[bpf.EproxyGlobals](p, p.objs.Settings)
 	if err != nil {
 		return err
 	}
@@ -343,6 +344,7 @@ func (p *Plane) release() {
 	if p.sender != nil {
 		p.sender.Close()
 	}
+	p.arrays.close()
 	for _, u := range p.unmap {
 		_ = u()
 	}

@@ -88,6 +88,9 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	if !ok {
 		return nil, fmt.Errorf("limits.pods (%d) %w", len(p.podMem), errUsedUp)
 	}
+	if err := p.growSlots(index*abi.SlotsPerPod, uint32(fn.Concurrency)); err != nil {
+		return nil, err
+	}
 	if err := p.attachPod(ifindex); err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func (ps *podState) needed(p *Plane, few int) bool {
 		return false
 	}
 	for _, s := range ps.slots {
-		answered := time.Duration(atomic.LoadUint64(&p.slotMem[s.index].RespondedNs))
+		answered := time.Duration(atomic.LoadUint64(&p.arrays.slots.At(s.index).RespondedNs))
 		if s.inFlight() > 0 || answered > 0 && now-answered < contended {
 			return true
 		}
@@ -146,7 +146,7 @@ type slot struct {
 
 // inFlight is the number of requests of the programs that are not answered.
 func (s *slot) inFlight() uint32 {
-	mem := &s.plane.slotMem[s.index]
+	mem := s.plane.arrays.slots.At(s.index)
 	return atomic.LoadUint32(&mem.Tail) - atomic.LoadUint32(&mem.Head)
 }
 
@@ -159,7 +159,7 @@ func early(args bpf.EproxySlotArgs, position uint32) bool {
 
 // retired says whether the programs let nothing more come of the slot.
 func (s *slot) retired() bool {
-	return atomic.LoadUint32(&s.plane.slotMem[s.index].State) == uint32(bpf.EproxySlotStateSLOT_RETIRED)
+	return atomic.LoadUint32(&s.plane.arrays.slots.At(s.index).State) == uint32(bpf.EproxySlotStateSLOT_RETIRED)
 }
 
 // takeOver makes the oldest message in flight userspace's. Reading its response from
@@ -243,7 +243,7 @@ func (s *slot) session(ctx context.Context) error {
 // last packet seeds it, and puts the socket into the socket map.
 func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple, error) {
 	p := s.plane
-	mem := &p.slotMem[s.index]
+	mem := p.arrays.slots.At(s.index)
 	var tuple bpf.EproxyTuple
 	var gen uint32
 	d := net.Dialer{Timeout: dialTimeout, ControlContext: func(_ context.Context, _, _ string, rc syscall.RawConn) error {
@@ -480,7 +480,7 @@ func abort(c *net.TCPConn) {
 
 // requestOf is the request that args names, copied from its buffer.
 func (p *Plane) requestOf(args bpf.EproxySlotArgs) []byte {
-	buf := p.requests[args.Slot*p.pipeline+args.Number&(p.pipeline-1)].Buf[:]
+	buf := p.arrays.requests.At(args.Slot*p.pipeline + args.Number&(p.pipeline-1)).Buf[:]
 	if int(args.RequestLen) > len(buf) {
 		return nil
 	}

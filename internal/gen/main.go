@@ -35,7 +35,7 @@ var (
 	enumBlock  = regexp.MustCompile(`(?ms)^enum (\w+) \{\n(.*?)^\};`)
 	enumerator = regexp.MustCompile(`(?m)^\s*([A-Z0-9_]+)(?: = ([0-9a-fx]+))?,[ \t]*(?:/\* (.*?) \*/)?$`)
 	defineLine = regexp.MustCompile(`(?m)^#define ([A-Z0-9_]+)\s+(0x[0-9a-f]+|\d+)u?(?:\s*/\* (.*) \*/)?$`)
-	mapBlock   = regexp.MustCompile(`(?s)/\* ([^/]*?) \*/\nstruct \{\n(.*?)\} (\w+) SEC\("\.maps"\);`)
+	mapBlock   = regexp.MustCompile(`(?s)/\* ([^/]*?) \*/\n(?:struct \{\n(.*?)\} (\w+) SEC\("\.maps"\)|CHUNKED\((\w+), BPF_MAP_TYPE_(\w+), \w+, ([^,]+), (\d+)\));`)
 	mapField   = regexp.MustCompile(`__(uint|type)\((\w+), ([^)]*)\)`)
 )
 
@@ -162,13 +162,17 @@ func reasonsDoc(reasons []entry) []byte {
 
 func mapsDoc(src []byte) []byte {
 	var b bytes.Buffer
-	b.WriteString("# Maps\n\nGenerated from `bpf/include/maps.h` and `scratch.h` by `make generate`. Sizes are defaults; the loader sets those\nthat `limits` in the configuration asks for. Pinned under `<bpffs>/maps/<name>`, except `mark`, which is\n`<bpffs>/mark`, and `hints`, `scratches` and `sweepers`, which are not.\n\n| name | type | key | value | entries | what for |\n|---|---|---|---|---|---|\n")
+	b.WriteString("# Maps\n\nGenerated from `bpf/include/maps.h` and `scratch.h` by `make generate`. Sizes are defaults; the loader sets those\nthat `limits` in the configuration asks for. Those in chunks have memory only for the chunks of 256 entries that were needed so far,\nwhich are pinned as `<name>-<number>`. Pinned under `<bpffs>/maps/<name>`, except `mark`, which is\n`<bpffs>/mark`, and `hints`, `scratches` and `sweepers`, which are not.\n\n| name | type | key | value | entries | what for |\n|---|---|---|---|---|---|\n")
 	for _, m := range mapBlock.FindAllSubmatch(src, -1) {
+		text := strings.Join(strings.Fields(strings.ReplaceAll(string(m[1]), "\n *", " ")), " ")
+		if m[4] != nil { // an array that grows
+			fmt.Fprintf(&b, "| `%s` | %s, in chunks | __u32 | %s | %s | %s |\n", m[4], m[5], m[6], m[7], text)
+			continue
+		}
 		f := map[string]string{}
 		for _, x := range mapField.FindAllSubmatch(m[2], -1) {
 			f[string(x[2])] = string(x[3])
 		}
-		text := strings.Join(strings.Fields(strings.ReplaceAll(string(m[1]), "\n *", " ")), " ")
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", m[3], strings.TrimPrefix(f["type"], "BPF_MAP_TYPE_"), or(f["key"]), or(f["value"]), f["max_entries"], text)
 	}
 	return b.Bytes()

@@ -16,6 +16,7 @@ import (
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
+	"eproxy/internal/chunk"
 	"eproxy/internal/counters"
 	"eproxy/internal/pindir"
 )
@@ -28,6 +29,8 @@ type Maps struct {
 	dir   string
 	maps  map[string]*ebpf.Map
 	slots uint32 // conn indexes below this are slots
+
+	conns, devices, slotParts, routeCounters *chunk.Array
 }
 
 // Open opens the maps pinned under dir, if this program can read them.
@@ -36,9 +39,9 @@ func Open(dir string) (*Maps, error) {
 		return nil, err
 	}
 	m := &Maps{dir: dir, maps: make(map[string]*ebpf.Map)}
-	for _, name := range []string{"conns", "devices", "slots", "pods", "functions", "routes", "nodes", "edges",
-		"settings", "reasons", "route_counters", "pod_counters", "route_labels", "pod_labels", "route_names", "function_names", "pod_reasons"} {
-		x, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: name != "conns"})
+	for _, name := range []string{"pods", "functions", "routes", "nodes", "edges",
+		"settings", "reasons", "pod_counters", "route_labels", "pod_labels", "route_names", "function_names", "pod_reasons"} {
+		x, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: true})
 		if errors.Is(err, fs.ErrNotExist) {
 			m.Close()
 			return nil, fmt.Errorf("%w: no pins under %s; start it with loader run", ErrNotLoaded, dir)
@@ -49,8 +52,22 @@ func Open(dir string) (*Maps, error) {
 		}
 		m.maps[name] = x
 	}
-	m.slots = m.maps["slots"].MaxEntries()
+	if err := m.openArrays(); err != nil {
+		m.Close()
+		return nil, err
+	}
+	m.slots = m.slotParts.Entries()
 	return m, nil
+}
+
+// openArrays opens the arrays in chunks.
+func (m *Maps) openArrays() (err error) {
+	for name, to := range map[string]**chunk.Array{"conns": &m.conns, "devices": &m.devices, "slots": &m.slotParts, "route_counters": &m.routeCounters} {
+		if *to, err = chunk.Open(pindir.Path(m.dir, "maps", name), name == "conns"); err != nil {
+			return fmt.Errorf("open pinned map %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // readable says whether dir holds pins of this program's ABI version.
@@ -71,6 +88,11 @@ func readable(dir string) error {
 func (m *Maps) Close() {
 	for _, x := range m.maps {
 		_ = x.Close()
+	}
+	for _, x := range []*chunk.Array{m.conns, m.devices, m.slotParts, m.routeCounters} {
+		if x != nil {
+			x.Close()
+		}
 	}
 }
 
@@ -136,7 +158,7 @@ func (m *Maps) Routes() ([]Route, error) {
 }
 
 func (m *Maps) counters() counters.Maps {
-	return counters.Maps{RouteLabels: m.maps["route_labels"], RouteCounters: m.maps["route_counters"],
+	return counters.Maps{RouteLabels: m.maps["route_labels"], RouteCounters: m.routeCounters,
 		PodLabels: m.maps["pod_labels"], PodCounters: m.maps["pod_counters"]}
 }
 
@@ -304,7 +326,7 @@ func (m *Maps) Slots() ([]Slot, error) {
 		for i := range uint32(p.Concurrency) {
 			var s bpf.EproxySlot
 			index := p.FirstSlot + i
-			if err := m.maps["slots"].Lookup(index, &s); err != nil {
+			if err := m.slotParts.Lookup(index, &s, 0); err != nil {
 				return nil, fmt.Errorf("read slot %d: %w", index, err)
 			}
 			c, err := m.conn(index)
@@ -339,8 +361,12 @@ var connStates = []string{"free", "armed", "open", "closed"}
 // Flows are the devices' connections that the kernel path knows.
 func (m *Maps) Flows() ([]Flow, error) {
 	var out []Flow
-	for i := range m.maps["devices"].MaxEntries() {
-		c, err := m.conn(m.slots + i)
+	g, err := m.Settings()
+	if err != nil {
+		return nil, fmt.Errorf("read settings: %w", err)
+	}
+	for index := m.slots; index < g.ConnsEnd; index++ {
+		c, err := m.conn(index)
 		if err != nil {
 			return nil, err
 		}
@@ -348,11 +374,11 @@ func (m *Maps) Flows() ([]Flow, error) {
 			continue
 		}
 		var d bpf.EproxyDevice
-		if err := m.maps["devices"].Lookup(i, &d); err != nil {
-			return nil, fmt.Errorf("read device %d: %w", i, err)
+		if err := m.devices.Lookup(index-m.slots, &d, 0); err != nil {
+			return nil, fmt.Errorf("read device %d: %w", index, err)
 		}
 		client, _, _ := strings.Cut(text(d.Sender[:], d.SenderLen[0]), "\r\n") // the user name's header follows
-		out = append(out, Flow{Index: m.slots + i, Client: client, Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
+		out = append(out, Flow{Index: index, Client: client, Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
 			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: connStates[c.State], Taken: d.Taken, InFlight: int(c.InFlight),
 			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0})
 	}
@@ -361,7 +387,7 @@ func (m *Maps) Flows() ([]Flow, error) {
 
 func (m *Maps) conn(index uint32) (bpf.EproxyConn, error) {
 	var c bpf.EproxyConn
-	if err := m.maps["conns"].LookupWithFlags(index, &c, ebpf.LookupLock); err != nil {
+	if err := m.conns.Lookup(index, &c, ebpf.LookupLock); err != nil {
 		return c, fmt.Errorf("read connection %d: %w", index, err)
 	}
 	return c, nil

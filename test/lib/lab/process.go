@@ -76,6 +76,9 @@ func (p *Process) Log() string {
 	return strings.Join(p.log, "\n")
 }
 
+// PID is its process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Signal sends a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 

@@ -9,9 +9,10 @@
 #define SEC(name)
 #define __ksym
 #undef __always_inline
-#define __always_inline	  inline __attribute__((always_inline))
-#define __uint(name, val) int(*name)[val]
-#define __type(name, val) typeof(val) *name
+#define __always_inline	   inline __attribute__((always_inline))
+#define __uint(name, val)  int(*name)[val]
+#define __type(name, val)  typeof(val) *name
+#define __array(name, val) typeof(val) *name[]
 
 /* What a map's definition says; the machine's record of it is kept in the variable itself. */
 void *machine_lookup(void *map, const char *name, __u32 type, __u32 entries, __u32 key_size, __u32 value_size,
@@ -19,6 +20,15 @@ void *machine_lookup(void *map, const char *name, __u32 type, __u32 entries, __u
 #define bpf_map_lookup_elem(map, key_)                                                                           \
 	machine_lookup(map, #map, sizeof(*(map)->type) / sizeof(int), sizeof(*(map)->max_entries) / sizeof(int), \
 		       sizeof(*(map)->key), sizeof(*(map)->value), key_)
+
+/* An array in chunks is one map here: the machine has no memory to save. */
+#define chunk_entry(map, entry, index)                                                                           \
+	({                                                                                                       \
+		__u32 key_ = (index);                                                                            \
+		(entry *)machine_lookup(&(map), "&" #map, sizeof(*(map).values[0]->type) / sizeof(int),          \
+					sizeof(*(map).max_entries) / sizeof(int) * CHUNK_SIZE, 4, sizeof(entry), \
+					&key_);                                                                  \
+	})
 
 void bpf_spin_lock(struct bpf_spin_lock *lock);
 void bpf_spin_unlock(struct bpf_spin_lock *lock);

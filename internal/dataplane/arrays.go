@@ -1,0 +1,71 @@
+package dataplane
+
+import (
+	"github.com/cilium/ebpf"
+
+	"eproxy/internal/bpf"
+	"eproxy/internal/chunk"
+	"eproxy/internal/pindir"
+)
+
+// arrays are those of the data plane's maps whose memory follows what is used.
+type arrays struct {
+	conns         *chunk.Array
+	devices       *chunk.Memory[bpf.EproxyDevice]
+	slots         *chunk.Memory[bpf.EproxySlot]
+	requests      *chunk.Memory[bpf.EproxyRequest]
+	routeCounters *chunk.Array
+}
+
+// newArrays makes the arrays of maps without chunks that are pinned under dir.
+func newArrays(o *bpf.EproxyMaps, spec *ebpf.CollectionSpec, dir string) arrays {
+	array := func(name string, outer *ebpf.Map) *chunk.Array {
+		return chunk.New(outer, spec.Maps[name], pindir.Path(dir, "maps", name))
+	}
+	return arrays{
+		conns:         array("conns", o.Conns),
+		devices:       chunk.Mapped[bpf.EproxyDevice](array("devices", o.Devices)),
+		slots:         chunk.Mapped[bpf.EproxySlot](array("slots", o.Slots)),
+		requests:      chunk.Mapped[bpf.EproxyRequest](array("requests", o.Requests)),
+		routeCounters: array("route_counters", o.RouteCounters),
+	}
+}
+
+// close closes and unmaps the arrays. Nobody may use an entry any more.
+func (a *arrays) close() {
+	if a.conns == nil { // loading failed before
+		return
+	}
+	a.conns.Close()
+	a.devices.Close()
+	a.slots.Close()
+	a.requests.Close()
+	a.routeCounters.Close()
+}
+
+// growDevice sees to it that a device's connection has memory; index is its conn
+// index.
+func (p *Plane) growDevice(index uint32) error {
+	if err := p.arrays.devices.Grow(index - p.slots); err != nil {
+		return err
+	}
+	return p.arrays.conns.Grow(index)
+}
+
+// growSlots sees to it that the slots [first, first + n) have memory.
+func (p *Plane) growSlots(first, n uint32) error {
+	for i := first; i < first+n; i++ {
+		for r := i * p.pipeline; r < (i+1)*p.pipeline; r++ {
+			if err := p.arrays.requests.Grow(r); err != nil {
+				return err
+			}
+		}
+		if err := p.arrays.slots.Grow(i); err != nil {
+			return err
+		}
+		if err := p.arrays.conns.Grow(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
