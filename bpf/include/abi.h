@@ -452,6 +452,8 @@ struct globals {
 	__u32 draining;	   /* nothing more is taken */
 	__u32 slots_end;   /* one above the highest conn index of a slot so far */
 	__u32 conns_end;   /* one above the highest conn index so far */
+	__u32 xdp_idle;	   /* no pod in service receives XDP redirects: XDP leaves everything to TC */
+	__u32 pad;
 };
 
 /* Key of listeners: where the MQTT server listens. */

@@ -3,7 +3,7 @@
  * device.h - XDP at the node interface, first touch. Takes the two everyday
  * packets, a single PUBLISH and a bare acknowledgement, before the kernel
  * makes an skb of them. Everything else passes unchanged to TC ingress, which
- * knows all cases.
+ * knows all cases; and all packets do while no pod could be sent a redirect.
  */
 #include "../include/take.h"
 
@@ -71,11 +71,14 @@ int xdp_device(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct scratch *s = scratch_of(HOOK_XDP_DEVICE);
+	struct globals *g = globals_get();
 	enum reason reason;
 	struct take t = {};
 	int verdict;
 
-	if (!s || packet_parse(data, end, end - data, true, &s->packet) != PARSE_TCP)
+	if (!s || !g || g->xdp_idle) /* TC would parse each packet once more, for nothing */
+		return XDP_PASS;
+	if (packet_parse(data, end, end - data, true, &s->packet) != PARSE_TCP)
 		return XDP_PASS;
 	t.c = flow_find(&s->packet.tuple, &t.conn);
 	if (!t.c || t.conn < knob_slots)

@@ -219,6 +219,8 @@ type EproxyGlobals struct {
 	Draining   uint32
 	SlotsEnd   uint32
 	ConnsEnd   uint32
+	XdpIdle    uint32
+	Pad        uint32
 }
 
 type EproxyGraft struct {

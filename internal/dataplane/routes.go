@@ -141,6 +141,7 @@ func (p *Plane) serve(t *routeTable, useXDP bool) error {
 	p.oldRoutes, p.routes = old, t
 	p.reloadDirect(t)
 	p.dropPods(cfg)
+	p.noteXDPTargets()
 	p.placeAgain(t.short)
 	p.notifyIdle() // who waits may have other pods now
 	if err := p.writeReasons(t); err != nil {
