@@ -131,7 +131,9 @@ enum reason {
 	REASON_ICMP_PART = 71,       /* ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is */
 	REASON_DUP = 72,             /* PUBLISH with DUP: passes behind all that came before it to the server, which finds out whether it is a repetition */
 	REASON_REPEATED = 73,        /* PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it */
-	REASON_COUNT = 74,
+	REASON_REQUEST_RESENT = 74,  /* request sent to the pod again: an ICMP error says that it was too long for the path */
+	REASON_PATH_MTU = 75,        /* ICMP error: the path to a pod takes only shorter segments than known; requests beyond them go to the fallback */
+	REASON_COUNT = 76,
 };
 /* clang-format on */
 
@@ -378,6 +380,8 @@ struct slot {
 	__u8 id_prefix[16]; /* first half of ce-id, 12 hexadecimal digits */
 	/* second cache line */
 	struct message messages[PIPELINE_MAX];
+	__u32 recover; /* wire: what lies below it and was lost when it was SND.NXT has been sent again */
+	__u32 pad1[15];
 };
 
 /* The bytes of a request in flight. */
@@ -410,7 +414,9 @@ struct pod {
 	__u32 timeout_ms; /* of its function: for a response */
 	__u32 unacked_ms; /* how long its TCP may leave a request unacknowledged */
 	__u32 counter;	  /* of its function and address */
-	__u32 pad[8];
+	__u32 path_mss;	  /* bytes of one segment on the path to it, as an ICMP error said; 0: none did */
+	__u32 path_ms;	  /* when it did, CLOCK_MONOTONIC */
+	__u32 pad[6];
 };
 
 struct function {

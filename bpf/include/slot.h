@@ -144,6 +144,23 @@ static __always_inline __u64 slot_bit(const struct pod *pod, __u32 index)
 	return 1ull << ((index - pod->first_slot) & 63);
 }
 
+/* Milliseconds after which what an ICMP error said of a path is forgotten (RFC 8201 section 4; Linux' mtu_expires). */
+#define PATH_MTU_MS 600000
+
+/* Bytes of one segment to the pod on this slot's connection. */
+static __always_inline __u32 slot_mss(const struct pod *pod, const struct conn *sc, __u32 now_ms)
+{
+	__u32 mss = *(volatile __u32 *)&pod->path_mss;
+
+	return mss && mss < sc->tx_mss && now_ms - *(volatile __u32 *)&pod->path_ms < PATH_MTU_MS ? mss : sc->tx_mss;
+}
+
+/* Whether what the slot has in flight at the wire position seq was sent again since it was lost (slot.recover). */
+static __always_inline bool slot_resent(const struct slot *slot, const struct conn *sc, __u32 seq)
+{
+	return slot->recover - sc->tx_una <= sc->tx_nxt - sc->tx_una && seq_lt(seq, slot->recover);
+}
+
 /* Ends what slot_claim began. */
 static __always_inline void slot_release(struct pod *pod, __u32 index)
 {

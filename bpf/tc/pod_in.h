@@ -3,7 +3,8 @@
  * pod_in.h - TC ingress at the pods' interfaces: a complete 2xx response becomes
  * the PUBACK, everything else that a pod sends goes to the slot's socket.
  */
-#include "../include/skb.h"
+#include "../include/resend.h"
+#include "icmp.h"
 
 /* What is to be done after the slot's lock is released. */
 enum pod_duty {
@@ -412,6 +413,26 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	}
 }
 
+/* Sends again what the scratch's piece names. Returns 0. A function of its own for the size of the stack. */
+__attribute__((noinline)) int pod_resend(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+
+	if (s)
+		requests_resend(skb, s, HOOK_TC_POD_IN);
+	return 0;
+}
+
+/* What is no TCP segment. Returns the TC verdict. */
+static __always_inline int pod_other(struct __sk_buff *skb, struct scratch *s)
+{
+	int verdict = pod_icmp(skb);
+
+	if (afresh(s->piece.number) != afresh(s->piece.end))
+		pod_resend(skb);
+	return verdict;
+}
+
 /* TC ingress of the pod interfaces (struct __sk_buff). */
 SEC("tc")
 int tc_pod_in(struct __sk_buff *skb)
@@ -434,7 +455,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	if (skb->mark & knob_mark)
 		skb->mark &= ~knob_mark;
 	if (skb_parse(skb, true, &s->packet) != PARSE_TCP)
-		return TC_PASS;
+		return pod_other(skb, s);
 	c = flow_find(&s->packet.tuple, &index);
 	if (!c || index >= knob_slots)
 		return TC_PASS;

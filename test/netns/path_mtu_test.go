@@ -19,7 +19,7 @@ func TestPathMTU(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		for _, ipv6 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/ipv6=%v", mode, ipv6), func(t *testing.T) {
-				l, err := lab.NewRouted(1280)
+				l, err := lab.NewRouted(lab.Dev, 1280)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -59,6 +59,57 @@ func TestPathMTU(t *testing.T) {
 				c.publishAll(messages[:100], 16)
 				if n := s.counts()["tc_device_in/icmp_translated"]; n == 0 {
 					t.Error("no ICMP error was translated: the test tests nothing")
+				}
+			})
+		}
+	}
+}
+
+// TestPodPathMTU: the path to a pod takes no segment as long as its request. The
+// router's ICMP errors quote what no socket of the node has sent: the requests leave
+// again at once, in shorter segments, each arrives once, and later ones do not get
+// lost at all.
+func TestPodPathMTU(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc"} {
+		for _, ipv6 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/ipv6=%v", mode, ipv6), func(t *testing.T) {
+				l, err := lab.NewRouted(lab.Pod0, 1280)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(l.Close)
+				r := newRecorder()
+				r.serveGo(t, l, ipv6, ok, nil)
+				config := strings.Replace(podConfig(routeConfig, ipv6), "    retry:", "    pipeline: 8\n    retry:", 1)
+				s := start(t, l, mode, config)
+				nc, err := l.Dial(context.Background(), lab.Dev, net.JoinHostPort(lab.NodeAddr(ipv6).String(), "1883"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = nc.Close() })
+				_ = nc.SetDeadline(time.Now().Add(time.Minute))
+				c := &rawConn{nc, t}
+				c.connect("far")
+				messages := make([]message, 400)
+				for i := range messages {
+					messages[i] = message{topic: "sensors/far/temp", qos: 1, payload: fmt.Sprint(i, " ", strings.Repeat("x", 1150))}
+				}
+				c.publishAll(messages, 8)
+				counts := s.counts()
+				if counts["tc_pod_in/request_resent"] == 0 || counts["tc_pod_in/path_mtu"] == 0 {
+					t.Error("no request was sent again: the test tests nothing")
+				}
+				if n := counts["control/taken_over"]; n > 0 {
+					t.Errorf("%d messages waited until they were given up", n)
+				}
+				seen := map[string]int{}
+				for _, q := range r.wait(t, len(messages)) {
+					seen[q.body]++
+				}
+				for _, m := range messages {
+					if seen[m.payload] != 1 {
+						t.Errorf("message %.8q was delivered %d times", m.payload, seen[m.payload])
+					}
 				}
 			})
 		}
