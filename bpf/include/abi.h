@@ -131,7 +131,7 @@ enum reason {
 	REASON_ICMP_PART = 71,       /* ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is */
 	REASON_DUP = 72,             /* PUBLISH with DUP: passes behind all that came before it to the server, which finds out whether it is a repetition */
 	REASON_REPEATED = 73,        /* PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it */
-	REASON_REQUEST_RESENT = 74,  /* request sent to the pod again: an ICMP error says that it was too long for the path */
+	REASON_REQUEST_RESENT = 74,  /* request sent to the pod again: duplicate ACKs show that it got lost, or an ICMP error that it was too long for the path */
 	REASON_PATH_MTU = 75,        /* ICMP error: the path to a pod takes only shorter segments than known; requests beyond them go to the fallback */
 	REASON_COUNT = 76,
 };
@@ -341,6 +341,15 @@ _Static_assert(__builtin_offsetof(struct device, cache_head) % 64 == 0, "cache_h
 _Static_assert(__builtin_offsetof(struct device, ids) % 64 == 0, "ids begin with a cache line");
 _Static_assert(sizeof(struct device) % 64 == 0, "so does the next device");
 
+/* Losses among what a slot has in flight (recovery.h). */
+struct recovery {
+	__u32 recover; /* wire: SND.NXT when bytes were last sent again; what was lost below it has been */
+	__u8 known;    /* recover is meant */
+	__u8 on;       /* acknowledgements below recover show further holes */
+	__u8 dup_acks; /* duplicate ACKs in a row */
+	__u8 pad;
+};
+
 /* A message whose request is in flight on a slot. */
 struct message {
 	__u64 taken_ns; /* CLOCK_MONOTONIC */
@@ -380,8 +389,8 @@ struct slot {
 	__u8 id_prefix[16]; /* first half of ce-id, 12 hexadecimal digits */
 	/* second cache line */
 	struct message messages[PIPELINE_MAX];
-	__u32 recover; /* wire: what lies below it and was lost when it was SND.NXT has been sent again */
-	__u32 pad1[15];
+	struct recovery recovery;
+	__u32 pad1[14];
 };
 
 /* The bytes of a request in flight. */

@@ -96,6 +96,7 @@ struct scratch {
 	__u32 action; /* what is to be done with a pod's segment: enum rx_action, enum pod_duty, */
 	__u32 duties;
 	__u32 passed; /* and enum reason if it passes */
+	__u32 lost;   /* a pod's segment shows that requests got lost */
 	__u32 due;    /* where responses to the requests that it acknowledges may begin */
 	__u64 now_ns;
 	struct frame frame;

@@ -4,6 +4,7 @@
 #define EPROXY_SLOT_H
 
 #include "ids.h"
+#include "recovery.h"
 #include "scratch.h"
 #include "verdict.h"
 
@@ -153,12 +154,6 @@ static __always_inline __u32 slot_mss(const struct pod *pod, const struct conn *
 	__u32 mss = *(volatile __u32 *)&pod->path_mss;
 
 	return mss && mss < sc->tx_mss && now_ms - *(volatile __u32 *)&pod->path_ms < PATH_MTU_MS ? mss : sc->tx_mss;
-}
-
-/* Whether what the slot has in flight at the wire position seq was sent again since it was lost (slot.recover). */
-static __always_inline bool slot_resent(const struct slot *slot, const struct conn *sc, __u32 seq)
-{
-	return slot->recover - sc->tx_una <= sc->tx_nxt - sc->tx_una && seq_lt(seq, slot->recover);
 }
 
 /* Ends what slot_claim began. */

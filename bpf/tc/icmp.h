@@ -314,8 +314,8 @@ __attribute__((noinline)) int pod_icmp(struct __sk_buff *skb)
 				pod->path_ms = now_ms;
 				pod->path_mss = mss;
 			}
-			if (lower || !slot_resent(slot, c, q.seq)) {
-				slot->recover = c->tx_nxt;
+			if (lower || !recovery_again(&slot->recovery, c, q.seq)) {
+				recovery_all(&slot->recovery, c);
 				gen = c->gen;
 				first = slot->acked;
 				end = slot->tail;

@@ -511,8 +511,15 @@ type EproxySlot struct {
 	RespondedNs uint64
 	IdPrefix    [16]uint8
 	Messages    [64]EproxyMessage
-	Recover     uint32
-	Pad1        [15]uint32
+	Recovery    struct {
+		_       structs.HostLayout
+		Recover uint32
+		Known   uint8
+		On      uint8
+		DupAcks uint8
+		Pad     uint8
+	}
+	Pad1 [14]uint32
 }
 
 type EproxySlotArgs struct {

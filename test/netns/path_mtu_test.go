@@ -1,9 +1,7 @@
 package netns
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -27,19 +25,7 @@ func TestPathMTU(t *testing.T) {
 				r := newRecorder()
 				r.serveGo(t, l, ipv6, ok, nil)
 				s := start(t, l, mode, podConfig(routeConfig, ipv6))
-				connect := func(id string) *rawConn {
-					t.Helper()
-					nc, err := l.Dial(context.Background(), lab.Dev, net.JoinHostPort(lab.NodeAddr(ipv6).String(), "1883"))
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { _ = nc.Close() })
-					_ = nc.SetDeadline(time.Now().Add(2 * time.Minute))
-					c := &rawConn{nc, t}
-					c.connect(id)
-					return c
-				}
-				c, other := connect("far"), connect("other")
+				c, other := rawConnectIn(t, l, ipv6, "far"), rawConnectIn(t, l, ipv6, "other")
 				c.write([]byte{0x82, 9, 0, 1, 0, 4, 'n', 'e', 'w', 's', 0})
 				c.read([]byte{0x90, 3, 0, 1, 0})
 				messages := make([]message, 2000)
@@ -82,14 +68,7 @@ func TestPodPathMTU(t *testing.T) {
 				r.serveGo(t, l, ipv6, ok, nil)
 				config := strings.Replace(podConfig(routeConfig, ipv6), "    retry:", "    pipeline: 8\n    retry:", 1)
 				s := start(t, l, mode, config)
-				nc, err := l.Dial(context.Background(), lab.Dev, net.JoinHostPort(lab.NodeAddr(ipv6).String(), "1883"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = nc.Close() })
-				_ = nc.SetDeadline(time.Now().Add(time.Minute))
-				c := &rawConn{nc, t}
-				c.connect("far")
+				c := rawConnectIn(t, l, ipv6, "far")
 				messages := make([]message, 400)
 				for i := range messages {
 					messages[i] = message{topic: "sensors/far/temp", qos: 1, payload: fmt.Sprint(i, " ", strings.Repeat("x", 1150))}
@@ -102,15 +81,7 @@ func TestPodPathMTU(t *testing.T) {
 				if n := counts["control/taken_over"]; n > 0 {
 					t.Errorf("%d messages waited until they were given up", n)
 				}
-				seen := map[string]int{}
-				for _, q := range r.wait(t, len(messages)) {
-					seen[q.body]++
-				}
-				for _, m := range messages {
-					if seen[m.payload] != 1 {
-						t.Errorf("message %.8q was delivered %d times", m.payload, seen[m.payload])
-					}
-				}
+				deliveredOnce(t, r, messages)
 			})
 		}
 	}
