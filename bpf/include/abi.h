@@ -131,7 +131,9 @@ enum reason {
 	REASON_ICMP_PART = 71,       /* ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is */
 	REASON_DUP = 72,             /* PUBLISH with DUP: passes behind all that came before it to the server, which finds out whether it is a repetition */
 	REASON_REPEATED = 73,        /* PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it */
-	REASON_COUNT = 74,
+	REASON_REQUEST_RESENT = 74,  /* request sent to the pod again: duplicate ACKs show that it got lost, or an ICMP error that it was too long for the path */
+	REASON_PATH_MTU = 75,        /* ICMP error: the path to a pod takes only shorter segments than known; requests beyond them go to the fallback */
+	REASON_COUNT = 76,
 };
 /* clang-format on */
 
@@ -339,6 +341,15 @@ _Static_assert(__builtin_offsetof(struct device, cache_head) % 64 == 0, "cache_h
 _Static_assert(__builtin_offsetof(struct device, ids) % 64 == 0, "ids begin with a cache line");
 _Static_assert(sizeof(struct device) % 64 == 0, "so does the next device");
 
+/* Losses among what a slot has in flight (recovery.h). */
+struct recovery {
+	__u32 recover; /* wire: SND.NXT when bytes were last sent again; what was lost below it has been */
+	__u8 known;    /* recover is meant */
+	__u8 on;       /* acknowledgements below recover show further holes */
+	__u8 dup_acks; /* duplicate ACKs in a row */
+	__u8 pad;
+};
+
 /* A message whose request is in flight on a slot. */
 struct message {
 	__u64 taken_ns; /* CLOCK_MONOTONIC */
@@ -378,6 +389,8 @@ struct slot {
 	__u8 id_prefix[16]; /* first half of ce-id, 12 hexadecimal digits */
 	/* second cache line */
 	struct message messages[PIPELINE_MAX];
+	struct recovery recovery;
+	__u32 pad1[14];
 };
 
 /* The bytes of a request in flight. */
@@ -410,7 +423,9 @@ struct pod {
 	__u32 timeout_ms; /* of its function: for a response */
 	__u32 unacked_ms; /* how long its TCP may leave a request unacknowledged */
 	__u32 counter;	  /* of its function and address */
-	__u32 pad[8];
+	__u32 path_mss;	  /* bytes of one segment on the path to it, as an ICMP error said; 0: none did */
+	__u32 path_ms;	  /* when it did, CLOCK_MONOTONIC */
+	__u32 pad[6];
 };
 
 struct function {

@@ -44,12 +44,23 @@ struct notice {
 	struct frame frame;
 };
 
+/* Bytes of a request that leave in one segment of their own, where the whole does not fit any more. */
+struct piece {
+	__u32 slot;
+	__u32 slot_gen;
+	__u32 number; /* of the request */
+	__u32 end;    /* of the requests that are sent again: one above the youngest */
+	__u32 off;    /* of the piece in its request; a multiple of PIECE_UNIT */
+	struct frame frame;
+};
+
 /* What a clone that passes TC egress becomes. */
 enum shape {
 	SHAPE_NONE = 0,
 	SHAPE_GROUP = 1,  /* the requests of group */
 	SHAPE_BARE = 2,	  /* the segment without payload in frame */
 	SHAPE_NOTICE = 3, /* what notice says */
+	SHAPE_PIECE = 4,  /* the part of a request in piece */
 };
 
 /*
@@ -85,6 +96,7 @@ struct scratch {
 	__u32 action; /* what is to be done with a pod's segment: enum rx_action, enum pod_duty, */
 	__u32 duties;
 	__u32 passed; /* and enum reason if it passes */
+	__u32 lost;   /* a pod's segment shows that requests got lost */
 	__u32 due;    /* where responses to the requests that it acknowledges may begin */
 	__u64 now_ns;
 	struct frame frame;
@@ -92,6 +104,7 @@ struct scratch {
 	struct responses responses;
 	struct notice notice;
 	struct group group;
+	struct piece piece;
 	__u8 look[MQTT_LOOK + 16];     /* beginning of the segment's payload */
 	__u8 response[HTTP_LOOK + 16]; /* beginning of a pod's response */
 	__u8 statuses[PIPELINE_MAX];   /* of the completed responses, less 200 */

@@ -4,6 +4,7 @@
 #define EPROXY_SLOT_H
 
 #include "ids.h"
+#include "recovery.h"
 #include "scratch.h"
 #include "verdict.h"
 
@@ -142,6 +143,17 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 static __always_inline __u64 slot_bit(const struct pod *pod, __u32 index)
 {
 	return 1ull << ((index - pod->first_slot) & 63);
+}
+
+/* Milliseconds after which what an ICMP error said of a path is forgotten (RFC 8201 section 4; Linux' mtu_expires). */
+#define PATH_MTU_MS 600000
+
+/* Bytes of one segment to the pod on this slot's connection. */
+static __always_inline __u32 slot_mss(const struct pod *pod, const struct conn *sc, __u32 now_ms)
+{
+	__u32 mss = *(volatile __u32 *)&pod->path_mss;
+
+	return mss && mss < sc->tx_mss && now_ms - *(volatile __u32 *)&pod->path_ms < PATH_MTU_MS ? mss : sc->tx_mss;
 }
 
 /* Ends what slot_claim began. */

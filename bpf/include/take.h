@@ -118,6 +118,7 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot, struct pod *pod, struct scratch *s,
 					      __u32 gen, __u64 now_ns)
 {
+	__u32 mss = slot_mss(pod, sc, now_ns / 1000000);
 	enum reason reason = REASON_TAKEN;
 	struct stamp stamp;
 	struct message *m;
@@ -132,7 +133,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		   (slot->state != SLOT_IDLE && slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING) ||
 		   slot->close_after || slot_in_flight(slot) >= slot->depth) {
 		reason = REASON_RACE;
-	} else if (s->request_len > sc->tx_mss) {
+	} else if (s->request_len > mss) {
 		reason = REASON_TOO_LARGE;
 	} else if (!conn_can_insert(sc, s->request_len)) {
 		reason = REASON_POD_WINDOW;
@@ -159,7 +160,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		frame_fill(&s->frame, sc, &stamp, TH_ACK | TH_PSH, s->request_len);
 		s->slot_gen = gen;
 		s->slot_seq = stamp.seq;
-		s->slot_mss = sc->tx_mss;
+		s->slot_mss = mss;
 	}
 	bpf_spin_unlock(&sc->lock);
 	return reason;

@@ -76,6 +76,11 @@ static void call_responses(const struct shim *t, const __u8 *b, __u32 len, struc
 	t->responses(b, len, a, h);
 }
 
+static int call_recovery_ack(const struct shim *t, struct recovery *r, const struct conn *c, const struct segment *s)
+{
+	return t->recovery_ack(r, c, s);
+}
+
 static int call_publish(const __u8 *buf, __u32 len, __u32 version, struct publish *p)
 {
 	return mqtt_publish(buf, len, version, p);
@@ -131,6 +136,8 @@ type (
 	HTTP = C.struct_http
 	// Framing is struct framing: the state of following MQTT framing.
 	Framing = C.struct_framing
+	// Recovery is struct recovery: losses among what a slot has in flight.
+	Recovery = C.struct_recovery
 	// IDs is struct ids: packet identifiers of messages under way.
 	IDs = C.struct_ids
 
@@ -273,6 +280,11 @@ func (t *Table) Taken(c *Conn, slot, gen, state uint32) {
 func (t *Table) Responses(b []byte) (a Responses, h HTTP) {
 	C.call_responses(t.t, (*u8)(unsafe.SliceData(b)), u32(len(b)), &a, &h)
 	return a, h
+}
+
+// RecoveryAck is recovery_ack.
+func (t *Table) RecoveryAck(r *Recovery, c *Conn, s *Segment) bool {
+	return C.call_recovery_ack(t.t, r, c, s) != 0
 }
 
 // ParsePublish is mqtt_publish; only the first Look bytes of b are looked at.

@@ -10,6 +10,7 @@
 #include "http.h"
 #include "ids.h"
 #include "mqtt.h"
+#include "recovery.h"
 
 struct shim {
 	int (*rx)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
@@ -27,6 +28,7 @@ struct shim {
 	int (*done)(struct conn *c, __u32 slot, __u32 gen, __u32 seq);
 	void (*taken)(struct conn *c, __u32 slot, __u32 gen, __u32 state);
 	void (*responses)(const __u8 *b, __u32 len, struct responses *a, struct http *h);
+	int (*recovery_ack)(struct recovery *r, const struct conn *c, const struct segment *s);
 };
 
 static int shim_rx(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
@@ -157,6 +159,11 @@ static void shim_responses(const __u8 *b, __u32 len, struct responses *a, struct
 	}
 }
 
+static int shim_recovery_ack(struct recovery *r, const struct conn *c, const struct segment *s)
+{
+	return recovery_ack(r, c, s);
+}
+
 static const struct shim shim_table = {
 	.rx = shim_rx,
 	.front = shim_front,
@@ -173,6 +180,7 @@ static const struct shim shim_table = {
 	.done = shim_done,
 	.taken = shim_taken,
 	.responses = shim_responses,
+	.recovery_ack = shim_recovery_ack,
 };
 
 #endif

@@ -5,6 +5,7 @@
  * ledger of what passes, answers for what the programs took.
  */
 #include "../include/group.h"
+#include "../include/resend.h"
 #include "icmp.h"
 #include "listener.h"
 
@@ -15,16 +16,25 @@
  */
 #define REINJECT_MIN_MS 100
 
-/* The request of an open graft goes out again, from its buffer. */
+/* device_rest's verdicts where device_close_up and device_resend have the last word. */
+#define REST_CLOSE_UP 100
+#define REST_RESEND   101
+
+/* The request of an open graft goes out again, from its buffer. Returns the TC verdict, or REST_RESEND. */
 static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __u32 now_ms)
 {
-	__u32 index = s->rx.graft.slot, gen = s->rx.graft.slot_gen, len = 0, number = 0;
+	__u32 index = s->rx.graft.slot, gen = s->rx.graft.slot_gen, len = 0, number = 0, pod_key;
 	struct slot *slot = slot_entry(index);
 	struct conn *sc = conn_entry(index);
 	struct request *r = NULL;
 	struct stamp stamp;
+	struct pod *pod;
 
 	if (!slot || !sc)
+		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_DROP);
+	pod_key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &pod_key);
+	if (!pod)
 		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_DROP);
 	if (now_ms - s->rx.graft.time_ms < REINJECT_MIN_MS)
 		return counted(HOOK_TC_DEVICE_IN, REASON_DUP_REQUEST, TC_DROP);
@@ -44,6 +54,10 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 		}
 	}
 	bpf_spin_unlock(&sc->lock);
+	if (len > slot_mss(pod, sc, now_ms)) { /* it was made when the path took longer segments */
+		requests_lost(&s->piece, index, gen, number, number + 1);
+		return REST_RESEND;
+	}
 	if (len)
 		r = request_buffer(index, number);
 	if (!r || skb_make_request(skb, &s->frame, r, len) || !request_live(sc, slot, gen, number))
@@ -197,9 +211,6 @@ static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, s
 	return skb_to_pod(s->group.slot, &s->group.frame);
 }
 
-/* device_rest's verdict where device_close_up has the last word. */
-#define REST_CLOSE_UP 100
-
 /*
  * Passes what is left of the segment without its front. Returns the TC verdict.
  * A function of its own for the verifier, and for the size of the stack.
@@ -215,6 +226,17 @@ __attribute__((noinline)) int device_close_up(struct __sk_buff *skb)
 	return device_pass(skb, s);
 }
 
+/* Sends the request again that reinject has named. Returns the TC verdict. A function of its own for the size of the stack. */
+__attribute__((noinline)) int device_resend(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+
+	if (!s)
+		return TC_DROP;
+	requests_resend(skb, s, HOOK_TC_DEVICE_IN);
+	return counted(HOOK_TC_DEVICE_IN, REASON_REINJECTED, TC_DROP);
+}
+
 /* Whether the server ends the connection of a client whose message was refused for this: none behind it is taken. */
 static __always_inline bool device_invalid(enum reason reason)
 {
@@ -223,7 +245,7 @@ static __always_inline bool device_invalid(enum reason reason)
 
 /*
  * What was not taken goes through the ledger of the connection with this conn
- * index. Returns the TC verdict, or REST_CLOSE_UP. A function of its own, so that
+ * index. Returns the TC verdict, REST_CLOSE_UP or REST_RESEND. A function of its own, so that
  * the verifier follows it once.
  */
 __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
@@ -406,5 +428,7 @@ int tc_device_in(struct __sk_buff *skb)
 			count(HOOK_TC_DEVICE_IN, s->bad);
 	}
 	verdict = device_rest(skb, b.t.conn);
+	if (verdict == REST_RESEND)
+		return device_resend(skb);
 	return verdict == REST_CLOSE_UP ? device_close_up(skb) : verdict;
 }

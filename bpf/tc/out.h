@@ -5,6 +5,7 @@
  * armed connection seeds its ledger.
  */
 #include "../include/group.h"
+#include "../include/resend.h"
 
 /* What the seeding reads of the kernel's socket (include/linux/tcp.h). */
 struct tcp_options_received {
@@ -126,8 +127,11 @@ static __always_inline int out_shape(struct __sk_buff *skb)
 
 	if (!d || !p)
 		return 0;
-	if (d->shape) {
+	if (d->shape == SHAPE_GROUP) {
 		if (group_make(skb, &d->group))
+			return -1;
+	} else if (d->shape == SHAPE_PIECE || p->shape == SHAPE_PIECE) {
+		if (piece_make(skb, d->shape == SHAPE_PIECE ? &d->piece : &p->piece))
 			return -1;
 	} else if (p->shape == SHAPE_BARE) {
 		if (skb_make_small(skb, &p->frame, p->notice.bytes))

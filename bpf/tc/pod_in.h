@@ -3,7 +3,8 @@
  * pod_in.h - TC ingress at the pods' interfaces: a complete 2xx response becomes
  * the PUBACK, everything else that a pod sends goes to the slot's socket.
  */
-#include "../include/skb.h"
+#include "../include/resend.h"
+#include "icmp.h"
 
 /* What is to be done after the slot's lock is released. */
 enum pod_duty {
@@ -412,6 +413,66 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	}
 }
 
+/* Sends again what the scratch's piece names. Returns 0. A function of its own for the size of the stack. */
+__attribute__((noinline)) int pod_resend(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+
+	if (s)
+		requests_resend(skb, s, HOOK_TC_POD_IN);
+	return 0;
+}
+
+/*
+ * Sends again the oldest requests that the pod has not acknowledged: as many as can
+ * have left in one segment. Returns 0. A function of its own, so that the verifier
+ * follows it once.
+ */
+__attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+	__u32 index, pod_key, mss, end, now_ms = bpf_ktime_get_ns() / 1000000;
+	struct slot *slot;
+	struct conn *c;
+	struct pod *pod;
+
+	if (!s)
+		return 0;
+	index = s->slot;
+	c = conn_entry(index);
+	slot = slot_entry(index);
+	if (!c || !slot)
+		return 0;
+	pod_key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &pod_key);
+	if (!pod)
+		return 0;
+	mss = slot_mss(pod, c, now_ms);
+	bpf_spin_lock(&c->lock);
+	s->piece.end = slot->acked;
+	repeat(i, GROUP_MAX) {
+		struct message *m = slot_message(slot, afresh(s->piece.end));
+
+		if (afresh(s->piece.end) == slot->tail || (i && m->request_seq + m->request_len - c->tx_una > mss))
+			break;
+		s->piece.end++;
+	}
+	end = afresh(s->piece.end);
+	requests_lost(&s->piece, index, s->slot_gen, slot->acked, end);
+	bpf_spin_unlock(&c->lock);
+	return pod_resend(skb);
+}
+
+/* What is no TCP segment. Returns the TC verdict. */
+static __always_inline int pod_other(struct __sk_buff *skb, struct scratch *s)
+{
+	int verdict = pod_icmp(skb);
+
+	if (afresh(s->piece.number) != afresh(s->piece.end))
+		pod_resend(skb);
+	return verdict;
+}
+
 /* TC ingress of the pod interfaces (struct __sk_buff). */
 SEC("tc")
 int tc_pod_in(struct __sk_buff *skb)
@@ -434,7 +495,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	if (skb->mark & knob_mark)
 		skb->mark &= ~knob_mark;
 	if (skb_parse(skb, true, &s->packet) != PARSE_TCP)
-		return TC_PASS;
+		return pod_other(skb, s);
 	c = flow_find(&s->packet.tuple, &index);
 	if (!c || index >= knob_slots)
 		return TC_PASS;
@@ -456,6 +517,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		bpf_spin_unlock(&c->lock);
 		packet_advance(&s->packet, front);
 	}
+	s->lost = 0;
 	s->slot = index;
 	s->pod_counter = pod->counter;
 	s->done_count = 0;
@@ -490,7 +552,12 @@ int tc_pod_in(struct __sk_buff *skb)
 			/* the response first: the FIN comes again, or the slot is closed before */
 			seg->flags &= ~TH_FIN;
 		}
-		action = verdict == RESPONSE_DROP ? RX_DROP : conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
+		if (verdict != RESPONSE_DROP) {
+			s->lost = recovery_ack(&slot->recovery, c, seg);
+			action = conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
+		} else {
+			action = RX_DROP;
+		}
 		if (action == RX_REMOVE)
 			response_removed(c);
 		mark_acked(s, c, slot, action == RX_REMOVE ? s->responses.completed : 0,
@@ -549,5 +616,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	s->duties = duties;
 	s->passed = passed;
 	s->slot_gen = gen;
+	if (afresh(s->lost))
+		pod_resend_missing(skb);
 	return pod_act(skb);
 }

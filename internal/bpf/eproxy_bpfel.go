@@ -332,7 +332,9 @@ type EproxyPod struct {
 	TimeoutMs   uint32
 	UnackedMs   uint32
 	Counter     uint32
-	Pad         [8]uint32
+	PathMss     uint32
+	PathMs      uint32
+	Pad         [6]uint32
 }
 
 type EproxyPodKey struct {
@@ -439,7 +441,9 @@ const (
 	EproxyReasonREASON_ICMP_PART       EproxyReason = 71
 	EproxyReasonREASON_DUP             EproxyReason = 72
 	EproxyReasonREASON_REPEATED        EproxyReason = 73
-	EproxyReasonREASON_COUNT           EproxyReason = 74
+	EproxyReasonREASON_REQUEST_RESENT  EproxyReason = 74
+	EproxyReasonREASON_PATH_MTU        EproxyReason = 75
+	EproxyReasonREASON_COUNT           EproxyReason = 76
 )
 
 type EproxyRequest struct {
@@ -507,6 +511,15 @@ type EproxySlot struct {
 	RespondedNs uint64
 	IdPrefix    [16]uint8
 	Messages    [64]EproxyMessage
+	Recovery    struct {
+		_       structs.HostLayout
+		Recover uint32
+		Known   uint8
+		On      uint8
+		DupAcks uint8
+		Pad     uint8
+	}
+	Pad1 [14]uint32
 }
 
 type EproxySlotArgs struct {

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"testing"
@@ -21,6 +22,8 @@ func eachFamily(t *testing.T, f func(t *testing.T, r *rig, s side)) {
 type icmp struct {
 	kind, code uint8
 	seq        uint32                    // of the quoted segment
+	mtu        uint16                    // 0: 1280
+	length     uint16                    // of the quoted packet, as its header says; 0: its own
 	cut        int                       // bytes of the TCP header that are quoted; 0: all, with its payload
 	change     func(quote []byte) []byte // the quote, from the IP header on
 	options    bool                      // IPv4: the outer header has options
@@ -39,6 +42,13 @@ func (e icmp) build(t *testing.T, r *rig, s side) []byte {
 	t.Helper()
 	from := s.send(r, e.seq, s.rcv, "PA", []byte(quotedData))
 	quote := from.frame(t)[14:]
+	if e.length > 0 {
+		binary.BigEndian.PutUint16(quote[map[bool]int{false: 2, true: 4}[r.ipv6]:], e.length-map[bool]uint16{false: 0, true: 40}[r.ipv6])
+	}
+	mtu := e.mtu
+	if mtu == 0 {
+		mtu = 1280
+	}
 	if e.change != nil {
 		quote = e.change(quote)
 	}
@@ -58,14 +68,14 @@ func (e icmp) build(t *testing.T, r *rig, s side) []byte {
 		ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolICMPv6, HopLimit: 64, SrcIP: net.ParseIP("fd99::9"), DstIP: from.from.Addr().AsSlice()}
 		head := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(e.kind, e.code)}
 		_ = head.SetNetworkLayerForChecksum(ip)
-		ls = append(ls, ip, head, gopacket.Payload(append([]byte{0, 0, 5, 0}, quote...))) // MTU 1280
+		ls = append(ls, ip, head, gopacket.Payload(append([]byte{0, 0, byte(mtu >> 8), byte(mtu)}, quote...)))
 	} else {
 		*next = layers.EthernetTypeIPv4
 		ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolICMPv4, SrcIP: net.IP{192, 0, 2, 9}, DstIP: from.from.Addr().AsSlice()}
 		if e.options {
 			ip.Options = []layers.IPv4Option{{OptionType: 1}, {OptionType: 1}, {OptionType: 1}, {OptionType: 1}}
 		}
-		ls = append(ls, ip, &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(e.kind, e.code), Seq: 1280}, gopacket.Payload(quote))
+		ls = append(ls, ip, &layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(e.kind, e.code), Seq: mtu}, gopacket.Payload(quote))
 	}
 	buf := gopacket.NewSerializeBuffer()
 	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ls...); err != nil {
@@ -116,7 +126,10 @@ func (r *rig) inserted(t *testing.T, s side) (first, n uint32) {
 // passes runs an error; what passes must be the same as want.
 func (e icmp) passes(t *testing.T, r *rig, s side, want icmp, reasons ...EproxyReason) {
 	t.Helper()
-	const hook = EproxyHookHOOK_TC_DEVICE_IN
+	hook, prog := EproxyHookHOOK_TC_DEVICE_IN, r.objs.TcDeviceIn
+	if s.conn == rigSlot {
+		hook, prog = EproxyHookHOOK_TC_POD_IN, r.objs.TcPodIn
+	}
 	count := func() (all uint64) {
 		for reason := range EproxyReasonREASON_COUNT {
 			all += r.reason(hook, reason)
@@ -128,7 +141,7 @@ func (e icmp) passes(t *testing.T, r *rig, s side, want icmp, reasons ...EproxyR
 	for _, reason := range reasons {
 		counted = append(counted, r.reason(hook, reason))
 	}
-	ret, out := r.runFrame(r.objs.TcDeviceIn, e.build(t, r, s), nil)
+	ret, out := r.runFrame(prog, e.build(t, r, s), nil)
 	if expected := want.build(t, r, s); ret != tcOK || !bytes.Equal(out, expected) {
 		t.Errorf("%+v: verdict %d\n got % x\nwant % x", e, ret, out, expected)
 	}

@@ -102,6 +102,27 @@ func (r *rig) expectOnly(t *testing.T, h EproxyHook, want []EproxyReason) {
 	}
 }
 
+// TestDuplicateACKs: the third duplicate ACK of a pod has the request sent again that it
+// lacks, further ones do not; what is no duplicate does not count.
+func TestDuplicateACKs(t *testing.T) {
+	r := newRig(t, false)
+	_, req := r.take(t)
+	resent := func() uint64 { return r.reason(EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_REQUEST_RESENT) }
+	for i := range 8 {
+		r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS, "A", nil))
+		if want := map[bool]uint64{true: 1}[i >= 2]; resent() != want {
+			t.Errorf("after %d duplicate ACKs: sent again %d times", i+1, resent())
+		}
+	}
+	r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
+	for range 8 { // nothing is in flight
+		r.run(r.objs.TcPodIn, r.fromPod(podISS+uint32(len(okResponse)), sltISS+req, "A", nil))
+	}
+	if resent() != 1 {
+		t.Errorf("sent again %d times", resent())
+	}
+}
+
 // TestPodAcksBeforeResponse: the pod's TCP acknowledges a request before its response: the
 // device hears of it once, and gets its PUBACK later.
 func TestPodAcksBeforeResponse(t *testing.T) {

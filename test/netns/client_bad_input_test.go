@@ -51,6 +51,20 @@ func rawConnectFrom(t *testing.T, l *lab.Lab, from lab.Role, id string) *rawConn
 	return c
 }
 
+// rawConnectIn is rawConnect in one address family, for a test that may take two minutes.
+func rawConnectIn(t *testing.T, l *lab.Lab, ipv6 bool, id string) *rawConn {
+	t.Helper()
+	nc, err := l.Dial(context.Background(), lab.Dev, net.JoinHostPort(lab.NodeAddr(ipv6).String(), "1883"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(2 * time.Minute))
+	c := &rawConn{nc, t}
+	c.connect(id)
+	return c
+}
+
 // connect sends CONNECT and waits for CONNACK.
 func (c *rawConn) connect(id string) {
 	c.t.Helper()

@@ -1,9 +1,7 @@
 package netns
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +17,7 @@ func TestPathMTU(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc"} {
 		for _, ipv6 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/ipv6=%v", mode, ipv6), func(t *testing.T) {
-				l, err := lab.NewRouted(1280)
+				l, err := lab.NewRouted(lab.Dev, 1280)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -27,19 +25,7 @@ func TestPathMTU(t *testing.T) {
 				r := newRecorder()
 				r.serveGo(t, l, ipv6, ok, nil)
 				s := start(t, l, mode, podConfig(routeConfig, ipv6))
-				connect := func(id string) *rawConn {
-					t.Helper()
-					nc, err := l.Dial(context.Background(), lab.Dev, net.JoinHostPort(lab.NodeAddr(ipv6).String(), "1883"))
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { _ = nc.Close() })
-					_ = nc.SetDeadline(time.Now().Add(2 * time.Minute))
-					c := &rawConn{nc, t}
-					c.connect(id)
-					return c
-				}
-				c, other := connect("far"), connect("other")
+				c, other := rawConnectIn(t, l, ipv6, "far"), rawConnectIn(t, l, ipv6, "other")
 				c.write([]byte{0x82, 9, 0, 1, 0, 4, 'n', 'e', 'w', 's', 0})
 				c.read([]byte{0x90, 3, 0, 1, 0})
 				messages := make([]message, 2000)
@@ -60,6 +46,42 @@ func TestPathMTU(t *testing.T) {
 				if n := s.counts()["tc_device_in/icmp_translated"]; n == 0 {
 					t.Error("no ICMP error was translated: the test tests nothing")
 				}
+			})
+		}
+	}
+}
+
+// TestPodPathMTU: the path to a pod takes no segment as long as its request. The
+// router's ICMP errors quote what no socket of the node has sent: the requests leave
+// again at once, in shorter segments, each arrives once, and later ones do not get
+// lost at all.
+func TestPodPathMTU(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc"} {
+		for _, ipv6 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/ipv6=%v", mode, ipv6), func(t *testing.T) {
+				l, err := lab.NewRouted(lab.Pod0, 1280)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(l.Close)
+				r := newRecorder()
+				r.serveGo(t, l, ipv6, ok, nil)
+				config := strings.Replace(podConfig(routeConfig, ipv6), "    retry:", "    pipeline: 8\n    retry:", 1)
+				s := start(t, l, mode, config)
+				c := rawConnectIn(t, l, ipv6, "far")
+				messages := make([]message, 400)
+				for i := range messages {
+					messages[i] = message{topic: "sensors/far/temp", qos: 1, payload: fmt.Sprint(i, " ", strings.Repeat("x", 1150))}
+				}
+				c.publishAll(messages, 8)
+				counts := s.counts()
+				if counts["tc_pod_in/request_resent"] == 0 || counts["tc_pod_in/path_mtu"] == 0 {
+					t.Error("no request was sent again: the test tests nothing")
+				}
+				if n := counts["control/taken_over"]; n > 0 {
+					t.Errorf("%d messages waited until they were given up", n)
+				}
+				deliveredOnce(t, r, messages)
 			})
 		}
 	}

@@ -61,7 +61,8 @@ type Lab struct {
 	id      string
 	handles map[Role]netns.NsHandle
 	wired   bool
-	pathMTU int // of the router towards the devices; 0: there is none
+	routed  Role // behind the router; "": there is none
+	pathMTU int  // of the router towards it
 }
 
 const prefix = "ep-"
@@ -71,22 +72,22 @@ var labs atomic.Int64
 
 // New builds the namespaces and removes those of processes that are gone. It
 // needs root.
-func New() (*Lab, error) { return newLab(false, 0) }
+func New() (*Lab, error) { return newLab(false, "", 0) }
 
 // NewWired is New with a cable in every link that somebody must carry frames
 // over: between the interfaces that WireEnds names, in the namespace Wire.
-func NewWired() (*Lab, error) { return newLab(true, 0) }
+func NewWired() (*Lab, error) { return newLab(true, "", 0) }
 
-// NewRouted is New with a router, in the namespace Wire, between the node and the
-// devices. It passes no packet to them that is longer than mtu bytes, and says so
-// by ICMP.
-func NewRouted(mtu int) (*Lab, error) { return newLab(false, mtu) }
+// NewRouted is New with a router, in the namespace Wire, between the node and
+// another host. It passes no packet to that host that is longer than mtu bytes, and
+// says so by ICMP.
+func NewRouted(to Role, mtu int) (*Lab, error) { return newLab(false, to, mtu) }
 
 // WireEnds are the interfaces, in the namespace Wire, of the cable between the
 // node and another host: the host's end and the node's.
 func WireEnds(r Role) (host, node string) { return string(r) + "-host", string(r) + "-node" }
 
-func newLab(wired bool, pathMTU int) (*Lab, error) {
+func newLab(wired bool, routed Role, pathMTU int) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("making network namespaces needs root")
 	}
@@ -94,7 +95,7 @@ func newLab(wired bool, pathMTU int) (*Lab, error) {
 		return nil, err
 	}
 	sweep()
-	l := &Lab{id: fmt.Sprintf("%s%d-%d-", prefix, os.Getpid(), labs.Add(1)), handles: make(map[Role]netns.NsHandle), wired: wired, pathMTU: pathMTU}
+	l := &Lab{id: fmt.Sprintf("%s%d-%d-", prefix, os.Getpid(), labs.Add(1)), handles: make(map[Role]netns.NsHandle), wired: wired, routed: routed, pathMTU: pathMTU}
 	if err := l.build(); err != nil {
 		l.Close()
 		return nil, err
@@ -125,7 +126,7 @@ func (l *Lab) Close() {
 
 func (l *Lab) build() error {
 	roles := Roles
-	if l.wired || l.pathMTU > 0 {
+	if l.wired || l.routed != "" {
 		roles = append([]Role{Wire}, Roles...)
 	}
 	for _, r := range roles {
@@ -143,7 +144,7 @@ func (l *Lab) build() error {
 	if err := l.forward(Node); err != nil {
 		return err
 	}
-	if l.pathMTU > 0 {
+	if l.routed != "" {
 		return l.route()
 	}
 	return nil
@@ -244,7 +245,7 @@ func (l *Lab) link(a Role, aName string, b Role, bName string) error {
 	if a == Node {
 		other = b
 	}
-	if routed := l.pathMTU > 0 && other == Dev; !l.wired && !routed {
+	if !l.wired && other != l.routed {
 		return l.join(a, aName, b, bName)
 	}
 	host, node := WireEnds(other)

@@ -9,18 +9,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// routerAddrs are the router's own addresses, from which it sends ICMP errors.
-var routerAddrs = []string{"10.88.0.3/32", "fd88::3/128"}
+// routerAddrs are the router's own addresses in a host's subnet, from which it sends
+// ICMP errors.
+var routerAddrs = map[Role][]string{
+	Dev:  {"10.88.0.3/32", "fd88::3/128"},
+	Pod0: {"10.88.1.3/32", "fd88:1::3/128"},
+	Pod1: {"10.88.2.3/32", "fd88:2::3/128"},
+}
 
-// route makes a router of the namespace Wire. The devices and the node stay in one
-// subnet: each finds the router's link address in place of the other's.
+// route makes a router of the namespace Wire. The host behind it and the node stay in
+// one subnet: each finds the router's link address in place of the other's.
 func (l *Lab) route() error {
 	if err := l.forward(Wire); err != nil {
 		return err
 	}
-	devEnd, nodeEnd := WireEnds(Dev)
+	hostEnd, nodeEnd := WireEnds(l.routed)
 	err := l.Do(Wire, func() error {
-		for _, name := range []string{devEnd, nodeEnd} {
+		for _, name := range []string{hostEnd, nodeEnd} {
 			if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("0"), 0); err != nil {
 				return err
 			}
@@ -30,10 +35,10 @@ func (l *Lab) route() error {
 	if err != nil {
 		return fmt.Errorf("switch IPv6 on: %w", err)
 	}
-	if err := l.configure(Wire, nodeEnd, routerAddrs); err != nil {
+	if err := l.configure(Wire, nodeEnd, routerAddrs[l.routed]); err != nil {
 		return err
 	}
-	e := ends[Dev]
+	e := ends[l.routed]
 	for i := range e.hostAddrs {
 		for _, side := range []struct {
 			host    Role
@@ -43,7 +48,7 @@ func (l *Lab) route() error {
 			other   string // what it reaches by way of the router
 			mtu     int
 		}{
-			{Dev, "eth0", devEnd, e.hostAddrs[i], e.nodeAddrs[i], l.pathMTU},
+			{l.routed, "eth0", hostEnd, e.hostAddrs[i], e.nodeAddrs[i], l.pathMTU},
 			{Node, e.node, nodeEnd, e.nodeAddrs[i], e.hostAddrs[i], 0},
 		} {
 			if err := l.routeTo(side.host, side.hostIf, side.wireIf, side.address, side.other, side.mtu); err != nil {
