@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -60,8 +61,8 @@ func NodeAddr(ipv6 bool) netip.Addr {
 type Lab struct {
 	id      string
 	handles map[Role]netns.NsHandle
-	wired   bool
-	pathMTU int // of the router towards the devices; 0: there is none
+	wired   []Role // whose links have a cable
+	pathMTU int    // of the router towards the devices; 0: there is none
 }
 
 const prefix = "ep-"
@@ -71,22 +72,28 @@ var labs atomic.Int64
 
 // New builds the namespaces and removes those of processes that are gone. It
 // needs root.
-func New() (*Lab, error) { return newLab(false, 0) }
+func New() (*Lab, error) { return newLab(nil, 0) }
 
-// NewWired is New with a cable in every link that somebody must carry frames
-// over: between the interfaces that WireEnds names, in the namespace Wire.
-func NewWired() (*Lab, error) { return newLab(true, 0) }
+// NewWired is New with a cable in the links of some hosts (none named: in every
+// link) that somebody must carry frames over: between the interfaces that
+// WireEnds names, in the namespace Wire.
+func NewWired(hosts ...Role) (*Lab, error) {
+	if len(hosts) == 0 {
+		hosts = []Role{Dev, Pod0, Pod1}
+	}
+	return newLab(hosts, 0)
+}
 
 // NewRouted is New with a router, in the namespace Wire, between the node and the
 // devices. It passes no packet to them that is longer than mtu bytes, and says so
 // by ICMP.
-func NewRouted(mtu int) (*Lab, error) { return newLab(false, mtu) }
+func NewRouted(mtu int) (*Lab, error) { return newLab(nil, mtu) }
 
 // WireEnds are the interfaces, in the namespace Wire, of the cable between the
 // node and another host: the host's end and the node's.
 func WireEnds(r Role) (host, node string) { return string(r) + "-host", string(r) + "-node" }
 
-func newLab(wired bool, pathMTU int) (*Lab, error) {
+func newLab(wired []Role, pathMTU int) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("making network namespaces needs root")
 	}
@@ -125,7 +132,7 @@ func (l *Lab) Close() {
 
 func (l *Lab) build() error {
 	roles := Roles
-	if l.wired || l.pathMTU > 0 {
+	if len(l.wired) > 0 || l.pathMTU > 0 {
 		roles = append([]Role{Wire}, Roles...)
 	}
 	for _, r := range roles {
@@ -244,7 +251,7 @@ func (l *Lab) link(a Role, aName string, b Role, bName string) error {
 	if a == Node {
 		other = b
 	}
-	if routed := l.pathMTU > 0 && other == Dev; !l.wired && !routed {
+	if routed := l.pathMTU > 0 && other == Dev; !slices.Contains(l.wired, other) && !routed {
 		return l.join(a, aName, b, bName)
 	}
 	host, node := WireEnds(other)

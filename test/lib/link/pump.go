@@ -1,0 +1,174 @@
+package link
+
+import (
+	"container/heap"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"eproxy/test/lib/wire"
+)
+
+// longestFrame is the longest with an MTU of 1500 bytes, with a VLAN tag.
+const longestFrame = 1518
+
+// batch is how many frames are read before what is due is sent.
+const batch = 32
+
+// pump carries the frames of one direction. All its fields belong to its thread.
+type pump struct {
+	link      *Link
+	direction Direction
+	in, out   *socket
+	waiting   waiting
+	free      [][]byte
+	arrivals  uint64
+	busyUntil time.Time // when the rate lets the next packet begin
+}
+
+// packet waits until it is due.
+type packet struct {
+	frame []byte
+	due   time.Time
+	order uint64 // of arrival
+}
+
+// run carries frames until the link is closed.
+func (p *pump) run() {
+	runtime.LockOSThread() // never unlocked: the thread with its slack and priority ends
+	precise()
+	fds := []unix.PollFd{{Fd: int32(p.in.fd), Events: unix.POLLIN}, {Fd: int32(p.link.stop), Events: unix.POLLIN}}
+	for {
+		var wait *unix.Timespec
+		if len(p.waiting) > 0 {
+			ts := unix.NsecToTimespec(max(time.Until(p.waiting[0].due), 0).Nanoseconds())
+			wait = &ts
+		}
+		_, _ = unix.Ppoll(fds, wait, nil)
+		if fds[1].Revents != 0 {
+			return
+		}
+		if fds[0].Revents != 0 {
+			p.receive()
+		}
+		p.send()
+	}
+}
+
+// precise makes the thread's timers exact, and lets it run as soon as it can.
+func precise() {
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+}
+
+// receive reads the frames that are there.
+func (p *pump) receive() {
+	for range batch {
+		b := p.buffer()
+		n, arrived, ok := p.in.read(b)
+		if !ok {
+			p.free = append(p.free, b)
+			return
+		}
+		if due, ok := p.decide(b[:min(n, len(b))], n, arrived); ok {
+			p.arrivals++
+			heap.Push(&p.waiting, packet{b[:n], due, p.arrivals})
+		} else {
+			p.free = append(p.free, b)
+		}
+	}
+}
+
+func (p *pump) buffer() []byte {
+	if n := len(p.free); n > 0 {
+		b := p.free[n-1]
+		p.free = p.free[:n-1]
+		return b[:cap(b)]
+	}
+	return make([]byte, longestFrame)
+}
+
+// decide says when a frame of n bytes that arrived at a time leaves; not ok:
+// never.
+func (p *pump) decide(frame []byte, n int, arrived time.Time) (due time.Time, ok bool) {
+	l := p.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	params, count := &l.params[p.direction], &l.counts[p.direction]
+	count.Packets++
+	if n > len(frame) {
+		count.Long++
+		return due, false
+	}
+	key := Key{Direction: p.direction, Kind: Setup}
+	if s, ok := wire.Parse(frame); ok {
+		key = l.streams.key(p.direction, s)
+	}
+	fate := params.Decide(l.seed, key)
+	if fate.Lost {
+		count.Lost++
+		if key.Kind == Data {
+			count.LostData++
+		}
+		if l.onLost != nil {
+			l.onLost(key)
+		}
+		return due, false
+	}
+	limit := params.Queue
+	if limit == 0 {
+		limit = DefaultQueue
+	}
+	if len(p.waiting) >= limit {
+		count.Overflow++
+		return due, false
+	}
+	if params.Rate > 0 {
+		if p.busyUntil.Before(arrived) {
+			p.busyUntil = arrived
+		}
+		p.busyUntil = p.busyUntil.Add(time.Duration(len(frame)) * time.Second / time.Duration(params.Rate))
+		arrived = p.busyUntil
+	}
+	return arrived.Add(fate.Delay), true
+}
+
+// send sends what is due.
+func (p *pump) send() {
+	now := time.Now()
+	for len(p.waiting) > 0 && !p.waiting[0].due.After(now) {
+		q := heap.Pop(&p.waiting).(packet)
+		p.sent(p.out.write(q.frame))
+		p.free = append(p.free, q.frame)
+	}
+}
+
+func (p *pump) sent(ok bool) {
+	p.link.mu.Lock()
+	defer p.link.mu.Unlock()
+	if ok {
+		p.link.counts[p.direction].Passed++
+	} else {
+		p.link.counts[p.direction].Overflow++
+	}
+}
+
+// waiting is a heap by time and arrival.
+type waiting []packet
+
+func (w waiting) Len() int { return len(w) }
+func (w waiting) Less(i, j int) bool {
+	if !w[i].due.Equal(w[j].due) {
+		return w[i].due.Before(w[j].due)
+	}
+	return w[i].order < w[j].order
+}
+func (w waiting) Swap(i, j int) { w[i], w[j] = w[j], w[i] }
+func (w *waiting) Push(x any)   { *w = append(*w, x.(packet)) }
+func (w *waiting) Pop() any {
+	last := len(*w) - 1
+	p := (*w)[last]
+	*w = (*w)[:last]
+	return p
+}
