@@ -14,7 +14,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels soak demo bench fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels soak demo bench bench-links fuzz clean
 
 all: build
 
@@ -103,6 +103,12 @@ bench: build
 	$(GO) build -o bin/bench ./bench
 	bin/bench
 	$(GO) test ./internal/bpf -run '^$$' -bench Message -benchtime 50000x
+
+## bench-links: eproxy against the kernel's TCP over emulated links with delay and loss, under 4 minutes; LINKS=--full: all of them, hours; root
+LINKS ?=
+bench-links: build
+	$(GO) build -o bin/bench ./bench
+	bin/bench links $(LINKS)
 
 ## fuzz: every fuzz target for a while; FUZZTIME=10m each
 FUZZTIME ?= 1m

@@ -300,6 +300,15 @@ func (l *Lab) link(a Role, aName string, b Role, bName string) error {
 	return nil
 }
 
+// SetSysctl sets a parameter of a host, by its path under /proc/sys/net.
+func (l *Lab) SetSysctl(r Role, name, value string) error {
+	err := l.Do(r, func() error { return os.WriteFile(filepath.Join("/proc/sys/net", name), []byte(value), 0) })
+	if err != nil {
+		return fmt.Errorf("set %s of %s: %w", name, r, err)
+	}
+	return nil
+}
+
 // capRTO keeps TCP's exponential backoff to a few seconds. What has no
 // timestamps learns nothing from what was sent twice (Karn's algorithm, RFC 6298
 // section 3), so that on a cable that loses much the waits grow to minutes:

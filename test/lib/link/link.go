@@ -2,8 +2,10 @@ package link
 
 import (
 	"fmt"
+	"math/bits"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,11 +22,41 @@ const (
 // Counts are what happened in one direction since the last Begin.
 type Counts struct {
 	Packets  int
-	Passed   int // of them, so far
-	Lost     int // by the seed's decision
-	LostData int // those of them with payload or FIN
-	Overflow int // found the queue full, or the far interface's
-	Long     int // longer than one MTU, and lost: not what a wire carries, they make a comparison worthless
+	Passed   int      // of them, so far
+	Lost     int      // by the seed's decision
+	LostData int      // those of them with payload or FIN
+	Overflow int      // found the queue full, or the far interface's
+	Late     Lateness // of those that passed
+	Long     int      // longer than one MTU, and lost: not what a wire carries, they make a comparison worthless
+}
+
+// Lateness is by how much later than they should packets left: element n counts
+// those of less than 2^n microseconds that are in no element before it, the last one all others.
+type Lateness [20]int
+
+func (l *Lateness) add(d time.Duration) {
+	l[min(bits.Len64(uint64(max(d.Microseconds(), 0))), len(l)-1)]++
+}
+
+// Add adds another's packets.
+func (l *Lateness) Add(o Lateness) {
+	for i, n := range o {
+		l[i] += n
+	}
+}
+
+// Quantile is what a part q of the packets stayed below.
+func (l *Lateness) Quantile(q float64) time.Duration {
+	all := 0
+	for _, n := range l {
+		all += n
+	}
+	for i, n := range l {
+		if q -= float64(n) / float64(max(all, 1)); q <= 0 {
+			return time.Microsecond << i
+		}
+	}
+	return time.Microsecond << len(l)
 }
 
 // Link joins two interfaces of a network namespace.
@@ -44,9 +76,8 @@ type Link struct {
 // Open joins two interfaces of the calling thread's network namespace, and
 // carries all frames at once until Begin says otherwise.
 //
-// Each direction is a thread of its own, which must not wait for one of the
-// processors that Go shares out among the others: there are two more of those
-// while the link is open.
+// The link is a thread of its own, which must not wait for one of the processors that
+// Go shares out among the others: there is one more of those while it is open.
 func Open(a, b string) (*Link, error) {
 	l := &Link{streams: newStreams()}
 	var err error
@@ -63,11 +94,11 @@ func Open(a, b string) (*Link, error) {
 			return nil, fmt.Errorf("link at %s: %w", name, err)
 		}
 	}
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 2)
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	for d := range l.pumps {
 		l.pumps[d] = &pump{link: l, direction: Direction(d), in: sockets[d], out: sockets[1-d]}
-		l.wg.Go(l.pumps[d].run)
 	}
+	l.wg.Go(l.run)
 	return l, nil
 }
 
@@ -115,5 +146,5 @@ func (l *Link) Close() {
 		p.in.close()
 	}
 	unix.Close(l.stop)
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0)-2, 1))
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0)-1, 1))
 }

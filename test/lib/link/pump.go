@@ -16,7 +16,8 @@ const longestFrame = 1518
 // batch is how many frames are read before what is due is sent.
 const batch = 32
 
-// pump carries the frames of one direction. All its fields belong to its thread.
+// pump carries the frames of one direction. All its fields belong to the link's
+// thread: two would wait for each other's locks, in Go's scheduler.
 type pump struct {
 	link      *Link
 	direction Direction
@@ -34,26 +35,41 @@ type packet struct {
 	order uint64 // of arrival
 }
 
-// run carries frames until the link is closed.
-func (p *pump) run() {
+// run carries frames in both directions until the link is closed.
+func (l *Link) run() {
 	runtime.LockOSThread() // never unlocked: the thread with its slack and priority ends
 	precise()
-	fds := []unix.PollFd{{Fd: int32(p.in.fd), Events: unix.POLLIN}, {Fd: int32(p.link.stop), Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: int32(l.stop), Events: unix.POLLIN}}
+	for _, p := range l.pumps {
+		fds = append(fds, unix.PollFd{Fd: int32(p.in.fd), Events: unix.POLLIN})
+	}
 	for {
-		var wait *unix.Timespec
-		if len(p.waiting) > 0 {
-			ts := unix.NsecToTimespec(max(time.Until(p.waiting[0].due), 0).Nanoseconds())
-			wait = &ts
-		}
-		_, _ = unix.Ppoll(fds, wait, nil)
-		if fds[1].Revents != 0 {
+		_, _ = unix.Ppoll(fds, l.wait(), nil)
+		if fds[0].Revents != 0 {
 			return
 		}
-		if fds[0].Revents != 0 {
-			p.receive()
+		for i, p := range l.pumps {
+			if fds[1+i].Revents != 0 {
+				p.receive()
+			}
+			p.send()
 		}
-		p.send()
 	}
+}
+
+// wait is the time until the next packet is due; nil: there is none.
+func (l *Link) wait() *unix.Timespec {
+	var first *time.Time
+	for _, p := range l.pumps {
+		if len(p.waiting) > 0 && (first == nil || p.waiting[0].due.Before(*first)) {
+			first = &p.waiting[0].due
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	ts := unix.NsecToTimespec(max(time.Until(*first), 0).Nanoseconds())
+	return &ts
 }
 
 // precise makes the thread's timers exact, and lets it run as soon as it can.
@@ -139,19 +155,23 @@ func (p *pump) send() {
 	now := time.Now()
 	for len(p.waiting) > 0 && !p.waiting[0].due.After(now) {
 		q := heap.Pop(&p.waiting).(packet)
-		p.sent(p.out.write(q.frame))
+		ok := p.out.write(q.frame)
+		p.sent(ok, time.Since(q.due))
 		p.free = append(p.free, q.frame)
 	}
 }
 
-func (p *pump) sent(ok bool) {
+// sent counts a packet that was sent so late.
+func (p *pump) sent(ok bool, late time.Duration) {
 	p.link.mu.Lock()
 	defer p.link.mu.Unlock()
-	if ok {
-		p.link.counts[p.direction].Passed++
-	} else {
-		p.link.counts[p.direction].Overflow++
+	c := &p.link.counts[p.direction]
+	if !ok {
+		c.Overflow++
+		return
 	}
+	c.Passed++
+	c.Late.add(late)
 }
 
 // waiting is a heap by time and arrival.
