@@ -23,6 +23,13 @@ const (
 	rowXDP      = "xdp"
 )
 
+// TCP implementations of the devices.
+const (
+	deviceLinux  = "linux"
+	deviceNoSACK = "nosack"
+	deviceLwIP   = "lwip"
+)
+
 // linkLoad is what devices send over a link.
 type linkLoad struct {
 	name        string
@@ -65,10 +72,10 @@ func linksCommand() *cli.Command {
 			&cli.StringFlag{Name: "jitter", Usage: "percent of the delay, up and down: packets overtake each other"},
 			&cli.StringFlag{Name: "loads", Usage: "of " + strings.Join(loadNames(), ", ")},
 			&cli.StringFlag{Name: "rows", Value: rowFallback + "," + rowTC + "," + rowXDP, Usage: "what is measured; ratios are to the first. xdp: only loads that XDP takes"},
-			&cli.IntFlag{Name: "seeds", Usage: "interleaved rounds `N`, each with another seed (default: 3, with --full 9)"},
+			&cli.IntFlag{Name: "seeds", Usage: "interleaved rounds `N`, each with another seed (default: 5, with --full 9)"},
 			&cli.Uint64Flag{Name: "first-seed", Value: 1, Usage: "seed of the first round; the next ones follow"},
 			&cli.DurationFlag{Name: "bound", Value: 10 * time.Second, Usage: "how long one run may take; two that take longer end the measurement of a row in a cell"},
-			&cli.BoolFlag{Name: "no-sack", Usage: "devices without selective acknowledgements"},
+			&cli.StringFlag{Name: "device", Value: deviceLinux, Usage: "the devices' TCP: linux, nosack (Linux without selective acknowledgements), lwip"},
 			&cli.StringFlag{Name: "json", Usage: "write all runs to `FILE`"},
 		},
 		Action: runLinks,
@@ -169,13 +176,16 @@ func numbers(c *cli.Context, flag, otherwise string) ([]float64, error) {
 }
 
 func runLinks(c *cli.Context) error {
+	if d := c.String("device"); d != deviceLinux && d != deviceNoSACK && d != deviceLwIP {
+		return cliutil.Usagef("--device %q: must be %s, %s or %s", d, deviceLinux, deviceNoSACK, deviceLwIP)
+	}
 	todo, err := cells(c)
 	if err != nil {
 		return err
 	}
 	seeds := c.Int("seeds")
 	if seeds == 0 {
-		seeds = map[bool]int{false: 3, true: 9}[c.Bool("full")]
+		seeds = map[bool]int{false: 5, true: 9}[c.Bool("full")]
 	}
 	rows := list(c, "rows", "")
 	sites := make(map[string]*site)

@@ -27,11 +27,16 @@ type site struct {
 	link  *link.Link
 	maps  *pinned.Maps // nil: nothing is attached
 	after []func()     // undoes what was made
+
+	connect func(context.Context) (net.Conn, error) // a device's TCP
 }
 
 // openSite starts a row.
 func openSite(c *cli.Context, row string) (s *site, err error) {
 	s = &site{ctx: c.Context}
+	s.connect = func(ctx context.Context) (net.Conn, error) {
+		return s.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
+	}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -45,7 +50,7 @@ func openSite(c *cli.Context, row string) (s *site, err error) {
 		return s, err
 	}
 	s.after = append(s.after, s.lab.Close)
-	if err := s.tune(c.Bool("no-sack")); err != nil {
+	if err := s.tune(c.String("device") == deviceNoSACK); err != nil {
 		return s, err
 	}
 	err = s.lab.Do(lab.Wire, func() error {
@@ -56,6 +61,14 @@ func openSite(c *cli.Context, row string) (s *site, err error) {
 		return s, err
 	}
 	s.after = append(s.after, s.link.Close)
+	if c.String("device") == deviceLwIP {
+		p, err := s.lab.StartLwIP(c.Context, filepath.Join(filepath.Dir(self), "lwip-relay"))
+		if err != nil {
+			return s, err
+		}
+		s.after = append(s.after, func() { _ = p.Stop() })
+		s.connect = s.lab.DialLwIP
+	}
 	stop, err := startFunctions(c.Context, s.lab, self)
 	if err != nil {
 		return s, err
@@ -111,7 +124,7 @@ func (s *site) tune(noSACK bool) error {
 // dial connects a device. When it closes, nothing of the connection is left to
 // disturb the next run.
 func (s *site) dial(ctx context.Context) (net.Conn, error) {
-	c, err := s.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
+	c, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}

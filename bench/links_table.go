@@ -88,6 +88,10 @@ func (r *linkResult) print(w io.Writer) {
 			s := spreadOf(runs, f.f)
 			fmt.Fprintf(tw, "\t%s (%s to %s)\t%s", figure(s.median*f.scale), figure(s.low*f.scale), figure(s.high*f.scale), figure(r.ratio(row, f.f)))
 		}
+		if row == rowFallback {
+			fmt.Fprintf(tw, "\t-\t-\t%s\n", unfinishedText(runs))
+			continue
+		}
 		share := spreadOf(runs, func(r linkRun) float64 { return 100 * float64(r.Taken) / float64(r.Messages) })
 		left := spreadOf(runs, linkRun.leftPerLoss)
 		fmt.Fprintf(tw, "\t%.1f %%\t%.1f\t%s\n", share.median, left.median, unfinishedText(runs))
