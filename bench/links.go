@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -187,6 +188,10 @@ func runLinks(c *cli.Context) error {
 	if seeds == 0 {
 		seeds = map[bool]int{false: 5, true: 9}[c.Bool("full")]
 	}
+	// Collecting garbage stops the link's thread together with all others, for as long as the
+	// slowest takes to be stopped. There is little of it.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(1 << 30)
 	rows := list(c, "rows", "")
 	sites := make(map[string]*site)
 	for _, row := range rows {

@@ -25,6 +25,7 @@ type pump struct {
 	waiting   waiting
 	free      [][]byte
 	arrivals  uint64
+	arrived   time.Time // the last one
 	busyUntil time.Time // when the rate lets the next packet begin
 }
 
@@ -113,6 +114,12 @@ func (p *pump) decide(frame []byte, n int, arrived time.Time) (due time.Time, ok
 	defer l.mu.Unlock()
 	params, count := &l.params[p.direction], &l.counts[p.direction]
 	count.Packets++
+	// The two clocks that the time is made of are read one after the other: what came
+	// later may seem to have come earlier.
+	if arrived.Before(p.arrived) {
+		arrived = p.arrived
+	}
+	p.arrived = arrived
 	if n > len(frame) {
 		count.Long++
 		return due, false
