@@ -4,6 +4,7 @@ GO ?= $(shell command -v go || echo /usr/local/go/bin/go)
 CLANG_PACKAGES := clang-19 llvm-19 libbpf-dev
 KERNEL_PACKAGES := qemu-system-x86 seabios busybox-static iproute2 mosquitto-clients
 LINT_PACKAGES := clang-format-19 shellcheck
+LWIP_PACKAGES := gcc libc6-dev liblwip-dev
 TEST_PACKAGES := mosquitto-clients nginx-light tshark tcpdump nftables gcc libc6-dev
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
@@ -14,7 +15,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels soak demo bench fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels soak demo bench bench-links fuzz clean
 
 all: build
 
@@ -103,6 +104,17 @@ bench: build
 	$(GO) build -o bin/bench ./bench
 	bin/bench
 	$(GO) test ./internal/bpf -run '^$$' -bench Message -benchtime 50000x
+
+## bench-links: eproxy against the kernel's TCP over emulated links with delay and loss, under 4 minutes; LINKS=--full: all of them, hours; root
+LINKS ?=
+bench-links: build bin/lwip-relay
+	$(GO) build -o bin/bench ./bench
+	bin/bench links $(LINKS)
+
+# Devices with lwIP's TCP.
+bin/lwip-relay: test/lwip/relay.c
+	@./test/install.sh $(LWIP_PACKAGES)
+	$(CC) -O2 -Wall -Wextra -I/usr/include/lwip -o $@ $< -llwip -lpthread
 
 ## fuzz: every fuzz target for a while; FUZZTIME=10m each
 FUZZTIME ?= 1m

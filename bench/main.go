@@ -34,7 +34,7 @@ func main() {
 			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection"},
 		},
 		Action:   run,
-		Commands: []*cli.Command{functionCommand()},
+		Commands: []*cli.Command{linksCommand(), functionCommand()},
 	})
 }
 
@@ -75,6 +75,9 @@ limits:
   inflight_per_client: 64
 `
 
+// topic is what device i publishes to.
+func topic(i int) string { return fmt.Sprintf("sensors/%d/temp", i) }
+
 // rowNetHTTP is the row of Go's own HTTP client.
 const rowNetHTTP = "nethttp"
 
@@ -102,14 +105,31 @@ func run(c *cli.Context) error {
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{lab: l, self: self, dir: dir, c: c}
-	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
-		p, err := l.StartServing(pod, lab.Command(c.Context, self, "function"))
-		if err != nil {
-			return err
-		}
-		defer func() { _ = p.Stop() }()
+	stop, err := startFunctions(c.Context, l, self)
+	if err != nil {
+		return err
 	}
+	defer stop()
 	return b.all()
+}
+
+// startFunctions starts the function in both pods.
+func startFunctions(ctx context.Context, l *lab.Lab, self string) (stop func(), err error) {
+	var running []*lab.Process
+	stop = func() {
+		for _, p := range running {
+			_ = p.Stop()
+		}
+	}
+	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
+		p, err := l.StartServing(pod, lab.Command(ctx, self, "function"))
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		running = append(running, p)
+	}
+	return stop, nil
 }
 
 // all measures everything and prints the table.
@@ -178,7 +198,6 @@ func (b *bench) idle() (float64, error) {
 
 // measure makes one row's load once.
 func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement, err error) {
-	topic := func(i int) string { return fmt.Sprintf("sensors/%d/temp", i) }
 	payload := b.c.Int("payload")
 	toPod := func(ctx context.Context, i int) (net.Conn, error) {
 		pod := []lab.Role{lab.Pod0, lab.Pod1}[i%2]

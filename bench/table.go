@@ -44,7 +44,7 @@ func (t *table) add(load, row string, m measurement) {
 // spread is the median of a figure with its extremes.
 type spread struct{ low, median, high float64 }
 
-func spreadOf(ms []measurement, f func(measurement) float64) spread {
+func spreadOf[M any](ms []M, f func(M) float64) spread {
 	v := make([]float64, len(ms))
 	for i, m := range ms {
 		v[i] = f(m)

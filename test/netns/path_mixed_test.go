@@ -296,8 +296,18 @@ func (c *stepper) echo(i int) {
 // and names the file.
 func capture(t *testing.T, l *lab.Lab, r lab.Role, ifname string) func() string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), string(r)+".pcap")
-	cmd := exec.Command("tcpdump", "-i", ifname, "-B", "65536", "-s", "128", "-U", "-w", file, "tcp or vlan")
+	file, stop := startCapture(t, l, r, ifname)
+	return func() string {
+		stop()
+		return file
+	}
+}
+
+// startCapture is capture; the file can be read before it ends.
+func startCapture(t *testing.T, l *lab.Lab, r lab.Role, ifname string, flags ...string) (file string, stop func()) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), string(r)+".pcap")
+	cmd := exec.Command("tcpdump", append(flags, "-i", ifname, "-B", "65536", "-s", "128", "-U", "-w", file, "tcp or vlan")...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -312,10 +322,9 @@ func capture(t *testing.T, l *lab.Lab, r lab.Role, ifname string) func() string 
 		t.Fatalf("tcpdump does not capture: %q", sc.Text())
 	}
 	go func() { _, _ = io.Copy(io.Discard, stderr) }()
-	return func() string {
+	return file, func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
-		return file
 	}
 }
 

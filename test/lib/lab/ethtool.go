@@ -37,6 +37,10 @@ func setFeature(ifname string, cmd uint32, on bool) error {
 	return ethtool(ifname, unsafe.Pointer(&v))
 }
 
+// SetGRO switches the merging of received segments of an interface in the thread's
+// namespace.
+func SetGRO(ifname string, on bool) error { return setFeature(ifname, ethtoolSGRO, on) }
+
 // ethtool runs a command on an interface in the thread's namespace.
 func ethtool(ifname string, command unsafe.Pointer) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -60,9 +61,9 @@ func NodeAddr(ipv6 bool) netip.Addr {
 type Lab struct {
 	id      string
 	handles map[Role]netns.NsHandle
-	wired   bool
-	routed  Role // behind the router; "": there is none
-	pathMTU int  // of the router towards it
+	wired   []Role // whose links have a cable
+	routed  Role   // behind the router; "": there is none
+	pathMTU int    // of the router towards it
 }
 
 const prefix = "ep-"
@@ -72,22 +73,28 @@ var labs atomic.Int64
 
 // New builds the namespaces and removes those of processes that are gone. It
 // needs root.
-func New() (*Lab, error) { return newLab(false, "", 0) }
+func New() (*Lab, error) { return newLab(nil, "", 0) }
 
-// NewWired is New with a cable in every link that somebody must carry frames
-// over: between the interfaces that WireEnds names, in the namespace Wire.
-func NewWired() (*Lab, error) { return newLab(true, "", 0) }
+// NewWired is New with a cable in the links of some hosts (none named: in every
+// link) that somebody must carry frames over: between the interfaces that
+// WireEnds names, in the namespace Wire.
+func NewWired(hosts ...Role) (*Lab, error) {
+	if len(hosts) == 0 {
+		hosts = []Role{Dev, Pod0, Pod1}
+	}
+	return newLab(hosts, "", 0)
+}
 
 // NewRouted is New with a router, in the namespace Wire, between the node and
 // another host. It passes no packet to that host that is longer than mtu bytes, and
 // says so by ICMP.
-func NewRouted(to Role, mtu int) (*Lab, error) { return newLab(false, to, mtu) }
+func NewRouted(to Role, mtu int) (*Lab, error) { return newLab(nil, to, mtu) }
 
 // WireEnds are the interfaces, in the namespace Wire, of the cable between the
 // node and another host: the host's end and the node's.
 func WireEnds(r Role) (host, node string) { return string(r) + "-host", string(r) + "-node" }
 
-func newLab(wired bool, routed Role, pathMTU int) (*Lab, error) {
+func newLab(wired []Role, routed Role, pathMTU int) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("making network namespaces needs root")
 	}
@@ -126,7 +133,7 @@ func (l *Lab) Close() {
 
 func (l *Lab) build() error {
 	roles := Roles
-	if l.wired || l.routed != "" {
+	if len(l.wired) > 0 || l.routed != "" {
 		roles = append([]Role{Wire}, Roles...)
 	}
 	for _, r := range roles {
@@ -245,7 +252,7 @@ func (l *Lab) link(a Role, aName string, b Role, bName string) error {
 	if a == Node {
 		other = b
 	}
-	if !l.wired && other != l.routed {
+	if !slices.Contains(l.wired, other) && other != l.routed {
 		return l.join(a, aName, b, bName)
 	}
 	host, node := WireEnds(other)
@@ -290,6 +297,15 @@ func (l *Lab) link(a Role, aName string, b Role, bName string) error {
 		if err := l.Do(r, capRTO); err != nil {
 			return fmt.Errorf("limit TCP's backoff on %s: %w", r, err)
 		}
+	}
+	return nil
+}
+
+// SetSysctl sets a parameter of a host, by its path under /proc/sys/net.
+func (l *Lab) SetSysctl(r Role, name, value string) error {
+	err := l.Do(r, func() error { return os.WriteFile(filepath.Join("/proc/sys/net", name), []byte(value), 0) })
+	if err != nil {
+		return fmt.Errorf("set %s of %s: %w", name, r, err)
 	}
 	return nil
 }

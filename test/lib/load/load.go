@@ -33,7 +33,12 @@ type Plan struct {
 	Rate        float64 // messages per second over all connections; 0: closed loop
 	InFlight    int     // per connection, closed loop
 	Duration    time.Duration
+	Messages    int // per connection, closed loop; 0: as many as Duration allows, else Duration is how long they may take
 }
+
+// ErrUnfinished means that Plan.Messages were not answered within Plan.Duration.
+// Run's result says what was.
+var ErrUnfinished = errors.New("not finished in time")
 
 // Result is what came of it.
 type Result struct {
@@ -68,7 +73,8 @@ type worker struct {
 }
 
 // Run makes the load. Connections are opened before the clock starts. It fails
-// if a connection breaks or a response is missing ten seconds after the end.
+// if a connection breaks or a response is missing ten seconds after the end, of a
+// plan with Messages at the end.
 func Run(ctx context.Context, dial Dialer, p Plan) (*Result, error) {
 	workers := make([]*worker, p.Connections)
 	for i := range workers {
@@ -79,7 +85,11 @@ func Run(ctx context.Context, dial Dialer, p Plan) (*Result, error) {
 		defer c.Close()
 		workers[i] = &worker{conn: c, free: make(chan struct{}, max(p.InFlight, 1)), lat: make([]time.Duration, 0, 1<<14)}
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.Duration+10*time.Second)
+	limit := p.Duration
+	if p.Messages == 0 {
+		limit += 10 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
 		for _, w := range workers {
@@ -113,6 +123,9 @@ func Run(ctx context.Context, dial Dialer, p Plan) (*Result, error) {
 		r.Answered += int(w.answered.Load())
 		r.latencies = append(r.latencies, w.lat...)
 	}
+	if p.Messages > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		failed = ErrUnfinished
+	}
 	sort.Slice(r.latencies, func(i, j int) bool { return r.latencies[i] < r.latencies[j] })
 	if failed == nil && r.Answered != r.Sent {
 		failed = fmt.Errorf("%d of %d messages answered", r.Answered, r.Sent)
@@ -145,7 +158,7 @@ func (w *worker) sendAll(p Plan, began time.Time, index int) error {
 		}
 		return nil
 	}
-	for n := 0; time.Now().Before(end); n++ {
+	for n := 0; time.Now().Before(end) && (p.Messages == 0 || n < p.Messages); n++ {
 		if n >= p.InFlight {
 			if _, ok := <-w.free; !ok {
 				return nil

@@ -34,31 +34,32 @@ func (m MQTT) Open(ctx context.Context, i int) (Conn, error) {
 		c.Close()
 		return nil, fmt.Errorf("CONNACK %x: %w", ack, errors.Join(err, errors.New("refused")))
 	}
-	return &mqttConn{Conn: c, message: publish(m.Topic(i), m.Payload), id: 2 + 2 + len(m.Topic(i)), buf: make([]byte, 4096)}, nil
+	message, at := publish(m.Topic(i), m.Payload)
+	return &mqttConn{Conn: c, message: message, id: at, buf: make([]byte, 4096)}, nil
 }
 
-// publish is a PUBLISH without its packet identifier; the payload is at most
-// some hundred bytes.
-func publish(topic string, payload int) []byte {
+// publish is a PUBLISH without its packet identifier, and the place for it.
+func publish(topic string, payload int) (b []byte, id int) {
 	n := 2 + len(topic) + 2 + payload
-	b := []byte{0x32}
+	b = []byte{0x32}
 	for n > 127 {
 		b = append(b, byte(n)|0x80)
 		n >>= 7
 	}
 	b = append(b, byte(n), 0, byte(len(topic)))
 	b = append(b, topic...)
+	id = len(b)
 	b = append(b, 0, 0)
 	for i := range payload {
 		b = append(b, 'a'+byte(i%26))
 	}
-	return b
+	return b, id
 }
 
 type mqttConn struct {
 	net.Conn
 	message []byte
-	id      int // offset of the packet identifier, with one length byte
+	id      int // offset of the packet identifier
 	buf     []byte
 	have    int
 	next    int // responses so far
@@ -67,11 +68,7 @@ type mqttConn struct {
 
 // Send publishes message n; its packet identifier is n modulo 60000, plus one.
 func (c *mqttConn) Send(n int) error {
-	at := c.id
-	if c.message[1]&0x80 != 0 {
-		at++
-	}
-	binary.BigEndian.PutUint16(c.message[at:], uint16(n%60000+1))
+	binary.BigEndian.PutUint16(c.message[c.id:], uint16(n%60000+1))
 	_, err := c.Write(c.message)
 	return err
 }

@@ -162,7 +162,7 @@ func (d *direction) hold(limit time.Duration) time.Duration {
 func (d *direction) pieces(s Segment) []Segment {
 	n := len(s.Payload())
 	inBytes, cut := d.rng.Float64() < d.faults.Bytes, d.rng.Float64() < d.faults.Cut // the same draws for every segment
-	if n < 2 || s.Flags()&(flagSYN|flagRST|flagURG) != 0 {
+	if n < 2 || s.Flags()&(FlagSYN|FlagRST|FlagURG) != 0 {
 		return []Segment{s}
 	}
 	if inBytes || cut {

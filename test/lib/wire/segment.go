@@ -2,17 +2,21 @@ package wire
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"slices"
 )
 
-// Offsets in an Ethernet frame, and TCP flags (RFC 9293 section 3.1).
+// ethernet is the length of an Ethernet header.
+const ethernet = 14
+
+// TCP flags (RFC 9293 section 3.1).
 const (
-	ethernet = 14
-	flagFIN  = 0x01
-	flagSYN  = 0x02
-	flagRST  = 0x04
-	flagPSH  = 0x08
-	flagURG  = 0x20
+	FlagFIN = 0x01
+	FlagSYN = 0x02
+	FlagRST = 0x04
+	FlagPSH = 0x08
+	FlagACK = 0x10
+	FlagURG = 0x20
 )
 
 // Segment is a TCP segment in an Ethernet frame, IPv4 without options or IPv6
@@ -72,6 +76,18 @@ func (s Segment) Ports() (src, dst uint16) {
 	return binary.BigEndian.Uint16(s.Frame[s.l4:]), binary.BigEndian.Uint16(s.Frame[s.l4+2:])
 }
 
+// Addresses are source and destination.
+func (s Segment) Addresses() (src, dst netip.AddrPort) {
+	sport, dport := s.Ports()
+	at, n := ethernet+12, 4
+	if s.v6() {
+		at, n = ethernet+8, 16
+	}
+	a, _ := netip.AddrFromSlice(s.Frame[at : at+n])
+	b, _ := netip.AddrFromSlice(s.Frame[at+n : at+2*n])
+	return netip.AddrPortFrom(a, sport), netip.AddrPortFrom(b, dport)
+}
+
 // Payload is the segment's data.
 func (s Segment) Payload() []byte { return s.Frame[s.data:s.end] }
 
@@ -85,7 +101,7 @@ func (s Segment) Piece(from, to int) Segment {
 	p := Segment{Frame: f, l4: s.l4, data: s.data, end: len(f)}
 	binary.BigEndian.PutUint32(f[s.l4+4:], s.Seq()+uint32(from))
 	if to < len(s.Payload()) {
-		f[s.l4+13] &^= flagFIN | flagPSH
+		f[s.l4+13] &^= FlagFIN | FlagPSH
 	}
 	p.finish()
 	return p
@@ -111,8 +127,8 @@ func (s Segment) Join(next Segment) Segment {
 
 // Joins says whether next continues this segment's stream and both are plain.
 func (s Segment) Joins(next Segment) bool {
-	const special = flagSYN | flagFIN | flagRST | flagURG
-	if s.l4 != next.l4 || s.data != next.data || s.Flags()&special != 0 || next.Flags()&(special&^flagFIN) != 0 {
+	const special = FlagSYN | FlagFIN | FlagRST | FlagURG
+	if s.l4 != next.l4 || s.data != next.data || s.Flags()&special != 0 || next.Flags()&(special&^FlagFIN) != 0 {
 		return false
 	}
 	a, b := s.Frame[ethernet+12:s.l4+4], next.Frame[ethernet+12:next.l4+4]
@@ -135,7 +151,7 @@ func (s Segment) Set(seq, ack uint32, flags byte, window uint16) {
 // its first byte.
 func (s Segment) Urgent(pointer uint16) Segment {
 	p := s.WithPayload(s.Payload())
-	p.Frame[p.l4+13] |= flagURG
+	p.Frame[p.l4+13] |= FlagURG
 	binary.BigEndian.PutUint16(p.Frame[p.l4+18:], pointer)
 	p.finish()
 	return p

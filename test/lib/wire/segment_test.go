@@ -139,7 +139,7 @@ func TestPlanReplacesFaults(t *testing.T) {
 		}
 		got = append(got, s)
 	}
-	if got[0].Seq() != 12 || string(got[0].Payload()) != "ylo" || got[1].Flags()&flagURG == 0 || string(got[2].Payload()) != "paynoad" {
+	if got[0].Seq() != 12 || string(got[0].Payload()) != "ylo" || got[1].Flags()&FlagURG == 0 || string(got[2].Payload()) != "paynoad" {
 		t.Errorf("%d %q, flags %x, %q", got[0].Seq(), got[0].Payload(), got[1].Flags(), got[2].Payload())
 	}
 	for i, s := range got {

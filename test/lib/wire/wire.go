@@ -41,7 +41,7 @@ type Wire struct {
 func Open(a, b string, seed uint64) (*Wire, error) {
 	w := &Wire{done: make(chan struct{})}
 	for i, name := range []string{a, b} {
-		fd, err := packetSocket(name)
+		fd, err := openEnd(name)
 		if err != nil {
 			if i == 1 {
 				unix.Close(w.ends[0].fd)
@@ -58,21 +58,35 @@ func Open(a, b string, seed uint64) (*Wire, error) {
 	return w, nil
 }
 
-// packetSocket receives all frames of an interface but those that it sent.
-func packetSocket(ifname string) (int, error) {
+// openEnd opens the socket on an interface. Its reads end after a while, for
+// what is held back to be joined.
+func openEnd(ifname string) (int, error) {
 	link, err := net.InterfaceByName(ifname)
 	if err != nil {
 		return 0, err
 	}
+	fd, err := PacketSocket(link.Index, 16<<20)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: joinTime.Microseconds()}); err != nil {
+		unix.Close(fd)
+		return 0, err
+	}
+	return fd, nil
+}
+
+// PacketSocket is a socket that receives all frames of an interface of the thread's
+// namespace but those that it sent, and keeps up to buffer bytes of them.
+func PacketSocket(ifindex, buffer int) (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_ALL)))
 	if err != nil {
 		return 0, err
 	}
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: joinTime.Microseconds()}),
-		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: link.Index}))
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer),
+		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: ifindex}))
 	if err != nil {
 		unix.Close(fd)
 		return 0, err
