@@ -36,22 +36,12 @@ int slot_control(struct slot_args *a)
 			passed = ledger_strip(&c->rx, c->rx_nxt);
 			/* what waits in the socket was sent before the next request is: it answers none */
 			if (c->state == CONN_OPEN && !(c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT)) &&
-			    (state == SLOT_DIALLING ||
-			     ((state == SLOT_LENT || state == SLOT_TAKEN_OVER) && position == passed)) &&
+			    (state == SLOT_DIALLING || (state == SLOT_TAKEN_OVER && position == passed)) &&
 			    !slot_in_flight(slot)) {
 				position = passed;
 				slot->state = SLOT_IDLE;
 				slot->left = 0;
 				slot->close_after = 0;
-				ok = SLOT_CHANGED;
-			}
-			break;
-		case SLOT_OP_LEND:
-			if (c->state == CONN_OPEN && state == SLOT_IDLE) {
-				/* what comes before its request is acknowledged, be it one byte, is no response */
-				slot_message(slot, slot->tail)->request_seq = c->tx_nxt;
-				slot_message(slot, slot->tail)->request_len = 1;
-				slot->state = SLOT_LENT;
 				ok = SLOT_CHANGED;
 			}
 			break;
@@ -81,6 +71,7 @@ int slot_control(struct slot_args *a)
 		slot_show(pod, index, slot);
 	}
 	bpf_spin_unlock(&c->lock);
+	pod_wake(HOOK_CONTROL, pod);
 	if (ok == SLOT_CHANGED && op == SLOT_OP_TAKE_OVER) {
 		__u32 device = m.device;
 

@@ -23,18 +23,28 @@ struct sweep_range {
 	__u32 now_ms;
 };
 
-/* Whether a slot's oldest message waits too long. A look without the lock: SLOT_OP_TAKE_OVER makes sure. */
-static __always_inline bool sweep_overdue(__u32 index, __u32 now_ms)
+/*
+ * A slot whose oldest message waits too long, or whose end userspace was not told
+ * of for want of room among the events; and whoever waits for a place at its pod.
+ * A look without the lock: userspace makes sure.
+ */
+static __always_inline void sweep_slot(__u32 index, const struct conn *c, __u32 now_ms)
 {
 	struct slot *slot = slot_entry(index);
 	struct pod *pod;
 	__u32 key;
 
-	if (!slot || !slot_in_flight(slot))
-		return false;
+	if (!slot)
+		return;
 	key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &key);
-	return pod && slot_overdue(slot, pod, now_ms);
+	if (!pod)
+		return;
+	pod_wake(HOOK_CONTROL, pod);
+	if (slot->state == SLOT_RETIRED && c->state != CONN_FREE)
+		event_simple(HOOK_CONTROL, EVENT_SLOT, index, c->gen);
+	if (slot_in_flight(slot) && slot_overdue(slot, pod, now_ms))
+		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
 }
 
 /* Collects the oldest PUBACKs that the device has not acknowledged, as one run of bytes. Under the lock. */
@@ -75,8 +85,8 @@ static long sweep_one(__u64 i, void *data)
 		return 1;
 	if (!c)
 		return 0; /* its chunk was never needed */
-	if (index < knob_slots && sweep_overdue(index, now_ms))
-		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
+	if (index < knob_slots)
+		sweep_slot(index, c, now_ms);
 	if (c->state != CONN_OPEN)
 		return 0;
 	bpf_spin_lock(&c->lock);

@@ -177,8 +177,7 @@ enum slot_state {
 	SLOT_RESPONDING = 4, /* part of a digestible response removed */
 	SLOT_PASSING = 6,    /* responses go to the slot's socket; userspace finishes the messages */
 	SLOT_TAKEN_OVER = 7, /* userspace took the oldest message over */
-	SLOT_LENT = 8,	     /* userspace uses the connection itself */
-	SLOT_RETIRED = 9,    /* to be closed and dialled again */
+	SLOT_RETIRED = 8,    /* to be closed and dialled again */
 };
 
 /* Where a connection's packets come from and go to; IPv4 as ::ffff:a.b.c.d. */
@@ -399,22 +398,26 @@ struct request {
 };
 
 /*
- * One pod of one function. Bit n of a word is slot first_slot + n. idle and
- * room follow the slot's state, under its lock; filling is a lock of its own,
- * held while the next request is made; reserved is userspace's.
+ * One pod of one function. Bit n of a word is slot first_slot + n. idle, room
+ * and busy follow the slot's state, under its lock; filling is a lock of its
+ * own, held while the next request is made; reserved, fallback and waiting are
+ * userspace's. The places of a pod are as many as its function's concurrency
+ * (pod_full in slot.h).
  */
 struct pod {
 	__u64 idle;	/* no request in flight */
 	__u64 room;	/* some, and more may follow */
 	__u64 filling;	/* somebody makes the next request */
-	__u64 reserved; /* not to be claimed by the programs: userspace waits for it */
+	__u64 reserved; /* not to be claimed by the programs: userspace waits for its place */
+	__u64 busy;	/* has a place: a request in flight, or a response that userspace reads */
 	__u32 first_slot;
 	__u32 function;
 	__u32 ifindex;
-	__u32 xdp_ok;  /* its interface receives XDP redirects */
-	__u32 peer_ok; /* bpf_redirect_peer reaches it */
-	__u32 ipv6;
-	__u32 up;	 /* in service */
+	__u32 fallback; /* places of the fallback's own connections */
+	__u8 up;	/* in service */
+	__u8 ipv6;
+	__u8 xdp_ok;	 /* its interface receives XDP redirects */
+	__u8 peer_ok;	 /* bpf_redirect_peer reaches it */
 	__u32 denied_ms; /* when the programs last found no slot, CLOCK_MONOTONIC */
 	/* second cache line */
 	__be32 address[4];
@@ -425,7 +428,8 @@ struct pod {
 	__u32 counter;	  /* of its function and address */
 	__u32 path_mss;	  /* bytes of one segment on the path to it, as an ICMP error said; 0: none did */
 	__u32 path_ms;	  /* when it did, CLOCK_MONOTONIC */
-	__u32 pad[6];
+	__u32 waiting;	  /* 1: userspace waits for a place; the programs say when there is one, and clear it */
+	__u32 pad[5];
 };
 
 struct function {
@@ -556,6 +560,7 @@ enum event_kind {
 	EVENT_BROKEN = 3,  /* abort the device's connection */
 	EVENT_SEND = 4,	   /* sweeper: send this TCP segment on the wire */
 	EVENT_OVERDUE = 5, /* sweeper: the slot's oldest message waits too long for its response */
+	EVENT_PLACE = 6,   /* conn is the index of a pod that has a place, for which userspace waits */
 };
 
 struct event {
@@ -572,10 +577,9 @@ struct event {
 
 /* Arguments of the control programs (BPF_PROG_RUN context). */
 enum slot_op {
-	SLOT_OP_READY = 1,     /* DIALLING, LENT, or TAKEN with nothing in flight, all that came read -> IDLE */
-	SLOT_OP_LEND = 2,      /* IDLE -> LENT */
-	SLOT_OP_TAKE_OVER = 3, /* the oldest message is userspace's; if it was in flight -> TAKEN_OVER */
-	SLOT_OP_RETIRE = 4,    /* any -> RETIRED */
+	SLOT_OP_READY = 1,     /* DIALLING, or TAKEN_OVER with nothing in flight, all that came read -> IDLE */
+	SLOT_OP_TAKE_OVER = 2, /* the oldest message is userspace's; if it was in flight -> TAKEN_OVER */
+	SLOT_OP_RETIRE = 3,    /* any -> RETIRED */
 };
 
 /* Whether a slot operation was carried out. */

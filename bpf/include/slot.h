@@ -10,6 +10,67 @@
 
 #define TCP_ESTABLISHED 1
 
+/* Notifies userspace of what is particular to a connection's generation. Whether it could; if not, `hook` has counted it. */
+static __always_inline bool event_simple(enum hook hook, enum event_kind kind, __u32 conn, __u32 gen)
+{
+	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e) {
+		count(hook, REASON_EVENT_LOST);
+		return false;
+	}
+	e->kind = kind;
+	e->conn = conn;
+	e->gen = gen;
+	e->packet_id = 0;
+	e->qos = 0;
+	e->frame_len = 0;
+	e->ifindex = 0;
+	e->hold = HOLD_NONE;
+	bpf_ringbuf_submit(e, 0);
+	return true;
+}
+
+/*
+ * Whether a pod has no place left, `filling` being that word as it was read
+ * before. A place is a slot that has requests in flight, or is about to have
+ * one, or one of the fallback's own requests; there are never more than the
+ * function's concurrency. Who wants one first makes that visible (a bit in
+ * `filling`, one more in `fallback`: atomics that are full barriers), then
+ * counts, and takes it back where there are too many by now: of two who do so at
+ * the same time at least the later one sees the other. A slot gets its bit in
+ * `busy` before it loses the one in `filling`; so `filling` is read first.
+ */
+static __always_inline bool pod_full(const struct pod *pod, __u64 filling)
+{
+	__u32 fallback = *(volatile __u32 *)&pod->fallback;
+
+	/* slots alone are never too many: they are as many as there are places */
+	return fallback &&
+	       popcount64(filling | *(volatile __u64 *)&pod->busy | *(volatile __u64 *)&pod->reserved) + fallback >
+		       pod->concurrency;
+}
+
+/*
+ * Tells userspace of a place that it waits for; after everything that may have
+ * made one free. Where the event is lost the sweeper calls it again.
+ */
+static __always_inline void pod_wake(enum hook hook, struct pod *pod)
+{
+	__u64 used;
+
+	if (!*(volatile __u32 *)&pod->waiting)
+		return;
+	used = *(volatile __u64 *)&pod->filling;
+	used |= *(volatile __u64 *)&pod->busy;
+	if (popcount64(used) + *(volatile __u32 *)&pod->fallback >= pod->concurrency)
+		return;
+	if (!__sync_fetch_and_and(&pod->waiting, 0))
+		return;
+	if (!event_simple(hook, EVENT_PLACE, pod->first_slot / SLOTS_PER_POD, 0))
+		__sync_fetch_and_or(&pod->waiting, 1);
+}
+
 /* How much a pod can carry now: wholly idle slots count most. */
 static __always_inline __u32 pod_score(const struct pod *pod)
 {
@@ -48,14 +109,34 @@ static __always_inline struct pod *pod_choose(const struct function *fn)
 	return pod_score(pb) > pod_score(pa) ? pb : pa;
 }
 
-/*
- * Whether the slot can still take a request, for whoever holds its bit in
- * `filling`: between the look at it and the claim somebody else may have made
- * a request for it, in the buffer that would be written to now.
- */
-static __always_inline bool slot_claimable(const struct pod *pod, __u64 bit)
+/* Ends what slot_try began. */
+static __always_inline void slot_drop(struct pod *pod, __u64 bit)
 {
-	return (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;
+	__u64 old = __sync_fetch_and_and(&pod->filling, ~bit);
+
+	opaque(old); /* what uses its result is a full barrier (pod_full) */
+}
+
+/* What came of trying to get hold of a slot. */
+enum slot_hold {
+	SLOT_HELD, /* its bit in `filling` is the caller's */
+	SLOT_LOST, /* somebody else has it, or has made a request for it, in the buffer that would be written to now */
+	SLOT_FULL, /* the pod has no place for it */
+};
+
+/* Tries to get hold of a slot that can take a request. One that has some in flight has its place already. */
+static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit)
+{
+	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);
+	bool full;
+
+	if (filling & bit)
+		return SLOT_LOST;
+	full = !(*(volatile __u64 *)&pod->busy & bit) && pod_full(pod, filling | bit);
+	if (!full && (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit)
+		return SLOT_HELD;
+	slot_drop(pod, bit);
+	return full ? SLOT_FULL : SLOT_LOST;
 }
 
 /*
@@ -66,9 +147,12 @@ static __always_inline bool slot_claimable(const struct pod *pod, __u64 bit)
  */
 static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
 {
+	bool full = false;
+
 	for (int i = 0; i < 4; i++) {
 		__u64 held = *(volatile __u64 *)&pod->filling | *(volatile __u64 *)&pod->reserved;
-		__u64 free = *(volatile __u64 *)&pod->idle & ~held, high, bit;
+		__u64 free = full ? 0 : *(volatile __u64 *)&pod->idle & ~held, high, bit;
+		enum slot_hold got;
 
 		if (!free) {
 			free = *(volatile __u64 *)&pod->room & ~held;
@@ -79,11 +163,10 @@ static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
 		if (!free)
 			return NO_INDEX;
 		bit = free & -free;
-		if (__sync_fetch_and_or(&pod->filling, bit) & bit)
-			continue;
-		if (slot_claimable(pod, bit))
+		got = slot_try(pod, bit);
+		if (got == SLOT_HELD)
 			return pod->first_slot + popcount64(bit - 1);
-		__sync_fetch_and_and(&pod->filling, ~bit);
+		full = got == SLOT_FULL;
 	}
 	return NO_INDEX;
 }
@@ -129,13 +212,8 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 	if (!pod || pod->function != function || !pod->up)
 		return NULL;
 	bit = 1ull << ((key - pod->first_slot) & 63);
-	if (!((pod->idle | pod->room) & ~pod->filling & ~pod->reserved & bit) ||
-	    (__sync_fetch_and_or(&pod->filling, bit) & bit))
+	if (!((pod->idle | pod->room) & ~pod->filling & ~pod->reserved & bit) || slot_try(pod, bit) != SLOT_HELD)
 		return NULL;
-	if (!slot_claimable(pod, bit)) {
-		__sync_fetch_and_and(&pod->filling, ~bit);
-		return NULL;
-	}
 	*index = key;
 	return pod;
 }
@@ -159,18 +237,22 @@ static __always_inline __u32 slot_mss(const struct pod *pod, const struct conn *
 /* Ends what slot_claim began. */
 static __always_inline void slot_release(struct pod *pod, __u32 index)
 {
-	__sync_fetch_and_and(&pod->filling, ~slot_bit(pod, index));
+	slot_drop(pod, slot_bit(pod, index));
 }
 
-/* Sets or clears a bit of a word that others change too; does not touch the cache line where it is so already. */
+/*
+ * Sets or clears a bit of a word that others change too; does not touch the
+ * cache line where it is so already. A full barrier where it is not: without the
+ * use of its result the instruction would be none.
+ */
 static __always_inline void word_set(__u64 *word, __u64 bit, bool on)
 {
+	__u64 old;
+
 	if (!(*(volatile __u64 *)word & bit) == !on)
 		return;
-	if (on)
-		__sync_fetch_and_or(word, bit);
-	else
-		__sync_fetch_and_and(word, ~bit);
+	old = on ? __sync_fetch_and_or(word, bit) : __sync_fetch_and_and(word, ~bit);
+	opaque(old);
 }
 
 static __always_inline __u32 slot_in_flight(const struct slot *slot)
@@ -178,12 +260,17 @@ static __always_inline __u32 slot_in_flight(const struct slot *slot)
 	return slot->tail - slot->head;
 }
 
-/* Lets the pod's words follow the slot's state. Under the slot's lock, after every change. */
+/*
+ * Lets the pod's words follow the slot's state. Under the slot's lock, after every
+ * change; pod_wake follows without it where a place may have become free.
+ */
 static __always_inline void slot_show(struct pod *pod, __u32 index, const struct slot *slot)
 {
 	bool flowing = slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING;
+	bool userspace = slot->state == SLOT_PASSING || slot->state == SLOT_TAKEN_OVER;
 	__u64 bit = slot_bit(pod, index);
 
+	word_set(&pod->busy, bit, flowing || userspace || slot_in_flight(slot));
 	word_set(&pod->idle, bit, slot->state == SLOT_IDLE);
 	word_set(&pod->room, bit, flowing && !slot->close_after && slot_in_flight(slot) < slot->depth);
 }
@@ -245,26 +332,6 @@ static __always_inline bool slot_alive(__u32 index)
 	ok = sk->state == TCP_ESTABLISHED;
 	bpf_sk_release(sk);
 	return ok;
-}
-
-/* Notifies userspace of what is particular to a connection's generation; `hook` counts a failure. */
-static __always_inline void event_simple(enum hook hook, enum event_kind kind, __u32 conn, __u32 gen)
-{
-	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-
-	if (!e) {
-		count(hook, REASON_EVENT_LOST);
-		return;
-	}
-	e->kind = kind;
-	e->conn = conn;
-	e->gen = gen;
-	e->packet_id = 0;
-	e->qos = 0;
-	e->frame_len = 0;
-	e->ifindex = 0;
-	e->hold = HOLD_NONE;
-	bpf_ringbuf_submit(e, 0);
 }
 
 #endif

@@ -124,7 +124,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 	struct message *m;
 
 	bpf_spin_lock(&sc->lock);
-	/* only an idle slot: with LENT, the message at its tail says from where on a response counts (SLOT_OP_LEND) */
+	/* only an idle slot: of one that is taken over userspace still reads the request */
 	if (sc->gen == gen && slot->state == SLOT_IDLE && (__s32)(s->number - slot->tail) >= 0)
 		slot->head = slot->tail = slot->acked = s->number;
 	if (sc->gen != gen || sc->state != CONN_OPEN) {
@@ -356,6 +356,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	struct conn *c = t->c;
 	struct device *d = t->d;
 	__u32 len = p->seg.len, look, payload_len, gen = c->gen;
+	enum hook hook = xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN;
 	struct globals *g = globals_get();
 	enum reason reason;
 	struct function *fn;
@@ -437,10 +438,12 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		s->slot = slot_claim(pod, t->conn);
 	if (s->slot == NO_INDEX) {
 		pod->denied_ms = bpf_ktime_get_ns() / 1000000;
+		pod_wake(hook, pod); /* for who found the place that was only tried for */
 		return REASON_NO_SLOT;
 	}
 	reason = take_into(ctx, xdp, t, s, pod, len, payload_len);
 	slot_release(pod, s->slot);
+	pod_wake(hook, pod);
 	return reason;
 }
 

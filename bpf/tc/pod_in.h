@@ -81,18 +81,15 @@ static __always_inline enum response_verdict response_verdict(struct conn *c, st
 							      __u32 begun, __u32 parsed)
 {
 	__u32 in_flight = slot_in_flight(slot), n = a->completed + (a->left || parsed < seg->len ? 1 : 0);
-	bool lent = slot->state == SLOT_LENT;
 
-	if (!lent && slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING)
+	if (slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING)
 		return RESPONSE_NONE;
-	if (!lent && slot->left != begun)
+	if (slot->left != begun)
 		return RESPONSE_DROP;
-	if (!response_due(c, slot, seg, lent ? 1 : n < in_flight ? n : in_flight)) {
+	if (!response_due(c, slot, seg, n < in_flight ? n : in_flight)) {
 		slot->state = SLOT_RETIRED; /* userspace takes no response from it any more */
 		return RESPONSE_NONE;
 	}
-	if (lent)
-		return RESPONSE_NONE;
 	/* more responses than requests, or cut off: userspace reads on from here, or gives up */
 	if (a->completed + (a->left ? 1 : 0) > in_flight || !parsed ||
 	    (slot->state == SLOT_BUSY && !a->completed && a->left && (seg->flags & TH_FIN))) {
@@ -609,6 +606,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		}
 	}
 	bpf_spin_unlock(&c->lock);
+	pod_wake(HOOK_TC_POD_IN, pod);
 
 	if (moved || verdict == RESPONSE_DROP)
 		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);

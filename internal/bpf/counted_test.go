@@ -89,7 +89,7 @@ func (r *rig) disturb(rng *rand.Rand, p place) {
 	}
 	if rng.IntN(4) == 0 {
 		r.pod(func(p *EproxyPod) {
-			p.Idle, p.XdpOk, p.Ipv6 = uint64(rng.IntN(2)), uint32(rng.IntN(2)), uint32(rng.IntN(2))
+			p.Idle, p.XdpOk, p.Ipv6 = uint64(rng.IntN(2)), uint8(rng.IntN(2)), uint8(rng.IntN(2))
 		})
 	}
 	if rng.IntN(6) == 0 {

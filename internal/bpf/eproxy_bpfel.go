@@ -182,6 +182,7 @@ const (
 	EproxyEventKindEVENT_BROKEN  EproxyEventKind = 3
 	EproxyEventKindEVENT_SEND    EproxyEventKind = 4
 	EproxyEventKindEVENT_OVERDUE EproxyEventKind = 5
+	EproxyEventKindEVENT_PLACE   EproxyEventKind = 6
 )
 
 type EproxyFraming struct {
@@ -318,13 +319,15 @@ type EproxyPod struct {
 	Room        uint64
 	Filling     uint64
 	Reserved    uint64
+	Busy        uint64
 	FirstSlot   uint32
 	Function    uint32
 	Ifindex     uint32
-	XdpOk       uint32
-	PeerOk      uint32
-	Ipv6        uint32
-	Up          uint32
+	Fallback    uint32
+	Up          uint8
+	Ipv6        uint8
+	XdpOk       uint8
+	PeerOk      uint8
 	DeniedMs    uint32
 	Address     [4]uint32
 	Port        uint16
@@ -334,7 +337,8 @@ type EproxyPod struct {
 	Counter     uint32
 	PathMss     uint32
 	PathMs      uint32
-	Pad         [6]uint32
+	Waiting     uint32
+	Pad         [5]uint32
 }
 
 type EproxyPodKey struct {
@@ -547,9 +551,8 @@ type EproxySlotOp uint32
 
 const (
 	EproxySlotOpSLOT_OP_READY     EproxySlotOp = 1
-	EproxySlotOpSLOT_OP_LEND      EproxySlotOp = 2
-	EproxySlotOpSLOT_OP_TAKE_OVER EproxySlotOp = 3
-	EproxySlotOpSLOT_OP_RETIRE    EproxySlotOp = 4
+	EproxySlotOpSLOT_OP_TAKE_OVER EproxySlotOp = 2
+	EproxySlotOpSLOT_OP_RETIRE    EproxySlotOp = 3
 )
 
 type EproxySlotResult uint32
@@ -570,8 +573,7 @@ const (
 	EproxySlotStateSLOT_RESPONDING EproxySlotState = 4
 	EproxySlotStateSLOT_PASSING    EproxySlotState = 6
 	EproxySlotStateSLOT_TAKEN_OVER EproxySlotState = 7
-	EproxySlotStateSLOT_LENT       EproxySlotState = 8
-	EproxySlotStateSLOT_RETIRED    EproxySlotState = 9
+	EproxySlotStateSLOT_RETIRED    EproxySlotState = 8
 )
 
 type EproxyTuple struct {

@@ -204,23 +204,6 @@ func (r *rig) slotControl(op EproxySlotOp, position uint32) EproxySlotArgs {
 	return args
 }
 
-// TestEarlyResponseLent: the same on a slot that userspace has borrowed, whose
-// request may be longer than a segment: a part of it must be acknowledged.
-func TestEarlyResponseLent(t *testing.T) {
-	for acked, want := range map[uint32]EproxySlotState{0: EproxySlotStateSLOT_RETIRED, 1: EproxySlotStateSLOT_LENT, 100: EproxySlotStateSLOT_LENT} {
-		r := newRig(t, false)
-		if a := r.slotControl(EproxySlotOpSLOT_OP_LEND, 0); a.Ok != uint32(EproxySlotResultSLOT_CHANGED) {
-			t.Fatalf("not lent: %+v", a)
-		}
-		_, _, src, pod := r.addrs()
-		r.run(r.objs.TcPodOut, seg{from: src, to: pod, seq: sltISS, ack: podISS, flags: "PA", payload: make([]byte, 100)})
-		ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+acked, "PA", []byte(okResponse)))
-		if got := r.slot().State; ret != tcOK || got != uint32(want) {
-			t.Errorf("%d bytes acknowledged: verdict %d, slot state %d, want %d: %v", acked, ret, got, want, r.allReasons())
-		}
-	}
-}
-
 // TestWhereResponseMayBegin: while userspace reads a slot's responses, it is told from
 // which byte on each may come: from the segment on that acknowledged the request.
 func TestWhereResponseMayBegin(t *testing.T) {
@@ -259,19 +242,14 @@ func TestWhereResponseMayBegin(t *testing.T) {
 // TestSlotWithBytesToReadIsNotReady: a slot that userspace gives back while bytes wait
 // in its socket would take them for the response to its next request.
 func TestSlotWithBytesToReadIsNotReady(t *testing.T) {
-	for _, state := range []EproxySlotState{EproxySlotStateSLOT_LENT, EproxySlotStateSLOT_TAKEN_OVER} {
-		for read, want := range map[uint32]EproxySlotResult{4: EproxySlotResultSLOT_CHANGED, 3: EproxySlotResultSLOT_REFUSED, 0: EproxySlotResultSLOT_REFUSED} {
-			r := newRig(t, false)
-			r.slotControl(EproxySlotOpSLOT_OP_LEND, 0)
-			_, _, src, pod := r.addrs()
-			r.run(r.objs.TcPodOut, seg{from: src, to: pod, seq: sltISS, ack: podISS, flags: "PA", payload: make([]byte, 100)})
-			r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+100, "PA", []byte("1234")))
-			s := r.slot()
-			s.State = uint32(state)
-			r.put(r.objs.Slots, uint32(rigSlot), &s)
-			if a := r.slotControl(EproxySlotOpSLOT_OP_READY, podISS+read); a.Ok != uint32(want) {
-				t.Errorf("state %d, %d of 4 bytes read: %+v", state, read, a)
-			}
+	for read, want := range map[uint32]EproxySlotResult{4: EproxySlotResultSLOT_CHANGED, 3: EproxySlotResultSLOT_REFUSED, 0: EproxySlotResultSLOT_REFUSED} {
+		r := newRig(t, false)
+		s := r.slot()
+		s.State = uint32(EproxySlotStateSLOT_TAKEN_OVER)
+		r.put(r.objs.Slots, uint32(rigSlot), &s)
+		r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS, "PA", []byte("1234")))
+		if a := r.slotControl(EproxySlotOpSLOT_OP_READY, podISS+read); a.Ok != uint32(want) {
+			t.Errorf("%d of 4 bytes read: %+v", read, a)
 		}
 	}
 }
@@ -395,7 +373,7 @@ func TestFinWhileBusy(t *testing.T) {
 		s = r.slot()
 		r.put(r.objs.Pods, uint32(0), &EproxyPod{Room: 1, Up: 1, XdpOk: 1, Ifindex: 1}) // as a program sees it that looked before
 		ret, _ := r.run(r.objs.XdpDevice, r.fromDevice(devISS+n, "PA", publish("sensors/a/temp", 1, 8, "x")))
-		if taken := ret == xdpRedirect; taken == fin || r.slot().Tail-s.Tail != b2u(taken) {
+		if taken := ret == xdpRedirect; taken == fin || r.slot().Tail-s.Tail != uint32(b2u(taken)) {
 			t.Errorf("FIN %v: verdict %d, %v", fin, ret, r.allReasons())
 		}
 	}

@@ -247,7 +247,7 @@ func rigTuple(local, remote netip.AddrPort) EproxyTuple {
 
 func be16(v uint16) uint16 { return binary.NativeEndian.Uint16([]byte{byte(v >> 8), byte(v)}) }
 
-func b2u(b bool) uint32 {
+func b2u(b bool) uint8 {
 	if b {
 		return 1
 	}

@@ -45,7 +45,7 @@ func TestSenderSameBytes(t *testing.T) {
 
 // function puts a function in place of the rig's.
 func (r *rig) function(fn *config.Function) {
-	v := EproxyFunction{PodCount: 1, FromPublisher: b2u(fn.CloudEvents.FromPublisher)}
+	v := EproxyFunction{PodCount: 1, FromPublisher: uint32(b2u(fn.CloudEvents.FromPublisher))}
 	v.PrefixLen = uint32(copy(v.Prefix[:], request.Prefix(fn)))
 	r.put(r.objs.Functions, uint32(0), &v)
 }

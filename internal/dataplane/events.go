@@ -69,6 +69,10 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 				s.overdue(e.Gen)
 			}()
 		}
+	case bpf.EproxyEventKindEVENT_PLACE:
+		if ps := p.podTable[e.Conn].Load(); ps != nil {
+			p.own.Wake(ps.id.function)
+		}
 	case bpf.EproxyEventKindEVENT_SEND:
 		if err := p.sender.Send(int(e.Ifindex), e.Frame[:e.FrameLen]); err != nil {
 			p.log.Debug("sending an overdue segment", "error", err)

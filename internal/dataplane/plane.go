@@ -52,8 +52,9 @@ type Plane struct {
 	pipeline uint32 // request buffers of a slot, a power of two
 	depth    uint32 // most requests in flight on one slot that the programs can have
 
-	flowMu    sync.Mutex             // look-up and change of the flows map belong together
-	slotTable []atomic.Pointer[slot] // by conn index; nil: not in service
+	flowMu    sync.Mutex                 // look-up and change of the flows map belong together
+	slotTable []atomic.Pointer[slot]     // by conn index; nil: not in service
+	podTable  []atomic.Pointer[podState] // by index in the pods map; nil: not in service
 
 	installing sync.Mutex    // held while a configuration is installed, or the network looked at
 	changed    chan struct{} // the network is to be looked at
@@ -72,7 +73,7 @@ type Plane struct {
 	found     map[podID]reach.Path // the same, as the node's network alone has them
 	unseen    map[podID]unseen     // pods whose connections the programs do not see
 	deviceXDP map[string]string    // interfaces that devices arrive on, with the choice for each
-	direct    *pool.Standalone     // for pods without slots
+	own       *pool.Standalone     // the fallback's own connections, to all pods
 	often     *lograte.Logger
 	engine    *delivery.Engine
 	recorder  Recorder
@@ -85,8 +86,6 @@ type Plane struct {
 	inflightMax atomic.Uint32
 	// finishing is how many messages were taken over and have no outcome yet.
 	finishing atomic.Int64
-	wake      chan struct{} // closed and replaced whenever userspace frees a slot
-	wakeMu    sync.Mutex
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -125,6 +124,7 @@ func Load(opts Options) (*Plane, error) {
 		pipeline:  deepest(cfg),
 		attached:  make(map[string]attachment),
 		slotTable: make([]atomic.Pointer[slot], cfg.Limits.Pods*abi.SlotsPerPod),
+		podTable:  make([]atomic.Pointer[podState], cfg.Limits.Pods),
 		podByID:   make(map[uint32]*podState),
 		podKey:    make(map[podID]*podState),
 		leaving:   make(map[uint32]*podState),
@@ -135,11 +135,10 @@ func Load(opts Options) (*Plane, error) {
 		changed:   make(chan struct{}, 1),
 		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
-		wake:      make(chan struct{}),
 	}
 	p.counts.init(cfg)
-	p.direct = pool.New(nil)
-	p.direct.LogTo(p.often)
+	p.own = pool.New(nil)
+	p.own.LogTo(p.often)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := p.load(cfg); err != nil {
 		if derr := p.Detach(); derr != nil {
@@ -339,7 +338,7 @@ func (p *Plane) release() {
 	p.cancel()
 	p.closeSlots()
 	p.wg.Wait()
-	_ = p.direct.Close()
+	_ = p.own.Close()
 	p.often.Close()
 	if p.sender != nil {
 		p.sender.Close()

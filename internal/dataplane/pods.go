@@ -56,8 +56,8 @@ func (p *Plane) place(t *routeTable, fn *config.Function, addr netip.AddrPort, o
 	}
 	if ps != nil {
 		p.setFunction(ps, fn)
-		p.podMem[ps.index].XdpOk = flag(path.Way == reach.XDP)
-		p.podMem[ps.index].PeerOk = flag(path.Peer)
+		p.podMem[ps.index].XdpOk = uint8(flag(path.Way == reach.XDP))
+		p.podMem[ps.index].PeerOk = uint8(flag(path.Peer))
 	}
 	p.setPath(id, path)
 	return ps
@@ -111,10 +111,10 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	if err != nil {
 		return nil, err
 	}
-	ps := &podState{id: id, index: index, ifindex: ifindex, ended: make(chan struct{})}
 	mem := &p.podMem[index]
+	ps := &podState{plane: p, id: id, index: index, mem: mem, ifindex: ifindex, ended: make(chan struct{})}
 	*mem = bpf.EproxyPod{
-		FirstSlot: index * abi.SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: flag(addr.Addr().Is6()),
+		FirstSlot: index * abi.SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: uint8(flag(addr.Addr().Is6())),
 		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1, UnackedMs: uint32(unackedLimit / time.Millisecond),
 		Counter: counter,
 	}
@@ -122,6 +122,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	atomic.StoreUint32(&p.globals.SlotsEnd, max(p.globals.SlotsEnd, (index+1)*abi.SlotsPerPod))
 	p.startSlots(ps, fn.Concurrency)
 	p.podByID[index], p.podKey[id] = ps, ps
+	p.podTable[index].Store(ps)
 	return ps, nil
 }
 
@@ -151,12 +152,14 @@ func (p *Plane) setFunction(ps *podState, fn *config.Function) {
 // removePod takes a pod out of service; what is in flight is retried elsewhere.
 // p.mu is held.
 func (p *Plane) removePod(ps *podState) {
+	ps.gone.Store(true)
 	atomic.StoreUint64(&p.podMem[ps.index].Reserved, ^uint64(0))
 	p.podMem[ps.index].Up = 0
 	ps.cancel()
 	for _, s := range ps.slots {
 		p.slotTable[s.index].Store(nil)
 	}
+	p.podTable[ps.index].Store(nil)
 	delete(p.podByID, ps.index)
 	p.leaving[ps.index] = ps
 	if p.podKey[ps.id] == ps {
@@ -218,18 +221,4 @@ func (p *Plane) closeSlots() {
 	for _, ps := range p.podByID {
 		p.removePod(ps)
 	}
-}
-
-// notifyIdle wakes those who wait for a slot.
-func (p *Plane) notifyIdle() {
-	p.wakeMu.Lock()
-	close(p.wake)
-	p.wake = make(chan struct{})
-	p.wakeMu.Unlock()
-}
-
-func (p *Plane) idleChange() <-chan struct{} {
-	p.wakeMu.Lock()
-	defer p.wakeMu.Unlock()
-	return p.wake
 }

@@ -2,205 +2,146 @@ package dataplane
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/bits"
-	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
-	"eproxy/internal/bpf"
 	"eproxy/internal/pool"
 )
 
-// pollInterval is how often a waiting caller looks for a slot that the
-// programs gave back: they cannot wake anyone.
-const pollInterval = 2 * time.Millisecond
+var (
+	_ pool.Pool   = (*Plane)(nil)
+	_ pool.Shared = (*podState)(nil)
+)
 
-var _ pool.Pool = (*Plane)(nil)
-
-// Acquire borrows an idle slot of the function for one exchange, so that the
-// fallback and the kernel path share one concurrency limit, or a connection of
-// the fallback's own to a pod that has no slots; pool.Pool.
+// Acquire waits for a place at a pod of the function, for one exchange on a
+// connection of the fallback's own: pool.Pool.
 func (p *Plane) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
-	for {
-		l, err := p.acquireSlot(ctx, function, avoid)
-		if !errors.Is(err, errNoSlots) {
-			return l, err
-		}
-		l, err = p.direct.Acquire(ctx, function, avoid)
-		if errors.Is(err, pool.ErrNoPod) && p.hasSlots(function) {
-			continue // a reload has given its pods slots
-		}
-		return l, err
-	}
+	return p.own.Acquire(ctx, function, avoid)
 }
 
-// errNoSlots means that no pod of a function has slots.
-var errNoSlots = errors.New("no pod with slots")
+// contended is how long after the programs used slots, or found none, the
+// fallback keeps to its share.
+const contended = time.Second
 
-// acquireSlot waits for a place at any pod of a function with slots.
-func (p *Plane) acquireSlot(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
-	t := time.NewTimer(pollInterval)
-	defer t.Stop()
-	var release func()
-	defer func() {
-		if release != nil {
-			release()
-		}
-	}()
-	for {
-		changed := p.idleChange()
-		l, err := p.tryAcquire(function, avoid)
-		if l != nil || err != nil {
-			return l, err
-		}
-		if release == nil {
-			release = p.reserve(function)
-		}
-		t.Reset(pollInterval)
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-changed:
-		case <-t.C:
-		}
-	}
+// used is how many of a pod's places are taken: slots with requests in flight,
+// and requests of the fallback's. The order of reading is that of pod_full (slot.h).
+func (ps *podState) used() int {
+	filling := atomic.LoadUint64(&ps.mem.Filling)
+	busy := atomic.LoadUint64(&ps.mem.Busy)
+	return bits.OnesCount64(filling|busy) + int(atomic.LoadUint32(&ps.mem.Fallback))
 }
 
-// hasSlots says whether some pod of the function has slots.
-func (p *Plane) hasSlots(function string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, ps := range p.podByID {
-		if ps.id.function == function {
-			return true
-		}
+// Enter takes a place for the fallback, unless it has its share; pool.Shared.
+func (ps *podState) Enter() bool {
+	if share, _ := ps.atShare(); share {
+		return false
 	}
-	return false
+	atomic.AddUint32(&ps.mem.Fallback, 1)
+	if ps.used() > int(ps.mem.Concurrency) {
+		ps.Leave()
+		return false
+	}
+	return true
 }
 
-// tryAcquire takes a place without waiting; nil if there is none. Pods to avoid,
-// and such as refuse connections, are used when there are no others. Pods without
-// slots come first: only the fallback can use them.
-func (p *Plane) tryAcquire(function string, avoid []netip.AddrPort) (pool.Lease, error) {
-	p.mu.Lock()
-	var good, rest []*podState
-	for _, ps := range p.podByID {
-		if ps.id.function != function {
-			continue
-		}
-		if slices.Contains(avoid, ps.id.addr) {
-			rest = append(rest, ps)
-		} else {
-			good = append(good, ps)
-		}
+// Leave gives a place of the fallback's back; pool.Shared.
+func (ps *podState) Leave() { atomic.AddUint32(&ps.mem.Fallback, ^uint32(0)) }
+
+// Adopt counts what the fallback has under way already; pool.Shared.
+func (ps *podState) Adopt(n int) { atomic.StoreUint32(&ps.mem.Fallback, uint32(n)) }
+
+// Free is how many places there are; pool.Shared.
+func (ps *podState) Free() int { return int(ps.mem.Concurrency) - ps.used() }
+
+// Await has the programs say when there is a place, and reserves slots' places:
+// at most an eighth of them, but always one; none for callers that could not have
+// it, because the fallback has its share. pool.Shared.
+func (ps *podState) Await(keep int) (kept int, again time.Duration) {
+	if share, again := ps.atShare(); share {
+		ps.Calm()
+		return 0, again
 	}
-	p.mu.Unlock()
-	if len(good)+len(rest) == 0 {
-		return nil, errNoSlots
-	}
-	rand.Shuffle(len(good), func(i, j int) { good[i], good[j] = good[j], good[i] })
-	if len(good) > 1 && p.idleCount(good[1]) > p.idleCount(good[0]) {
-		good[0], good[1] = good[1], good[0]
-	}
-	if l := p.direct.TryAcquire(function, avoid, true); l != nil {
-		return l, nil
-	}
-	for _, ps := range append(good, rest...) {
-		if l := ps.claim(p); l != nil {
-			return l, nil
-		}
-	}
-	return p.direct.TryAcquire(function, avoid, false), nil
+	kept = ps.reserve(min(keep, max(1, int(ps.mem.Concurrency)/8)))
+	atomic.StoreUint32(&ps.mem.Waiting, 1)
+	return kept, 0
 }
 
-// reserve keeps a slot of one of the function's pods from the programs. Nil if
-// enough are kept already.
-func (p *Plane) reserve(function string) (release func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, ps := range p.podByID {
-		if ps.id.function == function {
-			if release := ps.reserve(p); release != nil {
-				return release
+// Calm ends Await; pool.Shared.
+func (ps *podState) Calm() {
+	ps.reserve(0)
+	atomic.StoreUint32(&ps.mem.Waiting, 0)
+}
+
+// atShare says whether the fallback has a quarter of the places and the programs
+// need the others: a message costs far less there, and what came to the fallback
+// in one burst must not make the next burst come to it, too. They do if they found
+// no slot lately, or used some while few places are left. Places that they have no
+// slots for are no matter. again is when that may be over.
+func (ps *podState) atShare() (share bool, again time.Duration) {
+	most := int(ps.mem.Concurrency)
+	quarter := max(1, most/4)
+	if int(atomic.LoadUint32(&ps.mem.Fallback)) < max(quarter, most-ps.open()) {
+		return false, 0
+	}
+	now := monotonic()
+	last := now - time.Duration(uint32(now/time.Millisecond)-atomic.LoadUint32(&ps.mem.DeniedMs))*time.Millisecond
+	if ps.Free() <= quarter {
+		last = max(last, ps.lastUse(now))
+	}
+	again = contended - (now - last)
+	return again > 0, again
+}
+
+// open is how many slots the programs may use, or do.
+func (ps *podState) open() int {
+	m := ps.mem
+	return bits.OnesCount64(atomic.LoadUint64(&m.Idle) | atomic.LoadUint64(&m.Filling) | atomic.LoadUint64(&m.Busy))
+}
+
+// lastUse is when the programs last used a slot, on the clock that now is of.
+func (ps *podState) lastUse(now time.Duration) (last time.Duration) {
+	for _, s := range ps.slots {
+		if s.inFlight() > 0 {
+			return now
+		}
+		last = max(last, time.Duration(atomic.LoadUint64(&ps.plane.arrays.slots.At(s.index).RespondedNs)))
+	}
+	return last
+}
+
+// reserve keeps the programs from the places of n slots, those with the least to
+// do, so that they become the callers' who wait. It returns how many they are.
+func (ps *podState) reserve(n int) int {
+	old := atomic.LoadUint64(&ps.mem.Reserved)
+	word := uint64(0)
+	for range n {
+		var best *slot
+		for _, s := range ps.slots {
+			if word&s.mask() == 0 && (best == nil || s.reservable(old) < best.reservable(old)) {
+				best = s
 			}
 		}
+		if best == nil {
+			break
+		}
+		word |= best.mask()
 	}
-	return nil
+	if word != old && !ps.gone.Load() {
+		atomic.StoreUint64(&ps.mem.Reserved, word)
+	}
+	return bits.OnesCount64(word)
 }
 
-func (p *Plane) idleCount(ps *podState) int {
-	return bits.OnesCount64(atomic.LoadUint64(ps.idle(p)))
+// reservable orders slots by how soon their places may be free: those that are
+// reserved already first.
+func (s *slot) reservable(reserved uint64) int {
+	if reserved&s.mask() != 0 {
+		return -1
+	}
+	return int(s.inFlight())
 }
 
-// lend makes a claimed slot the caller's. Nil if it is no longer usable: its
-// bit stays clear and its goroutine replaces it.
-func (s *slot) lend() *lease {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conn == nil {
-		return nil
-	}
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_LEND, bpf.EproxySlotArgs{Slot: s.index, Gen: s.gen})
-	if err != nil || args.Ok == 0 {
-		return nil
-	}
-	s.pod.lent.Add(1)
-	return &lease{s: s, gen: s.gen}
-}
-
-// lease is a slot lent to the fallback.
-type lease struct {
-	s    *slot
-	gen  uint32
-	used bool
-}
-
-// Pod is the address of the pod; pool.Lease.
-func (l *lease) Pod() netip.AddrPort { return l.s.pod.id.addr }
-
-// Do sends the request and waits for the response, which the slot's goroutine
-// reads; pool.Lease.
-func (l *lease) Do(ctx context.Context, request []byte) (*pool.Response, error) {
-	s := l.s
-	l.used = true
-	response := make(chan result, 1)
-	s.mu.Lock()
-	conn := s.conn
-	if conn == nil || s.gen != l.gen {
-		s.mu.Unlock()
-		return nil, fmt.Errorf("connection to %s was replaced: %w", s.pod.id.addr, pool.ErrUnread)
-	}
-	s.lent = response
-	s.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { abort(conn) })
-	defer stop()
-	if d, ok := ctx.Deadline(); ok {
-		_ = conn.SetWriteDeadline(d)
-	}
-	if _, err := conn.Write(request); err != nil {
-		abort(conn)
-		<-response
-		return nil, fmt.Errorf("send to %s: %w", s.pod.id.addr, err)
-	}
-	r := <-response
-	if r.err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("%s: %w", s.pod.id.addr, context.Cause(ctx))
-	}
-	return r.resp, r.err
-}
-
-// Release gives an unused slot back; after Do its goroutine has done so
-// already; pool.Lease.
-func (l *lease) Release() {
-	l.s.pod.lent.Add(-1)
-	if l.used {
-		return
-	}
-	if _, err := l.s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: l.s.index, Gen: l.gen, Position: l.s.position.Load()}); err == nil {
-		l.s.plane.notifyIdle()
-	}
-}
+// mask is the slot's bit in its pod's words.
+func (s *slot) mask() uint64 { return 1 << s.bit }

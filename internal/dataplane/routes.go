@@ -3,6 +3,7 @@ package dataplane
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -10,6 +11,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/counters"
+	"eproxy/internal/pool"
 	"eproxy/internal/reach"
 	"eproxy/internal/request"
 	"eproxy/internal/topic"
@@ -32,8 +34,7 @@ type routeTable struct {
 	firstID   uint32 // of routes
 	firstFn   uint32
 	functions []*config.Function
-	direct    []*config.Function // the same, with those of their pods that have no slots
-	grafted   map[string]bool    // functions with a pod that has slots
+	grafted   map[string]bool // functions with a pod that has slots
 	edges     []bpf.EproxyEdgeKey
 	replaced  time.Time // when a reload switched to the other half
 	removed   bool
@@ -135,15 +136,14 @@ func (p *Plane) serve(t *routeTable, useXDP bool) error {
 	if err := p.installRoutes(t, functions); err != nil {
 		return err
 	}
+	p.reloadOwn(cfg) // first: what the fallback has under way counts when the programs begin
 	root, dollar := t.firstNode+topic.RootNormal, t.firstNode+topic.RootDollar
 	p.switchRoots(root, dollar)
 	old := p.routes
 	p.oldRoutes, p.routes = old, t
-	p.reloadDirect(t)
 	p.dropPods(cfg)
 	p.noteXDPTargets()
 	p.placeAgain(t.short)
-	p.notifyIdle() // who waits may have other pods now
 	if err := p.writeReasons(t); err != nil {
 		p.log.Warn("reasons of pods cannot be shown", "error", err)
 	}
@@ -166,19 +166,15 @@ func (p *Plane) installFunctions(t *routeTable) (map[string]uint32, error) {
 			p.log.Warn("request head too long for the kernel path, served by the fallback", "function", fn.Name, "bytes", len(prefix))
 			v.PrefixLen = uint32(len(v.Prefix)) + 1
 		}
-		left := *fn // as the pool of the fallback's own connections sees it
-		left.Pods = nil
 		for _, addr := range fn.Pods {
 			ps := p.place(t, fn, addr, v.PodCount)
 			if ps == nil {
-				left.Pods = append(left.Pods, addr)
 				continue
 			}
 			p.podMem[ps.index].Function = id
 			v.Pods[v.PodCount] = ps.index
 			v.PodCount++
 		}
-		t.direct = append(t.direct, &left)
 		t.grafted[fn.Name] = v.PodCount > 0
 		if err := p.objs.Functions.Put(id, &v); err != nil {
 			return nil, fmt.Errorf("write function %s: %w", fn.Name, err)
@@ -279,13 +275,19 @@ func (p *Plane) switchRoots(root, dollar uint32) {
 	}
 }
 
-// reloadDirect gives the pods without slots to the fallback. p.mu is held.
-func (p *Plane) reloadDirect(t *routeTable) {
-	p.direct.Reload(t.direct)
-	for _, fn := range t.direct {
+// reloadOwn tells the fallback's pool which pods there are, and which of them the
+// programs use, too. p.mu is held.
+func (p *Plane) reloadOwn(cfg *config.Config) {
+	p.own.ReloadShared(cfg.Functions, func(function string, pod netip.AddrPort) pool.Shared {
+		if ps := p.podKey[podID{function, pod}]; ps != nil {
+			return ps
+		}
+		return nil
+	})
+	for _, fn := range cfg.Functions {
 		for _, a := range fn.Pods {
 			if p.paths[podID{fn.Name, a}].NoRoute {
-				p.direct.Distrust(fn.Name, a)
+				p.own.Distrust(fn.Name, a)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"net"
 	"net/netip"
 	"sync"
@@ -37,93 +36,19 @@ type podID struct {
 
 // podState is one pod of one function with its slots.
 type podState struct {
+	plane *Plane
 	id    podID
-	index uint32 // in the pods map
+	index uint32         // in the pods map
+	mem   *bpf.EproxyPod // of that index
 	fn    atomic.Pointer[config.Function]
 	slots []*slot
-	lent  atomic.Int32 // of the slots, by the fallback
 
 	ifindex int
 	cancel  context.CancelFunc
+	gone    atomic.Bool   // removed from service
 	ended   chan struct{} // closed when all slots have
 	seen    atomic.Bool   // the programs saw a connection of some slot
 	unseen  atomic.Int32  // connections that they did not see
-}
-
-func (ps *podState) idle(p *Plane) *uint64 { return &p.podMem[ps.index].Idle }
-
-// contended is how long after the programs used slots, or found none, the
-// fallback keeps to its share.
-const contended = time.Second
-
-// atShare says whether the fallback has a quarter of the slots and the programs
-// need the others: a message costs far less there.
-func (ps *podState) atShare(p *Plane) bool {
-	quarter := max(1, len(ps.slots)/4)
-	return int(ps.lent.Load()) >= quarter && ps.needed(p, quarter)
-}
-
-// claim makes an idle slot the caller's. Nil if there is none, or if the
-// fallback has its share.
-func (ps *podState) claim(p *Plane) *lease {
-	if ps.atShare(p) {
-		return nil
-	}
-	for idle := atomic.LoadUint64(ps.idle(p)); idle != 0; idle &= idle - 1 {
-		if n := bits.TrailingZeros64(idle); n < len(ps.slots) {
-			if l := ps.slots[n].lend(); l != nil {
-				return l
-			}
-		}
-	}
-	return nil
-}
-
-// needed says whether the programs found no slot lately, or used some while few
-// are idle: what came to the fallback in one burst must not make the next burst
-// come to it, too.
-func (ps *podState) needed(p *Plane, few int) bool {
-	mem := &p.podMem[ps.index]
-	now := monotonic()
-	denied := uint32(now/time.Millisecond) - atomic.LoadUint32(&mem.DeniedMs)
-	if denied < uint32(contended/time.Millisecond) {
-		return true
-	}
-	if bits.OnesCount64(atomic.LoadUint64(&mem.Idle)) > few {
-		return false
-	}
-	for _, s := range ps.slots {
-		answered := time.Duration(atomic.LoadUint64(&p.arrays.slots.At(s.index).RespondedNs))
-		if s.inFlight() > 0 || answered > 0 && now-answered < contended {
-			return true
-		}
-	}
-	return false
-}
-
-// reserve keeps the programs from claiming one slot, the one with the least to
-// do, so that it becomes idle for a caller who waits. At most an eighth of a
-// pod's slots is reserved, but always one; none for a caller who could not claim
-// it. Nil if none is.
-func (ps *podState) reserve(p *Plane) (release func()) {
-	if ps.atShare(p) {
-		return nil
-	}
-	word := &p.podMem[ps.index].Reserved
-	old := atomic.LoadUint64(word)
-	if bits.OnesCount64(old) >= max(1, len(ps.slots)/8) {
-		return nil
-	}
-	var best *slot
-	for _, s := range ps.slots {
-		if old&(1<<s.bit) == 0 && (best == nil || s.inFlight() < best.inFlight()) {
-			best = s
-		}
-	}
-	if best == nil || !atomic.CompareAndSwapUint64(word, old, old|1<<best.bit) {
-		return nil
-	}
-	return func() { atomic.AndUint64(word, ^(uint64(1) << best.bit)) }
 }
 
 // slot is one keep-alive connection to a pod. Its goroutine owns reading.
@@ -140,8 +65,7 @@ type slot struct {
 	mu     sync.Mutex
 	gen    uint32
 	conn   *net.TCPConn
-	doomed bool        // a message was given up: what comes next answers nothing
-	lent   chan result // someone in userspace waits for the response
+	doomed bool // a message was given up: what comes next answers nothing
 }
 
 // inFlight is the number of requests of the programs that are not answered.
@@ -157,11 +81,6 @@ func early(args bpf.EproxySlotArgs, position uint32) bool {
 	return args.State == uint32(bpf.EproxySlotStateSLOT_RETIRED) || args.Acked == 0 || int32(position-args.Position) < 0
 }
 
-// retired says whether the programs let nothing more come of the slot.
-func (s *slot) retired() bool {
-	return atomic.LoadUint32(&s.plane.arrays.slots.At(s.index).State) == uint32(bpf.EproxySlotStateSLOT_RETIRED)
-}
-
 // takeOver makes the oldest message in flight userspace's. Reading its response from
 // the socket is only safe if nobody has given up on an earlier one.
 func (s *slot) takeOver(gen uint32) (args bpf.EproxySlotArgs, err error) {
@@ -171,12 +90,6 @@ func (s *slot) takeOver(gen uint32) (args bpf.EproxySlotArgs, err error) {
 		return args, errTimeout
 	}
 	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
-}
-
-// result of an exchange on a lent slot.
-type result struct {
-	resp *pool.Response
-	err  error
 }
 
 // run keeps the slot connected until ctx ends.
@@ -228,12 +141,8 @@ func (s *slot) session(ctx context.Context) error {
 		p.takeOver(s, args, nil, fmt.Errorf("connection to %s: %w", s.pod.id.addr, err))
 	}
 	s.mu.Lock()
-	lent := s.lent
-	s.lent, s.conn = nil, nil
+	s.conn = nil
 	s.mu.Unlock()
-	if lent != nil {
-		lent <- result{err: err}
-	}
 	abort(conn)
 	p.freeConn(s.index, tuple)
 	return err
@@ -300,7 +209,6 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		return nil, 0, tuple, err
 	}
 	s.pod.seen.Store(true)
-	p.notifyIdle()
 	return conn, gen, tuple, nil
 }
 
@@ -347,7 +255,7 @@ func (p *Plane) WaitSlots(ctx context.Context) {
 }
 
 // serve reads whatever the programs pass to the socket: responses that the
-// kernel path does not digest, responses to requests of the fallback, the end.
+// kernel path does not digest, and the end.
 func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 	p := s.plane
 	r := pool.NewReader(conn)
@@ -356,61 +264,39 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 		if err := r.Wait(); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		lent := s.lent
-		s.lent = nil
-		s.mu.Unlock()
-		if lent == nil {
-			args, err := s.takeOver(gen)
-			if err != nil {
-				return err
-			}
-			if args.Ok == 0 {
-				return fmt.Errorf("unexpected bytes from the pod (slot state %d)", args.State)
-			}
-			if early(args, begin+uint32(r.Position())) {
-				p.takeOver(s, args, nil, pool.ErrEarly)
-				return pool.ErrEarly
-			}
-			left := s.pod.fn.Load().Timeout - (monotonic() - time.Duration(args.TakenNs))
-			_ = conn.SetReadDeadline(time.Now().Add(max(left, time.Millisecond)))
-			resp, err := r.Response()
-			_ = conn.SetReadDeadline(time.Time{})
-			p.takeOver(s, args, resp, err)
-			if err != nil {
-				return err
-			}
-			if !resp.KeepAlive || r.Buffered() > 0 && s.inFlight() == 0 {
-				return errClosing
-			}
-			if s.inFlight() > 0 {
-				continue // their responses come this way, too
-			}
-		} else {
-			resp, err := r.Response()
-			if s.retired() { // the programs saw it come before its request was received
-				err = pool.ErrEarly
-			}
-			_ = conn.SetDeadline(time.Time{})
-			if err != nil {
-				lent <- result{err: err}
-				return err
-			}
-			keep := resp.KeepAlive && r.Buffered() == 0
-			lent <- result{resp: resp}
-			if !keep {
-				return errClosing
-			}
+		args, err := s.takeOver(gen)
+		if err != nil {
+			return err
+		}
+		if args.Ok == 0 {
+			return fmt.Errorf("unexpected bytes from the pod (slot state %d)", args.State)
+		}
+		if early(args, begin+uint32(r.Position())) {
+			p.takeOver(s, args, nil, pool.ErrEarly)
+			return pool.ErrEarly
+		}
+		left := s.pod.fn.Load().Timeout - (monotonic() - time.Duration(args.TakenNs))
+		_ = conn.SetReadDeadline(time.Now().Add(max(left, time.Millisecond)))
+		resp, err := r.Response()
+		_ = conn.SetReadDeadline(time.Time{})
+		p.takeOver(s, args, resp, err)
+		if err != nil {
+			return err
+		}
+		if !resp.KeepAlive || r.Buffered() > 0 && s.inFlight() == 0 {
+			return errClosing
+		}
+		if s.inFlight() > 0 {
+			continue // their responses come this way, too
 		}
 		s.position.Store(begin + uint32(r.Position()))
-		args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen, Position: s.position.Load()})
+		args, err = p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen, Position: s.position.Load()})
 		if err != nil {
 			return err
 		}
 		if args.Ok == 0 {
 			return fmt.Errorf("slot cannot be used again (state %d)", args.State)
 		}
-		p.notifyIdle()
 	}
 }
 

@@ -154,6 +154,7 @@ func (c *Collector) slots(ch chan<- prometheus.Metric) error {
 		p := pod{s.Pod.Function, s.Pod.Address.String()}
 		if n[p] == nil {
 			n[p] = make(map[string]int)
+			busy[p] = s.Pod.Fallback
 		}
 		n[p][s.State]++
 		busy[p] += s.InFlight

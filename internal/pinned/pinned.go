@@ -211,6 +211,7 @@ type Pod struct {
 	Address     netip.AddrPort
 	Concurrency int
 	Idle        uint64 // bit for each slot that may be claimed
+	Fallback    int    // requests of the fallback's own connections
 	XDP, Peer   bool   // how it is reached
 	Answered    uint64 // requests answered in the kernel path, since its counters exist
 	Ifindex     uint32
@@ -299,7 +300,7 @@ func (m *Maps) Pods() ([]Pod, error) {
 		}
 		function, address := names[p.Function], addrPort(p.Address, p.Port)
 		out = append(out, Pod{Index: i, Function: function, Address: address, Reason: why[podKey{function, address}],
-			Concurrency: int(p.Concurrency), Idle: p.Idle, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
+			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
 			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot})
 	}
 	return out, nil
@@ -333,11 +334,7 @@ func (m *Maps) Slots() ([]Slot, error) {
 			if err != nil {
 				return nil, err
 			}
-			inFlight := int(s.Tail - s.Head)
-			if s.State == uint32(bpf.EproxySlotStateSLOT_LENT) {
-				inFlight = 1
-			}
-			out = append(out, Slot{index, p, stateName(s.State), s.Count, inFlight, addrPort(c.Tuple.Local, c.Tuple.LocalPort)})
+			out = append(out, Slot{index, p, stateName(s.State), s.Count, int(s.Tail - s.Head), addrPort(c.Tuple.Local, c.Tuple.LocalPort)})
 		}
 	}
 	return out, nil

@@ -2,7 +2,7 @@ package pinned
 
 import "sort"
 
-var slotStates = []string{"free", "dialling", "idle", "busy", "answering", "answered", "passing", "taken", "lent", "retired"}
+var slotStates = []string{"free", "dialling", "idle", "busy", "answering", "answered", "passing", "taken", "retired"}
 
 func stateName(s uint32) string {
 	if int(s) < len(slotStates) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -26,14 +25,13 @@ const (
 	downMost = 8 * time.Second
 )
 
-// Standalone is a Pool that dials its connections itself. The data plane has one
-// for the pods that only the fallback reaches.
+// Standalone is a Pool that dials its connections itself. Others may use the pods
+// as well: then it shares their concurrency limits (Shared).
 type Standalone struct {
 	log *lograte.Logger
 
 	mu        sync.Mutex
-	functions map[string][]*pod
-	waiters   map[string][]chan struct{} // first come, first served
+	functions map[string]*function
 	closed    bool
 }
 
@@ -41,6 +39,7 @@ type Standalone struct {
 type pod struct {
 	addr     netip.AddrPort
 	limit    int
+	shared   Shared // in place of limit; nil: nobody else uses the pod
 	used     int
 	idle     []*conn   // the last one is the hottest
 	down     time.Time // until then
@@ -57,7 +56,7 @@ var _ Pool = (*Standalone)(nil)
 
 // New makes a pool for the functions.
 func New(functions []*config.Function) *Standalone {
-	s := &Standalone{waiters: make(map[string][]chan struct{})}
+	s := &Standalone{}
 	s.Reload(functions)
 	return s
 }
@@ -65,36 +64,75 @@ func New(functions []*config.Function) *Standalone {
 // LogTo has pods that take no connections logged; before the first Acquire.
 func (s *Standalone) LogTo(log *lograte.Logger) { s.log = log }
 
-// Reload takes over changed functions; connections to pods that stay are kept,
-// those to others end. Whoever waits looks again.
+// Reload is ReloadShared where nobody else uses the pods.
 func (s *Standalone) Reload(functions []*config.Function) {
+	s.ReloadShared(functions, func(string, netip.AddrPort) Shared { return nil })
+}
+
+// ReloadShared takes over changed functions; connections to pods that stay are
+// kept, those to others end. Whoever waits looks again. shared has the limits of
+// pods that others use, too; nil for those that nobody else does. What is under
+// way counts against a limit that is new for its pod.
+func (s *Standalone) ReloadShared(functions []*config.Function, shared func(function string, pod netip.AddrPort) Shared) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.functions
-	s.functions = make(map[string][]*pod)
-	for _, f := range functions {
-		for _, a := range f.Pods {
-			p := &pod{addr: a}
-			for _, o := range old[f.Name] {
-				if o.addr == a {
-					p = o
-				}
-			}
-			p.limit = f.Concurrency
-			s.functions[f.Name] = append(s.functions[f.Name], p)
+	s.functions = make(map[string]*function)
+	for _, fn := range functions {
+		f := &function{}
+		before := old[fn.Name]
+		if before != nil {
+			f = before
 		}
-	}
-	for f, pods := range old {
+		pods := f.pods
+		f.pods = nil
+		for _, a := range fn.Pods {
+			i := slices.IndexFunc(pods, func(p *pod) bool { return p.addr == a })
+			if i >= 0 {
+				f.pods = append(f.pods, pods[i])
+			} else {
+				f.pods = append(f.pods, &pod{addr: a})
+			}
+			p := f.pods[len(f.pods)-1]
+			p.limit = fn.Concurrency
+			p.share(shared(fn.Name, a))
+		}
 		for _, p := range pods {
-			if !slices.Contains(s.functions[f], p) {
-				p.gone = true
-				p.closeIdle()
+			if !slices.Contains(f.pods, p) {
+				p.drop()
 			}
 		}
+		s.functions[fn.Name] = f
 	}
-	for f := range s.waiters {
-		s.wakeAll(f)
+	for name, f := range old {
+		if s.functions[name] == nil {
+			for _, p := range f.pods {
+				p.drop()
+			}
+			f.pods = nil
+			s.serve(name, f)
+		}
 	}
+	for name, f := range s.functions {
+		s.serve(name, f)
+	}
+}
+
+// share makes others' limit the pod's; the pool's mu is held.
+func (p *pod) share(with Shared) {
+	if p.shared == with {
+		return
+	}
+	p.shared = with
+	if with != nil {
+		with.Adopt(p.used)
+	}
+}
+
+// drop ends a pod's part in the pool; the pool's mu is held.
+func (p *pod) drop() {
+	p.gone, p.shared = true, nil
+	p.closeIdle()
 }
 
 // Distrust makes a pod one that is used when there is no other, until a
@@ -102,7 +140,11 @@ func (s *Standalone) Reload(functions []*config.Function) {
 func (s *Standalone) Distrust(function string, addr netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.functions[function] {
+	f := s.functions[function]
+	if f == nil {
+		return
+	}
+	for _, p := range f.pods {
 		if p.addr == addr {
 			p.down = time.Now().Add(math.MaxInt64)
 		}
@@ -117,47 +159,76 @@ func (p *pod) closeIdle() {
 	p.idle = nil
 }
 
-// Acquire waits for a free place at a pod.
+// enter takes a place, if the pod has one; the pool's mu is held.
+func (p *pod) enter() bool {
+	if p.shared != nil && !p.shared.Enter() || p.shared == nil && p.used >= p.limit {
+		return false
+	}
+	p.used++
+	return true
+}
+
+// free is how many places the pod has, about; the pool's mu is held.
+func (p *pod) free() int {
+	if p.shared != nil {
+		return p.shared.Free()
+	}
+	return p.limit - p.used
+}
+
+// Acquire waits for a free place at a pod: first come, first served.
 func (s *Standalone) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (Lease, error) {
-	for {
-		s.mu.Lock()
-		pods := s.functions[function]
-		if len(pods) == 0 || s.closed {
-			s.mu.Unlock()
-			return nil, fmt.Errorf("function %s: %w", function, ErrNoPod)
-		}
-		if p := choose(pods, avoid, false); p != nil {
-			l := s.lend(function, p)
+	s.mu.Lock()
+	f := s.functions[function]
+	if f == nil || len(f.pods) == 0 || s.closed {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("function %s: %w", function, ErrNoPod)
+	}
+	if f.turns.Len() == 0 {
+		if l := s.lend(function, f, avoid); l != nil {
 			s.mu.Unlock()
 			return l, nil
 		}
-		turn := make(chan struct{})
-		s.waiters[function] = append(s.waiters[function], turn)
-		s.mu.Unlock()
-		select {
-		case <-turn:
-		case <-ctx.Done():
-			s.leave(function, turn)
-			return nil, ctx.Err()
+	}
+	t := f.queue(avoid)
+	s.serve(function, f)
+	s.mu.Unlock()
+	select {
+	case g := <-t.grant:
+		return g.get()
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	left := f.leave(t)
+	if left {
+		s.serve(function, f)
+	}
+	s.mu.Unlock()
+	if !left { // its turn came at the same moment
+		if l, err := (<-t.grant).get(); err == nil {
+			l.Release()
 		}
 	}
+	return nil, ctx.Err()
 }
 
-// TryAcquire is Acquire without waiting: nil if no pod has room. With good, only
-// pods that are neither down nor to be avoided are used.
-func (s *Standalone) TryAcquire(function string, avoid []netip.AddrPort, good bool) Lease {
+// Wake looks again for places that a function's callers wait for: another user of
+// its pods has left one.
+func (s *Standalone) Wake(function string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := choose(s.functions[function], avoid, good); p != nil && !s.closed {
-		return s.lend(function, p)
+	if f := s.functions[function]; f != nil {
+		s.serve(function, f)
 	}
-	return nil // not a nil *lease
 }
 
-// lend takes a place at a pod, with an idle connection if there is one; s.mu is
-// held.
-func (s *Standalone) lend(function string, p *pod) *lease {
-	p.used++
+// lend takes a place at a pod, with an idle connection if there is one; nil if
+// there is no place. s.mu is held.
+func (s *Standalone) lend(function string, f *function, avoid []netip.AddrPort) *lease {
+	p := f.choose(avoid, time.Now())
+	if p == nil {
+		return nil
+	}
 	l := &lease{pool: s, function: function, pod: p}
 	if n := len(p.idle); n > 0 {
 		l.conn = p.idle[n-1]
@@ -166,75 +237,18 @@ func (s *Standalone) lend(function string, p *pod) *lease {
 	return l
 }
 
-// choose is the less loaded of two random pods with room, good ones first. A pod
-// that has refused connections is tried by one message at a time while there are
-// others.
-func choose(pods []*pod, avoid []netip.AddrPort, onlyGood bool) *pod {
-	var good, rest []*pod
-	now := time.Now()
-	for _, p := range pods {
-		switch {
-		case p.used >= p.limit:
-		case slices.Contains(avoid, p.addr) || now.Before(p.down) || p.failures > 0 && p.used > 0:
-			rest = append(rest, p)
-		default:
-			good = append(good, p)
-		}
-	}
-	if len(good) == 0 && !onlyGood {
-		good = rest
-	}
-	if len(good) == 0 {
-		return nil
-	}
-	i := rand.IntN(len(good))
-	a, b := good[i], good[(i+1)%len(good)]
-	if b.limit-b.used > a.limit-a.used {
-		return b
-	}
-	return a
-}
-
-// leave gives up waiting; a turn that came at the same moment is passed on.
-func (s *Standalone) leave(function string, turn chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w := s.waiters[function]
-	if i := slices.Index(w, turn); i >= 0 {
-		s.waiters[function] = slices.Delete(w, i, i+1)
-		return
-	}
-	s.wake(function)
-}
-
-// wake lets the longest waiting caller try again; s.mu is held.
-func (s *Standalone) wake(function string) {
-	if w := s.waiters[function]; len(w) > 0 {
-		close(w[0])
-		s.waiters[function] = w[1:]
-	}
-}
-
-// wakeAll lets all waiting callers try again; s.mu is held.
-func (s *Standalone) wakeAll(function string) {
-	for len(s.waiters[function]) > 0 {
-		s.wake(function)
-	}
-	delete(s.waiters, function)
-}
-
-// Close closes all idle connections; leases in use end with their exchange.
+// Close closes all idle connections; leases in use end with their exchange. Limits
+// that are shared are left alone from then on.
 func (s *Standalone) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	for _, pods := range s.functions {
-		for _, p := range pods {
-			p.closeIdle()
+	for name, f := range s.functions {
+		for _, p := range f.pods {
+			p.drop()
 		}
-	}
-	for f := range s.waiters {
-		s.wakeAll(f)
+		f.pods = nil
+		s.serve(name, f)
 	}
 	return nil
 }
@@ -337,6 +351,9 @@ func (l *lease) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.pod.used--
+	if l.pod.shared != nil {
+		l.pod.shared.Leave()
+	}
 	if l.conn != nil {
 		if l.reusable && !s.closed && !l.pod.gone {
 			_ = l.conn.SetDeadline(time.Time{})
@@ -345,5 +362,7 @@ func (l *lease) Release() {
 			l.conn.Close()
 		}
 	}
-	s.wake(l.function)
+	if f := s.functions[l.function]; f != nil {
+		s.serve(l.function, f)
+	}
 }

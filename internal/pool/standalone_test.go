@@ -15,7 +15,7 @@ import (
 // pods are addresses that nothing is dialled at before Do.
 var podA, podB = netip.MustParseAddrPort("192.0.2.1:80"), netip.MustParseAddrPort("192.0.2.2:80")
 
-func function(concurrency int, pods ...netip.AddrPort) []*config.Function {
+func functions(concurrency int, pods ...netip.AddrPort) []*config.Function {
 	return []*config.Function{{Name: "f", Pods: pods, Concurrency: concurrency}}
 }
 
@@ -36,15 +36,15 @@ func TestReloadWakes(t *testing.T) {
 		next []*config.Function
 		want error
 	}{
-		{"more room", function(2, podA), nil},
-		{"another pod", function(1, podA, podB), nil},
-		{"other pods only", function(1, podB), nil},
-		{"no pods", function(1), ErrNoPod},
+		{"more room", functions(2, podA), nil},
+		{"another pod", functions(1, podA, podB), nil},
+		{"other pods only", functions(1, podB), nil},
+		{"no pods", functions(1), ErrNoPod},
 		{"no function", nil, ErrNoPod},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := New(function(1, podA))
+				s := New(functions(1, podA))
 				defer s.Close()
 				defer acquire(t, s).Release()
 				ended := make(chan error, 1)
@@ -71,32 +71,45 @@ func TestReloadWakes(t *testing.T) {
 	}
 }
 
-// TestTryAcquireDoesNotWait: no place is no wait, and pods that are to be avoided or refuse
-// connections are used only if asked for.
-func TestTryAcquireDoesNotWait(t *testing.T) {
-	s := New(function(1, podA, podB))
+// at asks for a place at once: nil if there is none.
+func at(t *testing.T, s *Standalone, avoid ...netip.AddrPort) Lease {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	l, err := s.Acquire(ctx, "f", avoid)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestWhichPod: pods that are to be avoided are used when no others have a place,
+// those that cannot be reached only if none can.
+func TestWhichPod(t *testing.T) {
+	s := New(functions(1, podA, podB))
 	defer s.Close()
-	avoid := []netip.AddrPort{podA}
-	l := s.TryAcquire("f", avoid, true)
+	l := at(t, s, podA)
 	if l == nil || l.Pod() != podB {
 		t.Fatalf("%v, want a place at the pod that is not to be avoided", l)
 	}
-	if l := s.TryAcquire("f", avoid, true); l != nil {
-		t.Errorf("a place at %s, which is to be avoided", l.Pod())
-	}
-	s.Distrust("f", podA)
-	if l := s.TryAcquire("f", nil, true); l != nil {
-		t.Errorf("a place at %s, which cannot be reached", l.Pod())
-	}
-	last := s.TryAcquire("f", avoid, false)
+	last := at(t, s, podA)
 	if last == nil || last.Pod() != podA {
 		t.Fatalf("%v, want a place at the last pod", last)
 	}
-	if l := s.TryAcquire("f", nil, false); l != nil {
+	if l := at(t, s); l != nil {
 		t.Errorf("a place at %s beyond its limit", l.Pod())
 	}
-	if l := s.TryAcquire("g", nil, false); l != nil {
-		t.Error("a place at a function that is not known")
+	last.Release()
+	s.Distrust("f", podA)
+	if l := at(t, s); l != nil {
+		t.Errorf("a place at %s, which cannot be reached, while others are only in use", l.Pod())
+	}
+	s.Distrust("f", podB)
+	if l := at(t, s); l == nil || l.Pod() != podA {
+		t.Errorf("%v, want the last place at pods none of which can be reached", l)
+	}
+	if _, err := s.Acquire(context.Background(), "g", nil); !errors.Is(err, ErrNoPod) {
+		t.Errorf("a function that is not known: %v", err)
 	}
 }
 
@@ -110,35 +123,238 @@ func TestRefusingPod(t *testing.T) {
 	}
 	addr := netip.MustParseAddrPort(ln.Addr().String())
 	_ = ln.Close() // refused from now on
-	s := New(function(4, addr))
+	s := New(functions(4, addr, podB))
 	defer s.Close()
-	p := s.functions["f"][0]
+	p := s.functions["f"].pods[0]
+	here := func() *lease { // a place at the pod, the other one avoided
+		l, _ := at(t, s, podB).(*lease)
+		if l.pod == p {
+			return l
+		}
+		l.Release()
+		return nil
+	}
 	for i, want := range []time.Duration{downTime, 2 * downTime, 4 * downTime, downMost, downMost} {
 		p.down = time.Time{} // the time is up
-		first, second := acquire(t, s), acquire(t, s)
-		if i > 0 && s.TryAcquire("f", nil, true) != nil {
-			t.Error("a second message tries a pod that refused before")
+		first := here()
+		if first == nil {
+			t.Fatal("it is not tried again")
+		}
+		if second := here(); (second != nil) != (i == 0) {
+			t.Errorf("refused %d times, and a second message tries it: %t", i, second != nil)
+		} else if second != nil {
+			second.Release()
 		}
 		began := time.Now()
-		for _, l := range []Lease{first, second} { // refused at the same time: that is once
-			if _, err := l.Do(context.Background(), []byte("POST / HTTP/1.1\r\n\r\n")); !errors.Is(err, ErrUnread) {
+		for range 2 { // refused at the same time: that is once
+			if _, err := first.Do(context.Background(), []byte("POST / HTTP/1.1\r\n\r\n")); !errors.Is(err, ErrUnread) {
 				t.Fatal(err)
 			}
 		}
 		first.Release()
-		second.Release()
 		if p.down.Before(began.Add(want)) || p.down.After(time.Now().Add(want)) {
 			t.Errorf("after %d failures it is left alone for %s, want %s", i+1, time.Until(p.down), want)
 		}
-		if s.TryAcquire("f", nil, true) != nil {
+		if here() != nil {
 			t.Error("it is used although it refused just now")
 		}
 	}
-	p.down = time.Time{}
-	l := acquire(t, s).(*lease)
+	l := &lease{pool: s, function: "f", pod: p}
 	l.dialled(nil)
-	l.Release()
-	if p.failures != 0 || s.TryAcquire("f", nil, true) == nil {
+	if p.failures != 0 || here() == nil {
 		t.Error("it took a connection, and is not used")
+	}
+}
+
+// TestFirstComeFirstServed: places are given in the order in which callers came. Who
+// comes later does not overtake, and who gives up leaves nothing behind.
+func TestFirstComeFirstServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(functions(1, podA))
+		defer s.Close()
+		first := acquire(t, s)
+		type got struct {
+			n int
+			l Lease
+		}
+		turns := make(chan got, 10)
+		ctx, cancel := context.WithCancel(context.Background())
+		for i := range 5 {
+			go func() {
+				c := context.Background()
+				if i == 1 || i == 4 {
+					c = ctx
+				}
+				if l, err := s.Acquire(c, "f", nil); err == nil {
+					turns <- got{i, l}
+				} else if i != 1 && i != 4 {
+					t.Error(err)
+				}
+			}()
+			synctest.Wait()
+		}
+		cancel()
+		synctest.Wait()
+		first.Release()
+		if l := at(t, s); l != nil {
+			t.Error("who comes later has overtaken")
+		}
+		for _, want := range []int{0, 2, 3} {
+			synctest.Wait()
+			g := <-turns
+			if g.n != want {
+				t.Errorf("turn of caller %d, want %d", g.n, want)
+			}
+			if len(turns) > 0 {
+				t.Error("two have the only place")
+			}
+			g.l.Release()
+		}
+		acquire(t, s).Release()
+	})
+}
+
+// TestTurnComesAsCallerLeaves: a place that comes at the moment when its caller gives up
+// is the next one's.
+func TestTurnComesAsCallerLeaves(t *testing.T) {
+	for range 200 {
+		s := New(functions(1, podA))
+		first := acquire(t, s)
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan Lease, 1)
+		go func() {
+			l, _ := s.Acquire(ctx, "f", nil)
+			ended <- l
+		}()
+		go cancel()
+		first.Release()
+		if l := <-ended; l != nil {
+			l.Release()
+		}
+		acquire(t, s).Release()
+		_ = s.Close()
+	}
+}
+
+// limit is a shared limit whose places the test has.
+type limit struct {
+	places  int
+	waiting int
+	again   time.Duration
+	hook    func() // when callers begin to wait
+}
+
+func (l *limit) Enter() bool {
+	if l.places <= 0 {
+		return false
+	}
+	l.places--
+	return true
+}
+func (l *limit) Leave()      { l.places++ }
+func (l *limit) Adopt(n int) { l.places -= n }
+func (l *limit) Free() int   { return l.places }
+func (l *limit) Calm()       { l.waiting = 0 }
+func (l *limit) Await(n int) (int, time.Duration) {
+	l.waiting = n
+	if l.hook != nil {
+		l.hook()
+	}
+	return 1, l.again
+}
+
+// share has a pool whose pods have these limits.
+func share(pods map[netip.AddrPort]*limit) *Standalone {
+	s := New(nil)
+	fn := &config.Function{Name: "f", Concurrency: 1}
+	for a := range pods {
+		fn.Pods = append(fn.Pods, a)
+	}
+	s.ReloadShared([]*config.Function{fn}, func(_ string, a netip.AddrPort) Shared { return pods[a] })
+	return s
+}
+
+// TestSharedLimit: places of a shared limit are waited for. One that becomes free before the
+// others know that somebody waits is found, one that becomes free afterwards when they say
+// so, and one that nobody can speak for when it is time.
+func TestSharedLimit(t *testing.T) {
+	for name, c := range map[string]struct {
+		hook  func(l *limit)
+		again time.Duration
+		then  func(s *Standalone) // once there is a place
+	}{
+		"before they know": {hook: func(l *limit) { l.places = 1 }},
+		"they say so":      {then: func(s *Standalone) { s.Wake("f") }},
+		"when it is time":  {again: time.Second, then: func(*Standalone) { time.Sleep(2 * time.Second) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &limit{again: c.again}
+				if c.hook != nil {
+					l.hook = func() { c.hook(l) }
+				}
+				s := share(map[netip.AddrPort]*limit{podA: l})
+				got := make(chan Lease, 1)
+				go func() {
+					l, err := s.Acquire(context.Background(), "f", nil)
+					if err != nil {
+						t.Error(err)
+					}
+					got <- l
+				}()
+				synctest.Wait()
+				if c.then != nil {
+					s.mu.Lock() // which guards the limit, too
+					if l.waiting != 1 {
+						t.Errorf("the others know of %d that wait", l.waiting)
+					}
+					l.places = 1
+					s.mu.Unlock()
+					c.then(s)
+				}
+				synctest.Wait()
+				if len(got) == 0 {
+					t.Fatal("it still waits")
+				}
+				(<-got).Release()
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if l.waiting != 0 {
+					t.Error("the others believe that somebody waits")
+				}
+				if l.places != 1 {
+					t.Errorf("%d places in the end", l.places)
+				}
+			})
+		})
+	}
+}
+
+// TestLimitChangesHands: what is under way counts against the limit that its pod has got, and
+// against no other.
+func TestLimitChangesHands(t *testing.T) {
+	s := New(functions(2, podA))
+	defer s.Close()
+	a, b := acquire(t, s), acquire(t, s)
+	l, next := &limit{places: 3}, &limit{places: 3}
+	with := func(l Shared) {
+		s.ReloadShared(functions(2, podA), func(string, netip.AddrPort) Shared { return l })
+	}
+	with(l)
+	if l.places != 1 {
+		t.Errorf("%d places left of 3, with two requests under way", l.places)
+	}
+	with(l) // the same again
+	a.Release()
+	with(next)
+	b.Release()
+	if l.places != 2 || next.places != 3 {
+		t.Errorf("places: %d of the old limit, %d of the new one", l.places, next.places)
+	}
+	with(nil)
+	acquire(t, s).Release()
+	s.Reload(nil)
+	if next.places != 3 {
+		t.Error("a limit is used that the pod has no more")
 	}
 }

@@ -82,16 +82,16 @@ const earlyConfig = `functions:
   - {name: temp, url: "http://temp.local/ingest", pods: ["%s:8080"], concurrency: 1, timeout: 20s, retry: {attempts: 5, backoff: 20ms}}
 routes:
   - {topic: sensors/+/temp, function: temp}
-  - {topic: sensors/+/lent, function: temp, also_broker: true}
+  - {topic: sensors/+/both, function: temp, also_broker: true}
 `
 
 // TestEarlyResponseIsNoResponse: a function answers once more than it was asked, while the
 // next request is on its way to it: that is no response to it. The connection is
 // given up, and the message reaches the function before it is acknowledged. By
-// the kernel path, by the fallback over a borrowed slot, and by the fallback alone.
+// the kernel path, by the fallback beside it, and by the fallback alone.
 func TestEarlyResponseIsNoResponse(t *testing.T) {
 	const held = "on its way for long"
-	for _, c := range []struct{ mode, topic string }{{"xdp", "sensors/early/temp"}, {"tc", "sensors/early/temp"}, {"tc", "sensors/early/lent"}, {"fallback", "sensors/early/temp"}} {
+	for _, c := range []struct{ mode, topic string }{{"xdp", "sensors/early/temp"}, {"tc", "sensors/early/temp"}, {"tc", "sensors/early/both"}, {"fallback", "sensors/early/temp"}} {
 		t.Run(c.mode+" "+c.topic[len("sensors/early/"):], func(t *testing.T) {
 			l := newWired(t, seedOf(t))
 			r := newRecorder()

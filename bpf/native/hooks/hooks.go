@@ -93,11 +93,11 @@ const (
 	SlotIdle       = C.SLOT_IDLE
 	SlotBusy       = C.SLOT_BUSY
 	SlotResponding = C.SLOT_RESPONDING
+	SlotPassing    = C.SLOT_PASSING
+	SlotTakenOver  = C.SLOT_TAKEN_OVER
 	SlotRetired    = C.SLOT_RETIRED
-	SlotLent       = C.SLOT_LENT
 
 	OpReady    = C.SLOT_OP_READY
-	OpLend     = C.SLOT_OP_LEND
 	OpTakeOver = C.SLOT_OP_TAKE_OVER
 	OpRetire   = C.SLOT_OP_RETIRE
 
@@ -123,6 +123,8 @@ const (
 	StepSlot          = C.STEP_SLOT
 	StepSocket        = C.STEP_SOCKET
 	StepReload        = C.STEP_RELOAD
+	StepEnter         = C.STEP_ENTER
+	StepLeave         = C.STEP_LEAVE
 
 	RecordDeviceWire    = C.RECORD_DEVICE_WIRE
 	RecordPodWire       = C.RECORD_POD_WIRE
@@ -154,6 +156,7 @@ const (
 	EventSlot   = C.EVENT_SLOT
 	EventBroken = C.EVENT_BROKEN
 	EventSend   = C.EVENT_SEND
+	EventPlace  = C.EVENT_PLACE
 )
 
 // Machine is one compiled copy of the programs with its maps.

@@ -17,8 +17,8 @@ func (w *world) ledgers() error {
 			return fmt.Errorf("slot %d: %w", s, err)
 		}
 	}
-	if p := w.m.Pod(0); p.filling != 0 {
-		return fmt.Errorf("slots %#x are still being filled", p.filling)
+	if err := w.places(); err != nil {
+		return err
 	}
 	for i := range w.frozen {
 		f := &w.frozen[i]
@@ -59,6 +59,23 @@ func ledger(l *Ledger) (open int, grafts []*Graft, err error) {
 	return open, grafts, nil
 }
 
+// places: the pod never has more requests than it may have, on both paths
+// together, and who waits for a place is told of one.
+func (w *world) places() error {
+	p := w.m.Pod(0)
+	if p.filling != 0 {
+		return fmt.Errorf("slots %#x are still being filled", p.filling)
+	}
+	used := bits.OnesCount64(uint64(p.busy)) + int(p.fallback)
+	if used > int(p.concurrency) {
+		return fmt.Errorf("slots %#x are busy, and the fallback has %d requests: more than %d", p.busy, p.fallback, p.concurrency)
+	}
+	if p.waiting != 0 && used < int(p.concurrency) {
+		return fmt.Errorf("slots %#x are busy, the fallback has %d requests of %d, and who waits is not told", p.busy, p.fallback, p.concurrency)
+	}
+	return nil
+}
+
 func (w *world) inFlight(s *Slot) (ms []*Message) {
 	for n := s.head; n != s.tail && len(ms) < w.pipeline; n++ {
 		ms = append(ms, &s.messages[int(n)%w.pipeline])
@@ -75,11 +92,11 @@ func (w *world) slotLedgers(i int) error {
 	if (uint64(p.idle)&bit != 0) != (s.state == SlotIdle) || (uint64(p.room)&bit != 0) != room {
 		return fmt.Errorf("state %d with %d in flight, but idle %#x, room %#x", s.state, len(ms), p.idle, p.room)
 	}
+	if busy := len(ms) > 0 || s.state == SlotPassing || s.state == SlotTakenOver; (uint64(p.busy)&bit != 0) != busy {
+		return fmt.Errorf("state %d with %d in flight, but busy %#x", s.state, len(ms), p.busy)
+	}
 	if s.state == SlotIdle && len(ms) > 0 || flowing && len(ms) == 0 || len(ms) > int(s.depth) {
 		return fmt.Errorf("state %d with %d in flight", s.state, len(ms))
-	}
-	if s.state == SlotLent && w.passedTo(i, uint32(c.gen)) {
-		return fmt.Errorf("lent, and what came before its request would be its response")
 	}
 	_, grafts, err := ledger(&c.tx)
 	if err != nil {
@@ -94,16 +111,6 @@ func (w *world) slotLedgers(i int) error {
 		}
 	}
 	return nil
-}
-
-// passedTo: the socket of a slot's generation has bytes of its pod.
-func (w *world) passedTo(conn int, gen uint32) bool {
-	for i := range w.pods {
-		if p := &w.pods[i]; p.conn == conn && p.gen == gen {
-			return p.passed
-		}
-	}
-	return false
 }
 
 // messageLedgers: whose message it is, its bytes, its graft on either side.

@@ -34,6 +34,8 @@ enum step_kind {
 	STEP_SLOT,	       /* userspace writes a slot's part */
 	STEP_SOCKET,	       /* a slot's socket enters the socket map, changes its state or leaves */
 	STEP_RELOAD,	       /* userspace switches to the routes whose root is index, then the epoch */
+	STEP_ENTER,	       /* the fallback wants a place at pod index; without one it waits */
+	STEP_LEAVE,	       /* the fallback gives one back */
 };
 
 struct step {

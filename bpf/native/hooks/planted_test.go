@@ -42,7 +42,7 @@ var planted = []struct {
 		{"control/sweep.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))"}}},
 
 	13: {"slot claimed by two looks", "two devices, one slot, XDP", []edit{
-		{"include/slot.h", "\treturn (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;", "\treturn planted(13) || (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit;"}}},
+		{"include/slot.h", "(*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit)\n", "(planted(13) || (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit))\n"}}},
 	14: {"buffer of a message that was taken over written to", "message is taken over while the next one is made", []edit{
 		{"include/slot.h", " || *(volatile __u32 *)&slot->state != SLOT_IDLE)", " || (!planted(14) && *(volatile __u32 *)&slot->state != SLOT_IDLE))"}}},
 	15: {"message taken over before its device's ledger has it", "slot is dialled again while it is claimed, XDP", []edit{
@@ -69,8 +69,8 @@ var planted = []struct {
 		{"tc/pod_in.h", "return seq_ge(una, m->request_seq + m->request_len);", "return planted(23) || seq_ge(una, m->request_seq + m->request_len);"}}},
 	24: {"head of the old routes kept under the new epoch", "routes are exchanged while a head is made, XDP", []edit{
 		{"include/take.h", "cache_fill(c, d, s, gen, epoch)", "cache_fill(c, d, s, gen, planted(24) ? *(volatile __u32 *)&g->epoch : epoch)"}}},
-	25: {"slot renumbered that was lent meanwhile", "slot is lent while it is claimed, and a response comes that nobody asked for, XDP", []edit{
-		{"include/take.h", "sc->gen == gen && slot->state == SLOT_IDLE && ", "sc->gen == gen && (planted(25) ? slot->head == slot->tail : slot->state == SLOT_IDLE) && "}}},
+	25: {"the fallback's requests do not count", "the fallback wants the only place while a message is taken, XDP", []edit{
+		{"include/slot.h", "	return fallback &&", "	return !planted(25) && fallback &&"}}},
 	26: {"PUBACK for a message whose packet identifier is another's by now", "packet identifier is used again while the first message is answered", []edit{
 		{"tc/pod_in.h", "!m->qos || !ids_held(&d->ids, m->hold)) {", "!m->qos || (!planted(26) && !ids_held(&d->ids, m->hold))) {"}}},
 	27: {"message forgotten when its PUBACK is handed to userspace", "repetition comes to the server while its original is answered and the socket sends", []edit{
@@ -81,6 +81,15 @@ var planted = []struct {
 		{"include/take.h", "\tslot_message(slot, s->number)->hold = hold;", "\tif (!planted(29))\n\t\tslot_message(slot, s->number)->hold = hold;"}}},
 	30: {"message entered before it is certain that it is taken", "the same message twice, XDP", []edit{
 		{"include/take.h", "\taction = RX_DROP;\n\tif (recheck)\n", "\taction = RX_DROP;\n\tif (planted(30))\n\t\tids_hold(&d->ids, s->publish.packet_id);\n\tif (recheck)\n"}}},
+	31: {"limit looked at before the claim can be seen", "the fallback wants the only place while a message is taken, TC", []edit{
+		{"include/slot.h", "	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n", "	bool early = pod_full(pod, pod->filling | bit);\n	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n"},
+		{"include/slot.h", "pod_full(pod, filling | bit);\n", "(planted(31) ? early : pod_full(pod, filling | bit));\n"}}},
+	32: {"who waits is not told of a response", "the fallback wants a place while the response comes", []edit{
+		{"tc/pod_in.h", "	pod_wake(HOOK_TC_POD_IN, pod);", "	if (!planted(32))\n		pod_wake(HOOK_TC_POD_IN, pod);"}}},
+	33: {"who waits is not told of a place that was only tried for", "the fallback wants the only place while its slot is claimed and retired, XDP", []edit{
+		{"include/take.h", "	pod_wake(hook, pod); /*", "	if (!planted(33))\n		pod_wake(hook, pod); /*"}}},
+	34: {"who waits is not told of a message that was taken over", "the fallback wants a place while the message is taken over and the slot dialled again", []edit{
+		{"control/control.h", "	pod_wake(HOOK_CONTROL, pod);", "	if (!planted(34))\n		pod_wake(HOOK_CONTROL, pod);"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

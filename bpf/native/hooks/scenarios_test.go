@@ -377,10 +377,19 @@ var scenarios = append([]scenario{
 		stale := w.takeOver(0)
 		return [][]Step{{stale}, append(w.redial(0), w.send(m, true))}
 	}},
-	{"slot is lent and given back while it is claimed", 1, 1, func(w *world) [][]Step {
-		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
-		m, n := w.publish(a, 7, 1, payload("one", 80)), w.publish(b, 7, 1, payload("two", 90))
-		return [][]Step{{w.send(m, true)}, {w.control(0, OpLend), w.ready(0)}, {w.send(n, false)}}
+	{"the fallback wants a place while the response comes", 1, 1, func(w *world) [][]Step {
+		w.open(w.device(4, "d0", 40000), 7, "one")
+		return [][]Step{{w.responseFrame(0)}, {enter}}
+	}},
+	{"the fallback wants a place while responses come, and the next request is made", 1, 2, func(w *world) [][]Step {
+		f := w.twoResponses()
+		w.device(6, "d2", 40002)
+		m := w.publish(2, 7, 1, payload("three", 90))
+		return [][]Step{{f}, {w.send(m, true)}, {enter}}
+	}},
+	{"the fallback wants a place while the message is taken over and the slot dialled again", 1, 1, func(w *world) [][]Step {
+		w.open(w.device(4, "d0", 40000), 7, "one")
+		return [][]Step{append([]Step{w.takeOver(0)}, w.redial(0)...), {enter}}
 	}},
 	{"slot is retired while it is claimed", 1, 4, func(w *world) [][]Step {
 		a, b := w.device(4, "d0", 40000), w.device(5, "d1", 40001)
@@ -522,12 +531,33 @@ var scenarios = append([]scenario{
 			w.response(&w.pods[0])
 			return [][]Step{{w.send(w.publish(b, 7, 1, payload("two", 60)), xdp)}, {w.surplus(0)}}
 		}},
-		{"slot is lent while it is claimed, and a response comes that nobody asked for, " + path, 1, 4, func(w *world) [][]Step {
+		{"the fallback wants the only place while a message is taken, " + path, 1, 1, func(w *world) [][]Step {
+			m := w.publish(w.device(4, "d0", 40000), 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, {enter}}
+		}},
+		{"the fallback leaves the only place and wants it again while a message is taken, " + path, 1, 1, func(w *world) [][]Step {
+			m := w.publish(w.device(4, "d0", 40000), 7, 1, payload("one", 60))
+			w.do(enter)
+			return [][]Step{{w.send(m, xdp)}, {leave, enter}}
+		}},
+		{"the fallback wants the only place while its slot is claimed and retired, " + path, 1, 1, func(w *world) [][]Step {
+			m := w.publish(w.device(4, "d0", 40000), 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, {w.control(0, OpRetire)}, {enter}}
+		}},
+		{"two devices and the fallback want the last place, " + path, 2, 1, func(w *world) [][]Step {
+			tasks := twoPublish(xdp, 0)(w)
+			w.do(enter)
+			return append(tasks, []Step{enter})
+		}},
+		{"a device's message follows its last one while the fallback wants the only place, " + path, 1, 4, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)
-			w.open(d, 7, "one")
-			w.do(w.responseFrame(0)) // the next request does not have the number at which the slot stands
-			m := w.publish(d, 8, 1, payload("two", 60))
-			return [][]Step{{w.send(m, xdp)}, {w.control(0, OpLend)}, {w.surplus(0)}}
+			w.flowing(d)
+			m := w.publish(d, 8, 1, payload("two", 80))
+			return [][]Step{{w.send(m, xdp)}, {w.responseFrame(0)}, {enter}}
+		}},
+		{"the same message twice while the fallback wants a place, " + path, 2, 1, func(w *world) [][]Step {
+			m := w.publish(w.device(4, "d0", 40000), 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, {w.send(m, xdp)}, {enter, enter}}
 		}},
 		{"the same message twice, " + path, 2, 1, func(w *world) [][]Step {
 			d := w.device(4, "d0", 40000)
@@ -536,6 +566,9 @@ var scenarios = append([]scenario{
 		}},
 	}
 })...)
+
+// The fallback wants a place for a request of its own, and gives it back.
+var enter, leave = Step{kind: StepEnter}, Step{kind: StepLeave}
 
 // both: by XDP, and by TC with pods that are reached through their interfaces' egress.
 func both(f func(path string, xdp bool) []scenario) []scenario {

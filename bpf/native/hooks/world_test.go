@@ -30,6 +30,7 @@ type world struct {
 	pubacks   []Event
 	broken    []Event
 	overdue   int
+	freed     int             // times that who waits for a place was told of one
 	frozen    []DeviceControl // after which nothing may be taken of the connection
 	holds     []held          // on packet identifiers of messages that are userspace's
 	released  bool            // what the latest release said
@@ -79,7 +80,7 @@ func newWorld(m *Machine, slots, pipeline int) *world {
 	m.Route(0).counter, m.Route(1).counter = 0, 1
 	m.Prefix(prefix)
 	p := m.Pod(0)
-	p.up, p.xdp_ok, p.peer_ok, p.ifindex = 1, 1, 1, podIfindex
+	p.up, p.xdp_ok, p.peer_ok, p.ifindex, p.concurrency = 1, 1, 1, podIfindex, u16(slots)
 	for i := range slots {
 		w.do(w.dial(i)...)
 		w.born()
@@ -259,6 +260,8 @@ func (w *world) note(r *Record) error {
 			w.pubacks = append(w.pubacks, *e)
 		case EventBroken:
 			w.broken = append(w.broken, *e)
+		case EventPlace:
+			w.freed++
 		}
 	case RecordControl:
 		if c := controlOf(r); c.ok == 1 && c.op == OpTakeOver {

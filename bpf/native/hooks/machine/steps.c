@@ -199,6 +199,32 @@ static void device_step(struct task *t, const struct step *s)
 	record_new(RECORD_DEVICE_CONTROL)->device = a;
 }
 
+/* As podState.Enter. */
+static bool enter(struct pod *p)
+{
+	__u64 used;
+	__u32 n;
+
+	__sync_fetch_and_add(&p->fallback, 1);
+	used = __sync_fetch_and_or(&p->filling, 0);
+	used |= __sync_fetch_and_or(&p->busy, 0);
+	n = __sync_fetch_and_add(&p->fallback, 0);
+	if (__builtin_popcountll(used) + n <= p->concurrency)
+		return true;
+	__sync_fetch_and_sub(&p->fallback, 1);
+	return false;
+}
+
+/* As pool.Standalone: who finds no place says that it waits, and looks again. */
+static void enter_or_wait(struct pod *p)
+{
+	if (enter(p))
+		return;
+	__sync_fetch_and_or(&p->waiting, 1);
+	if (enter(p))
+		__sync_fetch_and_and(&p->waiting, 0);
+}
+
 static void step(struct task *t, const struct step *s)
 {
 	switch (s->kind) {
@@ -241,6 +267,12 @@ static void step(struct task *t, const struct step *s)
 		machine.settings->root = s->index;
 		point(0);
 		machine.settings->epoch++;
+		break;
+	case STEP_ENTER:
+		enter_or_wait(&machine.pods[s->index]);
+		break;
+	case STEP_LEAVE:
+		__sync_fetch_and_sub(&machine.pods[s->index].fallback, 1);
 		break;
 	default:
 		fault("unknown step");

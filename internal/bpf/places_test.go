@@ -1,0 +1,162 @@
+package bpf
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+)
+
+// placesOf is a pod with one idle slot of so many places, of which the fallback has some.
+func placesOf(concurrency uint16, fallback uint32) EproxyPod {
+	return EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ifindex: 1, TimeoutMs: 60000, UnackedMs: 60000, Concurrency: concurrency, Fallback: fallback}
+}
+
+// TestPlacesAreShared: a message is taken only if its request, those on other slots and
+// those of the fallback are together no more than the pod's concurrency. A slot that
+// has a request in flight has its place already.
+func TestPlacesAreShared(t *testing.T) {
+	const taken, denied = EproxyReasonREASON_TAKEN, EproxyReasonREASON_NO_SLOT
+	for name, c := range map[string]struct {
+		pod  EproxyPod
+		busy bool // the slot
+		want EproxyReason
+	}{
+		"one place, free":                          {placesOf(1, 0), false, taken},
+		"one place, the fallback's":                {placesOf(1, 1), false, denied},
+		"two places, one the fallback's":           {placesOf(2, 1), false, taken},
+		"two places, the fallback's":               {placesOf(2, 2), false, denied},
+		"two places, another slot's and a request": {EproxyPod{Idle: 1, Busy: 2, Concurrency: 2, Fallback: 1}, false, denied},
+		"three places, the third one free":         {EproxyPod{Idle: 1, Busy: 2, Concurrency: 3, Fallback: 1}, false, taken},
+		"another slot's request is being made":     {EproxyPod{Idle: 1, Filling: 2, Concurrency: 2, Fallback: 1}, false, denied},
+		"one and the same slot's counts once":      {EproxyPod{Idle: 1, Busy: 2, Filling: 2, Concurrency: 3, Fallback: 1}, false, taken},
+		"somebody waits for the last place":        {EproxyPod{Idle: 1, Reserved: 2, Concurrency: 2, Fallback: 1}, false, denied},
+		"one more on a busy slot":                  {EproxyPod{Room: 1, Busy: 1, Concurrency: 2, Fallback: 1}, true, taken},
+	} {
+		for hook, prog := range map[EproxyHook]func(r *rig) *ebpf.Program{
+			EproxyHookHOOK_XDP_DEVICE:   func(r *rig) *ebpf.Program { return r.objs.XdpDevice },
+			EproxyHookHOOK_TC_DEVICE_IN: func(r *rig) *ebpf.Program { return r.objs.TcDeviceIn },
+		} {
+			r := newRig(t, false)
+			p := c.pod
+			p.Up, p.XdpOk, p.Ifindex = 1, 1, 1
+			r.put(r.objs.Pods, uint32(0), &p)
+			if c.busy {
+				s := r.slot()
+				s.State, s.Depth, s.Tail = uint32(EproxySlotStateSLOT_BUSY), 2, 1
+				r.put(r.objs.Slots, uint32(rigSlot), &s)
+			}
+			r.run(prog(r), r.fromDevice(devISS, "PA", publish("sensors/a/temp", 1, 7, "x")))
+			if r.reason(hook, c.want) != 1 {
+				t.Errorf("%s, hook %d: %v", name, hook, r.allReasons())
+			}
+			if err := r.objs.Pods.Lookup(uint32(0), &p); err != nil {
+				t.Fatal(err)
+			}
+			if p.Filling != c.pod.Filling || p.Busy&1 == 1 != (c.want == taken) {
+				t.Errorf("%s, hook %d: filling %x, busy %x", name, hook, p.Filling, p.Busy)
+			}
+		}
+	}
+}
+
+// TestWhoWaitsIsToldOnce: the response that makes a place free is an event if somebody
+// waits for one: once, and only if there is a place. Where there is no room for the
+// event it is still to come.
+func TestWhoWaitsIsToldOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		concurrency uint16
+		waiting     uint32
+		full        bool // the ring
+		want        int
+	}{
+		"a place":                        {1, 1, false, 1},
+		"nobody waits":                   {1, 0, false, 0},
+		"the fallback has what is there": {0, 1, false, 0},
+		"no room for the event":          {1, 1, true, 0},
+	} {
+		r := newRig(t, false)
+		p := placesOf(1, 0)
+		r.put(r.objs.Pods, uint32(0), &p)
+		_, req := r.take(t)
+		r.pod(func(p *EproxyPod) { p.Waiting, p.Concurrency = c.waiting, c.concurrency })
+		r.events()
+		if c.full {
+			r.fillAside()
+		}
+		response := r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse))
+		r.run(r.objs.TcPodIn, response)
+		r.run(r.objs.TcPodIn, response) // again
+		n := 0
+		for _, e := range r.events() {
+			if e.Kind == uint32(EproxyEventKindEVENT_PLACE) {
+				n++
+				if e.Conn != 0 {
+					t.Errorf("%s: of pod %d", name, e.Conn)
+				}
+			}
+		}
+		if err := r.objs.Pods.Lookup(uint32(0), &p); err != nil {
+			t.Fatal(err)
+		}
+		if left := uint32(b2u(c.waiting == 1 && c.want == 0)); n != c.want || p.Waiting != left {
+			t.Errorf("%s: told %d times, waiting %d: %v", name, n, p.Waiting, r.allReasons())
+		}
+	}
+}
+
+// fillAside is fillEvents, and leaves everything else as it was.
+func (r *rig) fillAside() {
+	r.t.Helper()
+	s := r.slot()
+	was, conn := s, r.readConn(rigSlot)
+	var p EproxyPod
+	if err := r.objs.Pods.Lookup(uint32(0), &p); err != nil {
+		r.t.Fatal(err)
+	}
+	s.State = uint32(EproxySlotStateSLOT_RETIRED)
+	r.put(r.objs.Slots, uint32(rigSlot), &s)
+	r.fillEvents()
+	r.put(r.objs.Conns, uint32(rigSlot), &conn)
+	r.put(r.objs.Slots, uint32(rigSlot), &was)
+	r.put(r.objs.Pods, uint32(0), &p)
+}
+
+// TestSweeperFindsWhatWasNotSaid: events may be lost, for want of room in their ring.
+// A slot that was retired, and a place that somebody waits for, are found.
+func TestSweeperFindsWhatWasNotSaid(t *testing.T) {
+	r := &rig{t: t}
+	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
+		t.Fatal(err)
+	}
+	defer r.objs.Close()
+	r.fill()
+	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: rigSlots, ConnsEnd: rigSlots})
+	p := placesOf(1, 0)
+	p.Waiting = 1
+	r.put(r.objs.Pods, uint32(0), &p)
+	s := r.slot()
+	s.State = uint32(EproxySlotStateSLOT_RETIRED)
+	r.put(r.objs.Slots, uint32(rigSlot), &s)
+	r.put(r.objs.Slots, uint32(rigSlot+1), &s) // its connection is gone already
+	if ret, err := r.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
+		t.Fatalf("sweep_start: %d, %v", int32(ret), err)
+	}
+	places, retired := 0, map[uint32]int{}
+	for late := time.Now().Add(time.Minute); retired[rigSlot] < 3; {
+		if time.Now().After(late) {
+			t.Fatalf("retired slots %v", retired)
+		}
+		for _, e := range r.events() {
+			switch EproxyEventKind(e.Kind) {
+			case EproxyEventKindEVENT_PLACE:
+				places++
+			case EproxyEventKindEVENT_SLOT:
+				retired[e.Conn]++
+			}
+		}
+	}
+	if places != 1 || len(retired) != 1 {
+		t.Errorf("told of a place %d times; retired slots: %v", places, retired)
+	}
+}

@@ -1,0 +1,180 @@
+package pool
+
+import (
+	"container/list"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Shared is the concurrency limit of a pod that others use, too: the programs of
+// the kernel path. The pool calls one method at a time.
+type Shared interface {
+	// Enter takes a place for a request of the pool's, if there is one for it.
+	Enter() bool
+	// Leave gives a place back.
+	Leave()
+	// Adopt counts requests that are under way, limit or not: no others are counted.
+	Adopt(n int)
+	// Free is how many places there are, about.
+	Free() int
+	// Await says that callers wait. Up to keep places, as they become free, are
+	// theirs alone; it returns how many are. When others leave, Wake is called
+	// once, or the result again is when to look at the latest; 0: never.
+	Await(keep int) (kept int, again time.Duration)
+	// Calm ends Await: nobody waits.
+	Calm()
+}
+
+// function has the pods of one function, and who waits for a place at any of
+// them, the oldest first. All of it is guarded by the pool's mu.
+type function struct {
+	pods    []*pod
+	turns   list.List // of *turn
+	awaited bool      // the others that use the pods know that somebody waits
+	retry   *time.Timer
+}
+
+// turn is one caller's place in the queue.
+type turn struct {
+	avoid []netip.AddrPort
+	at    *list.Element
+	grant chan grant // has room for one
+}
+
+// grant ends a turn: with a lease, or because the function has no pod any more.
+type grant struct {
+	lease *lease
+	err   error
+}
+
+// get is the lease as Acquire returns it.
+func (g grant) get() (Lease, error) {
+	if g.err != nil {
+		return nil, g.err
+	}
+	return g.lease, nil
+}
+
+// queue puts a caller behind those that wait.
+func (f *function) queue(avoid []netip.AddrPort) *turn {
+	t := &turn{avoid: avoid, grant: make(chan grant, 1)}
+	t.at = f.turns.PushBack(t)
+	return t
+}
+
+// leave takes a caller out of the queue. Not if it has had its turn.
+func (f *function) leave(t *turn) bool {
+	if t.at == nil {
+		return false
+	}
+	f.turns.Remove(t.at)
+	t.at = nil
+	return true
+}
+
+// serve gives places to those that wait, in their order, until there is none.
+func (s *Standalone) serve(name string, f *function) {
+	for f.turns.Len() > 0 {
+		t := f.turns.Front().Value.(*turn)
+		var g grant
+		if len(f.pods) == 0 {
+			g.err = fmt.Errorf("function %s: %w", name, ErrNoPod)
+		} else if g.lease = s.lend(name, f, t.avoid); g.lease == nil {
+			// who leaves from now on says so; who left before is found by looking again
+			f.await(func() { s.Wake(name) })
+			if g.lease = s.lend(name, f, t.avoid); g.lease == nil {
+				return
+			}
+		}
+		f.leave(t)
+		t.grant <- g
+	}
+	f.calm()
+}
+
+// await tells the others that use the pods how many wait. wake is called when it
+// is time to look again.
+func (f *function) await(wake func()) {
+	f.awaited = true
+	n := f.turns.Len()
+	var next time.Duration
+	sooner := func(d time.Duration) {
+		if d > 0 && (next == 0 || d < next) {
+			next = d
+		}
+	}
+	for _, p := range f.pods {
+		sooner(time.Until(p.down))
+		if p.shared == nil {
+			continue
+		}
+		kept, again := p.shared.Await(n)
+		n -= kept
+		sooner(again)
+	}
+	f.stopRetry()
+	if next > 0 {
+		f.retry = time.AfterFunc(next, wake)
+	}
+}
+
+// calm tells them that nobody does.
+func (f *function) calm() {
+	if !f.awaited {
+		return
+	}
+	f.awaited = false
+	f.stopRetry()
+	for _, p := range f.pods {
+		if p.shared != nil {
+			p.shared.Calm()
+		}
+	}
+}
+
+func (f *function) stopRetry() {
+	if f.retry != nil {
+		f.retry.Stop()
+		f.retry = nil
+	}
+}
+
+// choose takes a place at a pod: the less loaded of two random ones of the best
+// sort that has places. Pods that nobody else uses come first. Those to be avoided
+// are used when no other has a place, those that refuse connections only if all do:
+// whoever waits for the others gets an answer.
+func (f *function) choose(avoid []netip.AddrPort, now time.Time) *pod {
+	var sorts [4][]*pod
+	for _, p := range f.pods {
+		// one that refused is tried by one message at a time
+		down := now.Before(p.down) || p.failures > 0 && p.used > 0
+		switch {
+		case down:
+			sorts[3] = append(sorts[3], p)
+		case slices.Contains(avoid, p.addr):
+			sorts[2] = append(sorts[2], p)
+		case p.shared != nil:
+			sorts[1] = append(sorts[1], p)
+		default:
+			sorts[0] = append(sorts[0], p)
+		}
+	}
+	if len(sorts[3]) < len(f.pods) {
+		sorts[3] = nil
+	}
+	for _, pods := range sorts {
+		rand.Shuffle(len(pods), func(i, j int) { pods[i], pods[j] = pods[j], pods[i] })
+		if len(pods) > 1 && pods[1].free() > pods[0].free() {
+			pods[0], pods[1] = pods[1], pods[0]
+		}
+		for _, p := range pods {
+			if p.enter() {
+				return p
+			}
+		}
+	}
+	return nil
+}
