@@ -21,6 +21,7 @@ import (
 	"eproxy/internal/dataplane"
 	"eproxy/internal/delivery"
 	"eproxy/internal/doctor"
+	"eproxy/internal/endpoints"
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
@@ -66,7 +67,10 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		}
 		log.Info("stopped, nothing is attached")
 	}()
-	n, err := startNode(plane, cfg, log)
+	pods := endpoints.Watch(cfg, log)
+	defer pods.Close()
+	pods.Settle(ctx)
+	n, err := startNode(plane, cfg, pods, log)
 	if err != nil {
 		return err
 	}
@@ -88,7 +92,8 @@ func refused(err error, file string) error {
 
 // node is a running loader.
 type node struct {
-	cfg     *config.Config
+	cfg     *config.Config     // as the file has it
+	pods    *endpoints.Watcher // adds what sources say
 	log     *slog.Logger
 	plane   *dataplane.Plane
 	engine  *delivery.Engine
@@ -97,8 +102,8 @@ type node struct {
 	xdp     bool // some interface takes messages at XDP
 }
 
-func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, plane: plane, metrics: metrics.New()}
+func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, pods: pods, log: log, plane: plane, metrics: metrics.New()}
 	for _, name := range cfg.Interfaces {
 		mode, err := plane.AttachDevice(name, cfg.XDP)
 		if err != nil {
@@ -107,7 +112,8 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*n
 		n.xdp = n.xdp || mode != "off"
 		log.Info("attached", "interface", name, "xdp", mode)
 	}
-	if err := plane.Install(cfg, n.xdp, func() {}); err != nil { // there is no client yet
+	live := pods.Apply(cfg)
+	if err := plane.Install(live, n.xdp, func() {}); err != nil { // there is no client yet
 		return nil, err
 	}
 	addrs, err := listenerAddrs(cfg)
@@ -122,7 +128,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, log *slog.Logger) (*n
 		return nil, err
 	}
 	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests()))
-	n.engine = delivery.New(cfg, plane, delivery.Options{Logger: log, Recorder: n.metrics})
+	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: n.metrics})
 	if err := plane.Start(n.engine, n.metrics); err != nil {
 		return nil, err
 	}
@@ -181,6 +187,10 @@ func (n *node) loop(ctx context.Context, file string) error {
 			if err := n.reload(file); err != nil {
 				n.log.Error("reload refused, the running configuration stays", "error", err)
 			}
+		case <-n.pods.Changed():
+			if err := n.followPods(); err != nil {
+				n.log.Error("pods have changed, those before stay in service", "error", err)
+			}
 		case <-ctx.Done():
 			return n.drain(stop, done)
 		}
@@ -214,13 +224,28 @@ func (n *node) reload(file string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.plane.Install(cfg, n.xdp, change.Restrict); err != nil {
+	n.pods.Reload(cfg)
+	n.pods.Settle(context.Background())
+	live := n.pods.Apply(cfg)
+	if err := n.plane.Install(live, n.xdp, change.Restrict); err != nil {
 		change.Cancel()
+		n.pods.Reload(n.cfg)
 		return err
 	}
-	n.engine.Reload(cfg, n.plane)
+	n.engine.Reload(live, n.plane)
 	change.Commit()
 	n.cfg = cfg
 	n.log.Info("reloaded", "functions", len(cfg.Functions), "routes", len(cfg.Routes))
+	return nil
+}
+
+// followPods brings the pods into service that the sources name now, and takes the
+// others out of it.
+func (n *node) followPods() error {
+	live := n.pods.Apply(n.cfg)
+	if err := n.plane.Install(live, n.xdp, func() {}); err != nil {
+		return err
+	}
+	n.engine.Reload(live, n.plane)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"eproxy/internal/broker"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/delivery"
+	"eproxy/internal/endpoints"
 	"eproxy/internal/lograte"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
@@ -45,10 +46,14 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	m.Registry.MustRegister(m.Requests())
 	often := lograte.New(log)
 	defer often.Close()
-	p := pool.New(cfg.Functions)
+	pods := endpoints.Watch(cfg, log)
+	defer pods.Close()
+	pods.Settle(ctx)
+	live := pods.Apply(cfg)
+	p := pool.New(live.Functions)
 	p.LogTo(often)
 	defer p.Close()
-	engine := delivery.New(cfg, p, delivery.Options{Logger: log, Recorder: m})
+	engine := delivery.New(live, p, delivery.Options{Logger: log, Recorder: m})
 	defer engine.Close()
 	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: mochi.New})
 	if err != nil {
@@ -59,6 +64,11 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer stop()
 	if err := m.Serve(serveCtx, cfg.Metrics.Listen); err != nil {
 		return err
+	}
+	usePods := func() {
+		live := pods.Apply(cfg)
+		p.Reload(live.Functions)
+		engine.Reload(live, p)
 	}
 	done := make(chan error, 1)
 	go func() { done <- b.Serve(serveCtx) }()
@@ -82,9 +92,13 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 				log.Error("reload refused, the running configuration stays", "error", err)
 				continue
 			}
-			p.Reload(next.Functions)
-			engine.Reload(next, p)
+			cfg = next
+			pods.Reload(cfg)
+			pods.Settle(ctx)
+			usePods()
 			log.Info("reloaded", "functions", len(next.Functions), "routes", len(next.Routes))
+		case <-pods.Changed():
+			usePods()
 		case <-ctx.Done():
 			log.Info("draining", "timeout", cfg.DrainTimeout)
 			drain, cancel := context.WithTimeout(context.Background(), cfg.DrainTimeout)

@@ -253,7 +253,7 @@ func parseURL(s string) (*url.URL, error) {
 func parsePod(s string) (netip.AddrPort, error) {
 	a, err := netip.ParseAddrPort(s)
 	if err != nil {
-		return a, fmt.Errorf("must be address:port, as 10.2.0.2:8080 or [fd00::2]:8080")
+		return a, fmt.Errorf("must be address:port or host:port, as 10.2.0.2:8080, [fd00::2]:8080 or temp.local:8080")
 	}
 	if a.Port() == 0 || a.Addr().Zone() != "" || a.Addr().IsUnspecified() {
 		return a, fmt.Errorf("must be an address and a port that can be connected to")

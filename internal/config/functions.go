@@ -26,20 +26,7 @@ func (b *builder) function(path string, r *rawFunction) {
 		b.fail(path+".url", "function %q: url %q: %v", r.Name, r.URL, err)
 	}
 	f.URL = u
-	if r.Kubernetes != nil {
-		b.fail(path+".kubernetes", "function %q: kubernetes is not supported yet, list pods", r.Name)
-	} else if len(r.Pods) == 0 {
-		b.fail(path, "function %q has no pods", r.Name)
-	}
-	for i, s := range r.Pods {
-		a, err := parsePod(s)
-		if err != nil {
-			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "pod %q: %v", s, err)
-		} else if slices.Contains(f.Pods, a) {
-			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "pod %q is a duplicate", s)
-		}
-		f.Pods = append(f.Pods, a)
-	}
+	b.pods(path, f, r)
 	f.Pipeline = b.number(path+".pipeline", r.Pipeline, 1, 1, abi.PipelineMax)
 	f.Concurrency = b.number(path+".concurrency", r.Concurrency, defaultConcurrency, 1, abi.SlotsPerPod)
 	f.Timeout = b.duration(path+".timeout", r.Timeout, defaultTimeout)
@@ -58,6 +45,49 @@ func (b *builder) function(path string, r *rawFunction) {
 	}
 	b.headers(path, f)
 	b.cfg.Functions = append(b.cfg.Functions, f)
+}
+
+// pods reads where a function's pods are.
+func (b *builder) pods(path string, f *Function, r *rawFunction) {
+	d := &r.Discover
+	switch {
+	case r.Kubernetes != nil:
+		b.fail(path+".kubernetes", "function %q: kubernetes is not supported yet, list pods or discover them", r.Name)
+	case d.Kubernetes != nil:
+		b.fail(path+".discover.kubernetes", "function %q: kubernetes is not supported yet, list pods or discover them", r.Name)
+	case len(r.Pods) == 0 && d.File == "" && d.DNS == "":
+		b.fail(path, "function %q has no pods: list them, or say where to discover them", r.Name)
+	}
+	if f.Discover.File = d.File; d.File != "" && !strings.HasPrefix(d.File, "/") {
+		b.fail(path+".discover.file", "function %q: discover file %q: must be an absolute path", r.Name, d.File)
+	}
+	if d.DNS != "" {
+		var err error
+		if f.Discover.DNS, err = parseDNS(d.DNS); err != nil {
+			b.fail(path+".discover.dns", "function %q: discover dns %q: %v", r.Name, d.DNS, err)
+		}
+	}
+	for i, s := range r.Pods {
+		b.pod(fmt.Sprintf("%s.pods[%d]", path, i), f, s)
+	}
+}
+
+// pod reads one address, or host name, of the list.
+func (b *builder) pod(path string, f *Function, s string) {
+	if h, err := parseHost(s); err == nil {
+		if slices.Contains(f.Hosts, h) {
+			b.fail(path, "pod %q is a duplicate", s)
+		}
+		f.Hosts = append(f.Hosts, h)
+		return
+	}
+	a, err := parsePod(s)
+	if err != nil {
+		b.fail(path, "pod %q: %v", s, err)
+	} else if slices.Contains(f.Pods, a) {
+		b.fail(path, "pod %q is a duplicate", s)
+	}
+	f.Pods = append(f.Pods, a)
 }
 
 // headers checks what all requests of the function carry.

@@ -59,6 +59,7 @@ type rawFunction struct {
 	URL         string            `yaml:"url"`
 	Pods        []string          `yaml:"pods"`
 	Kubernetes  *rawKubernetes    `yaml:"kubernetes"`
+	Discover    rawDiscover       `yaml:"discover"`
 	Concurrency *int              `yaml:"concurrency"`
 	Pipeline    *int              `yaml:"pipeline"`
 	Timeout     *duration         `yaml:"timeout"`
@@ -72,6 +73,12 @@ type rawFunction struct {
 type rawKubernetes struct {
 	Service   string `yaml:"service"`
 	Namespace string `yaml:"namespace"`
+}
+
+type rawDiscover struct {
+	File       string         `yaml:"file"`
+	DNS        string         `yaml:"dns"`
+	Kubernetes *rawKubernetes `yaml:"kubernetes"`
 }
 
 type rawRetry struct {

@@ -80,6 +80,8 @@ type Function struct {
 	Name        string
 	URL         *url.URL // Host header and path
 	Pods        []netip.AddrPort
+	Hosts       []HostPort    // whose addresses are pods, too
+	Discover    Discover      // where more pods are found
 	Concurrency int           // connections per pod, 1 to 64
 	Pipeline    int           // requests in flight per connection in the kernel path, 1 to 64
 	Timeout     time.Duration // of one attempt
@@ -88,6 +90,12 @@ type Function struct {
 	Headers     map[string]string // static
 	ContentType string            // when the publisher names none
 	CloudEvents CloudEvents
+}
+
+// Discover names sources of a function's pods; empty: none.
+type Discover struct {
+	File string // absolute path of a list of pods that somebody else writes
+	DNS  HostPort
 }
 
 // Retry says how often and how a message is tried.

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	// ErrNoPod means that the function has no pod at all.
+	// ErrNoPod means that there is no such function, and no pod of it.
 	ErrNoPod = errors.New("no pod")
 	// ErrUnread marks a failure after which the function provably has not read
 	// the request, so that even a QoS 0 message may be sent again.

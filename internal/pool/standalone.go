@@ -176,11 +176,12 @@ func (p *pod) free() int {
 	return p.limit - p.used
 }
 
-// Acquire waits for a free place at a pod: first come, first served.
+// Acquire waits for a free place at a pod: first come, first served. A function
+// without pods may be given some.
 func (s *Standalone) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (Lease, error) {
 	s.mu.Lock()
 	f := s.functions[function]
-	if f == nil || len(f.pods) == 0 || s.closed {
+	if f == nil || s.closed {
 		s.mu.Unlock()
 		return nil, fmt.Errorf("function %s: %w", function, ErrNoPod)
 	}

@@ -29,7 +29,7 @@ func acquire(t *testing.T, s *Standalone) Lease {
 }
 
 // TestReloadWakes: whoever waits for a place gets one as soon as a reload has
-// room for it, and learns at once that there is no pod any more.
+// room for it, and learns at once that there is no such function any more.
 func TestReloadWakes(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -39,7 +39,6 @@ func TestReloadWakes(t *testing.T) {
 		{"more room", functions(2, podA), nil},
 		{"another pod", functions(1, podA, podB), nil},
 		{"other pods only", functions(1, podB), nil},
-		{"no pods", functions(1), ErrNoPod},
 		{"no function", nil, ErrNoPod},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -69,6 +68,38 @@ func TestReloadWakes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNoPodYet: a function whose pods are not known yet, or are all gone, keeps who
+// waits for a place, in order; it gets one from the first pod there is.
+func TestNoPodYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(functions(1))
+		defer s.Close()
+		got := make(chan int, 2)
+		for i := range 2 {
+			go func() {
+				l, err := s.Acquire(context.Background(), "f", nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got <- i
+				l.Release()
+			}()
+			synctest.Wait()
+		}
+		s.Reload(functions(1))
+		synctest.Wait()
+		if len(got) != 0 {
+			t.Fatal("a place at no pod")
+		}
+		s.Reload(functions(1, podA))
+		synctest.Wait()
+		if a, b := <-got, <-got; a != 0 || b != 1 {
+			t.Errorf("served in the order %d, %d", a, b)
+		}
+	})
 }
 
 // at asks for a place at once: nil if there is none.

@@ -44,7 +44,7 @@ type turn struct {
 	grant chan grant // has room for one
 }
 
-// grant ends a turn: with a lease, or because the function has no pod any more.
+// grant ends a turn: with a lease, or because there is no such function any more.
 type grant struct {
 	lease *lease
 	err   error
@@ -80,7 +80,7 @@ func (s *Standalone) serve(name string, f *function) {
 	for f.turns.Len() > 0 {
 		t := f.turns.Front().Value.(*turn)
 		var g grant
-		if len(f.pods) == 0 {
+		if s.functions[name] != f || s.closed {
 			g.err = fmt.Errorf("function %s: %w", name, ErrNoPod)
 		} else if g.lease = s.lend(name, f, t.avoid); g.lease == nil {
 			// who leaves from now on says so; who left before is found by looking again

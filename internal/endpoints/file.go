@@ -1,0 +1,137 @@
+package endpoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"go.yaml.in/yaml/v4"
+)
+
+// maxFile is how long a file of pods may be, in bytes.
+const maxFile = 1 << 20
+
+// file is a list of pods that somebody else writes: JSON or YAML, ["10.2.0.2:8080"]
+// or {"pods": ["10.2.0.2:8080"]}.
+type file struct{ path string }
+
+func (f file) String() string { return "file " + f.path }
+
+// rereadEvery is how often the file is read without a reason: a symbolic link on
+// the way to it may lead out of the directory that is watched.
+const rereadEvery = 30 * time.Second
+
+// follow watches the file's directory: the file may be replaced, by a rename or by
+// a symbolic link on the way to it, and neither need be there yet.
+func (f file) follow(ctx context.Context, found func([]netip.AddrPort), failed func(error)) {
+	for {
+		err := f.watch(ctx, found, failed)
+		if ctx.Err() != nil {
+			return
+		}
+		failed(err)
+		if !sleep(ctx, retryMin) {
+			return
+		}
+	}
+}
+
+// watch reads the file whenever its directory changes, for as long as there is one.
+func (f file) watch(ctx context.Context, found func([]netip.AddrPort), failed func(error)) error {
+	dir := filepath.Dir(f.path)
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", dir, err)
+	}
+	defer w.Close()
+	if err := w.Add(dir); err != nil {
+		return fmt.Errorf("watch %s: %w", dir, err)
+	}
+	for {
+		if pods, err := f.read(); err != nil {
+			failed(err)
+		} else {
+			found(pods)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rereadEvery):
+		case e := <-w.Events:
+			if e.Name == dir && e.Has(fsnotify.Remove|fsnotify.Rename) {
+				return fmt.Errorf("%s is gone", dir)
+			}
+		case err := <-w.Errors:
+			if !errors.Is(err, fsnotify.ErrEventOverflow) { // else something has changed
+				return fmt.Errorf("watch %s: %w", dir, err)
+			}
+		}
+	}
+}
+
+// read reads the file. A file that is only half written is an error: what is said
+// by one that can be read counts, and no part of it.
+func (f file) read() ([]netip.AddrPort, error) {
+	h, err := os.Open(f.path)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	b, err := io.ReadAll(io.LimitReader(h, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%s: is longer than %d bytes", f.path, maxFile)
+	}
+	pods, err := parsePods(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path, err)
+	}
+	return pods, nil
+}
+
+var errForm = errors.New(`must be a list of pods, as ["10.2.0.2:8080"], or {"pods": [...]}`)
+
+// parsePods reads a list of pods; JSON is YAML. The empty file is none: an empty
+// list says that there are no pods.
+func parsePods(b []byte) ([]netip.AddrPort, error) {
+	var root yaml.Node
+	if err := yaml.Unmarshal(b, &root); err != nil || len(root.Content) != 1 {
+		return nil, errForm
+	}
+	list := root.Content[0]
+	if list.Kind == yaml.MappingNode {
+		if len(list.Content) != 2 || list.Content[0].Value != "pods" {
+			return nil, errForm
+		}
+		list = list.Content[1]
+	}
+	if list.Kind != yaml.SequenceNode {
+		return nil, errForm
+	}
+	if len(list.Content) > maxPods {
+		return nil, errTooMany
+	}
+	pods := []netip.AddrPort{}
+	for _, n := range list.Content {
+		if n.Kind != yaml.ScalarNode {
+			return nil, fmt.Errorf("line %d: %w", n.Line, errForm)
+		}
+		a, err := netip.ParseAddrPort(n.Value)
+		if err == nil {
+			a, err = pod(a.Addr(), a.Port())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: pod %.60q: must be address:port, as 10.2.0.2:8080 or [fd00::2]:8080", n.Line, n.Value)
+		}
+		pods = append(pods, a)
+	}
+	return tidy(pods), nil
+}

@@ -1,0 +1,54 @@
+package endpoints
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// maxPods is how many pods one source may name: more than the largest node has.
+const maxPods = 4096
+
+var errTooMany = fmt.Errorf("names more than %d pods", maxPods)
+
+// source is where the pods of a function may be found. Two of the same
+// configuration are equal.
+type source interface {
+	// follow calls found with the source's pods, sorted, at once and whenever they
+	// may have changed, and failed when it cannot find them out, until ctx ends.
+	follow(ctx context.Context, found func(pods []netip.AddrPort), failed func(error))
+	// String names the source for people.
+	String() string
+}
+
+// errUnusable is what errors about an address that no pod can have wrap.
+var errUnusable = errors.New("must be an address and a port that can be connected to")
+
+// pod checks an address, and makes a mapped IPv4 address a plain one.
+func pod(a netip.Addr, port uint16) (netip.AddrPort, error) {
+	if port == 0 || !a.IsValid() || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+		return netip.AddrPort{}, fmt.Errorf("pod %s: %w", netip.AddrPortFrom(a, port), errUnusable)
+	}
+	return netip.AddrPortFrom(a.Unmap(), port), nil
+}
+
+// sleep waits; false: ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// tidy sorts pods and removes duplicates, so that two of the same are equal.
+func tidy(pods []netip.AddrPort) []netip.AddrPort {
+	slices.SortFunc(pods, netip.AddrPort.Compare)
+	return slices.Compact(pods)
+}

@@ -1,0 +1,174 @@
+package endpoints
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"eproxy/internal/config"
+	"eproxy/internal/lograte"
+)
+
+// Watcher follows the sources of a configuration's functions.
+type Watcher struct {
+	log     *slog.Logger
+	often   *lograte.Logger
+	changed chan struct{}
+	wg      sync.WaitGroup
+
+	mu      sync.Mutex
+	sources map[source]*followed
+}
+
+// followed is a source that is followed, for one function or several.
+type followed struct {
+	stop     context.CancelFunc
+	pods     []netip.AddrPort // as it said last
+	answered chan struct{}    // closed when it has said anything, or that it cannot
+	once     sync.Once
+	broken   bool
+}
+
+// Watch begins to follow the sources of a configuration's functions; Close ends it.
+func Watch(cfg *config.Config, log *slog.Logger) *Watcher {
+	w := &Watcher{log: log, often: lograte.New(log), changed: make(chan struct{}, 1), sources: make(map[source]*followed)}
+	w.Reload(cfg)
+	return w
+}
+
+// sourcesOf are a function's sources beside the addresses in the configuration.
+func sourcesOf(fn *config.Function) (out []source) {
+	for _, h := range fn.Hosts {
+		out = append(out, dns{h})
+	}
+	if fn.Discover.File != "" {
+		out = append(out, file{fn.Discover.File})
+	}
+	if fn.Discover.DNS.Host != "" {
+		out = append(out, dns{fn.Discover.DNS})
+	}
+	return out
+}
+
+// Reload follows the sources of another configuration. Those that stay are not
+// asked again.
+func (w *Watcher) Reload(cfg *config.Config) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	wanted := make(map[source]bool)
+	for _, fn := range cfg.Functions {
+		for _, s := range sourcesOf(fn) {
+			wanted[s] = true
+			if w.sources[s] == nil {
+				w.sources[s] = w.follow(s)
+			}
+		}
+	}
+	for s, f := range w.sources {
+		if !wanted[s] {
+			f.stop()
+			delete(w.sources, s)
+		}
+	}
+}
+
+// follow begins to follow a source; w.mu is held.
+func (w *Watcher) follow(s source) *followed {
+	ctx, stop := context.WithCancel(context.Background())
+	f := &followed{stop: stop, answered: make(chan struct{})}
+	found := func(pods []netip.AddrPort) {
+		w.mu.Lock()
+		same := slices.Equal(pods, f.pods)
+		repaired := f.broken
+		f.pods, f.broken = pods, false
+		w.mu.Unlock()
+		f.once.Do(func() { close(f.answered) })
+		if repaired {
+			w.log.Info("source of pods is back", "source", s.String(), "pods", len(pods))
+		}
+		if same {
+			return
+		}
+		select {
+		case w.changed <- struct{}{}:
+		default: // it will be looked at
+		}
+	}
+	failed := func(err error) {
+		w.mu.Lock()
+		kept := len(f.pods)
+		f.broken = true
+		w.mu.Unlock()
+		f.once.Do(func() { close(f.answered) })
+		w.often.Warn("source of pods cannot be read, what it said last stays", s.String()+": "+err.Error(), "source", s.String(), "pods", kept, "error", err)
+	}
+	w.wg.Go(func() { s.follow(ctx, found, failed) })
+	return f
+}
+
+// settleTime is how long a start waits for sources that do not answer.
+const settleTime = 2 * time.Second
+
+// Settle waits until every source has answered or said that it cannot, for
+// settleTime at most, or until ctx ends.
+func (w *Watcher) Settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	w.mu.Lock()
+	var all []chan struct{}
+	for _, f := range w.sources {
+		all = append(all, f.answered)
+	}
+	w.mu.Unlock()
+	for _, answered := range all {
+		select {
+		case <-answered:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Changed is sent to when Apply may give another result.
+func (w *Watcher) Changed() <-chan struct{} { return w.changed }
+
+// Apply is the configuration with the pods of each function as they are known now:
+// those that it names, and those of its sources.
+func (w *Watcher) Apply(cfg *config.Config) *config.Config {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := *cfg
+	out.Functions = make([]*config.Function, len(cfg.Functions))
+	for i, fn := range cfg.Functions {
+		out.Functions[i] = fn
+		sources := sourcesOf(fn)
+		if len(sources) == 0 {
+			continue
+		}
+		all := *fn
+		all.Pods = slices.Clone(fn.Pods)
+		for _, s := range sources {
+			if f := w.sources[s]; f != nil {
+				all.Pods = append(all.Pods, f.pods...)
+			}
+		}
+		all.Pods = tidy(all.Pods)
+		out.Functions[i] = &all
+	}
+	return &out
+}
+
+// Close ends following.
+func (w *Watcher) Close() {
+	w.mu.Lock()
+	for s, f := range w.sources {
+		f.stop()
+		delete(w.sources, s)
+	}
+	w.mu.Unlock()
+	w.wg.Wait()
+	w.often.Close()
+}
