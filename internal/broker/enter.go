@@ -95,7 +95,7 @@ func (s *Server) toSubscribers(m *request.Message) {
 
 // respond publishes a function's response to the Response Topic (MQTT 5 section
 // 4.10), if the client that asked for it may publish there. Where that topic is
-// routed, too, the message keeps its client's place until the second function has
+// routed, too, the message keeps its client's places until the second function has
 // answered: one PUBLISH is never more than one message in flight.
 func (s *Server) respond(x *Session, m *request.Message, o delivery.Outcome) {
 	if m.ResponseTopic == "" || o.Response == nil || !o.Acked {
@@ -108,8 +108,8 @@ func (s *Server) respond(x *Session, m *request.Message, o delivery.Outcome) {
 }
 
 // deliver brings a routed message to its functions, in the background as soon as
-// the client has a place for it. A client that has none left is not read from
-// until one ends: the rest waits in its own connection.
+// the client has a place for it in their queues. A client that has none left is not
+// read from until one ends: the rest waits in its own connection.
 func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	p, first := s.pending.begin(x, m)
 	if !first {
@@ -121,37 +121,32 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	} else if m.Retain {
 		s.front.Retain(m)
 	}
+	var l *place
 	if route.Ordered {
-		s.finish(x, p, m, route) // the client's next packet is read when this is done
-		return
+		l = s.lines.join(x.ClientID, route)
 	}
-	select {
-	case x.places <- struct{}{}:
-	case <-s.ctx.Done():
-		s.pending.end(p, m.PacketID)
-		s.record(route, m, delivery.Outcome{Function: route.Functions[0], Interrupted: true}, 0)
-		return
-	}
+	d := x.queued.Begin(s.ctx, route, m, l.first())
 	// It may have waited for long: what has ended meanwhile must not be outrun.
 	if ok, over, _ := x.mayPublish(m.Topic); !ok || over {
-		<-x.places
+		d.Release()
+		s.lines.leave(l)
 		if to := s.pending.end(p, m.PacketID); to != nil && !over {
 			s.refuse(x, m)
 		}
 		return
 	}
 	go func() {
-		defer func() { <-x.places }()
-		s.finish(x, p, m, route)
+		defer s.lines.leave(l)
+		defer d.Release()
+		s.finish(p, d, x, m, route)
 	}()
 }
 
 // finish delivers a message of a session and acknowledges it to the one that has
 // taken over since, if there is one.
-func (s *Server) finish(x *Session, p *pending, m *request.Message, route *config.Route) {
+func (s *Server) finish(p *pending, d *delivery.Delivery, x *Session, m *request.Message, route *config.Route) {
 	s.pending.open.Add(1) // until the response has been published
 	defer s.pending.open.Add(-1)
-	began := time.Now()
 	ended := false
 	defer func() {
 		if !ended {
@@ -159,8 +154,8 @@ func (s *Server) finish(x *Session, p *pending, m *request.Message, route *confi
 		}
 	}()
 	defer s.contain(m.ClientID)
-	o := s.opts.Engine.Deliver(s.ctx, route, m)
-	s.record(route, m, o, time.Since(began))
+	o := d.Run()
+	s.record(route, m, o, time.Since(d.Arrived))
 	ended = true
 	if to := s.pending.end(p, m.PacketID); to != nil && m.QoS > 0 {
 		s.acknowledge(to, m.PacketID, m.QoS, o)

@@ -51,8 +51,9 @@ type Connect struct {
 	ClientID      string
 	Username      string
 	Password      []byte
-	Version       byte // MQTT protocol level: 3, 4 or 5
-	Clean         bool // Clean Start, Clean Session
+	Version       byte          // MQTT protocol level: 3, 4 or 5
+	Clean         bool          // Clean Start, Clean Session
+	KeepAlive     time.Duration // 0: none
 	SessionExpiry time.Duration
 	Remote        netip.AddrPort
 	Will          *Will // nil: none

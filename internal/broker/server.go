@@ -57,6 +57,7 @@ type Server struct {
 	// willsUnderWay are the wills that are being published.
 	willsUnderWay atomic.Int64
 	pending       pendings
+	lines         lines
 	queued        atomic.Int64 // acknowledgements of the kernel path that wait for their client
 	drained       atomic.Bool
 	logins        *auth.Checker
@@ -151,8 +152,9 @@ func (s *Server) Authenticate(c *Connect) (Identity, byte) {
 func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 	x := &Session{
 		Identity: id, Version: c.Version, Since: time.Now(), server: s, peer: p, will: c.Will, expiry: c.SessionExpiry, clean: c.Clean,
-		places: make(chan struct{}, s.opts.Config.Limits.InflightPerClient),
+		gone: make(chan struct{}),
 	}
+	x.queued = s.opts.Engine.NewPublisher(s.opts.Config.Limits.InflightPerClient, patience(c.KeepAlive), x.gone)
 	x.acks = &ackQueue{
 		limit:  ReceiveMaximum,
 		queued: &s.queued,
@@ -178,6 +180,18 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 	}
 	x.arm(s.opts.Grafter, t)
 	return x
+}
+
+// defaultPatience is that of a client without keep-alive.
+const defaultPatience = 30 * time.Second
+
+// patience is how long a client may be left unread: it may expect an answer to
+// PINGREQ within its keep-alive.
+func patience(keepAlive time.Duration) time.Duration {
+	if keepAlive == 0 {
+		return defaultPatience
+	}
+	return keepAlive / 2
 }
 
 // Ended is called once when a client's connection has ended, after which the

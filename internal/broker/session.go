@@ -20,7 +20,8 @@ type Session struct {
 	server *Server
 	peer   Peer
 	acks   *ackQueue
-	places chan struct{} // for messages in flight
+	queued *delivery.Publisher // what it has in the functions' queues
+	gone   chan struct{}       // closed by Stop
 	will   *Will
 	expiry time.Duration
 	clean  bool
@@ -71,6 +72,7 @@ func (s *Session) Stop() {
 		return
 	}
 	s.over = true
+	close(s.gone)
 	if s.graft != nil {
 		s.graft.Stop()
 	}
@@ -184,6 +186,12 @@ func (s *Session) Boundary(read uint64) {
 		g.Boundary(read)
 	}
 }
+
+// Behind says whether the client was not read from because its messages wait.
+func (s *Session) Behind() bool { return s.queued.Behind() }
+
+// CaughtUp is called when all that the client has sent is read.
+func (s *Session) CaughtUp() { s.queued.CaughtUp() }
 
 // LastReceive is when the kernel path last took a message; zero: never.
 func (s *Session) LastReceive() time.Time {

@@ -34,7 +34,7 @@ type waitingWill struct {
 func (w *wills) add(id Identity, will *Will, delay time.Duration, publish func(Identity, *Will)) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := will.size()
+	n := will.Message.Size()
 	if len(w.waiting) >= willsMax || w.bytes+n > willBytesMax || w.waiting[id.ClientID] != nil {
 		return false
 	}
@@ -55,16 +55,6 @@ func (w *wills) add(id Identity, will *Will, delay time.Duration, publish func(I
 	return true
 }
 
-// size is what a will holds of memory, in bytes, as far as its client decides.
-func (w *Will) size() int {
-	m := &w.Message
-	n := len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData)
-	for _, p := range m.UserProperties {
-		n += len(p.Name) + len(p.Value)
-	}
-	return n
-}
-
 // settle ends a will's waiting; false if it has ended already.
 func (w *wills) settle(clientID string, x *waitingWill) bool {
 	w.mu.Lock()
@@ -74,7 +64,7 @@ func (w *wills) settle(clientID string, x *waitingWill) bool {
 	}
 	x.timer.Stop()
 	delete(w.waiting, clientID)
-	w.bytes -= x.will.size()
+	w.bytes -= x.will.Message.Size()
 	return true
 }
 

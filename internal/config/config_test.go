@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,24 @@ func TestSmallConfiguration(t *testing.T) {
 	}
 }
 
+// TestDeadlineOfFunction: a message may take twice as long as all its attempts, if nothing else is said.
+func TestDeadlineOfFunction(t *testing.T) {
+	for with, want := range map[string]time.Duration{
+		"content_type: a/b":                           180 * time.Second,
+		"timeout: 5s":                                 30 * time.Second,
+		"retry: {attempts: 1}":                        time.Minute,
+		"timeout: 5s\n    retry: {attempts: 7}":       70 * time.Second,
+		"timeout: 5s\n    deadline: 5s":               5 * time.Second,
+		"timeout: 200h\n    deadline: 1000h":          1000 * time.Hour,
+		"timeout: 2562047h\n    retry: {attempts: 2}": math.MaxInt64,
+	} {
+		c, err := Parse("f.yaml", []byte(strings.Replace(good, "timeout: 5s", with, 1)))
+		if err != nil || c.Functions[0].Deadline != want {
+			t.Errorf("%s: %v, want %s", with, err, want)
+		}
+	}
+}
+
 func TestFromPublisher(t *testing.T) {
 	for with, want := range map[string]bool{"timeout: 5s": false, "cloudevents: {type: t}": false, "cloudevents: {from_publisher: true}": true} {
 		c, err := Parse("f.yaml", []byte(strings.Replace(good, "timeout: 5s", with, 1)))
@@ -41,6 +60,11 @@ func TestErrorsNameTheirLine(t *testing.T) {
 	for _, c := range []struct{ replace, with, want string }{
 		{"interfaces:", "interface:", `f.yaml:1: interface: unknown key; known are interfaces, xdp`},
 		{"timeout: 5s", "timeout: soon", `f.yaml:6: duration "soon"`},
+		{"timeout: 5s", "timeout: 5s\n    deadline: 4s", `f.yaml:7: function "temp": deadline 4s: must be at least the timeout of one attempt, 5s`},
+		{"timeout: 5s", "deadline: 29s", `f.yaml:6: function "temp": deadline 29s: must be at least the timeout of one attempt, 30s`},
+		{"timeout: 5s", "deadline: 0s", `f.yaml:6: duration "0s"`},
+		{"timeout: 5s", "timeout: 0s", `f.yaml:6: duration "0s"`},
+		{"timeout: 5s", "retry: {attempts: 0}", `f.yaml:6: attempts 0: must be 1 to 100`},
 		{"timeout: 5s", "concurrency: 65", `f.yaml:6: concurrency 65: must be 1 to 64`},
 		{"timeout: 5s", "concurrency: many", `f.yaml:6: functions[0].concurrency: found the text "many", want a whole number`},
 		{"timeout: 5s", "concurrency: 1.5", `f.yaml:6: functions[0].concurrency: found "1.5", want a whole number`},

@@ -3,9 +3,11 @@ package config
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/field"
@@ -35,6 +37,7 @@ func (b *builder) function(path string, r *rawFunction) {
 		Backoff:    b.duration(path+".retry.backoff", r.Retry.Backoff, defaultBackoff),
 		MaxBackoff: b.duration(path+".retry.max_backoff", r.Retry.MaxBackoff, defaultMaxBackoff),
 	}
+	f.Deadline = b.deadline(path+".deadline", r.Deadline, f)
 	if d := r.DeadLetter; d != nil {
 		if d.Topic != "" || d.URL != "" {
 			b.fail(path+".dead_letter", "function %q: dead letters to a topic or url are not supported yet, use file", r.Name)
@@ -88,6 +91,20 @@ func (b *builder) pod(path string, f *Function, s string) {
 		b.fail(path, "pod %q is a duplicate", s)
 	}
 	f.Pods = append(f.Pods, a)
+}
+
+// deadline is how long a message of the function may take; by default, as long as
+// twice all its attempts.
+func (b *builder) deadline(path string, d *duration, f *Function) time.Duration {
+	all := time.Duration(math.MaxInt64) // centuries
+	if n := 2 * time.Duration(f.Retry.Attempts); n > 0 && f.Timeout > 0 && f.Timeout <= all/n {
+		all = n * f.Timeout
+	}
+	deadline := b.duration(path, d, all)
+	if d != nil && deadline > 0 && deadline < f.Timeout {
+		b.fail(path, "function %q: deadline %s: must be at least the timeout of one attempt, %s", f.Name, deadline, f.Timeout)
+	}
+	return deadline
 }
 
 // headers checks what all requests of the function carry.

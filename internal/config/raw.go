@@ -63,6 +63,7 @@ type rawFunction struct {
 	Concurrency *int              `yaml:"concurrency"`
 	Pipeline    *int              `yaml:"pipeline"`
 	Timeout     *duration         `yaml:"timeout"`
+	Deadline    *duration         `yaml:"deadline"`
 	Retry       rawRetry          `yaml:"retry"`
 	DeadLetter  *rawDeadLetter    `yaml:"dead_letter"`
 	Headers     map[string]string `yaml:"headers"`

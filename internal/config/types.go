@@ -84,7 +84,8 @@ type Function struct {
 	Discover    Discover      // where more pods are found
 	Concurrency int           // connections per pod, 1 to 64
 	Pipeline    int           // requests in flight per connection in the kernel path, 1 to 64
-	Timeout     time.Duration // of one attempt
+	Timeout     time.Duration // of one attempt, from its sending
+	Deadline    time.Duration // from a message's arrival until no attempt begins any more; at least Timeout
 	Retry       Retry
 	DeadLetter  *DeadLetter
 	Headers     map[string]string // static
@@ -134,6 +135,6 @@ type Limits struct {
 	Connections       int // devices in the kernel path
 	Pods              int
 	MaxPacketSize     int // bytes of one MQTT packet
-	InflightPerClient int // messages of one client in the kernel path, 1 to 64
+	InflightPerClient int // messages of one client in the kernel path, and for each function in the fallback; 1 to 64
 	Routes            int
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -81,6 +82,13 @@ func early(args bpf.EproxySlotArgs, position uint32) bool {
 	return args.State == uint32(bpf.EproxySlotStateSLOT_RETIRED) || args.Acked == 0 || int32(position-args.Position) < 0
 }
 
+// unread says whether a pod has provably not read a message when its connection ended so: it sent
+// FIN before its TCP had the whole request. RST proves nothing: the acknowledgement of what was
+// read may have been lost before it.
+func unread(args bpf.EproxySlotArgs, end error) bool {
+	return args.Acked == 0 && (errors.Is(end, io.EOF) || errors.Is(end, io.ErrUnexpectedEOF))
+}
+
 // takeOver makes the oldest message in flight userspace's. Reading its response from
 // the socket is only safe if nobody has given up on an earlier one.
 func (s *slot) takeOver(gen uint32) (args bpf.EproxySlotArgs, err error) {
@@ -138,7 +146,11 @@ func (s *slot) session(ctx context.Context) error {
 		if terr != nil || args.Ok == 0 {
 			break
 		}
-		p.takeOver(s, args, nil, fmt.Errorf("connection to %s: %w", s.pod.id.addr, err))
+		cause := fmt.Errorf("connection to %s: %w", s.pod.id.addr, err)
+		if unread(args, err) {
+			cause = fmt.Errorf("%w: %w", pool.ErrUnread, cause)
+		}
+		p.takeOver(s, args, nil, cause)
 	}
 	s.mu.Lock()
 	s.conn = nil

@@ -60,7 +60,8 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
-		o := engine.DeliverRequest(p.ctx, fn, req, m, 1, cause)
+		arrived := time.Now().Add(time.Duration(args.TakenNs) - monotonic())
+		o := engine.DeliverRequest(p.ctx, fn, req, m, arrived, 1, cause)
 		finish(o.Name(), o)
 	}()
 }

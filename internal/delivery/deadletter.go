@@ -2,7 +2,9 @@ package delivery
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -28,8 +30,31 @@ type deadLetter struct {
 	Payload  []byte    `json:"payload"` // base64
 }
 
-// deadLetters writes files, one writer at a time.
-type deadLetters struct{ mu sync.Mutex }
+// deadLetters are files, by path. Letters that come while others of the same file are
+// being written reach the disk together: a function that is down has them by the thousand.
+type deadLetters struct {
+	mu      sync.Mutex
+	files   map[string]*letterFile
+	syncDir func(dir string) error // nil: syncDir
+}
+
+// letterFile is one file, with at most one writer.
+type letterFile struct {
+	path    string
+	syncDir func(dir string) error
+	unnamed []string // directories whose names may not be on disk; nil: nothing was written yet
+
+	mu      sync.Mutex
+	next    *letterBatch // nil: nothing waits to be written
+	writing bool
+}
+
+// letterBatch are lines that are written together.
+type letterBatch struct {
+	lines []byte
+	done  chan struct{} // closed when err says how it went
+	err   error
+}
 
 // write appends one line and returns when it is on disk.
 func (d *deadLetters) write(fn *config.Function, m *request.Message, o Outcome, attempts int) error {
@@ -42,21 +67,115 @@ func (d *deadLetters) write(fn *config.Function, m *request.Message, o Outcome, 
 	if err != nil {
 		return fmt.Errorf("encode dead letter: %w", err)
 	}
+	b := d.file(fn.DeadLetter.File).add(append(line, '\n'))
+	<-b.done
+	return b.err
+}
+
+func (d *deadLetters) file(path string) *letterFile {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := os.MkdirAll(filepath.Dir(fn.DeadLetter.File), 0o750); err != nil {
-		return fmt.Errorf("make dead letter directory: %w", err)
+	f := d.files[path]
+	if f == nil {
+		f = &letterFile{path: path, syncDir: d.syncDir}
+		if f.syncDir == nil {
+			f.syncDir = syncDir
+		}
+		if d.files == nil {
+			d.files = make(map[string]*letterFile)
+		}
+		d.files[path] = f
 	}
-	f, err := os.OpenFile(fn.DeadLetter.File, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	return f
+}
+
+// add puts a line into the batch that is written next.
+func (f *letterFile) add(line []byte) *letterBatch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.next == nil {
+		f.next = &letterBatch{done: make(chan struct{})}
+	}
+	f.next.lines = append(f.next.lines, line...)
+	if !f.writing {
+		f.writing = true
+		go f.drain()
+	}
+	return f.next
+}
+
+// drain writes until nothing waits.
+func (f *letterFile) drain() {
+	for {
+		f.mu.Lock()
+		b := f.next
+		f.next, f.writing = nil, b != nil
+		f.mu.Unlock()
+		if b == nil {
+			return
+		}
+		b.err = f.write(b.lines)
+		close(b.done)
+	}
+}
+
+// write appends lines, and a new file's name to its directory, durably. The file is opened
+// each time: it may have been moved away.
+func (f *letterFile) write(lines []byte) error {
+	file, err := f.open()
 	if err != nil {
 		return fmt.Errorf("open dead letter file: %w", err)
 	}
-	defer f.Close()
-	if _, err := f.Write(append(line, '\n')); err != nil {
+	defer file.Close()
+	if _, err := file.Write(lines); err != nil {
 		return fmt.Errorf("write dead letter: %w", err)
 	}
-	if err := f.Sync(); err != nil {
+	if err := file.Sync(); err != nil {
 		return fmt.Errorf("sync dead letter: %w", err)
 	}
+	for ; len(f.unnamed) > 0; f.unnamed = f.unnamed[1:] {
+		if err := f.syncDir(f.unnamed[0]); err != nil {
+			return fmt.Errorf("sync dead letter directory: %w", err)
+		}
+	}
 	return nil
+}
+
+// open opens the file, and makes it if there is none.
+func (f *letterFile) open() (*os.File, error) {
+	dir := filepath.Dir(f.path)
+	file, err := os.OpenFile(f.path, os.O_APPEND|os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		made, err := makeDirs(dir)
+		if err != nil {
+			return nil, err
+		}
+		f.unnamed = append(f.unnamed, append(made, dir)...)
+		return os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	}
+	if f.unnamed == nil { // whoever made it may not have got that far
+		f.unnamed = []string{dir}
+	}
+	return file, err
+}
+
+// makeDirs makes a directory and those above it, and returns where it made any.
+func makeDirs(dir string) (parents []string, err error) {
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, fs.ErrNotExist) || d == filepath.Dir(d) {
+			break
+		}
+		parents = append(parents, filepath.Dir(d))
+	}
+	return parents, os.MkdirAll(dir, 0o750)
+}
+
+// syncDir waits until a directory's names are on disk.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }

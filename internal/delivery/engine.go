@@ -37,9 +37,14 @@ type Outcome struct {
 	Topic        string
 	DeadLettered bool
 	Expired      bool // its Message Expiry Interval passed before a function had it
+	Late         bool // its deadline passed first
+	Overload     bool // it gave way to others, or there was no room for it
 	Interrupted  bool // the server ended first: neither a success nor a failure, its client has it
 	Lost         bool // QoS 0: the function may have read it, but has not answered; it is not sent again
 }
+
+// delivered is the name of the best outcome.
+const delivered = "delivered"
 
 // Name is the outcome's name in metrics.
 func (o Outcome) Name() string {
@@ -51,9 +56,13 @@ func (o Outcome) Name() string {
 	case o.DeadLettered:
 		return "dead_letter"
 	case o.Acked:
-		return "delivered"
+		return delivered
 	case o.Lost:
 		return "lost"
+	case o.Late:
+		return "deadline"
+	case o.Overload:
+		return "overload"
 	}
 	return "failed"
 }
@@ -78,6 +87,9 @@ type Engine struct {
 	state atomic.Pointer[state]
 	id    atomic.Uint64
 	dead  deadLetters
+
+	queues  queues
+	outside atomic.Int64 // bytes of messages that wait outside of queues
 }
 
 type state struct {
@@ -106,85 +118,80 @@ func (e *Engine) Close() { e.often.Close() }
 // NextID is a new ce-id: unique, 16 hexadecimal digits.
 func (e *Engine) NextID() string { return fmt.Sprintf("%016x", e.id.Add(1)) }
 
-// Deliver brings the message to all functions of its route. Acked only if each
-// has answered 2xx, or its dead letter is on disk.
-func (e *Engine) Deliver(ctx context.Context, route *config.Route, m *request.Message) Outcome {
-	if len(route.Functions) == 1 {
-		return e.deliverTo(ctx, route.Functions[0], m)
-	}
-	outcomes := make([]Outcome, len(route.Functions))
-	var wg sync.WaitGroup
-	for i, name := range route.Functions {
-		wg.Go(func() { outcomes[i] = e.deliverTo(ctx, name, m) })
-	}
-	wg.Wait()
-	for _, o := range outcomes {
-		if !o.Acked {
-			return o
-		}
-	}
-	return outcomes[0]
+// Delivery is one message on its way to the functions of its route.
+type Delivery struct {
+	Arrived time.Time
+	singles []*single
+	failed  *Outcome // of functions that do not exist
 }
 
-func (e *Engine) deliverTo(ctx context.Context, name string, m *request.Message) Outcome {
-	fn := e.state.Load().cfg.Function(name)
-	if fn == nil {
-		return Outcome{Function: name, Topic: m.Topic, ReasonCode: CodeUnspecified, Err: fmt.Errorf("function %s: %w", name, pool.ErrNoPod)}
+// arrive makes the delivery of a message that arrived at this moment.
+func (e *Engine) arrive(ctx context.Context, route *config.Route, m *request.Message, arrived time.Time) *Delivery {
+	d := &Delivery{Arrived: arrived}
+	cfg := e.state.Load().cfg
+	for _, name := range route.Functions {
+		fn := cfg.Function(name)
+		if fn == nil { // a reload has removed it
+			d.failed = &Outcome{Function: name, Topic: m.Topic, ReasonCode: CodeUnspecified, Err: fmt.Errorf("function %s: %w", name, pool.ErrNoPod)}
+			continue
+		}
+		id := e.NextID()
+		d.singles = append(d.singles, e.newSingle(ctx, fn, m, arrived, func() []byte { return request.Build(nil, fn, m, id) }))
 	}
-	id := e.NextID()
-	return e.deliver(ctx, fn, func() []byte { return request.Build(nil, fn, m, id) }, m, 0, nil)
+	return d
+}
+
+// Deliver brings a message that nobody waits with to all functions of its route: where their
+// queues are full, it is given up.
+func (e *Engine) Deliver(ctx context.Context, route *config.Route, m *request.Message) Outcome {
+	d := e.arrive(ctx, route, m, time.Now())
+	for _, x := range d.singles {
+		x.push()
+	}
+	defer d.Release()
+	return d.Run()
 }
 
 // DeliverRequest sends these very bytes until they are answered, counting from
 // an attempt that was made elsewhere; lastErr is how that one ended.
-func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []byte, m *request.Message, attempts int, lastErr error) Outcome {
-	return e.deliver(ctx, fn, func() []byte { return req }, m, attempts, lastErr)
+func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []byte, m *request.Message, arrived time.Time, attempts int, lastErr error) Outcome {
+	x := e.newSingle(ctx, fn, m, arrived, func() []byte { return req })
+	x.push()
+	x.run(attempts, lastErr)
+	return *x.result
 }
 
-// deliver makes attempts until one succeeds or none is left. The message waits for
-// them until it expires; an attempt that is under way then goes on.
-func (e *Engine) deliver(ctx context.Context, fn *config.Function, build func() []byte, m *request.Message, attempts int, lastErr error) Outcome {
-	o := Outcome{Function: fn.Name, Topic: m.Topic, Err: lastErr, Status: statusOf(lastErr), ReasonCode: CodeUnspecified}
-	wait, cancel := untilExpiry(ctx, m)
-	defer cancel()
-	unread := attempts == 0 || errors.Is(lastErr, pool.ErrUnread)
-	var avoid []netip.AddrPort
-	backoff := fn.Retry.Backoff
-	for attempts < fn.Retry.Attempts {
-		if attempts > 0 {
-			if m.QoS == 0 && !errors.Is(o.Err, pool.ErrUnread) {
-				break // at most once
-			}
-			sleep(wait, jitter(backoff))
-			backoff = min(2*backoff, fn.Retry.MaxBackoff)
+// Run delivers the message. Acked only if each function has answered 2xx, or its
+// dead letter is on disk.
+func (d *Delivery) Run() Outcome {
+	if len(d.singles) == 1 {
+		d.singles[0].run(0, nil)
+	} else {
+		var wg sync.WaitGroup
+		for _, x := range d.singles {
+			wg.Go(func() { x.run(0, nil) })
 		}
-		l, err := e.acquire(wait, fn, avoid)
-		if wait.Err() != nil {
-			if l != nil {
-				l.Release()
-			}
-			return e.unfinished(ctx, fn, m, o, attempts)
-		}
-		attempts++
-		o.Err, o.Response, unread = err, nil, true
-		if err != nil {
-			continue
-		}
-		o.Response, o.Err = e.attempt(ctx, fn, l, build())
-		unread = errors.Is(o.Err, pool.ErrUnread)
-		if o.Err == nil {
-			if o.Status = o.Response.Status; o.Status >= 200 && o.Status < 300 {
-				o.Acked, o.ReasonCode = true, CodeSuccess
-				return o
-			}
-			o.Err = pool.NewStatusError(o.Response)
-		} else if ctx.Err() != nil {
-			return e.unfinished(ctx, fn, m, o, attempts)
-		}
-		avoid = append(avoid, l.Pod())
+		wg.Wait()
 	}
-	o.Lost = m.QoS == 0 && o.Status == 0 && !unread
-	return e.giveUp(fn, m, o, attempts)
+	if d.failed != nil {
+		return *d.failed
+	}
+	for _, x := range d.singles {
+		if !x.result.Acked {
+			return *x.result
+		}
+	}
+	return *d.singles[0].result
+}
+
+// Release gives up the places that the message still has, also if it was not delivered; once.
+func (d *Delivery) Release() {
+	for _, x := range d.singles {
+		if x.result == nil {
+			x.settle(Outcome{Interrupted: true})
+		}
+		x.release()
+	}
 }
 
 // acquire waits for a connection to one of the function's pods.
@@ -220,41 +227,6 @@ func statusOf(err error) int {
 	return 0
 }
 
-// untilExpiry is a context that ends when the message has expired.
-func untilExpiry(ctx context.Context, m *request.Message) (context.Context, context.CancelFunc) {
-	if m.Expires.IsZero() {
-		return ctx, func() {}
-	}
-	return context.WithDeadline(ctx, m.Expires)
-}
-
-// errExpired is why a message with attempts left is not delivered.
-var errExpired = errors.New("message expired")
-
-// unfinished ends a message that has attempts left. At the server's end it is
-// left as it is: unacknowledged, its client sends it again. Else it has expired and is dropped,
-// as its publisher wishes [MQTT-3.3.2-5], or becomes a dead letter.
-func (e *Engine) unfinished(ctx context.Context, fn *config.Function, m *request.Message, o Outcome, attempts int) Outcome {
-	o.Response = nil
-	if ctx.Err() != nil {
-		o.Interrupted = true
-		o.Err = errors.Join(o.Err, context.Cause(ctx))
-		return o
-	}
-	o.Expired = true
-	if o.Err == nil {
-		o.Err = errExpired
-	} else {
-		o.Err = fmt.Errorf("%w; the last attempt: %w", errExpired, o.Err)
-	}
-	if fn.DeadLetter != nil {
-		return e.giveUp(fn, m, o, attempts)
-	}
-	e.log.Debug("message expired", "function", fn.Name, "topic", m.Topic, "client", m.ClientID, "attempts", attempts)
-	o.Acked, o.ReasonCode = true, CodeSuccess
-	return o
-}
-
 // giveUp writes the dead letter, if the function has one. A lost message has none:
 // it may have been delivered.
 func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, attempts int) Outcome {
@@ -264,7 +236,7 @@ func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, atte
 	}
 	if err := e.dead.write(fn, m, o, attempts); err != nil {
 		e.log.Error("dead letter not written", "function", fn.Name, "error", err)
-		o.Err = errors.Join(o.Err, err)
+		o.Err = fmt.Errorf("%w; %w", o.Err, err)
 		return o
 	}
 	if e.rec != nil {

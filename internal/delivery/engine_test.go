@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,16 +30,16 @@ type exchange func(ctx context.Context, request []byte) (*pool.Response, error)
 // waits for a connection until its context ends.
 type script struct {
 	steps []exchange
-	made  int
+	made  atomic.Int32
 }
 
 func (s *script) Acquire(ctx context.Context, _ string, _ []netip.AddrPort) (pool.Lease, error) {
-	step := s.steps[min(s.made, len(s.steps)-1)]
+	step := s.steps[min(int(s.made.Load()), len(s.steps)-1)]
 	if step == nil {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	s.made++
+	s.made.Add(1)
 	return lease{step}, nil
 }
 
@@ -82,7 +83,7 @@ func newBench(t *testing.T, attempts int, steps ...exchange) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, pool: &script{steps: steps}, route: &config.Route{Functions: []string{"f"}}}
-	b.fn = &config.Function{Name: "f", URL: u, Timeout: 30 * time.Second,
+	b.fn = &config.Function{Name: "f", URL: u, Timeout: 30 * time.Second, Deadline: time.Hour,
 		Retry:      config.Retry{Attempts: attempts, Backoff: time.Second, MaxBackoff: time.Second},
 		DeadLetter: &config.DeadLetter{File: filepath.Join(t.TempDir(), "dead.jsonl")}}
 	b.e = New(&config.Config{Functions: []*config.Function{b.fn}}, b.pool, Options{})
@@ -130,7 +131,7 @@ func TestStatusOfDeadLetter(t *testing.T) {
 				m := &request.Message{QoS: 1}
 				var o Outcome
 				if c.first != nil {
-					o = b.e.DeliverRequest(t.Context(), b.fn, nil, m, 1, c.first)
+					o = b.e.DeliverRequest(t.Context(), b.fn, nil, m, time.Now(), 1, c.first)
 				} else {
 					o = b.e.Deliver(t.Context(), b.route, m)
 				}

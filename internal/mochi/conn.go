@@ -79,8 +79,13 @@ func (c *conn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	c.progress.use()
-	if x := c.session.Load(); x != nil && c.gate.atBoundary() {
-		x.Boundary(c.progress.read.Load())
+	if x := c.session.Load(); x != nil {
+		if c.gate.atBoundary() {
+			x.Boundary(c.progress.read.Load())
+		}
+		if x.Behind() && c.unread() == 0 {
+			x.CaughtUp()
+		}
 	}
 	for {
 		if v := c.gate.violation; v != nil {

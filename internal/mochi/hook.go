@@ -73,6 +73,7 @@ func connectOf(cl *mqtt.Client, pk *packets.Packet) *broker.Connect {
 	c := &broker.Connect{
 		ClientID: cl.ID, Username: string(pk.Connect.Username), Password: pk.Connect.Password,
 		Version: cl.Properties.ProtocolVersion, Clean: pk.Connect.Clean, Remote: remoteOf(cl),
+		KeepAlive: time.Duration(pk.Connect.Keepalive) * time.Second,
 	}
 	if pk.Properties.SessionExpiryIntervalFlag {
 		c.SessionExpiry = seconds(pk.Properties.SessionExpiryInterval)

@@ -20,15 +20,22 @@ import (
 
 // counts is a Recorder.
 type counts struct {
-	mu      sync.Mutex
-	reasons map[string]int
-	fault   atomic.Bool // panic over the next message
+	mu       sync.Mutex
+	reasons  map[string]int
+	outcomes map[string]int // of messages
+	fault    atomic.Bool    // panic over the next message
 }
 
-func (c *counts) Message(string, string, byte, string, time.Duration) {
+func (c *counts) Message(_, _ string, _ byte, outcome string, _ time.Duration) {
 	if c.fault.Load() {
 		panic("fault")
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outcomes == nil {
+		c.outcomes = map[string]int{}
+	}
+	c.outcomes[outcome]++
 }
 func (c *counts) Refused(reason string) {
 	c.mu.Lock()
@@ -53,6 +60,13 @@ func (c *counts) of(reason string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.reasons[reason]
+}
+
+// ended is how many messages ended so.
+func (c *counts) ended(outcome string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.outcomes[outcome]
 }
 
 // readAll is what the server sends until it closes; a reset is an end, too.

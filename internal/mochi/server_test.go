@@ -60,8 +60,8 @@ func newStage(t testing.TB, response http.HandlerFunc, grafter broker.Grafter, a
 	cfg := &config.Config{
 		Listeners: []config.Listener{{Address: "127.0.0.1:0"}}, Auth: auth,
 		Functions: []*config.Function{
-			{Name: "f", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Pods: pods, Retry: retry},
-			{Name: "from", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Pods: pods, Retry: retry, CloudEvents: config.CloudEvents{FromPublisher: true}},
+			{Name: "f", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Deadline: time.Minute, Pods: pods, Retry: retry},
+			{Name: "from", URL: u, Concurrency: 8, Timeout: 2 * time.Second, Deadline: time.Minute, Pods: pods, Retry: retry, CloudEvents: config.CloudEvents{FromPublisher: true}},
 		},
 		Routes: []*config.Route{
 			{Topic: "in/#", Filter: "in/#", Functions: []string{"f"}},

@@ -59,12 +59,16 @@ func (p *peer) Settle() {
 	if c.raw == nil || p.Closed() {
 		return
 	}
-	waiting := 0
-	_ = c.raw.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
 	t := time.NewTimer(settleTimeout)
 	defer t.Stop()
 	select {
-	case <-c.progress.until(c.progress.read.Load() + uint64(waiting)):
+	case <-c.progress.until(c.progress.read.Load() + uint64(c.unread())):
 	case <-t.C:
 	}
+}
+
+// unread is how many bytes wait in the socket.
+func (c *conn) unread() (n int) {
+	_ = c.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n
 }

@@ -29,3 +29,12 @@ type Message struct {
 
 	Expires time.Time // what is not under way by then is not delivered; zero: never
 }
+
+// Size is what the message holds of memory, in bytes, as far as its client decides.
+func (m *Message) Size() int {
+	n := len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData)
+	for _, p := range m.UserProperties {
+		n += len(p.Name) + len(p.Value)
+	}
+	return n
+}

@@ -1,0 +1,180 @@
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"eproxy/internal/config"
+	"eproxy/internal/request"
+)
+
+// outsideBytes bounds the messages of all clients together that wait for a place,
+// each the last one that was read from its client's connection. Beyond it none waits.
+const outsideBytes = 64 << 20
+
+// Publisher is a client as the functions' queues see it. It has up to limit messages
+// in each. While one more waits for a place, nothing is read from the client, but not
+// for longer than its patience: then the oldest of its messages there that has no attempt
+// under way gives way. From then on none waits until the client is heard again: all
+// that it had sent is read, or the function has answered one of its messages.
+type Publisher struct {
+	engine   *Engine
+	limit    int
+	patience time.Duration
+	gone     <-chan struct{}
+	behind   atomic.Bool // a window has since
+
+	mu      sync.Mutex
+	windows map[string]*window // by function
+}
+
+// window is what a client has in one queue.
+type window struct {
+	singles []*single     // in order of arrival; the last one may be outside
+	freed   chan struct{} // closed when one leaves
+	since   time.Time     // since when the client is not heard for want of a place; zero: it is
+}
+
+// NewPublisher makes a client. gone is closed when its session is over.
+func (e *Engine) NewPublisher(limit int, patience time.Duration, gone <-chan struct{}) *Publisher {
+	return &Publisher{engine: e, limit: limit, patience: patience, gone: gone, windows: make(map[string]*window)}
+}
+
+// Begin enters a message that was read from the client just now into the queues of its
+// functions, and waits for its places there; one at a time. What becomes of a message that
+// gets none is settled when it returns. turn is closed when the message may be sent;
+// nil: at once.
+func (p *Publisher) Begin(ctx context.Context, route *config.Route, m *request.Message, turn <-chan struct{}) *Delivery {
+	d := p.engine.arrive(ctx, route, m, time.Now())
+	ordered := slices.Clone(d.singles) // two clients never wait for each other's places
+	slices.SortFunc(ordered, func(a, b *single) int { return cmp.Compare(a.fn.Name, b.fn.Name) })
+	for _, x := range ordered {
+		x.turn = turn
+		p.enter(x)
+	}
+	return d
+}
+
+// Behind says whether the client had to wait for a place since CaughtUp.
+func (p *Publisher) Behind() bool { return p.behind.Load() }
+
+// CaughtUp is called when all that the client has sent is read.
+func (p *Publisher) CaughtUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.behind.Store(false)
+	for function, w := range p.windows {
+		w.since = time.Time{}
+		p.tidy(function, w)
+	}
+}
+
+// tidy forgets a window that says nothing; p.mu is held.
+func (p *Publisher) tidy(function string, w *window) {
+	if len(w.singles) == 0 && w.since.IsZero() {
+		delete(p.windows, function)
+	}
+}
+
+// enter gets a message its places in the client's window and in the queue, or ends it.
+func (p *Publisher) enter(x *single) {
+	w := p.join(x)
+	if x.inside = p.place(w) && x.queue.enter(x.size) || p.await(w, x); !x.inside {
+		x.settle(x.unfinished(x.outcome(nil), 0))
+	}
+}
+
+// join puts a message last in its window.
+func (p *Publisher) join(x *single) *window {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.windows[x.fn.Name]
+	if w == nil {
+		w = &window{freed: make(chan struct{})}
+		p.windows[x.fn.Name] = w
+	}
+	w.singles = append(w.singles, x)
+	x.publisher = p
+	return w
+}
+
+// leave takes a message out of its window. answered: its function had it.
+func (p *Publisher) leave(x *single, answered bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.windows[x.fn.Name]
+	w.singles = slices.DeleteFunc(w.singles, func(y *single) bool { return y == x })
+	if answered {
+		w.since = time.Time{}
+	}
+	close(w.freed)
+	w.freed = make(chan struct{})
+	p.tidy(x.fn.Name, w)
+}
+
+// place says whether the last message of a window has a place there.
+func (p *Publisher) place(w *window) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(w.singles) <= p.limit
+}
+
+// await waits for places; false if the message's waiting, or the client's session, ends.
+func (p *Publisher) await(w *window, x *single) bool {
+	defer p.engine.outside.Add(-int64(x.size))
+	crowded := p.engine.outside.Add(int64(x.size)) > outsideBytes
+	var t *turn
+	for {
+		left, freed := p.stalled(w)
+		if t == nil && p.place(w) {
+			t = x.queue.ask(x.size)
+		}
+		if t != nil && t.has() {
+			return true
+		}
+		if left <= 0 || crowded {
+			freed = p.giveWay(w, x, t)
+		}
+		if !x.stay(t, freed, left, p.gone) {
+			if t != nil {
+				x.queue.withdraw(t)
+			}
+			return false
+		}
+	}
+}
+
+// stalled is how long the client may still be left unheard, and what is closed when one of its
+// messages leaves.
+func (p *Publisher) stalled(w *window) (left time.Duration, freed <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.since.IsZero() {
+		w.since = time.Now()
+		p.behind.Store(true)
+	}
+	return time.Until(w.since.Add(p.patience)), w.freed
+}
+
+// giveWay makes x the next to get room, for which the oldest message that waits gives way, perhaps x
+// itself. Returns what is closed when that has left.
+func (p *Publisher) giveWay(w *window, x *single, t *turn) (left <-chan struct{}) {
+	if t != nil {
+		x.queue.hurry(t)
+		if t.has() {
+			return nil
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, y := range w.singles {
+		if y.giveWay() {
+			return y.left
+		}
+	}
+	return nil
+}
