@@ -638,6 +638,15 @@ struct device_args {
 	__u64 taken; /* messages taken of this connection so far: no other was, under the rights of before */
 };
 
+/* Arguments of link_control. */
+struct link_args {
+	__u32 conn;
+	__u32 gen;
+	__u32 ok; /* result: 1: done */
+	__u8 dst_mac[6];
+	__u8 src_mac[6];
+};
+
 /* The timer behind sweep.h. */
 struct sweeper {
 	struct bpf_timer timer;

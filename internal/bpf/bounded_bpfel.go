@@ -44,6 +44,7 @@ const (
 	BoundedMapSlots            = "slots"
 	BoundedMapSweepers         = "sweepers"
 	BoundedProgDeviceControl   = "device_control"
+	BoundedProgLinkControl     = "link_control"
 	BoundedProgSlotControl     = "slot_control"
 	BoundedProgSweepStart      = "sweep_start"
 	BoundedProgTcDeviceIn      = "tc_device_in"
@@ -69,6 +70,7 @@ const (
 	BoundedVarUnusedEventKind  = "unused_event_kind"
 	BoundedVarUnusedGraftState = "unused_graft_state"
 	BoundedVarUnusedHook       = "unused_hook"
+	BoundedVarUnusedLinkArgs   = "unused_link_args"
 	BoundedVarUnusedReason     = "unused_reason"
 	BoundedVarUnusedRequest    = "unused_request"
 	BoundedVarUnusedRight      = "unused_right"
@@ -125,6 +127,7 @@ type BoundedSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type BoundedProgramSpecs struct {
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
+	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -189,6 +192,7 @@ type BoundedVariableSpecs struct {
 	UnusedEventKind  *ebpf.VariableSpec `ebpf:"unused_event_kind"`
 	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
+	UnusedLinkArgs   *ebpf.VariableSpec `ebpf:"unused_link_args"`
 	UnusedReason     *ebpf.VariableSpec `ebpf:"unused_reason"`
 	UnusedRequest    *ebpf.VariableSpec `ebpf:"unused_request"`
 	UnusedRight      *ebpf.VariableSpec `ebpf:"unused_right"`
@@ -305,6 +309,7 @@ type BoundedVariables struct {
 	UnusedEventKind  *ebpf.Variable `ebpf:"unused_event_kind"`
 	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
+	UnusedLinkArgs   *ebpf.Variable `ebpf:"unused_link_args"`
 	UnusedReason     *ebpf.Variable `ebpf:"unused_reason"`
 	UnusedRequest    *ebpf.Variable `ebpf:"unused_request"`
 	UnusedRight      *ebpf.Variable `ebpf:"unused_right"`
@@ -323,6 +328,7 @@ type BoundedVariables struct {
 // It can be passed to LoadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BoundedPrograms struct {
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
+	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -335,6 +341,7 @@ type BoundedPrograms struct {
 func (p *BoundedPrograms) Close() error {
 	return _BoundedClose(
 		p.DeviceControl,
+		p.LinkControl,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

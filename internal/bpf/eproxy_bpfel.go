@@ -276,6 +276,15 @@ type EproxyLedger struct {
 	Ring  [64]EproxyGraft
 }
 
+type EproxyLinkArgs struct {
+	_      structs.HostLayout
+	Conn   uint32
+	Gen    uint32
+	Ok     uint32
+	DstMac [6]uint8
+	SrcMac [6]uint8
+}
+
 type EproxyListener struct {
 	_       structs.HostLayout
 	Address [4]uint32
@@ -616,6 +625,7 @@ const (
 	EproxyMapSlots            = "slots"
 	EproxyMapSweepers         = "sweepers"
 	EproxyProgDeviceControl   = "device_control"
+	EproxyProgLinkControl     = "link_control"
 	EproxyProgSlotControl     = "slot_control"
 	EproxyProgSweepStart      = "sweep_start"
 	EproxyProgTcDeviceIn      = "tc_device_in"
@@ -641,6 +651,7 @@ const (
 	EproxyVarUnusedEventKind  = "unused_event_kind"
 	EproxyVarUnusedGraftState = "unused_graft_state"
 	EproxyVarUnusedHook       = "unused_hook"
+	EproxyVarUnusedLinkArgs   = "unused_link_args"
 	EproxyVarUnusedReason     = "unused_reason"
 	EproxyVarUnusedRequest    = "unused_request"
 	EproxyVarUnusedRight      = "unused_right"
@@ -697,6 +708,7 @@ type EproxySpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyProgramSpecs struct {
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
+	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -761,6 +773,7 @@ type EproxyVariableSpecs struct {
 	UnusedEventKind  *ebpf.VariableSpec `ebpf:"unused_event_kind"`
 	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
+	UnusedLinkArgs   *ebpf.VariableSpec `ebpf:"unused_link_args"`
 	UnusedReason     *ebpf.VariableSpec `ebpf:"unused_reason"`
 	UnusedRequest    *ebpf.VariableSpec `ebpf:"unused_request"`
 	UnusedRight      *ebpf.VariableSpec `ebpf:"unused_right"`
@@ -877,6 +890,7 @@ type EproxyVariables struct {
 	UnusedEventKind  *ebpf.Variable `ebpf:"unused_event_kind"`
 	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
+	UnusedLinkArgs   *ebpf.Variable `ebpf:"unused_link_args"`
 	UnusedReason     *ebpf.Variable `ebpf:"unused_reason"`
 	UnusedRequest    *ebpf.Variable `ebpf:"unused_request"`
 	UnusedRight      *ebpf.Variable `ebpf:"unused_right"`
@@ -895,6 +909,7 @@ type EproxyVariables struct {
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyPrograms struct {
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
+	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -907,6 +922,7 @@ type EproxyPrograms struct {
 func (p *EproxyPrograms) Close() error {
 	return _EproxyClose(
 		p.DeviceControl,
+		p.LinkControl,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,
