@@ -204,3 +204,28 @@ int link_control(struct link_args *a)
 	a->ok = ok;
 	return 0;
 }
+
+/*
+ * Forgets a connection (struct free_args): nothing of it is translated any more. Who
+ * is late harms nobody: a generation ends once.
+ */
+SEC("syscall")
+int conn_free(struct free_args *a)
+{
+	__u32 index = a->conn, gen = a->gen, ok = 0;
+	struct conn *c = conn_entry(index);
+
+	if (!c)
+		return 0;
+	bpf_spin_lock(&c->lock);
+	if (c->gen == gen) {
+		c->gen++;
+		c->state = CONN_FREE;
+		c->flags = 0;
+		c->in_flight = 0;
+		ok = 1;
+	}
+	bpf_spin_unlock(&c->lock);
+	a->ok = ok;
+	return 0;
+}

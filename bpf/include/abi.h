@@ -638,6 +638,13 @@ struct device_args {
 	__u64 taken; /* messages taken of this connection so far: no other was, under the rights of before */
 };
 
+/* Arguments of conn_free. */
+struct free_args {
+	__u32 conn;
+	__u32 gen;
+	__u32 ok; /* result: 1: it was of this generation, and is free */
+};
+
 /* Arguments of link_control. */
 struct link_args {
 	__u32 conn;

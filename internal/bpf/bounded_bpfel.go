@@ -43,6 +43,7 @@ const (
 	BoundedMapSettings         = "settings"
 	BoundedMapSlots            = "slots"
 	BoundedMapSweepers         = "sweepers"
+	BoundedProgConnFree        = "conn_free"
 	BoundedProgDeviceControl   = "device_control"
 	BoundedProgLinkControl     = "link_control"
 	BoundedProgSlotControl     = "slot_control"
@@ -68,6 +69,7 @@ const (
 	BoundedVarUnusedDeviceOp   = "unused_device_op"
 	BoundedVarUnusedEvent      = "unused_event"
 	BoundedVarUnusedEventKind  = "unused_event_kind"
+	BoundedVarUnusedFreeArgs   = "unused_free_args"
 	BoundedVarUnusedGraftState = "unused_graft_state"
 	BoundedVarUnusedHook       = "unused_hook"
 	BoundedVarUnusedLinkArgs   = "unused_link_args"
@@ -126,6 +128,7 @@ type BoundedSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BoundedProgramSpecs struct {
+	ConnFree      *ebpf.ProgramSpec `ebpf:"conn_free"`
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
@@ -190,6 +193,7 @@ type BoundedVariableSpecs struct {
 	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedEventKind  *ebpf.VariableSpec `ebpf:"unused_event_kind"`
+	UnusedFreeArgs   *ebpf.VariableSpec `ebpf:"unused_free_args"`
 	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
 	UnusedLinkArgs   *ebpf.VariableSpec `ebpf:"unused_link_args"`
@@ -307,6 +311,7 @@ type BoundedVariables struct {
 	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.Variable `ebpf:"unused_event"`
 	UnusedEventKind  *ebpf.Variable `ebpf:"unused_event_kind"`
+	UnusedFreeArgs   *ebpf.Variable `ebpf:"unused_free_args"`
 	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
 	UnusedLinkArgs   *ebpf.Variable `ebpf:"unused_link_args"`
@@ -327,6 +332,7 @@ type BoundedVariables struct {
 //
 // It can be passed to LoadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BoundedPrograms struct {
+	ConnFree      *ebpf.Program `ebpf:"conn_free"`
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
@@ -340,6 +346,7 @@ type BoundedPrograms struct {
 
 func (p *BoundedPrograms) Close() error {
 	return _BoundedClose(
+		p.ConnFree,
 		p.DeviceControl,
 		p.LinkControl,
 		p.SlotControl,

@@ -193,6 +193,13 @@ type EproxyFraming struct {
 	Bad    uint32
 }
 
+type EproxyFreeArgs struct {
+	_    structs.HostLayout
+	Conn uint32
+	Gen  uint32
+	Ok   uint32
+}
+
 type EproxyFunction struct {
 	_             structs.HostLayout
 	PodCount      uint32
@@ -624,6 +631,7 @@ const (
 	EproxyMapSettings         = "settings"
 	EproxyMapSlots            = "slots"
 	EproxyMapSweepers         = "sweepers"
+	EproxyProgConnFree        = "conn_free"
 	EproxyProgDeviceControl   = "device_control"
 	EproxyProgLinkControl     = "link_control"
 	EproxyProgSlotControl     = "slot_control"
@@ -649,6 +657,7 @@ const (
 	EproxyVarUnusedDeviceOp   = "unused_device_op"
 	EproxyVarUnusedEvent      = "unused_event"
 	EproxyVarUnusedEventKind  = "unused_event_kind"
+	EproxyVarUnusedFreeArgs   = "unused_free_args"
 	EproxyVarUnusedGraftState = "unused_graft_state"
 	EproxyVarUnusedHook       = "unused_hook"
 	EproxyVarUnusedLinkArgs   = "unused_link_args"
@@ -707,6 +716,7 @@ type EproxySpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyProgramSpecs struct {
+	ConnFree      *ebpf.ProgramSpec `ebpf:"conn_free"`
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
@@ -771,6 +781,7 @@ type EproxyVariableSpecs struct {
 	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedEventKind  *ebpf.VariableSpec `ebpf:"unused_event_kind"`
+	UnusedFreeArgs   *ebpf.VariableSpec `ebpf:"unused_free_args"`
 	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
 	UnusedLinkArgs   *ebpf.VariableSpec `ebpf:"unused_link_args"`
@@ -888,6 +899,7 @@ type EproxyVariables struct {
 	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.Variable `ebpf:"unused_event"`
 	UnusedEventKind  *ebpf.Variable `ebpf:"unused_event_kind"`
+	UnusedFreeArgs   *ebpf.Variable `ebpf:"unused_free_args"`
 	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
 	UnusedLinkArgs   *ebpf.Variable `ebpf:"unused_link_args"`
@@ -908,6 +920,7 @@ type EproxyVariables struct {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyPrograms struct {
+	ConnFree      *ebpf.Program `ebpf:"conn_free"`
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
@@ -921,6 +934,7 @@ type EproxyPrograms struct {
 
 func (p *EproxyPrograms) Close() error {
 	return _EproxyClose(
+		p.ConnFree,
 		p.DeviceControl,
 		p.LinkControl,
 		p.SlotControl,

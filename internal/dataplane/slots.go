@@ -144,7 +144,7 @@ func (s *slot) session(ctx context.Context) error {
 	s.conn = nil
 	s.mu.Unlock()
 	abort(conn)
-	p.freeConn(s.index, tuple)
+	p.freeConn(s.index, gen, tuple)
 	return err
 }
 
@@ -177,7 +177,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	c, err := d.DialContext(ctx, "tcp", s.pod.id.addr.String())
 	if err != nil {
 		if gen != 0 {
-			p.freeConn(s.index, tuple)
+			p.freeConn(s.index, gen, tuple)
 		}
 		return nil, 0, tuple, err
 	}
@@ -192,7 +192,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	}
 	if err != nil {
 		abort(conn)
-		p.freeConn(s.index, tuple)
+		p.freeConn(s.index, gen, tuple)
 		return nil, 0, tuple, fmt.Errorf("enter socket map: %w", err)
 	}
 	s.mu.Lock()
@@ -205,7 +205,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	}
 	if err != nil {
 		abort(conn)
-		p.freeConn(s.index, tuple)
+		p.freeConn(s.index, gen, tuple)
 		return nil, 0, tuple, err
 	}
 	s.pod.seen.Store(true)
