@@ -29,14 +29,14 @@ func (b *builder) function(path string, r *rawFunction) {
 	if r.Kubernetes != nil {
 		b.fail(path+".kubernetes", "function %q: kubernetes is not supported yet, list pods", r.Name)
 	} else if len(r.Pods) == 0 {
-		b.fail(path, "function %q has no pods", r.Name)
+		b.fail(path+".pods", "function %q has no pods", r.Name)
 	}
 	for i, s := range r.Pods {
 		a, err := parsePod(s)
 		if err != nil {
-			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "pod %q: %v", s, err)
+			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "function %q: pod %q: %v", r.Name, s, err)
 		} else if slices.Contains(f.Pods, a) {
-			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "pod %q is a duplicate", s)
+			b.fail(fmt.Sprintf("%s.pods[%d]", path, i), "function %q: pod %q is a duplicate", r.Name, s)
 		}
 		f.Pods = append(f.Pods, a)
 	}
@@ -101,6 +101,20 @@ func (c *Config) Function(name string) *Function {
 	return nil
 }
 
+// unsure says whether a function may be missing only because it, or its name, could not
+// be decoded.
+func (b *builder) unsure() bool {
+	if b.unknown["$"] && len(b.raw.Functions) == 0 || b.failed["$.functions"] {
+		return true
+	}
+	for i := range b.raw.Functions {
+		if path := fmt.Sprintf("$.functions[%d]", i); b.unknown[path] || b.failed[path] || b.failed[path+".name"] {
+			return true
+		}
+	}
+	return false
+}
+
 func (b *builder) routes(rs []rawRoute) {
 	seen := make(map[string]int)
 	for i, r := range rs {
@@ -121,14 +135,14 @@ func (b *builder) routes(rs []rawRoute) {
 		case r.Function != "":
 			out.Functions = []string{r.Function}
 		case len(r.Functions) == 0:
-			b.fail(path, "route %q has no function", r.Topic)
+			b.fail(path+".function", "route %q has no function", r.Topic)
 		}
 		for j, name := range out.Functions {
 			where := fmt.Sprintf("%s.functions[%d]", path, j)
 			if r.Function != "" {
 				where = path + ".function"
 			}
-			if b.find(name) == nil {
+			if b.find(name) == nil && !b.unsure() {
 				b.fail(where, "route %q: unknown function %q", r.Topic, name)
 			}
 			if slices.Index(out.Functions, name) != j {
