@@ -539,7 +539,8 @@ type EproxySlot struct {
 		DupAcks uint8
 		Pad     uint8
 	}
-	Pad1 [14]uint32
+	Dials uint32
+	Pad1  [13]uint32
 }
 
 type EproxySlotArgs struct {

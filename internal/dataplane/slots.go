@@ -127,7 +127,7 @@ func (s *slot) session(ctx context.Context) error {
 		}
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { abort(conn) })
+	stop := context.AfterFunc(ctx, func() { s.leave(conn, gen) })
 	defer stop()
 	err = s.serve(conn, gen)
 
@@ -164,7 +164,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 			}
 			tuple = tupleOf(local, s.pod.id.addr)
 			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index,
-				Depth: min(uint32(s.pod.fn.Load().Pipeline), p.depth), Count: mem.Count + 1}
+				Depth: min(uint32(s.pod.fn.Load().Pipeline), p.depth), Count: mem.Count + 1, Dials: mem.Dials + 1}
 			copy(mem.IdPrefix[:], fmt.Sprintf("%08x%04x", p.idSeed, s.index))
 			gen, inner = p.armConn(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
 		})
@@ -356,6 +356,22 @@ func bindLocal(fd int, remote netip.Addr) (netip.AddrPort, error) {
 		return netip.AddrPortFrom(src, uint16(b.Port)), nil
 	}
 	return netip.AddrPort{}, fmt.Errorf("bound to an address of unknown family")
+}
+
+// leaving is how long a pod has to close its end of a connection that is not used
+// any more.
+const leaving = farewell / 2
+
+// leave ends the connection of a slot that goes out of service: with FIN if
+// nothing is in flight, so that the server sees no error. Reading ends when the
+// pod has closed its end, too, or its time is over.
+func (s *slot) leave(conn *net.TCPConn, gen uint32) {
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+	if err != nil || args.Ok == 0 || args.State != uint32(bpf.EproxySlotStateSLOT_IDLE) || conn.CloseWrite() != nil {
+		abort(conn)
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(leaving))
 }
 
 // abort closes with RST: a retired connection is never repaired.
