@@ -26,6 +26,8 @@ const struct slot_args *unused_slot_args __attribute__((unused));
 const enum right *unused_right __attribute__((unused));
 const enum device_op *unused_device_op __attribute__((unused));
 const struct device_args *unused_device_args __attribute__((unused));
+const struct link_args *unused_link_args __attribute__((unused));
+const struct free_args *unused_free_args __attribute__((unused));
 /* Those of arrays in chunks, which the compiler would only name there. */
 const struct conn *unused_conn __attribute__((unused));
 const struct device *unused_device __attribute__((unused));

@@ -56,7 +56,7 @@ func checkCommand() *cli.Command {
 // warnings are what run would refuse on this machine, and what is of no use.
 func warnings(file string, cfg *config.Config) []string {
 	var out []string
-	for _, e := range cfg.MissingInterfaces(interfaceExists) {
+	for _, e := range cfg.UnfitInterfaces(func(name string) string { return interfaceUnfit(name, cfg.XDP) }) {
 		out = append(out, e.Error())
 	}
 	if w := cfg.Exposed(file); w != "" {

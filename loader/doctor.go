@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -34,7 +35,9 @@ func doctorCommand() *cli.Command {
 			if err := rows.Print(c); err != nil {
 				return err
 			}
-			if missing > 0 {
+			if missing == 1 {
+				return errors.New("one feature that eproxy cannot do without is missing")
+			} else if missing > 1 {
 				return fmt.Errorf("%d features that eproxy cannot do without are missing", missing)
 			}
 			return nil

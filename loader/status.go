@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"eproxy/internal/cliutil"
+	"eproxy/internal/config"
 	"eproxy/internal/dataplane"
 	"eproxy/internal/output"
 	"eproxy/internal/pinned"
@@ -16,11 +18,18 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
 		Usage: "whether a loader runs, what is attached by what the kernel says, and which pods are the fallback's",
-		Flags: []cli.Flag{cliutil.BPFFSFlag(), output.Flag()},
+		Flags: []cli.Flag{cliutil.BPFFSFlag(), &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "also look for the interfaces of `FILE`"}, output.Flag()},
 		Action: func(c *cli.Context) error {
-			rows, err := status(c.String("bpffs"))
+			rows, links, err := status(c.String("bpffs"))
 			if err != nil {
 				return err
+			}
+			if f := c.String("config"); f != "" {
+				cfg, err := config.Load(f, config.NeedInterfaces)
+				if err != nil {
+					return err
+				}
+				addInterfaces(rows, cfg.Interfaces, links)
 			}
 			return rows.Print(c)
 		},
@@ -29,11 +38,11 @@ func statusCommand() *cli.Command {
 
 // status takes no lock and asks no loader: it does not matter to one that starts
 // or runs, nor whether there is one.
-func status(dir string) (*output.Rows, error) {
+func status(dir string) (*output.Rows, []pinned.Link, error) {
 	r := &output.Rows{Columns: []string{"kind", "name", "state", "interface", "program", "detail"}}
 	pid, running, err := dataplane.Holder(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if running {
 		r.Add("loader", "pid "+pid, "running", "", "", "")
@@ -42,7 +51,7 @@ func status(dir string) (*output.Rows, error) {
 	}
 	links, err := pinned.Links(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, l := range links {
 		if l.Attached {
@@ -54,17 +63,30 @@ func status(dir string) (*output.Rows, error) {
 	m, err := pinned.Open(dir)
 	if errors.Is(err, pinned.ErrNotLoaded) {
 		r.Add("maps", dir, "not pinned", "", "", "")
-		return r, nil
+		return r, links, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer m.Close()
 	r.Add("maps", dir, "pinned", "", "", "")
-	return r, addPods(r, m)
+	return r, links, addPods(r, m)
 }
 
-// addPods shows the pods that are not reached in the best way.
+// addInterfaces shows those of a configuration's interfaces that nothing is attached to.
+func addInterfaces(r *output.Rows, names []string, links []pinned.Link) {
+	for _, name := range names {
+		attached := slices.ContainsFunc(links, func(l pinned.Link) bool { return l.Attached && l.Interface == name })
+		switch {
+		case !interfaceExists(name):
+			r.Add("interface", name, "gone", name, "", "there is none of that name: its devices are not served")
+		case !attached:
+			r.Add("interface", name, "not attached", name, "", "its devices are served by the fallback")
+		}
+	}
+}
+
+// addPods shows the pods that no connection leads to, or that are not reached in the best way.
 func addPods(r *output.Rows, m *pinned.Maps) error {
 	pods, err := m.Pods()
 	if err != nil {
@@ -80,6 +102,9 @@ func addPods(r *output.Rows, m *pinned.Maps) error {
 		}
 	}
 	for _, p := range pods {
+		if p.Connected == 0 {
+			r.Add("pod", p.Address.String()+" of "+p.Function, "unconnected", "", "", "no connection to it stands")
+		}
 		add(reach.Pod{Function: p.Function, Address: p.Address, Path: reach.Path{Way: reach.TC, Reason: p.Reason}})
 	}
 	for _, p := range left {

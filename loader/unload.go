@@ -11,6 +11,7 @@ import (
 	"eproxy/internal/cliutil"
 	"eproxy/internal/control"
 	"eproxy/internal/dataplane"
+	"eproxy/internal/pinned"
 )
 
 func unloadCommand() *cli.Command {
@@ -20,14 +21,29 @@ func unloadCommand() *cli.Command {
 		Flags: []cli.Flag{cliutil.BPFFSFlag()},
 		Action: func(c *cli.Context) error {
 			dir := c.String("bpffs")
+			links, err := pinned.Links(dir)
+			if err != nil {
+				return err
+			}
 			if err := dataplane.Unload(dir); err != nil {
 				return err
 			}
 			if err := os.Remove(control.Path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove the control socket: %w", err)
 			}
-			fmt.Fprintln(c.App.Writer, "nothing of eproxy is attached or pinned")
+			for _, l := range links {
+				fmt.Fprintln(c.App.Writer, detached(l))
+			}
+			fmt.Fprintf(c.App.Writer, "nothing of eproxy is attached or pinned under %s\n", dir)
 			return nil
 		},
 	}
+}
+
+// detached says what has become of a link.
+func detached(l pinned.Link) string {
+	if !l.Attached {
+		return fmt.Sprintf("removed: %s, whose interface was deleted", l.Program)
+	}
+	return fmt.Sprintf("detached: %s from %s (%s)", l.Program, l.Interface, l.Mode)
 }

@@ -177,3 +177,55 @@ int device_control(struct device_args *a)
 	a->taken = taken;
 	return 0;
 }
+
+/*
+ * What the programs build for a connection bears these link addresses from now on
+ * (struct link_args): its neighbour, or the interface, has another one. An armed
+ * connection gets those of the packet that seeds it.
+ */
+SEC("syscall")
+int link_control(struct link_args *a)
+{
+	__u32 index = a->conn, gen = a->gen, ok = 0;
+	struct conn *c = conn_entry(index);
+	__u8 dst[6], src[6];
+
+	if (!c)
+		return 0;
+	memcpy(dst, a->dst_mac, 6);
+	memcpy(src, a->src_mac, 6);
+	bpf_spin_lock(&c->lock);
+	if (c->gen == gen && conn_live(c)) {
+		memcpy(c->dst_mac, dst, 6);
+		memcpy(c->src_mac, src, 6);
+		ok = 1;
+	}
+	bpf_spin_unlock(&c->lock);
+	a->ok = ok;
+	return 0;
+}
+
+/*
+ * Forgets a connection (struct free_args): nothing of it is translated any more. Who
+ * is late harms nobody: a generation ends once.
+ */
+SEC("syscall")
+int conn_free(struct free_args *a)
+{
+	__u32 index = a->conn, gen = a->gen, ok = 0;
+	struct conn *c = conn_entry(index);
+
+	if (!c)
+		return 0;
+	bpf_spin_lock(&c->lock);
+	if (c->gen == gen) {
+		c->gen++;
+		c->state = CONN_FREE;
+		c->flags = 0;
+		c->in_flight = 0;
+		ok = 1;
+	}
+	bpf_spin_unlock(&c->lock);
+	a->ok = ok;
+	return 0;
+}

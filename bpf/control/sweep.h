@@ -70,6 +70,27 @@ static __always_inline __u32 sweep_pubacks(struct scratch *s, struct conn *c, __
 	return afresh(s->pos);
 }
 
+/* The frame's addresses, and behind them its VLAN tag. */
+static __always_inline void sweep_tag(__u8 *to, const struct frame *f)
+{
+	__be16 tag[2] = { bpf_htons(ETH_P_8021Q), bpf_htons(f->vlan_tci) };
+
+	memcpy(to, &f->eth, 2 * ETH_ALEN);
+	memcpy(to + 2 * ETH_ALEN, tag, sizeof(tag));
+}
+
+/* Copies the frame from byte `skip` on to the same place, with room for all that can be its payload. */
+static __always_inline void sweep_copy(__u8 *to, struct scratch *s, const __u32 skip)
+{
+	if (s->frame.ipv6) {
+		memcpy(to + skip, (__u8 *)&s->frame.eth + skip, FRAME_V6 - skip);
+		memcpy(to + FRAME_V6, s->look, PUBACKS_MAX);
+	} else {
+		memcpy(to + skip, (__u8 *)&s->frame.eth + skip, FRAME_V4 - skip);
+		memcpy(to + FRAME_V4, s->look, PUBACKS_MAX);
+	}
+}
+
 /* One connection's overdue segment: an acknowledgement never sent, or PUBACKs never acknowledged. */
 static long sweep_one(__u64 i, void *data)
 {
@@ -123,14 +144,14 @@ static long sweep_one(__u64 i, void *data)
 	e->qos = 0;
 	e->ifindex = s->frame.ifindex;
 	e->hold = HOLD_NONE;
-	if (s->frame.ipv6) {
-		memcpy(e->frame, &s->frame.eth, FRAME_V6);
-		memcpy(e->frame + FRAME_V6, s->look, PUBACKS_MAX);
-	} else {
-		memcpy(e->frame, &s->frame.eth, FRAME_V4);
-		memcpy(e->frame + FRAME_V4, s->look, PUBACKS_MAX);
-	}
 	e->frame_len = s->frame.len + n;
+	if (s->frame.vlan_tci) {
+		sweep_tag(e->frame, &s->frame);
+		sweep_copy(e->frame + sizeof(struct vlan_tag), s, 2 * ETH_ALEN);
+		e->frame_len += sizeof(struct vlan_tag);
+	} else {
+		sweep_copy(e->frame, s, 0);
+	}
 	bpf_ringbuf_submit(e, 0);
 	count(HOOK_CONTROL, n ? REASON_PUBACK_RESENT : REASON_ACK_SWEPT);
 	return 0;

@@ -378,7 +378,7 @@ struct slot {
 	__u32 tail;
 	__u32 depth;	  /* most requests in flight, 1 to PIPELINE_MAX */
 	__u32 left;	  /* bytes of the oldest one's response still to come */
-	__u32 count;	  /* requests so far, part of ce-id */
+	__u32 count;	  /* requests and connections so far, part of ce-id */
 	__u32 acked;	  /* number of the oldest request that the pod has not acknowledged; at most tail */
 	__u32 service_ns; /* time per response while some are awaited, smoothed */
 	__u8 close_after; /* no more requests: that response is the last, or the pod has sent FIN */
@@ -389,7 +389,8 @@ struct slot {
 	/* second cache line */
 	struct message messages[PIPELINE_MAX];
 	struct recovery recovery;
-	__u32 pad1[14];
+	__u32 dials; /* connections so far; each is part of count */
+	__u32 pad1[13];
 };
 
 /* The bytes of a request in flight. */
@@ -636,6 +637,22 @@ struct device_args {
 	/* results */
 	__u32 ok;    /* 1: done; DEVICE_OP_RELEASE: the identifier was still this message's */
 	__u64 taken; /* messages taken of this connection so far: no other was, under the rights of before */
+};
+
+/* Arguments of conn_free. */
+struct free_args {
+	__u32 conn;
+	__u32 gen;
+	__u32 ok; /* result: 1: it was of this generation, and is free */
+};
+
+/* Arguments of link_control. */
+struct link_args {
+	__u32 conn;
+	__u32 gen;
+	__u32 ok; /* result: 1: done */
+	__u8 dst_mac[6];
+	__u8 src_mac[6];
 };
 
 /* The timer behind sweep.h. */

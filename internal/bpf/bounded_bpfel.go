@@ -43,7 +43,9 @@ const (
 	BoundedMapSettings         = "settings"
 	BoundedMapSlots            = "slots"
 	BoundedMapSweepers         = "sweepers"
+	BoundedProgConnFree        = "conn_free"
 	BoundedProgDeviceControl   = "device_control"
+	BoundedProgLinkControl     = "link_control"
 	BoundedProgSlotControl     = "slot_control"
 	BoundedProgSweepStart      = "sweep_start"
 	BoundedProgTcDeviceIn      = "tc_device_in"
@@ -67,8 +69,10 @@ const (
 	BoundedVarUnusedDeviceOp   = "unused_device_op"
 	BoundedVarUnusedEvent      = "unused_event"
 	BoundedVarUnusedEventKind  = "unused_event_kind"
+	BoundedVarUnusedFreeArgs   = "unused_free_args"
 	BoundedVarUnusedGraftState = "unused_graft_state"
 	BoundedVarUnusedHook       = "unused_hook"
+	BoundedVarUnusedLinkArgs   = "unused_link_args"
 	BoundedVarUnusedReason     = "unused_reason"
 	BoundedVarUnusedRequest    = "unused_request"
 	BoundedVarUnusedRight      = "unused_right"
@@ -124,7 +128,9 @@ type BoundedSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BoundedProgramSpecs struct {
+	ConnFree      *ebpf.ProgramSpec `ebpf:"conn_free"`
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
+	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -187,8 +193,10 @@ type BoundedVariableSpecs struct {
 	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedEventKind  *ebpf.VariableSpec `ebpf:"unused_event_kind"`
+	UnusedFreeArgs   *ebpf.VariableSpec `ebpf:"unused_free_args"`
 	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
+	UnusedLinkArgs   *ebpf.VariableSpec `ebpf:"unused_link_args"`
 	UnusedReason     *ebpf.VariableSpec `ebpf:"unused_reason"`
 	UnusedRequest    *ebpf.VariableSpec `ebpf:"unused_request"`
 	UnusedRight      *ebpf.VariableSpec `ebpf:"unused_right"`
@@ -303,8 +311,10 @@ type BoundedVariables struct {
 	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.Variable `ebpf:"unused_event"`
 	UnusedEventKind  *ebpf.Variable `ebpf:"unused_event_kind"`
+	UnusedFreeArgs   *ebpf.Variable `ebpf:"unused_free_args"`
 	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
+	UnusedLinkArgs   *ebpf.Variable `ebpf:"unused_link_args"`
 	UnusedReason     *ebpf.Variable `ebpf:"unused_reason"`
 	UnusedRequest    *ebpf.Variable `ebpf:"unused_request"`
 	UnusedRight      *ebpf.Variable `ebpf:"unused_right"`
@@ -322,7 +332,9 @@ type BoundedVariables struct {
 //
 // It can be passed to LoadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BoundedPrograms struct {
+	ConnFree      *ebpf.Program `ebpf:"conn_free"`
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
+	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -334,7 +346,9 @@ type BoundedPrograms struct {
 
 func (p *BoundedPrograms) Close() error {
 	return _BoundedClose(
+		p.ConnFree,
 		p.DeviceControl,
+		p.LinkControl,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

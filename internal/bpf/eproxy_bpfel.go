@@ -193,6 +193,13 @@ type EproxyFraming struct {
 	Bad    uint32
 }
 
+type EproxyFreeArgs struct {
+	_    structs.HostLayout
+	Conn uint32
+	Gen  uint32
+	Ok   uint32
+}
+
 type EproxyFunction struct {
 	_             structs.HostLayout
 	PodCount      uint32
@@ -274,6 +281,15 @@ type EproxyLedger struct {
 	Open  uint16
 	Kept  uint16
 	Ring  [64]EproxyGraft
+}
+
+type EproxyLinkArgs struct {
+	_      structs.HostLayout
+	Conn   uint32
+	Gen    uint32
+	Ok     uint32
+	DstMac [6]uint8
+	SrcMac [6]uint8
 }
 
 type EproxyListener struct {
@@ -523,7 +539,8 @@ type EproxySlot struct {
 		DupAcks uint8
 		Pad     uint8
 	}
-	Pad1 [14]uint32
+	Dials uint32
+	Pad1  [13]uint32
 }
 
 type EproxySlotArgs struct {
@@ -615,7 +632,9 @@ const (
 	EproxyMapSettings         = "settings"
 	EproxyMapSlots            = "slots"
 	EproxyMapSweepers         = "sweepers"
+	EproxyProgConnFree        = "conn_free"
 	EproxyProgDeviceControl   = "device_control"
+	EproxyProgLinkControl     = "link_control"
 	EproxyProgSlotControl     = "slot_control"
 	EproxyProgSweepStart      = "sweep_start"
 	EproxyProgTcDeviceIn      = "tc_device_in"
@@ -639,8 +658,10 @@ const (
 	EproxyVarUnusedDeviceOp   = "unused_device_op"
 	EproxyVarUnusedEvent      = "unused_event"
 	EproxyVarUnusedEventKind  = "unused_event_kind"
+	EproxyVarUnusedFreeArgs   = "unused_free_args"
 	EproxyVarUnusedGraftState = "unused_graft_state"
 	EproxyVarUnusedHook       = "unused_hook"
+	EproxyVarUnusedLinkArgs   = "unused_link_args"
 	EproxyVarUnusedReason     = "unused_reason"
 	EproxyVarUnusedRequest    = "unused_request"
 	EproxyVarUnusedRight      = "unused_right"
@@ -696,7 +717,9 @@ type EproxySpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyProgramSpecs struct {
+	ConnFree      *ebpf.ProgramSpec `ebpf:"conn_free"`
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
+	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -759,8 +782,10 @@ type EproxyVariableSpecs struct {
 	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedEventKind  *ebpf.VariableSpec `ebpf:"unused_event_kind"`
+	UnusedFreeArgs   *ebpf.VariableSpec `ebpf:"unused_free_args"`
 	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
+	UnusedLinkArgs   *ebpf.VariableSpec `ebpf:"unused_link_args"`
 	UnusedReason     *ebpf.VariableSpec `ebpf:"unused_reason"`
 	UnusedRequest    *ebpf.VariableSpec `ebpf:"unused_request"`
 	UnusedRight      *ebpf.VariableSpec `ebpf:"unused_right"`
@@ -875,8 +900,10 @@ type EproxyVariables struct {
 	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
 	UnusedEvent      *ebpf.Variable `ebpf:"unused_event"`
 	UnusedEventKind  *ebpf.Variable `ebpf:"unused_event_kind"`
+	UnusedFreeArgs   *ebpf.Variable `ebpf:"unused_free_args"`
 	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
+	UnusedLinkArgs   *ebpf.Variable `ebpf:"unused_link_args"`
 	UnusedReason     *ebpf.Variable `ebpf:"unused_reason"`
 	UnusedRequest    *ebpf.Variable `ebpf:"unused_request"`
 	UnusedRight      *ebpf.Variable `ebpf:"unused_right"`
@@ -894,7 +921,9 @@ type EproxyVariables struct {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyPrograms struct {
+	ConnFree      *ebpf.Program `ebpf:"conn_free"`
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
+	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -906,7 +935,9 @@ type EproxyPrograms struct {
 
 func (p *EproxyPrograms) Close() error {
 	return _EproxyClose(
+		p.ConnFree,
 		p.DeviceControl,
+		p.LinkControl,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

@@ -3,6 +3,7 @@ package bpf
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -17,10 +18,19 @@ import (
 
 // TestSweeperFindsOverdue: the timer finds what is overdue at both ends of the table, which
 // takes it several ticks, and nothing else: an acknowledgement that nothing
-// carries, a PUBACK that was not acknowledged, messages whose time is up.
+// carries, a PUBACK that was not acknowledged, messages whose time is up. What it
+// has userspace send bears the connection's VLAN tag.
 func TestSweeperFindsOverdue(t *testing.T) {
+	for _, ipv6 := range []bool{false, true} {
+		for _, tci := range []uint16{0, 3<<13 | 5} {
+			t.Run(fmt.Sprintf("ipv6=%v/tci=%d", ipv6, tci), func(t *testing.T) { sweepOverdue(t, ipv6, tci) })
+		}
+	}
+}
+
+func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 	const last = 127 // conn index
-	r := &rig{t: t}
+	r := &rig{t: t, ipv6: ipv6}
 	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
 		t.Fatal(err)
 	}
@@ -28,9 +38,10 @@ func TestSweeperFindsOverdue(t *testing.T) {
 	r.fill()
 	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: rigSlots, ConnsEnd: last + 1})
 	r.change(rigSlot, func(c *EproxyConn) { c.RxAcked -= 100 })
-	_, node, _, _ := r.addrs()
-	r.conn(last, EproxyConnKindCONN_DEVICE, node, netip.MustParseAddrPort("10.0.0.9:40009"), devISS, nodISS+4)
+	dev, node, _, _ := r.addrs()
+	r.conn(last, EproxyConnKindCONN_DEVICE, node, netip.AddrPortFrom(dev.Addr(), 40009), devISS, nodISS+4)
 	r.change(last, func(c *EproxyConn) {
+		c.VlanTci = tci
 		c.TxUna = nodISS
 		c.Tx.Count = 1
 		c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE), Bytes: [4]uint8{0x40, 2, 0, 7}}
@@ -86,7 +97,12 @@ func TestSweeperFindsOverdue(t *testing.T) {
 		seq, ack uint32
 		payload  string
 	}{rigSlot: {sltISS, podISS, ""}, last: {nodISS, devISS, "\x40\x02\x00\x07"}} {
-		tcp, _ := gopacket.NewPacket(sent[conn], layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeTCP).(*layers.TCP)
+		p := gopacket.NewPacket(sent[conn], layers.LayerTypeEthernet, gopacket.Default)
+		tag, _ := p.Layer(layers.LayerTypeDot1Q).(*layers.Dot1Q)
+		if wants := conn == last && tci != 0; (tag != nil) != wants || wants && (uint16(tag.Priority)<<13|tag.VLANIdentifier) != tci {
+			t.Errorf("connection %d: tag %v of %x", conn, tag, sent[conn])
+		}
+		tcp, _ := p.Layer(layers.LayerTypeTCP).(*layers.TCP)
 		if tcp == nil || tcp.Seq != want.seq || tcp.Ack != want.ack || string(tcp.Payload) != want.payload {
 			t.Errorf("connection %d: sent %x", conn, sent[conn])
 		}

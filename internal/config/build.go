@@ -96,10 +96,20 @@ func or(s, fallback string) string {
 	return s
 }
 
+// named is a path as users know it: a function's by its name.
+func (b *builder) named(path string) string {
+	for i, f := range b.raw.Functions {
+		if key, ok := strings.CutPrefix(path, fmt.Sprintf("$.functions[%d].", i)); ok && f.Name != "" {
+			return fmt.Sprintf("function %q: %s", f.Name, key)
+		}
+	}
+	return pretty(path)
+}
+
 func (b *builder) duration(path string, d *duration, fallback time.Duration) time.Duration {
 	v, err := d.value(fallback)
 	if err != nil || v <= 0 {
-		b.fail(path, "duration %q: must be positive, as 200ms or 30s", string(*d))
+		b.fail(path, "%s: duration %q: must be positive, as 200ms or 30s", b.named(path), string(*d))
 	}
 	return v
 }
@@ -109,7 +119,7 @@ func (b *builder) number(path string, n *int, fallback, low, high int) int {
 		return fallback
 	}
 	if *n < low || *n > high {
-		b.fail(path, "%s %d: must be %d to %d", path[strings.LastIndex(path, ".")+1:], *n, low, high)
+		b.fail(path, "%s %d: must be %d to %d", b.named(path), *n, low, high)
 	}
 	return *n
 }
@@ -120,7 +130,7 @@ func (b *builder) address(path, addr string) {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		b.fail(path, "address %q: must be host:port or :port", addr)
+		b.fail(path, "%s: address %q: must be host:port or :port", b.named(path), addr)
 	}
 }
 
@@ -157,7 +167,7 @@ func (b *builder) auth(a *rawAuth) {
 	for i, u := range a.Users {
 		path := fmt.Sprintf("$.auth.users[%d]", i)
 		if u.Username == "" {
-			b.fail(path, "user without a username")
+			b.fail(path, "auth.users[%d]: user without a username", i)
 		}
 		if seen[u.Username] {
 			b.fail(path+".username", "user %q is a duplicate", u.Username)
@@ -179,13 +189,13 @@ func (b *builder) deny(d *rawDeny) {
 	for i, s := range d.Addresses {
 		p, err := parsePrefix(s)
 		if err != nil {
-			b.fail(fmt.Sprintf("$.auth.deny.addresses[%d]", i), "address %q: must be an address or a prefix, as 192.0.2.7 or 2001:db8::/32", s)
+			b.fail(fmt.Sprintf("$.auth.deny.addresses[%d]", i), "auth.deny: address %q: must be an address or a prefix, as 192.0.2.7 or 2001:db8::/32", s)
 		}
 		b.cfg.Auth.Deny.Addresses = append(b.cfg.Auth.Deny.Addresses, p)
 	}
 	for i, s := range d.Clients {
 		if s == "" {
-			b.fail(fmt.Sprintf("$.auth.deny.clients[%d]", i), "client identifier is empty")
+			b.fail(fmt.Sprintf("$.auth.deny.clients[%d]", i), "auth.deny: client identifier is empty")
 		}
 	}
 	b.cfg.Auth.Deny.Clients = d.Clients

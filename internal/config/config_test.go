@@ -59,13 +59,13 @@ func TestFromPublisher(t *testing.T) {
 func TestErrorsNameTheirLine(t *testing.T) {
 	for _, c := range []struct{ replace, with, want string }{
 		{"interfaces:", "interface:", `f.yaml:1: interface: unknown key; known are interfaces, xdp`},
-		{"timeout: 5s", "timeout: soon", `f.yaml:6: duration "soon"`},
+		{"timeout: 5s", "timeout: soon", `f.yaml:6: function "temp": timeout: duration "soon"`},
 		{"timeout: 5s", "timeout: 5s\n    deadline: 4s", `f.yaml:7: function "temp": deadline 4s: must be at least the timeout of one attempt, 5s`},
 		{"timeout: 5s", "deadline: 29s", `f.yaml:6: function "temp": deadline 29s: must be at least the timeout of one attempt, 30s`},
-		{"timeout: 5s", "deadline: 0s", `f.yaml:6: duration "0s"`},
-		{"timeout: 5s", "timeout: 0s", `f.yaml:6: duration "0s"`},
-		{"timeout: 5s", "retry: {attempts: 0}", `f.yaml:6: attempts 0: must be 1 to 100`},
-		{"timeout: 5s", "concurrency: 65", `f.yaml:6: concurrency 65: must be 1 to 64`},
+		{"timeout: 5s", "deadline: 0s", `f.yaml:6: function "temp": deadline: duration "0s"`},
+		{"timeout: 5s", "timeout: 0s", `f.yaml:6: function "temp": timeout: duration "0s"`},
+		{"timeout: 5s", "retry: {attempts: 0}", `f.yaml:6: function "temp": retry.attempts 0: must be 1 to 100`},
+		{"timeout: 5s", "concurrency: 65", `f.yaml:6: function "temp": concurrency 65: must be 1 to 64`},
 		{"timeout: 5s", "concurrency: many", `f.yaml:6: functions[0].concurrency: found the text "many", want a whole number`},
 		{"timeout: 5s", "concurrency: 1.5", `f.yaml:6: functions[0].concurrency: found "1.5", want a whole number`},
 		{"timeout: 5s", "concurrency: 99999999999999999999", `f.yaml:6: functions[0].concurrency: found "99999999999999999999", want a whole number`},
@@ -89,10 +89,10 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"timeout: 5s", "headers: {X A: a}", `f.yaml:6: function "temp": header name "X A" is not a token`},
 		{"timeout: 5s", "headers: {X-A: \" a\"}", `f.yaml:6: function "temp": header "X-A": value " a" begins or ends with a blank`},
 		{"timeout: 5s", "content_type: \"a\\nb\"", `f.yaml:6: function "temp": content_type: value "a\nb" has control characters`},
-		{"10.2.0.2:8080", "10.2.0.2", `f.yaml:5: pod "10.2.0.2"`},
-		{"10.2.0.2:8080", "10.2.0.300:8080", `f.yaml:5: pod "10.2.0.300:8080": must be address:port or host:port`},
-		{"10.2.0.2:8080", "temp.local:0", `f.yaml:5: pod "temp.local:0": must be`},
-		{"10.2.0.2:8080", "temp.local:80, temp.local:80", `f.yaml:5: pod "temp.local:80" is a duplicate`},
+		{"10.2.0.2:8080", "10.2.0.2", `f.yaml:5: function "temp": pod "10.2.0.2"`},
+		{"10.2.0.2:8080", "10.2.0.300:8080", `f.yaml:5: function "temp": pod "10.2.0.300:8080": must be address:port or host:port`},
+		{"10.2.0.2:8080", "temp.local:0", `f.yaml:5: function "temp": pod "temp.local:0": must be`},
+		{"10.2.0.2:8080", "temp.local:80, temp.local:80", `f.yaml:5: function "temp": pod "temp.local:80" is a duplicate`},
 		{"timeout: 5s", "discover: {file: pods.json}", `f.yaml:6: function "temp": discover file "pods.json": must be an absolute path`},
 		{"timeout: 5s", "discover: {dns: temp.local}", `f.yaml:6: function "temp": discover dns "temp.local": must be host:port`},
 		{"timeout: 5s", "discover: {dns: _http.temp.local}", `f.yaml:6: function "temp": discover dns "_http.temp.local": must be _service._proto.host`},
@@ -111,13 +111,69 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"timeout: 5s", `headers: {X-A: "a\r\nb"}`, `has control characters`},
 		{"pods: [10.2.0.2:8080, \"[fd00::2]:8080\"]", "pods: []", `function "temp" has no pods: list them, or say where to discover them`},
 		{"interfaces: [eth0]", "interfaces: [eth0]\nxdp: fast", `f.yaml:2: xdp "fast"`},
-		{"interfaces: [eth0]", "interfaces: [eth0]\nlisteners: [{address: \"1883\"}]", `f.yaml:2: address "1883"`},
+		{"interfaces: [eth0]", "interfaces: [eth0]\nlisteners: [{address: \"1883\"}]", `f.yaml:2: listeners[0].address: address "1883"`},
 		{"interfaces: [eth0]", "interfaces: [eth0", `f.yaml:`},
+		{"    timeout: 5s", "\ttimeout: 5s", `f.yaml:6: not YAML: a tab in the indentation, which may only be of blanks`},
+		{"    timeout: 5s", "   timeout: 5s", `f.yaml:6: not YAML: did not find expected '-' indicator`},
+		{"timeout: 5s", "retry: {backoff: 0s}", `f.yaml:6: function "temp": retry.backoff: duration "0s"`},
+		{"routes:", "limits: {pods: 0}\nroutes:", `f.yaml:7: limits.pods 0: must be 1 to`},
+		{"routes:", "drain_timeout: -1s\nroutes:", `f.yaml:7: drain_timeout: duration "-1s"`},
+		{"routes:", "metrics: {listen: x}\nroutes:", `f.yaml:7: metrics.listen: address "x"`},
+		{"pods: [10", "pod: [10", `f.yaml:5: functions[0].pod: unknown key`},
+		{"name: temp", "nam: temp", `f.yaml:3: functions[0].nam: unknown key`},
+		{"name: temp", "name: [temp]", `f.yaml:3: functions[0].name: found a list, want text`},
+		{"functions:", "function:", `f.yaml:2: function: unknown key`},
 	} {
 		in := strings.Replace(good, c.replace, c.with, 1)
 		_, err := Parse("f.yaml", []byte(in))
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: error %q, want one line with %q", c.with, err, c.want)
+		}
+	}
+}
+
+// TestErrorsOfBothKinds: what cannot be decoded hides nothing else that is wrong, and what only
+// follows from it is not said.
+func TestErrorsOfBothKinds(t *testing.T) {
+	_, err := Parse("f.yaml", []byte(`interfaces: eth0
+xdp: fast
+functions:
+  - name: temp
+    url: ftp://temp.local/ingest
+    pods: 10.2.0.2:8080
+    timeout: soon
+    concurency: 5
+    retry: {attempts: many, backoff: never}
+routes:
+  - topic: sensors/#/temp
+    function: temp
+  - topic: sensors/+/hum
+    function: [hum]
+  - topic: a
+    function: none
+`), NeedInterfaces)
+	want := []string{
+		`f.yaml:1: interfaces: found the text "eth0", want a list`,
+		`f.yaml:2: xdp "fast"`,
+		`f.yaml:5: function "temp": url "ftp://temp.local/ingest"`,
+		`f.yaml:6: functions[0].pods: found the text`,
+		`f.yaml:7: function "temp": timeout: duration "soon"`,
+		`f.yaml:8: functions[0].concurency: unknown key`,
+		`f.yaml:9: functions[0].retry.attempts: found the text "many"`,
+		`f.yaml:9: function "temp": retry.backoff: duration "never"`,
+		`f.yaml:11: route "sensors/#/temp"`,
+		`f.yaml:14: routes[1].function: found a list`,
+	}
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	got := strings.Split(err.Error(), "\n")
+	if len(got) != len(want) {
+		t.Fatalf("%d errors, want %d:\n%v", len(got), len(want), err)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("error %q, want %q", got[i], want[i])
 		}
 	}
 }

@@ -60,6 +60,7 @@ func (b *builder) value(path string, n *yaml.Node, v reflect.Value) {
 				b.value(at, x, f)
 				return
 			}
+			b.unknown[path] = true
 			b.fail(at, "%s: unknown key; known are %s", pretty(at), strings.Join(keys(v.Type()), ", "))
 		})
 	case reflect.Map:
@@ -132,6 +133,7 @@ func (b *builder) entries(path string, n *yaml.Node, depth int, seen map[string]
 			continue
 		}
 		if k.Kind != yaml.ScalarNode {
+			b.unknown[path] = true
 			b.failAt(k.Line, "%s: a key must be text", pretty(path))
 			continue
 		}
@@ -176,6 +178,7 @@ func (b *builder) merge(path string, n *yaml.Node, depth int, seen map[string]in
 
 // wanted notes that a value is not what its key needs.
 func (b *builder) wanted(path string, n *yaml.Node, what string) {
+	b.failed[path] = true
 	b.failAt(n.Line, "%s: found %s, want %s", pretty(path), found(n), what)
 }
 

@@ -59,7 +59,7 @@ func (b *builder) pods(path string, f *Function, r *rawFunction) {
 	case d.Kubernetes != nil:
 		b.fail(path+".discover.kubernetes", "function %q: kubernetes is not supported yet, list pods or discover them", r.Name)
 	case len(r.Pods) == 0 && d.File == "" && d.DNS == "":
-		b.fail(path, "function %q has no pods: list them, or say where to discover them", r.Name)
+		b.fail(path+".pods", "function %q has no pods: list them, or say where to discover them", r.Name)
 	}
 	if f.Discover.File = d.File; d.File != "" && !strings.HasPrefix(d.File, "/") {
 		b.fail(path+".discover.file", "function %q: discover file %q: must be an absolute path", r.Name, d.File)
@@ -79,16 +79,16 @@ func (b *builder) pods(path string, f *Function, r *rawFunction) {
 func (b *builder) pod(path string, f *Function, s string) {
 	if h, err := parseHost(s); err == nil {
 		if slices.Contains(f.Hosts, h) {
-			b.fail(path, "pod %q is a duplicate", s)
+			b.fail(path, "function %q: pod %q is a duplicate", f.Name, s)
 		}
 		f.Hosts = append(f.Hosts, h)
 		return
 	}
 	a, err := parsePod(s)
 	if err != nil {
-		b.fail(path, "pod %q: %v", s, err)
+		b.fail(path, "function %q: pod %q: %v", f.Name, s, err)
 	} else if slices.Contains(f.Pods, a) {
-		b.fail(path, "pod %q is a duplicate", s)
+		b.fail(path, "function %q: pod %q is a duplicate", f.Name, s)
 	}
 	f.Pods = append(f.Pods, a)
 }
@@ -148,6 +148,20 @@ func (c *Config) Function(name string) *Function {
 	return nil
 }
 
+// unsure says whether a function may be missing only because it, or its name, could not
+// be decoded.
+func (b *builder) unsure() bool {
+	if b.unknown["$"] && len(b.raw.Functions) == 0 || b.failed["$.functions"] {
+		return true
+	}
+	for i := range b.raw.Functions {
+		if path := fmt.Sprintf("$.functions[%d]", i); b.unknown[path] || b.failed[path] || b.failed[path+".name"] {
+			return true
+		}
+	}
+	return false
+}
+
 func (b *builder) routes(rs []rawRoute) {
 	seen := make(map[string]int)
 	for i, r := range rs {
@@ -168,14 +182,14 @@ func (b *builder) routes(rs []rawRoute) {
 		case r.Function != "":
 			out.Functions = []string{r.Function}
 		case len(r.Functions) == 0:
-			b.fail(path, "route %q has no function", r.Topic)
+			b.fail(path+".function", "route %q has no function", r.Topic)
 		}
 		for j, name := range out.Functions {
 			where := fmt.Sprintf("%s.functions[%d]", path, j)
 			if r.Function != "" {
 				where = path + ".function"
 			}
-			if b.find(name) == nil {
+			if b.find(name) == nil && !b.unsure() {
 				b.fail(where, "route %q: unknown function %q", r.Topic, name)
 			}
 			if slices.Index(out.Functions, name) != j {

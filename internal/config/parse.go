@@ -30,12 +30,13 @@ func Load(path string, needs ...Need) (*Config, error) {
 // Parse validates a configuration; name stands for the file in errors. The
 // error is an Errors unless there is only one.
 func Parse(name string, data []byte, needs ...Need) (*Config, error) {
-	b := &builder{file: name, cfg: &Config{file: name}, needs: needs, lines: make(map[string]int)}
+	b := &builder{file: name, cfg: &Config{file: name}, needs: needs, lines: make(map[string]int),
+		failed: make(map[string]bool), unknown: make(map[string]bool)}
 	if root := b.tree(data); root != nil {
-		var r raw
-		b.decode(root, &r)
-		if len(b.errs) == 0 {
-			b.build(&r)
+		b.decode(root, &b.raw)
+		if b.expanded <= maxExpanded {
+			b.decoded = true
+			b.build(&b.raw)
 		}
 	}
 	switch len(b.errs) {
@@ -51,9 +52,14 @@ func Parse(name string, data []byte, needs ...Need) (*Config, error) {
 type builder struct {
 	file  string
 	cfg   *Config
+	raw   raw
 	needs []Need
 	errs  Errors
 	lines map[string]int // of every value, by YAML path
+
+	decoded bool            // what is wrong from now on is so of what could be decoded
+	failed  map[string]bool // values, by path, that could not be decoded
+	unknown map[string]bool // paths of mappings with a key that is none: another may be missing for it
 
 	aliases  int // that the value now decoded is reached by
 	expanded int // values reached by aliases so far
@@ -91,10 +97,31 @@ func (b *builder) syntax(data []byte, err error) {
 	if line == 0 {
 		line = unreadable(data)
 	}
+	if tab := tabbed(data); tab > 0 && strings.Contains(text, "cannot start any token") {
+		b.failAt(tab, "not YAML: a tab in the indentation, which may only be of blanks")
+		return
+	}
 	if e.ContextMsg != "" && e.ContextMark.Line > 0 && e.ContextMark.Line != line {
 		text += fmt.Sprintf(" %s that begins in line %d", e.ContextMsg, e.ContextMark.Line)
 	}
+	for _, of := range []string{"did not find expected key", "did not find expected '-' indicator", "mapping values are not allowed"} {
+		if strings.Contains(text, of) {
+			text += "; is this line, or the one before, indented as its neighbours?"
+			break
+		}
+	}
 	b.failAt(line, "not YAML: %s", text)
+}
+
+// tabbed is the first line that has a tab before its text, or 0.
+func tabbed(data []byte) int {
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		text := bytes.TrimLeft(line, " \t")
+		if len(text) > 0 && text[0] != '#' && bytes.ContainsRune(line[:len(line)-len(text)], '\t') {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // unreadable is the line of the first character that YAML may not have.
@@ -113,9 +140,30 @@ func unreadable(data []byte) int {
 	return line
 }
 
-// fail notes an error at a YAML path such as "$.functions[0].url".
+// fail notes an error at a YAML path such as "$.functions[0].url", unless it only
+// follows from one that was noted when the file was decoded.
 func (b *builder) fail(path, format string, args ...any) {
+	if b.decoded && b.follows(path) {
+		return
+	}
 	b.failAt(b.line(path), format, args...)
+}
+
+// follows says whether the value of a path, one above it or one in it could not be
+// decoded, or whether it is missing where there is a key that is none.
+func (b *builder) follows(path string) bool {
+	for at := range b.failed {
+		if within(at, path) || within(path, at) {
+			return true
+		}
+	}
+	return b.lines[path] == 0 && b.unknown[path[:max(strings.LastIndexAny(path, ".["), 0)]]
+}
+
+// within says whether a path is another one or leads into it.
+func within(path, of string) bool {
+	rest, ok := strings.CutPrefix(path, of)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // failAt notes an error at a line.

@@ -29,13 +29,23 @@ type Config struct {
 
 // MissingInterfaces are errors that name the interfaces that do not exist.
 func (c *Config) MissingInterfaces(exists func(name string) bool) Errors {
-	var missing Errors
+	return c.UnfitInterfaces(func(name string) string {
+		if exists(name) {
+			return ""
+		}
+		return "does not exist on this machine"
+	})
+}
+
+// UnfitInterfaces are errors that name the interfaces of which why says something.
+func (c *Config) UnfitInterfaces(why func(name string) string) Errors {
+	var unfit Errors
 	for i, name := range c.Interfaces {
-		if !exists(name) {
-			missing = append(missing, &Error{File: c.file, Line: c.interfaceLines[i], Message: fmt.Sprintf("interface %q does not exist on this machine", name)})
+		if w := why(name); w != "" {
+			unfit = append(unfit, &Error{File: c.file, Line: c.interfaceLines[i], Message: fmt.Sprintf("interface %q %s", name, w)})
 		}
 	}
-	return missing
+	return unfit
 }
 
 // Listener is a TCP address that the MQTT server listens on.

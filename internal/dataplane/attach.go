@@ -50,7 +50,7 @@ func (p *Plane) attachDevice(name, xdp string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("interface %s: %w", name, err)
 	}
-	if len(l.Attrs().HardwareAddr) != 6 {
+	if !netdev.Ethernet(l) {
 		return "", fmt.Errorf("interface %s: not Ethernet", name)
 	}
 	// Egress first: nothing may be taken that could not be translated back.

@@ -72,6 +72,8 @@ func (p *Plane) readConn(index uint32) (*bpf.EproxyConn, error) {
 // armConn starts a new generation of a connection's entry, waiting for its
 // first packet, and makes it findable. The rest of the entry must be in place.
 func (p *Plane) armConn(index uint32, kind bpf.EproxyConnKind, t bpf.EproxyTuple) (gen uint32, err error) {
+	p.flowMu.Lock()
+	defer p.flowMu.Unlock()
 	old, err := p.readConn(index)
 	if err != nil {
 		return 0, err
@@ -80,8 +82,6 @@ func (p *Plane) armConn(index uint32, kind bpf.EproxyConnKind, t bpf.EproxyTuple
 	if err := p.arrays.conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock); err != nil {
 		return 0, fmt.Errorf("arm connection %d: %w", index, err)
 	}
-	p.flowMu.Lock()
-	defer p.flowMu.Unlock()
 	if err := p.objs.Flows.Put(&t, index); err != nil {
 		return 0, fmt.Errorf("enter flow: %w", err)
 	}
@@ -93,19 +93,24 @@ func (p *Plane) flowOf(t bpf.EproxyTuple) (index uint32, ok bool) {
 	return index, p.objs.Flows.Lookup(&t, &index) == nil
 }
 
-// freeConn forgets a connection: its packets are no longer translated.
-func (p *Plane) freeConn(index uint32, t bpf.EproxyTuple) {
+// freeConn forgets a generation of a connection: its packets are no longer
+// translated. Where the entry is another's by now, that one is left alone.
+func (p *Plane) freeConn(index, gen uint32, t bpf.EproxyTuple) {
 	p.flowMu.Lock()
+	defer p.flowMu.Unlock()
+	args := bpf.EproxyFreeArgs{Conn: index, Gen: gen}
+	if _, err := p.objs.ConnFree.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		p.often.Warn("forgetting a connection", err.Error(), "error", err)
+		return
+	}
+	if args.Ok == 0 { // ended by a SYN-ACK on its 4-tuple, or the next owner's
+		if next, err := p.readConn(index); err != nil || next.State != uint16(bpf.EproxyConnStateCONN_FREE) && next.Tuple == t {
+			return
+		}
+	}
 	if at, ok := p.flowOf(t); ok && at == index {
 		_ = p.objs.Flows.Delete(&t)
 	}
-	p.flowMu.Unlock()
-	old, err := p.readConn(index)
-	if err != nil {
-		return
-	}
-	c := bpf.EproxyConn{Gen: old.Gen + 1}
-	_ = p.arrays.conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock)
 }
 
 // slotControl runs the control program of slots. A message that it takes over

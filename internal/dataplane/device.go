@@ -193,7 +193,7 @@ func (t *connTable) put(index uint32) {
 
 // release frees an entry; t.mu is held.
 func (t *connTable) release(p *Plane, d *device) {
-	p.freeConn(d.index, d.tuple)
+	p.freeConn(d.index, d.gen, d.tuple)
 	delete(t.entries, d.index)
 	t.free = append(t.free, d.index)
 }

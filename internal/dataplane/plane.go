@@ -52,7 +52,7 @@ type Plane struct {
 	pipeline uint32 // request buffers of a slot, a power of two
 	depth    uint32 // most requests in flight on one slot that the programs can have
 
-	flowMu    sync.Mutex                 // look-up and change of the flows map belong together
+	flowMu    sync.Mutex                 // arming and freeing: an entry and its flow belong together
 	slotTable []atomic.Pointer[slot]     // by conn index; nil: not in service
 	podTable  []atomic.Pointer[podState] // by index in the pods map; nil: not in service
 

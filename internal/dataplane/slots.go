@@ -135,7 +135,7 @@ func (s *slot) session(ctx context.Context) error {
 		}
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { abort(conn) })
+	stop := context.AfterFunc(ctx, func() { s.leave(conn, gen) })
 	defer stop()
 	err = s.serve(conn, gen)
 
@@ -156,7 +156,7 @@ func (s *slot) session(ctx context.Context) error {
 	s.conn = nil
 	s.mu.Unlock()
 	abort(conn)
-	p.freeConn(s.index, tuple)
+	p.freeConn(s.index, gen, tuple)
 	return err
 }
 
@@ -176,7 +176,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 			}
 			tuple = tupleOf(local, s.pod.id.addr)
 			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index,
-				Depth: min(uint32(s.pod.fn.Load().Pipeline), p.depth), Count: mem.Count + 1}
+				Depth: min(uint32(s.pod.fn.Load().Pipeline), p.depth), Count: mem.Count + 1, Dials: mem.Dials + 1}
 			copy(mem.IdPrefix[:], fmt.Sprintf("%08x%04x", p.idSeed, s.index))
 			gen, inner = p.armConn(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
 		})
@@ -189,7 +189,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	c, err := d.DialContext(ctx, "tcp", s.pod.id.addr.String())
 	if err != nil {
 		if gen != 0 {
-			p.freeConn(s.index, tuple)
+			p.freeConn(s.index, gen, tuple)
 		}
 		return nil, 0, tuple, err
 	}
@@ -204,7 +204,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	}
 	if err != nil {
 		abort(conn)
-		p.freeConn(s.index, tuple)
+		p.freeConn(s.index, gen, tuple)
 		return nil, 0, tuple, fmt.Errorf("enter socket map: %w", err)
 	}
 	s.mu.Lock()
@@ -217,7 +217,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	}
 	if err != nil {
 		abort(conn)
-		p.freeConn(s.index, tuple)
+		p.freeConn(s.index, gen, tuple)
 		return nil, 0, tuple, err
 	}
 	s.pod.seen.Store(true)
@@ -368,6 +368,22 @@ func bindLocal(fd int, remote netip.Addr) (netip.AddrPort, error) {
 		return netip.AddrPortFrom(src, uint16(b.Port)), nil
 	}
 	return netip.AddrPort{}, fmt.Errorf("bound to an address of unknown family")
+}
+
+// leaving is how long a pod has to close its end of a connection that is not used
+// any more.
+const leaving = farewell / 2
+
+// leave ends the connection of a slot that goes out of service: with FIN if
+// nothing is in flight, so that the server sees no error. Reading ends when the
+// pod has closed its end, too, or its time is over.
+func (s *slot) leave(conn *net.TCPConn, gen uint32) {
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+	if err != nil || args.Ok == 0 || args.State != uint32(bpf.EproxySlotStateSLOT_IDLE) || conn.CloseWrite() != nil {
+		abort(conn)
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(leaving))
 }
 
 // abort closes with RST: a retired connection is never repaired.

@@ -42,6 +42,9 @@ func (p *Plane) startWatch() error {
 			p.look()
 		}
 	})
+	if err := p.startNeighbours(); err != nil {
+		return err
+	}
 	p.wg.Go(p.followLoop)
 	p.look() // what changed since the pods were placed
 	return nil

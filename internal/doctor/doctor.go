@@ -19,6 +19,7 @@ const (
 	Used     = "used"
 	Degraded = "degraded"
 	Missing  = "missing"
+	Untried  = "not tried" // this process may not
 )
 
 // Feature is one thing that was tried.
@@ -26,7 +27,11 @@ type Feature struct{ Name, State, Detail string }
 
 // Examine tries everything; cfg may be nil. It changes nothing that stays.
 func Examine(cfg *config.Config) []Feature {
-	fs := append([]Feature{root(), bpffs(cfg)}, kernel()...)
+	fs := []Feature{root(), bpffs(cfg)}
+	if fs[0].State == Missing { // what the kernel answers then says nothing of it
+		return append(fs, unprivileged(cfg)...)
+	}
+	fs = append(fs, kernel()...)
 	if cfg == nil {
 		return fs
 	}
@@ -35,6 +40,27 @@ func Examine(cfg *config.Config) []Feature {
 	}
 	for _, p := range reach.All(cfg) {
 		fs = append(fs, podFeature(p))
+	}
+	return fs
+}
+
+// unprivileged is what can be found out without the capabilities that root() misses,
+// and what cannot.
+func unprivileged(cfg *config.Config) []Feature {
+	fs := []Feature{kernelBTF(), skbFields()}
+	untried := func(name string) {
+		fs = append(fs, Feature{name, Untried, "that needs root, or the capabilities above"})
+	}
+	for _, name := range []string{locksName, tcxName, programsName} {
+		untried(name)
+	}
+	if cfg != nil {
+		for _, name := range cfg.Interfaces {
+			untried("interface " + name)
+		}
+		for _, p := range reach.All(cfg) {
+			untried(p.Name())
+		}
 	}
 	return fs
 }
@@ -69,7 +95,7 @@ func nodeInterface(name, xdp string) Feature {
 	if err != nil {
 		return Feature{what, Missing, err.Error()}
 	}
-	if len(l.Attrs().HardwareAddr) != 6 {
+	if !netdev.Ethernet(l) {
 		return Feature{what, Missing, "not Ethernet"}
 	}
 	if err := netdev.TryTCX(l.Attrs().Index); err != nil {

@@ -15,6 +15,13 @@ import (
 	"eproxy/internal/netdev"
 )
 
+// Names of features that only a privileged process can try.
+const (
+	locksName    = "control locks"
+	tcxName      = "TCX"
+	programsName = "programs"
+)
+
 // kernel tries what the programs need of the kernel: each by itself, then the
 // programs.
 func kernel() []Feature {
@@ -63,7 +70,7 @@ func skbFields() Feature {
 // controlLocks loads a program of the control programs' kind that uses a map
 // with a spin lock.
 func controlLocks() Feature {
-	const what = "control locks"
+	const what = locksName
 	number := &btf.Int{Name: "unsigned int", Size: 4}
 	lock := &btf.Struct{Name: "bpf_spin_lock", Size: 4, Members: []btf.Member{{Name: "val", Type: number}}}
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1, Key: number,
@@ -83,7 +90,7 @@ func controlLocks() Feature {
 
 // tcx attaches a program to the loopback interface for a moment.
 func tcx() Feature {
-	const what = "TCX"
+	const what = tcxName
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
 		return Feature{what, Missing, err.Error()}
@@ -97,7 +104,7 @@ func tcx() Feature {
 // programs loads the real object with small maps: verifier, helpers, spin
 // locks, socket map and ring buffer are tried in one.
 func programs(needed []Feature) Feature {
-	const what = "programs"
+	const what = programsName
 	for _, f := range needed {
 		if f.State == Missing {
 			return Feature{what, Missing, "need what is missing above"}

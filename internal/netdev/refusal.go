@@ -12,6 +12,12 @@ import (
 // UsualMTU is the MTU of Ethernet, in bytes, which every driver's XDP allows.
 const UsualMTU = 1500
 
+// Ethernet says whether an interface's frames are Ethernet's, from one host to
+// another: those of the loopback interface are not.
+func Ethernet(l netlink.Link) bool {
+	return l.Attrs().EncapType == "ether" && len(l.Attrs().HardwareAddr) == 6
+}
+
 // XDPRefusal makes one line of an error of attaching an XDP program to an
 // interface in a mode (native or generic): what is in the way, and the way out.
 func XDPRefusal(l netlink.Link, mode string, err error) error {

@@ -212,6 +212,7 @@ type Pod struct {
 	Concurrency int
 	Idle        uint64 // bit for each slot that may be claimed
 	Fallback    int    // requests of the fallback's own connections
+	Connected   int    // slots whose connection stands
 	XDP, Peer   bool   // how it is reached
 	Answered    uint64 // requests answered in the kernel path, since its counters exist
 	Ifindex     uint32
@@ -299,11 +300,29 @@ func (m *Maps) Pods() ([]Pod, error) {
 			return nil, err
 		}
 		function, address := names[p.Function], addrPort(p.Address, p.Port)
-		out = append(out, Pod{Index: i, Function: function, Address: address, Reason: why[podKey{function, address}],
+		connected, err := m.connected(&p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Pod{Index: i, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}],
 			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
 			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot})
 	}
 	return out, nil
+}
+
+// connected is how many slots of a pod have a connection.
+func (m *Maps) connected(p *bpf.EproxyPod) (n int, err error) {
+	for i := range uint32(p.Concurrency) {
+		c, err := m.conn(p.FirstSlot + i)
+		if err != nil {
+			return 0, err
+		}
+		if c.State == uint16(bpf.EproxyConnStateCONN_OPEN) && c.Flags&ending == 0 {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // Slot is one connection to a pod.
@@ -334,7 +353,7 @@ func (m *Maps) Slots() ([]Slot, error) {
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, Slot{index, p, stateName(s.State), s.Count, int(s.Tail - s.Head), addrPort(c.Tuple.Local, c.Tuple.LocalPort)})
+			out = append(out, Slot{index, p, stateName(s.State), s.Count - s.Dials, int(s.Tail - s.Head), addrPort(c.Tuple.Local, c.Tuple.LocalPort)})
 		}
 	}
 	return out, nil
@@ -354,6 +373,24 @@ type Flow struct {
 }
 
 var connStates = []string{"free", "armed", "open", "closed"}
+
+// ending are the flags of a connection one of whose ends has sent FIN.
+const ending = uint32(bpf.EproxyConnFlagCONN_FIN_SENT | bpf.EproxyConnFlagCONN_FIN_SEEN)
+
+// flowState is a connection's state, as users see it: that of one which is over, and
+// only kept for what may still be repeated, is closed.
+func flowState(c *bpf.EproxyConn) string {
+	if c.State == uint16(bpf.EproxyConnStateCONN_OPEN) {
+		switch c.Flags & ending {
+		case ending:
+			return "closed"
+		case 0:
+		default:
+			return "closing"
+		}
+	}
+	return connStates[c.State]
+}
 
 // Flows are the devices' connections that the kernel path knows.
 func (m *Maps) Flows() ([]Flow, error) {
@@ -376,8 +413,8 @@ func (m *Maps) Flows() ([]Flow, error) {
 		}
 		client, _, _ := strings.Cut(text(d.Sender[:], d.SenderLen[0]), "\r\n") // the user name's header follows
 		out = append(out, Flow{Index: index, Client: client, Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
-			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: connStates[c.State], Taken: d.Taken, InFlight: int(c.InFlight),
-			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0})
+			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: flowState(&c), Taken: d.Taken, InFlight: int(c.InFlight),
+			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.State == uint16(bpf.EproxyConnStateCONN_OPEN) && c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0 && c.Flags&ending == 0})
 	}
 	return out, nil
 }

@@ -9,6 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"eproxy/test/lib/lab"
 )
 
 // command runs one of the binaries, here: nothing of this needs the lab.
@@ -175,7 +179,8 @@ func TestEmptyConfiguration(t *testing.T) {
 // TestCheckWarns: a file may be checked on another machine than it is for.
 func TestCheckWarns(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "other.yaml")
-	if err := os.WriteFile(file, []byte(`interfaces:
+	if err := os.WriteFile(file, []byte(`xdp: native
+interfaces:
   - lo
   - eth999
 functions:
@@ -183,12 +188,37 @@ functions:
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	missing := file + `:3: interface "eth999" does not exist on this machine` + "\n"
-	want := "loader: warning: " + missing + "loader: warning: " + file + ": no routes: no message goes to a function\n"
+	missing := file + `:4: interface "eth999" does not exist on this machine` + "\n"
+	want := "loader: warning: " + file + `:3: interface "lo" is not Ethernet: the loader does not start with it` + "\n" +
+		"loader: warning: " + missing + "loader: warning: " + file + ": no routes: no message goes to a function\n"
 	if code, stdout, stderr := command(t, "loader", "check", "--config", file); code != 0 || !strings.Contains(stdout, ": ok, 1 functions") || stderr != want {
 		t.Errorf("check: exit %d, %q, %q, want 0 and %q", code, stdout, stderr, want)
 	}
 	if code, _, stderr := command(t, "loader", "run", "--config", file); code != 1 || stderr != "loader: "+missing {
 		t.Errorf("run: exit %d, %q, want 1 and %q", code, stderr, missing)
+	}
+}
+
+// TestCheckWarnsOfTheMTU: native XDP may not run with a large MTU.
+func TestCheckWarnsOfTheMTU(t *testing.T) {
+	l := newLab(t)
+	if err := l.Do(lab.Node, func() error {
+		eth0, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetMTU(eth0, 9000)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for xdp, warns := range map[string]bool{"native": true, "auto": false, "off": false} {
+		file := filepath.Join(t.TempDir(), "eproxy.yaml")
+		if err := os.WriteFile(file, []byte("interfaces: [eth0]\nxdp: "+xdp+"\n"+podConfig(routeConfig, false)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out := loader(t, l, "check", "--config", file)
+		if code != 0 || strings.Contains(out, file+`:1: interface "eth0" has an MTU of 9000`) != warns {
+			t.Errorf("xdp: %s: exit %d, %s", xdp, code, out)
+		}
 	}
 }

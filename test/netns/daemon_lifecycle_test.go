@@ -195,8 +195,11 @@ func TestRestartAfterKill(t *testing.T) {
 			t.Errorf("round %d: routes with the loader dead: %v", i, rows)
 		}
 	}
-	if code, out := loader(t, l, "unload", "--bpffs", l.BPFFS()); code != 0 {
-		t.Errorf("unload: exit %d: %q", code, out)
+	code, out := loader(t, l, "unload", "--bpffs", l.BPFFS())
+	for _, want := range []string{"detached: xdp_device", " from eth0 (xdp native)\n", "detached: tc_pod_in", " from pod1 (tcx ingress)\n", "nothing of eproxy is attached or pinned under " + l.BPFFS() + "\n"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("unload: exit %d: %q, want %q", code, out, want)
+		}
 	}
 	if _, out := loader(t, l, "status", "--bpffs", l.BPFFS()); strings.Contains(out, "attached") {
 		t.Errorf("after unload: %q", out)

@@ -28,7 +28,7 @@ enum step_kind {
 	STEP_CONTROL,	       /* slot_control; a message taken over is copied from its buffer */
 	STEP_DEVICE_CONTROL,   /* device_control; rights change to none */
 	STEP_SWEEP,	       /* sweep */
-	STEP_FREE,	       /* userspace forgets a connection: flow, then entry */
+	STEP_FREE,	       /* userspace forgets a connection: entry, then flow */
 	STEP_ARM,	       /* userspace starts a generation: entry, then flow */
 	STEP_DEVICE,	       /* userspace writes a device's part */
 	STEP_SLOT,	       /* userspace writes a slot's part */

@@ -90,6 +90,8 @@ var planted = []struct {
 		{"include/take.h", "	pod_wake(hook, pod); /*", "	if (!planted(33))\n		pod_wake(hook, pod); /*"}}},
 	34: {"who waits is not told of a message that was taken over", "the fallback wants a place while the message is taken over and the slot dialled again", []edit{
 		{"control/control.h", "	pod_wake(HOOK_CONTROL, pod);", "	if (!planted(34))\n		pod_wake(HOOK_CONTROL, pod);"}}},
+	35: {"forgotten late, when the entry is another's", "entry is used again before its former owner is forgotten, XDP", []edit{
+		{"control/control.h", "\tif (c->gen == gen) {\n\t\tc->gen++;", "\tif (planted(35) || c->gen == gen) {\n\t\tc->gen++;"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

@@ -156,6 +156,11 @@ var scenarios = append([]scenario{
 		w.open(d, 7, "first life")
 		return [][]Step{{w.responseFrame(0)}, w.again(d, 4, 7, true)}
 	}},
+	{"entry is used again before its former owner is forgotten, XDP", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		next := w.successor(d, true)
+		return [][]Step{next[:1], next[1:]}
+	}},
 	{"device reconnects on another entry while its response comes", 2, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "first life")

@@ -187,7 +187,7 @@ func (w *world) hangUp(i int) []Step {
 		{kind: StepSocket, index: u32(p.conn)},
 		{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpRetire},
 		{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpTakeOver, repeat: 1},
-		{kind: StepFree, index: u32(p.conn), tuple: tupleOf(p.at, podEnd)},
+		{kind: StepFree, index: u32(p.conn), gen: u32(p.gen), tuple: tupleOf(p.at, podEnd)},
 	}
 }
 
@@ -209,7 +209,7 @@ func (w *world) born() {
 func (w *world) forget(dev int) []Step {
 	d := &w.devs[dev]
 	d.dead = true
-	return []Step{{kind: StepFree, index: u32(d.conn), tuple: tupleOf(nodeEnd, d.at)}}
+	return []Step{{kind: StepFree, index: u32(d.conn), gen: u32(d.gen), tuple: tupleOf(nodeEnd, d.at)}}
 }
 
 // synAck: the node answers a SYN on the device's 4-tuple.

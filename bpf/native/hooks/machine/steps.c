@@ -81,7 +81,7 @@ static void local_frame(const struct step *s)
 }
 
 /* The entry's next generation: read and written under the lock, but not in one. */
-static void entry_put(__u32 index, __u16 state, __u16 kind, const struct tuple *tuple, struct task *t)
+static void entry_put(__u32 index, __u16 kind, const struct tuple *tuple, struct task *t)
 {
 	struct conn *c = &machine.conns[index], next;
 	__u32 gen;
@@ -91,10 +91,9 @@ static void entry_put(__u32 index, __u16 state, __u16 kind, const struct tuple *
 	bpf_spin_unlock(&c->lock);
 	memset(&next, 0, sizeof(next));
 	next.gen = gen + 1;
-	next.state = state;
+	next.state = CONN_ARMED;
 	next.kind = kind;
-	if (tuple)
-		next.tuple = *tuple;
+	next.tuple = *tuple;
 	bpf_spin_lock(&c->lock);
 	memcpy((__u8 *)c + sizeof(c->lock), (__u8 *)&next + sizeof(c->lock), sizeof(next) - sizeof(c->lock));
 	bpf_spin_unlock(&c->lock);
@@ -103,20 +102,19 @@ static void entry_put(__u32 index, __u16 state, __u16 kind, const struct tuple *
 
 static void free_conn(struct task *t, const struct step *s)
 {
+	struct free_args a = { .conn = s->index, .gen = s->gen ? s->gen : t->gen };
 	__u32 *at;
 
+	conn_free(&a);
 	point(0);
 	at = flow_find(&s->tuple);
-	if (at && *at == s->index) {
-		point(0);
+	if (a.ok && at && *at == s->index)
 		flow_delete(&s->tuple);
-	}
-	entry_put(s->index, CONN_FREE, 0, NULL, t);
 }
 
 static void arm(struct task *t, const struct step *s)
 {
-	entry_put(s->index, CONN_ARMED, s->conn_kind, &s->tuple, t);
+	entry_put(s->index, s->conn_kind, &s->tuple, t);
 	point(0);
 	machine.flow(&s->tuple, s->index);
 }

@@ -1,0 +1,315 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"eproxy/internal/bpf"
+)
+
+// macOf is a link address.
+type macOf [6]byte
+
+// neighbour names an entry of the kernel's neighbour tables (ARP, NDP).
+type neighbour struct {
+	ifindex int
+	addr    netip.Addr
+}
+
+// ends are the two addresses of a connection.
+type ends struct{ local, remote netip.Addr }
+
+// linkConn is a connection that the programs build frames for.
+type linkConn struct {
+	index, gen uint32
+	ends
+}
+
+// neighbours has what the programs send bear the link addresses that the kernel
+// would use: the programs have them from one packet of each connection. Only the
+// kernel's own tables are followed, never what a frame says. Used by one goroutine.
+type neighbours struct {
+	p     *Plane
+	h     *netlink.Handle
+	macs  map[neighbour]macOf // of all neighbours that the kernel believes to know
+	links map[int]macOf       // of the interfaces themselves
+	via   map[ends]neighbour  // next hops of connections, until a route to there changes
+
+	// what has changed and is not followed yet
+	moved    map[neighbour]bool
+	relinked map[int]bool
+	routed   []netip.Prefix
+}
+
+// usable are the states in which the kernel sends to the link address that it
+// has (NUD_VALID of include/net/neighbour.h).
+const usable = unix.NUD_PERMANENT | unix.NUD_NOARP | unix.NUD_REACHABLE | unix.NUD_PROBE | unix.NUD_STALE | unix.NUD_DELAY
+
+// startNeighbours follows neighbours until Close.
+func (p *Plane) startNeighbours() error {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_NEIGH, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return fmt.Errorf("watch neighbours: %w", err)
+	}
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		s.Close()
+		return fmt.Errorf("watch neighbours: %w", err)
+	}
+	n := &neighbours{p: p, h: h, via: make(map[ends]neighbour)}
+	if err := n.list(); err != nil {
+		s.Close()
+		h.Close()
+		return err
+	}
+	p.wg.Go(func() {
+		<-p.ctx.Done()
+		s.Close()
+	})
+	p.wg.Go(func() {
+		defer h.Close()
+		for p.ctx.Err() == nil {
+			msgs, _, err := s.Receive()
+			switch {
+			case errors.Is(err, unix.ENOBUFS): // more was said than fits: look at all
+				err = n.list()
+			case err == nil:
+				for _, m := range msgs {
+					n.notice(m)
+				}
+			}
+			if p.ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				p.log.Error("neighbours are no longer watched: a gateway that changes its link address is noticed by new connections only", "error", err)
+				return
+			}
+			n.follow()
+		}
+	})
+	return nil
+}
+
+// list looks at all neighbours and interfaces, and notes what differs from before.
+func (n *neighbours) list() error {
+	links, err := n.h.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	old, oldLinks := n.macs, n.links
+	n.macs, n.links = make(map[neighbour]macOf), make(map[int]macOf)
+	n.settle()
+	for _, l := range links {
+		n.setLink(l.Attrs(), oldLinks)
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		entries, err := n.h.NeighList(0, family)
+		if err != nil {
+			return fmt.Errorf("list neighbours: %w", err)
+		}
+		for i := range entries {
+			n.set(&entries[i], old)
+		}
+		n.routed = append(n.routed, map[int]netip.Prefix{netlink.FAMILY_V4: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
+			netlink.FAMILY_V6: netip.PrefixFrom(netip.IPv6Unspecified(), 0)}[family])
+	}
+	return nil
+}
+
+// set enters what the kernel says of a neighbour; before is what was known of all.
+func (n *neighbours) set(e *netlink.Neigh, before map[neighbour]macOf) {
+	addr, ok := netip.AddrFromSlice(e.IP)
+	if !ok || e.State&usable == 0 || len(e.HardwareAddr) != 6 {
+		return // the latest that was believed stays in use, as in the kernel's own queue
+	}
+	k, mac := neighbour{e.LinkIndex, addr.Unmap()}, macOf(e.HardwareAddr)
+	if old, known := before[k]; !known || old != mac {
+		n.moved[k] = true
+	}
+	n.macs[k] = mac
+}
+
+func (n *neighbours) setLink(a *netlink.LinkAttrs, before map[int]macOf) {
+	if len(a.HardwareAddr) != 6 {
+		return
+	}
+	mac := macOf(a.HardwareAddr)
+	if before[a.Index] != mac {
+		n.relinked[a.Index] = true
+	}
+	n.links[a.Index] = mac
+}
+
+// notice reads one notification of the kernel.
+func (n *neighbours) notice(m syscall.NetlinkMessage) {
+	switch m.Header.Type {
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		e, err := netlink.NeighDeserialize(m.Data)
+		if err != nil || e.Family == unix.AF_BRIDGE {
+			return
+		}
+		if m.Header.Type == unix.RTM_NEWNEIGH {
+			n.set(e, n.macs)
+		} else if addr, ok := netip.AddrFromSlice(e.IP); ok {
+			delete(n.macs, neighbour{e.LinkIndex, addr.Unmap()})
+		}
+	case unix.RTM_NEWLINK:
+		if l, err := linkOf(m); err == nil {
+			n.setLink(l.Attrs(), n.links)
+		}
+	case unix.RTM_DELLINK:
+		if l, err := linkOf(m); err == nil {
+			delete(n.links, l.Attrs().Index)
+		}
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if to, ok := destination(m.Data); ok {
+			n.routed = append(n.routed, to)
+		}
+	}
+}
+
+func linkOf(m syscall.NetlinkMessage) (netlink.Link, error) {
+	h := unix.NlMsghdr(m.Header)
+	return netlink.LinkDeserialize(&h, m.Data)
+}
+
+// destination is what a route leads to.
+func destination(data []byte) (netip.Prefix, bool) {
+	if len(data) < unix.SizeofRtMsg {
+		return netip.Prefix{}, false
+	}
+	m := nl.DeserializeRtMsg(data)
+	to := netip.IPv4Unspecified()
+	if m.Family == unix.AF_INET6 {
+		to = netip.IPv6Unspecified()
+	}
+	attrs, err := nl.ParseRouteAttr(data[m.Len():])
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	for _, a := range attrs {
+		if a.Attr.Type == unix.RTA_DST {
+			if addr, ok := netip.AddrFromSlice(a.Value); ok {
+				to = addr
+			}
+		}
+	}
+	p, err := to.Prefix(int(m.Dst_len))
+	return p, err == nil
+}
+
+// settle forgets what has changed.
+func (n *neighbours) settle() {
+	n.moved, n.relinked, n.routed = make(map[neighbour]bool), make(map[int]bool), nil
+}
+
+// follow gives those connections new link addresses whose next hop, interface or
+// route has changed.
+func (n *neighbours) follow() {
+	if len(n.moved)+len(n.relinked)+len(n.routed) == 0 {
+		return
+	}
+	via := make(map[ends]neighbour) // of connections that live: its size is bounded by theirs
+	for _, c := range n.p.linkConns() {
+		again := n.rerouted(c.remote)
+		hop, known := n.via[c.ends]
+		if _, done := via[c.ends]; done {
+			hop, known = via[c.ends], true
+		} else if !known || again {
+			if hop, known = n.nextHop(c.ends); !known {
+				continue
+			}
+		}
+		via[c.ends] = hop
+		if again || n.moved[hop] || n.relinked[hop.ifindex] {
+			n.update(c, hop)
+		}
+	}
+	n.via = via
+	n.settle()
+}
+
+// rerouted says whether a route that may lead to an address has changed.
+func (n *neighbours) rerouted(to netip.Addr) bool {
+	for _, p := range n.routed {
+		if p.Contains(to) {
+			return true
+		}
+	}
+	return false
+}
+
+// nextHop asks the kernel which neighbour gets a connection's packets.
+func (n *neighbours) nextHop(e ends) (neighbour, bool) {
+	routes, err := n.h.RouteGetWithOptions(net.IP(e.remote.AsSlice()), &netlink.RouteGetOptions{SrcAddr: net.IP(e.local.AsSlice())})
+	if err != nil || len(routes) == 0 {
+		return neighbour{}, false
+	}
+	hop := neighbour{routes[0].LinkIndex, e.remote}
+	gw := routes[0].Gw
+	if v, ok := routes[0].Via.(*netlink.Via); ok { // IPv4 by way of an IPv6 neighbour
+		gw = v.Addr
+	}
+	if addr, ok := netip.AddrFromSlice(gw); ok {
+		hop.addr = addr.Unmap()
+	}
+	return hop, true
+}
+
+// update gives a connection the link addresses of its next hop and of the
+// interface that leads there, if that is the one that its packets leave through, or
+// a VLAN of it.
+func (n *neighbours) update(c linkConn, hop neighbour) {
+	dst, ok1 := n.macs[hop]
+	src, ok2 := n.links[hop.ifindex]
+	state, err := n.p.readConn(c.index)
+	if !ok1 || !ok2 || err != nil || state.Gen != c.gen || state.DstMac == dst && state.SrcMac == src {
+		return
+	}
+	if int(state.Ifindex) != hop.ifindex {
+		l, err := n.h.LinkByIndex(hop.ifindex)
+		if err != nil || l.Attrs().ParentIndex != int(state.Ifindex) {
+			return
+		}
+	}
+	args := bpf.EproxyLinkArgs{Conn: c.index, Gen: c.gen, DstMac: dst, SrcMac: src}
+	if _, err := n.p.objs.LinkControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		n.p.often.Warn("following a neighbour's link address", err.Error(), "error", err)
+	}
+}
+
+// linkConns are all connections that the programs may build frames for.
+func (p *Plane) linkConns() (conns []linkConn) {
+	p.conns.mu.Lock()
+	for index, d := range p.conns.entries {
+		local, ok1 := addrPort(d.info.Conn.LocalAddr())
+		remote, ok2 := addrPort(d.info.Conn.RemoteAddr())
+		if ok1 && ok2 {
+			conns = append(conns, linkConn{index, d.gen, ends{local.Addr(), remote.Addr()}})
+		}
+	}
+	p.conns.mu.Unlock()
+	for i := range p.slotTable {
+		s := p.slotTable[i].Load()
+		if s == nil {
+			continue
+		}
+		s.mu.Lock()
+		if s.conn != nil {
+			if local, ok := addrPort(s.conn.LocalAddr()); ok {
+				conns = append(conns, linkConn{s.index, s.gen, ends{local.Addr(), s.pod.id.addr.Addr()}})
+			}
+		}
+		s.mu.Unlock()
+	}
+	return conns
+}

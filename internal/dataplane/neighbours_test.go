@@ -1,0 +1,59 @@
+package dataplane
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// TestDestinationOfRoutes: whom a route's change may concern.
+func TestDestinationOfRoutes(t *testing.T) {
+	for _, want := range []string{"0.0.0.0/0", "10.1.0.0/16", "10.1.2.3/32", "::/0", "fd00::/8", "fd00::1/128"} {
+		p := netip.MustParsePrefix(want)
+		m := nl.NewRtMsg()
+		m.Family, m.Dst_len = unix.AF_INET, uint8(p.Bits())
+		if p.Addr().Is6() {
+			m.Family = unix.AF_INET6
+		}
+		data := m.Serialize()
+		if p.Bits() > 0 {
+			data = append(data, nl.NewRtAttr(unix.RTA_DST, p.Addr().AsSlice()).Serialize()...)
+		}
+		if got, ok := destination(data); !ok || got != p {
+			t.Errorf("%s read as %s", want, got)
+		}
+	}
+	if _, ok := destination([]byte{1, 2, 3}); ok {
+		t.Error("three bytes are a route")
+	}
+}
+
+// TestNeighboursThatAreBelieved: only what the kernel would use counts, and only what differs from before.
+func TestNeighboursThatAreBelieved(t *testing.T) {
+	n := &neighbours{macs: make(map[neighbour]macOf)}
+	n.settle()
+	ip := netip.MustParseAddr("10.0.0.1")
+	k := neighbour{1, ip}
+	for _, c := range []struct {
+		state int
+		mac   []byte
+		moved bool
+	}{
+		{unix.NUD_INCOMPLETE, []byte{2, 0, 0, 0, 0, 1}, false},
+		{unix.NUD_REACHABLE, nil, false},
+		{unix.NUD_REACHABLE, []byte{2, 0, 0, 0, 0, 1}, true},
+		{unix.NUD_STALE, []byte{2, 0, 0, 0, 0, 1}, false},
+		{unix.NUD_FAILED, []byte{2, 0, 0, 0, 0, 2}, false},
+		{unix.NUD_STALE, []byte{2, 0, 0, 0, 0, 2}, true},
+		{unix.NUD_PERMANENT, []byte{2, 0, 0, 0, 0, 3}, true},
+	} {
+		n.settle()
+		n.set(&netlink.Neigh{LinkIndex: 1, IP: ip.AsSlice(), State: c.state, HardwareAddr: c.mac}, n.macs)
+		if n.moved[k] != c.moved {
+			t.Errorf("state %#x, %x: moved %v", c.state, c.mac, n.moved[k])
+		}
+	}
+}

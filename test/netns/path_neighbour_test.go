@@ -1,0 +1,164 @@
+package netns
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"eproxy/test/lib/lab"
+)
+
+// remap gives a host's interface another link address, of which it tells its neighbours
+// (gratuitous ARP, unsolicited neighbour advertisement), and waits until the node's
+// kernel believes that.
+func remap(t *testing.T, l *lab.Lab, host lab.Role, nodeIf string, at []net.IP, mac net.HardwareAddr) {
+	t.Helper()
+	do := func(r lab.Role, f func() error) {
+		t.Helper()
+		if err := l.Do(r, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(host, func() error {
+		for _, f := range []string{"ipv4/conf/eth0/arp_notify", "ipv6/conf/eth0/ndisc_notify"} {
+			if err := os.WriteFile("/proc/sys/net/"+f, []byte("1"), 0); err != nil {
+				return err
+			}
+		}
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetHardwareAddr(link, mac)
+	})
+	do(lab.Node, func() error {
+		link, err := netlink.LinkByName(nodeIf)
+		if err != nil {
+			return err
+		}
+		for _, ip := range at {
+			for deadline := time.Now().Add(20 * time.Second); ; {
+				ns, err := netlink.NeighList(link.Attrs().Index, map[bool]int{true: netlink.FAMILY_V4, false: netlink.FAMILY_V6}[ip.To4() != nil])
+				if err != nil {
+					return err
+				}
+				known := false
+				for _, n := range ns {
+					known = known || n.IP.Equal(ip) && n.HardwareAddr.String() == mac.String()
+				}
+				if known {
+					break
+				}
+				if time.Now().After(deadline) {
+					return fmt.Errorf("the node does not believe that %s has moved to %s: %v", ip, mac, ns)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		return nil
+	})
+}
+
+// TestGatewayMoves: devices are behind a gateway, which gets another link address. What
+// the programs send to a device that has long been connected follows the kernel's
+// neighbour table, although no frame of the connection told them. The same for a
+// device without a gateway.
+func TestGatewayMoves(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc"} {
+		for _, ipv6 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/ipv6=%v", mode, ipv6), func(t *testing.T) {
+				l := newLab(t)
+				far, gateway := net.ParseIP("10.99.0.2"), net.ParseIP("10.88.0.2")
+				if ipv6 {
+					far, gateway = net.ParseIP("fd99::2"), net.ParseIP("fd88::2")
+				}
+				farNet := netlink.NewIPNet(far)
+				if err := l.Do(lab.Dev, func() error {
+					lo, err := netlink.LinkByName("lo")
+					if err != nil {
+						return err
+					}
+					return netlink.AddrAdd(lo, &netlink.Addr{IPNet: farNet})
+				}); err != nil {
+					t.Fatal(err)
+				}
+				if err := l.Do(lab.Node, func() error { return netlink.RouteAdd(&netlink.Route{Dst: farNet, Gw: gateway}) }); err != nil {
+					t.Fatal(err)
+				}
+				r := newRecorder()
+				r.serveGo(t, l, ipv6, ok, nil)
+				s := start(t, l, mode, podConfig(routeConfig, ipv6))
+				connect := func(from net.IP, id string) *rawConn {
+					t.Helper()
+					var nc net.Conn
+					err := l.Do(lab.Dev, func() error {
+						d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
+						d.SetMultipathTCP(false)
+						var err error
+						nc, err = d.DialContext(context.Background(), "tcp", net.JoinHostPort(lab.NodeAddr(ipv6).String(), "1883"))
+						return err
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { _ = nc.Close() })
+					c := &rawConn{nc, t}
+					_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+					c.connect(id)
+					return c
+				}
+				behind, beside := connect(far, "behind"), connect(gateway, "beside")
+				publish := func(n uint16) {
+					t.Helper()
+					for i := range n {
+						behind.publish("sensors/behind/temp", i+1, "x")
+						beside.publish("sensors/beside/temp", i+1, "x")
+					}
+				}
+				publish(10)
+				for move := range 3 {
+					remap(t, l, lab.Dev, "eth0", []net.IP{gateway}, net.HardwareAddr{2, 0, 0, 0, 9, byte(move)})
+					before := s.counts()
+					publish(10)
+					taken, eligible := share(before, s.counts())
+					if taken < eligible*9/10 || taken == 0 {
+						t.Errorf("%d of %d messages were taken: the test tests nothing", taken, eligible)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestPodMoves: pods get other link addresses while connections to them are open. Requests
+// follow, none is given up.
+func TestPodMoves(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc"} {
+		for _, ipv6 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/ipv6=%v", mode, ipv6), func(t *testing.T) {
+				l := newLab(t)
+				r := newRecorder()
+				r.serveGo(t, l, ipv6, ok, nil)
+				start(t, l, mode, podConfig(routeConfig, ipv6)+metricsConfig)
+				c := rawConnectIn(t, l, ipv6, "d")
+				for move := range 3 {
+					for i := range uint16(20) {
+						c.publish("sensors/d/temp", i+1, "x")
+					}
+					for n, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
+						remap(t, l, pod, string(pod), []net.IP{net.IP(lab.PodAddr(pod, ipv6).AsSlice())}, net.HardwareAddr{2, 0, 0, 0, byte(n), byte(move)})
+					}
+				}
+				for i := range uint16(20) {
+					c.publish("sensors/d/temp", i+1, "x")
+				}
+				givenUpNone(t, l)
+			})
+		}
+	}
+}
