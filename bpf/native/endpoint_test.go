@@ -41,6 +41,7 @@ type endpoint struct {
 	ackDue      bool
 	dead        bool
 	heard       bool // an acceptable segment came since this was cleared
+	strict      bool // drops what ends beyond its window, as Linux does from 6.17 on
 
 	accept func(off uint32, data []byte, fin bool) // checks what is delivered
 	fail   func(format string, args ...any)
@@ -168,6 +169,9 @@ func (e *endpoint) receive(p packet) bool {
 	}
 	if after(p.ack, e.nxt) {
 		e.fail("%s: acknowledges %d bytes that were never sent", e.name, p.ack-e.nxt)
+		return true
+	}
+	if e.strict && after(p.seq+uint32(len(p.data)), e.adv) {
 		return true
 	}
 	e.heard = true
