@@ -284,7 +284,7 @@ func (m *model) rx(p packet, wantTake bool) {
 	case RxResend:
 		m.sendInsertion(uint32(v.graft.seq), uint32(v.graft.len))
 	case RxAck, RxChallenge:
-		if act == RxAck && m.kind == KindDevice && int32(off-m.rxNxt) > 0 && !after(m.place(off)+uint32(len(p.data)), m.kedge) {
+		if act == RxAck && !m.timed && m.kind == KindDevice && int32(off-m.rxNxt) > 0 && !after(m.place(off)+uint32(len(p.data)), m.kedge) {
 			m.fail("segment at %d not passed, next is %d", off, m.rxNxt)
 		}
 		if len(p.data) > 0 && m.kind == KindDevice && p.flags&RST == 0 && act == RxAck && m.c.tx.count > 0 && insertions > 0 &&
@@ -424,7 +424,7 @@ func (m *model) held(p packet) {
 	switch {
 	case len(p.data) > 0 || p.flags != ACK || p.ack != m.lastAck || after(p.ack+uint32(p.wnd)<<m.loc.shift, m.edge):
 		m.fail("held back: seq %d ack %d len %d flags %#x", p.seq-m.peer.irs, off, len(p.data), p.flags)
-	case m.hole != m.rxNxt && off == m.natural():
+	case !m.timed && m.hole != m.rxNxt && off == m.natural():
 		m.fail("duplicate acknowledgement of %d held back, [%d,%d) is missing", off, m.rxNxt, m.hole)
 	}
 	m.ledgers()
@@ -444,7 +444,11 @@ func (m *model) natural() uint32 {
 
 // dups sends the duplicate acknowledgements that have waited for a message's end.
 func (m *model) dups() {
-	for range m.t.Dups(&m.c) {
+	n := m.t.Dups(&m.c)
+	if n > 0 && m.lastAck-m.peer.iss != m.mapAck(m.kack) { // the PUBACK is the server's to send
+		m.reply()
+	}
+	for range n {
 		m.stats.dups++
 		if m.hole == m.rxNxt || m.mapAck(m.kack) != m.natural() {
 			m.fail("duplicate acknowledgement without need")
@@ -521,7 +525,6 @@ func (m *model) finish(n int, how uint16) {
 	default:
 		if !m.insert(4, how>>2) {
 			m.owed++
-			return
 		}
 	}
 	m.dups()

@@ -41,6 +41,7 @@ type endpoint struct {
 	ackDue      bool
 	dead        bool
 	heard       bool // an acceptable segment came since this was cleared
+	queue       int  // segments that the out-of-order queue holds
 	strict      bool // drops what ends beyond its window, as Linux does from 6.17 on
 
 	accept func(off uint32, data []byte, fin bool) // checks what is delivered
@@ -55,6 +56,7 @@ func (e *endpoint) start(iss, irs uint32, peerWnd uint16, buf uint32) {
 	e.rcvNxt = irs
 	e.buf = buf
 	e.adv = irs
+	e.queue = 16
 	e.window()
 }
 
@@ -187,7 +189,7 @@ func (e *endpoint) receive(p packet) bool {
 		return false
 	}
 	if after(p.seq, e.rcvNxt) {
-		if before(p.seq, e.adv) && len(e.ooo) < 16 {
+		if before(p.seq, e.adv) && len(e.ooo) < e.queue {
 			e.ooo = append(e.ooo, p)
 		}
 		return true

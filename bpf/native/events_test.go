@@ -539,10 +539,14 @@ func run(t *Table, scenario []byte, log func(string, ...any), st *stats) (events
 
 // shrink drops events as long as the scenario still fails.
 func shrink(t *Table, scenario []byte) []byte {
-	fails := func(s []byte) bool {
+	return shrinkWhile(scenario, func(s []byte) bool {
 		_, err := run(t, s, nil, nil)
 		return err != nil
-	}
+	})
+}
+
+// shrinkWhile drops what follows the head, four bytes or more at a time.
+func shrinkWhile(scenario []byte, fails func([]byte) bool) []byte {
 	for size := (len(scenario) - head) / 4 / 2 * 4; size >= 4; {
 		smaller := false
 		for at := head; at+size <= len(scenario); {

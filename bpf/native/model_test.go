@@ -100,6 +100,7 @@ type model struct {
 	ins     []insertion
 	insSum  uint32
 	owed    int  // responses to be inserted
+	timed   bool // what costs only time shows in the round trips
 	syn     bool // a SYN was passed: the socket's response to it must leave
 	kack    uint32
 	kedge   uint32 // right edge of the socket's window, as far as the program knows

@@ -202,7 +202,7 @@ static __always_inline void device_break(struct conn *dc, __u32 gen)
 static __always_inline void device_notify(struct scratch *s, struct conn *dc, struct device *d, const struct message *m,
 					  bool answered)
 {
-	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, notified;
+	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, notified, dups;
 	bool known = false, handed = false;
 	struct notice *t = &s->notice;
 	struct stamp stamp;
@@ -236,12 +236,15 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 			memcpy(t->bytes + (t->len & (PUBACKS_MAX - 4)), g->bytes, 4);
 			t->len += 4;
 		}
+		dups = conn_dups(dc);
+		if (handed && dups)
+			conn_bare(dc, &stamp, now_us);
 		/* while an older message is open there is nothing to notify of without a PUBACK */
-		if (!handed && (t->len || t->device != NO_INDEX || stamp.ack != notified)) {
+		if (dups || (!handed && (t->len || t->device != NO_INDEX || stamp.ack != notified))) {
 			if (t->len)
 				stamp.seq = t->seq;
 			t->seq = stamp.seq;
-			t->dups += conn_dups(dc);
+			t->dups += dups;
 			frame_fill(&t->frame, dc, &stamp, t->len ? TH_ACK | TH_PSH : TH_ACK, t->len);
 			t->device = m->device;
 			t->device_gen = m->device_gen;
