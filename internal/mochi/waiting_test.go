@@ -247,7 +247,7 @@ func TestOrderedWaitsForItsOwn(t *testing.T) {
 // TestMemoryOfWaitingIsBounded: however many clients send however much to a function that is down, what
 // the server keeps of it is bounded by the function's queue and one message for each client.
 func TestMemoryOfWaitingIsBounded(t *testing.T) {
-	const clients, size = 200, 100_000 // 320 MB are offered
+	const clients, size = 50, 100_000 // 80 MB are offered
 	s := downStage(t, nil, func(c *config.Config) { c.Limits.MaxPacketSize = 2 * size })
 	before := inUse()
 	payload := strings.Repeat("x", size)
@@ -273,7 +273,7 @@ func TestMemoryOfWaitingIsBounded(t *testing.T) {
 		}
 		return behind >= clients-(16<<20)/size/places // so many have all that they have in the queue
 	}, "clients are read though there is no room")
-	const most = 16<<20 + clients*(2*size+100_000) // the queue; of each client a message, the next one's beginning, and its writer here
+	const most = 16<<20 + clients*4*size // the queue; of each client a message, the next one's beginning, and twice what its writer here writes
 	if used := inUse() - before; used > most {
 		t.Errorf("%d MB are used, want less than %d MB", used>>20, most>>20)
 	}
