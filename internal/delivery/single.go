@@ -218,11 +218,11 @@ func (x *single) deliver(attempts int, lastErr error) Outcome {
 func (x *single) unfinished(o Outcome, attempts int) Outcome {
 	o.Response = nil
 	why := context.Cause(x.wait)
-	if o.Interrupted = x.ctx.Err() != nil || why == errGone; o.Interrupted {
+	if o.Interrupted = x.ctx.Err() != nil || errors.Is(why, errGone); o.Interrupted {
 		o.Err = with(context.Cause(x.wait), o.Err)
 		return o
 	}
-	o.Expired, o.Late, o.Overload = why == errExpired, why == errDeadline, why == errOverload
+	o.Expired, o.Late, o.Overload = errors.Is(why, errExpired), errors.Is(why, errDeadline), errors.Is(why, errOverload)
 	switch {
 	case o.Late:
 		why = fmt.Errorf("%w: %s", why, x.fn.Deadline)
