@@ -115,9 +115,6 @@ func TestOldestGivesWay(t *testing.T) {
 		p.CaughtUp()
 		c.after(10*time.Second, func() { c.publish(ctx, p, "down", "6", 0) })
 		c.want("4 overload")
-		if len(p.windows) != 1 {
-			t.Errorf("%d windows are kept", len(p.windows))
-		}
 	})
 }
 
@@ -282,7 +279,7 @@ func TestFanOutTakesAPlaceInEach(t *testing.T) {
 		c.after(10*time.Second, func() { c.publish(ctx, p, "all", "2", 0) })
 		c.want("0 overload")
 		for _, f := range []string{"a", "z"} {
-			if held := c.e.queues.of(f).held.messages; held != 0 || p.windows[f] != nil {
+			if held := c.e.queues.of(f).held.messages; held != 0 || len(p.windows[f].singles) > 0 {
 				t.Errorf("%s holds %d messages", f, held)
 			}
 		}
