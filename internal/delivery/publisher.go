@@ -50,8 +50,11 @@ func (e *Engine) NewPublisher(limit int, patience time.Duration, gone <-chan str
 // nil: at once.
 func (p *Publisher) Begin(ctx context.Context, route *config.Route, m *request.Message, turn <-chan struct{}) *Delivery {
 	d := p.engine.arrive(ctx, route, m, time.Now())
-	ordered := slices.Clone(d.singles) // two clients never wait for each other's places
-	slices.SortFunc(ordered, func(a, b *single) int { return cmp.Compare(a.fn.Name, b.fn.Name) })
+	ordered := d.singles
+	if len(ordered) > 1 { // two clients never wait for each other's places
+		ordered = slices.Clone(ordered)
+		slices.SortFunc(ordered, func(a, b *single) int { return cmp.Compare(a.fn.Name, b.fn.Name) })
+	}
 	for _, x := range ordered {
 		x.turn = turn
 		p.enter(x)

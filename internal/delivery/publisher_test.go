@@ -302,3 +302,25 @@ func TestTurns(t *testing.T) {
 		}
 	})
 }
+
+// TestPanicOfFanOut: a fault in what is done for one of several functions is the caller's, and takes no places with it.
+func TestPanicOfFanOut(t *testing.T) {
+	fault := func(context.Context, []byte) (*pool.Response, error) { panic("fault") }
+	in(t, map[string]exchange{"faulty": fault, "up": answers(200)}, func(ctx context.Context, c *crowd) {
+		d := c.client().Begin(ctx, &config.Route{Functions: []string{"up", "faulty"}}, &request.Message{QoS: 1}, nil)
+		func() {
+			defer d.Release()
+			defer func() {
+				if recover() != "fault" {
+					t.Error("the caller does not hear of it")
+				}
+			}()
+			d.Run()
+		}()
+		for _, f := range []string{"up", "faulty"} {
+			if held := c.e.queues.of(f).held.messages; held != 0 {
+				t.Errorf("%s holds %d messages", f, held)
+			}
+		}
+	})
+}
