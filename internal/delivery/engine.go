@@ -167,11 +167,7 @@ func (d *Delivery) Run() Outcome {
 	if len(d.singles) == 1 {
 		d.singles[0].run(0, nil)
 	} else {
-		var wg sync.WaitGroup
-		for _, x := range d.singles {
-			wg.Go(func() { x.run(0, nil) })
-		}
-		wg.Wait()
+		d.fanOut()
 	}
 	if d.failed != nil {
 		return *d.failed
@@ -182,6 +178,27 @@ func (d *Delivery) Run() Outcome {
 		}
 	}
 	return *d.singles[0].result
+}
+
+// fanOut sends the message to all its functions at the same time. A panic is the
+// caller's to recover from, whichever of them it was.
+func (d *Delivery) fanOut() {
+	var wg sync.WaitGroup
+	var fault atomic.Pointer[any]
+	for _, x := range d.singles {
+		wg.Go(func() {
+			defer func() {
+				if cause := recover(); cause != nil {
+					fault.Store(&cause)
+				}
+			}()
+			x.run(0, nil)
+		})
+	}
+	wg.Wait()
+	if cause := fault.Load(); cause != nil {
+		panic(*cause)
+	}
 }
 
 // Release gives up the places that the message still has, also if it was not delivered; once.

@@ -35,7 +35,7 @@ type Publisher struct {
 // window is what a client has in one queue.
 type window struct {
 	singles []*single     // in order of arrival; the last one may be outside
-	freed   chan struct{} // closed when one leaves
+	freed   chan struct{} // closed when one leaves; nil: nobody waits for that
 	since   time.Time     // since when the client is not heard for want of a place; zero: it is
 }
 
@@ -50,8 +50,11 @@ func (e *Engine) NewPublisher(limit int, patience time.Duration, gone <-chan str
 // nil: at once.
 func (p *Publisher) Begin(ctx context.Context, route *config.Route, m *request.Message, turn <-chan struct{}) *Delivery {
 	d := p.engine.arrive(ctx, route, m, time.Now())
-	ordered := slices.Clone(d.singles) // two clients never wait for each other's places
-	slices.SortFunc(ordered, func(a, b *single) int { return cmp.Compare(a.fn.Name, b.fn.Name) })
+	ordered := d.singles
+	if len(ordered) > 1 { // two clients never wait for each other's places
+		ordered = slices.Clone(ordered)
+		slices.SortFunc(ordered, func(a, b *single) int { return cmp.Compare(a.fn.Name, b.fn.Name) })
+	}
 	for _, x := range ordered {
 		x.turn = turn
 		p.enter(x)
@@ -67,16 +70,8 @@ func (p *Publisher) CaughtUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.behind.Store(false)
-	for function, w := range p.windows {
+	for _, w := range p.windows {
 		w.since = time.Time{}
-		p.tidy(function, w)
-	}
-}
-
-// tidy forgets a window that says nothing; p.mu is held.
-func (p *Publisher) tidy(function string, w *window) {
-	if len(w.singles) == 0 && w.since.IsZero() {
-		delete(p.windows, function)
 	}
 }
 
@@ -94,7 +89,7 @@ func (p *Publisher) join(x *single) *window {
 	defer p.mu.Unlock()
 	w := p.windows[x.fn.Name]
 	if w == nil {
-		w = &window{freed: make(chan struct{})}
+		w = &window{}
 		p.windows[x.fn.Name] = w
 	}
 	w.singles = append(w.singles, x)
@@ -111,9 +106,10 @@ func (p *Publisher) leave(x *single, answered bool) {
 	if answered {
 		w.since = time.Time{}
 	}
-	close(w.freed)
-	w.freed = make(chan struct{})
-	p.tidy(x.fn.Name, w)
+	if w.freed != nil {
+		close(w.freed)
+		w.freed = nil
+	}
 }
 
 // place says whether the last message of a window has a place there.
@@ -128,16 +124,22 @@ func (p *Publisher) await(w *window, x *single) bool {
 	defer p.engine.outside.Add(-int64(x.size))
 	crowded := p.engine.outside.Add(int64(x.size)) > outsideBytes
 	var t *turn
+	var victim *single
 	for {
 		left, freed := p.stalled(w)
 		if t == nil && p.place(w) {
 			t = x.queue.ask(x.size)
 		}
+		if left <= 0 || crowded {
+			if t != nil {
+				x.queue.hurry(t)
+			}
+			if t == nil || !t.has() {
+				victim = p.giveWay(w, victim)
+			}
+		}
 		if t != nil && t.has() {
 			return true
-		}
-		if left <= 0 || crowded {
-			freed = p.giveWay(w, x, t)
 		}
 		if !x.stay(t, freed, left, p.gone) {
 			if t != nil {
@@ -157,23 +159,23 @@ func (p *Publisher) stalled(w *window) (left time.Duration, freed <-chan struct{
 		w.since = time.Now()
 		p.behind.Store(true)
 	}
+	if w.freed == nil {
+		w.freed = make(chan struct{})
+	}
 	return time.Until(w.since.Add(p.patience)), w.freed
 }
 
-// giveWay makes x the next to get room, for which the oldest message that waits gives way, perhaps x
-// itself. Returns what is closed when that has left.
-func (p *Publisher) giveWay(w *window, x *single, t *turn) (left <-chan struct{}) {
-	if t != nil {
-		x.queue.hurry(t)
-		if t.has() {
-			return nil
-		}
-	}
+// giveWay ends the waiting of the oldest message that waits, perhaps the one that has no place, and
+// returns it; none while the one before is still leaving.
+func (p *Publisher) giveWay(w *window, before *single) *single {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, y := range w.singles {
-		if y.giveWay() {
-			return y.left
+	if slices.Contains(w.singles, before) {
+		return before
+	}
+	for _, x := range w.singles {
+		if x.giveWay() {
+			return x
 		}
 	}
 	return nil

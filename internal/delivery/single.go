@@ -33,13 +33,12 @@ type single struct {
 	turn   <-chan struct{} // closed when it may be sent; nil: at once
 	result *Outcome        // nil: it is on its way
 
-	publisher *Publisher    // whose connection can be held back; nil: nobody's
-	left      chan struct{} // closed when it has left the publisher's window
+	publisher *Publisher // whose connection can be held back, and in whose window it is; nil: nobody's
 
 	ctx    context.Context // of the server
 	wait   context.Context // ends, with the reason, when the message waits no longer
 	cancel context.CancelCauseFunc
-	stop   context.CancelFunc // of the deadline
+	end    *time.Timer // of its waiting, at the deadline
 
 	mu       sync.Mutex
 	underWay bool // an attempt is
@@ -47,13 +46,17 @@ type single struct {
 
 // newSingle makes the delivery of a message that arrived at this moment.
 func (e *Engine) newSingle(ctx context.Context, fn *config.Function, m *request.Message, arrived time.Time, build func() []byte) *single {
-	x := &single{engine: e, fn: fn, m: m, build: build, size: m.Size(), queue: e.queues.of(fn.Name), left: make(chan struct{}), ctx: ctx}
+	x := &single{engine: e, fn: fn, m: m, build: build, size: m.Size(), queue: e.queues.of(fn.Name), ctx: ctx}
 	end, why := arrived.Add(fn.Deadline), errDeadline
 	if !m.Expires.IsZero() && m.Expires.Before(end) {
 		end, why = m.Expires, errExpired
 	}
-	x.wait, x.stop = context.WithDeadlineCause(ctx, end, why)
-	x.wait, x.cancel = context.WithCancelCause(x.wait)
+	x.wait, x.cancel = context.WithCancelCause(ctx)
+	if left := time.Until(end); left > 0 {
+		x.end = time.AfterFunc(left, func() { x.cancel(why) })
+	} else {
+		x.cancel(why)
+	}
 	return x
 }
 
@@ -121,8 +124,10 @@ func (x *single) settle(o Outcome) {
 	x.mu.Lock()
 	x.underWay = true // whatever follows is no waiting
 	x.mu.Unlock()
+	if x.end != nil {
+		x.end.Stop()
+	}
 	x.cancel(nil)
-	x.stop()
 	if x.inside {
 		x.queue.leave(x.size)
 	}
@@ -134,14 +139,9 @@ func (x *single) settle(o Outcome) {
 // release gives up the message's place in its publisher's window; one with a
 // Response Topic keeps it until the response is published.
 func (x *single) release() {
-	if x.publisher == nil {
-		return
-	}
-	select {
-	case <-x.left:
-	default:
+	if x.publisher != nil {
 		x.publisher.leave(x, x.result.Name() == delivered)
-		close(x.left)
+		x.publisher = nil
 	}
 }
 
@@ -218,11 +218,11 @@ func (x *single) deliver(attempts int, lastErr error) Outcome {
 func (x *single) unfinished(o Outcome, attempts int) Outcome {
 	o.Response = nil
 	why := context.Cause(x.wait)
-	if o.Interrupted = x.ctx.Err() != nil || why == errGone; o.Interrupted {
+	if o.Interrupted = x.ctx.Err() != nil || errors.Is(why, errGone); o.Interrupted {
 		o.Err = with(context.Cause(x.wait), o.Err)
 		return o
 	}
-	o.Expired, o.Late, o.Overload = why == errExpired, why == errDeadline, why == errOverload
+	o.Expired, o.Late, o.Overload = errors.Is(why, errExpired), errors.Is(why, errDeadline), errors.Is(why, errOverload)
 	switch {
 	case o.Late:
 		why = fmt.Errorf("%w: %s", why, x.fn.Deadline)

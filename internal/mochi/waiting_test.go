@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -241,4 +242,47 @@ func TestOrderedWaitsForItsOwn(t *testing.T) {
 	if got != "0x1x2x3x4x5x" || most != 1 {
 		t.Errorf("order %s, %d at a time", got, most)
 	}
+}
+
+// TestMemoryOfWaitingIsBounded: however many clients send however much to a function that is down, what
+// the server keeps of it is bounded by the function's queue and one message for each client.
+func TestMemoryOfWaitingIsBounded(t *testing.T) {
+	const clients, size = 50, 100_000 // 80 MB are offered
+	s := downStage(t, nil, func(c *config.Config) { c.Limits.MaxPacketSize = 2 * size })
+	before := inUse()
+	payload := strings.Repeat("x", size)
+	for i := range clients {
+		c := s.dial()
+		write(t, c, []byte(samples.Connect(4, 2, samples.String(fmt.Sprint(i))))...)
+		want(t, c, 0x20, 2, 0, 0)
+		go func() { // until the test ends
+			for n := range places {
+				head := samples.Packet(0x32, samples.String("in/x"), string([]byte{0, byte(n + 1)}), payload)
+				if _, err := io.WriteString(c, head); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	s.waitFor(func() bool {
+		behind := 0
+		for _, c := range s.front.live.all() {
+			if x := c.session.Load(); x != nil && x.Behind() {
+				behind++
+			}
+		}
+		return behind >= clients-(16<<20)/size/places // so many have all that they have in the queue
+	}, "clients are read though there is no room")
+	const most = 16<<20 + clients*4*size // the queue; of each client a message, the next one's beginning, and twice what its writer here writes
+	if used := inUse() - before; used > most {
+		t.Errorf("%d MB are used, want less than %d MB", used>>20, most>>20)
+	}
+}
+
+// inUse is how many bytes of memory are in use.
+func inUse() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc + m.StackInuse)
 }

@@ -89,9 +89,14 @@ func (r *Reader) Position() uint64 { return r.read - uint64(r.br.Buffered()) }
 // Response reads one response to a POST. Interim responses are skipped. It is
 // ErrEarly for a success that comes while the pod's TCP has not acknowledged all
 // that was sent: a pod acknowledges all that it has received with every segment.
+// For the same reason it is ErrUnread for a FIN that comes then.
 func (r *Reader) Response() (*Response, error) {
 	if err := r.Wait(); err != nil {
-		return nil, fmt.Errorf("read response: %w", err)
+		err = fmt.Errorf("read response: %w", err)
+		if errors.Is(err, io.EOF) && unacknowledged(r.conn) { // it takes no more
+			err = fmt.Errorf("%w: %w", ErrUnread, err)
+		}
+		return nil, err
 	}
 	early := unacknowledged(r.conn)
 	res, err := r.head()
