@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
 
 	"eproxy/internal/cliutil"
 	"eproxy/test/lib/link"
@@ -39,12 +41,13 @@ type linkLoad struct {
 	payload     int                           // bytes
 	messages    func(delay time.Duration) int // of each connection
 	xdp         bool                          // XDP takes some of it, so that it is measured too
+	pushes      int                           // messages of 500 bytes that each device receives at the same time
 }
 
 func always(n int) func(time.Duration) int { return func(time.Duration) int { return n } }
 
-// linkLoads are one message in flight, two windows, and messages of many segments,
-// which the programs never take.
+// linkLoads are one message in flight, two windows, one of them on devices that subscribe
+// as well, and messages of many segments, which the programs never take.
 var linkLoads = []linkLoad{
 	{name: "one", connections: 4, inFlight: 1, payload: 128, xdp: true, messages: func(delay time.Duration) int {
 		if delay > 50*time.Millisecond {
@@ -54,6 +57,7 @@ var linkLoads = []linkLoad{
 	}},
 	{name: "w16x128", connections: 4, inFlight: 16, payload: 128, messages: always(200)},
 	{name: "w32x1000", connections: 4, inFlight: 32, payload: 1000, messages: always(100)},
+	{name: "w16x128+sub", connections: 4, inFlight: 16, payload: 128, messages: always(200), pushes: 200},
 	{name: "2x100k", connections: 1, inFlight: 2, payload: 100_000, messages: always(30)},
 }
 
@@ -260,6 +264,37 @@ func measureCell(c *cli.Context, x cell, rows []string, sites map[string]*site, 
 	return r, nil
 }
 
+// pushGap is the time between two messages to subscribers.
+const pushGap = 2 * time.Millisecond
+
+// load makes a load, and that of those who publish to the devices, over a good link.
+func (s *site) load(l linkLoad, plan load.Plan) (*load.Result, error) {
+	devices := load.MQTT{Topic: topic, Payload: l.payload, Dial: s.dial}
+	if l.pushes == 0 {
+		return load.Run(s.ctx, devices.Open, plan)
+	}
+	news := func(int) string { return "news" }
+	devices.Subscribe, devices.Pushes = news(0), l.pushes
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	opened := 0
+	var wg errgroup.Group
+	r, err := load.Run(ctx, func(ctx context.Context, i int) (load.Conn, error) {
+		c, err := devices.Open(ctx, i)
+		if opened++; err == nil && opened == plan.Connections {
+			wg.Go(func() error {
+				return load.MQTT{Topic: news, Payload: 500, Dial: s.dialGood}.Push(ctx, l.pushes, pushGap)
+			})
+		}
+		return c, err
+	}, plan)
+	cancel()
+	if perr := wg.Wait(); err == nil && !errors.Is(perr, context.Canceled) {
+		err = perr
+	}
+	return r, err
+}
+
 // run makes one run.
 func (s *site) run(x cell, seed uint64, bound time.Duration) (run linkRun, err error) {
 	s.link.Begin(seed, x.params())
@@ -268,7 +303,7 @@ func (s *site) run(x cell, seed uint64, bound time.Duration) (run linkRun, err e
 		return run, err
 	}
 	plan := load.Plan{Connections: x.load.connections, InFlight: x.load.inFlight, Messages: x.load.messages(x.Delay), Duration: bound}
-	r, err := load.Run(s.ctx, load.MQTT{Topic: topic, Payload: x.load.payload, Dial: s.dial}.Open, plan)
+	r, err := s.load(x.load, plan)
 	unfinished := errors.Is(err, load.ErrUnfinished)
 	if err != nil && !unfinished {
 		return run, err
