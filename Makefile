@@ -106,7 +106,7 @@ bench: build
 	$(GO) test ./internal/bpf -run '^$$' -bench Message -benchtime 50000x
 
 ## bench-links: eproxy against the kernel's TCP over emulated links with delay and loss, under 4 minutes; LINKS=--full: all of them, hours; root
-LINKS ?=
+LINKS ?= --seeds 5
 bench-links: build bin/lwip-relay
 	$(GO) build -o bin/bench ./bench
 	bin/bench links $(LINKS)
