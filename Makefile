@@ -75,7 +75,7 @@ bin/golangci-lint: test/tools/go.mod test/tools/go.sum
 	cd test/tools && $(GO) build -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 ## test: everything; root
-test: need-root test-deps build unit
+test: need-root test-deps build bin/lwip-relay unit
 	$(GO) test -race $(filter-out ./test/netns,$(ROOT_PACKAGES))
 	EPROXY_OBJECT=bounded $(GO) test ./internal/bpf
 	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
