@@ -81,6 +81,7 @@ func linksCommand() *cli.Command {
 			&cli.Uint64Flag{Name: "first-seed", Value: 1, Usage: "seed of the first round; the next ones follow"},
 			&cli.DurationFlag{Name: "bound", Value: 10 * time.Second, Usage: "how long one run may take; two that take longer end the measurement of a row in a cell"},
 			&cli.StringFlag{Name: "device", Value: deviceLinux, Usage: "the devices' TCP: linux, nosack (Linux without selective acknowledgements), lwip"},
+			&cli.StringFlag{Name: "congestion", Value: "reno", Usage: "congestion control of Linux devices and of the node"},
 			&cli.StringFlag{Name: "json", Usage: "write all runs to `FILE`"},
 		},
 		Action: runLinks,

@@ -50,7 +50,7 @@ func openSite(c *cli.Context, row string) (s *site, err error) {
 		return s, err
 	}
 	s.after = append(s.after, s.lab.Close)
-	if err := s.tune(c.String("device") == deviceNoSACK); err != nil {
+	if err := s.tune(c.String("congestion"), c.String("device") == deviceNoSACK); err != nil {
 		return s, err
 	}
 	err = s.lab.Do(lab.Wire, func() error {
@@ -105,12 +105,16 @@ func (s *site) close() {
 }
 
 // tune makes TCP forget each connection when it ends, so that a run does not begin
-// with what the run before it learnt, and takes back the lab's limit of its backoff.
-func (s *site) tune(noSACK bool) error {
-	err := errors.Join(
-		s.lab.SetSysctl(lab.Dev, "ipv4/tcp_no_metrics_save", "1"),
-		s.lab.SetSysctl(lab.Node, "ipv4/tcp_no_metrics_save", "1"))
+// with what the run before it learnt, sets its congestion control, and takes back the
+// lab's limit of its backoff.
+func (s *site) tune(congestion string, noSACK bool) error {
+	var err error
 	for _, r := range []lab.Role{lab.Dev, lab.Node} {
+		e := s.lab.SetSysctl(r, "ipv4/tcp_congestion_control", congestion)
+		if errors.Is(e, fs.ErrPermission) {
+			e = fmt.Errorf("%w: a namespace may have what net.ipv4.tcp_allowed_congestion_control of the machine lists", e)
+		}
+		err = errors.Join(err, e, s.lab.SetSysctl(r, "ipv4/tcp_no_metrics_save", "1"))
 		if e := s.lab.SetSysctl(r, "ipv4/tcp_rto_max_ms", "120000"); !errors.Is(e, fs.ErrNotExist) { // new in 6.15
 			err = errors.Join(err, e)
 		}
