@@ -44,21 +44,26 @@ type linkLoad struct {
 	pushes      int                           // messages of 500 bytes that each device receives at the same time
 }
 
+// byDelay is how many messages are sent over links of short and long delay.
+func byDelay(short, long int) func(time.Duration) int {
+	return func(delay time.Duration) int {
+		if delay > 50*time.Millisecond {
+			return long
+		}
+		return short
+	}
+}
+
 func always(n int) func(time.Duration) int { return func(time.Duration) int { return n } }
 
 // linkLoads are one message in flight, two windows, one of them on devices that subscribe
 // as well, and messages of many segments, which the programs never take.
 var linkLoads = []linkLoad{
-	{name: "one", connections: 4, inFlight: 1, payload: 128, xdp: true, messages: func(delay time.Duration) int {
-		if delay > 50*time.Millisecond {
-			return 25
-		}
-		return 50
-	}},
+	{name: "one", connections: 4, inFlight: 1, payload: 128, xdp: true, messages: byDelay(50, 25)},
 	{name: "w16x128", connections: 4, inFlight: 16, payload: 128, messages: always(200)},
 	{name: "w32x1000", connections: 4, inFlight: 32, payload: 1000, messages: always(100)},
 	{name: "w16x128+sub", connections: 4, inFlight: 16, payload: 128, messages: always(200), pushes: 200},
-	{name: "2x100k", connections: 1, inFlight: 2, payload: 100_000, messages: always(30)},
+	{name: "2x100k", connections: 1, inFlight: 2, payload: 100_000, messages: byDelay(12, 4)},
 }
 
 // Shapes of links. The short ones are for every day.
@@ -79,7 +84,7 @@ func linksCommand() *cli.Command {
 			&cli.StringFlag{Name: "rows", Value: rowFallback + "," + rowTC + "," + rowXDP, Usage: "what is measured; ratios are to the first. xdp: only loads that XDP takes"},
 			&cli.IntFlag{Name: "seeds", Usage: "interleaved rounds `N`, each with another seed (default: 5, with --full 9)"},
 			&cli.Uint64Flag{Name: "first-seed", Value: 1, Usage: "seed of the first round; the next ones follow"},
-			&cli.DurationFlag{Name: "bound", Value: 10 * time.Second, Usage: "how long one run may take; two that take longer end the measurement of a row in a cell"},
+			&cli.DurationFlag{Name: "bound", Value: 20 * time.Second, Usage: "how long one run may take; two that take longer end the measurement of a row in a cell"},
 			&cli.StringFlag{Name: "device", Value: deviceLinux, Usage: "the devices' TCP: linux, nosack (Linux without selective acknowledgements), lwip"},
 			&cli.StringFlag{Name: "congestion", Value: "reno", Usage: "congestion control of Linux devices and of the node"},
 			&cli.StringFlag{Name: "json", Usage: "write all runs to `FILE`"},
