@@ -85,7 +85,8 @@ static void *receive_frames(void *unused)
 		/* lwIP does not look at the link address, and would forward what is for the kernel. */
 		if (!(frame[0] & 1) && memcmp(frame, hwaddr, ETH_ALEN))
 			continue;
-		struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)n, PBUF_POOL);
+		/* not of its pool, whose elements Debian's library makes shorter than it takes them for */
+		struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)n, PBUF_RAM);
 
 		if (!p)
 			continue; /* lost, as on a device without memory */
