@@ -87,6 +87,7 @@ func linksCommand() *cli.Command {
 			&cli.DurationFlag{Name: "bound", Value: 20 * time.Second, Usage: "how long one run may take; two that take longer end the measurement of a row in a cell"},
 			&cli.StringFlag{Name: "device", Value: deviceLinux, Usage: "the devices' TCP: linux, nosack (Linux without selective acknowledgements), lwip"},
 			&cli.StringFlag{Name: "congestion", Value: "reno", Usage: "congestion control of Linux devices and of the node"},
+			&cli.StringSliceFlag{Name: "sysctl", Usage: "a parameter of devices and node, such as ipv4/tcp_timestamps=0"},
 			&cli.StringFlag{Name: "json", Usage: "write all runs to `FILE`"},
 		},
 		Action: runLinks,

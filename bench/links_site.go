@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -52,6 +53,12 @@ func openSite(c *cli.Context, row string) (s *site, err error) {
 	s.after = append(s.after, s.lab.Close)
 	if err := s.tune(c.String("congestion"), c.String("device") == deviceNoSACK); err != nil {
 		return s, err
+	}
+	for _, x := range c.StringSlice("sysctl") {
+		name, value, _ := strings.Cut(x, "=")
+		if err := errors.Join(s.lab.SetSysctl(lab.Dev, name, value), s.lab.SetSysctl(lab.Node, name, value)); err != nil {
+			return s, err
+		}
 	}
 	err = s.lab.Do(lab.Wire, func() error {
 		s.link, err = link.Open(lab.WireEnds(lab.Dev))
