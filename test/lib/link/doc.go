@@ -17,6 +17,6 @@
 // 64 microseconds late in the median and less than half a millisecond for 99 of 100, and a link carries
 // some 90,000 packets per second of a bulk transfer whose ends run beside it
 // (make bench-links measures both first). Beyond that packets wait in the socket's
-// buffer and are late, and where that is full they are lost, of which the link learns nothing.
+// buffer and are late, and where that is full they are lost and counted as Overflow.
 // The order of two packets whose times are equal is that of their arrival.
 package link

@@ -110,6 +110,9 @@ func Open(a, b string) (*Link, error) {
 func (l *Link) Begin(seed uint64, params [2]Params) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, p := range l.pumps {
+		p.in.dropped()
+	}
 	l.seed, l.params, l.counts, l.streams = seed, params, [2]Counts{}, newStreams()
 }
 
@@ -124,6 +127,9 @@ func (l *Link) OnLost(f func(Key)) {
 func (l *Link) Counts(d Direction) Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	n := l.pumps[d].in.dropped()
+	l.counts[d].Packets += n
+	l.counts[d].Overflow += n
 	return l.counts[d]
 }
 

@@ -68,6 +68,15 @@ func (s *socket) close() {
 	_ = s.napi.Close()
 }
 
+// dropped is how many frames found the socket's buffer full since it was last asked.
+func (s *socket) dropped() int {
+	st, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return 0
+	}
+	return int(st.Drops)
+}
+
 // read reads a frame into b and says how long it is and when it arrived at the
 // interface; not ok: there is none. One longer than b is cut.
 //
