@@ -75,7 +75,7 @@ bin/golangci-lint: test/tools/go.mod test/tools/go.sum
 	cd test/tools && $(GO) build -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 ## test: everything; root
-test: need-root test-deps build unit
+test: need-root test-deps build bin/lwip-relay unit
 	$(GO) test -race $(filter-out ./test/netns,$(ROOT_PACKAGES))
 	EPROXY_OBJECT=bounded $(GO) test ./internal/bpf
 	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
@@ -106,7 +106,7 @@ bench: build
 	$(GO) test ./internal/bpf -run '^$$' -bench Message -benchtime 50000x
 
 ## bench-links: eproxy against the kernel's TCP over emulated links with delay and loss, under 4 minutes; LINKS=--full: all of them, hours; root
-LINKS ?=
+LINKS ?= --seeds 5
 bench-links: build bin/lwip-relay
 	$(GO) build -o bin/bench ./bench
 	bin/bench links $(LINKS)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
 
 	"eproxy/internal/cliutil"
 	"eproxy/test/lib/link"
@@ -39,22 +41,29 @@ type linkLoad struct {
 	payload     int                           // bytes
 	messages    func(delay time.Duration) int // of each connection
 	xdp         bool                          // XDP takes some of it, so that it is measured too
+	pushes      int                           // messages of 500 bytes that each device receives at the same time
+}
+
+// byDelay is how many messages are sent over links of short and long delay.
+func byDelay(short, long int) func(time.Duration) int {
+	return func(delay time.Duration) int {
+		if delay > 50*time.Millisecond {
+			return long
+		}
+		return short
+	}
 }
 
 func always(n int) func(time.Duration) int { return func(time.Duration) int { return n } }
 
-// linkLoads are one message in flight, two windows, and messages of many segments,
-// which the programs never take.
+// linkLoads are one message in flight, two windows, one of them on devices that subscribe
+// as well, and messages of many segments, which the programs never take.
 var linkLoads = []linkLoad{
-	{name: "one", connections: 4, inFlight: 1, payload: 128, xdp: true, messages: func(delay time.Duration) int {
-		if delay > 50*time.Millisecond {
-			return 25
-		}
-		return 50
-	}},
+	{name: "one", connections: 4, inFlight: 1, payload: 128, xdp: true, messages: byDelay(50, 25)},
 	{name: "w16x128", connections: 4, inFlight: 16, payload: 128, messages: always(200)},
 	{name: "w32x1000", connections: 4, inFlight: 32, payload: 1000, messages: always(100)},
-	{name: "2x100k", connections: 1, inFlight: 2, payload: 100_000, messages: always(30)},
+	{name: "w16x128+sub", connections: 4, inFlight: 16, payload: 128, messages: always(200), pushes: 200},
+	{name: "2x100k", connections: 1, inFlight: 2, payload: 100_000, messages: byDelay(12, 4)},
 }
 
 // Shapes of links. The short ones are for every day.
@@ -75,8 +84,10 @@ func linksCommand() *cli.Command {
 			&cli.StringFlag{Name: "rows", Value: rowFallback + "," + rowTC + "," + rowXDP, Usage: "what is measured; ratios are to the first. xdp: only loads that XDP takes"},
 			&cli.IntFlag{Name: "seeds", Usage: "interleaved rounds `N`, each with another seed (default: 5, with --full 9)"},
 			&cli.Uint64Flag{Name: "first-seed", Value: 1, Usage: "seed of the first round; the next ones follow"},
-			&cli.DurationFlag{Name: "bound", Value: 10 * time.Second, Usage: "how long one run may take; two that take longer end the measurement of a row in a cell"},
+			&cli.DurationFlag{Name: "bound", Value: 20 * time.Second, Usage: "how long one run may take; two that take longer end the measurement of a row in a cell"},
 			&cli.StringFlag{Name: "device", Value: deviceLinux, Usage: "the devices' TCP: linux, nosack (Linux without selective acknowledgements), lwip"},
+			&cli.StringFlag{Name: "congestion", Value: "reno", Usage: "congestion control of Linux devices and of the node"},
+			&cli.StringSliceFlag{Name: "sysctl", Usage: "a parameter of devices and node, such as ipv4/tcp_timestamps=0"},
 			&cli.StringFlag{Name: "json", Usage: "write all runs to `FILE`"},
 		},
 		Action: runLinks,
@@ -260,6 +271,37 @@ func measureCell(c *cli.Context, x cell, rows []string, sites map[string]*site, 
 	return r, nil
 }
 
+// pushGap is the time between two messages to subscribers.
+const pushGap = 2 * time.Millisecond
+
+// load makes a load, and that of those who publish to the devices, over a good link.
+func (s *site) load(l linkLoad, plan load.Plan) (*load.Result, error) {
+	devices := load.MQTT{Topic: topic, Payload: l.payload, Dial: s.dial}
+	if l.pushes == 0 {
+		return load.Run(s.ctx, devices.Open, plan)
+	}
+	news := func(int) string { return "news" }
+	devices.Subscribe, devices.Pushes = news(0), l.pushes
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	opened := 0
+	var wg errgroup.Group
+	r, err := load.Run(ctx, func(ctx context.Context, i int) (load.Conn, error) {
+		c, err := devices.Open(ctx, i)
+		if opened++; err == nil && opened == plan.Connections {
+			wg.Go(func() error {
+				return load.MQTT{Topic: news, Payload: 500, Dial: s.dialGood}.Push(ctx, l.pushes, pushGap)
+			})
+		}
+		return c, err
+	}, plan)
+	cancel()
+	if perr := wg.Wait(); err == nil && !errors.Is(perr, context.Canceled) {
+		err = perr
+	}
+	return r, err
+}
+
 // run makes one run.
 func (s *site) run(x cell, seed uint64, bound time.Duration) (run linkRun, err error) {
 	s.link.Begin(seed, x.params())
@@ -268,7 +310,7 @@ func (s *site) run(x cell, seed uint64, bound time.Duration) (run linkRun, err e
 		return run, err
 	}
 	plan := load.Plan{Connections: x.load.connections, InFlight: x.load.inFlight, Messages: x.load.messages(x.Delay), Duration: bound}
-	r, err := load.Run(s.ctx, load.MQTT{Topic: topic, Payload: x.load.payload, Dial: s.dial}.Open, plan)
+	r, err := s.load(x.load, plan)
 	unfinished := errors.Is(err, load.ErrUnfinished)
 	if err != nil && !unfinished {
 		return run, err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -50,8 +51,14 @@ func openSite(c *cli.Context, row string) (s *site, err error) {
 		return s, err
 	}
 	s.after = append(s.after, s.lab.Close)
-	if err := s.tune(c.String("device") == deviceNoSACK); err != nil {
+	if err := s.tune(c.String("congestion"), c.String("device") == deviceNoSACK); err != nil {
 		return s, err
+	}
+	for _, x := range c.StringSlice("sysctl") {
+		name, value, _ := strings.Cut(x, "=")
+		if err := errors.Join(s.lab.SetSysctl(lab.Dev, name, value), s.lab.SetSysctl(lab.Node, name, value)); err != nil {
+			return s, err
+		}
 	}
 	err = s.lab.Do(lab.Wire, func() error {
 		s.link, err = link.Open(lab.WireEnds(lab.Dev))
@@ -105,12 +112,16 @@ func (s *site) close() {
 }
 
 // tune makes TCP forget each connection when it ends, so that a run does not begin
-// with what the run before it learnt, and takes back the lab's limit of its backoff.
-func (s *site) tune(noSACK bool) error {
-	err := errors.Join(
-		s.lab.SetSysctl(lab.Dev, "ipv4/tcp_no_metrics_save", "1"),
-		s.lab.SetSysctl(lab.Node, "ipv4/tcp_no_metrics_save", "1"))
+// with what the run before it learnt, sets its congestion control, and takes back the
+// lab's limit of its backoff.
+func (s *site) tune(congestion string, noSACK bool) error {
+	var err error
 	for _, r := range []lab.Role{lab.Dev, lab.Node} {
+		e := s.lab.SetSysctl(r, "ipv4/tcp_congestion_control", congestion)
+		if errors.Is(e, fs.ErrPermission) {
+			e = fmt.Errorf("%w: a namespace may have what net.ipv4.tcp_allowed_congestion_control of the machine lists", e)
+		}
+		err = errors.Join(err, e, s.lab.SetSysctl(r, "ipv4/tcp_no_metrics_save", "1"))
 		if e := s.lab.SetSysctl(r, "ipv4/tcp_rto_max_ms", "120000"); !errors.Is(e, fs.ErrNotExist) { // new in 6.15
 			err = errors.Join(err, e)
 		}
@@ -129,6 +140,11 @@ func (s *site) dial(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	return c, c.(*net.TCPConn).SetLinger(0)
+}
+
+// dialGood connects to the same server by a pod's link.
+func (s *site) dialGood(ctx context.Context) (net.Conn, error) {
+	return s.lab.Dial(ctx, lab.Pod0, net.JoinHostPort(lab.NodeV4.String(), "1883"))
 }
 
 // taken are the messages that the programs took so far.

@@ -141,6 +141,9 @@ func (b *bench) all() error {
 		return err
 	}
 	fmt.Fprintf(b.c.App.Writer, "idle machine: %.1f ms of processor time per second\n", idle*1000)
+	if err := b.memory(b.c.App.Writer); err != nil {
+		return fmt.Errorf("memory at rest: %w", err)
+	}
 	for _, ld := range strings.Split(b.c.String("loads"), ",") {
 		plan, err := b.plan(ld)
 		if err != nil {

@@ -43,9 +43,9 @@ static ip4_addr_t server;
 static unsigned short server_port;
 
 struct relay {
-	int fd; /* kernel's connection */
+	int fd;		     /* kernel's connection */
 	struct tcp_pcb *pcb; /* NULL: ended; under the core lock */
-	sem_t news; /* connected, room in the send buffer, or ended */
+	sem_t news;	     /* connected, room in the send buffer, or ended */
 	int connected;
 };
 
@@ -85,7 +85,8 @@ static void *receive_frames(void *unused)
 		/* lwIP does not look at the link address, and would forward what is for the kernel. */
 		if (!(frame[0] & 1) && memcmp(frame, hwaddr, ETH_ALEN))
 			continue;
-		struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)n, PBUF_POOL);
+		/* not of its pool, whose elements Debian's library makes shorter than it takes them for */
+		struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)n, PBUF_RAM);
 
 		if (!p)
 			continue; /* lost, as on a device without memory */
@@ -236,7 +237,9 @@ static void open_wire(const char *ifname)
 
 static int listen_at(unsigned short port)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_port = htons(port),
+				  .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||

@@ -50,6 +50,7 @@ type device struct {
 	window int // messages in flight
 	total  int
 	batch  bool // several messages in one write
+	dial   func(context.Context) (net.Conn, error)
 
 	rng     *rand.Rand
 	packets []packetOf // by message
@@ -71,6 +72,9 @@ func newDevice(l *lab.Lab, id string, seed uint64, total, window int) *device {
 	h := sha256.Sum256([]byte(id))
 	d := &device{id: id, lab: l, window: window, total: total, acked: make([]bool, total), sent: make([]int, total),
 		rng: rand.New(rand.NewPCG(seed, binary.BigEndian.Uint64(h[:])))}
+	d.dial = func(ctx context.Context) (net.Conn, error) {
+		return l.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeAddr(d.ipv6).String(), "1883"))
+	}
 	for n := range total {
 		p := packetOf{function: []string{"temp", "hum"}[d.rng.IntN(2)], qos: 1}
 		if d.rng.IntN(5) == 0 {
@@ -117,7 +121,7 @@ var errForeign = errors.New("bytes that no message of this device asks for")
 func (d *device) session(ctx context.Context, next *int) error {
 	dctx, cancel := context.WithTimeout(ctx, stallLimit)
 	defer cancel()
-	c, err := d.lab.Dial(dctx, lab.Dev, net.JoinHostPort(lab.NodeAddr(d.ipv6).String(), "1883"))
+	c, err := d.dial(dctx)
 	if err != nil {
 		return err
 	}

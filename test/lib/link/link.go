@@ -73,11 +73,14 @@ type Link struct {
 	onLost  func(Key)
 }
 
+// processors are how many more Go gets for a link.
+const processors = 16
+
 // Open joins two interfaces of the calling thread's network namespace, and
 // carries all frames at once until Begin says otherwise.
 //
 // The link is a thread of its own, which must not wait for one of the processors that
-// Go shares out among the others: there is one more of those while it is open.
+// Go shares out among the others: there are so many more of those while it is open that one is idle.
 func Open(a, b string) (*Link, error) {
 	l := &Link{streams: newStreams()}
 	var err error
@@ -94,7 +97,7 @@ func Open(a, b string) (*Link, error) {
 			return nil, fmt.Errorf("link at %s: %w", name, err)
 		}
 	}
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + processors)
 	for d := range l.pumps {
 		l.pumps[d] = &pump{link: l, direction: Direction(d), in: sockets[d], out: sockets[1-d]}
 	}
@@ -107,6 +110,9 @@ func Open(a, b string) (*Link, error) {
 func (l *Link) Begin(seed uint64, params [2]Params) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, p := range l.pumps {
+		p.in.dropped()
+	}
 	l.seed, l.params, l.counts, l.streams = seed, params, [2]Counts{}, newStreams()
 }
 
@@ -121,6 +127,9 @@ func (l *Link) OnLost(f func(Key)) {
 func (l *Link) Counts(d Direction) Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	n := l.pumps[d].in.dropped()
+	l.counts[d].Packets += n
+	l.counts[d].Overflow += n
 	return l.counts[d]
 }
 
@@ -146,5 +155,5 @@ func (l *Link) Close() {
 		p.in.close()
 	}
 	unix.Close(l.stop)
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0)-1, 1))
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0)-processors, 1))
 }

@@ -43,7 +43,7 @@ func TestQueueIsBounded(t *testing.T) {
 	if _, ok := p.decide(make([]byte, 100), 2000, time.Now()); ok {
 		t.Error("two merged packets were carried")
 	}
-	if c := l.Counts(AtoB); c.Packets != 3 || c.Overflow != 1 || c.Long != 1 {
+	if c := l.counts[AtoB]; c.Packets != 3 || c.Overflow != 1 || c.Long != 1 {
 		t.Errorf("%+v", c)
 	}
 }

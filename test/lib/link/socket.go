@@ -68,21 +68,37 @@ func (s *socket) close() {
 	_ = s.napi.Close()
 }
 
+// dropped is how many frames found the socket's buffer full since it was last asked.
+func (s *socket) dropped() int {
+	st, err := unix.GetsockoptTpacketStats(s.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return 0
+	}
+	return int(st.Drops)
+}
+
 // read reads a frame into b and says how long it is and when it arrived at the
 // interface; not ok: there is none. One longer than b is cut.
+//
+// Like write it does not wait, so that it need not give Go's processor back
+// and then wait for that.
 func (s *socket) read(b []byte) (n int, arrived time.Time, ok bool) {
-	n, oobn, _, _, err := unix.Recvmsg(s.fd, b, s.oob[:], unix.MSG_TRUNC)
-	if err != nil {
+	iov := unix.Iovec{Base: &b[0]}
+	iov.SetLen(len(b))
+	msg := unix.Msghdr{Iov: &iov, Iovlen: 1, Control: &s.oob[0]}
+	msg.SetControllen(len(s.oob))
+	length, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_TRUNC)
+	if errno != 0 {
 		return 0, arrived, false
 	}
 	now := time.Now()
 	// The kernel's clock may be set at any time: only a small difference counts.
-	if at, ok := timestamp(s.oob[:oobn]); ok {
+	if at, ok := timestamp(s.oob[:msg.Controllen]); ok {
 		if age := now.UnixNano() - at; age > 0 && age < int64(time.Second) {
 			now = now.Add(-time.Duration(age))
 		}
 	}
-	return n, now, true
+	return int(length), now, true
 }
 
 // timestamp is the time of arrival that the kernel gives with a frame, as UnixNano.
@@ -99,6 +115,6 @@ func timestamp(oob []byte) (ns int64, ok bool) {
 
 // write sends a frame; not ok: there was no room.
 func (s *socket) write(frame []byte) bool {
-	_, err := unix.Write(s.fd, frame)
-	return err == nil
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(s.fd), uintptr(unsafe.Pointer(&frame[0])), uintptr(len(frame)))
+	return errno == 0
 }

@@ -24,6 +24,12 @@ type Conn interface {
 	Close() error
 }
 
+// pushed is a Conn that receives more than responses.
+type pushed interface {
+	// Done says whether it has received all of that.
+	Done() bool
+}
+
 // Dialer opens device number i's connection.
 type Dialer func(ctx context.Context, i int) (Conn, error)
 
@@ -175,12 +181,18 @@ func (w *worker) sendAll(p Plan, began time.Time, index int) error {
 // them all.
 func (w *worker) finish() {
 	w.total.Store(int64(w.sent))
-	if w.answered.Load() == int64(w.sent) {
+	if w.answered.Load() == int64(w.sent) && w.pushesCame() {
 		w.conn.Interrupt()
 	}
 }
 
-// receiveAll notes responses until all that were sent are answered.
+func (w *worker) pushesCame() bool {
+	p, ok := w.conn.(pushed)
+	return !ok || p.Done()
+}
+
+// receiveAll notes responses until all that were sent are answered, and all that
+// is pushed has come.
 func (w *worker) receiveAll() error {
 	defer close(w.free)
 	for {
@@ -194,7 +206,7 @@ func (w *worker) receiveAll() error {
 			}
 		}
 		answered := w.answered.Add(int64(len(ids)))
-		if total := w.total.Load(); total >= 0 && answered == total {
+		if total := w.total.Load(); total >= 0 && answered == total && w.pushesCame() {
 			return nil
 		}
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +16,9 @@ type MQTT struct {
 	Dial    func(ctx context.Context) (net.Conn, error)
 	Topic   func(device int) string
 	Payload int // bytes
+
+	Subscribe string // filter that each device subscribes to with QoS 0; empty: none
+	Pushes    int    // messages of it that a device must receive before it is done
 }
 
 // Open connects device i; a Dialer.
@@ -34,14 +38,58 @@ func (m MQTT) Open(ctx context.Context, i int) (Conn, error) {
 		c.Close()
 		return nil, fmt.Errorf("CONNACK %x: %w", ack, errors.Join(err, errors.New("refused")))
 	}
-	message, at := publish(m.Topic(i), m.Payload)
-	return &mqttConn{Conn: c, message: message, id: at, buf: make([]byte, 4096)}, nil
+	if m.Subscribe != "" {
+		if err := subscribe(c, m.Subscribe); err != nil {
+			c.Close()
+			return nil, err
+		}
+	}
+	message, at := publish(m.Topic(i), 1, m.Payload)
+	conn := &mqttConn{Conn: c, message: message, id: at, buf: make([]byte, 4096)}
+	conn.awaited.Store(int64(m.Pushes))
+	return conn, nil
 }
 
-// publish is a PUBLISH without its packet identifier, and the place for it.
-func publish(topic string, payload int) (b []byte, id int) {
-	n := 2 + len(topic) + 2 + payload
-	b = []byte{0x32}
+func subscribe(c net.Conn, filter string) error {
+	b := append([]byte{0x82, byte(5 + len(filter)), 0, 1, 0, byte(len(filter))}, filter...)
+	if _, err := c.Write(append(b, 0)); err != nil {
+		return err
+	}
+	ack := make([]byte, 5)
+	if _, err := io.ReadFull(c, ack); err != nil || ack[0] != 0x90 || ack[4] != 0 {
+		return fmt.Errorf("SUBACK %x: %w", ack, errors.Join(err, errors.New("refused")))
+	}
+	return nil
+}
+
+// Push publishes QoS 0 messages to the topic of device -1, one each gap.
+func (m MQTT) Push(ctx context.Context, messages int, gap time.Duration) error {
+	c, err := m.Open(ctx, -1)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	b, _ := publish(m.Topic(-1), 0, m.Payload)
+	tick := time.NewTicker(gap)
+	defer tick.Stop()
+	for range messages {
+		if _, err := c.(*mqttConn).Write(b); err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// publish is a PUBLISH without its packet identifier, and the place for it, if
+// the QoS is 1.
+func publish(topic string, qos byte, payload int) (b []byte, id int) {
+	n := 2 + len(topic) + 2*int(qos) + payload
+	b = []byte{0x30 | qos<<1}
 	for n > 127 {
 		b = append(b, byte(n)|0x80)
 		n >>= 7
@@ -49,7 +97,7 @@ func publish(topic string, payload int) (b []byte, id int) {
 	b = append(b, byte(n), 0, byte(len(topic)))
 	b = append(b, topic...)
 	id = len(b)
-	b = append(b, 0, 0)
+	b = append(b, make([]byte, 2*qos)...)
 	for i := range payload {
 		b = append(b, 'a'+byte(i%26))
 	}
@@ -64,6 +112,7 @@ type mqttConn struct {
 	have    int
 	next    int // responses so far
 	ids     []int
+	awaited atomic.Int64 // messages that have yet to come
 }
 
 // Send publishes message n; its packet identifier is n modulo 60000, plus one.
@@ -73,24 +122,49 @@ func (c *mqttConn) Send(n int) error {
 	return err
 }
 
-// Receive reads PUBACKs. They come in any order; which message each ends
+// Receive reads PUBACKs, and messages, which are counted. PUBACKs come in any order; which message each ends
 // follows from its identifier, near the number of responses so far.
 func (c *mqttConn) Receive() ([]int, error) {
 	n, err := c.Read(c.buf[c.have:])
 	c.have += n
 	c.ids = c.ids[:0]
 	at := 0
-	for c.have-at >= 4 {
-		if c.buf[at] != 0x40 || c.buf[at+1] != 2 {
-			return c.ids, fmt.Errorf("not a PUBACK: %x", c.buf[at:at+4])
+	for {
+		p := c.buf[at:c.have]
+		length, whole := packetLength(p)
+		if !whole {
+			break
 		}
-		id := int(binary.BigEndian.Uint16(c.buf[at+2:])) - 1
-		c.ids = append(c.ids, near(id, c.next))
-		c.next++
-		at += 4
+		switch {
+		case p[0] == 0x40 && length == 4:
+			id := int(binary.BigEndian.Uint16(p[2:])) - 1
+			c.ids = append(c.ids, near(id, c.next))
+			c.next++
+		case p[0] == 0x30:
+			c.awaited.Add(-1)
+		default:
+			return c.ids, fmt.Errorf("neither PUBACK nor PUBLISH: %x", p[:min(len(p), 4)])
+		}
+		at += length
 	}
 	c.have = copy(c.buf, c.buf[at:c.have])
 	return c.ids, err
+}
+
+// Done says whether all messages came that are not responses.
+func (c *mqttConn) Done() bool { return c.awaited.Load() <= 0 }
+
+// packetLength is the length of the first MQTT packet in b, if it is whole (MQTT 3.1.1
+// section 2.2.3).
+func packetLength(b []byte) (n int, whole bool) {
+	for i := 1; i < len(b); i++ {
+		n |= int(b[i]&0x7f) << (7 * (i - 1))
+		if b[i]&0x80 == 0 {
+			n += i + 1
+			return n, len(b) >= n
+		}
+	}
+	return 0, false
 }
 
 // near is the number with that remainder modulo 60000 that is nearest to n.
