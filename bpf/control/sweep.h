@@ -19,9 +19,27 @@
 
 /* Connections [first, first + count) that are looked at. */
 struct sweep_range {
+	struct sweeper *w;
 	__u32 first;
 	__u32 now_ms;
 };
+
+/*
+ * Notes that the connection's oldest PUBACK is due before the pass after the next
+ * looks at it. The list is this timer's alone. If it is full the PUBACK waits for a pass.
+ */
+static __always_inline void tail_add(struct sweeper *w, __u32 conn, __u32 due_ms)
+{
+	__u32 n = w->count;
+
+	if (n >= SWEEP_TAILS)
+		return;
+	w->tails[n & (SWEEP_TAILS - 1)].conn = conn;
+	w->tails[n & (SWEEP_TAILS - 1)].due_ms = due_ms;
+	if (!n || (__s32)(due_ms - w->tail_ms) < 0)
+		w->tail_ms = due_ms;
+	w->count = n + 1;
+}
 
 /*
  * A slot whose oldest message waits too long, or whose end userspace was not told
@@ -47,29 +65,6 @@ static __always_inline void sweep_slot(__u32 index, const struct conn *c, __u32 
 		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
 }
 
-/* Collects the oldest PUBACKs that the device has not acknowledged, as one run of bytes. Under the lock. */
-static __always_inline __u32 sweep_pubacks(struct scratch *s, struct conn *c, __u32 now_ms)
-{
-	__u32 seq = ledger_at(&c->tx, 0)->seq;
-
-	s->pos = 0;
-	s->sum = 0;
-	repeat(i, c->tx.count) {
-		struct graft *g = ledger_at(&c->tx, i);
-		__u32 word;
-
-		if (g->seq != seq + afresh(s->pos) || afresh(s->pos) >= PUBACKS_MAX ||
-		    (__s32)(now_ms - g->time_ms) < (__s32)knob_puback_rto_ms)
-			break;
-		memcpy(&word, g->bytes, 4);
-		memcpy(s->look + (afresh(s->pos) & (PUBACKS_MAX - 4)), &word, 4);
-		s->sum += (word & 0xffff) + (word >> 16);
-		g->time_ms = now_ms;
-		s->pos += 4;
-	}
-	return afresh(s->pos);
-}
-
 /* The frame's addresses, and behind them its VLAN tag. */
 static __always_inline void sweep_tag(__u8 *to, const struct frame *f)
 {
@@ -84,10 +79,10 @@ static __always_inline void sweep_copy(__u8 *to, struct scratch *s, const __u32 
 {
 	if (s->frame.ipv6) {
 		memcpy(to + skip, (__u8 *)&s->frame.eth + skip, FRAME_V6 - skip);
-		memcpy(to + FRAME_V6, s->look, PUBACKS_MAX);
+		memcpy(to + FRAME_V6, s->pubacks.bytes, PUBACKS_MAX);
 	} else {
 		memcpy(to + skip, (__u8 *)&s->frame.eth + skip, FRAME_V4 - skip);
-		memcpy(to + FRAME_V4, s->look, PUBACKS_MAX);
+		memcpy(to + FRAME_V4, s->pubacks.bytes, PUBACKS_MAX);
 	}
 }
 
@@ -95,7 +90,7 @@ static __always_inline void sweep_copy(__u8 *to, struct scratch *s, const __u32 
 static long sweep_one(__u64 i, void *data)
 {
 	struct sweep_range *range = data;
-	__u32 index = range->first + i, now_ms = range->now_ms, gen = 0, n = 0;
+	__u32 index = range->first + i, now_ms = range->now_ms, gen = 0, n = 0, due_ms = now_ms;
 	struct scratch *s = scratch_of(HOOK_CONTROL);
 	struct conn *c = conn_entry(index);
 	struct stamp stamp;
@@ -110,14 +105,16 @@ static long sweep_one(__u64 i, void *data)
 		sweep_slot(index, c, now_ms);
 	if (c->state != CONN_OPEN)
 		return 0;
+	s->pubacks.len = 0;
 	bpf_spin_lock(&c->lock);
 	if (c->state == CONN_OPEN) {
 		gen = c->gen;
 		if (c->kind == CONN_DEVICE && c->tx.count)
-			n = sweep_pubacks(s, c, now_ms);
+			due_ms = loss_overdue(c, now_ms, knob_puback_ms, &s->pubacks);
+		n = afresh(s->pubacks.len);
 		if (n) {
 			conn_stamp(c, &stamp);
-			stamp.seq = ledger_at(&c->tx, 0)->seq;
+			stamp.seq = s->pubacks.seq;
 			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, n);
 			send = true;
 		} else if (seq_gt(conn_ack(c), c->rx_acked) && (__s32)(now_ms - c->last_ms) >= SWEEP_ACK_MS) {
@@ -129,9 +126,11 @@ static long sweep_one(__u64 i, void *data)
 	bpf_spin_unlock(&c->lock);
 	if (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
 		event_simple(HOOK_CONTROL, EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
+	if ((__s32)(due_ms - now_ms) > 0 && (__s32)(due_ms - now_ms) < SWEEP_MS + SWEEP_MS / 2)
+		tail_add(range->w, index, due_ms);
 	if (!send)
 		return 0;
-	frame_checksum(&s->frame, false, n ? s->sum : 0);
+	frame_checksum(&s->frame, false, n ? s->pubacks.sum : 0);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) { /* the next pass tries again: peers repeat what is not acknowledged */
 		count(HOOK_CONTROL, REASON_EVENT_LOST);
@@ -158,49 +157,98 @@ static long sweep_one(__u64 i, void *data)
 }
 
 /* Looks at the connections [first, first + count). */
-static __always_inline void sweep(__u32 first, __u32 count)
+static __always_inline void sweep(struct sweeper *w, __u32 first, __u32 count)
 {
-	struct sweep_range range = { .first = first, .now_ms = bpf_ktime_get_ns() / 1000000 };
+	struct sweep_range range = { .w = w, .first = first, .now_ms = bpf_ktime_get_ns() / 1000000 };
 
 	bpf_loop(count, sweep_one, &range, 0);
 }
 
 /* Of the connections [next, end) as many as the tick has budget for. Returns where the next tick goes on. */
-static __always_inline __u32 sweep_some(__u32 next, __u32 end, __u32 *budget)
+static __always_inline __u32 sweep_some(struct sweeper *w, __u32 next, __u32 end, __u32 *budget)
 {
 	__u32 count = next < end ? end - next : 0;
 
 	if (count > *budget)
 		count = *budget;
-	sweep(next, count);
+	sweep(w, next, count);
 	*budget -= count;
 	return next + count;
 }
 
-/* The timer's tick. */
-static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
-{
-	__u32 budget = knob_sweep, next = w->next, wait = SWEEP_PAUSE_MS;
-	struct globals *g = globals_get();
+/* The list of tails while it is looked through. */
+struct tails_ctx {
+	struct sweeper *w;
+	__u32 now_ms;
+	__u32 pad;
+};
 
-	if (!g)
-		return 0;
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
-		next = knob_slots + g->conns_end; /* what is recorded as sent must not be lost there: not now */
+/* One of them: its time has come, or it stays in the list, which begins anew and is never longer than what was looked at. */
+static long tail_step(__u64 index, void *data)
+{
+	struct tails_ctx *ctx = data;
+	struct tail tail = ctx->w->tails[index & (SWEEP_TAILS - 1)];
+
+	if ((__s32)(tail.due_ms - ctx->now_ms) > 0)
+		tail_add(ctx->w, tail.conn, tail.due_ms);
+	else
+		sweep(ctx->w, tail.conn, 1);
+	return 0;
+}
+
+/* Of the pass that is under way, as many connections as one tick has budget for. */
+static __always_inline void sweep_part(struct sweeper *w, const struct globals *g, __u32 now_ms)
+{
+	__u32 budget = knob_sweep, next = w->next;
+
 	if (next < knob_slots) {
-		next = sweep_some(next, g->slots_end, &budget);
+		next = sweep_some(w, next, g->slots_end, &budget);
 		if (next >= g->slots_end)
 			next = knob_slots;
 	}
 	if (next >= knob_slots) {
-		next = sweep_some(next, g->conns_end, &budget);
+		next = sweep_some(w, next, g->conns_end, &budget);
 		if (next >= g->conns_end) {
 			next = 0;
-			wait = SWEEP_MS;
+			w->pass_ms = now_ms + SWEEP_MS;
 		}
 	}
 	w->next = next;
-	bpf_timer_start(&w->timer, (__u64)wait * 1000000, 0);
+}
+
+/* Milliseconds until the next tick. */
+static __always_inline __u32 sweep_wait(const struct sweeper *w, __u32 now_ms)
+{
+	__s32 wait = w->next ? SWEEP_PAUSE_MS : (__s32)(w->pass_ms - now_ms);
+
+	if (w->count && (__s32)(w->tail_ms - now_ms) < wait)
+		wait = w->tail_ms - now_ms;
+	return wait < 1 ? 1 : wait > SWEEP_MS ? SWEEP_MS : wait;
+}
+
+/*
+ * The timer's tick: PUBACKs that are due, then a part of a pass, if one is under
+ * way or its time has come. What is recorded as sent must not be lost among too many
+ * events: then everything waits for another pass.
+ */
+static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
+{
+	__u32 now_ms = bpf_ktime_get_ns() / 1000000, count = w->count;
+	struct tails_ctx ctx = { .w = w, .now_ms = now_ms };
+	struct globals *g = globals_get();
+
+	if (!g)
+		return 0;
+	w->count = 0;
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2) {
+		w->next = 0;
+		w->pass_ms = now_ms + SWEEP_MS;
+	} else {
+		bpf_loop(count, tail_step, &ctx, 0);
+		if (w->next || (__s32)(w->pass_ms - now_ms) <= 0)
+			sweep_part(w, g, now_ms);
+	}
+	bpf_timer_start(&w->timer, (__u64)sweep_wait(w, now_ms) * 1000000, 0);
 	return 0;
 }
 
@@ -227,5 +275,6 @@ int sweep_start(void *ctx)
 	err = bpf_timer_set_callback(&w->timer, sweep_tick);
 	if (err)
 		return err;
+	w->pass_ms = bpf_ktime_get_ns() / 1000000;
 	return bpf_timer_start(&w->timer, (__u64)SWEEP_MS * 1000000, 0);
 }

@@ -99,7 +99,7 @@ enum reason {
 	REASON_RESPONSE_HANDED = 39, /* response not digestible in the kernel (not 2xx, chunked and not whole in its segment, split or unusual head): read by userspace */
 	REASON_SLOT_RETIRED = 40,    /* slot retired: closed by the pod, unexpected bytes, a response before its request, or Connection: close */
 	REASON_LATE_RESPONSE = 41,   /* bytes on a slot that was retired before: its socket, which is being aborted, drops them */
-	REASON_TRIMMED = 42,         /* local segment straddled an insertion: cut to its first piece */
+	REASON_TRIMMED = 42,         /* local segment straddled an insertion: it left in pieces, or what is too long for that cut to its first */
 	REASON_BROKEN = 43,          /* bytes bypassed the programs while grafts were open: connection aborted */
 	REASON_REDIRECT_ERROR = 44,  /* making or sending a packet failed: it is dropped, retransmission recovers */
 	REASON_INJECTED = 45,        /* injected packet seen at egress: passed untouched */
@@ -162,6 +162,8 @@ enum conn_flag {
 	CONN_RST_SENT = 128,  /* local RST left */
 	CONN_SYN_SEEN = 256,  /* a SYN was passed: the stack answers it with a challenge ACK */
 	CONN_FIN_AHEAD = 512, /* peer's FIN passed beyond a hole, at rx_fin */
+	CONN_SACK = 1024,     /* both ends may send SACK blocks (RFC 2018) */
+	CONN_MISSING = 2048,  /* the peer lacks bytes of the local socket, until SND.UNA passes tx_hole */
 	CONN_PASSED = 4096,   /* armed: payload was passed, to rx_hole */
 };
 
@@ -204,7 +206,7 @@ struct graft {
 	__u32 time_ms;	/* when it was last sent, CLOCK_MONOTONIC */
 	__u8 bytes[4];	/* inserted PUBACK, as on the wire */
 	__u16 packet_id;
-	__u8 qos;
+	__u8 qos;   /* of an inserted PUBACK: how often it was sent again */
 	__u8 state; /* enum graft_state */
 };
 
@@ -216,6 +218,13 @@ struct ledger {
 	__u16 open; /* of those, in state GRAFT_OPEN */
 	__u16 kept; /* work space of ledger_compact */
 	struct graft ring[LEDGER_RING];
+};
+
+/* Bytes that were sent by the local socket, or passed to it, a second time: where they lie in either space. */
+struct again {
+	__u32 wire;
+	__u32 kernel;
+	__u32 len; /* bytes; 0: there were none */
 };
 
 /* Where in its MQTT packets a stream stands. */
@@ -281,11 +290,17 @@ struct conn {
 	__u32 rx_dups; /* duplicate acknowledgements of the local socket that wait for an open graft */
 
 	/* the first graft of each is in the cache line of its counters */
-	__u32 pad1[3];
+	__u32 srtt; /* smoothed round-trip time, 1/8 ms; 0: none was measured */
+	__u32 pad1[2];
 	struct ledger rx;
 	__u32 pad2[13];
 	struct ledger tx;
-	__u32 pad3[13];
+	struct again rx_again; /* latest duplicate that the local socket was passed */
+	struct again tx_again; /* latest retransmission of the local socket */
+	__u32 tx_hole;	       /* wire: up to here the peer may lack bytes of the local socket (CONN_MISSING) */
+	__u32 dup_ack;	       /* wire: acknowledgement of the peer that came again */
+	__u32 dup_acks;	       /* so often */
+	__u32 pad3[4];
 };
 
 /* Bit of a client's rights; the bits above it are their version. */
@@ -660,11 +675,22 @@ struct link_args {
 	__u8 src_mac[6];
 };
 
+#define SWEEP_TAILS 512 /* connections that a pass may note, a power of two */
+
+/* A connection whose oldest PUBACK is sent again at a time between two passes, unless it is acknowledged. */
+struct tail {
+	__u32 conn;
+	__u32 due_ms; /* CLOCK_MONOTONIC */
+};
+
 /* The timer behind sweep.h. */
 struct sweeper {
 	struct bpf_timer timer;
-	__u32 next; /* conn index at which the next tick goes on */
-	__u32 pad;
+	__u32 next;    /* conn index at which the next tick goes on */
+	__u32 pass_ms; /* when the next pass begins, CLOCK_MONOTONIC; while next is 0 */
+	__u32 count;   /* of tails */
+	__u32 tail_ms; /* when the first of them is due */
+	struct tail tails[SWEEP_TAILS];
 };
 
 #endif

@@ -15,8 +15,8 @@ volatile const __u32 knob_hints = 16384;
 volatile const __u32 knob_mark = 0x00e90000;
 /* Bytes by which XDP may grow a packet at its head. 216 on veth (256 less struct xdp_frame). */
 volatile const __u32 knob_headroom = 216;
-/* A PUBACK that the device has not acknowledged for this long is sent again, milliseconds. */
-volatile const __u32 knob_puback_rto_ms = 300;
+/* A PUBACK that is not acknowledged for two round trips and this long is sent again: how long a device may delay an ACK, milliseconds. */
+volatile const __u32 knob_puback_ms = 200;
 /* Connections that one tick of the sweeper looks at, so that packets do not wait long behind it. */
 volatile const __u32 knob_sweep = 512;
 

@@ -7,8 +7,8 @@
 #ifndef EPROXY_CONN_H
 #define EPROXY_CONN_H
 
-#include "ledger.h"
 #include "framing.h"
+#include "loss.h"
 
 #define TH_FIN 0x01
 #define TH_SYN 0x02
@@ -28,6 +28,7 @@ struct segment {
 	__u16 wnd;   /* raw window field */
 	__u8 flags;  /* TH_* */
 	__u8 remove; /* caller wants this payload removed from the stream */
+	__u32 sack;  /* SACK blocks that came with it */
 };
 
 enum rx_action {
@@ -274,7 +275,8 @@ static __always_inline bool conn_at_boundary(const struct conn *c)
 /* Whether len bytes may be inserted into the stream towards the peer now. */
 static __always_inline bool conn_can_insert(struct conn *c, __u32 len)
 {
-	if (c->kind == CONN_DEVICE && !conn_at_boundary(c))
+	/* behind an insertion the socket would not see that its bytes are missing: blocks for that one alone vanish */
+	if (c->kind == CONN_DEVICE && (!conn_at_boundary(c) || loss_of_socket(c)))
 		return false;
 	if (c->state != CONN_OPEN || (c->flags & (CONN_FIN_SENT | CONN_RST_SENT | CONN_BROKEN)))
 		return false;
@@ -369,7 +371,7 @@ static __always_inline bool conn_quoted(struct conn *c, __u32 seq, __u32 *kernel
 }
 
 /* The peer's acknowledgement and window. Returns false unless conn_ack_ok. */
-static __always_inline bool conn_rx_ack(struct conn *c, const struct segment *s, struct rx_verdict *v)
+static __always_inline bool conn_rx_ack(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
 {
 	if (!conn_ack_ok(c, s))
 		return false;
@@ -377,6 +379,7 @@ static __always_inline bool conn_rx_ack(struct conn *c, const struct segment *s,
 		return true; /* old: packets cross */
 	if (s->ack != c->tx_una) {
 		v->advanced = 1;
+		loss_round_trip(c, s->ack, now_ms);
 		c->tx_una = s->ack;
 		ledger_settle(&c->tx, c->tx_una);
 	}
@@ -428,7 +431,7 @@ static __always_inline bool conn_absorb(struct conn *c, const struct segment *s,
 {
 	__u32 kack, small = (2 * c->tx_mss) >> (c->tx_wscale & 15);
 
-	if (s->len || s->flags != TH_ACK || seq_lt(s->seq, c->rx_acked) || !conn_rx_ack(c, s, v))
+	if (s->len || s->flags != TH_ACK || s->sack || seq_lt(s->seq, c->rx_acked) || !conn_rx_ack(c, s, v, now_ms))
 		return false;
 	kack = ledger_strip(&c->tx, s->ack);
 	if (kack != c->tx_kuna || kack != c->tx_knxt || (c->flags & CONN_PROBE))
@@ -494,14 +497,14 @@ static __always_inline enum rx_action conn_rx_bare(struct conn *c, const struct 
 
 /*
  * After a take: whether the segment also acknowledged bytes of the local
- * socket, which would otherwise never hear of it and send them again. If so,
- * fills in the bare ACK to pass in its place.
+ * socket, be it with SACK blocks; it would otherwise never hear of it and send
+ * them again. If so, fills in the bare ACK to pass in its place.
  */
-static __always_inline bool conn_news(struct conn *c, const struct segment *s, struct rx_verdict *v)
+static __always_inline bool conn_news(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 blocks)
 {
 	struct segment bare = *s;
 
-	if (seq_le(ledger_strip(&c->tx, s->ack), c->tx_kuna))
+	if (!blocks && seq_le(ledger_strip(&c->tx, s->ack), c->tx_kuna))
 		return false;
 	bare.seq = c->rx_nxt;
 	conn_pass(c, &bare, v, 0);
@@ -586,11 +589,34 @@ static __always_inline void conn_remove(struct conn *c, const struct segment *s,
  */
 static __always_inline bool conn_take(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
 {
-	if (!conn_next(c, s->seq) || !(s->flags & TH_ACK) || !conn_rx_ack(c, s, v))
+	if (!conn_next(c, s->seq) || !(s->flags & TH_ACK) || !conn_rx_ack(c, s, v, now_ms))
 		return false;
 	c->last_ms = now_ms;
 	conn_remove(c, s, now_ms);
 	return true;
+}
+
+/*
+ * What the answer to a duplicate reports (RFC 2883 section 4): the bytes that
+ * came again, and, where they lie above the acknowledgement ack, those around
+ * them that are here, too. Returns the number of blocks, 0 to 2.
+ */
+static __always_inline __u32 conn_duplicate(struct conn *c, const struct segment *s, __u32 ack, struct sack_block b[2])
+{
+	__u32 to = s->seq + s->len;
+	struct graft *g;
+
+	if (!(c->flags & CONN_SACK) || !s->len || !seq_lt(s->seq, c->rx_nxt))
+		return 0;
+	b[0].from = s->seq;
+	b[0].to = seq_lt(to, ack) ? to : ack;
+	if (seq_lt(s->seq, ack))
+		return 1;
+	g = ledger_find(&c->rx, s->seq);
+	b[1].from = g ? g->seq : s->seq;
+	b[1].to = g ? g->seq + g->len : ledger_next(&c->rx, s->seq, seq_lt(to, c->rx_nxt) ? to : c->rx_nxt);
+	b[0].to = seq_lt(to, b[1].to) ? to : b[1].to;
+	return 2;
 }
 
 /*
@@ -624,7 +650,7 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 	}
 	if (!(s->flags & TH_ACK))
 		return RX_DROP; /* RFC 9293 section 3.10.7.4 */
-	if (!conn_rx_ack(c, s, v))
+	if (!conn_rx_ack(c, s, v, now_ms))
 		return conn_may_answer(c, now_ms) ? RX_CHALLENGE : RX_DROP;
 	c->last_ms = now_ms;
 	if (end == s->seq)
@@ -693,13 +719,13 @@ static __always_inline bool conn_held_back(struct conn *c)
  * Whether a bare ACK of the local socket that repeats what the peer knows is not
  * sent. If bytes are missing the socket asks for them, and the peer must hear of it;
  * but where an open graft holds the acknowledgement back it would ask for the
- * graft. Then it waits until that is done (conn_dups).
+ * graft. Then it waits until that is done (conn_dups), unless blocks say what is here.
  */
 static __always_inline bool conn_hold(struct conn *c)
 {
 	if (!conn_hole(c))
 		return true;
-	if (!conn_held_back(c))
+	if ((c->flags & CONN_SACK) || !conn_held_back(c))
 		return false;
 	if (c->rx_dups < DUPS_MAX)
 		c->rx_dups++;

@@ -124,15 +124,26 @@ static __always_inline void frame_bare(struct frame *f, __u32 seq)
 	tcp->check = 0;
 }
 
+/* The first len of the payload's bytes are TCP options; a multiple of four. */
+static __always_inline void frame_options(struct frame *f, __u32 len)
+{
+	__u8 *tcp = f->ipv6 ? (__u8 *)&f->v6.tcp : (__u8 *)&f->v4.tcp;
+
+	tcp[12] = (5 + len / 4) << 4;
+}
+
 /*
  * Headers of a bare ACK from the peer to the local socket; seq, ack and window
- * are what the socket is to see. Under the connection's lock.
+ * are what the socket is to see. It has so many bytes of TCP options, which
+ * follow. Under the connection's lock.
  */
-static __always_inline void frame_fill_local(struct frame *f, const struct conn *c, const struct stamp *s)
+static __always_inline void frame_fill_local(struct frame *f, const struct conn *c, const struct stamp *s,
+					     __u32 options)
 {
 	struct tcphdr *tcp = c->flags & CONN_IPV6 ? &f->v6.tcp : &f->v4.tcp;
 
-	frame_fill(f, c, s, TH_ACK, 0);
+	frame_fill(f, c, s, TH_ACK, options);
+	frame_options(f, options);
 	memcpy(f->eth.h_dest, c->src_mac, 6);
 	memcpy(f->eth.h_source, c->dst_mac, 6);
 	if (f->ipv6) {

@@ -122,6 +122,33 @@ static __always_inline __u32 ledger_tx_to_wire(struct ledger *l, __u32 kseq)
 	return w;
 }
 
+/*
+ * A range of bytes that the local socket has received, as the peer may be shown
+ * it: it begins behind the grafts at its first byte, ends before those behind
+ * its last one, and before the first inside it that is open.
+ */
+static __always_inline void ledger_range_to_wire(struct ledger *l, __u32 *from, __u32 *to)
+{
+	__u32 first = *from + l->base, last = *to - 1 + l->base;
+
+	repeat(i, l->count) {
+		struct graft *g;
+
+		g = ledger_at(l, i);
+		if (seq_lt(last, g->seq))
+			break;
+		if (seq_ge(first, g->seq)) {
+			first += g->len;
+		} else if (g->state != GRAFT_DONE) {
+			last = g->seq - 1;
+			break;
+		}
+		last += g->len;
+	}
+	*from = first;
+	*to = last + 1;
+}
+
 /* Wire position of the first insertion strictly inside [wire, wire + len), else wire + len. */
 static __always_inline __u32 ledger_straddle(struct ledger *l, __u32 wire, __u32 len)
 {

@@ -28,7 +28,7 @@ struct packet {
 	__u32 payload; /* of what is still to be handled */
 	__u32 front;   /* payload bytes before that: known, recorded as passed, or taken */
 	__u8 ipv6;
-	__u8 plain; /* no TCP options, no IPv4 options */
+	__u8 plain; /* no TCP options (at TC: but SACK), no IPv4 options */
 	__u16 pad;
 };
 
@@ -39,6 +39,12 @@ static __always_inline void packet_advance(struct packet *p, __u32 n)
 	p->front += n;
 	p->seg.seq += n;
 	p->seg.len -= n;
+}
+
+/* Bytes of the TCP header with its options. */
+static __always_inline __u32 packet_tcp_len(const struct packet *p)
+{
+	return p->payload - p->front - p->l4;
 }
 
 /* Whether an Ethernet header's protocol says that a VLAN tag follows. */
@@ -130,6 +136,7 @@ static __always_inline enum parse packet_parse(void *data, void *end, __u32 fram
 	p->seg.flags = ((__u8 *)tcp)[13];
 	p->seg.len = l3 + total - p->payload;
 	p->seg.remove = 0;
+	p->seg.sack = 0;
 	p->front = 0;
 	return PARSE_TCP;
 }

@@ -9,9 +9,6 @@
 
 #include "conn.h"
 
-/* So many duplicate ACKs in a row mean a loss (RFC 5681 section 3.2); fewer may mean reordering. */
-#define DUPLICATE_ACKS 3
-
 /*
  * Whether what is in flight at the wire position seq has been sent again since it
  * was first: another sign of the same loss tells nothing new. While nothing of what

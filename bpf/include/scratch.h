@@ -31,9 +31,6 @@ struct group {
 	struct frame frame;
 };
 
-/* Bytes of PUBACKs that one segment carries. */
-#define PUBACKS_MAX 64
-
 /* What a device is about to be notified of in one segment: an acknowledgement, with or without PUBACKs. */
 struct notice {
 	__u32 device; /* conn index; NO_INDEX: nothing */
@@ -62,6 +59,8 @@ enum shape {
 	SHAPE_BARE = 2,	  /* the segment without payload in frame */
 	SHAPE_NOTICE = 3, /* what notice says */
 	SHAPE_PIECE = 4,  /* the part of a request in piece */
+	SHAPE_REPAIR = 5, /* PUBACKs that got lost: frame, with what is in pubacks */
+	SHAPE_CUT = 6,	  /* what tx says of the packet's bytes, from its front on */
 };
 
 /*
@@ -74,10 +73,14 @@ struct scratch {
 	struct rx_verdict rx;
 	__u32 bad;	  /* enum reason of a failed take or route look-up */
 	__u32 lags;	  /* the local socket has not acknowledged all that was passed */
+	__u32 again;	  /* it begins below the next byte, and the peer may hear of that */
 	__u32 known;	  /* the whole segment lies below the next byte */
 	__u32 burst_sent; /* clones of the segment that left */
 	__u32 burst_last; /* its last message is taken: the skb itself becomes the request */
 	__u32 shape;	  /* enum shape, while a clone is on its way */
+	__u32 hook;	  /* of a segment that leaves in pieces: enum hook, conn index, */
+	__u32 conn;
+	__u32 framed; /* and what conn_framed said */
 	__u32 device;
 	__u32 device_gen;
 	__u32 device_seq;
@@ -94,7 +97,7 @@ struct scratch {
 	__u32 number; /* of the request on the slot */
 	__u32 request_len;
 	__u32 done_count;
-	__u32 action; /* what is to be done with a pod's segment: enum rx_action, enum pod_duty, */
+	__u32 action; /* what is to be done with a segment: enum rx_action; with a pod's: enum pod_duty, */
 	__u32 duties;
 	__u32 passed; /* and enum reason if it passes */
 	__u32 lost;   /* a pod's segment shows that requests got lost */
@@ -116,6 +119,8 @@ struct scratch {
 	struct framing framing;
 	struct framing began; /* the device's, when following it began */
 	struct tx_verdict tx;
+	struct sack sack;
+	struct pubacks pubacks;
 	/* a topic whose head is not in the cache */
 	struct edge_key key;
 	struct grant_key grant;

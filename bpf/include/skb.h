@@ -89,6 +89,72 @@ static __always_inline int skb_drop_flags(struct __sk_buff *skb, const struct pa
 	return bpf_skb_store_bytes(skb, p->l4 + 13, &flags, 1, 0);
 }
 
+/* A loop's context must lie on the stack. */
+struct options_ctx {
+	struct sack *k;
+};
+
+static long options_scan(__u64 index, void *data)
+{
+	struct options_ctx *ctx = data;
+
+	return sack_scan(ctx->k, index);
+}
+
+static long options_strip(__u64 index, void *data)
+{
+	struct options_ctx *ctx = data;
+
+	return sack_strip(ctx->k, index);
+}
+
+static long options_write(__u64 index, void *data)
+{
+	struct options_ctx *ctx = data;
+
+	return sack_write(ctx->k, index);
+}
+
+/*
+ * Reads the segment's TCP options into s->sack. Returns 0, or -1 if that is
+ * impossible: then there are no blocks in s->sack.
+ */
+static __always_inline int skb_options(struct __sk_buff *skb, struct scratch *s)
+{
+	__u32 len = packet_tcp_len(&s->packet) - sizeof(struct tcphdr);
+	struct sack *k = &s->sack;
+	struct options_ctx ctx = { .k = k };
+
+	memset(k, 0, sizeof(*k));
+	if (!within(len, 4, OPTIONS_MAX) ||
+	    bpf_skb_load_bytes(skb, s->packet.l4 + sizeof(struct tcphdr), k->before, len))
+		return -1;
+	for (int i = 0; i < OPTIONS_ROOM; i += 4)
+		*(__u32 *)(k->bytes + i) = *(const __u32 *)(k->before + i);
+	k->len = len;
+	bpf_loop(len, options_scan, &ctx, 0);
+	sack_read(k);
+	return 0;
+}
+
+/* Puts the options that s->sack has by now into the segment, in the same length; checksum incrementally. Returns 0 or -1. */
+static __always_inline int skb_options_store(struct __sk_buff *skb, struct scratch *s)
+{
+	__u32 l4 = s->packet.l4, len = s->sack.len;
+	struct sack *k = &s->sack;
+	struct options_ctx ctx = { .k = k };
+	__s64 diff;
+
+	bpf_loop(2 + 8 * k->came, options_write, &ctx, 0);
+	diff = bpf_csum_diff((__be32 *)k->before, OPTIONS_MAX, (__be32 *)k->bytes, OPTIONS_MAX, 0);
+	if (diff < 0 || !within(len, 4, OPTIONS_MAX) ||
+	    bpf_l4_csum_replace(skb, l4 + offsetof(struct tcphdr, check), 0, diff, 0))
+		return -1;
+	for (int i = 0; i < OPTIONS_ROOM; i += 4)
+		*(__u32 *)(k->before + i) = *(const __u32 *)(k->bytes + i);
+	return bpf_skb_store_bytes(skb, l4 + sizeof(struct tcphdr), k->bytes, len, 0);
+}
+
 /* Headers from the frame, with its VLAN tag instead of the skb's; the payload is in place. */
 static __always_inline int skb_send_frame(struct __sk_buff *skb, struct frame *f, bool partial, __u32 payload_sum)
 {
@@ -195,12 +261,13 @@ static __always_inline int skb_tcp_len(struct __sk_buff *skb, const struct packe
 
 /*
  * Removes the front of the payload: what is still to be handled moves up to the
- * TCP header. For plain headers. pseudo_sum is the connection's. Returns 0 or -1.
+ * TCP header. Its options, if there are some, are in s->sack.before. pseudo_sum is
+ * the connection's. Returns 0 or -1.
  */
 static __always_inline int skb_close_up(struct __sk_buff *skb, struct scratch *s, __u32 pseudo_sum)
 {
 	struct packet *p = &s->packet;
-	__u32 payload = p->l4 + sizeof(struct tcphdr), len = sizeof(struct tcphdr) + p->seg.len;
+	__u32 payload = p->l4 + packet_tcp_len(p), len = packet_tcp_len(p) + p->seg.len;
 	bool partial = skb_ip_summed(skb) == CHECKSUM_PARTIAL;
 	struct tcphdr tcp;
 	struct range_sum r = {
@@ -212,7 +279,7 @@ static __always_inline int skb_close_up(struct __sk_buff *skb, struct scratch *s
 		.move = true,
 	};
 
-	if (!p->plain || skb_range_sum(&r) || bpf_skb_change_tail(skb, payload + p->seg.len, 0) ||
+	if (skb_range_sum(&r) || bpf_skb_change_tail(skb, payload + p->seg.len, 0) ||
 	    bpf_skb_load_bytes(skb, p->l4, &tcp, sizeof(tcp)) ||
 	    skb_tcp_len(skb, p, bpf_htons(len + p->front), bpf_htons(len)))
 		return -1;
@@ -220,6 +287,8 @@ static __always_inline int skb_close_up(struct __sk_buff *skb, struct scratch *s
 	p->front = 0;
 	tcp.seq = bpf_htonl(p->seg.seq);
 	tcp.check = 0;
+	if (payload != p->l4 + sizeof(tcp))
+		r.sum = bpf_csum_diff(NULL, 0, (__be32 *)s->sack.before, OPTIONS_MAX, r.sum);
 	tcp_checksum(&tcp, partial, pseudo_sum + bpf_htons(len), r.sum);
 	return bpf_skb_store_bytes(skb, p->l4, &tcp, sizeof(tcp), BPF_F_RECOMPUTE_CSUM);
 }
@@ -398,11 +467,15 @@ static __always_inline void skb_send_clone(struct __sk_buff *skb, struct scratch
 	s->shape = SHAPE_NONE;
 }
 
-/* TCP options that grafting cannot honour, replaced by NOP in a SYN, so that they are never negotiated. */
-static __always_inline bool option_unwanted(__u8 kind)
+/*
+ * TCP options that grafting cannot honour, replaced by NOP in a SYN, so that they
+ * are never negotiated. sack: but for SACK-permitted.
+ */
+static __always_inline bool option_unwanted(__u8 kind, bool sack)
 {
 	switch (kind) {
-	case 4:	  /* SACK permitted: ACKs in between would have to be translated */
+	case 4: /* SACK permitted: what pods send of it is not translated */
+		return !sack;
 	case 8:	  /* timestamps: injected segments have none */
 	case 30:  /* MPTCP */
 	case 34:  /* TCP Fast Open */
@@ -420,6 +493,7 @@ struct options {
 	__u32 left; /* bytes of the current option still to come */
 	__u32 unwanted;
 	__u32 changed;
+	__u32 sack; /* SACK-permitted may stay */
 };
 
 /* One byte of the options. */
@@ -446,7 +520,7 @@ static long option_byte(__u64 index, void *data)
 	if (n < 2 || at + n > o->len)
 		return 1;
 	o->left = n - 1;
-	o->unwanted = option_unwanted(kind);
+	o->unwanted = option_unwanted(kind, o->sack);
 	if (o->unwanted) {
 		o->bytes[at & 63] = 1;
 		o->changed = 1;
@@ -454,12 +528,12 @@ static long option_byte(__u64 index, void *data)
 	return 0;
 }
 
-/* Rewrites a SYN's options and clears ECE, CWR and AE. */
-static __always_inline int skb_strip_syn(struct __sk_buff *skb, const struct packet *p)
+/* Rewrites a SYN's options, of which SACK-permitted may stay, and clears ECE, CWR and AE. */
+static __always_inline int skb_strip_syn(struct __sk_buff *skb, const struct packet *p, bool sack)
 {
 	__u32 check = p->l4 + offsetof(struct tcphdr, check);
 	__u32 at = p->l4 + sizeof(struct tcphdr);
-	struct options before = {}, after;
+	struct options before = { .sack = sack }, after;
 	__be16 flags, clean;
 	__s64 diff;
 	__u32 len;

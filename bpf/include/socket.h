@@ -7,7 +7,7 @@
 
 /* Fields of the kernel's structs (include/linux/tcp.h, include/linux/rbtree.h, include/net/tcp.h). */
 struct tcp_options_received {
-	__u16 snd_wscale : 4, rcv_wscale : 4;
+	__u16 sack_ok : 3, snd_wscale : 4, rcv_wscale : 4;
 } __attribute__((preserve_access_index));
 
 struct rb_root {
@@ -30,6 +30,7 @@ struct tcp_sock {
 	__u32 rcv_wnd;
 	struct rb_root out_of_order_queue;
 	struct sk_buff *ooo_last_skb;
+	__u32 srtt_us; /* times eight */
 } __attribute__((preserve_access_index));
 
 /* What a socket has received, kernel positions. */

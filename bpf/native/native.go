@@ -87,6 +87,11 @@ static int call_recovery_ack(const struct shim *t, struct recovery *r, const str
 	return t->recovery_ack(r, c, s);
 }
 
+static void call_sack(const struct shim *t, struct conn *c, struct sack *k, int received, __u32 kack, __u32 ack)
+{
+	t->sack(c, k, received, kack, ack);
+}
+
 static int call_publish(const __u8 *buf, __u32 len, __u32 version, struct publish *p)
 {
 	return mqtt_publish(buf, len, version, p);
@@ -134,12 +139,16 @@ type (
 	Stamp = C.struct_stamp
 	// Graft is struct graft: bytes removed from or inserted into a stream.
 	Graft = C.struct_graft
+	// Ledger is struct ledger: the grafts of one direction that are not settled.
+	Ledger = C.struct_ledger
 	// Publish is struct publish: the head of a PUBLISH packet.
 	Publish = C.struct_publish
 	// Responses is struct responses: how far a segment's responses were read.
 	Responses = C.struct_responses
 	// HTTP is struct http: the head of the response that was read last.
 	HTTP = C.struct_http
+	// Sack is struct sack: a TCP header's options with selective acknowledgements.
+	Sack = C.struct_sack
 	// Framing is struct framing: the state of following MQTT framing.
 	Framing = C.struct_framing
 	// Recovery is struct recovery: losses among what a slot has in flight.
@@ -307,6 +316,22 @@ func (t *Table) Responses(b []byte) (a Responses, h HTTP) {
 // RecoveryAck is recovery_ack.
 func (t *Table) RecoveryAck(r *Recovery, c *Conn, s *Segment) bool {
 	return C.call_recovery_ack(t.t, r, c, s) != 0
+}
+
+// Sack reads and translates a TCP header's options as the hooks do: of a segment
+// that came from the peer with the acknowledgement ack, or of one of the local
+// socket with kack, which becomes ack on the wire.
+func (t *Table) Sack(c *Conn, options []byte, received bool, kack, ack uint32) (k Sack) {
+	for i, b := range options {
+		k.before[i] = u8(b)
+	}
+	k.len = u32(len(options))
+	r := C.int(0)
+	if received {
+		r = 1
+	}
+	C.call_sack(t.t, c, &k, r, u32(kack), u32(ack))
+	return k
 }
 
 // ParsePublish is mqtt_publish; only the first Look bytes of b are looked at.

@@ -9,6 +9,7 @@
 #include "conn.h"
 #include "http.h"
 #include "ids.h"
+#include "sack.h"
 #include "mqtt.h"
 #include "recovery.h"
 
@@ -34,6 +35,7 @@ struct shim {
 	void (*taken)(struct conn *c, __u32 slot, __u32 gen, __u32 state);
 	void (*responses)(const __u8 *b, __u32 len, struct responses *a, struct http *h);
 	int (*recovery_ack)(struct recovery *r, const struct conn *c, const struct segment *s);
+	void (*sack)(struct conn *c, struct sack *k, bool received, __u32 kack, __u32 ack);
 };
 
 static int shim_rx(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
@@ -199,6 +201,30 @@ static int shim_recovery_ack(struct recovery *r, const struct conn *c, const str
 	return recovery_ack(r, c, s);
 }
 
+/*
+ * As the hooks do with the options of a segment of the peer (received) or of the
+ * local socket, which are in k->before; kack and ack as for sack_to_wire.
+ */
+static void shim_sack(struct conn *c, struct sack *k, bool received, __u32 kack, __u32 ack)
+{
+	memcpy(k->bytes, k->before, sizeof(k->bytes));
+	for (__u32 i = 0; i < k->len && !sack_scan(k, i);)
+		i++;
+	if (!k->came)
+		return;
+	sack_read(k);
+	if (received) {
+		sack_admit(k, c, ack);
+		for (__u32 i = 0; !sack_strip(k, i);)
+			i++;
+		sack_keep(k, ack);
+	} else {
+		sack_to_wire(k, c, kack, ack);
+	}
+	for (__u32 i = 0; !sack_write(k, i);)
+		i++;
+}
+
 static const struct shim shim_table = {
 	.rx = shim_rx,
 	.front = shim_front,
@@ -221,6 +247,7 @@ static const struct shim shim_table = {
 	.taken = shim_taken,
 	.responses = shim_responses,
 	.recovery_ack = shim_recovery_ack,
+	.sack = shim_sack,
 };
 
 #endif

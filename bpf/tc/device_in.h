@@ -20,6 +20,7 @@
 /* device_rest's verdicts where device_close_up and device_resend have the last word. */
 #define REST_CLOSE_UP 100
 #define REST_RESEND   101
+#define REST_REPLY    102
 
 /* The request of an open graft goes out again, from its buffer. Returns the TC verdict, or REST_RESEND. */
 static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __u32 now_ms)
@@ -68,49 +69,111 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 }
 
 /*
- * The skb is a request by now, but the PUBLISH it was also acknowledged bytes
- * of the local socket: a copy goes to the pod, and the skb becomes the bare ACK
- * that the socket waits for. Returns false if there is no such news.
+ * Whether a segment whose messages were taken is also news of the local socket's bytes
+ * (conn_news): 1 or 0. A function of its own, so that the verifier follows it once.
  */
-static __always_inline bool pass_news(struct __sk_buff *skb, struct scratch *s, struct conn *c)
+__attribute__((noinline)) int device_news(__u32 conn)
 {
-	struct stamp stamp;
-	bool news = false;
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct conn *c = conn_entry(conn);
+	int news = 0;
 
+	if (!s || !c || c->tx_kuna == c->tx_knxt)
+		return 0;
 	bpf_spin_lock(&c->lock);
 	if (c->gen == s->device_gen)
-		news = conn_news(c, &s->packet.seg, &s->rx);
+		news = conn_news(c, &s->packet.seg, &s->rx, s->packet.seg.sack ? s->sack.count : 0);
 	bpf_spin_unlock(&c->lock);
-	if (!news)
-		return false;
+	return news;
+}
+
+/*
+ * The skb is a request by now, but the PUBLISH it was also acknowledged bytes
+ * of the local socket: a copy goes to the pod, and the skb becomes the bare ACK
+ * that the socket waits for. Returns the TC verdict. A function of its own for the
+ * verifier, and for the size of the stack.
+ */
+__attribute__((noinline)) int device_pass_news(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct conn *c = conn_entry(conn);
+	__u32 options = 0;
+	struct stamp stamp;
+
+	if (!s || !c)
+		return TC_DROP;
 	if (bpf_clone_redirect(skb, s->group.frame.ifindex, 0))
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
+	if (s->packet.seg.sack && s->sack.count)
+		options = sack_option(s->notice.bytes, s->sack.blocks, s->sack.count);
 	stamp.seq = s->rx.seq;
 	stamp.ack = s->rx.ack;
 	stamp.wnd = s->rx.wnd;
 	bpf_spin_lock(&c->lock);
-	frame_fill_local(&s->frame, c, &stamp);
+	frame_fill_local(&s->frame, c, &stamp, options);
 	bpf_spin_unlock(&c->lock);
-	if (bpf_skb_change_tail(skb, s->frame.len, 0) ||
-	    skb_send_frame(skb, &s->frame, skb_ip_summed(skb) == CHECKSUM_PARTIAL, 0))
+	if (skb_make_small(skb, &s->frame, s->notice.bytes))
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 	skb->mark &= ~knob_mark;
-	return true;
+	return TC_PASS;
 }
 
 /* Passes the segment to the local stack with what s->rx says. */
 static __always_inline int device_pass(struct __sk_buff *skb, struct scratch *s)
 {
-	if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd))
+	if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ||
+	    (s->packet.seg.sack && skb_options_store(skb, s)))
 		return counted(HOOK_TC_DEVICE_IN, REASON_TRANSLATE_ERROR, TC_DROP);
 	return counted(HOOK_TC_DEVICE_IN, s->rx.ahead ? REASON_AHEAD : REASON_TRANSLATED, TC_PASS);
+}
+
+/*
+ * The segment becomes the answer that s->action calls for: an ACK, with what came
+ * twice if it is a duplicate, and with the PUBACK of s->rx.graft (RX_RESEND).
+ * Returns the TC verdict. A function of its own, so that the verifier follows it once.
+ */
+__attribute__((noinline)) int device_reply(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	__u32 now_us = bpf_ktime_get_ns() / 1000, n = 0, options = 0;
+	struct conn *c = conn_entry(conn);
+	struct sack_block blocks[2];
+	struct stamp stamp;
+	bool ok = false;
+	__u32 action;
+	int verdict;
+
+	if (!s || !c)
+		return TC_DROP;
+	action = s->action;
+	bpf_spin_lock(&c->lock);
+	if (conn_live(c) && c->tuple.remote_port == s->packet.tuple.remote_port) {
+		conn_bare(c, &stamp, now_us);
+		if (action != RX_CHALLENGE)
+			n = conn_duplicate(c, &s->packet.seg, stamp.ack, blocks);
+		if (n)
+			options = sack_option(s->notice.bytes, blocks, n);
+		if (action == RX_RESEND) {
+			stamp.seq = s->rx.graft.seq;
+			memcpy(s->notice.bytes + (options & 31), s->rx.graft.bytes, 4);
+			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, options + 4);
+		} else {
+			frame_fill(&s->frame, c, &stamp, TH_ACK, options);
+		}
+		frame_options(&s->frame, options);
+		ok = true;
+	}
+	bpf_spin_unlock(&c->lock);
+	if (!ok)
+		return counted(HOOK_TC_DEVICE_IN, REASON_RACE, TC_DROP);
+	verdict = skb_send_small(skb, &s->frame, s->notice.bytes);
+	return verdict < 0 ? counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP) : verdict;
 }
 
 /* Acts on what the state machine said. */
 static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, enum rx_action action, __u32 now_ms)
 {
 	struct packet *p = &s->packet;
-	__u32 flags;
 
 	switch (action) {
 	case RX_PASS:
@@ -137,28 +200,8 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 	default:
 		return counted(HOOK_TC_DEVICE_IN, REASON_CHALLENGE, TC_DROP);
 	}
-	memcpy(s->notice.bytes, s->rx.graft.bytes, 4);
-	flags = skb_send_small(skb, &s->frame, s->notice.bytes);
-	if ((int)flags < 0)
-		return counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP);
-	return flags;
-}
-
-/* Fills s->frame with the reply that the action calls for. Under the lock. */
-static __always_inline void reply_fill(struct conn *c, struct scratch *s, enum rx_action action, __u32 now_us)
-{
-	struct stamp stamp;
-
-	if (action != RX_ACK && action != RX_CHALLENGE && action != RX_RESEND)
-		return;
-	s->rx.seq = c->rx_nxt;
-	conn_bare(c, &stamp, now_us);
-	if (action == RX_RESEND) {
-		stamp.seq = s->rx.graft.seq;
-		frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, 4);
-	} else {
-		frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
-	}
+	s->action = action;
+	return REST_REPLY;
 }
 
 /* Most messages of one segment that are taken; the rest passes. */
@@ -205,8 +248,8 @@ static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, s
 {
 	if (group_make(skb, &s->group))
 		return counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP);
-	if (b->t.c->tx_kuna != b->t.c->tx_knxt && pass_news(skb, s, b->t.c))
-		return TC_PASS;
+	if (device_news(b->t.conn))
+		return device_pass_news(skb, b->t.conn);
 	if (s->burst_sent) /* behind the clones, not past them */
 		return bpf_redirect(s->group.frame.ifindex, 0);
 	return skb_to_pod(s->group.slot, &s->group.frame);
@@ -245,8 +288,108 @@ static __always_inline bool device_invalid(enum reason reason)
 }
 
 /*
+ * Notes what the socket is passed a second time: the front of the segment, or all
+ * that passes of it. Returns 0. A function of its own, so that the verifier follows
+ * it once.
+ */
+__attribute__((noinline)) int device_again(__u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct conn *c = conn_entry(conn);
+	__u32 front, len;
+
+	if (!s || !c)
+		return 0;
+	front = s->packet.front;
+	len = front ? front : s->rx.len;
+	bpf_spin_lock(&c->lock);
+	if (c->tuple.remote_port == s->packet.tuple.remote_port)
+		again_note(&c->rx_again, s->packet.seg.seq - front, s->rx.seq - front, len);
+	bpf_spin_unlock(&c->lock);
+	return 0;
+}
+
+/*
+ * What a segment with TCP options, or a duplicate ACK, says of what was sent: its
+ * SACK blocks are translated. A header of NOPs and SACK blocks is a plain one from
+ * here on. Returns 1 if PUBACKs may be missing, else 0. A function of its own, so that
+ * the verifier follows it once.
+ */
+__attribute__((noinline)) int device_blocks(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct conn *c = conn_entry(conn);
+	struct packet *p;
+	struct sack *k;
+	struct options_ctx ctx;
+	bool blocks = false;
+	int shown = 0;
+
+	if (!s || !c)
+		return 0;
+	p = &s->packet;
+	k = ctx.k = &s->sack;
+	k->came = 0;
+	if (p->plain && !loss_is_duplicate(c, p->seg.ack, p->seg.wnd))
+		return 0;
+	if (!p->plain && !skb_options(skb, s))
+		p->plain = !k->other;
+	p->seg.sack = k->came;
+	k->count = 0;
+	bpf_spin_lock(&c->lock);
+	if (conn_live(c) && c->tuple.remote_port == p->tuple.remote_port && conn_ack_ok(c, &p->seg)) {
+		if (k->came) {
+			sack_admit(k, c, p->seg.ack);
+			blocks = true;
+		} else if (!p->seg.len && p->seg.flags == TH_ACK && loss_is_duplicate(c, p->seg.ack, p->seg.wnd)) {
+			shown = loss_duplicate(c, k);
+		}
+	}
+	bpf_spin_unlock(&c->lock);
+	if (blocks) {
+		bpf_loop(k->graft_count, options_strip, &ctx, 0);
+		sack_keep(k, p->seg.ack);
+		shown = k->top != k->una;
+	}
+	return shown;
+}
+
+/*
+ * PUBACKs that device_blocks has found missing leave at once, in a clone. Returns
+ * 0. A function of its own, so that the verifier follows it once.
+ */
+__attribute__((noinline)) int device_repair(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	__u32 now_ms = bpf_ktime_get_ns() / 1000000;
+	struct conn *c = conn_entry(conn);
+	struct stamp stamp;
+
+	if (!s || !c)
+		return 0;
+	s->pubacks.len = 0;
+	bpf_spin_lock(&c->lock);
+	if (c->state == CONN_OPEN && c->tuple.remote_port == s->packet.tuple.remote_port) {
+		if (s->sack.came)
+			loss_blocks(c, &s->sack);
+		loss_collect(c, &s->sack, s->packet.seg.ack, now_ms, &s->pubacks);
+		if (afresh(s->pubacks.len)) {
+			conn_stamp(c, &stamp);
+			stamp.seq = s->pubacks.seq;
+			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, afresh(s->pubacks.len));
+		}
+	}
+	bpf_spin_unlock(&c->lock);
+	if (!afresh(s->pubacks.len))
+		return 0;
+	count(HOOK_TC_DEVICE_IN, REASON_PUBACK_RESENT);
+	skb_send_clone(skb, s, HOOK_TC_DEVICE_IN, SHAPE_REPAIR, &s->frame);
+	return 0;
+}
+
+/*
  * What was not taken goes through the ledger of the connection with this conn
- * index. Returns the TC verdict, REST_CLOSE_UP or REST_RESEND. A function of its own, so that
+ * index. Returns the TC verdict, or REST_*. A function of its own, so that
  * the verifier follows it once.
  */
 __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
@@ -256,7 +399,6 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	enum rx_action action = RX_PASS_RAW;
 	bool framed, known, moved = false, bare = false;
 	__u32 now_ms, front;
-	__u64 now;
 	struct device *d = device_entry(conn);
 	struct packet *p;
 
@@ -270,8 +412,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		s->framing = s->began;
 		skb_framing(skb, s, 0, true);
 	}
-	now = bpf_ktime_get_ns();
-	now_ms = now / 1000000;
+	now_ms = bpf_ktime_get_ns() / 1000000;
 	bpf_spin_lock(&c->lock);
 	if (conn_live(c) && c->tuple.remote_port == p->tuple.remote_port) {
 		known = p->seg.seq == c->rx_nxt;
@@ -279,6 +420,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		/* placed below the next byte, the front must not be new to the socket */
 		bare = front && !moved && !conn_front_ok(c, p->seg.seq - front);
 		s->frame.pseudo_sum = c->pseudo_sum;
+		s->again = p->seg.len && (c->flags & CONN_SACK) && seq_lt(p->seg.seq - front, c->rx_nxt);
 		action = moved ? RX_DROP : conn_rx(c, &p->seg, &s->rx, now_ms);
 		if (action == RX_PASS && known && p->seg.len) {
 			if (framed && s->rx.len == p->seg.len && !s->framing.bad &&
@@ -287,13 +429,16 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 			else
 				c->flags |= CONN_LOST;
 		}
-		reply_fill(c, s, action, now / 1000);
+		if (action == RX_ACK)
+			s->rx.seq = c->rx_nxt;
 	}
 	bpf_spin_unlock(&c->lock);
 	if (moved)
 		return counted(HOOK_TC_DEVICE_IN, REASON_RACE, TC_DROP);
 	if (bare && action == RX_PASS)
 		return REST_CLOSE_UP;
+	if (action == RX_PASS && afresh(s->again))
+		device_again(conn);
 	return device_act(skb, s, action, now_ms);
 }
 
@@ -408,8 +553,8 @@ int tc_device_in(struct __sk_buff *skb)
 		return device_icmp(skb);
 	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && listener_syn(skb)) {
 		note_syn(&p->tuple);
-		return skb_strip_syn(skb, p) ? counted(HOOK_TC_DEVICE_IN, REASON_SYN_ERROR, TC_DROP)
-					     : counted(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN, TC_PASS);
+		return skb_strip_syn(skb, p, true) ? counted(HOOK_TC_DEVICE_IN, REASON_SYN_ERROR, TC_DROP)
+						   : counted(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN, TC_PASS);
 	}
 	c = flow_find(&p->tuple, &b.t.conn);
 	if (!c || b.t.conn < knob_slots)
@@ -427,6 +572,8 @@ int tc_device_in(struct __sk_buff *skb)
 	if (*(volatile __u32 *)&c->rx_hole != *(volatile __u32 *)&c->rx_nxt &&
 	    (p->seg.len || (p->seg.flags & (TH_FIN | TH_RST))))
 		device_ask(skb, b.t.conn);
+	if ((!p->plain || !p->seg.len) && device_blocks(skb, b.t.conn))
+		device_repair(skb, b.t.conn);
 	if (p->seg.len) {
 		s->lags = 0;
 		s->known = 0;
@@ -471,5 +618,7 @@ int tc_device_in(struct __sk_buff *skb)
 	verdict = device_rest(skb, b.t.conn);
 	if (verdict == REST_RESEND)
 		return device_resend(skb);
-	return verdict == REST_CLOSE_UP ? device_close_up(skb) : verdict;
+	if (verdict == REST_CLOSE_UP)
+		return device_close_up(skb);
+	return verdict == REST_REPLY ? device_reply(skb, b.t.conn) : verdict;
 }

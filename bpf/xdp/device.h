@@ -45,7 +45,7 @@ static __always_inline bool xdp_absorb(struct xdp_md *ctx, struct conn *c, struc
 	bool absorbed = false;
 	__u32 now_ms;
 
-	if (!p->plain || c->state != CONN_OPEN)
+	if (!p->plain || c->state != CONN_OPEN || loss_is_duplicate(c, p->seg.ack, p->seg.wnd))
 		return false;
 	if (bpf_xdp_load_bytes(ctx, p->l4, tcp, sizeof(struct tcphdr)))
 		return false;

@@ -57,7 +57,7 @@ const (
 	BoundedVarKnobHints        = "knob_hints"
 	BoundedVarKnobMark         = "knob_mark"
 	BoundedVarKnobPipeline     = "knob_pipeline"
-	BoundedVarKnobPubackRtoMs  = "knob_puback_rto_ms"
+	BoundedVarKnobPubackMs     = "knob_puback_ms"
 	BoundedVarKnobSlots        = "knob_slots"
 	BoundedVarKnobSweep        = "knob_sweep"
 	BoundedVarUnusedConn       = "unused_conn"
@@ -181,7 +181,7 @@ type BoundedVariableSpecs struct {
 	KnobHints        *ebpf.VariableSpec `ebpf:"knob_hints"`
 	KnobMark         *ebpf.VariableSpec `ebpf:"knob_mark"`
 	KnobPipeline     *ebpf.VariableSpec `ebpf:"knob_pipeline"`
-	KnobPubackRtoMs  *ebpf.VariableSpec `ebpf:"knob_puback_rto_ms"`
+	KnobPubackMs     *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
 	UnusedConn       *ebpf.VariableSpec `ebpf:"unused_conn"`
@@ -299,7 +299,7 @@ type BoundedVariables struct {
 	KnobHints        *ebpf.Variable `ebpf:"knob_hints"`
 	KnobMark         *ebpf.Variable `ebpf:"knob_mark"`
 	KnobPipeline     *ebpf.Variable `ebpf:"knob_pipeline"`
-	KnobPubackRtoMs  *ebpf.Variable `ebpf:"knob_puback_rto_ms"`
+	KnobPubackMs     *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`
 	UnusedConn       *ebpf.Variable `ebpf:"unused_conn"`

@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type EproxyAgain struct {
+	_      structs.HostLayout
+	Wire   uint32
+	Kernel uint32
+	Len    uint32
+}
+
 type EproxyConn struct {
 	_    structs.HostLayout
 	Lock struct {
@@ -56,11 +63,17 @@ type EproxyConn struct {
 	RxHole      uint32
 	RxFin       uint32
 	RxDups      uint32
-	Pad1        [3]uint32
+	Srtt        uint32
+	Pad1        [2]uint32
 	Rx          EproxyLedger
 	Pad2        [13]uint32
 	Tx          EproxyLedger
-	Pad3        [13]uint32
+	RxAgain     EproxyAgain
+	TxAgain     EproxyAgain
+	TxHole      uint32
+	DupAck      uint32
+	DupAcks     uint32
+	Pad3        [4]uint32
 }
 
 type EproxyConnFlag uint32
@@ -76,6 +89,8 @@ const (
 	EproxyConnFlagCONN_RST_SENT  EproxyConnFlag = 128
 	EproxyConnFlagCONN_SYN_SEEN  EproxyConnFlag = 256
 	EproxyConnFlagCONN_FIN_AHEAD EproxyConnFlag = 512
+	EproxyConnFlagCONN_SACK      EproxyConnFlag = 1024
+	EproxyConnFlagCONN_MISSING   EproxyConnFlag = 2048
 	EproxyConnFlagCONN_PASSED    EproxyConnFlag = 4096
 )
 
@@ -651,7 +666,7 @@ const (
 	EproxyVarKnobHints        = "knob_hints"
 	EproxyVarKnobMark         = "knob_mark"
 	EproxyVarKnobPipeline     = "knob_pipeline"
-	EproxyVarKnobPubackRtoMs  = "knob_puback_rto_ms"
+	EproxyVarKnobPubackMs     = "knob_puback_ms"
 	EproxyVarKnobSlots        = "knob_slots"
 	EproxyVarKnobSweep        = "knob_sweep"
 	EproxyVarUnusedConn       = "unused_conn"
@@ -775,7 +790,7 @@ type EproxyVariableSpecs struct {
 	KnobHints        *ebpf.VariableSpec `ebpf:"knob_hints"`
 	KnobMark         *ebpf.VariableSpec `ebpf:"knob_mark"`
 	KnobPipeline     *ebpf.VariableSpec `ebpf:"knob_pipeline"`
-	KnobPubackRtoMs  *ebpf.VariableSpec `ebpf:"knob_puback_rto_ms"`
+	KnobPubackMs     *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
 	UnusedConn       *ebpf.VariableSpec `ebpf:"unused_conn"`
@@ -893,7 +908,7 @@ type EproxyVariables struct {
 	KnobHints        *ebpf.Variable `ebpf:"knob_hints"`
 	KnobMark         *ebpf.Variable `ebpf:"knob_mark"`
 	KnobPipeline     *ebpf.Variable `ebpf:"knob_pipeline"`
-	KnobPubackRtoMs  *ebpf.Variable `ebpf:"knob_puback_rto_ms"`
+	KnobPubackMs     *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`
 	UnusedConn       *ebpf.Variable `ebpf:"unused_conn"`

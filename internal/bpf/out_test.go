@@ -2,12 +2,15 @@ package bpf
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/google/gopacket/layers"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -86,32 +89,116 @@ func TestEgressTranslates(t *testing.T) {
 	})
 }
 
-// TestEgressTrimsAtInsertion: a segment that reaches over an insertion, because the socket
-// knows of none, is cut to the bytes before it.
-func TestEgressTrimsAtInsertion(t *testing.T) {
-	eachSide(t, func(t *testing.T, r *rig, s side) {
-		// two bytes before the graft, unacknowledged
-		if ret, _ := r.run(s.prog(r), s.send(r, s.snd, s.rcv, "PA", []byte("\xd0\x00"))); ret != tcOK {
-			t.Fatalf("verdict %d", ret)
+// TestEgressLeavesInPieces: a segment that reaches over insertions, because the socket
+// knows of none, leaves in pieces, each at its place, none longer than the socket meant it to
+// be; the last one has its FIN. A real interface sends them.
+func TestEgressLeavesInPieces(t *testing.T) {
+	for name, c := range map[string]struct {
+		payload string // of the segment, which begins 10 bytes before the first insertion; two of 4 bytes lie there, one 10 bytes behind
+		flags   string
+		options []layers.TCPOption
+		want    []string
+		seqs    []uint32 // from the segment's beginning on the wire
+	}{
+		"over two":               {"0123456789abcdefghijklmn", "PA", nil, []string{"0123456789", "abcdefghij", "klmn"}, []uint32{0, 18, 32}},
+		"odd pieces":             {"123456789abcdefghijklmn", "PA", nil, []string{"123456789", "abcdefghij", "klmn"}, []uint32{1, 18, 32}},
+		"with a FIN":             {"0123456789abcdefghijk", "FPA", nil, []string{"0123456789", "abcdefghij", "k"}, []uint32{0, 18, 32}},
+		"only a FIN behind":      {"0123456789abcdefghij", "FA", nil, []string{"0123456789", "abcdefghij", ""}, []uint32{0, 18, 32}},
+		"with blocks":            {"0123456789abcdefghijklm", "PA", sackOptions(1, sackBlock{devISS + 50, devISS + 60}), []string{"0123456789", "abcdefghij", "klm"}, []uint32{0, 18, 32}},
+		"none: behind the first": {"abcdefghij", "PA", nil, []string{"abcdefghij"}, []uint32{18}},
+	} {
+		for _, ipv6 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/ipv6=%v", name, ipv6), func(t *testing.T) {
+				r := newRig(t, ipv6)
+				r.change(rigDevice, func(conn *EproxyConn) {
+					conn.TxKnxt, conn.TxNxt = nodISS+30, nodISS+42
+					conn.Tx.Count = 3
+					for i, at := range []uint32{10, 14, 28} {
+						conn.Tx.Ring[i] = EproxyGraft{Seq: nodISS + at, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE)}
+					}
+				})
+				skip := uint32(strings.Index("0123456789abcdefghijklmn", c.payload[:1]))
+				s := sides[0].send(r, nodISS+skip, devISS, c.flags, []byte(c.payload))
+				s.options = c.options
+				var frames [][]byte
+				inNamespace(t, func() error { return nil }, func() { frames = r.onWire(t, r.objs.TcDeviceOut, s, len(c.want)) })
+				for i, f := range frames {
+					tcp := checkSegment(t, f)
+					last := i == len(c.want)-1
+					if string(tcp.Payload) != c.want[i] || tcp.Seq != nodISS+c.seqs[i] || tcp.Ack != devISS || tcp.FIN != (last && strings.Contains(c.flags, "F")) ||
+						tcp.PSH != (last && strings.Contains(c.flags, "P")) {
+						t.Errorf("piece %d: seq %d ack %d FIN %v PSH %v %q", i, tcp.Seq-nodISS, tcp.Ack, tcp.FIN, tcp.PSH, tcp.Payload)
+					}
+					if c.options != nil {
+						checkBlocks(t, tcp, sackBlock{devISS + 50, devISS + 60})
+					}
+				}
+				if fin := r.readConn(rigDevice).Flags&uint32(EproxyConnFlagCONN_FIN_SENT) != 0; fin != strings.Contains(c.flags, "F") {
+					t.Errorf("FIN sent: %v", fin)
+				}
+			})
 		}
-		r.change(s.conn, func(c *EproxyConn) { c.TxKuna = c.TxKnxt; c.DataUs -= 1000 })
-		s.snd += 2
-		_, inserted := r.insertAt(t, s)
-		ret, out := r.run(s.prog(r), s.send(r, s.snd-2, s.rcv, "FPA", []byte("\xd0\x00cd")))
-		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != s.snd-2 || string(tcp.Payload) != "\xd0\x00" || tcp.PSH || tcp.FIN {
-			t.Errorf("verdict %d seq %d %q fin %v psh %v", ret, tcp.Seq, tcp.Payload, tcp.FIN, tcp.PSH)
-		}
-		r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_TRANSLATED, EproxyReasonREASON_TRIMMED, EproxyReasonREASON_TRANSLATED))
-		if c := r.readConn(s.conn); c.TxNxt != s.snd+inserted || c.Flags&uint32(EproxyConnFlagCONN_FIN_SENT) != 0 {
-			t.Errorf("tx_nxt %d flags %x", c.TxNxt, c.Flags)
-		}
-	})
+	}
 }
 
-// TestEgressTrimsOffloadedSegment: several segments that the interface would have cut
-// are one packet once they are trimmed, and none that is longer than each was to be:
-// the socket knows the path's MTU.
-func TestEgressTrimsOffloadedSegment(t *testing.T) {
+// onWire sends a segment through the program at an interface's egress, in this thread's
+// namespace, and returns the frames that come out at the other end.
+func (r *rig) onWire(t *testing.T, prog *ebpf.Program, s seg, n int) [][]byte {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "near"}, PeerName: "far"}))
+	packetSocket := func(name string) (fd, index int) {
+		l, err := netlink.LinkByName(name)
+		must(err)
+		must(netlink.LinkSetUp(l))
+		const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL&0xff<<8 // network byte order
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
+		must(err)
+		must(unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: l.Attrs().Index}))
+		return fd, l.Attrs().Index
+	}
+	near, index := packetSocket("near")
+	defer unix.Close(near)
+	far, _ := packetSocket("far")
+	defer unix.Close(far)
+	at, err := link.AttachTCX(link.TCXOptions{Program: prog, Interface: index, Attach: ebpf.AttachTCXEgress})
+	must(err)
+	defer at.Close()
+	_, err = unix.Write(near, s.frame(t))
+	must(err)
+	must(unix.SetsockoptTimeval(far, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20}))
+	var frames [][]byte
+	for buf := make([]byte, 4096); len(frames) < n; {
+		size, err := unix.Read(far, buf)
+		if err != nil {
+			t.Fatalf("%d frames of %d: %v: %v", len(frames), n, err, r.allReasons())
+		}
+		if bytes.Contains(buf[:size], s.tcpPorts(t)) { // not what the host itself sends
+			frames = append(frames, slices.Clone(buf[:size]))
+		}
+	}
+	return frames
+}
+
+// tcpPorts are the first four bytes of the TCP header.
+func (s seg) tcpPorts(t *testing.T) []byte {
+	b := s.frame(t)
+	at := 34
+	if s.from.Addr().Is6() {
+		at = 54
+	}
+	return b[at : at+4]
+}
+
+// TestEgressCutsOffloadedSegment: several segments that the interface would have cut are
+// one packet once they leave in pieces, and none is longer than each was to be: the
+// socket knows the path's MTU.
+func TestEgressCutsOffloadedSegment(t *testing.T) {
 	eachSide(t, func(t *testing.T, r *rig, s side) {
 		const size = 1228
 		packet := append([]byte("\x30\xdd\x0b"), make([]byte, 1501)...)
@@ -121,12 +208,14 @@ func TestEgressTrimsOffloadedSegment(t *testing.T) {
 		r.change(s.conn, func(c *EproxyConn) { c.TxKuna = c.TxKnxt; c.DataUs -= 1000 })
 		at := s
 		at.snd += uint32(len(packet))
-		r.insertAt(t, at)
-		again := s.send(r, s.snd, s.rcv, "PA", append(packet, "more"...))
+		_, inserted := r.insertAt(t, at)
+		more := bytes.Repeat([]byte("more"), 400)
+		again := s.send(r, s.snd, s.rcv, "PA", append(packet, more...))
 		// struct __sk_buff up to gso_size
-		ret, out := r.runFrame(s.prog(r), again.frame(t), &[45]uint32{41: 2, 44: size})
-		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != s.snd || len(tcp.Payload) != size {
-			t.Errorf("verdict %d seq %d, %d bytes", ret, tcp.Seq, len(tcp.Payload))
+		ret, out := r.runFrame(s.prog(r), again.frame(t), &[45]uint32{41: 3, 44: size})
+		last := len(more) % size
+		if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != at.snd+inserted+uint32(len(more)-last) || len(tcp.Payload) != last {
+			t.Errorf("verdict %d seq %d, %d bytes", ret, tcp.Seq-at.snd, len(tcp.Payload))
 		}
 		r.expect(t, s.hook, EproxyReasonREASON_TRIMMED)
 	})

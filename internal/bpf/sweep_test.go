@@ -142,3 +142,68 @@ func TestTakeOverOverdue(t *testing.T) {
 		})
 	}
 }
+
+// TestPubackDueBetweenPasses: PUBACKs are sent again each at its own time, not all with
+// the next pass over the connections; none early, and none twice.
+func TestPubackDueBetweenPasses(t *testing.T) {
+	const n, step = 20, 12 // connections; milliseconds from one to the next
+	r := &rig{t: t}
+	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
+		t.Fatal(err)
+	}
+	defer r.objs.Close()
+	r.fill()
+	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: 1, ConnsEnd: rigDevice + 1 + n})
+	var delay uint32
+	if err := r.objs.KnobPubackMs.Get(&delay); err != nil {
+		t.Fatal(err)
+	}
+	_, node, _, _ := r.addrs()
+	now := uint32(monotonic() / 1e6)
+	due := map[uint32]uint32{}
+	for i := range uint32(n) {
+		conn := uint32(rigDevice) + 1 + i
+		r.conn(conn, EproxyConnKindCONN_DEVICE, node, netip.AddrPortFrom(netip.MustParseAddr("10.0.0.9"), uint16(40000+i)), devISS, nodISS+4)
+		const roundTrip = 50
+		due[conn] = now + 250 + step*i
+		r.change(conn, func(c *EproxyConn) {
+			c.TxUna, c.Srtt = nodISS, 8*roundTrip
+			c.Tx.Count = 1
+			c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, TimeMs: due[conn] - 2*roundTrip - delay, State: uint8(EproxyGraftStateGRAFT_DONE), Bytes: [4]uint8{0x40, 2, 0, 7}}
+		})
+	}
+	rd, err := ringbuf.NewReader(r.objs.Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rd.Close()
+	rd.SetDeadline(time.Now().Add(20 * time.Second))
+	if ret, err := r.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
+		t.Fatalf("sweep_start: %d, %v", int32(ret), err)
+	}
+	sent, times := map[uint32]uint32{}, map[uint32]bool{}
+	for len(sent) < n {
+		rec, err := rd.Read()
+		if err != nil {
+			t.Fatalf("%d of %d sent: %v", len(sent), n, err)
+		}
+		var e EproxyEvent
+		if err := binary.Read(bytes.NewReader(rec.RawSample), binary.NativeEndian, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind != uint32(EproxyEventKindEVENT_SEND) {
+			continue
+		}
+		if sent[e.Conn] != 0 {
+			t.Errorf("connection %d: sent twice", e.Conn)
+		}
+		at := r.readConn(e.Conn).Tx.Ring[0].TimeMs
+		sent[e.Conn], times[at] = at, true
+		if int32(at-due[e.Conn]) < 0 {
+			t.Errorf("connection %d: sent %d ms early", e.Conn, due[e.Conn]-at)
+		}
+	}
+	if len(times) < n/2 {
+		t.Errorf("sent at %d different times: %v", len(times), times)
+	}
+}

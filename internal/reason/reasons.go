@@ -46,7 +46,7 @@ var All = []Reason{
 	{"response_handed", "response not digestible in the kernel (not 2xx, chunked and not whole in its segment, split or unusual head): read by userspace"},
 	{"slot_retired", "slot retired: closed by the pod, unexpected bytes, a response before its request, or Connection: close"},
 	{"late_response", "bytes on a slot that was retired before: its socket, which is being aborted, drops them"},
-	{"trimmed", "local segment straddled an insertion: cut to its first piece"},
+	{"trimmed", "local segment straddled an insertion: it left in pieces, or what is too long for that cut to its first"},
 	{"broken", "bytes bypassed the programs while grafts were open: connection aborted"},
 	{"redirect_error", "making or sending a packet failed: it is dropped, retransmission recovers"},
 	{"injected", "injected packet seen at egress: passed untouched"},

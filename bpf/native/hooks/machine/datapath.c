@@ -42,5 +42,8 @@ void datapath_knobs(void)
 /* What ticks of the sweeper's timer do. */
 void datapath_sweep(__u32 first, __u32 count)
 {
-	sweep(first, count);
+	static struct sweeper w;
+
+	w.count = 0;
+	sweep(&w, first, count);
 }
