@@ -106,8 +106,7 @@ int slot_control(struct slot_args *a)
 /* Userspace has read so many bytes, to a packet's end. Whether that is where the stream stands. Under the lock. */
 static __always_inline bool device_at(struct conn *c, const struct device *d, __u32 read)
 {
-	return c->state == CONN_OPEN && (c->flags & CONN_LOST) && !c->rx.count &&
-	       d->anchor + read == ledger_strip(&c->rx, c->rx_nxt);
+	return c->state == CONN_OPEN && conn_boundary(c, d->anchor + read) && (c->flags & CONN_LOST);
 }
 
 /*

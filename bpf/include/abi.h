@@ -66,11 +66,11 @@ enum reason {
 	REASON_REINJECTED = 6,       /* retransmission of a taken PUBLISH: request injected again */
 	REASON_PUBACK_RESENT = 7,    /* PUBACK sent again: its PUBLISH came again, or (hook control) nobody acknowledged it */
 	REASON_OLD_DUPLICATE = 8,    /* payload below the acknowledged position: answered with an ACK */
-	REASON_AHEAD = 9,            /* payload beyond the next expected byte: answered with a duplicate ACK */
+	REASON_AHEAD = 9,            /* payload beyond the next expected byte: passed to the local socket; a pod's, or what lies beyond the socket's window, is answered with an ACK */
 	REASON_CHALLENGE = 10,       /* RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961) */
 	REASON_NOT_OPEN = 11,        /* connection known but not open for grafting (yet, or no more) */
 	REASON_TCP_FLAGS = 12,       /* SYN, FIN, RST or URG set, or TCP options present */
-	REASON_NOT_NEXT = 13,        /* sequence number is not the next expected one */
+	REASON_NOT_NEXT = 13,        /* sequence number is not the next expected one, or later bytes have been passed before these: the local socket gets all until the hole is filled */
 	REASON_NO_BOUNDARY = 14,     /* segment does not start at an MQTT packet boundary */
 	REASON_LOST_TRACK = 15,      /* MQTT boundaries unknown until userspace names one */
 	REASON_BAD_CHECKSUM = 16,    /* TCP checksum wrong, or not yet computed by the sender's interface */
@@ -157,10 +157,12 @@ enum conn_flag {
 	CONN_PROBE = 4,	   /* a keepalive probe of the local socket is unanswered */
 	CONN_BROKEN = 8,   /* ledger does not add up: userspace must abort it */
 	CONN_IPV6 = 16,
-	CONN_LOST = 32,	     /* MQTT boundaries unknown until userspace names one */
-	CONN_NO_TAKE = 64,   /* nothing more is taken (drain) */
-	CONN_RST_SENT = 128, /* local RST left */
-	CONN_SYN_SEEN = 256, /* a SYN was passed: the stack answers it with a challenge ACK */
+	CONN_LOST = 32,	      /* MQTT boundaries unknown until userspace names one */
+	CONN_NO_TAKE = 64,    /* nothing more is taken (drain) */
+	CONN_RST_SENT = 128,  /* local RST left */
+	CONN_SYN_SEEN = 256,  /* a SYN was passed: the stack answers it with a challenge ACK */
+	CONN_FIN_AHEAD = 512, /* peer's FIN passed beyond a hole, at rx_fin */
+	CONN_PASSED = 4096,   /* armed: payload was passed, to rx_hole */
 };
 
 enum graft_state {
@@ -274,9 +276,12 @@ struct conn {
 	__u32 tx_max_wnd;   /* largest tx_wnd so far */
 	__u32 tx_framed;    /* device; kernel: up to here tx_framing has followed what the local socket sent */
 	struct framing tx_framing;
+	__u32 rx_hole; /* wire: end of what was passed; above rx_nxt while bytes in between are missing */
+	__u32 rx_fin;  /* wire: behind the peer's FIN (CONN_FIN_AHEAD) */
+	__u32 rx_dups; /* duplicate acknowledgements of the local socket that wait for an open graft */
 
 	/* the first graft of each is in the cache line of its counters */
-	__u32 pad1[6];
+	__u32 pad1[3];
 	struct ledger rx;
 	__u32 pad2[13];
 	struct ledger tx;

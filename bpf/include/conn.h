@@ -44,11 +44,12 @@ enum rx_action {
 
 /* What to do with a received segment. */
 struct rx_verdict {
-	__u32 seq;	/* kernel */
-	__u32 ack;	/* kernel */
-	__u32 len;	/* payload bytes to pass; less than received: cut, clear FIN and PSH */
-	__u16 wnd;	/* raw window for the local socket */
-	__u16 advanced; /* the peer acknowledged something new */
+	__u32 seq;     /* kernel */
+	__u32 ack;     /* kernel */
+	__u32 len;     /* payload bytes to pass; less than received: cut, clear FIN and PSH */
+	__u16 wnd;     /* raw window for the local socket */
+	__u8 advanced; /* the peer acknowledged something new */
+	__u8 ahead;    /* passes beyond bytes that are missing */
 	struct graft graft;
 };
 
@@ -75,6 +76,99 @@ struct tx_verdict {
 static __always_inline bool conn_live(const struct conn *c)
 {
 	return c->state == CONN_OPEN || c->state == CONN_CLOSED;
+}
+
+/*
+ * Whether bytes are missing that came before what was passed last. What lies
+ * beyond them is the local socket's and has kernel positions already: nothing can be
+ * taken before they have come.
+ */
+static __always_inline bool conn_hole(const struct conn *c)
+{
+	return c->rx_hole != c->rx_nxt;
+}
+
+/* Whether the message at this wire position may be taken. */
+static __always_inline bool conn_next(const struct conn *c, __u32 seq)
+{
+	return seq == c->rx_nxt && !conn_hole(c);
+}
+
+/* All bytes below the wire position nxt have been passed or taken. */
+static __always_inline void conn_advance(struct conn *c, __u32 nxt)
+{
+	c->rx_nxt = nxt;
+	if (seq_gt(nxt, c->rx_hole))
+		c->rx_hole = nxt;
+	if ((c->flags & CONN_FIN_AHEAD) && seq_ge(nxt, c->rx_fin)) {
+		c->flags &= ~CONN_FIN_AHEAD;
+		c->flags |= CONN_FIN_SEEN;
+	}
+}
+
+/*
+ * The local socket has all bytes below this kernel position: those that were
+ * passed beyond a hole are part of its stream since the hole is filled. Nobody has
+ * followed their framing. Returns whether the position lies between the next
+ * expected byte and rx_hole, which it does not if the books are wrong.
+ */
+static __always_inline bool conn_follow(struct conn *c, __u32 have)
+{
+	__u32 more = have - ledger_strip(&c->rx, c->rx_nxt);
+
+	if (more > c->rx_hole - c->rx_nxt)
+		return false;
+	if (more) {
+		conn_advance(c, c->rx_nxt + more);
+		c->flags |= CONN_LOST;
+	}
+	return true;
+}
+
+/*
+ * Bytes from the wire position seq to the right edge of the local socket's window;
+ * below 0 beyond it. A socket may drop a segment whole that reaches across
+ * (tcp_sequence, net/ipv4/tcp_input.c), and the peer's right edge may be rounded up.
+ */
+static __always_inline __s32 conn_room(struct conn *c, __u32 seq)
+{
+	return c->rx_kack + ((__u32)c->rx_rawwnd << (c->rx_wscale & 15)) - ledger_strip(&c->rx, seq);
+}
+
+/* Payload that ends at the wire position end was passed to the socket of an armed connection that is not seeded yet. */
+static __always_inline void conn_passed(struct conn *c, __u32 end)
+{
+	if (!(c->flags & CONN_PASSED) || seq_gt(end, c->rx_hole))
+		c->rx_hole = end;
+	c->flags |= CONN_PASSED;
+}
+
+/*
+ * The receive side of an armed connection begins: the local socket has everything below
+ * rcv_nxt. It also has, in its out-of-order queue, what ends at `queued`, and was passed
+ * what ends at rx_hole since it was armed; rx_edge is known. What the socket cannot
+ * have taken, because it ends beyond its window, was forged.
+ */
+static __always_inline void conn_seed(struct conn *c, __u32 rcv_nxt, __u32 queued)
+{
+	__u32 passed = c->flags & CONN_PASSED ? c->rx_hole : rcv_nxt, most = c->rx_edge - rcv_nxt + 1; /* FIN */
+
+	c->rx_nxt = rcv_nxt;
+	c->rx_hole = rcv_nxt;
+	if (seq_gt(queued, c->rx_hole) && queued - rcv_nxt <= most)
+		c->rx_hole = queued;
+	if (seq_gt(passed, c->rx_hole) && passed - rcv_nxt <= most)
+		c->rx_hole = passed;
+}
+
+/*
+ * The program that reads the local socket stands at this kernel position, between two
+ * packets. Whether that is where the stream stands, so that what comes next is a
+ * packet's beginning. Grafts do not matter: they are whole packets.
+ */
+static __always_inline bool conn_boundary(struct conn *c, __u32 at)
+{
+	return conn_follow(c, at) && !conn_hole(c);
 }
 
 /* The acknowledgement that may be sent to the peer now. */
@@ -311,10 +405,10 @@ static __always_inline enum rx_action conn_pass(struct conn *c, const struct seg
 						__u32 len)
 {
 	/*
-	 * An ACK from beyond the next byte counts at the next byte: what lies
+	 * An ACK from beyond all that was passed counts at the next byte: what lies
 	 * between may be taken, and the socket's SND.WL1 must not get ahead.
 	 */
-	v->seq = ledger_strip(&c->rx, seq_gt(s->seq, c->rx_nxt) ? c->rx_nxt : s->seq);
+	v->seq = ledger_strip(&c->rx, seq_gt(s->seq, c->rx_hole) ? c->rx_hole : s->seq);
 	v->ack = ledger_strip(&c->tx, s->ack);
 	v->len = len;
 	v->wnd = conn_kernel_window(c, s->wnd);
@@ -429,7 +523,7 @@ static __always_inline enum rx_action conn_rx_again(struct conn *c, const struct
 	/* A FIN merged with bytes that are known already is the next byte in order. */
 	if ((s->flags & TH_FIN) && cut == c->rx_nxt && end == cut + 1) {
 		c->flags |= CONN_FIN_SEEN;
-		c->rx_nxt = end;
+		conn_advance(c, end);
 		cut = end;
 	}
 	/* What the socket has acknowledged is answered for here, even if it is gone by now. */
@@ -437,6 +531,66 @@ static __always_inline enum rx_action conn_rx_again(struct conn *c, const struct
 		return RX_ACK;
 	fin = cut == end && (s->flags & TH_FIN) ? 1 : 0;
 	return conn_pass(c, s, v, cut - s->seq - fin);
+}
+
+/*
+ * A segment at or beyond the next expected byte. What the local socket has room
+ * for passes, also beyond a hole: all grafts lie below, so that it is as far from
+ * there in kernel space as on the wire. Of a pod nothing passes beyond a hole:
+ * part of the response may be removed already.
+ */
+static __always_inline enum rx_action conn_rx_new(struct conn *c, const struct segment *s, struct rx_verdict *v)
+{
+	bool device = c->kind == CONN_DEVICE, fin;
+	__s32 room = device ? conn_room(c, s->seq) : (__s32)s->len;
+	__u32 len = s->len, end;
+
+	if (room < 0)
+		return RX_ACK;
+	if (len > (__u32)room)
+		len = room;
+	fin = (s->flags & TH_FIN) && len == s->len;
+	end = s->seq + len + fin;
+	if (end == s->seq)
+		return RX_ACK;
+	if (s->seq == c->rx_nxt) {
+		if (fin)
+			c->flags |= CONN_FIN_SEEN;
+		conn_advance(c, end);
+	} else if (!device) {
+		return RX_ACK;
+	} else {
+		v->ahead = 1;
+		if (seq_gt(end, c->rx_hole))
+			c->rx_hole = end;
+		if (fin) {
+			c->flags |= CONN_FIN_AHEAD;
+			c->rx_fin = end;
+		}
+	}
+	return conn_pass(c, s, v, len);
+}
+
+/* The segment's payload, which is next, is removed from the stream. */
+static __always_inline void conn_remove(struct conn *c, const struct segment *s, __u32 now_ms)
+{
+	struct graft *g = ledger_push(&c->rx, s->seq, s->len);
+
+	g->time_ms = now_ms;
+	conn_advance(c, s->seq + s->len);
+}
+
+/*
+ * A message of a device is taken, if its segment may be: conn_rx for what the
+ * caller has looked at already, without SYN, FIN and RST. Returns whether it is.
+ */
+static __always_inline bool conn_take(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
+{
+	if (!conn_next(c, s->seq) || !(s->flags & TH_ACK) || !conn_rx_ack(c, s, v))
+		return false;
+	c->last_ms = now_ms;
+	conn_remove(c, s, now_ms);
+	return true;
 }
 
 /*
@@ -458,8 +612,12 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 	if (s->flags & TH_RST) {
 		__u32 notified = conn_ack(c);
 
-		/* Exactly the next byte (RFC 5961 section 3.2), ours or the one that was acknowledged to the peer. */
-		if (s->seq != c->rx_nxt && (s->seq != notified || ledger_strip(&c->rx, notified) != c->rx_kack))
+		/*
+		 * Exactly the next byte (RFC 5961 section 3.2), ours or the one that
+		 * was acknowledged to the peer, or the one behind all that was passed.
+		 */
+		if (s->seq != c->rx_nxt && s->seq != c->rx_hole &&
+		    (s->seq != notified || ledger_strip(&c->rx, notified) != c->rx_kack))
 			return conn_may_answer(c, now_ms) ? RX_CHALLENGE : RX_DROP;
 		c->state = CONN_CLOSED;
 		return conn_pass(c, s, v, s->len);
@@ -484,23 +642,11 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 		}
 		return RX_ACK;
 	}
-	if (s->seq == c->rx_nxt) {
-		if (s->remove) {
-			struct graft *g = ledger_push(&c->rx, s->seq, s->len);
-
-			g->time_ms = now_ms;
-			c->rx_nxt += s->len;
-			return RX_REMOVE;
-		}
-		if (s->flags & TH_FIN)
-			c->flags |= CONN_FIN_SEEN;
-		conn_pass(c, s, v, s->len);
-		c->rx_nxt = end;
-		return RX_PASS;
+	if (s->remove && conn_next(c, s->seq)) {
+		conn_remove(c, s, now_ms);
+		return RX_REMOVE;
 	}
-	if (seq_gt(s->seq, c->rx_nxt))
-		return RX_ACK;
-	return conn_rx_again(c, s, v, end);
+	return seq_lt(s->seq, c->rx_nxt) ? conn_rx_again(c, s, v, end) : conn_rx_new(c, s, v);
 }
 
 /*
@@ -510,7 +656,7 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 static __always_inline enum rx_action conn_rx_rest(struct conn *c, const struct segment *s, struct rx_verdict *v)
 {
 	memset(v, 0, sizeof(*v));
-	c->rx_nxt += s->len;
+	conn_advance(c, c->rx_nxt + s->len);
 	return conn_pass(c, s, v, s->len);
 }
 
@@ -534,6 +680,43 @@ static __always_inline void conn_frame_to(struct conn *c, const struct segment *
 	c->tx_framed = s->seq + s->len;
 }
 
+/* Duplicate acknowledgements that make a sender repeat a segment (RFC 5681 section 3.2). */
+#define DUPS_MAX 3
+
+/* Whether an open graft holds back what the local socket acknowledges. */
+static __always_inline bool conn_held_back(struct conn *c)
+{
+	return conn_ack(c) != ledger_tx_to_wire(&c->rx, c->rx_kack);
+}
+
+/*
+ * Whether a bare ACK of the local socket that repeats what the peer knows is not
+ * sent. If bytes are missing the socket asks for them, and the peer must hear of it;
+ * but where an open graft holds the acknowledgement back it would ask for the
+ * graft. Then it waits until that is done (conn_dups).
+ */
+static __always_inline bool conn_hold(struct conn *c)
+{
+	if (!conn_hole(c))
+		return true;
+	if (!conn_held_back(c))
+		return false;
+	if (c->rx_dups < DUPS_MAX)
+		c->rx_dups++;
+	return true;
+}
+
+/* How many duplicate acknowledgements that have waited are to be sent now, behind the acknowledgement itself. */
+static __always_inline __u32 conn_dups(struct conn *c)
+{
+	__u32 n = c->rx_dups;
+
+	if (!n || conn_held_back(c))
+		return 0;
+	c->rx_dups = 0;
+	return conn_hole(c) ? n : 0;
+}
+
 /*
  * What becomes of a segment of the local socket. Updates the ledger.
  * s->seq and s->ack are kernel positions here.
@@ -553,15 +736,17 @@ static __always_inline void conn_tx(struct conn *c, const struct segment *s, str
 		v->ack = s->flags & TH_ACK ? conn_ack(c) : 0;
 		return;
 	}
-	if (seq_gt(s->ack, c->rx_kack))
+	if (seq_gt(s->ack, c->rx_kack)) {
 		c->rx_kack = s->ack;
+		c->rx_dups = 0;
+	}
 	acked = c->rx_acked;
 	known = ledger_strip(&c->rx, c->rx_nxt);
-	if (seq_gt(c->rx_kack, known)) {
+	if (seq_gt(c->rx_kack, known) && !conn_follow(c, c->rx_kack)) {
 		/* The socket has bytes that the ledger does not: they were in flight to it while it was armed. */
 		v->reset = c->rx.count || c->rx.base ? CONN_BROKEN : CONN_LOST;
 		c->flags |= v->reset;
-		c->rx_nxt += c->rx_kack - known;
+		conn_advance(c, c->rx_nxt + (c->rx_kack - known));
 	}
 	c->rx_rawwnd = s->wnd;
 	v->ack = conn_ack(c);
@@ -573,7 +758,7 @@ static __always_inline void conn_tx(struct conn *c, const struct segment *s, str
 	 */
 	if (!s->len && !(s->flags & TH_FIN) && v->ack == acked && c->rx_edge == edge && s->seq == c->tx_knxt &&
 	    !(c->flags & CONN_SYN_SEEN))
-		v->hold = 1;
+		v->hold = conn_hold(c);
 	c->flags &= ~CONN_SYN_SEEN;
 	conn_ack_sent(c, v->ack);
 

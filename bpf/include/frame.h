@@ -114,6 +114,16 @@ static __always_inline void frame_resize(struct frame *f, __u32 seq, __u32 len)
 	}
 }
 
+/* The same headers, which have been sent, for a bare ACK with the wire position seq. */
+static __always_inline void frame_bare(struct frame *f, __u32 seq)
+{
+	struct tcphdr *tcp = f->ipv6 ? &f->v6.tcp : &f->v4.tcp;
+
+	frame_resize(f, seq, 0);
+	((__u8 *)tcp)[13] = TH_ACK;
+	tcp->check = 0;
+}
+
 /*
  * Headers of a bare ACK from the peer to the local socket; seq, ack and window
  * are what the socket is to see. Under the connection's lock.

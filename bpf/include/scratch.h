@@ -38,8 +38,9 @@ struct group {
 struct notice {
 	__u32 device; /* conn index; NO_INDEX: nothing */
 	__u32 device_gen;
-	__u32 seq; /* wire position of the first PUBACK */
-	__u32 len; /* bytes of PUBACKs */
+	__u32 seq;  /* wire position of the first PUBACK, or of the acknowledgement */
+	__u32 len;  /* bytes of PUBACKs */
+	__u32 dups; /* duplicate acknowledgements that follow */
 	__u8 bytes[PUBACKS_MAX];
 	struct frame frame;
 };

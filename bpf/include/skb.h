@@ -15,9 +15,10 @@
 #define CHECKSUM_COMPLETE    2
 #define CHECKSUM_PARTIAL     3
 
-/* The one field of the kernel's sk_buff that has no counterpart in __sk_buff. */
+/* The fields of the kernel's sk_buff that have no counterpart in __sk_buff. */
 struct sk_buff {
 	__u8 ip_summed : 2;
+	char cb[48];
 } __attribute__((preserve_access_index));
 
 void *bpf_cast_to_kern_ctx(void *) __ksym;

@@ -8,7 +8,9 @@
 #include "scratch.h"
 #include "verdict.h"
 
+/* Values of sk_state (include/net/tcp_states.h). */
 #define TCP_ESTABLISHED 1
+#define TCP_LISTEN	10
 
 /* Notifies userspace of what is particular to a connection's generation. Whether it could; if not, `hook` has counted it. */
 static __always_inline bool event_simple(enum hook hook, enum event_kind kind, __u32 conn, __u32 gen)

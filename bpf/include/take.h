@@ -267,13 +267,12 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	__u32 head_len = t->d->cache_head_len, at, gen, hold = HOLD_NONE;
 	struct packet *p = t->p;
 	struct device *d = t->d;
-	enum rx_action action;
 	enum reason reason;
 	struct segment one;
 	struct graft *graft;
 	struct request *r;
 	__u64 now;
-	bool recheck;
+	bool taken;
 
 	if (!slot || !sc)
 		return REASON_DEAD_SOCKET;
@@ -311,17 +310,13 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 
 	/* Now the device's ledger, if nothing changed meanwhile. */
 	one = p->seg;
-	one.remove = 1;
 	one.len = len;
 	bpf_spin_lock(&c->lock);
-	recheck = c->gen == s->device_gen && c->state == CONN_OPEN && one.seq == c->rx_nxt &&
-		  c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3] &&
-		  d->cache_version == s->cache_version && !device_full(c, d) && conn_ack_ok(c, &one) &&
-		  framing_at_boundary(&d->framing) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));
-	action = RX_DROP;
-	if (recheck)
-		action = conn_rx(c, &one, &s->rx, now / 1000000);
-	if (action == RX_REMOVE) {
+	taken = c->gen == s->device_gen && c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port &&
+		c->tuple.remote[3] == p->tuple.remote[3] && d->cache_version == s->cache_version &&
+		!device_full(c, d) && framing_at_boundary(&d->framing) &&
+		!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_take(c, &one, &s->rx, now / 1000000);
+	if (taken) {
 		graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
 		graft->slot = s->slot;
 		graft->slot_gen = gen;
@@ -336,7 +331,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		d->taken++;
 	}
 	bpf_spin_unlock(&c->lock);
-	if (action != RX_REMOVE) {
+	if (!taken) {
 		slot_undo(sc, slot, pod, s->slot, gen, s->number, hook);
 		return REASON_RACE;
 	}
@@ -367,7 +362,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_NOT_OPEN;
 	if (!p->plain || (p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
 		return REASON_TCP_FLAGS;
-	if (p->seg.seq != c->rx_nxt)
+	if (!conn_next(c, p->seg.seq))
 		return REASON_NOT_NEXT;
 	if (c->flags & CONN_LOST)
 		return REASON_LOST_TRACK;

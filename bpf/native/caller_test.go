@@ -71,15 +71,18 @@ func (m *model) toLocal(s packet, p packet) {
 		m.fail("to local: what follows the front is at %d of %d", off+int64(len(p.data)), len(m.kexp))
 	}
 	if len(p.data) > 0 || fin {
-		if off < 0 || end > int64(len(m.kexp)) {
+		if off < 0 {
 			m.fail("to local: [%d,%d) of %d bytes", off, end, len(m.kexp))
-		} else if !bytes.Equal(p.data, m.kexp[off:end]) {
-			m.fail("to local: wrong bytes in [%d,%d)", off, end)
+		} else if !bytes.Equal(p.data, m.expected(uint32(off), uint32(end))) {
+			m.fail("to local: wrong bytes in [%d,%d) of %d", off, end, len(m.kexp))
 		}
-		if fin && (!m.kfin || end != int64(len(m.kexp))) {
+		if fin && !m.finAt(uint32(end)) {
 			m.fail("to local: FIN at %d of %d", end, len(m.kexp))
 		}
-	} else if next := int64(len(m.kexp)) + int64(bit(m.kfin)); off > next {
+		if m.kind == KindDevice && after(p.seq+uint32(len(p.data)), m.loc.adv) {
+			m.fail("to local: %d bytes beyond the window", p.seq+uint32(len(p.data))-m.loc.adv)
+		}
+	} else if next := int64(len(m.kexp)) + int64(bit(m.kfin)) + int64(m.hole-m.rxNxt); off > next {
 		m.fail("to local: at %d, next is %d", off, next)
 	}
 	if len(p.data) > 0 || fin {
@@ -152,13 +155,17 @@ func (m *model) sendInsertion(seq, n uint32) {
 func (m *model) eligible(p *packet) bool {
 	off := p.seq - m.peer.iss
 	n := uint32(len(p.data))
-	return n > 0 && off+n <= streamLen && p.flags&FIN == 0 && p.seq == uint32(m.c.rx_nxt) && off >= m.raw &&
+	return n > 0 && off+n <= streamLen && p.flags&FIN == 0 && m.t.Next(&m.c, p.seq) && off >= m.raw &&
 		m.c.state == ConnOpen && m.c.flags&(FlagLost|FlagBroken|FlagFinSeen) == 0 &&
 		world.boundary[off] && (m.burst || world.boundary[off+n]) && !m.t.RxFull(&m.c, m.ring)
 }
 
 func (m *model) rx(p packet, wantTake bool) {
 	s := Segment{seq: u32(p.seq), ack: u32(p.ack), len: u32(len(p.data)), wnd: u16(p.wnd), flags: u8(p.flags)}
+	if wantTake && m.c.rx_hole != m.c.rx_nxt { // TC asks the socket
+		m.t.Follow(&m.c, m.loc.rcvNxt)
+		m.follow(m.loc.rcvNxt - m.loc.irs)
+	}
 	whole := p
 	front := m.t.Front(&m.c, &s)
 	restOK := m.t.CaughtUp(&m.c)
@@ -213,7 +220,7 @@ func (m *model) rx(p packet, wantTake bool) {
 		m.log("  program: seq %d len %d flags %#x remove %d: action %d len %d", off, len(p.data), p.flags, s.remove, act, v.len)
 	}
 	// The byte that was acknowledged to the peer as next passes too, where the local socket stands there.
-	if p.flags&RST != 0 && (act == RxPass) != (off == m.rxNxt) && !(act == RxPass && off == floor) {
+	if p.flags&RST != 0 && (act == RxPass) != (off == m.rxNxt || off == m.hole) && !(act == RxPass && off == floor) {
 		m.fail("RST at %d, next is %d: action %d", off, m.rxNxt, act)
 	}
 	if forged && p.flags&SYN == 0 && act != RxDrop && act != RxChallenge {
@@ -236,13 +243,19 @@ func (m *model) rx(p packet, wantTake bool) {
 		if q.flags&RST != 0 {
 			m.reset = true
 		}
-		if off == m.rxNxt && q.flags&RST == 0 {
-			m.kexp = append(m.kexp, q.data...)
-			m.rxNxt += uint32(len(q.data))
-		}
-		if q.flags&FIN != 0 && off+uint32(len(q.data)) == m.rxNxt && !m.kfin {
-			m.kfin = true
-			m.rxNxt++
+		end := off + uint32(len(q.data)) + bit(q.flags&FIN != 0)
+		switch {
+		case q.flags&RST != 0 || end == off:
+		case int32(off-m.rxNxt) > 0:
+			m.hole = max(m.hole, end)
+			m.stats.holes++
+			if m.kind == KindSlot {
+				m.fail("a pod's bytes at %d passed, next is %d", off, m.rxNxt)
+			}
+		case off == m.rxNxt:
+			m.extend(end - off)
+		case q.flags&FIN != 0 && end == m.rxNxt+1 && !m.kfin:
+			m.extend(1)
 		}
 		queued := len(m.ml)
 		m.toLocal(p, q)
@@ -271,6 +284,9 @@ func (m *model) rx(p packet, wantTake bool) {
 	case RxResend:
 		m.sendInsertion(uint32(v.graft.seq), uint32(v.graft.len))
 	case RxAck, RxChallenge:
+		if act == RxAck && !m.timed && m.kind == KindDevice && int32(off-m.rxNxt) > 0 && !after(m.place(off)+uint32(len(p.data)), m.kedge) {
+			m.fail("segment at %d not passed, next is %d", off, m.rxNxt)
+		}
 		if len(p.data) > 0 && m.kind == KindDevice && p.flags&RST == 0 && act == RxAck && m.c.tx.count > 0 && insertions > 0 &&
 			off < floor && p.end()-m.peer.iss <= floor {
 			m.fail("lost insertion not sent again")
@@ -281,11 +297,18 @@ func (m *model) rx(p packet, wantTake bool) {
 			m.fail("absorbed payload")
 		}
 	case RxDrop, RxPassRaw:
+		m.syn = m.syn || act == RxPassRaw
 		if len(p.data) > 0 && p.flags&(RST|SYN) == 0 && !forged {
 			m.fail("payload: action %d", act)
 		}
 	}
 	m.ledgers()
+}
+
+// place is where the byte at the wire offset off, at or behind the next one, lies in the socket's
+// sequence space.
+func (m *model) place(off uint32) uint32 {
+	return m.loc.irs + uint32(len(m.kexp)) + bit(m.kfin) + off - m.rxNxt
 }
 
 // take offers one message of a segment with several; off is its wire offset.
@@ -314,16 +337,15 @@ func (m *model) took(off, n uint32) {
 	} else {
 		m.t.Taken(&m.c, t.id, 7, GraftOpen)
 	}
-	m.rxNxt = t.b
+	if m.hole != m.rxNxt {
+		m.fail("took [%d,%d), but what ends at %d has been passed", t.a, t.b, m.hole)
+	}
+	m.rxNxt, m.hole = t.b, t.b
 	m.takes = append(m.takes, t)
 }
 
 func (m *model) tx(p packet) {
 	s := Segment{seq: u32(p.seq), ack: u32(p.ack), len: u32(len(p.data)), wnd: u16(p.wnd), flags: u8(p.flags)}
-	known := len(m.kexp)
-	if m.kfin {
-		known++
-	}
 	var v TxVerdict
 	m.t.Tx(&m.c, &s, p.data, &v, m.now)
 	if m.log != nil {
@@ -332,15 +354,17 @@ func (m *model) tx(p packet) {
 	}
 	if p.flags&RST == 0 && after(p.ack, m.kack) {
 		m.kack = p.ack
-		if more := int(p.ack-m.loc.irs) - known; more > 0 {
+		if !m.follow(p.ack - m.loc.irs) {
 			if uint32(v.reset) != FlagLost {
-				m.fail("socket is %d bytes ahead: flags %d", more, v.reset)
+				m.fail("socket is ahead: flags %d", v.reset)
 			}
-			m.kexp = append(m.kexp, world.peer[m.rxNxt:m.rxNxt+uint32(more)]...)
-			m.rxNxt += uint32(more)
+			m.extend(p.ack - m.loc.irs - uint32(len(m.kexp)) - bit(m.kfin))
 			v.reset = 0
 			m.stats.lost++
 		}
+	}
+	if p.flags&RST == 0 {
+		m.kedge = m.kack + uint32(p.wnd)<<m.loc.shift
 	}
 	if v.reset != 0 {
 		m.fail("flags %d without cause", v.reset)
@@ -380,8 +404,57 @@ func (m *model) tx(p packet) {
 	if q.flags&RST != 0 {
 		m.reset = true
 	}
+	if v.hold != 0 {
+		m.held(q)
+		return
+	}
+	if len(q.data) == 0 && q.flags == ACK && q.ack == m.lastAck && m.hole != m.rxNxt && m.mapAck(m.kack) != m.natural() &&
+		q.ack+uint32(q.wnd)<<m.loc.shift == m.edge && !m.syn && w == uint32(len(m.wexp))+bit(m.wfin) {
+		m.fail("duplicate acknowledgement asks for an open message")
+	}
+	m.syn = false
 	m.toPeer(q)
 	m.ledgers()
+}
+
+// held checks an acknowledgement of the socket that the program does not send: the peer has had
+// it, and no bytes are missing that it asks for.
+func (m *model) held(p packet) {
+	off := p.ack - m.peer.iss
+	switch {
+	case len(p.data) > 0 || p.flags != ACK || p.ack != m.lastAck || after(p.ack+uint32(p.wnd)<<m.loc.shift, m.edge):
+		m.fail("held back: seq %d ack %d len %d flags %#x", p.seq-m.peer.irs, off, len(p.data), p.flags)
+	case !m.timed && m.hole != m.rxNxt && off == m.natural():
+		m.fail("duplicate acknowledgement of %d held back, [%d,%d) is missing", off, m.rxNxt, m.hole)
+	}
+	m.ledgers()
+}
+
+// natural is what the socket's acknowledgement is on the wire, were no message open.
+func (m *model) natural() uint32 {
+	w := m.kack - m.loc.irs + m.gone
+	for _, t := range m.takes {
+		if w < t.a {
+			break
+		}
+		w += t.b - t.a
+	}
+	return w
+}
+
+// dups sends the duplicate acknowledgements that have waited for a message's end.
+func (m *model) dups() {
+	n := m.t.Dups(&m.c)
+	if n > 0 && m.lastAck-m.peer.iss != m.mapAck(m.kack) { // the PUBACK is the server's to send
+		m.reply()
+	}
+	for range n {
+		m.stats.dups++
+		if m.hole == m.rxNxt || m.mapAck(m.kack) != m.natural() {
+			m.fail("duplicate acknowledgement without need")
+		}
+		m.reply()
+	}
 }
 
 // insert puts n bytes into the stream towards the peer; sent in one of several ways.
@@ -448,11 +521,39 @@ func (m *model) finish(n int, how uint16) {
 		m.reply()
 	case 1:
 		m.owed++
+		return
 	default:
 		if !m.insert(4, how>>2) {
 			m.owed++
 		}
 	}
+	m.dups()
+}
+
+// name: the server has read to a packet's end and says so.
+func (m *model) name() {
+	read := m.loc.rcvNxt - m.loc.irs - bit(m.loc.finRcvd) - m.loc.unread
+	if n := uint32(len(m.kexp)); read > 0 {
+		last := m.rxNxt + read - 1 - n
+		if read <= n {
+			last = m.kwire[read-1]
+		}
+		if !world.boundary[last+1] {
+			return
+		}
+	}
+	ok := m.t.Boundary(&m.c, m.loc.irs+read)
+	m.follow(read)
+	if !ok {
+		m.ledgers()
+		return
+	}
+	m.stats.named++
+	if m.hole != m.rxNxt || !world.boundary[m.rxNxt] {
+		m.fail("boundary named at %d, what was passed ends at %d", m.rxNxt, m.hole)
+	}
+	m.c.flags &^= FlagLost
+	m.ledgers()
 }
 
 // sweep sends again what the peer has not acknowledged.
@@ -471,12 +572,18 @@ func (m *model) ledgers() {
 	if got := uint32(m.c.rx_nxt) - m.peer.iss; got != m.rxNxt {
 		m.fail("ledger: next byte %d, must be %d", got, m.rxNxt)
 	}
+	if got := uint32(m.c.rx_hole) - m.peer.iss; got != m.hole {
+		m.fail("ledger: passed up to %d, must be %d", got, m.hole)
+	}
 	want := uint32(len(m.wexp))
 	if m.wfin {
 		want++
 	}
 	if got := uint32(m.c.tx_nxt) - m.peer.irs; got != want {
 		m.fail("ledger: sent %d, must be %d", got, want)
+	}
+	if seen := m.c.flags&FlagFinSeen != 0; seen != m.kfin {
+		m.fail("ledger: FIN seen %v, must be %v", seen, m.kfin)
 	}
 	open := 0
 	for i := range m.takes {

@@ -10,7 +10,7 @@ import (
 // opened is a connection without history: both directions at 1000.
 func opened() *Conn {
 	c := &Conn{gen: 1, state: ConnOpen, kind: KindDevice}
-	c.rx_nxt, c.rx_kack, c.rx_acked, c.rx_edge = 1000, 1000, 1000, 2000
+	c.rx_nxt, c.rx_hole, c.rx_kack, c.rx_acked, c.rx_edge = 1000, 1000, 1000, 1000, 2000
 	c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna, c.tx_wnd = 1000, 1000, 1000, 1000, 1000
 	c.tx_framed, c.tx_rawwnd, c.rx_rawwnd = 1000, 1000, 1000
 	return c

@@ -41,6 +41,8 @@ type endpoint struct {
 	ackDue      bool
 	dead        bool
 	heard       bool // an acceptable segment came since this was cleared
+	queue       int  // segments that the out-of-order queue holds
+	strict      bool // drops what ends beyond its window, as Linux does from 6.17 on
 
 	accept func(off uint32, data []byte, fin bool) // checks what is delivered
 	fail   func(format string, args ...any)
@@ -54,6 +56,7 @@ func (e *endpoint) start(iss, irs uint32, peerWnd uint16, buf uint32) {
 	e.rcvNxt = irs
 	e.buf = buf
 	e.adv = irs
+	e.queue = 16
 	e.window()
 }
 
@@ -170,6 +173,9 @@ func (e *endpoint) receive(p packet) bool {
 		e.fail("%s: acknowledges %d bytes that were never sent", e.name, p.ack-e.nxt)
 		return true
 	}
+	if e.strict && after(p.seq+uint32(len(p.data)), e.adv) {
+		return true
+	}
 	e.heard = true
 	fresh := !before(p.ack, e.una)
 	if after(p.ack, e.una) {
@@ -183,7 +189,7 @@ func (e *endpoint) receive(p packet) bool {
 		return false
 	}
 	if after(p.seq, e.rcvNxt) {
-		if before(p.seq, e.adv) && len(e.ooo) < 16 {
+		if before(p.seq, e.adv) && len(e.ooo) < e.queue {
 			e.ooo = append(e.ooo, p)
 		}
 		return true

@@ -59,10 +59,10 @@ var opNames = [opCount]string{"peer-send", "peer-resend", "peer-ack", "peer-prob
 
 // opTable turns a byte into an operation; how often each occurs is its weight.
 var opTable = func() (t [256]op) {
-	weight := [opCount]int{opPeerSend: 28, opPeerResend: 12, opPeerAck: 8, opPeerProbe: 2, opPeerRead: 6, opPeerClose: 1, opPeerReset: 1,
-		opLocalSend: 14, opLocalResend: 7, opLocalAck: 8, opLocalProbe: 2, opLocalRead: 6, opLocalClose: 1, opLocalReset: 1,
-		opDeliverPM: 40, opDeliverMP: 34, opDeliverML: 24, opDeliverLM: 18, opDropPM: 4, opDropMP: 4, opDropML: 2, opDupPM: 3, opDupMP: 2,
-		opOld: 3, opBlind: 1, opFinish: 16, opInsert: 3, opSweep: 2, opClock: 2, opResync: 1}
+	weight := [opCount]int{opPeerSend: 27, opPeerResend: 12, opPeerAck: 8, opPeerProbe: 2, opPeerRead: 5, opPeerClose: 1, opPeerReset: 1,
+		opLocalSend: 14, opLocalResend: 7, opLocalAck: 8, opLocalProbe: 2, opLocalRead: 5, opLocalClose: 1, opLocalReset: 1,
+		opDeliverPM: 38, opDeliverMP: 34, opDeliverML: 24, opDeliverLM: 18, opDropPM: 4, opDropMP: 4, opDropML: 2, opDupPM: 3, opDupMP: 2,
+		opOld: 3, opBlind: 1, opFinish: 14, opInsert: 3, opSweep: 2, opClock: 2, opResync: 8}
 	i := 0
 	for o, n := range weight {
 		for ; n > 0; n-- {
@@ -285,9 +285,13 @@ func (m *model) step(e event) {
 		if e.x%4 == 0 {
 			flags = SYN
 		}
-		if e.x%4 == 1 {
+		switch {
+		case e.x%4 == 2 && !m.kfin: // who knows all but the window
+			beyond := m.loc.adv - m.place(m.rxNxt) + 1 + uint32(e.y)
+			m.rx(packet{seq: uint32(m.c.rx_nxt) + beyond, ack: uint32(m.c.tx_una), wnd: uint16(m.c.tx_wnd >> m.c.tx_wscale), flags: ACK, data: world.inserted[:e.x]}, false)
+		case e.x%4 == 1:
 			m.rx(packet{seq: uint32(m.c.rx_nxt), ack: uint32(m.c.tx_nxt) + 1 + uint32(e.y), flags: ACK, data: world.inserted[:e.x]}, true)
-		} else if seq != uint32(m.c.rx_nxt) {
+		case seq != uint32(m.c.rx_nxt) && seq != uint32(m.c.rx_hole):
 			m.rx(packet{seq: seq, ack: uint32(m.c.tx_nxt), flags: flags | ACK}, false)
 		}
 	case opFinish:
@@ -307,7 +311,7 @@ func (m *model) step(e event) {
 	case opClock:
 		m.now += uint32(e.y) % 1500
 	case opResync:
-		m.c.flags &^= FlagLost
+		m.name()
 		m.t.Compact(&m.c)
 	}
 }
@@ -535,10 +539,14 @@ func run(t *Table, scenario []byte, log func(string, ...any), st *stats) (events
 
 // shrink drops events as long as the scenario still fails.
 func shrink(t *Table, scenario []byte) []byte {
-	fails := func(s []byte) bool {
+	return shrinkWhile(scenario, func(s []byte) bool {
 		_, err := run(t, s, nil, nil)
 		return err != nil
-	}
+	})
+}
+
+// shrinkWhile drops what follows the head, four bytes or more at a time.
+func shrinkWhile(scenario []byte, fails func([]byte) bool) []byte {
 	for size := (len(scenario) - head) / 4 / 2 * 4; size >= 4; {
 		smaller := false
 		for at := head; at+size <= len(scenario); {

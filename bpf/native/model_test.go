@@ -88,17 +88,22 @@ type model struct {
 	rxNxt   uint32 // wire offset of the peer's stream decided so far, FIN included
 	kexp    []byte // what the local socket must see
 	kfin    bool
+	hole    uint32   // end of what was passed, FIN included; above rxNxt while bytes are missing
+	kwire   []uint32 // wire offset of each byte of kexp
 	wexp    []byte   // what the peer must see
 	wireOf  []uint32 // wire offset of each byte of the local socket
 	wfin    bool
-	raw     uint32 // bytes that were on their way to the socket while it was armed
+	raw     uint32 // bytes that were on their way to the socket while it was armed, and that nobody knows of
 	takes   []take // not yet acknowledged to the peer
 	gone    uint32 // bytes of takes that were acknowledged
 	ids     uint32
 	ins     []insertion
 	insSum  uint32
-	owed    int // responses to be inserted
+	owed    int  // responses to be inserted
+	timed   bool // what costs only time shows in the round trips
+	syn     bool // a SYN was passed: the socket's response to it must leave
 	kack    uint32
+	kedge   uint32 // right edge of the socket's window, as far as the program knows
 	lastAck uint32
 	edge    uint32
 	stats   *stats
@@ -127,6 +132,7 @@ type stats struct {
 	fronts, bursts              int
 	bytesLocal, bytesPeer       int
 	scenarios, drained, lost    int
+	holes, follows, named, dups int
 }
 
 func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model {
@@ -153,6 +159,7 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 	p.peerShift, l.peerShift = l.shift, p.shift
 	p.out, l.out = world.peer, world.local
 	p.fail, l.fail = m.fail, m.fail
+	l.strict = m.kind == KindDevice
 	buf := func(b byte) uint32 { return []uint32{300, 2000, 8000, 60000}[b%4] }
 	pbuf, lbuf := buf(conf[5]), buf(conf[5]/4)
 	raw := func(b uint32, shift uint8) uint16 { return uint16(b >> shift) }
@@ -168,7 +175,7 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 	c := &m.c
 	c.gen, c.state, c.kind = 1, ConnOpen, u16(m.kind)
 	c.rx.base, c.tx.base = u32(removed), u32(insertedBefore)
-	c.rx_nxt, c.rx_kack, c.rx_acked, c.rx_edge = u32(iss), u32(l.irs), u32(iss), u32(l.adv+removed)
+	c.rx_nxt, c.rx_hole, c.rx_kack, c.rx_acked, c.rx_edge = u32(iss), u32(iss), u32(l.irs), u32(iss), u32(l.adv+removed)
 	c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna = u32(irs), u32(irs), u32(l.iss), u32(l.iss)
 	c.tx_framed = u32(l.iss)
 	c.tx_wnd = u32(l.edge - l.iss)
@@ -176,16 +183,106 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 	c.tx_rawwnd, c.rx_rawwnd = u16(raw(pbuf, p.shift)), u16(raw(lbuf, l.shift))
 	c.tx_wscale, c.rx_wscale = u8(p.shift), u8(l.shift)
 	c.challenge_ms = u32(m.now - 10000)
-	m.kack, m.lastAck, m.edge = l.irs, iss, l.adv+removed
+	m.kack, m.kedge, m.lastAck, m.edge = l.irs, l.adv, iss, l.adv+removed
 
-	if conf[6]%8 == 0 { // in flight while armed
-		n := uint32(conf[7]) + 1
-		if q, ok := p.sendNew(n); ok {
-			m.raw = uint32(len(q.data))
-			m.ml = append(m.ml, q)
-		}
+	if conf[6]%8 == 0 {
+		m.arm(conf)
 	}
 	return m
+}
+
+// arm lets segments come before the program knows where the stream stands: the
+// first is on its way to the socket, whether ingress has noted it or not, or lost;
+// the second, if there is one, is in the socket's out-of-order queue.
+func (m *model) arm(conf []byte) {
+	p, l, c := &m.peer, &m.loc, &m.c
+	first, ok := p.sendNew(uint32(conf[7]) + 1)
+	if !ok {
+		return
+	}
+	noted := m.kind == KindDevice && conf[2]&0x40 != 0
+	lost := noted && conf[2]&0x20 != 0
+	switch {
+	case !noted:
+		m.raw = uint32(len(first.data))
+	case !lost:
+		c.flags |= FlagPassed
+		c.rx_hole = u32(first.end())
+	}
+	if !lost {
+		m.ml = append(m.ml, first)
+	}
+	queued := l.rcvNxt
+	if noted && conf[2]&0x10 != 0 {
+		if q, ok := p.sendNew(uint32(conf[1]) + 1); ok {
+			l.receive(q)
+			queued = q.end()
+		}
+	}
+	m.t.Seed(c, l.rcvNxt, queued)
+	c.flags &^= FlagPassed
+	m.hole = max(uint32(c.rx_hole), queued) - p.iss
+	if noted && !lost {
+		m.hole = max(m.hole, first.end()-p.iss)
+	}
+}
+
+// expected is what the socket must see at [off,end) of its stream, also of what lies beyond a
+// hole; nil, if nothing can be there.
+func (m *model) expected(off, end uint32) []byte {
+	n := uint32(len(m.kexp))
+	b := append([]byte(nil), m.kexp[min(off, n):min(end, n)]...)
+	for k := max(off, n); k < end; k++ {
+		w := m.rxNxt + k - n
+		if w >= max(m.hole, m.raw) || w >= streamLen {
+			return nil
+		}
+		b = append(b, world.peer[w])
+	}
+	return b
+}
+
+// finAt says whether the peer's FIN is at this offset of the socket's stream, as far as it was passed.
+func (m *model) finAt(off uint32) bool {
+	n := uint32(len(m.kexp))
+	if m.kfin {
+		return off == n
+	}
+	w := m.rxNxt + off - n
+	return m.peer.finSent() && w == m.peer.limit && w < m.hole
+}
+
+// follow: the socket has everything below this offset of its stream. It says whether what was
+// passed accounts for that.
+func (m *model) follow(have uint32) bool {
+	known := uint32(len(m.kexp)) + bit(m.kfin)
+	if int32(have-known) <= 0 {
+		return true
+	}
+	more := have - known
+	if more > m.hole-m.rxNxt {
+		return false
+	}
+	m.stats.follows++
+	if m.c.flags&FlagLost == 0 {
+		m.fail("boundary known behind a hole that nobody has looked into")
+	}
+	m.extend(more)
+	return true
+}
+
+// extend: so many bytes more, FIN included, are decided to be the socket's.
+func (m *model) extend(n uint32) {
+	for range n {
+		if m.peer.finSent() && m.rxNxt == m.peer.limit {
+			m.kfin = true
+		} else {
+			m.kexp = append(m.kexp, world.peer[m.rxNxt])
+			m.kwire = append(m.kwire, m.rxNxt)
+		}
+		m.rxNxt++
+	}
+	m.hole = max(m.hole, m.rxNxt)
 }
 
 func (m *model) peerGot(off uint32, data []byte, fin bool) {
@@ -200,14 +297,10 @@ func (m *model) peerGot(off uint32, data []byte, fin bool) {
 
 func (m *model) localGot(off uint32, data []byte, fin bool) {
 	end := off + uint32(len(data))
-	exp := m.kexp
-	if m.raw > uint32(len(exp)) && end <= m.raw {
-		exp = world.peer[:m.raw]
+	if !bytes.Equal(data, m.expected(off, end)) {
+		m.fail("local got wrong bytes in [%d,%d) of %d", off, end, len(m.kexp))
 	}
-	if end > uint32(len(exp)) || !bytes.Equal(data, exp[off:end]) {
-		m.fail("local got wrong bytes in [%d,%d) of %d", off, end, len(exp))
-	}
-	if fin && (!m.kfin || end != uint32(len(exp))) {
-		m.fail("local got FIN at %d of %d", end, len(exp))
+	if fin && !m.finAt(end) {
+		m.fail("local got FIN at %d of %d", end, len(m.kexp))
 	}
 }

@@ -51,6 +51,12 @@ static __u32 call_front(const struct shim *t, struct conn *c, const struct segme
 static void call_compact(const struct shim *t, struct conn *c) { t->compact(c); }
 static int call_caught_up(const struct shim *t, struct conn *c) { return t->caught_up(c); }
 
+static void call_seed(const struct shim *t, struct conn *c, __u32 nxt, __u32 queued) { t->seed(c, nxt, queued); }
+static int call_next(const struct shim *t, const struct conn *c, __u32 seq) { return t->next(c, seq); }
+static int call_follow(const struct shim *t, struct conn *c, __u32 have) { return t->follow(c, have); }
+static int call_boundary(const struct shim *t, struct conn *c, __u32 at) { return t->boundary(c, at); }
+static __u32 call_dups(const struct shim *t, struct conn *c) { return t->dups(c); }
+
 static int call_quoted(const struct shim *t, struct conn *c, __u32 seq, __u32 *kernel)
 {
 	return t->quoted(c, seq, kernel);
@@ -175,6 +181,7 @@ const (
 	FlagBroken  = C.CONN_BROKEN
 	FlagLost    = C.CONN_LOST
 	FlagRstSent = C.CONN_RST_SENT
+	FlagPassed  = C.CONN_PASSED
 
 	GraftOpen = C.GRAFT_OPEN
 	GraftDone = C.GRAFT_DONE
@@ -233,6 +240,21 @@ func (t *Table) Compact(c *Conn) { C.call_compact(t.t, c) }
 
 // CaughtUp is conn_caught_up.
 func (t *Table) CaughtUp(c *Conn) bool { return C.call_caught_up(t.t, c) != 0 }
+
+// Seed is conn_seed.
+func (t *Table) Seed(c *Conn, rcvNxt, queued uint32) { C.call_seed(t.t, c, u32(rcvNxt), u32(queued)) }
+
+// Next is conn_next.
+func (t *Table) Next(c *Conn, seq uint32) bool { return C.call_next(t.t, c, u32(seq)) != 0 }
+
+// Follow is conn_follow.
+func (t *Table) Follow(c *Conn, have uint32) bool { return C.call_follow(t.t, c, u32(have)) != 0 }
+
+// Boundary is conn_boundary.
+func (t *Table) Boundary(c *Conn, at uint32) bool { return C.call_boundary(t.t, c, u32(at)) != 0 }
+
+// Dups is conn_dups.
+func (t *Table) Dups(c *Conn) int { return int(C.call_dups(t.t, c)) }
 
 // Quoted is conn_quoted.
 func (t *Table) Quoted(c *Conn, seq uint32) (kernel uint32, flying bool) {

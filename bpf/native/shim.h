@@ -16,6 +16,11 @@ struct shim {
 	int (*rx)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
 	__u32 (*front)(struct conn *c, const struct segment *s);
 	int (*caught_up)(struct conn *c);
+	void (*seed)(struct conn *c, __u32 rcv_nxt, __u32 queued);
+	int (*next)(const struct conn *c, __u32 seq);
+	int (*follow)(struct conn *c, __u32 have);
+	int (*boundary)(struct conn *c, __u32 at);
+	__u32 (*dups)(struct conn *c);
 	void (*compact)(struct conn *c);
 	int (*quoted)(struct conn *c, __u32 seq, __u32 *kernel);
 	int (*absorb)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
@@ -33,6 +38,11 @@ struct shim {
 
 static int shim_rx(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
 {
+	/* as take.h does, and tc_pod_in */
+	if (s->remove && c->kind == CONN_DEVICE) {
+		memset(v, 0, sizeof(*v));
+		return conn_take(c, s, v, now_ms) ? RX_REMOVE : RX_DROP;
+	}
 	return conn_rx(c, s, v, now_ms);
 }
 
@@ -44,6 +54,31 @@ static __u32 shim_front(struct conn *c, const struct segment *s)
 static int shim_caught_up(struct conn *c)
 {
 	return conn_caught_up(c);
+}
+
+static void shim_seed(struct conn *c, __u32 rcv_nxt, __u32 queued)
+{
+	conn_seed(c, rcv_nxt, queued);
+}
+
+static int shim_next(const struct conn *c, __u32 seq)
+{
+	return conn_next(c, seq);
+}
+
+static int shim_follow(struct conn *c, __u32 have)
+{
+	return conn_follow(c, have);
+}
+
+static int shim_boundary(struct conn *c, __u32 at)
+{
+	return conn_boundary(c, at);
+}
+
+static __u32 shim_dups(struct conn *c)
+{
+	return conn_dups(c);
 }
 
 static void shim_compact(struct conn *c)
@@ -168,6 +203,11 @@ static const struct shim shim_table = {
 	.rx = shim_rx,
 	.front = shim_front,
 	.caught_up = shim_caught_up,
+	.seed = shim_seed,
+	.next = shim_next,
+	.follow = shim_follow,
+	.boundary = shim_boundary,
+	.dups = shim_dups,
 	.compact = shim_compact,
 	.quoted = shim_quoted,
 	.absorb = shim_absorb,

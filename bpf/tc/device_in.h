@@ -6,6 +6,7 @@
  */
 #include "../include/group.h"
 #include "../include/resend.h"
+#include "../include/socket.h"
 #include "icmp.h"
 #include "listener.h"
 
@@ -102,7 +103,7 @@ static __always_inline int device_pass(struct __sk_buff *skb, struct scratch *s)
 {
 	if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd))
 		return counted(HOOK_TC_DEVICE_IN, REASON_TRANSLATE_ERROR, TC_DROP);
-	return counted(HOOK_TC_DEVICE_IN, REASON_TRANSLATED, TC_PASS);
+	return counted(HOOK_TC_DEVICE_IN, s->rx.ahead ? REASON_AHEAD : REASON_TRANSLATED, TC_PASS);
 }
 
 /* Acts on what the state machine said. */
@@ -128,7 +129,7 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 		count(HOOK_TC_DEVICE_IN, REASON_PUBACK_RESENT);
 		break;
 	case RX_ACK:
-		count(HOOK_TC_DEVICE_IN, seq_gt(p->seg.seq, s->rx.seq) ? REASON_AHEAD : REASON_OLD_DUPLICATE);
+		count(HOOK_TC_DEVICE_IN, seq_ge(p->seg.seq, s->rx.seq) ? REASON_AHEAD : REASON_OLD_DUPLICATE);
 		break;
 	case RX_CHALLENGE:
 		count(HOOK_TC_DEVICE_IN, REASON_CHALLENGE);
@@ -280,7 +281,8 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		s->frame.pseudo_sum = c->pseudo_sum;
 		action = moved ? RX_DROP : conn_rx(c, &p->seg, &s->rx, now_ms);
 		if (action == RX_PASS && known && p->seg.len) {
-			if (framed && !s->framing.bad && framing_same(&d->framing, &s->began))
+			if (framed && s->rx.len == p->seg.len && !s->framing.bad &&
+			    framing_same(&d->framing, &s->began))
 				d->framing = s->framing;
 			else
 				c->flags |= CONN_LOST;
@@ -322,9 +324,10 @@ __attribute__((noinline)) int device_pass_remainder(struct __sk_buff *skb, __u32
 		return 0;
 	now_ms = bpf_ktime_get_ns() / 1000000;
 	bpf_spin_lock(&c->lock);
-	if (c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port && one.seq == c->rx_nxt &&
+	if (c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port && conn_next(c, one.seq) &&
 	    framing_same(&d->framing, &s->began) && conn_ack_ok(c, &one) &&
-	    !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_rx(c, &one, &s->rx, now_ms) == RX_PASS) {
+	    !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_room(c, one.seq) >= (__s32)one.len &&
+	    conn_rx(c, &one, &s->rx, now_ms) == RX_PASS) {
 		d->framing = s->framing;
 		passed = 1;
 	}
@@ -350,6 +353,38 @@ static __always_inline void note_syn(struct tuple *tuple)
 	if (conn_live(c) && c->tuple.remote_port == tuple->remote_port)
 		c->flags |= CONN_SYN_SEEN;
 	bpf_spin_unlock(&c->lock);
+}
+
+/*
+ * Asks the local socket what the books do not say: which of the bytes that were passed
+ * beyond a hole are part of its stream by now; or, while the connection is only armed,
+ * whether it has what is just passing, be it in a queue. Returns 0. A function of
+ * its own, so that the verifier follows it once.
+ */
+__attribute__((noinline)) int device_ask(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct conn *c = conn_entry(conn);
+	struct received r = {};
+	struct segment *seg;
+	__u32 gen, end;
+
+	if (!s || !c)
+		return 0;
+	seg = &s->packet.seg;
+	end = seg->seq + seg->len + (seg->flags & TH_FIN ? 1 : 0);
+	gen = *(volatile __u32 *)&c->gen;
+	if (!socket_received(skb, &s->packet, &r))
+		return 0;
+	bpf_spin_lock(&c->lock);
+	if (c->gen == gen && c->tuple.remote_port == s->packet.tuple.remote_port) {
+		if (conn_live(c))
+			conn_follow(c, r.rcv_nxt);
+		else if (c->state == CONN_ARMED && end - r.rcv_nxt <= r.edge - r.rcv_nxt + 1)
+			conn_passed(c, end);
+	}
+	bpf_spin_unlock(&c->lock);
+	return 0;
 }
 
 /* TC ingress of the node interfaces (struct __sk_buff). */
@@ -382,10 +417,16 @@ int tc_device_in(struct __sk_buff *skb)
 	b.t.d = device_entry(b.t.conn);
 	if (!b.t.d)
 		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
-	if (!conn_live(c))
+	if (!conn_live(c)) {
+		if (c->state == CONN_ARMED && (p->seg.len || (p->seg.flags & TH_FIN)))
+			device_ask(skb, b.t.conn);
 		return counted(HOOK_TC_DEVICE_IN, REASON_NOT_OPEN, TC_PASS);
+	}
 	if (skb_corrupt(skb, s, c)) /* the stack drops and counts it, too */
 		return counted(HOOK_TC_DEVICE_IN, REASON_BAD_CHECKSUM, TC_PASS);
+	if (*(volatile __u32 *)&c->rx_hole != *(volatile __u32 *)&c->rx_nxt &&
+	    (p->seg.len || (p->seg.flags & (TH_FIN | TH_RST))))
+		device_ask(skb, b.t.conn);
 	if (p->seg.len) {
 		s->lags = 0;
 		s->known = 0;

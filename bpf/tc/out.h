@@ -6,25 +6,12 @@
  */
 #include "../include/group.h"
 #include "../include/resend.h"
-
-/* What the seeding reads of the kernel's socket (include/linux/tcp.h). */
-struct tcp_options_received {
-	__u16 snd_wscale : 4, rcv_wscale : 4;
-} __attribute__((preserve_access_index));
-
-struct tcp_sock {
-	__u32 rcv_nxt;
-	__u32 copied_seq;
-	__u32 snd_una;
-	__u32 snd_nxt;
-	__u32 snd_wnd;
-	__u32 mss_cache;
-	struct tcp_options_received rx_opt;
-} __attribute__((preserve_access_index));
+#include "../include/socket.h"
 
 /* What a socket tells about its connection. */
 struct seed {
 	__u32 rcv_nxt;
+	__u32 queued; /* end of its out-of-order queue */
 	__u32 copied_seq;
 	__u32 snd_una;
 	__u32 snd_wnd;
@@ -59,6 +46,7 @@ static __always_inline bool seed_read(struct __sk_buff *skb, __u32 seq, struct s
 	if (!tp || tp->snd_nxt != seq)
 		return false;
 	seed->rcv_nxt = tp->rcv_nxt;
+	seed->queued = socket_queued(tp);
 	seed->copied_seq = tp->copied_seq;
 	seed->snd_una = tp->snd_una;
 	seed->snd_wnd = tp->snd_wnd;
@@ -80,13 +68,13 @@ static __always_inline bool seed_connack(struct __sk_buff *skb, const struct pac
 static __always_inline void seed_apply(struct conn *c, struct device *d, const struct packet *p,
 				       const struct seed *seed, __u32 now_ms)
 {
-	c->flags = p->ipv6 ? CONN_IPV6 : 0;
-	c->rx_nxt = seed->rcv_nxt;
 	c->rx_kack = p->seg.ack;
 	c->rx_acked = p->seg.ack;
 	c->rx_wscale = seed->rcv_wscale;
 	c->rx_rawwnd = p->seg.wnd;
 	c->rx_edge = p->seg.ack + ((__u32)p->seg.wnd << seed->rcv_wscale);
+	conn_seed(c, seed->rcv_nxt, d ? seed->queued : seed->rcv_nxt);
+	c->flags = p->ipv6 ? CONN_IPV6 : 0;
 	c->tx_nxt = p->seg.seq + p->seg.len;
 	c->tx_knxt = c->tx_nxt;
 	c->tx_framed = p->seg.seq; /* userspace arms it between two packets */

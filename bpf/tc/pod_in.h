@@ -202,7 +202,7 @@ static __always_inline void device_break(struct conn *dc, __u32 gen)
 static __always_inline void device_notify(struct scratch *s, struct conn *dc, struct device *d, const struct message *m,
 					  bool answered)
 {
-	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, notified;
+	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, notified, dups;
 	bool known = false, handed = false;
 	struct notice *t = &s->notice;
 	struct stamp stamp;
@@ -236,10 +236,15 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 			memcpy(t->bytes + (t->len & (PUBACKS_MAX - 4)), g->bytes, 4);
 			t->len += 4;
 		}
+		dups = conn_dups(dc);
+		if (handed && dups)
+			conn_bare(dc, &stamp, now_us);
 		/* while an older message is open there is nothing to notify of without a PUBACK */
-		if (!handed && (t->len || t->device != NO_INDEX || stamp.ack != notified)) {
+		if (dups || (!handed && (t->len || t->device != NO_INDEX || stamp.ack != notified))) {
 			if (t->len)
 				stamp.seq = t->seq;
+			t->seq = stamp.seq;
+			t->dups += dups;
 			frame_fill(&t->frame, dc, &stamp, t->len ? TH_ACK | TH_PSH : TH_ACK, t->len);
 			t->device = m->device;
 			t->device_gen = m->device_gen;
@@ -286,12 +291,28 @@ static __always_inline void count_responded(const struct message *m, __u32 pod, 
 	st->hist[bucket]++;
 }
 
-/* The device's notice leaves as a clone of the skb. */
+/* Nobody is notified of anything. */
+static __always_inline void notice_clear(struct notice *t)
+{
+	t->device = NO_INDEX;
+	t->len = 0;
+	t->dups = 0;
+}
+
+/* The device's notice leaves as a clone of the skb, and so do the duplicate acknowledgements that waited for it. */
 static __always_inline void notice_flush(struct __sk_buff *skb, struct scratch *s)
 {
-	skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_NOTICE, &s->notice.frame);
-	s->notice.device = NO_INDEX;
-	s->notice.len = 0;
+	struct notice *t = &s->notice;
+
+	skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_NOTICE, &t->frame);
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < DUPS_MAX; i++)
+	{
+		if (i >= afresh(t->dups))
+			break;
+		frame_bare(&t->frame, t->seq + t->len);
+		skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_NOTICE, &t->frame);
+	}
+	notice_clear(t);
 }
 
 /* One message's consequences. Its device's notice waits for more of the same device. */
@@ -375,11 +396,11 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	if ((duties & DUTY_POD_ACK) && s->responses.completed && action != RX_REMOVE)
 		skb_send_clone(skb, s, HOOK_TC_POD_IN, SHAPE_BARE, &s->frame);
 	if (s->done_count) {
-		s->notice.device = NO_INDEX;
-		s->notice.len = 0;
+		notice_clear(&s->notice);
 		bpf_loop(s->done_count, done_step, &ctx, 0);
 		if (afresh(s->notice.device) != NO_INDEX) {
-			if (action == RX_ABSORB || (action == RX_REMOVE && !(duties & DUTY_POD_ACK)))
+			if (!afresh(s->notice.dups) &&
+			    (action == RX_ABSORB || (action == RX_REMOVE && !(duties & DUTY_POD_ACK))))
 				return pod_send(skb, s, &s->notice.frame, REASON_COUNT);
 			notice_flush(skb, s);
 		}

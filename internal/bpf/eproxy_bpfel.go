@@ -53,7 +53,10 @@ type EproxyConn struct {
 	TxMaxWnd    uint32
 	TxFramed    uint32
 	TxFraming   EproxyFraming
-	Pad1        [6]uint32
+	RxHole      uint32
+	RxFin       uint32
+	RxDups      uint32
+	Pad1        [3]uint32
 	Rx          EproxyLedger
 	Pad2        [13]uint32
 	Tx          EproxyLedger
@@ -63,15 +66,17 @@ type EproxyConn struct {
 type EproxyConnFlag uint32
 
 const (
-	EproxyConnFlagCONN_FIN_SENT EproxyConnFlag = 1
-	EproxyConnFlagCONN_FIN_SEEN EproxyConnFlag = 2
-	EproxyConnFlagCONN_PROBE    EproxyConnFlag = 4
-	EproxyConnFlagCONN_BROKEN   EproxyConnFlag = 8
-	EproxyConnFlagCONN_IPV6     EproxyConnFlag = 16
-	EproxyConnFlagCONN_LOST     EproxyConnFlag = 32
-	EproxyConnFlagCONN_NO_TAKE  EproxyConnFlag = 64
-	EproxyConnFlagCONN_RST_SENT EproxyConnFlag = 128
-	EproxyConnFlagCONN_SYN_SEEN EproxyConnFlag = 256
+	EproxyConnFlagCONN_FIN_SENT  EproxyConnFlag = 1
+	EproxyConnFlagCONN_FIN_SEEN  EproxyConnFlag = 2
+	EproxyConnFlagCONN_PROBE     EproxyConnFlag = 4
+	EproxyConnFlagCONN_BROKEN    EproxyConnFlag = 8
+	EproxyConnFlagCONN_IPV6      EproxyConnFlag = 16
+	EproxyConnFlagCONN_LOST      EproxyConnFlag = 32
+	EproxyConnFlagCONN_NO_TAKE   EproxyConnFlag = 64
+	EproxyConnFlagCONN_RST_SENT  EproxyConnFlag = 128
+	EproxyConnFlagCONN_SYN_SEEN  EproxyConnFlag = 256
+	EproxyConnFlagCONN_FIN_AHEAD EproxyConnFlag = 512
+	EproxyConnFlagCONN_PASSED    EproxyConnFlag = 4096
 )
 
 type EproxyConnKind uint32

@@ -83,7 +83,8 @@ func TestDeviceSegmentsOutOfPlace(t *testing.T) {
 		verdict uint32
 		reason  EproxyReason
 	}{
-		"payload ahead":     {func(r *rig) seg { return r.fromDevice(devISS+10, "PA", x) }, tcRedirect, EproxyReasonREASON_AHEAD},
+		"payload ahead":     {func(r *rig) seg { return r.fromDevice(devISS+10, "PA", x) }, tcOK, EproxyReasonREASON_AHEAD},
+		"beyond the window": {func(r *rig) seg { return r.fromDevice(devISS+65536, "PA", x) }, tcRedirect, EproxyReasonREASON_AHEAD},
 		"old duplicate":     {func(r *rig) seg { return r.fromDevice(devISS-1, "PA", x) }, tcRedirect, EproxyReasonREASON_OLD_DUPLICATE},
 		"keepalive probe":   {func(r *rig) seg { return r.fromDevice(devISS-1, "A", nil) }, tcRedirect, EproxyReasonREASON_OLD_DUPLICATE},
 		"bare ack":          {func(r *rig) seg { return r.fromDevice(devISS, "A", nil) }, tcShot, EproxyReasonREASON_ACK_ABSORBED},

@@ -122,9 +122,8 @@ func (c *conn) receive(p []byte) (int, error) {
 }
 
 // acknowledge acknowledges to the client's TCP at once what was read of a packet that goes
-// on. The programs drop what arrives behind a gap, so that a client that
-// recovers from a loss sends one segment at a time; each would wait for the
-// delayed acknowledgement.
+// on: a client that recovers from a loss may send one segment at a time, and each
+// would wait for the delayed acknowledgement.
 func (c *conn) acknowledge() {
 	if c.raw != nil {
 		_ = c.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })

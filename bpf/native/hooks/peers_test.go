@@ -105,6 +105,7 @@ func (d *device) passed(s segment) {
 		return
 	}
 	d.localDue = true
+	s.data = slices.Clone(s.data) // the next run overwrites the record
 	d.ahead = append(d.ahead[:len(d.ahead):len(d.ahead)], s)
 	for again := true; again; {
 		again = false

@@ -15,7 +15,7 @@ var planted = []struct {
 	edits          []edit
 }{
 	1: {"neither generation nor tuple checked when the device's ledgers are written", "another device gets the entry while a message is taken, XDP", []edit{
-		{"include/take.h", "recheck = c->gen == s->device_gen && ", "recheck = (planted(1) || c->gen == s->device_gen) && "}}},
+		{"include/take.h", "taken = c->gen == s->device_gen && ", "taken = (planted(1) || c->gen == s->device_gen) && "}}},
 	2: {"request sent without a look whether it still is this one's", "slot is dialled again and claimed while it is claimed, TC", []edit{
 		{"include/group.h", "return request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;", "return planted(2) || request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;"},
 		{"xdp/device.h", "if (!taken_live(s))", "if (!planted(2) && !taken_live(s))"}}},
@@ -35,7 +35,7 @@ var planted = []struct {
 	9: {"retransmission from a buffer that is another's by now", "device repeats its message while it is answered and the slot reused", []edit{
 		{"tc/device_in.h", " || !request_live(sc, slot, gen, number))", " || (!planted(9) && !request_live(sc, slot, gen, number)))"}}},
 	10: {"packet of an entry's former owner taken for the new one's", "another device gets the entry while a head is made, TC", []edit{
-		{"include/take.h", "c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3] &&", "(planted(10) || planted(1) || (c->tuple.remote_port == p->tuple.remote_port && c->tuple.remote[3] == p->tuple.remote[3])) &&"}}},
+		{"include/take.h", "c->tuple.remote_port == p->tuple.remote_port &&\n\t\tc->tuple.remote[3] == p->tuple.remote[3] &&", "(planted(10) || planted(1) || (c->tuple.remote_port == p->tuple.remote_port &&\n\t\tc->tuple.remote[3] == p->tuple.remote[3])) &&"}}},
 	11: {"message taken over stays in flight", "response while userspace takes the message over", []edit{
 		{"control/control.h", "\t\t\tslot->head++;\n", "\t\t\tif (!planted(11))\n\t\t\t\tslot->head++;\n"}}},
 	12: {"lock kept", "PUBACK is repeated while the next one is inserted", []edit{
@@ -54,7 +54,7 @@ var planted = []struct {
 		{"tc/device_in.h", "bare = front && ", "bare = !planted(17) && front && "}}},
 	18: {"framing followed from where another processor's segment began", "cut segments in a row on two processors, TC", []edit{
 		{"tc/device_in.h", "framing_same(&d->framing, &s->began) && conn_ack_ok", "(planted(18) || framing_same(&d->framing, &s->began)) && conn_ack_ok"},
-		{"tc/device_in.h", "!s->framing.bad && framing_same(&d->framing, &s->began))", "!s->framing.bad && (planted(18) || framing_same(&d->framing, &s->began)))"},
+		{"tc/device_in.h", "!s->framing.bad &&\n\t\t\t    framing_same(&d->framing, &s->began))", "!s->framing.bad &&\n\t\t\t    (planted(18) || framing_same(&d->framing, &s->began)))"},
 		// what is framed wrongly seldom looks like a client's packet: that net is taken away, too
 		{"include/skb.h", "if (w->client && ", "if (!planted(18) && w->client && "}}},
 	19: {"rights not looked at when a head is kept", "rights end while a message on a new topic is taken, XDP", []edit{
@@ -62,7 +62,7 @@ var planted = []struct {
 	20: {"known topic outlives the rights it was judged under", "rights end while a message on a known topic is taken, TC", []edit{
 		{"control/control.h", "\t\t\td->cache_version++;\n", "\t\t\tif (!planted(20))\n\t\t\t\td->cache_version++;\n"}}},
 	21: {"session's end not looked at when a message is taken", "the session ends while messages are taken, TC", []edit{
-		{"include/take.h", "!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN));", "!(c->flags & (CONN_LOST | (planted(21) ? 0 : CONN_NO_TAKE) | CONN_BROKEN));"}}},
+		{"include/take.h", "!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_take", "!(c->flags & (CONN_LOST | (planted(21) ? 0 : CONN_NO_TAKE) | CONN_BROKEN)) && conn_take"}}},
 	22: {"session's end forgotten when the connection is seeded", "the session ends before its CONNACK has left, and a message comes, XDP", []edit{
 		{"tc/out.h", "if (d->stopped)", "if (!planted(22) && d->stopped)"}}},
 	23: {"response that came before its request", "response that nobody asked for while a message is taken, XDP", []edit{
@@ -80,7 +80,7 @@ var planted = []struct {
 	29: {"hold not kept with its message", "repetition comes to the server while its original is taken over", []edit{
 		{"include/take.h", "\tslot_message(slot, s->number)->hold = hold;", "\tif (!planted(29))\n\t\tslot_message(slot, s->number)->hold = hold;"}}},
 	30: {"message entered before it is certain that it is taken", "the same message twice, XDP", []edit{
-		{"include/take.h", "\taction = RX_DROP;\n\tif (recheck)\n", "\taction = RX_DROP;\n\tif (planted(30))\n\t\tids_hold(&d->ids, s->publish.packet_id);\n\tif (recheck)\n"}}},
+		{"include/take.h", "\tone.len = len;\n\tbpf_spin_lock(&c->lock);\n", "\tone.len = len;\n\tbpf_spin_lock(&c->lock);\n\tif (planted(30))\n\t\tids_hold(&d->ids, s->publish.packet_id);\n"}}},
 	31: {"limit looked at before the claim can be seen", "the fallback wants the only place while a message is taken, TC", []edit{
 		{"include/slot.h", "	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n", "	bool early = pod_full(pod, pod->filling | bit);\n	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n"},
 		{"include/slot.h", "pod_full(pod, filling | bit);\n", "(planted(31) ? early : pod_full(pod, filling | bit));\n"}}},
@@ -92,6 +92,8 @@ var planted = []struct {
 		{"control/control.h", "	pod_wake(HOOK_CONTROL, pod);", "	if (!planted(34))\n		pod_wake(HOOK_CONTROL, pod);"}}},
 	35: {"forgotten late, when the entry is another's", "entry is used again before its former owner is forgotten, XDP", []edit{
 		{"control/control.h", "\tif (c->gen == gen) {\n\t\tc->gen++;", "\tif (planted(35) || c->gen == gen) {\n\t\tc->gen++;"}}},
+	36: {"message taken while what lies behind it is passed", "message behind a lost one, and then that one, on two processors, XDP", []edit{
+		{"include/conn.h", "if (!conn_next(c, s->seq) || !(s->flags & TH_ACK)", "if ((planted(36) ? s->seq != c->rx_nxt : !conn_next(c, s->seq)) || !(s->flags & TH_ACK)"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

@@ -150,6 +150,13 @@ func (w *world) cut(dev int, xdp bool) (f, g Step) {
 	return w.fromDevice(d.segment(half[0], half[2]), xdp), w.fromDevice(d.segment(half[2], uint32(len(d.stream))), xdp)
 }
 
+// gap is two messages of a device, each in a segment of its own; what is open before stays so.
+func (w *world) gap(dev int, xdp bool) (first, second Step) {
+	m, n := w.publish(dev, 30, 1, payload("first", 60)), w.publish(dev, 31, 1, payload("second", 80))
+	d := &w.devs[dev]
+	return w.fromDevice(d.segment(w.msgs[m].off, w.msgs[n].off), xdp), w.send(n, xdp)
+}
+
 var scenarios = append([]scenario{
 	{"device reconnects while its response comes", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
@@ -478,6 +485,27 @@ var scenarios = append([]scenario{
 			d := w.device(4, "d0", 40000)
 			f, g := w.cut(d, xdp)
 			return [][]Step{{f}, {w.fromDevice(w.devs[d].segment(0, uint32(len(w.devs[d].stream))), xdp)}, {g}}
+		}},
+		{"message behind a lost one, and then that one, on two processors, " + path, 2, 1, func(w *world) [][]Step {
+			f, g := w.gap(w.device(4, "d0", 40000), xdp)
+			return [][]Step{{f}, {g}}
+		}},
+		{"lost message comes again behind one that is open, which is answered, " + path, 2, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			w.open(d, 7, "open")
+			f, g := w.gap(d, xdp)
+			w.do(g)
+			w.do(frameStep(StepLocalFrame, 1, w.devs[d].localSegment(nil))) // asks for it
+			return [][]Step{{f}, {w.responseFrame(0)}}
+		}},
+		{"lost message comes again, the server reads to the end, and the next one comes, " + path, 2, 1, func(w *world) [][]Step {
+			d := w.device(4, "d0", 40000)
+			f, g := w.gap(d, xdp)
+			w.do(g)
+			read := w.deviceControl(d, OpBoundary)
+			read.read = u64(len(w.devs[d].stream))
+			m := w.publish(d, 32, 1, payload("next", 70))
+			return [][]Step{{f, read}, {w.send(m, xdp)}}
 		}},
 		{"cut segments in a row on two processors, " + path, 2, 4, func(w *world) [][]Step {
 			f, g := w.cut(w.device(4, "d0", 40000), xdp)

@@ -28,7 +28,8 @@ extern __u32 machine_planted;
 
 extern struct machine machine;
 
-_Static_assert(offsetof(struct tcp_sock, mss_cache) == 20 && offsetof(struct tcp_sock, rx_opt) == 24,
+_Static_assert(offsetof(struct tcp_sock, mss_cache) == 20 && offsetof(struct tcp_sock, rx_opt) == 24 &&
+		       offsetof(struct tcp_sock, rcv_wup) == 28 && offsetof(struct tcp_sock, ooo_last_skb) == 48,
 	       "struct kernel_sock of inside.h must follow");
 
 void datapath_knobs(void)

@@ -28,6 +28,10 @@ struct kernel_sock {
 	__u32 snd_wnd;
 	__u32 mss_cache;
 	__u16 snd_wscale : 4, rcv_wscale : 4;
+	__u32 rcv_wup;
+	__u32 rcv_wnd;
+	void *out_of_order_queue;
+	void *ooo_last_skb;
 };
 
 /* A packet; its bytes lie below 4 GiB, since the context has 32 bits for their address. */
