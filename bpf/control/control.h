@@ -14,7 +14,7 @@
 SEC("syscall")
 int slot_control(struct slot_args *a)
 {
-	__u32 index = a->slot, op = a->op, gen = a->gen, overdue = a->overdue, position = a->position, passed, pod_key;
+	__u32 index = a->slot, op = a->op, gen = a->gen, overdue = a->overdue, position = a->position, pod_key;
 	struct conn *c = conn_entry(index), *dc;
 	struct slot *slot = slot_entry(index);
 	__u64 now = bpf_ktime_get_ns();
@@ -33,12 +33,14 @@ int slot_control(struct slot_args *a)
 		state = slot->state;
 		switch (op) {
 		case SLOT_OP_READY:
-			passed = ledger_strip(&c->rx, c->rx_nxt);
-			/* what waits in the socket was sent before the next request is: it answers none */
+			/*
+			 * What waits in the socket was sent before the next request is: it answers
+			 * none. What it was passed beyond a hole it may have without having said so.
+			 */
 			if (c->state == CONN_OPEN && !(c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT)) &&
-			    (state == SLOT_DIALLING || (state == SLOT_TAKEN_OVER && position == passed)) &&
+			    (state == SLOT_DIALLING || (state == SLOT_TAKEN_OVER && conn_boundary(c, position))) &&
 			    !slot_in_flight(slot)) {
-				position = passed;
+				position = ledger_strip(&c->rx, c->rx_nxt);
 				slot->state = SLOT_IDLE;
 				slot->left = 0;
 				slot->close_after = 0;

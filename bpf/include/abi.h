@@ -66,7 +66,7 @@ enum reason {
 	REASON_REINJECTED = 6,       /* retransmission of a taken PUBLISH: request injected again */
 	REASON_PUBACK_RESENT = 7,    /* PUBACK sent again: its PUBLISH came again, or (hook control) nobody acknowledged it */
 	REASON_OLD_DUPLICATE = 8,    /* payload below the acknowledged position: answered with an ACK */
-	REASON_AHEAD = 9,            /* payload beyond the next expected byte: passed to the local socket; a pod's, or what lies beyond the socket's window, is answered with an ACK */
+	REASON_AHEAD = 9,            /* payload beyond the next expected byte: passed to the local socket; while a pod's response is half removed or none is due, or beyond the socket's window, answered with an ACK */
 	REASON_CHALLENGE = 10,       /* RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961) */
 	REASON_NOT_OPEN = 11,        /* connection known but not open for grafting (yet, or no more) */
 	REASON_TCP_FLAGS = 12,       /* SYN, FIN, RST or URG set, or TCP options present */

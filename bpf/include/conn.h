@@ -24,11 +24,13 @@
 struct segment {
 	__u32 seq;
 	__u32 ack;
-	__u32 len;   /* payload bytes */
-	__u16 wnd;   /* raw window field */
-	__u8 flags;  /* TH_* */
-	__u8 remove; /* caller wants this payload removed from the stream */
-	__u32 sack;  /* SACK blocks that came with it */
+	__u32 len;     /* payload bytes */
+	__u16 wnd;     /* raw window field */
+	__u8 flags;    /* TH_* */
+	__u8 remove;   /* caller wants this payload removed from the stream */
+	__u32 sack;    /* SACK blocks that came with it */
+	__u8 in_order; /* nothing may pass beyond a hole */
+	__u8 pad[3];
 };
 
 enum rx_action {
@@ -539,14 +541,13 @@ static __always_inline enum rx_action conn_rx_again(struct conn *c, const struct
 /*
  * A segment at or beyond the next expected byte. What the local socket has room
  * for passes, also beyond a hole: all grafts lie below, so that it is as far from
- * there in kernel space as on the wire. Of a pod nothing passes beyond a hole:
- * part of the response may be removed already.
+ * there in kernel space as on the wire.
  */
 static __always_inline enum rx_action conn_rx_new(struct conn *c, const struct segment *s, struct rx_verdict *v)
 {
-	bool device = c->kind == CONN_DEVICE, fin;
-	__s32 room = device ? conn_room(c, s->seq) : (__s32)s->len;
+	__s32 room = conn_room(c, s->seq);
 	__u32 len = s->len, end;
+	bool fin;
 
 	if (room < 0)
 		return RX_ACK;
@@ -560,7 +561,7 @@ static __always_inline enum rx_action conn_rx_new(struct conn *c, const struct s
 		if (fin)
 			c->flags |= CONN_FIN_SEEN;
 		conn_advance(c, end);
-	} else if (!device) {
+	} else if (s->in_order) {
 		return RX_ACK;
 	} else {
 		v->ahead = 1;

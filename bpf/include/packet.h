@@ -137,6 +137,7 @@ static __always_inline enum parse packet_parse(void *data, void *end, __u32 fram
 	p->seg.len = l3 + total - p->payload;
 	p->seg.remove = 0;
 	p->seg.sack = 0;
+	p->seg.in_order = 0;
 	p->front = 0;
 	return PARSE_TCP;
 }

@@ -159,7 +159,7 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 	p.peerShift, l.peerShift = l.shift, p.shift
 	p.out, l.out = world.peer, world.local
 	p.fail, l.fail = m.fail, m.fail
-	l.strict = m.kind == KindDevice
+	l.strict = true
 	buf := func(b byte) uint32 { return []uint32{300, 2000, 8000, 60000}[b%4] }
 	pbuf, lbuf := buf(conf[5]), buf(conf[5]/4)
 	raw := func(b uint32, shift uint8) uint16 { return uint16(b >> shift) }

@@ -431,6 +431,16 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	}
 }
 
+/*
+ * Bytes beyond a hole pass to the slot's socket, which will have the responses that
+ * they are part of: they are read there. Under the lock.
+ */
+static __always_inline void pod_ahead(const struct conn *c, struct slot *slot, const struct segment *seg)
+{
+	if (slot->state == SLOT_BUSY)
+		slot->state = response_due(c, slot, seg, 1) ? SLOT_PASSING : SLOT_RETIRED;
+}
+
 /* Sends again what the scratch's piece names. Returns 0. A function of its own for the size of the stack. */
 __attribute__((noinline)) int pod_resend(struct __sk_buff *skb)
 {
@@ -560,7 +570,12 @@ int tc_pod_in(struct __sk_buff *skb)
 		__u32 fin = seg->flags & TH_FIN, len = seg->len;
 
 		s->due = c->rx_nxt;
-		if (len && !(seg->flags & (TH_SYN | TH_RST)) && seg->seq == c->rx_nxt &&
+		/*
+		 * Of a response that is half removed the socket cannot have the other half.
+		 * On an idle slot nothing is due: what comes next in order ends it.
+		 */
+		seg->in_order = slot->state == SLOT_RESPONDING || slot->state == SLOT_IDLE;
+		if (len && !(seg->flags & (TH_SYN | TH_RST)) && conn_next(c, seg->seq) &&
 		    !ledger_full(&c->rx, LEDGER_RING))
 			verdict = response_verdict(c, slot, seg, &s->responses, begun, parsed);
 		if (verdict == RESPONSE_REMOVE) {
@@ -609,6 +624,8 @@ int tc_pod_in(struct __sk_buff *skb)
 			slot->state = SLOT_RETIRED; /* accounted for it, but the ledger refused it */
 			duties |= DUTY_ATTENTION;
 		} else {
+			if (action == RX_PASS && s->rx.ahead)
+				pod_ahead(c, slot, seg);
 			if (seg->len && slot->state == SLOT_RETIRED)
 				passed = REASON_LATE_RESPONSE;
 			if (action == RX_PASS && (seg->len || fin || (seg->flags & TH_RST)) &&
@@ -616,7 +633,9 @@ int tc_pod_in(struct __sk_buff *skb)
 			     (seg->flags & TH_RST)))
 				duties |= slot_ending(slot);
 		}
-		if (seg->len && slot->state == SLOT_PASSING)
+		if (action == RX_PASS && s->rx.ahead)
+			passed = REASON_AHEAD;
+		else if (seg->len && slot->state == SLOT_PASSING)
 			passed = REASON_RESPONSE_HANDED;
 		slot_show(pod, index, slot);
 		if (action == RX_ACK || action == RX_CHALLENGE || (duties & DUTY_POD_ACK)) {

@@ -3,6 +3,7 @@ package bpf
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"testing"
 	"time"
 
@@ -274,6 +275,59 @@ func TestBytesBehindResponse(t *testing.T) {
 	}
 	for _, reason := range reasons(EproxyReasonREASON_RESPONSE, EproxyReasonREASON_REDIRECT_ERROR) {
 		r.expect(t, EproxyHookHOOK_TC_POD_IN, reason)
+	}
+}
+
+// TestResponseBeyondAHole: the end of a response whose beginning got lost passes to the
+// slot's socket, which gets the rest, too, and userspace the message. While a
+// response is half removed, and on an idle slot, nothing passes beyond a hole.
+func TestResponseBeyondAHole(t *testing.T) {
+	body := strings.Repeat("b", 100)
+	first, second := []byte("HTTP/1.1 200 OK\r\nContent-Length: 150\r\n\r\n"+body), []byte(strings.Repeat("c", 50))
+	at := podISS + uint32(len(first))
+	r := newRig(t, false)
+	_, req := r.take(t)
+	ret, out := r.run(r.objs.TcPodIn, r.fromPod(at, sltISS+req, "PA", second))
+	if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != at || tcp.Ack != sltISS || string(tcp.Payload) != string(second) {
+		t.Errorf("beyond the hole: verdict %d seq %d ack %d %q", ret, tcp.Seq, tcp.Ack, tcp.Payload)
+	}
+	if got := r.slot().State; got != uint32(EproxySlotStateSLOT_PASSING) {
+		t.Errorf("slot state %d", got)
+	}
+	ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", first))
+	if tcp := checkSegment(t, out); ret != tcOK || tcp.Seq != podISS || string(tcp.Payload) != string(first) {
+		t.Errorf("into the hole: verdict %d seq %d %q", ret, tcp.Seq, tcp.Payload)
+	}
+	read := at + uint32(len(second))
+	if args := r.slotControl(EproxySlotOpSLOT_OP_TAKE_OVER, 0); args.Ok != 1 || args.Acked != 1 || args.Position != podISS {
+		t.Errorf("take over: %+v", args)
+	}
+	for _, wrong := range []uint32{at, read - 1, read + 1} {
+		if args := r.slotControl(EproxySlotOpSLOT_OP_READY, wrong); args.Ok != 0 {
+			t.Errorf("ready although %d bytes are read", wrong-podISS)
+		}
+	}
+	if args := r.slotControl(EproxySlotOpSLOT_OP_READY, read); args.Ok != 1 || args.Position != read {
+		t.Errorf("ready: %+v", args)
+	}
+
+	r = newRig(t, false)
+	_, req = r.take(t)
+	r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", first[:len(first)-50]))
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(at, sltISS+req, "PA", second)); ret != tcRedirect {
+		t.Errorf("half removed: verdict %d", ret)
+	}
+	if got := r.slot().State; got != uint32(EproxySlotStateSLOT_RESPONDING) {
+		t.Errorf("slot state %d", got)
+	}
+
+	r = newRig(t, false)
+	r.take(t)
+	if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(at, sltISS, "PA", second)); ret != tcOK {
+		t.Errorf("before the request has come: verdict %d", ret)
+	}
+	if got := r.slot().State; got != uint32(EproxySlotStateSLOT_RETIRED) {
+		t.Errorf("slot state %d", got)
 	}
 }
 

@@ -13,7 +13,7 @@ var All = []Reason{
 	{"reinjected", "retransmission of a taken PUBLISH: request injected again"},
 	{"puback_resent", "PUBACK sent again: its PUBLISH came again, or (hook control) nobody acknowledged it"},
 	{"old_duplicate", "payload below the acknowledged position: answered with an ACK"},
-	{"ahead", "payload beyond the next expected byte: passed to the local socket; a pod's, or what lies beyond the socket's window, is answered with an ACK"},
+	{"ahead", "payload beyond the next expected byte: passed to the local socket; while a pod's response is half removed or none is due, or beyond the socket's window, answered with an ACK"},
 	{"challenge", "RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961)"},
 	{"not_open", "connection known but not open for grafting (yet, or no more)"},
 	{"tcp_flags", "SYN, FIN, RST or URG set, or TCP options present"},
