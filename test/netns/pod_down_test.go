@@ -250,3 +250,24 @@ func TestPodDiesIdle(t *testing.T) {
 		})
 	}
 }
+
+// TestDeadlineOfFailing: retries end with the deadline, too, whichever path made the first attempt.
+func TestDeadlineOfFailing(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc", "fallback"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			r := newRecorder()
+			r.serveGo(t, l, false, func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, nil)
+			config := strings.NewReplacer("attempts: 4", "attempts: 100", "max_backoff: 50ms", "max_backoff: 10s", "DEAD", "deadline: 2s")
+			s := start(t, l, mode, config.Replace(podConfig(failureConfig, false))+metricsConfig)
+			c := downClient(t, l, 5, "dev", 60)
+			if code, end := c.answer("sensors/dev/temp", 1, "x"); code != 0x80 || end {
+				t.Errorf("reason code %#x, ended %v", code, end)
+			}
+			waitSeries(t, l, func(s series) bool { return s.sum("eproxy_messages_total", `outcome="deadline"`) == 1 })
+			if mode != "fallback" && s.counts()["control/taken_over"] == 0 {
+				t.Errorf("the kernel path did not have it: %v", s.counts())
+			}
+		})
+	}
+}
