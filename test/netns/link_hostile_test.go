@@ -104,7 +104,7 @@ func TestForgedSegments(t *testing.T) {
 				{"SYN", func(s wire.Segment, seq, _ uint32) { s.Set(seq, 0, syn, 500) }, nil},
 				{"SYN with data", func(s wire.Segment, seq, _ uint32) { s.Set(seq, 0, syn, 500) }, evil},
 				{"SYN-ACK", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq, ackNo, syn|ack, 500) }, nil},
-				{"urgent data, not next", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+7, ackNo, urg|psh|ack, 500) }, evil},
+				{"urgent data, not next", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+ahead(), ackNo, urg|psh|ack, 500) }, evil},
 				{"everything set", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+9, ackNo, 0xff, 500) }, evil},
 			}
 			alive()
