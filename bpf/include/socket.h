@@ -61,6 +61,7 @@ static __always_inline bool socket_received(struct __sk_buff *skb, const struct 
 	struct bpf_sock_tuple t = {};
 	struct tcp_sock *tp;
 	struct bpf_sock *sk;
+	bool found = false;
 
 	if (p->ipv6) {
 		memcpy(t.ipv6.saddr, p->tuple.remote, 16);
@@ -80,9 +81,10 @@ static __always_inline bool socket_received(struct __sk_buff *skb, const struct 
 	if (tp) {
 		r->rcv_nxt = tp->rcv_nxt;
 		r->edge = tp->rcv_wup + tp->rcv_wnd;
+		found = true;
 	}
 	bpf_sk_release(sk);
-	return tp;
+	return found;
 }
 
 #endif

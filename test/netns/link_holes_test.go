@@ -236,7 +236,7 @@ func TestEndBeyondLostMessage(t *testing.T) {
 					return []wire.Segment{s}
 				}))
 				for i := range uint16(4) {
-					p := sealed(id, "temp", int(i)+10, 60)
+					p := sealed(id, "temp", int(i)+10, 1000) // a segment has no room for two
 					c.write(publishPacket("sensors/"+id+"/temp", 1, i+10, p))
 					want = append(want, p)
 				}

@@ -81,6 +81,8 @@ func TestForgedSegments(t *testing.T) {
 			}
 			evil := publishPacket("sensors/victim/temp", 1, 999, "evil")
 			far := func() uint32 { return 1<<17 + rng.Uint32N(1<<30) } // beyond every window
+			// in the window, where this test's stream does not come: the socket would have it then, as any TCP's
+			ahead := func() uint32 { return 30000 + rng.Uint32N(25000) }
 			attacks := []struct {
 				name string
 				make func(s wire.Segment, seq, ackNo uint32)
@@ -90,19 +92,19 @@ func TestForgedSegments(t *testing.T) {
 				{"RST in the window", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+1+rng.Uint32N(60000), ackNo, rst|ack, 0) }, nil},
 				{"RST below", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq-1-rng.Uint32N(50), ackNo, rst|ack, 0) }, nil},
 				{"data anywhere", func(s wire.Segment, seq, _ uint32) { s.Set(seq+far(), rng.Uint32(), psh|ack, 500) }, evil},
-				{"data in the window, not next", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+1+rng.Uint32N(60000), ackNo, psh|ack, 500) }, evil},
+				{"data in the window, not next", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+ahead(), ackNo, psh|ack, 500) }, evil},
 				{"data acknowledging the future", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq, ackNo+1+rng.Uint32N(1<<30), psh|ack, 500) }, evil},
 				{"data acknowledging the distant past", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq, ackNo-1<<24-far(), psh|ack, 500) }, evil},
 				{"data without ACK", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq, ackNo, psh, 500) }, evil},
 				{"no flags", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq, ackNo, 0, 500) }, evil},
-				{"FIN in the window, not next", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+1+rng.Uint32N(60000), ackNo, fin|ack, 500) }, nil},
+				{"FIN in the window, not next", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+ahead(), ackNo, fin|ack, 500) }, nil},
 				{"other bytes in place of old ones", func(s wire.Segment, seq, ackNo uint32) {
 					s.Set(seq-uint32(len(s.Payload())), ackNo, psh|ack, 500)
 				}, evil},
 				{"SYN", func(s wire.Segment, seq, _ uint32) { s.Set(seq, 0, syn, 500) }, nil},
 				{"SYN with data", func(s wire.Segment, seq, _ uint32) { s.Set(seq, 0, syn, 500) }, evil},
 				{"SYN-ACK", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq, ackNo, syn|ack, 500) }, nil},
-				{"urgent data, not next", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+7, ackNo, urg|psh|ack, 500) }, evil},
+				{"urgent data, not next", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+ahead(), ackNo, urg|psh|ack, 500) }, evil},
 				{"everything set", func(s wire.Segment, seq, ackNo uint32) { s.Set(seq+9, ackNo, 0xff, 500) }, evil},
 			}
 			alive()
