@@ -221,10 +221,11 @@ func (n *neighbours) follow() {
 	via := make(map[ends]neighbour) // of connections that live: its size is bounded by theirs
 	for _, c := range n.p.linkConns() {
 		again := n.rerouted(c.remote)
-		hop, known := n.via[c.ends]
-		if _, done := via[c.ends]; done {
-			hop, known = via[c.ends], true
-		} else if !known || again {
+		hop, known := via[c.ends]
+		if !known && !again {
+			hop, known = n.via[c.ends]
+		}
+		if !known {
 			if hop, known = n.nextHop(c.ends); !known {
 				continue
 			}
