@@ -70,6 +70,7 @@ func grafted(t *testing.T, ipv6 bool) (r *rig, pub uint32) {
 		c.TxKnxt += 40
 		c.TxFramed += 40
 		c.Tx.Ring[0].TimeMs -= 1000
+		c.Srtt = 8 * 60000
 	})
 	return r, pub
 }
