@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// maxHorizon bounds how far a forecast reaches, in ticks.
-	maxHorizon = 64
+	// MaxHorizon bounds how far a forecast reaches, in ticks.
+	MaxHorizon = 64
 	// concurrencyMiss is the share of forecasts that may be exceeded.
 	concurrencyMiss = 0.05
 	// smoothing of the present level: it counts half after some three ticks.
@@ -24,8 +24,8 @@ type Concurrency struct {
 	horizon int
 	ticks   int
 	level   float64
-	recent  [maxHorizon]float64 // highest concurrency of each tick
-	pending [maxHorizon]forecast
+	recent  [MaxHorizon]float64 // highest concurrency of each tick
+	pending [MaxHorizon]forecast
 	scores  sample
 	miss    adaptive
 	// Judged and missed forecasts.
@@ -41,8 +41,8 @@ type forecast struct {
 
 // NewConcurrency makes one that looks ahead for a number of ticks.
 func NewConcurrency(horizon int) (*Concurrency, error) {
-	if horizon < 1 || horizon > maxHorizon {
-		return nil, fmt.Errorf("horizon of %d ticks: must be from 1 to %d", horizon, maxHorizon)
+	if horizon < 1 || horizon > MaxHorizon {
+		return nil, fmt.Errorf("horizon of %d ticks: must be from 1 to %d", horizon, MaxHorizon)
 	}
 	return &Concurrency{horizon: horizon, miss: concurrencyMiss}, nil
 }

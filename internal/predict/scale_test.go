@@ -65,7 +65,7 @@ func TestFloorIsNotTooHigh(t *testing.T) {
 }
 
 func TestHorizonIsChecked(t *testing.T) {
-	for _, h := range []int{0, -1, maxHorizon + 1} {
+	for _, h := range []int{0, -1, MaxHorizon + 1} {
 		if _, err := NewConcurrency(h); err == nil {
 			t.Errorf("a horizon of %d passes", h)
 		}
