@@ -32,7 +32,7 @@ func (p *Plan) Windows() []Window { return p.windows[:p.n] }
 
 // PlanOf makes a plan of windows in any order. Windows between which sleeping
 // would not be worth a start become one, and one that begins before a start
-// would be through is Keep.
+// would be through is Keep. What the slice holds afterwards is undefined.
 func PlanOf(windows []Window, start time.Duration) (p Plan) {
 	slices.SortFunc(windows, func(a, b Window) int { return cmp.Compare(a.From, b.From) })
 	merged := windows[:0]

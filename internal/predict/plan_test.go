@@ -2,6 +2,7 @@ package predict
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -77,7 +78,7 @@ func TestPlanIsBounded(t *testing.T) {
 		at := time.Duration(i*i+i) * 10 * time.Second
 		ws = append(ws, Window{at, at + time.Second})
 	}
-	p := PlanOf(ws, start)
+	p := PlanOf(slices.Clone(ws), start)
 	if len(p.Windows()) != maxWindows {
 		t.Fatalf("%d windows", len(p.Windows()))
 	}
@@ -85,5 +86,9 @@ func TestPlanIsBounded(t *testing.T) {
 		if o := p.Outcome(w.To, 0, start); o.Cold {
 			t.Errorf("window %d is lost", i)
 		}
+	}
+	// The first ones are closest to each other.
+	if first := p.Windows()[0]; first.To != ws[len(ws)-maxWindows].To || p.Windows()[1].To-p.Windows()[1].From != time.Second {
+		t.Errorf("joined: %v", p.Windows())
 	}
 }

@@ -80,6 +80,16 @@ func TestJitterWidensTheWindow(t *testing.T) {
 	}
 }
 
+// What is off by less than a start takes costs nothing more to catch.
+func TestSmallJitterIsNeverCold(t *testing.T) {
+	r := random(12)
+	at := process(600, func(int) float64 { return 3600 + 0.4*r.Float64() })
+	got := play(NewHazard(costs), costs, at, 20)
+	if got.cold != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A Poisson process has the same hazard at all times: it is worth being awake
 // always if rate × lambda > 1, and never if less.
 func TestPoissonIsAllOrNothing(t *testing.T) {
@@ -160,6 +170,7 @@ func TestHybridIsThePapers(t *testing.T) {
 		windows  []Window
 	}{
 		"peak at 30 min": {func(int) float64 { return 30.5 * 60 }, 0, []Window{{27 * time.Minute, 34*time.Minute + 6*time.Second}}},
+		"rarely longer":  {func(i int) float64 { return []float64{30.5, 100.5}[min(i%40, 1)^1] * 60 }, 0, []Window{{27 * time.Minute, 111*time.Minute + 6*time.Second}}},
 		"within minutes": {func(int) float64 { return 30 }, 66 * time.Second, nil},
 		"no peaks":       {func(i int) float64 { return float64(i%240)*60 + 30 }, 4 * time.Hour, nil},
 		"beyond 4 h":     {func(int) float64 { return 10 * 3600 }, 0, []Window{{8*time.Hour + 30*time.Minute, 11*time.Hour + 30*time.Minute}}},
@@ -200,7 +211,7 @@ func TestSelectorFollowsTheCheapest(t *testing.T) {
 	r := random(6)
 	changes, last := 0, s.Current()
 	done := time.Duration(0)
-	for _, at := range process(2000, func(int) float64 { return 100 * r.ExpFloat64() }) {
+	for _, at := range process(2000, func(int) float64 { return costs.Lambda.Seconds() * r.ExpFloat64() }) {
 		s.Observe(at, done)
 		done = at
 		if s.Current() != last {
@@ -232,6 +243,9 @@ func TestDriftFallsBack(t *testing.T) {
 			fell = i - n
 			if s.Current() != "keep-alive" {
 				t.Errorf("falls back to %s", s.Current())
+			}
+			if n := s.shadows[hazardShadow].policy.(*Hazard).intervals.n; n > enough+1 {
+				t.Errorf("%d intervals are remembered", n)
 			}
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 const (
 	syntheticFunctions = 20
-	syntheticDays      = 8
+	syntheticDays      = 6
 	day                = 24 * time.Hour
 )
 
