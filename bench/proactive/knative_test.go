@@ -28,6 +28,9 @@ func TestKPADecidesAsKnative(t *testing.T) {
 			}
 			level = min(level, 100)
 			v := level * (0.5 + r.Float64())
+			if seed%2 == 0 { // averages at which it is decided by rounding
+				v = target * float64(int(v))
+			}
 			k.Record(at, v, v)
 			own.Record(at, v)
 			at += time.Second

@@ -88,8 +88,8 @@ func TestReferences(t *testing.T) {
 // KEDA is asleep until it looks.
 func TestKEDAPolls(t *testing.T) {
 	p := keda(Start)
-	got := Sleep(function(0, 70, 100, 399, 800), p)
-	// 70: seen at 90, ready at 91. 100: seen at 120, so it stays until 420. 399:
+	got := Sleep(function(0, 70, 100, 415, 800), p)
+	// 70: seen at 90, ready at 91. 100: seen at 120, so it stays until 420. 415:
 	// seen at 420, until 720. 800: seen at 810.
 	if got.Cold != 2 || got.Waits[0] != 21*time.Second || got.Waits[1] != 11*time.Second || got.Starts != 2 {
 		t.Errorf("%+v", got)
