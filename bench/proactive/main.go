@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -43,38 +44,37 @@ func run(c *cli.Context) error {
 		return err
 	}
 	loads := append(slices.Clone(traces), simulate.Synthetic(c.Uint64("seed"))...)
+	var table bytes.Buffer
+	out := io.MultiWriter(&table, c.App.Writer)
+	fmt.Fprintf(out, "# Policies, one instance a function\n\nWritten by `make bench-proactive`: lambda %v, a start takes %v, seed %d. docs/PREDICTION.md explains the columns.\n",
+		costs.Lambda, costs.Start, c.Uint64("seed"))
 	sleeping := sleep(loads, costs)
 	classes := classesOf(sleeping)
-	var table bytes.Buffer
-	fmt.Fprintf(&table, "# Policies, one instance a function\n\nWritten by `make bench-proactive`: lambda %v, a start takes %v, seed %d. Columns: docs/PREDICTION.md.\n",
-		costs.Lambda, costs.Start, c.Uint64("seed"))
 	for _, class := range classes {
-		simulate.WriteTable(&table, class, sleeping)
+		simulate.WriteTable(out, class, sleeping)
 	}
-	fmt.Fprintf(&table, "\n## Lambda\n\n")
-	simulate.WriteLambda(&table, classes, sweep(loads, costs))
-	fmt.Fprintf(&table, "\n## Many instances, one call in progress each\n\n")
-	simulate.WriteScaling(&table, scale(append(simulate.Concurrent(traces), simulate.SyntheticConcurrent(c.Uint64("seed"))...), costs))
-	return write(c, &table, classes, sleeping)
+	fmt.Fprint(out, "\n## Memory for some\n\nAll functions of Azure on one node, with a part of the memory that all of them take together.\n\n")
+	simulate.WriteBudgets(out, budgets(azure(traces), costs))
+	fmt.Fprint(out, "\n## Many instances, one call in progress each\n\n")
+	simulate.WriteScaling(out, scale(append(simulate.Concurrent(traces), simulate.SyntheticConcurrent(c.Uint64("seed"))...), costs))
+	fmt.Fprint(out, "\n## Lambda\n\n")
+	simulate.WriteLambda(out, classes, sweep(loads, costs))
+	return write(c.Path("out"), table.Bytes(), classes, sleeping)
 }
 
-// write writes the files, and the table to the terminal.
-func write(c *cli.Context, table *bytes.Buffer, classes []string, all []*simulate.Summary) error {
-	if err := os.MkdirAll(c.Path("out"), 0o755); err != nil {
-		return err
-	}
+// write writes the files.
+func write(dir string, table []byte, classes []string, all []*simulate.Summary) error {
 	var drawing bytes.Buffer
 	if err := simulate.WriteSVG(&drawing, classes, all, []string{"selector", "hazard", "last value", "seasonal"}); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(c.Path("out"), "policies.svg"), drawing.Bytes(), 0o644); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(c.Path("out"), "table.md"), table.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "policies.svg"), drawing.Bytes(), 0o644); err != nil {
 		return err
 	}
-	_, err := c.App.Writer.Write(table.Bytes())
-	return err
+	return os.WriteFile(filepath.Join(dir, "table.md"), table, 0o644)
 }
 
 func read(dir string, seed uint64) ([]*simulate.Function, error) {
@@ -182,6 +182,36 @@ func scale(loads []*simulate.Function, costs predict.Costs) (all []*simulate.Sum
 		}
 	}
 	return all
+}
+
+// azure are the functions of the trace that has their memory.
+func azure(traces []*simulate.Function) []*simulate.Function {
+	return slices.DeleteFunc(slices.Clone(traces), func(f *simulate.Function) bool { return f.Class == "LoRaWAN" })
+}
+
+// budgets is what becomes of functions that share a node.
+func budgets(functions []*simulate.Function, costs predict.Costs) (rows []simulate.BudgetRow) {
+	total := 0.0
+	for _, f := range functions {
+		total += f.Memory
+	}
+	for _, share := range []float64{1, 0.5, 0.25, 0.1} {
+		for _, p := range simulate.Policies(costs) {
+			if p.Name != "selector" && p.Name != "fixed 10 min" && p.Name != "fixed 60 min" {
+				continue
+			}
+			for _, order := range []struct {
+				name    string
+				victims simulate.Victims
+			}{
+				{"greedy-dual", predict.NewEviction()}, {"longest unused", simulate.NewLongestUnused()},
+			} {
+				rows = append(rows, simulate.BudgetRow{Share: share, Policy: p.Name, Order: order.name,
+					Budgeted: simulate.Budget(functions, p, share*total, order.victims)})
+			}
+		}
+	}
+	return rows
 }
 
 func classesOf(all []*simulate.Summary) (classes []string) {

@@ -99,3 +99,19 @@ func WriteLambda(w io.Writer, classes []string, all []Swept) {
 		}
 	}
 }
+
+// BudgetRow is what became of functions with a part of the memory that all take.
+type BudgetRow struct {
+	Share         float64
+	Policy, Order string
+	Budgeted
+}
+
+// WriteBudgets writes them.
+func WriteBudgets(w io.Writer, rows []BudgetRow) {
+	head(w, "memory %", "policy", "who goes", "cold %", "evicted", "beyond the budget", "MB h")
+	for _, r := range rows {
+		row(w, fmt.Sprintf("%.0f", 100*r.Share), r.Policy, r.Order, percent(float64(r.Cold)/float64(max(1, r.Arrivals))),
+			fmt.Sprint(r.Evicted), fmt.Sprint(r.Short), hours(r.Held))
+	}
+}
