@@ -30,6 +30,23 @@ func TestCallsWaitForRoom(t *testing.T) {
 	}
 }
 
+// fickle wants an instance only while there is none.
+type fickle struct{}
+
+func (fickle) Record(time.Duration, float64, float64) {}
+func (fickle) Quiet(time.Duration) bool               { return true }
+func (fickle) Scale(_ time.Duration, ready int) int   { return 1 - min(ready, 1) }
+
+// The last instance stays until it was there for a minute.
+func TestLastInstanceStaysForAMinute(t *testing.T) {
+	f := function(0, 100)
+	f.Work, f.End = time.Second, 300*time.Second
+	got := Scale(f, f.Arrivals, fickle{}, Setup{PerInstance: 1, Start: Start})
+	if got.Starts != 1 || got.Idle != 58*time.Second {
+		t.Errorf("%+v", got) // from 102, when the work is done, to 160
+	}
+}
+
 // From nothing, the first call brings an instance; a minute after the last one
 // it goes.
 func TestReactiveGoesToSleep(t *testing.T) {
