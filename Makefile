@@ -15,7 +15,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels soak demo bench bench-links fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels soak demo bench bench-links bench-proactive fuzz clean
 
 all: build
 
@@ -78,6 +78,7 @@ bin/golangci-lint: test/tools/go.mod test/tools/go.sum
 test: need-root test-deps build bin/lwip-relay unit
 	$(GO) test -race $(filter-out ./test/netns,$(ROOT_PACKAGES))
 	EPROXY_OBJECT=bounded $(GO) test ./internal/bpf
+	cd bench/proactive && $(GO) vet ./... && $(GO) test ./...
 	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
 
 ## test-kernels: Debian's kernels 6.12 and 6.1 in an emulator, and what works on each; root for apt
@@ -110,6 +111,11 @@ LINKS ?= --seeds 5
 bench-links: build bin/lwip-relay
 	$(GO) build -o bin/bench ./bench
 	bin/bench links $(LINKS)
+
+## bench-proactive: policies for when functions sleep, in simulated time: table and SVG in bench/proactive/results; no root, minutes
+# A module of its own, so that Knative's decider and all that it depends on stay out of go.mod.
+bench-proactive:
+	cd bench/proactive && $(GO) vet ./... && $(GO) test ./... && $(GO) run .
 
 # Devices with lwIP's TCP.
 bin/lwip-relay: test/lwip/relay.c
