@@ -31,7 +31,7 @@ func main() {
 			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
 			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
 			&cli.StringFlag{Name: "rows", Value: "direct," + rowNetHTTP + "," + rowGateway + "," + rowPlain + ",fallback,tc,xdp,tc-tuned,xdp-tuned", Usage: rowsUsage},
-			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection"},
+			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
 		},
 		Action:   run,
 		Commands: []*cli.Command{linksCommand(), functionCommand(), gatewayCommand()},
@@ -175,21 +175,29 @@ func (b *bench) all() error {
 	return nil
 }
 
+// qos0Group is how many messages end with one of QoS 1 in loads of QoS 0.
+const qos0Group = 10
+
+// plan is the load of that name.
 func (b *bench) plan(name string) (load.Plan, error) {
 	p := load.Plan{Connections: b.c.Int("connections"), Duration: b.c.Duration("duration")}
-	switch {
+	base, qos0 := strings.CutSuffix(name, "q0")
+	if qos0 {
+		p.Group = qos0Group
+	}
+	switch name := base; {
 	case name == "open":
 		p.Rate = b.c.Float64("rate")
 	case strings.HasPrefix(name, "open"):
 		if _, err := fmt.Sscanf(name, "open%g", &p.Rate); err != nil || p.Rate <= 0 {
-			return p, cliutil.Usagef("--loads %q: open, openN or closedN", name)
+			return p, cliutil.Usagef("--loads %q: open, openN or closedN, and q0", name)
 		}
 	case strings.HasPrefix(name, "closed"):
 		if _, err := fmt.Sscanf(name, "closed%d", &p.InFlight); err != nil || p.InFlight < 1 {
-			return p, cliutil.Usagef("--loads %q: open, openN or closedN", name)
+			return p, cliutil.Usagef("--loads %q: open, openN or closedN, and q0", name)
 		}
 	default:
-		return p, cliutil.Usagef("--loads %q: open, openN or closedN", name)
+		return p, cliutil.Usagef("--loads %q: open, openN or closedN, and q0", name)
 	}
 	return p, nil
 }
@@ -235,7 +243,7 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 			}
 		}()
 		between = p
-		dial = load.MQTT{Topic: topic, Payload: payload, Dial: func(ctx context.Context) (net.Conn, error) {
+		dial = load.MQTT{Topic: topic, Payload: payload, Group: plan.Group, Dial: func(ctx context.Context) (net.Conn, error) {
 			return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
 		}}.Open
 	}

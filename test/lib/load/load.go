@@ -40,6 +40,7 @@ type Plan struct {
 	InFlight    int     // per connection, closed loop
 	Duration    time.Duration
 	Messages    int // per connection, closed loop; 0: as many as Duration allows, else Duration is how long they may take
+	Group       int // messages are answered that many together, and sent so; 0: each by itself
 }
 
 // ErrUnfinished means that Plan.Messages were not answered within Plan.Duration.
@@ -180,12 +181,12 @@ func (w *worker) send(n int) error {
 
 // sendAll sends until the plan's time is over.
 func (w *worker) sendAll(p Plan, began time.Time, index int) error {
-	end := began.Add(p.Duration)
+	end, group := began.Add(p.Duration), max(p.Group, 1)
 	if p.Rate > 0 {
 		// absolute deadlines: a late message does not delay the following ones
 		gap := time.Duration(float64(time.Second) * float64(p.Connections) / p.Rate)
 		at := began.Add(gap * time.Duration(index) / time.Duration(p.Connections))
-		for n := 0; at.Before(end); n++ {
+		for n := 0; at.Before(end) || n%group != 0; n++ {
 			time.Sleep(time.Until(at))
 			if n-int(w.answered.Load()) >= ring {
 				return errors.New("responses too far behind")
@@ -197,7 +198,7 @@ func (w *worker) sendAll(p Plan, began time.Time, index int) error {
 		}
 		return nil
 	}
-	for n := 0; time.Now().Before(end) && (p.Messages == 0 || n < p.Messages); n++ {
+	for n := 0; (time.Now().Before(end) || n%group != 0) && (p.Messages == 0 || n < p.Messages); n++ {
 		if n >= p.InFlight {
 			if _, ok := <-w.free; !ok {
 				return nil
