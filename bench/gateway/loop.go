@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -176,11 +178,11 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer stop()
 	events := make([]unix.EpollEvent, 256)
 	for {
-		n, err := unix.EpollWait(l.epoll, events, -1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("epoll: %w", err)
+		n, err := l.wait(events)
+		if err != nil {
+			return err
 		}
-		for _, e := range events[:max(n, 0)] {
+		for _, e := range events[:n] {
 			switch fd := int(e.Fd); fd {
 			case l.wake:
 				return nil
@@ -197,6 +199,22 @@ func (l *Loop) Run(ctx context.Context) error {
 			l.flush(s)
 		}
 		l.dirty = l.dirty[:0]
+	}
+}
+
+// wait is epoll_pwait(2) behind the scheduler's back: it would give the processor away at each call, and
+// wake a thread that looks after it. Its preemption interrupts the call.
+func (l *Loop) wait(events []unix.EpollEvent) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), ^uintptr(0), 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+			runtime.Gosched()
+		default:
+			return 0, fmt.Errorf("epoll: %w", errno)
+		}
 	}
 }
 
