@@ -25,6 +25,7 @@ const hung = 20 * time.Second
 func TestShippedServers(t *testing.T) {
 	for _, mode := range []string{"xdp", "tc", "fallback"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel() // most of the time nothing happens, on purpose
 			l := newLab(t)
 			servers := startShipped(t, l)
 			clock := newQuiet(t, l)
