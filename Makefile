@@ -5,7 +5,7 @@ CLANG_PACKAGES := clang-19 llvm-19 libbpf-dev
 KERNEL_PACKAGES := qemu-system-x86 seabios busybox-static iproute2 mosquitto-clients
 LINT_PACKAGES := clang-format-19 shellcheck
 LWIP_PACKAGES := gcc libc6-dev liblwip-dev
-TEST_PACKAGES := mosquitto-clients nginx-light tshark tcpdump nftables gcc libc6-dev
+TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
 # get none either, so that this list cannot be wrong unnoticed.

@@ -23,18 +23,18 @@ import (
 func main() {
 	cliutil.Main(&cli.App{
 		Name:  "bench",
-		Usage: "whole-machine CPU per message, rate and latency: direct HTTP, userspace fallback, TC, XDP",
+		Usage: "whole-machine CPU per message, rate, latency and fairness: direct HTTP, userspace gateways, userspace fallback, TC, XDP",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "interleaved rounds `N`"},
 			&cli.DurationFlag{Name: "duration", Value: 3 * time.Second, Usage: "length of one measurement"},
 			&cli.Float64Flag{Name: "rate", Value: 5000, Usage: "open loop, messages per second"},
 			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
 			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
-			&cli.StringFlag{Name: "rows", Value: "direct," + rowNetHTTP + ",fallback,tc,xdp", Usage: "what is measured; direct: a hand-written HTTP client that does next to nothing, nethttp: Go's own; ratios are to the first, and to nethttp"},
-			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection"},
+			&cli.StringFlag{Name: "rows", Value: "direct," + rowNetHTTP + "," + rowGateway + "," + rowPlain + ",fallback,tc,xdp,tc-tuned,xdp-tuned", Usage: rowsUsage},
+			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
 		},
 		Action:   run,
-		Commands: []*cli.Command{linksCommand(), functionCommand()},
+		Commands: []*cli.Command{linksCommand(), functionCommand(), gatewayCommand()},
 	})
 }
 
@@ -61,25 +61,36 @@ func functionCommand() *cli.Command {
 	}
 }
 
+// config is eproxy's, with everything at its default.
 const config = `functions:
   - name: temp
     url: http://temp.local/ingest
     pods: ["10.88.1.2:8080", "10.88.2.2:8080"]
-    concurrency: 24
-    pipeline: 64
 routes:
   - topic: sensors/+/temp
     function: temp
-limits:
-  pods: 4
-  inflight_per_client: 64
 `
 
 // topic is what device i publishes to.
 func topic(i int) string { return fmt.Sprintf("sensors/%d/temp", i) }
 
-// rowNetHTTP is the row of Go's own HTTP client.
-const rowNetHTTP = "nethttp"
+// tunedConfig has room for all that a closed loop has in flight.
+var tunedConfig = strings.Replace(config, "routes:", `    concurrency: 24
+    pipeline: 64
+limits: {pods: 4, inflight_per_client: 64}
+routes:`, 1)
+
+// Rows that are not modes of eproxy.
+const (
+	rowDirect  = "direct"
+	rowNetHTTP = "nethttp"
+	rowGateway = "gateway"
+	rowPlain   = "gateway-go"
+)
+
+const rowsUsage = "what is measured; direct: a hand-written HTTP client that does next to nothing, nethttp: Go's own, " +
+	"gateway: a userspace gateway with nothing but epoll, gateway-go: one with Go's net, fallback, tc, xdp: eproxy with its defaults, " +
+	"with -tuned: as closed loops want it; ratios are to the first, to nethttp, and to gateway if that counts"
 
 // bench is one run.
 type bench struct {
@@ -164,21 +175,29 @@ func (b *bench) all() error {
 	return nil
 }
 
+// qos0Group is how many messages end with one of QoS 1 in loads of QoS 0.
+const qos0Group = 10
+
+// plan is the load of that name.
 func (b *bench) plan(name string) (load.Plan, error) {
 	p := load.Plan{Connections: b.c.Int("connections"), Duration: b.c.Duration("duration")}
-	switch {
+	base, qos0 := strings.CutSuffix(name, "q0")
+	if qos0 {
+		p.Group = qos0Group
+	}
+	switch name := base; {
 	case name == "open":
 		p.Rate = b.c.Float64("rate")
 	case strings.HasPrefix(name, "open"):
 		if _, err := fmt.Sscanf(name, "open%g", &p.Rate); err != nil || p.Rate <= 0 {
-			return p, cliutil.Usagef("--loads %q: open, openN or closedN", name)
+			return p, cliutil.Usagef("--loads %q: open, openN or closedN, and q0", name)
 		}
 	case strings.HasPrefix(name, "closed"):
 		if _, err := fmt.Sscanf(name, "closed%d", &p.InFlight); err != nil || p.InFlight < 1 {
-			return p, cliutil.Usagef("--loads %q: open, openN or closedN", name)
+			return p, cliutil.Usagef("--loads %q: open, openN or closedN, and q0", name)
 		}
 	default:
-		return p, cliutil.Usagef("--loads %q: open, openN or closedN", name)
+		return p, cliutil.Usagef("--loads %q: open, openN or closedN, and q0", name)
 	}
 	return p, nil
 }
@@ -207,13 +226,14 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 		return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.PodAddr(pod, false).String(), "8080"))
 	}
 	var dial load.Dialer
+	var between *lab.Process
 	switch row {
-	case "direct":
+	case rowDirect:
 		dial = load.HTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
 	case rowNetHTTP:
 		dial = load.NetHTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
 	default:
-		p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: row, Config: config})
+		p, err := b.serve(row)
 		if err != nil {
 			return m, err
 		}
@@ -222,7 +242,8 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 				err = serr
 			}
 		}()
-		dial = load.MQTT{Topic: topic, Payload: payload, Dial: func(ctx context.Context) (net.Conn, error) {
+		between = p
+		dial = load.MQTT{Topic: topic, Payload: payload, Group: plan.Group, Dial: func(ctx context.Context) (net.Conn, error) {
 			return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
 		}}.Open
 	}
@@ -235,6 +256,10 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 	if err != nil {
 		return m, err
 	}
+	ownBefore, err := between.Busy()
+	if err != nil {
+		return m, err
+	}
 	r, err := load.Run(b.c.Context, dial, plan)
 	if err != nil {
 		return m, err
@@ -243,11 +268,30 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 	if err != nil {
 		return m, err
 	}
+	ownAfter, err := between.Busy()
+	if err != nil {
+		return m, err
+	}
 	busy := after.Since(before).Seconds() - idle*r.Elapsed.Seconds()
 	return measurement{
 		cpu:  busy / float64(r.Answered) * 1e6,
+		own:  float64((ownAfter - ownBefore).Nanoseconds()) / 1000 / float64(r.Answered),
 		rate: r.Rate(),
 		p50:  float64(r.Quantile(0.5).Nanoseconds()) / 1000,
 		p99:  float64(r.Quantile(0.99).Nanoseconds()) / 1000,
+		fair: r.SmallestShare(time.Second),
 	}, nil
+}
+
+// serve starts what stands between devices and pods.
+func (b *bench) serve(row string) (*lab.Process, error) {
+	if row == rowGateway || row == rowPlain {
+		return b.lab.StartServing(lab.Node, lab.Command(b.c.Context, b.self, "gateway", "--kind", row))
+	}
+	mode, tuned := strings.CutSuffix(row, "-tuned")
+	text := config
+	if tuned {
+		text = tunedConfig
+	}
+	return b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: mode, Config: text})
 }

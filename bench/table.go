@@ -12,8 +12,10 @@ import (
 // measurement is one row's load, once.
 type measurement struct {
 	cpu      float64 // microseconds of the whole machine per message
+	own      float64 // of them, those of the process between devices and pods
 	rate     float64 // messages per second
 	p50, p99 float64 // microseconds
+	fair     float64 // of the connection that had the least in some second, over an equal share
 }
 
 type table struct {
@@ -23,13 +25,15 @@ type table struct {
 	m           map[string]map[string][]measurement // load, row
 }
 
-// newTable compares with the first row, and with Go's own HTTP client if it is
-// measured: the least that a call can cost, and what it costs a device whose
-// client nobody has tuned.
+// newTable compares with the first row, with Go's own HTTP client and with the gateway if they are
+// measured: the least that a call can cost, what it costs a device whose client nobody has tuned, and what
+// stands there today at its best.
 func newTable(rows []string, connections int) *table {
-	t := &table{rows: rows, floors: rows[:1], connections: connections, m: make(map[string]map[string][]measurement)}
-	if slices.Contains(rows[1:], rowNetHTTP) {
-		t.floors = []string{rows[0], rowNetHTTP}
+	t := &table{rows: rows, floors: rows[:1:1], connections: connections, m: make(map[string]map[string][]measurement)}
+	for _, floor := range []string{rowNetHTTP, rowGateway} {
+		if slices.Contains(rows[1:], floor) {
+			t.floors = append(t.floors, floor)
+		}
 	}
 	return t
 }
@@ -65,35 +69,70 @@ func (t *table) ratio(load, row, floor string, f func(measurement) float64) floa
 	return v[len(v)/2]
 }
 
+// rivalShare is the part of the first row's rate that the gateway has to reach: a slower one is no rival.
+const rivalShare = 0.75
+
+// rival is how much of the first row's rate the gateway reaches, and whether it counts.
+func (t *table) rival(load string) (share float64, counts bool) {
+	share = t.ratio(load, rowGateway, t.rows[0], func(m measurement) float64 { return m.rate })
+	return share, share >= rivalShare
+}
+
 // print writes one load's figures: medians, extremes, ratios to the floors.
 func (t *table) print(w io.Writer, load string) {
 	figures := []struct {
-		name string
-		f    func(measurement) float64
+		name     string
+		f        func(measurement) float64
+		compared bool
 	}{
-		{"cpu us/msg", func(m measurement) float64 { return m.cpu }},
-		{"msg/s", func(m measurement) float64 { return m.rate }},
-		{"p50 us", func(m measurement) float64 { return m.p50 }},
-		{"p99 us", func(m measurement) float64 { return m.p99 }},
+		{"cpu us/msg", func(m measurement) float64 { return m.cpu }, true},
+		{"process", func(m measurement) float64 { return m.own }, false},
+		{"msg/s", func(m measurement) float64 { return m.rate }, true},
+		{"p50 us", func(m measurement) float64 { return m.p50 }, true},
+		{"p99 us", func(m measurement) float64 { return m.p99 }, true},
+		{"least share", func(m measurement) float64 { return m.fair }, false},
 	}
-	fmt.Fprintf(w, "\n%s, %d connections, %d rounds: median (low to high), ratio to %s\n", load, t.connections, len(t.m[load][t.rows[0]]), strings.Join(t.floors, " / to "))
+	floors := t.floors
+	if slices.Contains(floors, rowGateway) {
+		share, counts := t.rival(load)
+		defer fmt.Fprintf(w, "%s reaches %.2f of %s's rate; it counts from %.2f on\n", rowGateway, share, t.rows[0], rivalShare)
+		if !counts {
+			floors = slices.DeleteFunc(slices.Clone(floors), func(f string) bool { return f == rowGateway })
+		}
+	}
+	fmt.Fprintf(w, "\n%s, %d connections, %d rounds: median (low to high), ratio to %s\n", load, t.connections, len(t.m[load][t.rows[0]]), strings.Join(floors, " / to "))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(tw, "row")
 	for _, f := range figures {
-		fmt.Fprintf(tw, "\t%s\tratio", f.name)
+		fmt.Fprintf(tw, "\t%s", f.name)
+		if f.compared {
+			fmt.Fprint(tw, "\tratio")
+		}
 	}
 	fmt.Fprintln(tw)
 	for _, row := range t.rows {
 		fmt.Fprint(tw, row)
 		for _, f := range figures {
 			s := spreadOf(t.m[load][row], f.f)
-			ratios := make([]string, len(t.floors))
-			for i, floor := range t.floors {
-				ratios[i] = fmt.Sprintf("%.2f", t.ratio(load, row, floor, f.f))
+			digits := 1
+			if s.high < 10 {
+				digits = 2
 			}
-			fmt.Fprintf(tw, "\t%.1f (%.1f to %.1f)\t%s", s.median, s.low, s.high, strings.Join(ratios, " / "))
+			fmt.Fprintf(tw, "\t%.*f (%.*f to %.*f)", digits, s.median, digits, s.low, digits, s.high)
+			if f.compared {
+				fmt.Fprint(tw, "\t"+t.ratios(load, row, floors, f.f))
+			}
 		}
 		fmt.Fprintln(tw)
 	}
 	tw.Flush()
+}
+
+// ratios are those to several rows.
+func (t *table) ratios(load, row string, floors []string, f func(measurement) float64) string {
+	ratios := make([]string, len(floors))
+	for i, floor := range floors {
+		ratios[i] = fmt.Sprintf("%.2f", t.ratio(load, row, floor, f))
+	}
+	return strings.Join(ratios, " / ")
 }

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -161,31 +164,52 @@ func (c *rawConn) publish(topic string, id uint16, payload string) {
 // exactly one PUBACK, and nothing else comes.
 func (c *rawConn) publishAll(ms []message, window int) {
 	c.t.Helper()
-	open := map[uint16]bool{}
-	puback := func() {
-		c.t.Helper()
-		var b [4]byte
-		_, err := io.ReadFull(c, b[:])
-		id := binary.BigEndian.Uint16(b[2:])
-		if err != nil || b[0] != 0x40 || b[1] != 2 || !open[id] {
-			c.t.Fatalf("got % x (%v) with %v in flight", b, err, open)
-		}
-		delete(open, id)
-	}
-	for i, m := range ms {
-		for len(open) >= window {
-			puback()
-		}
-		if m.qos == 1 {
-			open[uint16(i+1)] = true
-		}
-		c.write(publishPacket(m.topic, m.qos, uint16(i+1), m.payload))
-	}
-	for len(open) > 0 {
-		puback()
+	if err := c.tryPublishAll(slices.Values(ms), window, 0); err != nil {
+		c.t.Fatal(err)
 	}
 	c.write([]byte{0xc0, 0})
 	c.read([]byte{0xd0, 0})
+}
+
+// tryPublishAll is publishAll for other goroutines than the test's. No message may wait
+// for longer than patience, unless that is 0: then the connection's deadline is everybody's.
+func (c *rawConn) tryPublishAll(ms iter.Seq[message], window int, patience time.Duration) error {
+	open := map[uint16]time.Time{}
+	puback := func() error {
+		if patience > 0 {
+			_ = c.SetDeadline(slices.MinFunc(slices.Collect(maps.Values(open)), time.Time.Compare).Add(patience))
+		}
+		var b [4]byte
+		if _, err := io.ReadFull(c, b[:]); err != nil {
+			return fmt.Errorf("with %v in flight: %w", slices.Sorted(maps.Keys(open)), err)
+		}
+		id := binary.BigEndian.Uint16(b[2:])
+		if _, asked := open[id]; b[0] != 0x40 || b[1] != 2 || !asked {
+			return fmt.Errorf("got % x with %v in flight", b, slices.Sorted(maps.Keys(open)))
+		}
+		delete(open, id)
+		return nil
+	}
+	id := uint16(0)
+	for m := range ms {
+		for len(open) >= window {
+			if err := puback(); err != nil {
+				return err
+			}
+		}
+		if id++; m.qos == 1 {
+			open[id] = time.Now()
+		}
+		if _, err := c.Write(publishPacket(m.topic, m.qos, id, m.payload)); err != nil {
+			return err
+		}
+	}
+	for len(open) > 0 {
+		if err := puback(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestBadInput: each kind of nonsense ends its own connection and nothing else,

@@ -37,16 +37,7 @@ const nginxOK = `return 200 "ok\n";`
 func serveNginx(t *testing.T, l *lab.Lab, got func(request), port int, servers ...string) {
 	t.Helper()
 	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
-		dir := t.TempDir()
-		conf := filepath.Join(dir, "nginx.conf")
-		if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConfig, dir, strings.Join(servers, "")), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		nginx, err := exec.LookPath("nginx")
-		if err != nil {
-			nginx = "/usr/sbin/nginx"
-		}
-		cmd := lab.Command(context.Background(), nginx, "-c", conf, "-e", "stderr")
+		cmd := nginxCommand(t, servers...)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -58,4 +49,23 @@ func serveNginx(t *testing.T, l *lab.Lab, got func(request), port int, servers .
 		go readJSON(out, got)
 		waitListening(t, l, pod, port)
 	}
+}
+
+// nginxCommand is nginx with these server blocks, and nothing else of its configuration.
+func nginxCommand(t *testing.T, servers ...string) *exec.Cmd {
+	t.Helper()
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConfig, dir, strings.Join(servers, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return lab.Command(context.Background(), inSbin("nginx"), "-c", conf, "-e", "stderr")
+}
+
+// inSbin is the path of a server's program, which a root that came by su may not have in its PATH.
+func inSbin(name string) string {
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	return filepath.Join("/usr/sbin", name)
 }

@@ -46,3 +46,27 @@ func ReadBusy() (Busy, error) {
 func (b Busy) Since(a Busy) time.Duration {
 	return time.Duration(runtime.NumCPU())*b.at.Sub(a.at) - (b.idle - a.idle)
 }
+
+// Busy is the processor time that a program has used so far, of all its threads; that of no program is none.
+func (p *Process) Busy() (time.Duration, error) {
+	if p == nil {
+		return 0, nil
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, fmt.Errorf("read a program's processor time: %w", err)
+	}
+	f := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:]) // the name may have blanks
+	if len(f) < 13 {
+		return 0, fmt.Errorf("read a program's processor time: unexpected %q", data)
+	}
+	var ticks int64
+	for _, i := range []int{11, 12} { // utime, stime
+		n, err := strconv.ParseInt(string(f[i]), 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read a program's processor time: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / userHZ, nil
+}

@@ -33,17 +33,11 @@ const startTimeout = 60 * time.Second
 
 // StartServing starts a program and waits until its log says "serving".
 func (l *Lab) StartServing(r Role, cmd *exec.Cmd) (*Process, error) {
-	p := &Process{cmd: cmd, done: make(chan struct{})}
-	out, err := cmd.StderrPipe()
+	serving := make(chan struct{})
+	p, err := l.start(r, cmd, serving)
 	if err != nil {
 		return nil, err
 	}
-	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
-	if err := l.Start(r, cmd); err != nil {
-		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
-	}
-	serving := make(chan struct{})
-	go p.read(out, serving)
 	select {
 	case <-serving:
 		return p, nil
@@ -55,14 +49,35 @@ func (l *Lab) StartServing(r Role, cmd *exec.Cmd) (*Process, error) {
 	}
 }
 
+// StartLogged starts a program that says in its own words, if at all, when it
+// serves: nobody waits for that.
+func (l *Lab) StartLogged(r Role, cmd *exec.Cmd) (*Process, error) { return l.start(r, cmd, nil) }
+
+// start starts a program in a process group of its own and reads its log; serving, if
+// any, is closed when the log says so.
+func (l *Lab) start(r Role, cmd *exec.Cmd, serving chan<- struct{}) (*Process, error) {
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	if err := l.Start(r, cmd); err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	go p.read(out, serving)
+	return p, nil
+}
+
 func (p *Process) read(out io.Reader, serving chan<- struct{}) {
 	sc := bufio.NewScanner(out)
 	for sc.Scan() {
 		p.mu.Lock()
 		p.log = append(p.log, sc.Text())
 		p.mu.Unlock()
-		if strings.Contains(sc.Text(), "msg=serving") {
+		if serving != nil && strings.Contains(sc.Text(), "msg=serving") {
 			close(serving)
+			serving = nil
 		}
 	}
 	p.err = p.cmd.Wait()
@@ -95,9 +110,9 @@ func (p *Process) Stop() error {
 	}
 }
 
-// Kill ends the program at once and waits for it.
+// Kill ends the program and its children at once and waits for them.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill()
+	_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
 	<-p.done
 }
 

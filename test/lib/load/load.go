@@ -40,6 +40,7 @@ type Plan struct {
 	InFlight    int     // per connection, closed loop
 	Duration    time.Duration
 	Messages    int // per connection, closed loop; 0: as many as Duration allows, else Duration is how long they may take
+	Group       int // messages are answered that many together, and sent so; 0: each by itself
 }
 
 // ErrUnfinished means that Plan.Messages were not answered within Plan.Duration.
@@ -51,6 +52,7 @@ type Result struct {
 	Sent, Answered int
 	Elapsed        time.Duration
 	latencies      []time.Duration // sorted
+	answers        [][]int         // of each connection, in each slice of the plan's time
 }
 
 // Rate is the answered messages per second.
@@ -64,6 +66,36 @@ func (r *Result) Quantile(q float64) time.Duration {
 	return r.latencies[min(int(q*float64(len(r.latencies))), len(r.latencies)-1)]
 }
 
+// slice is how finely answers are counted over time.
+const slice = 100 * time.Millisecond
+
+// SmallestShare is, over all spans of that length within the plan's time and all connections, the least part of
+// an equal share of the answers that one had. 1: all had the same; 0: one had none for so long.
+func (r *Result) SmallestShare(span time.Duration) float64 {
+	smallest := 1.0
+	if len(r.answers) == 0 {
+		return smallest
+	}
+	n := int(span / slice)
+	for from := 0; from+n <= len(r.answers[0]); from++ {
+		total, least := 0, -1
+		for _, a := range r.answers {
+			sum := 0
+			for _, c := range a[from : from+n] {
+				sum += c
+			}
+			total += sum
+			if least < 0 || sum < least {
+				least = sum
+			}
+		}
+		if total > 0 {
+			smallest = min(smallest, float64(least*len(r.answers))/float64(total))
+		}
+	}
+	return smallest
+}
+
 // ring is how many messages of a connection may be under way.
 const ring = 4096
 
@@ -75,6 +107,7 @@ type worker struct {
 	answered atomic.Int64
 	total    atomic.Int64 // sent in all, -1 while sending
 	lat      []time.Duration
+	answers  []int         // by slice of the plan's time
 	free     chan struct{} // closed loop: a response came
 }
 
@@ -89,7 +122,7 @@ func Run(ctx context.Context, dial Dialer, p Plan) (*Result, error) {
 			return nil, fmt.Errorf("connection %d: %w", i, err)
 		}
 		defer c.Close()
-		workers[i] = &worker{conn: c, free: make(chan struct{}, max(p.InFlight, 1)), lat: make([]time.Duration, 0, 1<<14)}
+		workers[i] = &worker{conn: c, free: make(chan struct{}, max(p.InFlight, 1)), lat: make([]time.Duration, 0, 1<<14), answers: make([]int, p.Duration/slice)}
 	}
 	limit := p.Duration
 	if p.Messages == 0 {
@@ -112,7 +145,7 @@ func Run(ctx context.Context, dial Dialer, p Plan) (*Result, error) {
 			errs <- w.sendAll(p, began, i)
 			w.finish()
 		})
-		receivers.Go(func() { errs <- w.receiveAll() })
+		receivers.Go(func() { errs <- w.receiveAll(began) })
 	}
 	senders.Wait()
 	receivers.Wait()
@@ -128,6 +161,7 @@ func Run(ctx context.Context, dial Dialer, p Plan) (*Result, error) {
 		r.Sent += w.sent
 		r.Answered += int(w.answered.Load())
 		r.latencies = append(r.latencies, w.lat...)
+		r.answers = append(r.answers, w.answers)
 	}
 	if p.Messages > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		failed = ErrUnfinished
@@ -147,12 +181,12 @@ func (w *worker) send(n int) error {
 
 // sendAll sends until the plan's time is over.
 func (w *worker) sendAll(p Plan, began time.Time, index int) error {
-	end := began.Add(p.Duration)
+	end, group := began.Add(p.Duration), max(p.Group, 1)
 	if p.Rate > 0 {
 		// absolute deadlines: a late message does not delay the following ones
 		gap := time.Duration(float64(time.Second) * float64(p.Connections) / p.Rate)
 		at := began.Add(gap * time.Duration(index) / time.Duration(p.Connections))
-		for n := 0; at.Before(end); n++ {
+		for n := 0; at.Before(end) || n%group != 0; n++ {
 			time.Sleep(time.Until(at))
 			if n-int(w.answered.Load()) >= ring {
 				return errors.New("responses too far behind")
@@ -164,7 +198,7 @@ func (w *worker) sendAll(p Plan, began time.Time, index int) error {
 		}
 		return nil
 	}
-	for n := 0; time.Now().Before(end) && (p.Messages == 0 || n < p.Messages); n++ {
+	for n := 0; (time.Now().Before(end) || n%group != 0) && (p.Messages == 0 || n < p.Messages); n++ {
 		if n >= p.InFlight {
 			if _, ok := <-w.free; !ok {
 				return nil
@@ -193,11 +227,15 @@ func (w *worker) pushesCame() bool {
 
 // receiveAll notes responses until all that were sent are answered, and all that
 // is pushed has come.
-func (w *worker) receiveAll() error {
+func (w *worker) receiveAll(began time.Time) error {
 	defer close(w.free)
 	for {
 		ids, err := w.conn.Receive()
-		now := time.Now().UnixNano()
+		at := time.Now()
+		now := at.UnixNano()
+		if i := int(at.Sub(began) / slice); i < len(w.answers) {
+			w.answers[i] += len(ids)
+		}
 		for _, id := range ids {
 			w.lat = append(w.lat, time.Duration(now-w.sentAt[id%ring].Load()))
 			select {

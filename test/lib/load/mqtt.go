@@ -11,11 +11,13 @@ import (
 	"time"
 )
 
-// MQTT makes devices that publish QoS 1 messages (MQTT 3.1.1).
+// MQTT makes devices that publish QoS 1 messages (MQTT 3.1.1), or groups of QoS 0
+// messages with one of QoS 1 at their end, whose PUBACK answers all of them.
 type MQTT struct {
 	Dial    func(ctx context.Context) (net.Conn, error)
 	Topic   func(device int) string
 	Payload int // bytes
+	Group   int // messages; 0, 1: all have QoS 1. 60000 is a multiple of it
 
 	Subscribe string // filter that each device subscribes to with QoS 0; empty: none
 	Pushes    int    // messages of it that a device must receive before it is done
@@ -45,7 +47,8 @@ func (m MQTT) Open(ctx context.Context, i int) (Conn, error) {
 		}
 	}
 	message, at := publish(m.Topic(i), 1, m.Payload)
-	conn := &mqttConn{Conn: c, message: message, id: at, buf: make([]byte, 4096)}
+	qos0, _ := publish(m.Topic(i), 0, m.Payload)
+	conn := &mqttConn{Conn: c, group: max(m.Group, 1), qos0: qos0, message: message, id: at, buf: make([]byte, 4096)}
 	conn.awaited.Store(int64(m.Pushes))
 	return conn, nil
 }
@@ -106,8 +109,10 @@ func publish(topic string, qos byte, payload int) (b []byte, id int) {
 
 type mqttConn struct {
 	net.Conn
-	message []byte
-	id      int // offset of the packet identifier
+	group   int
+	qos0    []byte
+	message []byte // of QoS 1
+	id      int    // offset of the packet identifier
 	buf     []byte
 	have    int
 	next    int // responses so far
@@ -117,6 +122,10 @@ type mqttConn struct {
 
 // Send publishes message n; its packet identifier is n modulo 60000, plus one.
 func (c *mqttConn) Send(n int) error {
+	if n%c.group != c.group-1 {
+		_, err := c.Write(c.qos0)
+		return err
+	}
 	binary.BigEndian.PutUint16(c.message[c.id:], uint16(n%60000+1))
 	_, err := c.Write(c.message)
 	return err
@@ -138,8 +147,11 @@ func (c *mqttConn) Receive() ([]int, error) {
 		switch {
 		case p[0] == 0x40 && length == 4:
 			id := int(binary.BigEndian.Uint16(p[2:])) - 1
-			c.ids = append(c.ids, near(id, c.next))
-			c.next++
+			last := near(id, c.next)
+			for n := last - c.group + 1; n <= last; n++ {
+				c.ids = append(c.ids, n)
+			}
+			c.next += c.group
 		case p[0] == 0x30:
 			c.awaited.Add(-1)
 		default:

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -38,6 +38,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+
+class Http10(Handler):
+    protocol_version = "HTTP/1.0"  # the default
 
 
 class Close(Handler):
@@ -96,10 +100,21 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
+class Threads(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+class Single(HTTPServer):  # serves a connection until it ends, then the next
+    address_family = socket.AF_INET6
+
+
+SHIPPED = {"1.0": (Single, Http10), "1.1-threads": (Threads, Handler), "1.1-single": (Single, Handler)}
+
 servers = []
 for arg in sys.argv[1:]:
     port, _, manner = arg.partition("=")
-    servers.append(Server(("::", int(port)), MANNERS[manner]))
+    server, handler = SHIPPED.get(manner) or (Server, MANNERS[manner])
+    servers.append(server(("::", int(port)), handler))
 for server in servers:
     threading.Thread(target=server.serve_forever).start()
 print("msg=serving", file=sys.stderr, flush=True)
