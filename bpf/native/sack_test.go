@@ -101,7 +101,6 @@ type stream struct {
 	kernel uint32
 	owner  []int // of each byte: -1 the local socket's, else the graft's index
 	open   []bool
-	keeps  int // bytes that are settled
 }
 
 // randomStream is a stream with grafts between bytes of the local socket, and the
