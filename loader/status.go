@@ -102,8 +102,8 @@ func addPods(r *output.Rows, m *pinned.Maps) error {
 		}
 	}
 	for _, p := range pods {
-		if p.Connected == 0 {
-			r.Add("pod", p.Address.String()+" of "+p.Function, "unconnected", "", "", "no connection to it stands")
+		if p.Connected == 0 && p.Refuses {
+			r.Add("pod", p.Address.String()+" of "+p.Function, "unconnected", "", "", "no connection to it can be made")
 		}
 		add(reach.Pod{Function: p.Function, Address: p.Address, Path: reach.Path{Way: reach.TC, Reason: p.Reason}})
 	}

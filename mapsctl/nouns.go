@@ -70,16 +70,24 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &output.Rows{Columns: []string{"function", "pod", "slots", "idle", "answered", "reached_by", "reason"}}
+	r := &output.Rows{Columns: []string{"function", "pod", "concurrency", "slots", "idle", "fallback", "answered", "reached_by", "reason"}}
 	for _, p := range pods {
 		by := reach.TC
 		if p.XDP {
 			by = reach.XDP
 		}
-		r.Add(p.Function, p.Address.String(), p.Concurrency, bits.OnesCount64(p.Idle), p.Answered, by.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), p.Concurrency, p.Connected, bits.OnesCount64(p.Idle), p.Fallback, p.Answered, by.String(), p.Reason)
+	}
+	functions, err := m.Functions()
+	if err != nil {
+		return nil, err
+	}
+	concurrency := make(map[string]uint32)
+	for _, f := range functions {
+		concurrency[f.Name] = f.Concurrency
 	}
 	for _, p := range left {
-		r.Add(p.Function, p.Address.String(), 0, 0, 0, reach.Fallback.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), concurrency[p.Function], 0, 0, 0, 0, reach.Fallback.String(), p.Reason)
 	}
 	return r, nil
 }
@@ -91,7 +99,11 @@ func showSlots(m *pinned.Maps) (*output.Rows, error) {
 	}
 	r := &output.Rows{Columns: []string{"slot", "function", "pod", "local", "state", "requests"}}
 	for _, s := range slots {
-		r.Add(s.Index, s.Pod.Function, s.Pod.Address.String(), s.Local.String(), s.State, s.Requests)
+		local := ""
+		if s.Local.Port() != 0 {
+			local = s.Local.String()
+		}
+		r.Add(s.Index, s.Pod.Function, s.Pod.Address.String(), local, s.State, s.Requests)
 	}
 	return r, nil
 }

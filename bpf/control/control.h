@@ -41,6 +41,8 @@ int slot_control(struct slot_args *a)
 			    (state == SLOT_DIALLING || (state == SLOT_TAKEN_OVER && conn_boundary(c, position))) &&
 			    !slot_in_flight(slot)) {
 				position = ledger_strip(&c->rx, c->rx_nxt);
+				if (state == SLOT_TAKEN_OVER) /* userspace has read the response */
+					slot->responded_ns = now;
 				slot->state = SLOT_IDLE;
 				slot->left = 0;
 				slot->close_after = 0;
@@ -68,6 +70,13 @@ int slot_control(struct slot_args *a)
 		case SLOT_OP_RETIRE:
 			slot->state = SLOT_RETIRED;
 			ok = SLOT_CHANGED;
+			break;
+		case SLOT_OP_CLOSE:
+			/* a request that is just being made finds the state changed, and passes */
+			if (state == SLOT_IDLE) {
+				slot->state = SLOT_RETIRED;
+				ok = SLOT_CHANGED;
+			}
 			break;
 		}
 		slot_show(pod, index, slot);

@@ -61,6 +61,8 @@ static __always_inline void sweep_slot(__u32 index, const struct conn *c, __u32 
 	pod_wake(HOOK_CONTROL, pod);
 	if (slot->state == SLOT_RETIRED && c->state != CONN_FREE)
 		event_simple(HOOK_CONTROL, EVENT_SLOT, index, c->gen);
+	if (slot_stalled(slot, pod, now_ms) && event_simple(HOOK_CONTROL, EVENT_STALLED, index, c->gen))
+		slot->stalled = 1;
 	if (slot_in_flight(slot) && slot_overdue(slot, pod, now_ms))
 		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
 }

@@ -403,7 +403,8 @@ struct slot {
 	__u32 service_ns; /* time per response while some are awaited, smoothed */
 	__u8 close_after; /* no more requests: that response is the last, or the pod has sent FIN */
 	__u8 status;	  /* less 200, of the response of which some is left */
-	__u8 pad[2];
+	__u8 stalled;	  /* userspace knows that the first response takes long */
+	__u8 pad;
 	__u64 responded_ns; /* CLOCK_MONOTONIC, when a response last ended */
 	__u8 id_prefix[16]; /* first half of ce-id, 12 hexadecimal digits */
 	/* second cache line */
@@ -450,7 +451,11 @@ struct pod {
 	__u32 path_mss;	  /* bytes of one segment on the path to it, as an ICMP error said; 0: none did */
 	__u32 path_ms;	  /* when it did, CLOCK_MONOTONIC */
 	__u32 waiting;	  /* 1: userspace waits for a place; the programs say when there is one, and clear it */
-	__u32 pad[5];
+	__u32 asked;	/* 1: the programs have asked for more slots, or need not: userspace clears it when they may */
+	__u32 lacked;	/* messages that found no idle slot */
+	__u32 stall_ms; /* how long a connection's first response may take before userspace looks why; 0: for ever */
+	__u32 refuses;	/* 1: the latest connection to it could not be made */
+	__u32 pad;
 };
 
 struct function {
@@ -582,6 +587,8 @@ enum event_kind {
 	EVENT_SEND = 4,	   /* sweeper: send this TCP segment on the wire */
 	EVENT_OVERDUE = 5, /* sweeper: the slot's oldest message waits too long for its response */
 	EVENT_PLACE = 6,   /* conn is the index of a pod that has a place, for which userspace waits */
+	EVENT_SLOTS = 7,   /* conn is the index of a pod that lacks slots */
+	EVENT_STALLED = 8, /* sweeper: the first response on the slot's connection takes long */
 };
 
 struct event {
@@ -601,6 +608,7 @@ enum slot_op {
 	SLOT_OP_READY = 1,     /* DIALLING, or TAKEN_OVER with nothing in flight, all that came read -> IDLE */
 	SLOT_OP_TAKE_OVER = 2, /* the oldest message is userspace's; if it was in flight -> TAKEN_OVER */
 	SLOT_OP_RETIRE = 3,    /* any -> RETIRED */
+	SLOT_OP_CLOSE = 4,     /* IDLE -> RETIRED: it is not needed */
 };
 
 /* Whether a slot operation was carried out. */

@@ -73,6 +73,16 @@ static __always_inline void pod_wake(enum hook hook, struct pod *pod)
 		__sync_fetch_and_or(&pod->waiting, 1);
 }
 
+/* Asks userspace for more slots, once until it clears `asked`. Where the event is lost the next message asks again. */
+static __always_inline void pod_ask(enum hook hook, struct pod *pod)
+{
+	pod->lacked++;
+	if (*(volatile __u32 *)&pod->asked || __sync_fetch_and_or(&pod->asked, 1))
+		return;
+	if (!event_simple(hook, EVENT_SLOTS, pod->first_slot / SLOTS_PER_POD, 0))
+		__sync_fetch_and_and(&pod->asked, 0);
+}
+
 /* How much a pod can carry now: wholly idle slots count most. */
 static __always_inline __u32 pod_score(const struct pod *pod)
 {
@@ -145,32 +155,39 @@ static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit)
  * Claims a slot for one more request: the lowest idle one (the hottest), else
  * one that has room, the same for the same device while it has. The caller
  * holds its bit in `filling` until slot_release; nobody else makes a request
- * for it meanwhile. Returns NO_INDEX if there is none.
+ * for it meanwhile. Returns NO_INDEX if there is none. Where no idle one is left
+ * userspace is asked for more.
  */
-static __always_inline __u32 slot_claim(struct pod *pod, __u32 device)
+static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 device)
 {
+	__u32 index = NO_INDEX;
 	bool full = false;
 
 	for (int i = 0; i < 4; i++) {
-		__u64 held = *(volatile __u64 *)&pod->filling | *(volatile __u64 *)&pod->reserved;
-		__u64 free = full ? 0 : *(volatile __u64 *)&pod->idle & ~held, high, bit;
+		__u64 filling = *(volatile __u64 *)&pod->filling;
+		__u64 idle = *(volatile __u64 *)&pod->idle & ~filling, high, bit;
+		__u64 held = filling | *(volatile __u64 *)&pod->reserved, free = full ? 0 : idle & ~held;
 		enum slot_hold got;
 
 		if (!free) {
+			if (!idle)
+				pod_ask(hook, pod);
 			free = *(volatile __u64 *)&pod->room & ~held;
 			high = free & ~0ull << (device & 63);
 			if (high)
 				free = high;
 		}
 		if (!free)
-			return NO_INDEX;
+			break;
 		bit = free & -free;
 		got = slot_try(pod, bit);
-		if (got == SLOT_HELD)
-			return pod->first_slot + popcount64(bit - 1);
+		if (got == SLOT_HELD) {
+			index = pod->first_slot + popcount64(bit - 1);
+			break;
+		}
 		full = got == SLOT_FULL;
 	}
-	return NO_INDEX;
+	return index;
 }
 
 /* A message is queued behind others at a slot if it is likely to wait no longer than this, nanoseconds. */
@@ -292,6 +309,18 @@ static __always_inline bool slot_overdue(struct slot *slot, const struct pod *po
 	__s32 age = now_ms - (__u32)(m->taken_ns / 1000000); /* below 0: taken after the caller looked at the clock */
 
 	return age > (__s32)pod->timeout_ms || (!m->acked && slot->state == SLOT_BUSY && age > (__s32)pod->unacked_ms);
+}
+
+/*
+ * Whether the first response on a connection takes long: perhaps because the
+ * pod reads another connection, on which nothing comes. Once for each connection.
+ */
+static __always_inline bool slot_stalled(struct slot *slot, const struct pod *pod, __u32 now_ms)
+{
+	struct message *m = slot_message(slot, slot->head);
+
+	return pod->stall_ms && slot->state == SLOT_BUSY && !slot->responded_ns && !slot->stalled &&
+	       (__s32)(now_ms - (__u32)(m->taken_ns / 1000000)) > (__s32)pod->stall_ms;
 }
 
 /*

@@ -203,6 +203,8 @@ const (
 	EproxyEventKindEVENT_SEND    EproxyEventKind = 4
 	EproxyEventKindEVENT_OVERDUE EproxyEventKind = 5
 	EproxyEventKindEVENT_PLACE   EproxyEventKind = 6
+	EproxyEventKindEVENT_SLOTS   EproxyEventKind = 7
+	EproxyEventKindEVENT_STALLED EproxyEventKind = 8
 )
 
 type EproxyFraming struct {
@@ -374,7 +376,11 @@ type EproxyPod struct {
 	PathMss     uint32
 	PathMs      uint32
 	Waiting     uint32
-	Pad         [5]uint32
+	Asked       uint32
+	Lacked      uint32
+	StallMs     uint32
+	Refuses     uint32
+	Pad         uint32
 }
 
 type EproxyPodKey struct {
@@ -547,7 +553,8 @@ type EproxySlot struct {
 	ServiceNs   uint32
 	CloseAfter  uint8
 	Status      uint8
-	Pad         [2]uint8
+	Stalled     uint8
+	Pad         uint8
 	RespondedNs uint64
 	IdPrefix    [16]uint8
 	Messages    [64]EproxyMessage
@@ -590,6 +597,7 @@ const (
 	EproxySlotOpSLOT_OP_READY     EproxySlotOp = 1
 	EproxySlotOpSLOT_OP_TAKE_OVER EproxySlotOp = 2
 	EproxySlotOpSLOT_OP_RETIRE    EproxySlotOp = 3
+	EproxySlotOpSLOT_OP_CLOSE     EproxySlotOp = 4
 )
 
 type EproxySlotResult uint32

@@ -160,3 +160,125 @@ func TestSweeperFindsWhatWasNotSaid(t *testing.T) {
 		t.Errorf("told of a place %d times; retired slots: %v", places, retired)
 	}
 }
+
+// TestSlotIsClosedOnlyWhenIdle: what is not needed is closed, never a slot that has a
+// request in flight.
+func TestSlotIsClosedOnlyWhenIdle(t *testing.T) {
+	for state := EproxySlotStateSLOT_FREE; state <= EproxySlotStateSLOT_RETIRED; state++ {
+		r := newRig(t, false)
+		s := r.slot()
+		s.State = uint32(state)
+		r.put(r.objs.Slots, uint32(rigSlot), &s)
+		a := r.slotControl(EproxySlotOpSLOT_OP_CLOSE, 0)
+		closed := a.Ok == uint32(EproxySlotResultSLOT_CHANGED)
+		if idle := state == EproxySlotStateSLOT_IDLE; closed != idle {
+			t.Errorf("state %d: closed %t", state, closed)
+		}
+		var p EproxyPod
+		if err := r.objs.Pods.Lookup(uint32(0), &p); err != nil {
+			t.Fatal(err)
+		}
+		if closed && (p.Idle != 0 || r.slot().State != uint32(EproxySlotStateSLOT_RETIRED)) {
+			t.Errorf("closed, but idle %x, state %d", p.Idle, r.slot().State)
+		}
+	}
+}
+
+// TestLackOfSlotsIsSaidOnce: where no slot is idle, userspace is asked for more: once
+// until it clears the flag, also where a busy slot takes the message; and again if
+// the event was lost.
+func TestLackOfSlotsIsSaidOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		pod   EproxyPod
+		depth uint32 // of the slot, which is busy; 0: it is idle
+		full  bool   // the ring
+		want  int
+		asked uint32 // afterwards
+	}{
+		"one is idle":               {EproxyPod{Idle: 1, Concurrency: 2}, 0, false, 0, 0},
+		"none is":                   {EproxyPod{Concurrency: 2}, 1, false, 1, 1},
+		"a busy one has room":       {EproxyPod{Room: 1, Busy: 1, Concurrency: 2}, 2, false, 1, 1},
+		"userspace knows":           {EproxyPod{Concurrency: 2, Asked: 1}, 1, false, 0, 1},
+		"no room for the event":     {EproxyPod{Concurrency: 2}, 1, true, 0, 0},
+		"there are places, no more": {EproxyPod{Idle: 1, Concurrency: 1, Fallback: 1}, 0, false, 0, 0},
+	} {
+		r := newRig(t, false)
+		p := c.pod
+		p.Up, p.XdpOk, p.Ifindex = 1, 1, 1
+		r.put(r.objs.Pods, uint32(0), &p)
+		if c.depth > 0 {
+			s := r.slot()
+			s.State, s.Depth, s.Tail = uint32(EproxySlotStateSLOT_BUSY), c.depth, 1
+			r.put(r.objs.Slots, uint32(rigSlot), &s)
+		}
+		r.events()
+		if c.full {
+			r.fillAside()
+		}
+		message := publish("sensors/a/temp", 0, 0, "x")
+		for range 3 { // the first one is taken, or none
+			r.run(r.objs.TcDeviceIn, r.fromDevice(r.readConn(rigDevice).RxNxt, "PA", message))
+			if c.want == 0 {
+				break
+			}
+		}
+		n := 0
+		for _, e := range r.events() {
+			if e.Kind == uint32(EproxyEventKindEVENT_SLOTS) {
+				n++
+			}
+		}
+		if err := r.objs.Pods.Lookup(uint32(0), &p); err != nil {
+			t.Fatal(err)
+		}
+		if n != c.want || p.Asked != c.asked {
+			t.Errorf("%s: asked %d times, flag %d: %v", name, n, p.Asked, r.allReasons())
+		}
+	}
+}
+
+// TestSweeperFindsStalled: the first response on a connection that takes longer than
+// userspace's patience is an event, once; a later one may take its time.
+func TestSweeperFindsStalled(t *testing.T) {
+	r := &rig{t: t}
+	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
+		t.Fatal(err)
+	}
+	defer r.objs.Close()
+	r.fill()
+	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: rigSlots, ConnsEnd: rigSlots})
+	p := placesOf(64, 0)
+	p.StallMs = 250
+	r.put(r.objs.Pods, uint32(0), &p)
+	message := func(slot uint32, age time.Duration, responded uint64) {
+		s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Depth: 1, Tail: 1, RespondedNs: responded}
+		s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - age.Nanoseconds()), Acked: 1}
+		r.put(r.objs.Slots, slot, &s)
+	}
+	message(1, time.Second, 0)
+	message(2, time.Second, 1) // it has answered before
+	message(3, -time.Hour, 0)  // it was just sent
+	s := r.slot()
+	s.State = uint32(EproxySlotStateSLOT_RETIRED) // passes are counted by what is found of it
+	r.put(r.objs.Slots, uint32(rigSlot), &s)
+	if ret, err := r.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
+		t.Fatalf("sweep_start: %d, %v", int32(ret), err)
+	}
+	stalled, passes := map[uint32]int{}, 0
+	for late := time.Now().Add(time.Minute); passes < 3; {
+		if time.Now().After(late) {
+			t.Fatal("the sweeper does not run")
+		}
+		for _, e := range r.events() {
+			switch EproxyEventKind(e.Kind) {
+			case EproxyEventKindEVENT_STALLED:
+				stalled[e.Conn]++
+			case EproxyEventKindEVENT_SLOT:
+				passes++
+			}
+		}
+	}
+	if len(stalled) != 1 || stalled[1] != 1 {
+		t.Errorf("stalled: %v", stalled)
+	}
+}

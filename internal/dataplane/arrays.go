@@ -52,20 +52,15 @@ func (p *Plane) growDevice(index uint32) error {
 	return p.arrays.conns.Grow(index)
 }
 
-// growSlots sees to it that the slots [first, first + n) have memory.
-func (p *Plane) growSlots(first, n uint32) error {
-	for i := first; i < first+n; i++ {
-		for r := i * p.pipeline; r < (i+1)*p.pipeline; r++ {
-			if err := p.arrays.requests.Grow(r); err != nil {
-				return err
-			}
-		}
-		if err := p.arrays.slots.Grow(i); err != nil {
-			return err
-		}
-		if err := p.arrays.conns.Grow(i); err != nil {
+// growSlot sees to it that a slot has memory.
+func (p *Plane) growSlot(index uint32) error {
+	for r := index * p.pipeline; r < (index+1)*p.pipeline; r++ {
+		if err := p.arrays.requests.Grow(r); err != nil {
 			return err
 		}
 	}
-	return nil
+	if err := p.arrays.slots.Grow(index); err != nil {
+		return err
+	}
+	return p.arrays.conns.Grow(index)
 }

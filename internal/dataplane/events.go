@@ -73,6 +73,14 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 		if ps := p.podTable[e.Conn].Load(); ps != nil {
 			p.own.Wake(ps.id.function)
 		}
+	case bpf.EproxyEventKindEVENT_SLOTS:
+		if ps := p.podTable[e.Conn].Load(); ps != nil {
+			ps.grow()
+		}
+	case bpf.EproxyEventKindEVENT_STALLED:
+		if s := p.slotByIndex(e.Conn); s != nil {
+			s.pod.slotStalled(s, e.Gen)
+		}
 	case bpf.EproxyEventKindEVENT_SEND:
 		if err := p.sender.Send(int(e.Ifindex), e.Frame[:e.FrameLen]); err != nil {
 			p.log.Debug("sending an overdue segment", "error", err)

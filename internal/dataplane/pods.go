@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -100,7 +99,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	if !ok {
 		return nil, fmt.Errorf("limits.pods (%d) %w", len(p.podMem), errUsedUp)
 	}
-	if err := p.growSlots(index*abi.SlotsPerPod, uint32(fn.Concurrency)); err != nil {
+	if err := p.growSlot(index * abi.SlotsPerPod); err != nil {
 		return nil, err
 	}
 	if err := p.attachPod(ifindex); err != nil {
@@ -112,7 +111,8 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 		return nil, err
 	}
 	mem := &p.podMem[index]
-	ps := &podState{plane: p, id: id, index: index, mem: mem, ifindex: ifindex, ended: make(chan struct{})}
+	ps := &podState{plane: p, id: id, index: index, mem: mem, ifindex: ifindex,
+		over: make(chan struct{}), tried: make(chan struct{})}
 	*mem = bpf.EproxyPod{
 		FirstSlot: index * abi.SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: uint8(flag(addr.Addr().Is6())),
 		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1, UnackedMs: uint32(unackedLimit / time.Millisecond),
@@ -126,36 +126,43 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	return ps, nil
 }
 
-// startSlots starts a pod's slots; p.mu is held.
-func (p *Plane) startSlots(ps *podState, n int) {
-	ctx, cancel := context.WithCancel(p.ctx)
-	ps.cancel = cancel
-	var running sync.WaitGroup
-	for i := range n {
-		s := &slot{plane: p, pod: ps, index: p.podMem[ps.index].FirstSlot + uint32(i), bit: uint(i), dialled: make(chan struct{})}
+// startSlots makes a pod's slots, of which most may be connected, and connects the
+// first; p.mu is held.
+func (p *Plane) startSlots(ps *podState, most int) {
+	ps.scale.ctx, ps.cancel = context.WithCancel(p.ctx)
+	ps.scale.demand = newDemand(most)
+	for i := range abi.SlotsPerPod {
+		s := &slot{plane: p, pod: ps, index: p.podMem[ps.index].FirstSlot + uint32(i), bit: uint(i)}
 		ps.slots = append(ps.slots, s)
 		p.slotTable[s.index].Store(s)
-		running.Go(func() { s.run(ctx) })
 	}
-	p.wg.Go(func() {
-		running.Wait()
-		time.AfterFunc(grace, func() { close(ps.ended) })
-	})
+	ps.grow()
 }
 
 // setFunction gives the pod the current configuration of its function.
 func (p *Plane) setFunction(ps *podState, fn *config.Function) {
 	ps.fn.Store(fn)
+	p.podMem[ps.index].Concurrency = uint16(fn.Concurrency)
+	ps.resize(fn.Concurrency)
 	atomic.StoreUint32(&p.podMem[ps.index].TimeoutMs, uint32(min(fn.Timeout.Milliseconds(), math.MaxInt32)))
 }
 
 // removePod takes a pod out of service; what is in flight is retried elsewhere.
 // p.mu is held.
 func (p *Plane) removePod(ps *podState) {
+	ps.scale.mu.Lock()
 	ps.gone.Store(true)
+	if ps.scale.timer != nil {
+		ps.scale.timer.Stop()
+	}
+	ps.scale.mu.Unlock()
 	atomic.StoreUint64(&p.podMem[ps.index].Reserved, ^uint64(0))
 	p.podMem[ps.index].Up = 0
 	ps.cancel()
+	p.wg.Go(func() {
+		ps.scale.running.Wait()
+		time.AfterFunc(grace, func() { close(ps.over) })
+	})
 	for _, s := range ps.slots {
 		p.slotTable[s.index].Store(nil)
 	}
@@ -186,7 +193,7 @@ func (p *Plane) awaitLeaving() {
 	leaving := slices.Collect(maps.Values(p.leaving))
 	p.mu.Unlock()
 	for _, ps := range leaving {
-		<-ps.ended
+		<-ps.over
 	}
 }
 
@@ -198,7 +205,7 @@ func (p *Plane) freePod() (uint32, bool) {
 		}
 		if old := p.leaving[i]; old != nil {
 			select {
-			case <-old.ended:
+			case <-old.over:
 				delete(p.leaving, i)
 			default:
 				continue

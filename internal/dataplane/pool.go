@@ -82,7 +82,7 @@ func (ps *podState) Calm() {
 func (ps *podState) atShare() (share bool, again time.Duration) {
 	most := int(ps.mem.Concurrency)
 	quarter := max(1, most/4)
-	if int(atomic.LoadUint32(&ps.mem.Fallback)) < max(quarter, most-ps.open()) {
+	if int(atomic.LoadUint32(&ps.mem.Fallback)) < max(quarter, most-bits.OnesCount64(ps.open())) {
 		return false, 0
 	}
 	now := monotonic()
@@ -94,10 +94,9 @@ func (ps *podState) atShare() (share bool, again time.Duration) {
 	return again > 0, again
 }
 
-// open is how many slots the programs may use, or do.
-func (ps *podState) open() int {
-	m := ps.mem
-	return bits.OnesCount64(atomic.LoadUint64(&m.Idle) | atomic.LoadUint64(&m.Filling) | atomic.LoadUint64(&m.Busy))
+// open has a bit for each slot that the programs may use, or do.
+func (ps *podState) open() uint64 {
+	return atomic.LoadUint64(&ps.mem.Idle) | atomic.LoadUint64(&ps.mem.Filling) | atomic.LoadUint64(&ps.mem.Busy)
 }
 
 // lastUse is when the programs last used a slot, on the clock that now is of.
@@ -114,12 +113,12 @@ func (ps *podState) lastUse(now time.Duration) (last time.Duration) {
 // reserve keeps the programs from the places of n slots, those with the least to
 // do, so that they become the callers' who wait. It returns how many they are.
 func (ps *podState) reserve(n int) int {
-	old := atomic.LoadUint64(&ps.mem.Reserved)
+	old, open := atomic.LoadUint64(&ps.mem.Reserved), ps.open()
 	word := uint64(0)
 	for range n {
 		var best *slot
 		for _, s := range ps.slots {
-			if word&s.mask() == 0 && (best == nil || s.reservable(old) < best.reservable(old)) {
+			if open&^word&s.mask() != 0 && (best == nil || s.reservable(old) < best.reservable(old)) {
 				best = s
 			}
 		}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -42,14 +44,17 @@ type podState struct {
 	index uint32         // in the pods map
 	mem   *bpf.EproxyPod // of that index
 	fn    atomic.Pointer[config.Function]
-	slots []*slot
+	slots []*slot // as many as there may be; those that are needed are connected
 
 	ifindex int
 	cancel  context.CancelFunc
 	gone    atomic.Bool   // removed from service
-	ended   chan struct{} // closed when all slots have
-	seen    atomic.Bool   // the programs saw a connection of some slot
-	unseen  atomic.Int32  // connections that they did not see
+	over    chan struct{} // closed when all slots have ended
+	tried   chan struct{} // closed when a connection was made, or failed
+	first   sync.Once
+	scale   scale
+	seen    atomic.Bool  // the programs saw a connection of some slot
+	unseen  atomic.Int32 // connections that they did not see
 }
 
 // slot is one keep-alive connection to a pod. Its goroutine owns reading.
@@ -59,14 +64,16 @@ type slot struct {
 	index uint32 // conn index
 	bit   uint
 
-	dialled  chan struct{} // closed after the first attempt
+	open     bool          // it has a goroutine; guarded by its pod's scale.mu
 	position atomic.Uint32 // the byte of the stream that is read next, as the programs count
-	first    sync.Once
 
-	mu     sync.Mutex
-	gen    uint32
-	conn   *net.TCPConn
-	doomed bool // a message was given up: what comes next answers nothing
+	mu       sync.Mutex
+	gen      uint32
+	conn     *net.TCPConn
+	ready    time.Duration // when it was connected, monotonic()
+	requests uint32        // of its entry, then
+	doomed   bool          // a message was given up: what comes next answers nothing
+	unneeded bool          // it is being closed
 }
 
 // inFlight is the number of requests of the programs that are not answered.
@@ -100,71 +107,83 @@ func (s *slot) takeOver(gen uint32) (args bpf.EproxySlotArgs, err error) {
 	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 }
 
-// run keeps the slot connected until ctx ends.
+// run dials the slot and serves its connection, and dials again as long as its pod
+// needs it.
 func (s *slot) run(ctx context.Context) {
 	backoff := backoffMin
-	for ctx.Err() == nil {
+	for {
 		began := time.Now()
-		err := s.session(ctx)
-		if ctx.Err() != nil {
+		e := s.session(ctx)
+		s.plane.log.Debug("slot closed", "function", s.pod.id.function, "pod", s.pod.id.addr, "slot", s.index, "error", e.err)
+		if !s.pod.ended(s, e) {
 			return
 		}
-		if time.Since(began) > time.Second {
+		if e.atOnce || time.Since(began) > time.Second {
 			backoff = backoffMin
 		}
-		s.plane.log.Debug("slot closed", "function", s.pod.id.function, "pod", s.pod.id.addr, "slot", s.index, "error", err)
+		if e.atOnce { // the server does its part
+			continue
+		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-time.After(backoff):
 		}
-		if time.Since(began) < time.Second {
-			backoff = min(2*backoff, backoffMax)
-		}
+		backoff = min(2*backoff, backoffMax)
 	}
 }
 
 // session is one connection: dial, serve, take over what is left, clean up.
-func (s *slot) session(ctx context.Context) error {
+func (s *slot) session(ctx context.Context) (e ending) {
 	p := s.plane
 	conn, gen, tuple, err := s.dial(ctx)
-	s.first.Do(func() { close(s.dialled) })
+	s.pod.first.Do(func() { close(s.pod.tried) })
 	if err != nil {
 		if ctx.Err() == nil {
 			p.failed(s, err)
 		}
-		return err
+		return ending{err: err}
 	}
+	s.pod.dialled()
 	stop := context.AfterFunc(ctx, func() { s.leave(conn, gen) })
 	defer stop()
 	err = s.serve(conn, gen)
 
 	// Nobody may claim it any more; what was in flight is userspace's now.
 	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+	lost := false
 	for {
 		args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 		if terr != nil || args.Ok == 0 {
 			break
 		}
+		lost = true
 		cause := fmt.Errorf("connection to %s: %w", s.pod.id.addr, err)
 		if unread(args, err) {
 			cause = fmt.Errorf("%w: %w", pool.ErrUnread, cause)
 		}
 		p.takeOver(s, args, nil, cause)
 	}
+	mem := s.memory()
+	answered := time.Duration(atomic.LoadUint64(&mem.RespondedNs))
 	s.mu.Lock()
 	s.conn = nil
+	e = ending{err: err, dialled: true, unneeded: s.unneeded, requests: int(atomic.LoadUint32(&mem.Count) - s.requests)}
 	s.mu.Unlock()
+	e.atOnce = !lost && (errors.Is(err, errClosing) || answered > 0 && monotonic()-answered < atOnce)
 	abort(conn)
 	p.freeConn(s.index, gen, tuple)
-	return err
+	atomic.StoreUint32(&mem.State, uint32(bpf.EproxySlotStateSLOT_FREE))
+	return e
 }
 
 // dial arms the slot's entry between bind and connect, so that the handshake's
 // last packet seeds it, and puts the socket into the socket map.
 func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple, error) {
 	p := s.plane
-	mem := p.arrays.slots.At(s.index)
+	if err := p.growSlot(s.index); err != nil {
+		return nil, 0, bpf.EproxyTuple{}, err
+	}
+	mem := s.memory()
 	var tuple bpf.EproxyTuple
 	var gen uint32
 	d := net.Dialer{Timeout: dialTimeout, ControlContext: func(_ context.Context, _, _ string, rc syscall.RawConn) error {
@@ -208,7 +227,8 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		return nil, 0, tuple, fmt.Errorf("enter socket map: %w", err)
 	}
 	s.mu.Lock()
-	s.conn, s.gen, s.doomed = conn, gen, false
+	s.conn, s.gen, s.doomed, s.unneeded = conn, gen, false, false
+	s.ready, s.requests = monotonic(), mem.Count
 	s.mu.Unlock()
 	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 	s.position.Store(args.Position)
@@ -216,6 +236,9 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		err = errUnseen
 	}
 	if err != nil {
+		s.mu.Lock()
+		s.conn = nil
+		s.mu.Unlock()
 		abort(conn)
 		p.freeConn(s.index, gen, tuple)
 		return nil, 0, tuple, err
@@ -245,21 +268,17 @@ func (p *Plane) failed(s *slot, err error) {
 // warmUp is how long WaitSlots waits for slots.
 const warmUp = time.Second
 
-// WaitSlots waits until every slot has been dialled once, with or without
-// success, so that the first messages need not take the slow path; at most
-// for a second.
+// WaitSlots waits until each pod has been dialled once, with or without success, so
+// that the first messages need not take the slow path; at most for a second.
 func (p *Plane) WaitSlots(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, warmUp)
 	defer cancel()
 	p.mu.Lock()
-	var slots []*slot
-	for _, ps := range p.podByID {
-		slots = append(slots, ps.slots...)
-	}
+	pods := slices.Collect(maps.Values(p.podByID))
 	p.mu.Unlock()
-	for _, s := range slots {
+	for _, ps := range pods {
 		select {
-		case <-s.dialled:
+		case <-ps.tried:
 		case <-ctx.Done():
 			return
 		}
@@ -379,7 +398,16 @@ const leaving = farewell / 2
 // pod has closed its end, too, or its time is over.
 func (s *slot) leave(conn *net.TCPConn, gen uint32) {
 	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
-	if err != nil || args.Ok == 0 || args.State != uint32(bpf.EproxySlotStateSLOT_IDLE) || conn.CloseWrite() != nil {
+	if err != nil || args.Ok == 0 || args.State != uint32(bpf.EproxySlotStateSLOT_IDLE) {
+		abort(conn)
+		return
+	}
+	s.farewell(conn)
+}
+
+// farewell closes this end of a connection, and gives the pod time to close its own.
+func (*slot) farewell(conn *net.TCPConn) {
+	if conn.CloseWrite() != nil {
 		abort(conn)
 		return
 	}

@@ -213,6 +213,7 @@ type Pod struct {
 	Idle        uint64 // bit for each slot that may be claimed
 	Fallback    int    // requests of the fallback's own connections
 	Connected   int    // slots whose connection stands
+	Refuses     bool   // the latest connection to it could not be made
 	XDP, Peer   bool   // how it is reached
 	Answered    uint64 // requests answered in the kernel path, since its counters exist
 	Ifindex     uint32
@@ -305,7 +306,7 @@ func (m *Maps) Pods() ([]Pod, error) {
 			return nil, err
 		}
 		out = append(out, Pod{Index: i, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}],
-			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
+			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), Refuses: p.Refuses != 0, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
 			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot})
 	}
 	return out, nil

@@ -2,7 +2,7 @@ package pinned
 
 import "sort"
 
-var slotStates = []string{"free", "dialling", "idle", "busy", "answering", "answered", "passing", "taken", "retired"}
+var slotStates = []string{"closed", "dialling", "idle", "busy", "answering", "answered", "passing", "taken", "retired"}
 
 func stateName(s uint32) string {
 	if int(s) < len(slotStates) {

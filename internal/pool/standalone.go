@@ -44,12 +44,14 @@ type pod struct {
 	idle     []*conn   // the last one is the hottest
 	down     time.Time // until then
 	failures int       // to connect, in a row; each counts downTime once
+	sparse   time.Time // until then no idle connection is kept
 	gone     bool      // a reload dropped it
 }
 
 type conn struct {
 	*net.TCPConn
-	r *Reader
+	r    *Reader
+	used bool // it has carried a request that was answered
 }
 
 var _ Pool = (*Standalone)(nil)
@@ -149,6 +151,37 @@ func (s *Standalone) Distrust(function string, addr netip.AddrPort) {
 			p.down = time.Now().Add(math.MaxInt64)
 		}
 	}
+}
+
+// spare says whether an idle connection may be kept; the pool's mu is held.
+func (p *pod) spare() bool {
+	return time.Now().After(p.sparse) && (p.shared == nil || p.shared.Spare())
+}
+
+// stallLimit is how long the first response on a connection may take where nobody
+// else uses the pod; sparseTime how long no idle connections are kept to a pod that
+// may serve nobody else for them.
+const (
+	stallLimit = 250 * time.Millisecond
+	sparseTime = 10 * time.Second
+)
+
+// CloseIdle closes the connections to a pod that nothing is sent on, because a request
+// waits on another, and says how many there were. For a while none is kept.
+func (s *Standalone) CloseIdle(function string, addr netip.AddrPort) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.functions[function]; f != nil {
+		for _, p := range f.pods {
+			if p.addr == addr {
+				if n = len(p.idle); n > 0 {
+					p.closeIdle()
+					p.sparse = time.Now().Add(sparseTime)
+				}
+			}
+		}
+	}
+	return n
 }
 
 // closeIdle closes a pod's idle connections; the pool's mu is held.
@@ -286,7 +319,7 @@ func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
 	tc := c.(*net.TCPConn)
-	l.conn = &conn{tc, NewReader(tc)}
+	l.conn = &conn{TCPConn: tc, r: NewReader(tc)}
 	return l.exchange(ctx, request)
 }
 
@@ -322,7 +355,70 @@ func (c *conn) gone() bool {
 	return err != nil || !errors.Is(peeked, unix.EAGAIN)
 }
 
+// exchange sends the request on the lease's connection, and tells whoever else uses
+// the pod how it fared.
 func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error) {
+	shared := l.shared()
+	x := Exchange{Reused: l.conn.used}
+	began := time.Now()
+	stop := func() bool { return false }
+	if !x.Reused {
+		stop = l.watch(shared)
+	}
+	resp, err := l.roundTrip(ctx, request)
+	x.Stalled = stop()
+	if err == nil && shared != nil {
+		x.Took, x.Closed = time.Since(began), !x.Reused && !resp.KeepAlive
+		shared.Exchanged(x)
+	}
+	return resp, err
+}
+
+// watch has idle connections to the pod closed as often as the patience with the first
+// response on a connection ends, until stop, which says whether it did.
+func (l *lease) watch(shared Shared) (stop func() bool) {
+	var mu sync.Mutex
+	var t *time.Timer
+	stalled, done := false, false
+	patience := func() time.Duration {
+		if shared == nil {
+			return stallLimit
+		}
+		return max(shared.Patience(), time.Millisecond)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	t = time.AfterFunc(patience(), func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if done {
+			return
+		}
+		stalled = true
+		if shared == nil {
+			l.pool.CloseIdle(l.function, l.pod.addr)
+		} else {
+			shared.Stalled()
+		}
+		t.Reset(patience())
+	})
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		done = true
+		t.Stop()
+		return stalled
+	}
+}
+
+// shared is the limit that others use, too; nil if nobody else does.
+func (l *lease) shared() Shared {
+	l.pool.mu.Lock()
+	defer l.pool.mu.Unlock()
+	return l.pod.shared
+}
+
+func (l *lease) roundTrip(ctx context.Context, request []byte) (*Response, error) {
 	c := l.conn
 	l.reusable = false
 	deadline, _ := ctx.Deadline()
@@ -342,6 +438,7 @@ func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error)
 		c.Close()
 		return nil, err
 	}
+	c.used = true
 	l.reusable = resp.KeepAlive && c.r.Buffered() == 0
 	return resp, nil
 }
@@ -356,7 +453,7 @@ func (l *lease) Release() {
 		l.pod.shared.Leave()
 	}
 	if l.conn != nil {
-		if l.reusable && !s.closed && !l.pod.gone {
+		if l.reusable && !s.closed && !l.pod.gone && l.pod.spare() {
 			_ = l.conn.SetDeadline(time.Time{})
 			l.pod.idle = append(l.pod.idle, l.conn)
 		} else {

@@ -286,6 +286,12 @@ func (l *limit) Leave()      { l.places++ }
 func (l *limit) Adopt(n int) { l.places -= n }
 func (l *limit) Free() int   { return l.places }
 func (l *limit) Calm()       { l.waiting = 0 }
+func (l *limit) Spare() bool { return true }
+
+func (l *limit) Patience() time.Duration { return time.Hour }
+func (l *limit) Stalled()                {}
+func (l *limit) Exchanged(Exchange)      {}
+
 func (l *limit) Await(n int) (int, time.Duration) {
 	l.waiting = n
 	if l.hook != nil {

@@ -26,6 +26,26 @@ type Shared interface {
 	Await(keep int) (kept int, again time.Duration)
 	// Calm ends Await: nobody waits.
 	Calm()
+	// Spare says whether a connection may be kept while nothing is to be sent on it.
+	Spare() bool
+
+	// Those below may be called at any time.
+
+	// Patience is how long the first response on a connection may take before
+	// Stalled is called, so that connections that keep the pod from it can be closed.
+	Patience() time.Duration
+	Stalled()
+	// Exchanged says how a request that was answered fared.
+	Exchanged(Exchange)
+}
+
+// Exchange is how a request that was answered fared, as far as it says something about
+// the server.
+type Exchange struct {
+	Took    time.Duration // from its sending to the response
+	Reused  bool          // the connection had carried others
+	Closed  bool          // the server closes it with the first response
+	Stalled bool          // the response took so long that Stalled was called
 }
 
 // function has the pods of one function, and who waits for a place at any of

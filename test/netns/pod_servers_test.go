@@ -171,6 +171,9 @@ func TestRealServers(t *testing.T) {
 // oneManner publishes with a connection and checks what became of it.
 func oneManner(t *testing.T, s *system, c *rawConn, id string, r *recorder, k real, m manner) {
 	topic := "sensors/" + id + "/" + k.function(m)
+	if m.whole {
+		s.warm(t, topic, m.window+2) // the one with QoS 0 before is in flight, too
+	}
 	already := len(first(r.all()))
 	taken, answered := s.routed(k.function(m))
 	var ms []message
@@ -193,7 +196,8 @@ func oneManner(t *testing.T, s *system, c *rawConn, id string, r *recorder, k re
 	takenAfter, respondedAfter := s.routed(k.function(m))
 	taken, answered = takenAfter-taken, respondedAfter-answered
 	t.Logf("of %d messages the kernel took %d and answered %d", m.messages, taken, answered)
-	if m.whole && (taken*100 < m.messages*99 || answered*100 < m.messages*99) {
+	// a few may meet before there is a connection for each
+	if m.whole && (taken*100 < m.messages*95 || answered*100 < m.messages*95) {
 		t.Errorf("of %d messages the kernel took %d and answered %d", m.messages, taken, answered)
 	}
 	if taken == 0 {
@@ -274,8 +278,7 @@ func rest(t *testing.T, s *system, k real, i int) *resting {
 	return d
 }
 
-// outlive waits until the server has closed the connections and, where slots
-// are dialled ahead, others stand in their place.
+// outlive waits until the server has closed the connections.
 func (d *resting) outlive(t *testing.T, s *system) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -283,7 +286,7 @@ func (d *resting) outlive(t *testing.T, s *system) {
 	for late := time.After(4 * idleTimeout); ; {
 		now := s.connections(d.pod)
 		gone := !slices.ContainsFunc(d.old, func(o string) bool { return slices.Contains(now, o) })
-		if gone && (s.mode == "fallback" || s.idleSlots(d.pod) > 0) {
+		if gone {
 			return
 		}
 		select {
@@ -308,16 +311,4 @@ func (s *system) connections(pod string) []string {
 		}
 	}
 	return ends
-}
-
-// idleSlots is how many slots of a pod wait for requests.
-func (s *system) idleSlots(pod string) int {
-	s.t.Helper()
-	n := 0
-	for _, r := range s.mapsctl("slots") {
-		if r["pod"] == pod && r["state"] == "idle" {
-			n++
-		}
-	}
-	return n
 }

@@ -100,6 +100,7 @@ const (
 	OpReady    = C.SLOT_OP_READY
 	OpTakeOver = C.SLOT_OP_TAKE_OVER
 	OpRetire   = C.SLOT_OP_RETIRE
+	OpClose    = C.SLOT_OP_CLOSE
 
 	OpBoundary = C.DEVICE_OP_BOUNDARY
 	OpRights   = C.DEVICE_OP_RIGHTS

@@ -106,13 +106,6 @@ func (w *world) deviceControl(dev int, op u32) Step {
 	return Step{kind: StepDeviceControl, index: u32(d.conn), gen: u32(d.gen), op: op}
 }
 
-// ready gives a slot back to whose socket nothing has been passed.
-func (w *world) ready(pod int) Step {
-	s := w.control(pod, OpReady)
-	s.read = u64(w.pods[pod].iss)
-	return s
-}
-
 // hold: userspace gets a message with this packet identifier, passed by the programs.
 func (w *world) hold(dev int, pid uint16, dup bool) Step {
 	s := w.deviceControl(dev, OpHold)
@@ -576,6 +569,10 @@ var scenarios = append([]scenario{
 		{"the fallback wants the only place while its slot is claimed and retired, " + path, 1, 1, func(w *world) [][]Step {
 			m := w.publish(w.device(4, "d0", 40000), 7, 1, payload("one", 60))
 			return [][]Step{{w.send(m, xdp)}, {w.control(0, OpRetire)}, {enter}}
+		}},
+		{"idle slot is closed while it is claimed, and dialled again, " + path, 1, 1, func(w *world) [][]Step {
+			m := w.publish(w.device(4, "d0", 40000), 7, 1, payload("one", 60))
+			return [][]Step{{w.send(m, xdp)}, append([]Step{w.control(0, OpClose)}, w.redial(0)...)}
 		}},
 		{"two devices and the fallback want the last place, " + path, 2, 1, func(w *world) [][]Step {
 			tasks := twoPublish(xdp, 0)(w)
