@@ -15,8 +15,8 @@ import (
 // header. The last group are mistakes that it did find.
 var planted = []struct{ name, file, old, new string }{
 	{"wrong delta at the boundary of an insertion", "ledger.h",
-		"if (seq_lt(w, g->seq))\n\t\t\tbreak;\n\t\tw += g->len;\n\t}\n\treturn w;\n}\n\n/* Wire position",
-		"if (seq_le(w, g->seq))\n\t\t\tbreak;\n\t\tw += g->len;\n\t}\n\treturn w;\n}\n\n/* Wire position"},
+		"if (seq_lt(w, g->seq))\n\t\t\tbreak;\n\t\tw += g->len;\n\t}\n\treturn w;\n}\n\n/*\n * A range",
+		"if (seq_le(w, g->seq))\n\t\t\tbreak;\n\t\tw += g->len;\n\t}\n\treturn w;\n}\n\n/*\n * A range"},
 	{"wrong delta inside an insertion", "ledger.h", "k -= below < g->len ? below : g->len;", "k -= g->len;"},
 	{"wrong delta behind a removal", "ledger.h", "k -= below < g->len ? below : g->len;", "k -= below < g->len ? below : g->len - 1;"},
 	{"settled too early", "ledger.h", "seq_gt(g->seq + g->len, upto)", "seq_gt(g->seq, upto)"},

@@ -411,7 +411,7 @@ func TestRoundTrips(t *testing.T) {
 
 // slow are mistakes that cost nothing but time.
 var slow = []struct{ name, file, old, new string }{
-	{"what lies beyond a hole dropped", "conn.h", "} else if (!device) {", "} else if (1) {"},
+	{"what lies beyond a hole dropped", "conn.h", "} else if (s->in_order) {", "} else if (1) {"},
 	{"duplicate acknowledgement held back", "conn.h", "\tif ((c->flags & CONN_SACK) || !conn_held_back(c))\n\t\treturn false;\n", ""},
 	{"duplicate acknowledgements that have waited never sent", "conn.h", "return conn_hole(c) ? n : 0;", "return 0;"},
 }
