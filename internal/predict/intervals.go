@@ -14,21 +14,22 @@ const intervalsKept = 256
 // they came and sorted.
 type sample struct {
 	n, next int
-	ring    [intervalsKept]float64
+	ring    [intervalsKept]float32 // what is in sorted is rounded likewise
 	sorted  [intervalsKept]float64
 }
 
 func (s *sample) values() []float64 { return s.sorted[:s.n] }
 
 func (s *sample) add(v float64) {
+	v = float64(float32(v))
 	if s.n == intervalsKept {
-		s.forget(s.ring[s.next])
+		s.forget(float64(s.ring[s.next]))
 	}
 	at, _ := slices.BinarySearch(s.values(), v)
 	copy(s.sorted[at+1:s.n+1], s.sorted[at:s.n])
 	s.sorted[at] = v
 	s.n++
-	s.ring[s.next] = v
+	s.ring[s.next] = float32(v)
 	s.next = (s.next + 1) % intervalsKept
 }
 
@@ -41,7 +42,7 @@ func (s *sample) forget(v float64) {
 // trim forgets all but the last n values.
 func (s *sample) trim(n int) {
 	for s.n > n {
-		s.forget(s.ring[(s.next-s.n+2*intervalsKept)%intervalsKept])
+		s.forget(float64(s.ring[(s.next-s.n+2*intervalsKept)%intervalsKept]))
 	}
 }
 

@@ -47,3 +47,24 @@ func TestBudgetByHand(t *testing.T) {
 		t.Errorf("no room for any: %+v", b)
 	}
 }
+
+// What is at work stays, and what has gone by itself cannot go again.
+func TestOnlyWhatWaitsIsEvicted(t *testing.T) {
+	small, large := function(0, 0), function(0, 10)
+	small.Name, large.Name = "small", "large"
+	small.Work, large.Memory = 30*time.Second, 50
+	if b := Budget([]*Function{small, large}, keep(time.Hour, Start), 55, predict.NewEviction()); b.Evicted != 0 || b.Short != 1 {
+		t.Errorf("at work: %+v", b)
+	}
+	small, large = function(0, 30), function(0, 0)
+	other, third := function(0, 32, 36), function(0, 34)
+	small.Name, large.Name, other.Name, third.Name = "small", "large", "other", "third"
+	large.Memory, other.Memory = 50, 50
+	functions := []*Function{small, large, other, third}
+	for _, f := range functions {
+		f.End = 100 * time.Second
+	}
+	if b := Budget(functions, keep(5*time.Second, Start), 60, predict.NewEviction()); b.Cold != 5 || b.Short != 0 {
+		t.Errorf("gone: %+v", b) // third takes other's place
+	}
+}

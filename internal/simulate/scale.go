@@ -163,7 +163,9 @@ func (s *scaler) serve() {
 }
 
 func (s *scaler) tick() {
-	s.a.Record(s.now-time.Second, max(0, s.area-s.poked), float64(s.highest))
+	if s.total() > 0 || s.highest > 0 { // of nothing there is nothing to tell
+		s.a.Record(s.now-time.Second, max(0, s.area-s.poked), float64(s.highest))
+	}
 	s.area, s.poked, s.highest = 0, 0, s.requests()
 	if s.now%scaleInterval == 0 {
 		s.resize(s.a.Scale(s.now, s.ready))

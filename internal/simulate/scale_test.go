@@ -47,6 +47,26 @@ func TestLastInstanceStaysForAMinute(t *testing.T) {
 	}
 }
 
+// counting counts what it is asked.
+type counting struct {
+	Reactive
+	asked *int
+}
+
+func (c counting) Scale(at time.Duration, ready int) int {
+	*c.asked++
+	return c.Reactive.Scale(at, ready)
+}
+
+// Of a function that sleeps for a year, next to no seconds are played.
+func TestSleepCostsNothing(t *testing.T) {
+	f := function(0, 100, 365*86400)
+	c := counting{Reactive{predict.NewKPA(70)}, new(int)}
+	if got := Scale(f, f.Arrivals, c, Setup{PerInstance: 100, Start: Start}); got.Cold != 2 || *c.asked > 200 {
+		t.Errorf("%d decisions, %+v", *c.asked, got)
+	}
+}
+
 // From nothing, the first call brings an instance; a minute after the last one
 // it goes.
 func TestReactiveGoesToSleep(t *testing.T) {
