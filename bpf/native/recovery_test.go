@@ -218,29 +218,29 @@ func TestRecovery(t *testing.T) {
 }
 
 // recoveryPlanted are mistakes that TestRecovery must find.
-var recoveryPlanted = []struct{ name, old, new string }{
-	{"two duplicate ACKs are enough", "#define DUPLICATE_ACKS 3", "#define DUPLICATE_ACKS 2"},
-	{"four duplicate ACKs are needed", "#define DUPLICATE_ACKS 3", "#define DUPLICATE_ACKS 4"},
-	{"duplicate ACKs of before counted", "\t\tr->dup_acks = 0;\n\t\tif (r->on", "\t\tif (r->on"},
-	{"second hole left to the timer", "if (r->on && seq_lt(s->ack, r->recover))", "if (0)"},
-	{"each acknowledgement of a flight taken for a hole", "if (r->on && seq_lt(s->ack, r->recover))", "if (r->on)"},
-	{"never over", "\t\tr->on = 0;\n\t\treturn false;", "\t\treturn false;"},
-	{"payload not looked at", "if (s->len || (s->flags & TH_FIN)", "if ((s->flags & TH_FIN)"},
-	{"FIN not looked at", "if (s->len || (s->flags & TH_FIN) ||", "if (s->len ||"},
-	{"window not looked at", "c->tx_wnd != (__u32)s->wnd << (c->tx_wscale & 15))", "0)"},
-	{"nothing in flight", " || c->tx_una == c->tx_nxt ||", " ||"},
-	{"same loss again and again", "\treturn !r->on && recovery_begin(r, c, s->ack);", "\tr->on = 1;\n\tr->recover = c->tx_nxt;\n\treturn true;"},
-	{"flags not looked at", "if ((s->flags & (TH_ACK | TH_SYN | TH_RST)) != TH_ACK || ", "if ("},
-	{"acknowledgement of what was never sent", " || seq_gt(s->ack, c->tx_nxt))", ")"},
-	{"old acknowledgement", "|| seq_lt(s->ack, c->tx_una) ||", "||"},
-	{"end of what was sent again never forgotten", "r->known && r->recover - c->tx_una <= c->tx_nxt - c->tx_una && seq_lt", "r->known && seq_lt"},
+var recoveryPlanted = []struct{ name, file, old, new string }{
+	{"two duplicate ACKs are enough", "loss.h", "#define DUPLICATE_ACKS 3", "#define DUPLICATE_ACKS 2"},
+	{"four duplicate ACKs are needed", "loss.h", "#define DUPLICATE_ACKS 3", "#define DUPLICATE_ACKS 4"},
+	{"duplicate ACKs of before counted", "recovery.h", "\t\tr->dup_acks = 0;\n\t\tif (r->on", "\t\tif (r->on"},
+	{"second hole left to the timer", "recovery.h", "if (r->on && seq_lt(s->ack, r->recover))", "if (0)"},
+	{"each acknowledgement of a flight taken for a hole", "recovery.h", "if (r->on && seq_lt(s->ack, r->recover))", "if (r->on)"},
+	{"never over", "recovery.h", "\t\tr->on = 0;\n\t\treturn false;", "\t\treturn false;"},
+	{"payload not looked at", "recovery.h", "if (s->len || (s->flags & TH_FIN)", "if ((s->flags & TH_FIN)"},
+	{"FIN not looked at", "recovery.h", "if (s->len || (s->flags & TH_FIN) ||", "if (s->len ||"},
+	{"window not looked at", "recovery.h", "c->tx_wnd != (__u32)s->wnd << (c->tx_wscale & 15))", "0)"},
+	{"nothing in flight", "recovery.h", " || c->tx_una == c->tx_nxt ||", " ||"},
+	{"same loss again and again", "recovery.h", "\treturn !r->on && recovery_begin(r, c, s->ack);", "\tr->on = 1;\n\tr->recover = c->tx_nxt;\n\treturn true;"},
+	{"flags not looked at", "recovery.h", "if ((s->flags & (TH_ACK | TH_SYN | TH_RST)) != TH_ACK || ", "if ("},
+	{"acknowledgement of what was never sent", "recovery.h", " || seq_gt(s->ack, c->tx_nxt))", ")"},
+	{"old acknowledgement", "recovery.h", "|| seq_lt(s->ack, c->tx_una) ||", "||"},
+	{"end of what was sent again never forgotten", "recovery.h", "r->known && r->recover - c->tx_una <= c->tx_nxt - c->tx_una && seq_lt", "r->known && seq_lt"},
 }
 
 // TestRecoveryMistakesAreFound shows that TestRecovery finds mistakes.
 func TestRecoveryMistakesAreFound(t *testing.T) {
 	for _, p := range recoveryPlanted {
 		t.Run(p.name, func(t *testing.T) {
-			table, err := build(t.TempDir(), "recovery.h", p.old, p.new)
+			table, err := build(t.TempDir(), p.file, p.old, p.new)
 			if err != nil {
 				t.Fatal(err)
 			}
