@@ -189,7 +189,8 @@ func (n *node) loop(ctx context.Context, file string) error {
 			}
 		case <-n.pods.Changed():
 			if err := n.followPods(); err != nil {
-				n.log.Error("pods have changed, those before stay in service", "error", err)
+				n.log.Error("pods have changed, those before stay in service for now", "error", err)
+				n.pods.Again()
 			}
 		case <-ctx.Done():
 			return n.drain(stop, done)
@@ -224,17 +225,18 @@ func (n *node) reload(file string) error {
 	if err != nil {
 		return err
 	}
-	n.pods.Reload(cfg)
+	n.pods.Follow(cfg)
 	n.pods.Settle(context.Background())
 	live := n.pods.Apply(cfg)
 	if err := n.plane.Install(live, n.xdp, change.Restrict); err != nil {
 		change.Cancel()
-		n.pods.Reload(n.cfg)
+		n.pods.Keep(n.cfg)
 		return err
 	}
 	n.engine.Reload(live, n.plane)
 	change.Commit()
 	n.cfg = cfg
+	n.pods.Keep(cfg)
 	n.log.Info("reloaded", "functions", len(cfg.Functions), "routes", len(cfg.Routes))
 	return nil
 }
@@ -243,7 +245,7 @@ func (n *node) reload(file string) error {
 // others out of it.
 func (n *node) followPods() error {
 	live := n.pods.Apply(n.cfg)
-	if err := n.plane.Install(live, n.xdp, func() {}); err != nil {
+	if err := n.plane.InstallPods(live); err != nil {
 		return err
 	}
 	n.engine.Reload(live, n.plane)

@@ -93,7 +93,8 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 				continue
 			}
 			cfg = next
-			pods.Reload(cfg)
+			pods.Follow(cfg)
+			pods.Keep(cfg)
 			pods.Settle(ctx)
 			usePods()
 			log.Info("reloaded", "functions", len(next.Functions), "routes", len(next.Routes))

@@ -92,7 +92,7 @@ type Function struct {
 	Pods        []netip.AddrPort
 	Hosts       []HostPort    // whose addresses are pods, too
 	Discover    Discover      // where more pods are found
-	Concurrency int           // connections per pod, 1 to 64
+	Concurrency int           // connections in use at a time per pod, 1 to 64
 	Pipeline    int           // requests in flight per connection in the kernel path, 1 to 64
 	Timeout     time.Duration // of one attempt, from its sending
 	Deadline    time.Duration // from a message's arrival until no attempt begins any more; at least Timeout

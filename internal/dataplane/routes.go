@@ -58,6 +58,14 @@ func (p *Plane) Install(cfg *config.Config, useXDP bool, before func()) error {
 	return p.serve(t, useXDP)
 }
 
+// InstallPods is Install of the configuration that is installed with other pods:
+// what was found out about those that stay is still true.
+func (p *Plane) InstallPods(cfg *config.Config) error {
+	p.installing.Lock()
+	defer p.installing.Unlock()
+	return p.installAgain(cfg)
+}
+
 // installAgain is Install of the configuration that is installed, when the ways to
 // its pods have changed; p.installing is held.
 func (p *Plane) installAgain(cfg *config.Config) error {
@@ -286,9 +294,7 @@ func (p *Plane) reloadOwn(cfg *config.Config) {
 	})
 	for _, fn := range cfg.Functions {
 		for _, a := range fn.Pods {
-			if p.paths[podID{fn.Name, a}].NoRoute {
-				p.own.Distrust(fn.Name, a)
-			}
+			p.own.SetReachable(fn.Name, a, !p.paths[podID{fn.Name, a}].NoRoute)
 		}
 	}
 }

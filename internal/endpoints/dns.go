@@ -63,17 +63,20 @@ func (d dns) resolve(ctx context.Context) ([]netip.AddrPort, time.Duration, erro
 			pods = append(pods, p)
 		}
 	})
-	var missing *net.DNSError
-	if errors.As(err, &missing) && missing.IsNotFound {
-		err = nil
-	}
-	if err != nil {
+	if err != nil && !notFound(err) {
 		return nil, 0, fmt.Errorf("resolve %s: %w", d.Host, err)
 	}
 	if len(pods) > maxPods {
 		return nil, 0, fmt.Errorf("resolve %s: it %w", d.Host, errTooMany)
 	}
 	return tidy(pods), r.ttl(), nil
+}
+
+// notFound says whether a name does not exist, or has no records of the kind. A
+// target of a SRV record may be gone while the others are not.
+func notFound(err error) bool {
+	var e *net.DNSError
+	return errors.As(err, &e) && e.IsNotFound
 }
 
 func (d dns) lookup(ctx context.Context, r *net.Resolver, add func(netip.Addr, uint16)) error {
@@ -85,7 +88,7 @@ func (d dns) lookup(ctx context.Context, r *net.Resolver, add func(netip.Addr, u
 		return err
 	}
 	for _, srv := range records {
-		if err := lookupHost(ctx, r, srv.Target, srv.Port, add); err != nil {
+		if err := lookupHost(ctx, r, srv.Target, srv.Port, add); err != nil && !notFound(err) {
 			return err
 		}
 	}

@@ -77,6 +77,24 @@ func awaitLog(t *testing.T, log *logged, want string) {
 	}
 }
 
+// awaitBroken waits until the only source has failed.
+func awaitBroken(t *testing.T, w *Watcher) {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		w.mu.Lock()
+		for _, f := range w.sources {
+			if f.broken {
+				w.mu.Unlock()
+				return
+			}
+		}
+		w.mu.Unlock()
+		if time.Now().After(limit) {
+			t.Fatal("the source does not fail")
+		}
+	}
+}
+
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -103,7 +121,7 @@ func TestFile(t *testing.T) {
 	awaitLog(t, log, "source of pods is back")
 
 	write(t, path, `["10.0.0.3:80", "10.0.`)
-	awaitLog(t, log, "must be a list of pods")
+	awaitBroken(t, w)
 	if got := pods(w, cfg); got != "[10.0.0.2:80 10.0.0.9:80 [fd00::2]:8080]" {
 		t.Errorf("half a file: %s", got)
 	}
@@ -190,7 +208,7 @@ func (s *server) answer(query []byte) []byte {
 		return nil
 	}
 	q := m.Questions[0]
-	m.Header.Response, m.Header.RCode, m.Additionals = true, s.code, nil
+	m.Header.Response, m.Header.RecursionAvailable, m.Header.RCode, m.Additionals = true, true, s.code, nil
 	for _, body := range s.records[q.Name.String()+q.Type.String()] {
 		m.Answers = append(m.Answers, dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 1}, Body: body})
 	}
@@ -235,12 +253,12 @@ func TestDNS(t *testing.T) {
 	first := map[string][]dnsmessage.ResourceBody{"pods.test.TypeA": {a(10, 0, 0, 2), a(10, 0, 0, 1)}, "pods.test.TypeAAAA": {v6}}
 	s.set(dnsmessage.RCodeSuccess, first)
 	cfg := function(config.Function{Hosts: []config.HostPort{{Host: "pods.test.", Port: 80}}})
-	w, log := start(t, cfg)
+	w, _ := start(t, cfg)
 	if got := pods(w, cfg); got != "[10.0.0.1:80 10.0.0.2:80 [fd00::7]:80]" {
 		t.Errorf("at first: %s", got)
 	}
 	s.set(dnsmessage.RCodeServerFailure, nil)
-	awaitLog(t, log, "server misbehaving")
+	awaitBroken(t, w)
 	if got := pods(w, cfg); got != "[10.0.0.1:80 10.0.0.2:80 [fd00::7]:80]" {
 		t.Errorf("while the server fails: %s", got)
 	}
@@ -250,11 +268,14 @@ func TestDNS(t *testing.T) {
 	await(t, w, cfg, "[]")
 
 	target := dnsmessage.MustNewName("pod-0.test.")
-	srv := map[string][]dnsmessage.ResourceBody{"_http._tcp.test.TypeSRV": {&dnsmessage.SRVResource{Port: 8081, Target: target}}, "pod-0.test.TypeA": {a(10, 0, 0, 4)}}
+	gone, other := dnsmessage.MustNewName("pod-1.test."), dnsmessage.MustNewName("pod-2.test.")
+	srv := map[string][]dnsmessage.ResourceBody{"_http._tcp.test.TypeSRV": {&dnsmessage.SRVResource{Port: 8081, Target: target},
+		&dnsmessage.SRVResource{Priority: 1, Port: 8080, Target: gone}, &dnsmessage.SRVResource{Priority: 2, Port: 8082, Target: other}},
+		"pod-0.test.TypeA": {a(10, 0, 0, 4)}, "pod-2.test.TypeA": {a(10, 0, 0, 5)}}
 	s.set(dnsmessage.RCodeSuccess, srv)
 	cfg = function(config.Function{Discover: config.Discover{DNS: config.HostPort{Host: "_http._tcp.test."}}})
-	w.Reload(cfg)
-	await(t, w, cfg, "[10.0.0.4:8081]")
+	w.Follow(cfg)
+	await(t, w, cfg, "[10.0.0.4:8081 10.0.0.5:8082]")
 }
 
 // TestReloadKeepsSources: a source that a reload keeps is not asked again, and what
@@ -270,7 +291,13 @@ func TestReloadKeepsSources(t *testing.T) {
 	kept := w.sources[file{x}]
 	w.mu.Unlock()
 	one := function(config.Function{Discover: config.Discover{File: x}})
-	w.Reload(one)
+	w.Follow(one)
+	w.mu.Lock()
+	if len(w.sources) != 2 {
+		t.Errorf("%d sources before the reload is sure", len(w.sources))
+	}
+	w.mu.Unlock()
+	w.Keep(one)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.sources[file{x}] != kept || len(w.sources) != 1 {

@@ -24,7 +24,7 @@ var dialServer = new(net.Dialer).DialContext
 
 func newResolver() *resolver {
 	r := &resolver{}
-	r.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	r.Resolver = &net.Resolver{PreferGo: true, StrictErrors: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := dialServer(ctx, network, address)
 		if u, ok := c.(*net.UDPConn); ok {
 			return &observed{u, r}, nil

@@ -35,7 +35,7 @@ type followed struct {
 // Watch begins to follow the sources of a configuration's functions; Close ends it.
 func Watch(cfg *config.Config, log *slog.Logger) *Watcher {
 	w := &Watcher{log: log, often: lograte.New(log), changed: make(chan struct{}, 1), sources: make(map[source]*followed)}
-	w.Reload(cfg)
+	w.Follow(cfg)
 	return w
 }
 
@@ -53,25 +53,46 @@ func sourcesOf(fn *config.Function) (out []source) {
 	return out
 }
 
-// Reload follows the sources of another configuration. Those that stay are not
-// asked again.
-func (w *Watcher) Reload(cfg *config.Config) {
+// Follow follows the sources of another configuration, too, if they are new.
+func (w *Watcher) Follow(cfg *config.Config) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	wanted := make(map[source]bool)
 	for _, fn := range cfg.Functions {
 		for _, s := range sourcesOf(fn) {
-			wanted[s] = true
 			if w.sources[s] == nil {
 				w.sources[s] = w.follow(s)
 			}
 		}
 	}
+}
+
+// Keep follows no sources any more but those of a configuration. Until it is called
+// a reload can be given up: what the sources before said is still known.
+func (w *Watcher) Keep(cfg *config.Config) {
+	wanted := make(map[source]bool)
+	for _, fn := range cfg.Functions {
+		for _, s := range sourcesOf(fn) {
+			wanted[s] = true
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for s, f := range w.sources {
 		if !wanted[s] {
 			f.stop()
 			delete(w.sources, s)
 		}
+	}
+}
+
+// Again has Changed sent to once more, after a while: what it was sent to for could
+// not be done.
+func (w *Watcher) Again() { time.AfterFunc(retryMax/6, w.change) }
+
+func (w *Watcher) change() {
+	select {
+	case w.changed <- struct{}{}:
+	default: // it will be looked at
 	}
 }
 
@@ -92,18 +113,19 @@ func (w *Watcher) follow(s source) *followed {
 		if same {
 			return
 		}
-		select {
-		case w.changed <- struct{}{}:
-		default: // it will be looked at
-		}
+		w.change()
 	}
 	failed := func(err error) {
 		w.mu.Lock()
+		message := "source of pods cannot be read, what it said last stays"
+		if f.pods == nil {
+			message = "source of pods cannot be read"
+		}
 		kept := len(f.pods)
 		f.broken = true
 		w.mu.Unlock()
 		f.once.Do(func() { close(f.answered) })
-		w.often.Warn("source of pods cannot be read, what it said last stays", s.String()+": "+err.Error(), "source", s.String(), "pods", kept, "error", err)
+		w.often.Warn(message, s.String(), "source", s.String(), "pods", kept, "error", err)
 	}
 	w.wg.Go(func() { s.follow(ctx, found, failed) })
 	return f

@@ -47,7 +47,7 @@ type Lease interface {
 // Pool lends connections, within the functions' concurrency limits.
 type Pool interface {
 	// Acquire waits for a free connection to a pod of the function. Pods in
-	// avoid are taken only if there are no others.
+	// avoid are taken only if the others have no place.
 	Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (Lease, error)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -44,6 +43,7 @@ type pod struct {
 	idle     []*conn   // the last one is the hottest
 	down     time.Time // until then
 	failures int       // to connect, in a row; each counts downTime once
+	noRoute  bool      // nobody can reach it now
 	sparse   time.Time // until then no idle connection is kept
 	gone     bool      // a reload dropped it
 }
@@ -137,9 +137,10 @@ func (p *pod) drop() {
 	p.closeIdle()
 }
 
-// Distrust makes a pod one that is used when there is no other, until a
-// connection to it is made.
-func (s *Standalone) Distrust(function string, addr netip.AddrPort) {
+// SetReachable says whether there is a way to a pod. One that there is none to is
+// used when there is no other, until a connection to it is made. Who waits for a
+// place looks again.
+func (s *Standalone) SetReachable(function string, addr netip.AddrPort, reachable bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.functions[function]
@@ -148,9 +149,10 @@ func (s *Standalone) Distrust(function string, addr netip.AddrPort) {
 	}
 	for _, p := range f.pods {
 		if p.addr == addr {
-			p.down = time.Now().Add(math.MaxInt64)
+			p.noRoute = !reachable
 		}
 	}
+	s.serve(function, f)
 }
 
 // spare says whether an idle connection may be kept; the pool's mu is held.
@@ -333,7 +335,7 @@ func (l *lease) dialled(err error) {
 	p, now := l.pod, time.Now()
 	switch {
 	case err == nil:
-		p.failures, p.down = 0, time.Time{}
+		p.failures, p.down, p.noRoute = 0, time.Time{}, false
 	case now.After(p.down): // several at a time are one failure
 		p.down = now.Add(min(downTime<<p.failures, downMost))
 		p.failures = min(p.failures+1, 10)

@@ -131,13 +131,19 @@ func TestWhichPod(t *testing.T) {
 		t.Errorf("a place at %s beyond its limit", l.Pod())
 	}
 	last.Release()
-	s.Distrust("f", podA)
+	s.SetReachable("f", podA, false)
 	if l := at(t, s); l != nil {
 		t.Errorf("a place at %s, which cannot be reached, while others are only in use", l.Pod())
 	}
-	s.Distrust("f", podB)
+	s.SetReachable("f", podB, false)
+	l = at(t, s)
+	if l == nil || l.Pod() != podA {
+		t.Fatalf("%v, want the last place at pods none of which can be reached", l)
+	}
+	l.Release()
+	s.SetReachable("f", podA, true)
 	if l := at(t, s); l == nil || l.Pod() != podA {
-		t.Errorf("%v, want the last place at pods none of which can be reached", l)
+		t.Errorf("%v, want a place at the pod that can be reached again", l)
 	}
 	if _, err := s.Acquire(context.Background(), "g", nil); !errors.Is(err, ErrNoPod) {
 		t.Errorf("a function that is not known: %v", err)

@@ -170,7 +170,7 @@ func (f *function) choose(avoid []netip.AddrPort, now time.Time) *pod {
 	var sorts [4][]*pod
 	for _, p := range f.pods {
 		// one that refused is tried by one message at a time
-		down := now.Before(p.down) || p.failures > 0 && p.used > 0
+		down := p.noRoute || now.Before(p.down) || p.failures > 0 && p.used > 0
 		switch {
 		case down:
 			sorts[3] = append(sorts[3], p)

@@ -39,11 +39,11 @@ type shadow struct {
 	slow, fast average // cost of an interval
 }
 
-// Selector runs several policies side by side and follows the one that would
-// have cost least. Where it does badly of late, it falls back to the keep-alive.
 // hazardShadow is the hazard rule among the shadows.
 const hazardShadow = 2
 
+// Selector runs several policies side by side and follows the one that would
+// have cost least. Where it does badly of late, it falls back to the keep-alive.
 type Selector struct {
 	costs   Costs
 	shadows [5]shadow // the first is the keep-alive
