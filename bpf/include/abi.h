@@ -272,7 +272,8 @@ struct conn {
 	__u32 tx_mss; /* bytes of one segment to the peer */
 	__u32 ifindex;
 	__u32 pseudo_sum; /* partial checksum of addresses and protocol */
-	__u8 dst_mac[6];  /* link addresses towards the peer: of a packet that the kernel itself routed, later as its tables say */
+	__u8 dst_mac
+		[6]; /* link addresses towards the peer: of a packet that the kernel itself routed, later as its tables say */
 	__u8 src_mac[6];
 	__u16 vlan_tci; /* tag towards the peer; 0: none */
 	__u16 pad;

@@ -641,12 +641,13 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 
 		/*
 		 * Exactly the next byte (RFC 5961 section 3.2), ours or the one that
-		 * was acknowledged to the peer, or the one behind all that was passed.
+		 * was acknowledged to the peer, or the one behind all that was passed:
+		 * whether the socket ends at that one depends on its queue.
 		 */
-		if (s->seq != c->rx_nxt && s->seq != c->rx_hole &&
-		    (s->seq != notified || ledger_strip(&c->rx, notified) != c->rx_kack))
+		if (s->seq == c->rx_nxt || (s->seq == notified && ledger_strip(&c->rx, notified) == c->rx_kack))
+			c->state = CONN_CLOSED;
+		else if (s->seq != c->rx_hole)
 			return conn_may_answer(c, now_ms) ? RX_CHALLENGE : RX_DROP;
-		c->state = CONN_CLOSED;
 		return conn_pass(c, s, v, s->len);
 	}
 	if (!(s->flags & TH_ACK))
@@ -664,7 +665,12 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 		 * from there once the peer knows.
 		 */
 		if (c->tx.count && c->kind == CONN_DEVICE && seq_le(end, floor)) {
-			v->graft = *ledger_at(&c->tx, 0);
+			struct graft *oldest = ledger_at(&c->tx, 0);
+
+			v->graft = *oldest;
+			oldest->time_ms = now_ms; /* as pubacks_add */
+			if (oldest->qos < 255)
+				oldest->qos++;
 			return RX_RESEND;
 		}
 		return RX_ACK;

@@ -90,8 +90,13 @@ struct resend {
 	enum hook hook;
 };
 
-/* Fills the piece's frame, if its request is still in flight and the pod has not acknowledged it. Returns the request's length or 0. */
-static __always_inline __u32 piece_fill(struct piece *p, struct conn *sc, struct slot *slot, __u32 mss)
+/*
+ * Fills the piece's frame, if its request is still in flight and the pod has not
+ * acknowledged it. Returns the request's length or 0. The youngest is not sent again
+ * before its maker has let the slot go: until then it may be undone (slot_undo).
+ */
+static __always_inline __u32 piece_fill(struct piece *p, struct conn *sc, struct slot *slot, const struct pod *pod,
+					__u32 mss)
 {
 	struct message *m = slot_message(slot, p->number);
 	struct stamp stamp;
@@ -99,7 +104,8 @@ static __always_inline __u32 piece_fill(struct piece *p, struct conn *sc, struct
 
 	bpf_spin_lock(&sc->lock);
 	if (sc->gen == p->slot_gen && sc->state == CONN_OPEN && slot->state != SLOT_RETIRED && !m->acked &&
-	    p->number - slot->head < slot_in_flight(slot)) {
+	    p->number - slot->head < slot_in_flight(slot) &&
+	    !(p->number + 1 == slot->tail && (*(volatile __u64 *)&pod->filling & slot_bit(pod, p->slot)))) {
 		len = m->request_len;
 		conn_stamp(sc, &stamp);
 		stamp.seq = m->request_seq + p->off;
@@ -125,7 +131,7 @@ static long resend_step(__u64 i, void *data)
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
 	if (!pod)
 		return 1;
-	len = piece_fill(p, sc, slot, slot_mss(pod, sc, bpf_ktime_get_ns() / 1000000));
+	len = piece_fill(p, sc, slot, pod, slot_mss(pod, sc, bpf_ktime_get_ns() / 1000000));
 	if (len) {
 		skb_send_clone(r->skb, r->s, r->hook, SHAPE_PIECE, &p->frame);
 		p->off += p->frame.payload_len;

@@ -565,7 +565,8 @@ int tc_device_in(struct __sk_buff *skb)
 	if (!conn_live(c)) {
 		if (c->state == CONN_ARMED && (p->seg.len || (p->seg.flags & TH_FIN)))
 			device_ask(skb, b.t.conn);
-		return counted(HOOK_TC_DEVICE_IN, REASON_NOT_OPEN, TC_PASS);
+		if (!conn_live(c)) /* if it was seeded just now, the segment belongs in its books */
+			return counted(HOOK_TC_DEVICE_IN, REASON_NOT_OPEN, TC_PASS);
 	}
 	if (skb_corrupt(skb, s, c)) /* the stack drops and counts it, too */
 		return counted(HOOK_TC_DEVICE_IN, REASON_BAD_CHECKSUM, TC_PASS);

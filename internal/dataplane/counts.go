@@ -88,7 +88,10 @@ func (p *Plane) routeCounter(l counters.Route) (uint32, error) {
 		return 0, errors.New("no counters left")
 	}
 	if fresh {
-		return i, p.countMaps().NameRoute(i, l)
+		if err := p.countMaps().NameRoute(i, l); err != nil {
+			p.counts.routes.Free([]uint32{i}) // a later reload tries again
+			return 0, err
+		}
 	}
 	return i, nil
 }

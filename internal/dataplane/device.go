@@ -12,6 +12,7 @@ import (
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/broker"
+	"eproxy/internal/chunk"
 	"eproxy/internal/request"
 )
 
@@ -181,6 +182,9 @@ func (t *connTable) reserve(p *Plane) (uint32, error) {
 		return 0, err
 	}
 	t.free = t.free[:len(t.free)-1]
+	if next := index + chunk.Size/4; index%(chunk.Size/4) == 0 {
+		p.wg.Go(func() { _ = p.growDevice(next) }) // before it is needed: the kernel waits for all processors
+	}
 	atomic.StoreUint32(&p.globals.ConnsEnd, max(p.globals.ConnsEnd, index+1))
 	return index, nil
 }

@@ -331,12 +331,13 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 	}
 }
 
-// attention closes the connection if the programs retired the slot.
+// attention closes the connection if the programs retired the slot. One that is
+// being closed in order, because nobody needs it, ends by itself.
 func (s *slot) attention(gen uint32) {
 	s.mu.Lock()
-	conn, current := s.conn, s.gen
+	conn, current, closing := s.conn, s.gen, s.unneeded
 	s.mu.Unlock()
-	if conn != nil && current == gen {
+	if conn != nil && current == gen && !closing {
 		abort(conn)
 	}
 }
