@@ -87,7 +87,7 @@ routes:
 `), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{`:2: xdp "fast"`, `:5: function "temp": url "ftp://temp.local/ingest"`, `:6: pod "10.88.1.2"`, `:7: concurrency 65`,
+	want := []string{`:2: xdp "fast"`, `:5: function "temp": url "ftp://temp.local/ingest"`, `:6: function "temp": pod "10.88.1.2"`, `:7: function "temp": concurrency 65`,
 		`:9: route "sensors/#/temp"`, `:12: route "news/#": unknown function "tmp"`, `:13: route "$share/g/news/#" is a duplicate of line 11`}
 	code, stdout, stderr := command(t, "loader", "check", "--config", file)
 	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
