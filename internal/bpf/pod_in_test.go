@@ -124,6 +124,23 @@ func TestDuplicateACKs(t *testing.T) {
 	}
 }
 
+// TestUnfinishedRequestIsNotSentAgain: what whoever makes a request may still undo is not
+// sent for him, whatever the pod's acknowledgements say.
+func TestUnfinishedRequestIsNotSentAgain(t *testing.T) {
+	for filling, want := range map[uint64]uint64{0: 1, 1: 0} {
+		r := newRig(t, false)
+		r.take(t)
+		r.pod(func(p *EproxyPod) { p.Filling = filling })
+		for range 3 {
+			r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS, "A", nil))
+		}
+		r.pod(func(p *EproxyPod) { p.Filling = 0 })
+		if n := r.reason(EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_REQUEST_RESENT); n != want {
+			t.Errorf("filling %b: sent again %d times, want %d", filling, n, want)
+		}
+	}
+}
+
 // TestPodAcksBeforeResponse: the pod's TCP acknowledges a request before its response: the
 // device hears of it once, and gets its PUBACK later.
 func TestPodAcksBeforeResponse(t *testing.T) {
