@@ -40,14 +40,15 @@ type client struct {
 	acknowledged chan byte // reason codes
 }
 
-func (c *client) Closed() bool { return false }
+func (c *client) Closed() bool            { return false }
+func (c *client) Disconnect(byte, string) {}
 func (c *client) Acknowledge(_ uint16, _, code byte) error {
 	c.acknowledged <- code
 	return nil
 }
 
-// TestReloadRoutesToPods: while the sources of a new function have not answered, nothing is routed to it; when they
-// have, what is routed is delivered.
+// TestReloadRoutesToPods: while the sources of a new function have not answered, nothing is routed to it, and who is
+// denied may publish nothing any more; when they have, what is routed is delivered.
 func TestReloadRoutesToPods(t *testing.T) {
 	pod := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer pod.Close()
@@ -83,7 +84,11 @@ functions:
 	defer b.Close()
 	s := &service{cfg: cfg, pods: pods, pool: p, engine: engine, broker: b, log: log}
 	c := &client{acknowledged: make(chan byte, 1)}
-	x := b.Open(broker.Identity{ClientID: "c", Remote: netip.MustParseAddrPort("192.0.2.1:1")}, &broker.Connect{ClientID: "c", Version: 5}, c, nil)
+	open := func(client string) *broker.Session {
+		id := broker.Identity{ClientID: client, Remote: netip.MustParseAddrPort("192.0.2.1:1")}
+		return b.Open(id, &broker.Connect{ClientID: client, Version: 5}, c, nil)
+	}
+	x, lost := open("c"), open("lost")
 	publish := func() (ordinary bool) { return b.Publish(x, &request.Message{Topic: "new", QoS: 1, PacketID: 1}) }
 
 	settled := false
@@ -92,8 +97,12 @@ functions:
 		if !publish() {
 			t.Error("a message is routed to a function whose pods are not known")
 		}
+		if b.Publish(lost, &request.Message{Topic: "other"}) {
+			t.Error("who is denied may still publish")
+		}
 	}
-	write(file, before+fmt.Sprintf("  - {name: new, url: \"http://localhost/\", discover: {file: %q}, retry: {attempts: 1}}\nroutes:\n  - {topic: new, function: new}\n", list))
+	write(file, before+fmt.Sprintf("  - {name: new, url: \"http://localhost/\", discover: {file: %q}, retry: {attempts: 1}}\n", list)+
+		"auth: {allow_anonymous: true, deny: {clients: [lost]}}\nroutes:\n  - {topic: new, function: new}\n")
 	if err := s.reload(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}
