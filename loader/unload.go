@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,15 +22,15 @@ func unloadCommand() *cli.Command {
 		Flags: []cli.Flag{cliutil.BPFFSFlag()},
 		Action: func(c *cli.Context) error {
 			dir := c.String("bpffs")
-			links, err := pinned.Links(dir)
-			if err != nil {
-				return err
-			}
+			links, unread := pinned.Links(dir)
 			if err := dataplane.Unload(dir); err != nil {
 				return err
 			}
 			if err := os.Remove(control.Path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove the control socket: %w", err)
+			}
+			if unread != nil {
+				fmt.Fprintf(c.App.ErrWriter, "removed all the same: %s\n", strings.ReplaceAll(unread.Error(), "\n", "; "))
 			}
 			for _, l := range links {
 				fmt.Fprintln(c.App.Writer, detached(l))

@@ -65,11 +65,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	if err := m.Serve(serveCtx, cfg.Metrics.Listen); err != nil {
 		return err
 	}
-	usePods := func() {
-		live := pods.Apply(cfg)
-		p.Reload(live.Functions)
-		engine.Reload(live, p)
-	}
+	s := &service{cfg: cfg, pods: pods, pool: p, engine: engine, broker: b, log: log}
 	done := make(chan error, 1)
 	go func() { done <- b.Serve(serveCtx) }()
 	hup := make(chan os.Signal, 1)
@@ -81,28 +77,14 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		case err := <-done:
 			return err
 		case <-hup:
-			next, err := cliutil.LoadConfig(file, log)
-			if err == nil {
-				err = cfg.Restart(next, "userspace-fallback")
-			}
-			if err == nil {
-				err = b.Reload(next)
-			}
-			if err != nil {
+			if err := s.reload(ctx, file); err != nil {
 				log.Error("reload refused, the running configuration stays", "error", err)
-				continue
 			}
-			cfg = next
-			pods.Follow(cfg)
-			pods.Keep(cfg)
-			pods.Settle(ctx)
-			usePods()
-			log.Info("reloaded", "functions", len(next.Functions), "routes", len(next.Routes))
 		case <-pods.Changed():
-			usePods()
+			s.followPods()
 		case <-ctx.Done():
-			log.Info("draining", "timeout", cfg.DrainTimeout)
-			drain, cancel := context.WithTimeout(context.Background(), cfg.DrainTimeout)
+			log.Info("draining", "timeout", s.cfg.DrainTimeout)
+			drain, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
 			b.Drain(drain)
 			cancel()
 			stop()

@@ -128,11 +128,9 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	d := x.queued.Begin(s.ctx, route, m, l.first())
 	// It may have waited for long: what has ended meanwhile must not be outrun.
 	if ok, over, _ := x.mayPublish(m.Topic); !ok || over {
-		d.Release()
-		s.lines.leave(l)
-		if to := s.pending.end(p, m.PacketID); to != nil && !over {
-			s.refuse(x, m)
-		}
+		defer s.lines.leave(l)
+		defer d.Release()
+		s.abandon(p, d, x, m, route)
 		return
 	}
 	go func() {
@@ -140,6 +138,25 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 		defer d.Release()
 		s.finish(p, d, x, m, route)
 	}()
+}
+
+// abandon ends a message whose session is over, or that its client may not publish any
+// more, and answers for it: by its outcome, if it has ended while it waited. Who has
+// repeated it since on another connection would wait there for its acknowledgement, and
+// is disconnected, so that it sends it again.
+func (s *Server) abandon(p *pending, d *delivery.Delivery, x *Session, m *request.Message, route *config.Route) {
+	o := d.Abandon()
+	s.record(route, m, o, time.Since(d.Arrived))
+	to := s.pending.end(p, m.PacketID)
+	switch {
+	case to == nil || m.QoS == 0 || s.ctx.Err() != nil:
+	case !o.Interrupted:
+		s.acknowledge(to, m.PacketID, m.QoS, o)
+	case to != x:
+		to.end(CodeUnspecified, "message not delivered to its function")
+	case !x.Over():
+		s.refuse(x, m)
+	}
 }
 
 // finish delivers a message of a session and acknowledges it to the one that has

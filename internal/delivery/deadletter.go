@@ -127,8 +127,8 @@ func (f *letterFile) write(lines []byte) error {
 		return fmt.Errorf("open dead letter file: %w", err)
 	}
 	defer file.Close()
-	if _, err := file.Write(lines); err != nil {
-		return fmt.Errorf("write dead letter: %w", err)
+	if n, err := file.Write(lines); err != nil {
+		return fmt.Errorf("write dead letter: %w", errors.Join(err, takeBack(file, n)))
 	}
 	if err := file.Sync(); err != nil {
 		return fmt.Errorf("sync dead letter: %w", err)
@@ -139,6 +139,16 @@ func (f *letterFile) write(lines []byte) error {
 		}
 	}
 	return nil
+}
+
+// takeBack removes the last n bytes, which are a part of what should have been appended: a
+// line that is torn would spoil the next one, too.
+func takeBack(file *os.File, n int) error {
+	st, err := file.Stat()
+	if err != nil || n == 0 || !st.Mode().IsRegular() || st.Size() < int64(n) { // it may have been emptied meanwhile
+		return err
+	}
+	return file.Truncate(st.Size() - int64(n))
 }
 
 // open opens the file, and makes it if there is none.

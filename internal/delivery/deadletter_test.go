@@ -1,14 +1,18 @@
 package delivery
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"eproxy/internal/request"
 )
@@ -53,6 +57,59 @@ func TestNewFileIsNamedOnDisk(t *testing.T) {
 	b.e.dead.files = nil // another process
 	deliver("/a/b")
 	deliver()
+}
+
+// TestDeadLetterIsWholeOrNone: of letters that find no room nothing stays in the file, and what is written later is
+// whole lines.
+func TestDeadLetterIsWholeOrNone(t *testing.T) {
+	b := newBench(t, 1, answers(500))
+	deliver := func(topic string, want bool) {
+		t.Helper()
+		if o := b.e.Deliver(t.Context(), b.route, &request.Message{QoS: 1, Topic: topic}); o.Acked != want {
+			t.Errorf("%s: %+v", topic, o)
+		}
+	}
+	deliver("first", true)
+	st, err := os.Stat(b.fn.DeadLetter.File)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restore := limitFileSize(t, uint64(st.Size())+10)
+	deliver("no room", false)
+	batch := bytes.Repeat([]byte("{}\n"), 10) // of which some would fit
+	if err := b.e.dead.file(b.fn.DeadLetter.File).write(batch); err == nil {
+		t.Error("letters without room are written")
+	}
+	restore()
+	deliver("last", true)
+	var topics []string
+	for _, l := range b.letters() {
+		topics = append(topics, l.Topic)
+	}
+	if !slices.Equal(topics, []string{"first", "last"}) {
+		t.Errorf("letters of %q", topics)
+	}
+}
+
+// limitFileSize lets no file of this process grow beyond this, until restore is called.
+func limitFileSize(t *testing.T, bytes uint64) (restore func()) {
+	t.Helper()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(unix.SIGXFSZ)
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	restore = sync.OnceFunc(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+			t.Error(err)
+		}
+		signal.Reset(unix.SIGXFSZ)
+	})
+	t.Cleanup(restore)
+	return restore
 }
 
 // TestDeadLettersTogether: letters that come at the same time are whole, each once.

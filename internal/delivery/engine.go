@@ -169,6 +169,24 @@ func (d *Delivery) Run() Outcome {
 	} else {
 		d.fanOut()
 	}
+	return d.outcome()
+}
+
+// Abandon ends the message, which has not been run, where it has not ended by itself while it
+// waited for its places, and returns its outcome. Places are kept until Release.
+func (d *Delivery) Abandon() Outcome {
+	for _, x := range d.singles {
+		if x.result == nil {
+			o := x.outcome(errGone)
+			o.Interrupted = true
+			x.settle(o)
+		}
+	}
+	return d.outcome()
+}
+
+// outcome is that of all functions together, each of which has one.
+func (d *Delivery) outcome() Outcome {
 	if d.failed != nil {
 		return *d.failed
 	}
@@ -203,10 +221,8 @@ func (d *Delivery) fanOut() {
 
 // Release gives up the places that the message still has, also if it was not delivered; once.
 func (d *Delivery) Release() {
+	d.Abandon()
 	for _, x := range d.singles {
-		if x.result == nil {
-			x.settle(Outcome{Interrupted: true})
-		}
 		x.release()
 	}
 }

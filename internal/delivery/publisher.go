@@ -18,25 +18,29 @@ const outsideBytes = 64 << 20
 
 // Publisher is a client as the functions' queues see it. It has up to limit messages
 // in each. While one more waits for a place, nothing is read from the client, but not
-// for longer than its patience: then the oldest of its messages there that has no attempt
-// under way gives way. From then on none waits until the client is heard again: all
-// that it had sent is read, or the function has answered one of its messages.
+// for longer than its patience, whichever functions it waits for meanwhile: then the oldest
+// of its messages there that has no attempt under way gives way. From then on none waits
+// until the client is heard again: all that it had sent is read, or the function that
+// it waited for has answered one of its messages.
 type Publisher struct {
 	engine   *Engine
 	limit    int
 	patience time.Duration
 	gone     <-chan struct{}
-	behind   atomic.Bool // a window has since
+	behind   atomic.Bool // it has waited since CaughtUp
 
 	mu      sync.Mutex
 	windows map[string]*window // by function
+	since   time.Time          // since when it is not heard for want of a place; zero: it is
+	last    *window            // where it has waited last
 }
 
 // window is what a client has in one queue.
 type window struct {
-	singles []*single     // in order of arrival; the last one may be outside
-	freed   chan struct{} // closed when one leaves; nil: nobody waits for that
-	since   time.Time     // since when the client is not heard for want of a place; zero: it is
+	singles  []*single     // in order of arrival; the last one may be outside
+	freed    chan struct{} // closed when one leaves; nil: nobody waits for that
+	answered time.Time     // when the function last answered one
+	since    time.Time     // from when the client's patience with the function counts; zero: it has not waited here
 }
 
 // NewPublisher makes a client. gone is closed when its session is over.
@@ -70,6 +74,7 @@ func (p *Publisher) CaughtUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.behind.Store(false)
+	p.since = time.Time{}
 	for _, w := range p.windows {
 		w.since = time.Time{}
 	}
@@ -104,7 +109,10 @@ func (p *Publisher) leave(x *single, answered bool) {
 	w := p.windows[x.fn.Name]
 	w.singles = slices.DeleteFunc(w.singles, func(y *single) bool { return y == x })
 	if answered {
-		w.since = time.Time{}
+		w.answered, w.since = time.Now(), time.Time{}
+		if p.last == w {
+			p.since = time.Time{}
+		}
 	}
 	if w.freed != nil {
 		close(w.freed)
@@ -151,13 +159,21 @@ func (p *Publisher) await(w *window, x *single) bool {
 }
 
 // stalled is how long the client may still be left unheard, and what is closed when one of its
-// messages leaves.
+// messages leaves. What it has waited for other functions counts, unless this one has
+// answered meanwhile.
 func (p *Publisher) stalled(w *window) (left time.Duration, freed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.last = w
+	p.behind.Store(true)
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
 	if w.since.IsZero() {
-		w.since = time.Now()
-		p.behind.Store(true)
+		w.since = p.since
+		if w.answered.After(w.since) {
+			w.since = w.answered
+		}
 	}
 	if w.freed == nil {
 		w.freed = make(chan struct{})

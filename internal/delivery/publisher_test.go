@@ -118,6 +118,68 @@ func TestOldestGivesWay(t *testing.T) {
 	})
 }
 
+// TestPatienceIsTheClients: a client is left unread for its patience, not for as long again for each function that
+// is down, whether one message is for all of them or each for another. A function that answers is waited for all the same.
+func TestPatienceIsTheClients(t *testing.T) {
+	functions := func() map[string]exchange {
+		return map[string]exchange{"a": nil, "b": nil, "c": nil, "up": answers(200)}
+	}
+	fill := func(ctx context.Context, c *crowd, p *Publisher) {
+		for _, f := range []string{"a", "b", "c"} {
+			c.publish(ctx, p, f, f+"1", 0)
+			c.publish(ctx, p, f, f+"2", 0)
+		}
+	}
+	t.Run("in turn", func(t *testing.T) {
+		in(t, functions(), func(ctx context.Context, c *crowd) {
+			p := c.client()
+			fill(ctx, c, p)
+			c.after(10*time.Second, func() {
+				c.publish(ctx, p, "a", "a3", 0)
+				c.publish(ctx, p, "up", "up", 0)
+				c.publish(ctx, p, "b", "b3", 0)
+				c.publish(ctx, p, "c", "c3", 0)
+			})
+			c.want("a1 overload", "b1 overload", "c1 overload", "up delivered")
+			p.CaughtUp()
+			c.after(10*time.Second, func() { c.publish(ctx, p, "c", "c4", 0) })
+			c.want("c2 overload")
+		})
+	})
+	t.Run("at once", func(t *testing.T) {
+		in(t, functions(), func(ctx context.Context, c *crowd) {
+			p := c.client()
+			fill(ctx, c, p)
+			c.routes["all"] = &config.Route{Functions: []string{"c", "b", "a", "up"}}
+			c.after(10*time.Second, func() { c.publish(ctx, p, "all", "all", 0) })
+			c.want("a1 overload", "b1 overload", "c1 overload")
+		})
+	})
+	t.Run("one answers", func(t *testing.T) {
+		slow := func(context.Context, []byte) (*pool.Response, error) {
+			time.Sleep(4 * time.Second)
+			return &pool.Response{Status: 200}, nil
+		}
+		in(t, map[string]exchange{"down": nil, "slow": slow}, func(ctx context.Context, c *crowd) {
+			p := c.client()
+			c.publish(ctx, p, "down", "d1", 0)
+			c.publish(ctx, p, "down", "d2", 0)
+			c.publish(ctx, p, "slow", "s1", 0)
+			c.after(10*time.Second, func() { c.publish(ctx, p, "down", "d3", 0) })
+			c.want("d1 overload", "s1 delivered")
+			c.after(4*time.Second, func() {
+				c.publish(ctx, p, "slow", "s2", 0)
+				c.publish(ctx, p, "slow", "s3", 0)
+				c.publish(ctx, p, "slow", "s4", 0)
+			})
+			c.after(0, func() { c.publish(ctx, p, "down", "d4", 0) })
+			c.want("d2 overload", "s2 delivered", "s3 delivered")
+			time.Sleep(4 * time.Second)
+			c.want("s4 delivered")
+		})
+	})
+}
+
 // TestSlowFunctionHoldsItsClientBack: as long as a function answers, messages wait for their turn, and those
 // under way are never given up.
 func TestSlowFunctionHoldsItsClientBack(t *testing.T) {

@@ -27,7 +27,8 @@ type Link struct {
 }
 
 // Links asks the kernel about the links that are pinned under dir, in the order
-// of their names.
+// of their names. The error is about those that cannot be read; the others are returned
+// with it.
 func Links(dir string) ([]Link, error) {
 	info, err := pindir.Inspect(dir)
 	if err != nil || info.State != pindir.Ours {
@@ -38,18 +39,20 @@ func Links(dir string) ([]Link, error) {
 		return nil, fmt.Errorf("list pinned links: %w", err)
 	}
 	var out []Link
+	var unread []error
 	for _, e := range entries {
 		l, err := readLink(pindir.Path(dir, "links", e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed at this moment
 		}
 		if err != nil {
-			return nil, fmt.Errorf("ask for link %s: %w", e.Name(), err)
+			unread = append(unread, fmt.Errorf("ask for link %s: %w", e.Name(), err))
+			continue
 		}
 		l.Name = e.Name()
 		out = append(out, l)
 	}
-	return out, nil
+	return out, errors.Join(unread...)
 }
 
 func readLink(path string) (Link, error) {

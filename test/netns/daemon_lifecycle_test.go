@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"eproxy/internal/control"
 	"eproxy/test/lib/lab"
 )
@@ -171,7 +173,7 @@ func deliverSome(t *testing.T, l *lab.Lab, r *recorder, n int) {
 }
 
 // TestRestartAfterKill: after kill -9 the maps can be read, a new loader starts clean, and
-// unload removes everything.
+// unload removes everything, also a link that cannot be read.
 func TestRestartAfterKill(t *testing.T) {
 	l := newLab(t)
 	r := newRecorder()
@@ -195,8 +197,16 @@ func TestRestartAfterKill(t *testing.T) {
 			t.Errorf("round %d: routes with the loader dead: %v", i, rows)
 		}
 	}
+	unreadable, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unreadable.Close()
+	if err := unreadable.Pin(filepath.Join(l.BPFFS(), "links", "broken")); err != nil {
+		t.Fatal(err)
+	}
 	code, out := loader(t, l, "unload", "--bpffs", l.BPFFS())
-	for _, want := range []string{"detached: xdp_device", " from eth0 (xdp native)\n", "detached: tc_pod_in", " from pod1 (tcx ingress)\n", "nothing of eproxy is attached or pinned under " + l.BPFFS() + "\n"} {
+	for _, want := range []string{"removed all the same: ask for link broken: ", "detached: xdp_device", " from eth0 (xdp native)\n", "detached: tc_pod_in", " from pod1 (tcx ingress)\n", "nothing of eproxy is attached or pinned under " + l.BPFFS() + "\n"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("unload: exit %d: %q, want %q", code, out, want)
 		}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"eproxy/internal/broker"
+	"eproxy/internal/cliutil"
+	"eproxy/internal/config"
+	"eproxy/internal/delivery"
+	"eproxy/internal/pool"
+)
+
+// sources say which pods functions have, beside those that the configuration names.
+type sources interface {
+	Follow(*config.Config)
+	Settle(context.Context)
+	Apply(*config.Config) *config.Config
+	Keep(*config.Config)
+}
+
+// service is what serves under a configuration.
+type service struct {
+	cfg    *config.Config // as the file has it
+	pods   sources
+	pool   *pool.Standalone
+	engine *delivery.Engine
+	broker *broker.Server
+	log    *slog.Logger
+}
+
+// reload takes over a changed configuration, or nothing of it, if there is an error. No
+// message is routed to a function before its pods are in service, which may take until
+// their sources have answered.
+func (s *service) reload(ctx context.Context, file string) error {
+	next, err := cliutil.LoadConfig(file, s.log)
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Restart(next, "userspace-fallback"); err != nil {
+		return err
+	}
+	change, err := s.broker.Prepare(next)
+	if err != nil {
+		return err
+	}
+	change.Restrict() // what is forbidden does not wait
+	s.pods.Follow(next)
+	s.pods.Settle(ctx)
+	s.cfg = next
+	s.followPods()
+	change.Commit()
+	s.pods.Keep(next)
+	s.log.Info("reloaded", "functions", len(next.Functions), "routes", len(next.Routes))
+	return nil
+}
+
+// followPods brings the pods into service that are known now, and takes the others out
+// of it.
+func (s *service) followPods() {
+	live := s.pods.Apply(s.cfg)
+	s.pool.Reload(live.Functions)
+	s.engine.Reload(live, s.pool)
+}
