@@ -1,10 +1,13 @@
 package dataplane
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"testing"
 
 	"eproxy/internal/config"
+	"eproxy/internal/reach"
 )
 
 // TestRefusedInstallChangesNothing: which pods are the fallback's, because the
@@ -25,5 +28,21 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 	}
 	if len(p.unseen) != 1 {
 		t.Error("a pod that the programs do not see is forgotten")
+	}
+}
+
+// TestNothingIsServedAfterTheEnd: a change of the network that was being followed when
+// the data plane was closed brings no pod into service again.
+func TestNothingIsServedAfterTheEnd(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	pod := netip.MustParseAddrPort("10.0.0.1:80")
+	p := &Plane{ctx: ctx, podByID: make(map[uint32]*podState), found: make(map[podID]reach.Path)}
+	cfg := &config.Config{Functions: []*config.Function{{Name: "f", Pods: []netip.AddrPort{pod}}}}
+	if err := p.serve(&routeTable{cfg: cfg}, false); !errors.Is(err, errEnded) {
+		t.Errorf("installed after the end: %v", err)
+	}
+	if len(p.podByID)+len(p.found) != 0 {
+		t.Error("a pod was placed after the end")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -43,6 +44,8 @@ type neighbours struct {
 	links map[int]macOf       // of the interfaces themselves
 	via   map[ends]neighbour  // next hops of connections, until a route to there changes
 
+	again time.Time // when the lists, which failed, are asked for again; zero: they did not
+
 	// what has changed and is not followed yet
 	moved    map[neighbour]bool
 	relinked map[int]bool
@@ -64,8 +67,9 @@ func (p *Plane) startNeighbours() error {
 		s.Close()
 		return fmt.Errorf("watch neighbours: %w", err)
 	}
-	n := &neighbours{p: p, h: h, via: make(map[ends]neighbour)}
-	if err := n.list(); err != nil {
+	n := &neighbours{p: p, h: h, macs: make(map[neighbour]macOf), links: make(map[int]macOf), via: make(map[ends]neighbour)}
+	n.settle()
+	if err := n.look(s); err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		s.Close()
 		h.Close()
 		return err
@@ -78,12 +82,16 @@ func (p *Plane) startNeighbours() error {
 		defer h.Close()
 		for p.ctx.Err() == nil {
 			msgs, _, err := s.Receive()
-			switch {
-			case errors.Is(err, unix.ENOBUFS): // more was said than fits: look at all
-				err = n.list()
-			case err == nil:
-				for _, m := range msgs {
-					n.notice(m)
+			for _, m := range msgs {
+				n.notice(m)
+			}
+			late := errors.Is(err, unix.EAGAIN)                      // (Receive's time is over)
+			if late || errors.Is(err, unix.ENOBUFS) || n.overdue() { // more was said than fits, or the lists failed: look at all
+				if lerr := n.look(s); lerr != nil {
+					p.often.Warn("neighbours cannot be listed, tried again soon", lerr.Error(), "error", lerr)
+				}
+				if late || errors.Is(err, unix.ENOBUFS) {
+					err = nil
 				}
 			}
 			if p.ctx.Err() != nil {
@@ -99,11 +107,52 @@ func (p *Plane) startNeighbours() error {
 	return nil
 }
 
+// relistAfter is how long after a failure the lists are asked for again.
+const relistAfter = time.Second
+
+// look is list. After an error it is overdue some time later, and s.Receive waits no longer than that.
+func (n *neighbours) look(s *nl.NetlinkSocket) error {
+	n.again = time.Time{}
+	wait := unix.Timeval{} // for ever
+	err := n.list()
+	if err != nil {
+		n.again = time.Now().Add(relistAfter)
+		wait = unix.NsecToTimeval(relistAfter.Nanoseconds())
+	}
+	return errors.Join(err, s.SetReceiveTimeout(&wait))
+}
+
+// overdue says whether the lists, which failed, are to be asked for again.
+func (n *neighbours) overdue() bool { return !n.again.IsZero() && time.Now().After(n.again) }
+
+// dumpTries is how often the kernel is asked for a list that changes while it tells it.
+const dumpTries = 5
+
+// uninterrupted is a list of the kernel's. One that changed while it was told may lack
+// entries: it is asked for again.
+func uninterrupted[T any](dump func() ([]T, error)) (list []T, err error) {
+	for range dumpTries {
+		if list, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return list, err
+}
+
 // list looks at all neighbours and interfaces, and notes what differs from before.
+// After an error what was known stays.
 func (n *neighbours) list() error {
-	links, err := n.h.LinkList()
+	links, err := uninterrupted(n.h.LinkList)
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
+	}
+	var entries []netlink.Neigh
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		of, err := uninterrupted(func() ([]netlink.Neigh, error) { return n.h.NeighList(0, family) })
+		if err != nil {
+			return fmt.Errorf("list neighbours: %w", err)
+		}
+		entries = append(entries, of...)
 	}
 	old, oldLinks := n.macs, n.links
 	n.macs, n.links = make(map[neighbour]macOf), make(map[int]macOf)
@@ -111,17 +160,10 @@ func (n *neighbours) list() error {
 	for _, l := range links {
 		n.setLink(l.Attrs(), oldLinks)
 	}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		entries, err := n.h.NeighList(0, family)
-		if err != nil {
-			return fmt.Errorf("list neighbours: %w", err)
-		}
-		for i := range entries {
-			n.set(&entries[i], old)
-		}
-		n.routed = append(n.routed, map[int]netip.Prefix{netlink.FAMILY_V4: netip.PrefixFrom(netip.IPv4Unspecified(), 0),
-			netlink.FAMILY_V6: netip.PrefixFrom(netip.IPv6Unspecified(), 0)}[family])
+	for i := range entries {
+		n.set(&entries[i], old)
 	}
+	n.routed = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
 	return nil
 }
 

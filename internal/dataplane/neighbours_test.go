@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -54,6 +55,34 @@ func TestNeighboursThatAreBelieved(t *testing.T) {
 		n.set(&netlink.Neigh{LinkIndex: 1, IP: ip.AsSlice(), State: c.state, HardwareAddr: c.mac}, n.macs)
 		if n.moved[k] != c.moved {
 			t.Errorf("state %#x, %x: moved %v", c.state, c.mac, n.moved[k])
+		}
+	}
+}
+
+// TestListsAreWhole: a list of the kernel's that changed while it was told counts only when it was told again in one
+// piece; one that never is ends in an error, another error at once.
+func TestListsAreWhole(t *testing.T) {
+	refused := fmt.Errorf("dump: %w", unix.EPERM)
+	for _, c := range []struct {
+		first error
+		times int
+		want  error
+		tries int
+	}{
+		{nil, 0, nil, 1},
+		{netlink.ErrDumpInterrupted, 2, nil, 3},
+		{netlink.ErrDumpInterrupted, dumpTries, netlink.ErrDumpInterrupted, dumpTries},
+		{refused, 1, refused, 1},
+	} {
+		tries := 0
+		got, err := uninterrupted(func() ([]int, error) {
+			if tries++; tries <= c.times {
+				return []int{1}, c.first
+			}
+			return []int{1, 2}, nil
+		})
+		if err != c.want || tries != c.tries || err == nil && len(got) != 2 {
+			t.Errorf("%v %d times: %v, %v after %d tries", c.first, c.times, got, err, tries)
 		}
 	}
 }

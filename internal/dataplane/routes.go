@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -20,6 +21,9 @@ import (
 // grace is how long the programs may still use what a reload replaced: far
 // longer than any run of a program.
 const grace = 100 * time.Millisecond
+
+// errEnded means that the data plane is being closed.
+var errEnded = errors.New("the data plane is being closed")
 
 // routeTable is what is installed in one half of the functions, routes and
 // nodes maps. A reload fills the other half and switches the roots.
@@ -131,8 +135,12 @@ func (p *Plane) stage(cfg *config.Config) (*routeTable, error) {
 
 // serve brings a staged configuration's pods into service and switches to its
 // routes. Only entries of arrays are written, which cannot fail for what is in the
-// configuration. p.installing and p.mu are held.
+// configuration. After Close has begun it is errEnded: pods that were added then would
+// outlive their memory. p.installing and p.mu are held.
 func (p *Plane) serve(t *routeTable, useXDP bool) error {
+	if p.ctx.Err() != nil {
+		return errEnded
+	}
 	defer p.retainCounts()
 	cfg := t.cfg
 	p.inflightMax.Store(uint32(cfg.Limits.InflightPerClient))

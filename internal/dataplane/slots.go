@@ -171,9 +171,14 @@ func (s *slot) session(ctx context.Context) (e ending) {
 	s.mu.Unlock()
 	e.atOnce = !lost && (errors.Is(err, errClosing) || answered > 0 && monotonic()-answered < atOnce)
 	abort(conn)
-	p.freeConn(s.index, gen, tuple)
-	atomic.StoreUint32(&mem.State, uint32(bpf.EproxySlotStateSLOT_FREE))
+	s.free(gen, tuple)
 	return e
+}
+
+// free gives the entry of a connection back that is over, or never came up.
+func (s *slot) free(gen uint32, tuple bpf.EproxyTuple) {
+	s.plane.freeConn(s.index, gen, tuple)
+	atomic.StoreUint32(&s.memory().State, uint32(bpf.EproxySlotStateSLOT_FREE))
 }
 
 // dial arms the slot's entry between bind and connect, so that the handshake's
@@ -208,7 +213,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	c, err := d.DialContext(ctx, "tcp", s.pod.id.addr.String())
 	if err != nil {
 		if gen != 0 {
-			p.freeConn(s.index, gen, tuple)
+			s.free(gen, tuple)
 		}
 		return nil, 0, tuple, err
 	}
@@ -223,7 +228,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	}
 	if err != nil {
 		abort(conn)
-		p.freeConn(s.index, gen, tuple)
+		s.free(gen, tuple)
 		return nil, 0, tuple, fmt.Errorf("enter socket map: %w", err)
 	}
 	s.mu.Lock()
@@ -240,7 +245,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		s.conn = nil
 		s.mu.Unlock()
 		abort(conn)
-		p.freeConn(s.index, gen, tuple)
+		s.free(gen, tuple)
 		return nil, 0, tuple, err
 	}
 	s.pod.seen.Store(true)

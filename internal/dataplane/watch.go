@@ -87,7 +87,7 @@ func (p *Plane) follow() []error {
 	moved := t != nil && p.moved(t)
 	p.mu.Unlock()
 	if moved {
-		if err := p.installAgain(t.cfg); err != nil {
+		if err := p.installAgain(t.cfg); err != nil && !errors.Is(err, errEnded) {
 			errs = append(errs, err)
 		}
 	}

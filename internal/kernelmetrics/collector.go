@@ -173,7 +173,10 @@ func (c *Collector) flows(ch chan<- prometheus.Metric) error {
 	if err != nil {
 		return err
 	}
-	n := map[string]int{"armed": 0, "open": 0, "closed": 0}
+	n := make(map[string]int)
+	for _, s := range pinned.FlowStates { // a series is there even where there is none
+		n[s] = 0
+	}
 	for _, f := range fs {
 		n[f.State]++
 	}

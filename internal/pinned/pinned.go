@@ -378,6 +378,9 @@ var connStates = []string{"free", "armed", "open", "closed"}
 // ending are the flags of a connection one of whose ends has sent FIN.
 const ending = uint32(bpf.EproxyConnFlagCONN_FIN_SENT | bpf.EproxyConnFlagCONN_FIN_SEEN)
 
+// FlowStates are all that a Flow's state may be.
+var FlowStates = []string{"armed", "open", "closing", "closed"}
+
 // flowState is a connection's state, as users see it: that of one which is over, and
 // only kept for what may still be repeated, is closed.
 func flowState(c *bpf.EproxyConn) string {
