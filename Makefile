@@ -79,7 +79,7 @@ test: need-root test-deps build bin/lwip-relay unit
 	$(GO) test -race $(filter-out ./test/netns,$(ROOT_PACKAGES))
 	EPROXY_OBJECT=bounded $(GO) test ./internal/bpf
 	cd bench/proactive && $(GO) vet ./... && $(GO) test ./...
-	$(GO) test -race -count=1 -parallel 4 -timeout 35m -v ./test/netns
+	$(GO) test -race -count=1 -parallel 4 -timeout 45m -v ./test/netns
 
 ## test-kernels: Debian's kernels 6.12 and 6.1 in an emulator, and what works on each; root for apt
 test-kernels: build
