@@ -47,10 +47,15 @@ static __always_inline bool pod_full(const struct pod *pod, __u64 filling)
 {
 	__u32 fallback = *(volatile __u32 *)&pod->fallback;
 
-	/* slots alone are never too many: they are as many as there are places */
-	return fallback &&
-	       popcount64(filling | *(volatile __u64 *)&pod->busy | *(volatile __u64 *)&pod->reserved) + fallback >
-		       pod->concurrency;
+	/* without the fallback slots are too many only while more are in flight than a reload has left places for */
+	return popcount64(filling | *(volatile __u64 *)&pod->busy | *(volatile __u64 *)&pod->reserved) + fallback >
+	       pod->concurrency;
+}
+
+/* The bits of slots that are none of the pod's places any more: a reload has lowered its concurrency (1 to 64). */
+static __always_inline __u64 pod_beyond(const struct pod *pod)
+{
+	return ~1ull << ((*(volatile __u16 *)&pod->concurrency - 1) & 63);
 }
 
 /*
@@ -86,7 +91,7 @@ static __always_inline void pod_ask(enum hook hook, struct pod *pod)
 /* How much a pod can carry now: wholly idle slots count most. */
 static __always_inline __u32 pod_score(const struct pod *pod)
 {
-	__u64 free = ~(pod->filling | pod->reserved);
+	__u64 free = ~(pod->filling | pod->reserved | pod_beyond(pod));
 
 	return popcount64(pod->idle & free) * 64 + popcount64(pod->room & free);
 }
@@ -160,13 +165,14 @@ static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit)
  */
 static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 device)
 {
+	__u64 beyond = pod_beyond(pod);
 	__u32 index = NO_INDEX;
 	bool full = false;
 
 	for (int i = 0; i < 4; i++) {
 		__u64 filling = *(volatile __u64 *)&pod->filling;
-		__u64 idle = *(volatile __u64 *)&pod->idle & ~filling, high, bit;
-		__u64 held = filling | *(volatile __u64 *)&pod->reserved, free = full ? 0 : idle & ~held;
+		__u64 idle = *(volatile __u64 *)&pod->idle & ~filling & ~beyond, high, bit;
+		__u64 held = filling | beyond | *(volatile __u64 *)&pod->reserved, free = full ? 0 : idle & ~held;
 		enum slot_hold got;
 
 		if (!free) {
@@ -231,7 +237,8 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 	if (!pod || pod->function != function || !pod->up)
 		return NULL;
 	bit = 1ull << ((key - pod->first_slot) & 63);
-	if (!((pod->idle | pod->room) & ~pod->filling & ~pod->reserved & bit) || slot_try(pod, bit) != SLOT_HELD)
+	if (!((pod->idle | pod->room) & ~pod->filling & ~pod->reserved & ~pod_beyond(pod) & bit) ||
+	    slot_try(pod, bit) != SLOT_HELD)
 		return NULL;
 	*index = key;
 	return pod;

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -81,7 +82,7 @@ func TestListsAreWhole(t *testing.T) {
 			}
 			return []int{1, 2}, nil
 		})
-		if err != c.want || tries != c.tries || err == nil && len(got) != 2 {
+		if !errors.Is(err, c.want) || tries != c.tries || err == nil && len(got) != 2 {
 			t.Errorf("%v %d times: %v, %v after %d tries", c.first, c.times, got, err, tries)
 		}
 	}

@@ -147,7 +147,8 @@ func (p *Plane) setFunction(ps *podState, fn *config.Function) {
 	atomic.StoreUint32(&p.podMem[ps.index].TimeoutMs, uint32(min(fn.Timeout.Milliseconds(), math.MaxInt32)))
 }
 
-// removePod takes a pod out of service; what is in flight is retried elsewhere.
+// removePod takes a pod out of service; what is in flight in its slots is taken
+// over: QoS 1 is retried elsewhere, QoS 0 is lost.
 // p.mu is held.
 func (p *Plane) removePod(ps *podState) {
 	ps.scale.mu.Lock()

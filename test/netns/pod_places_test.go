@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,6 +89,77 @@ func TestConcurrencyIsOneLimit(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestConcurrencyIsLowered: a reload that lowers a function's concurrency under load holds
+// for its pods but for what was in flight, also where the fallback has nothing to do.
+func TestConcurrencyIsLowered(t *testing.T) {
+	const before, after, clients = 8, 2, 12
+	l := newLab(t)
+	r := newRecorder()
+	var mu sync.Mutex
+	var busy, begun, over int
+	var lowered bool
+	full := make(chan struct{}) // as many at a time as there may be, before
+	var once sync.Once
+	r.serveGo(t, l, false, func(n int64, w http.ResponseWriter, q *http.Request) {
+		mu.Lock()
+		busy++
+		if lowered {
+			begun++
+			if busy > after {
+				over++
+			}
+		}
+		if busy == before {
+			once.Do(func() { close(full) })
+		}
+		mu.Unlock()
+		select { // so that requests meet
+		case <-time.After(2 * time.Millisecond):
+		case <-q.Context().Done():
+		}
+		ok(n, w, q)
+		mu.Lock()
+		busy--
+		mu.Unlock()
+	}, nil)
+	text := strings.Replace(podConfig(placesConfig, false), "PLACES", fmt.Sprint(before), 1)
+	pods := regexp.MustCompile(`pods: \[("[^"]+"), "[^"]+"\]`)
+	s := start(t, l, "tc", pods.ReplaceAllString(text, "pods: [$1]"))
+	stop, done := make(chan struct{}), make(chan struct{}, clients)
+	for i := range clients {
+		c := rawConnect(t, l, fmt.Sprintf("lowered-%d", i))
+		_ = c.SetDeadline(time.Now().Add(2 * stallLimit))
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for n := uint16(1); ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					c.publish(fmt.Sprintf("sensors/lowered-%d/temp", i), n, fmt.Sprint(n))
+				}
+			}
+		}()
+	}
+	select {
+	case <-full:
+	case <-time.After(stallLimit):
+		t.Error("there is no load")
+	}
+	s.reload(fmt.Sprintf("concurrency: %d", before), fmt.Sprintf("concurrency: %d", after), "msg=reloaded")
+	mu.Lock()
+	lowered = true
+	mu.Unlock()
+	time.Sleep(time.Second) // of load
+	close(stop)
+	for range clients {
+		<-done
+	}
+	if begun == 0 || over > before { // those that were under way to the pod
+		t.Errorf("%d of %d requests made more than %d at a time", over, begun, after)
 	}
 }
 

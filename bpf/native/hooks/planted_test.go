@@ -70,7 +70,7 @@ var planted = []struct {
 	24: {"head of the old routes kept under the new epoch", "routes are exchanged while a head is made, XDP", []edit{
 		{"include/take.h", "cache_fill(c, d, s, gen, epoch)", "cache_fill(c, d, s, gen, planted(24) ? *(volatile __u32 *)&g->epoch : epoch)"}}},
 	25: {"the fallback's requests do not count", "the fallback wants the only place while a message is taken, XDP", []edit{
-		{"include/slot.h", "	return fallback &&", "	return !planted(25) && fallback &&"}}},
+		{"include/slot.h", "	return popcount64(filling |", "	return !planted(25) && popcount64(filling |"}}},
 	26: {"PUBACK for a message whose packet identifier is another's by now", "packet identifier is used again while the first message is answered", []edit{
 		{"tc/pod_in.h", "!m->qos || !ids_held(&d->ids, m->hold)) {", "!m->qos || (!planted(26) && !ids_held(&d->ids, m->hold))) {"}}},
 	27: {"message forgotten when its PUBACK is handed to userspace", "repetition comes to the server while its original is answered and the socket sends", []edit{

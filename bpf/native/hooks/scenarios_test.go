@@ -38,7 +38,9 @@ func (w *world) surplus(pod int) Step {
 // flowing: slot 0 has just answered one message of the device and carries
 // another: it is where the next one goes, although slot 1 is idle.
 func (w *world) flowing(dev int) {
-	w.m.Pod(0).reserved = 2
+	if p := w.m.Pod(0); p.concurrency > 1 {
+		p.reserved = 2
+	}
 	w.open(dev, 5, "answered")
 	w.open(dev, 6, "before")
 	w.do(w.responseFrame(0))
