@@ -144,16 +144,19 @@ func TestPodZeroWindow(t *testing.T) {
 	cfg := strings.Replace(podConfig(failureConfig, false), "DEAD", "pipeline: 16", 1)
 	cfg = strings.Replace(cfg, "attempts: 4", "attempts: 30", 1)
 	s := start(t, l, "tc", cfg)
-	// Two devices: each stays with its slot, and the second chooses the pod with more idle ones.
+	// Each device stays with the pod that it chose first, of two that are as good as each other.
 	const n = 40
-	devices := []*rawConn{rawConnect(t, l, "dev0"), rawConnect(t, l, "dev1")}
+	var devices [10]*rawConn
+	for i := range devices {
+		devices[i] = rawConnect(t, l, fmt.Sprint("dev", i))
+	}
 	for i := 1; i <= n; i++ {
-		c := devices[i%2]
+		c := devices[i%len(devices)]
 		c.write(publishPacket("sensors/dev/temp", 1, uint16(i), fmt.Sprintf("%d:%s", i, strings.Repeat("z", 1000))))
 	}
 	var want [n + 1]bool
 	for i := range n {
-		c := devices[i%2]
+		c := devices[i%len(devices)]
 		_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 		var b [4]byte
 		if _, err := io.ReadFull(c, b[:]); err != nil {

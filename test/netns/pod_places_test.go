@@ -101,8 +101,9 @@ func TestConcurrencyIsLowered(t *testing.T) {
 	var mu sync.Mutex
 	var busy, begun, over int
 	var lowered bool
-	full := make(chan struct{}) // as many at a time as there may be, before
-	var once sync.Once
+	full := make(chan struct{})   // as many at a time as there may be, before
+	loaded := make(chan struct{}) // enough afterwards
+	var once, enough sync.Once
 	r.serveGo(t, l, false, func(n int64, w http.ResponseWriter, q *http.Request) {
 		mu.Lock()
 		busy++
@@ -110,6 +111,9 @@ func TestConcurrencyIsLowered(t *testing.T) {
 			begun++
 			if busy > after {
 				over++
+			}
+			if begun == 1000 {
+				enough.Do(func() { close(loaded) })
 			}
 		}
 		if busy == before {
@@ -153,7 +157,11 @@ func TestConcurrencyIsLowered(t *testing.T) {
 	mu.Lock()
 	lowered = true
 	mu.Unlock()
-	time.Sleep(time.Second) // of load
+	select {
+	case <-loaded:
+	case <-time.After(stallLimit):
+		t.Errorf("only %d requests after the reload", begun)
+	}
 	close(stop)
 	for range clients {
 		<-done
