@@ -442,7 +442,7 @@ func TestFinWhileBusy(t *testing.T) {
 			t.Errorf("FIN %v: room word %x", fin, pod.Room)
 		}
 		s = r.slot()
-		r.put(r.objs.Pods, uint32(0), &EproxyPod{Room: 1, Up: 1, XdpOk: 1, Ifindex: 1}) // as a program sees it that looked before
+		r.put(r.objs.Pods, uint32(0), &EproxyPod{Room: 1, Up: 1, XdpOk: 1, Ifindex: 1, Concurrency: 16}) // as a program sees it that looked before
 		ret, _ := r.run(r.objs.XdpDevice, r.fromDevice(devISS+n, "PA", publish("sensors/a/temp", 1, 8, "x")))
 		if taken := ret == xdpRedirect; taken == fin || r.slot().Tail-s.Tail != uint32(b2u(taken)) {
 			t.Errorf("FIN %v: verdict %d, %v", fin, ret, r.allReasons())

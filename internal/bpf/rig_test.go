@@ -169,7 +169,7 @@ func (r *rig) fill() {
 	fn := EproxyFunction{PodCount: 1, PrefixLen: uint32(len(rigPrefix))}
 	copy(fn.Prefix[:], rigPrefix)
 	r.put(o.Functions, uint32(0), &fn)
-	r.put(o.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ipv6: b2u(r.ipv6), Ifindex: 1})
+	r.put(o.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ipv6: b2u(r.ipv6), Ifindex: 1, Concurrency: 16})
 	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1}
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
