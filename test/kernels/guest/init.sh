@@ -13,7 +13,7 @@ mount -t tmpfs run /run
 for m in /modules/*.ko; do insmod "$m"; done
 ip link set lo up
 # The suite wants every program of its tests to be there; the tests that run here use none of these.
-for p in node npm python3 tshark tcpdump; do ln -s busybox /usr/bin/$p; done
+for p in node npm python3 gunicorn uvicorn php tshark tcpdump; do ln -s busybox /usr/bin/$p; done
 mkdir -p /eproxy/test/netns/node/node_modules/mqtt
 
 now() { cut -d' ' -f1 /proc/uptime; }
