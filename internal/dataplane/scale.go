@@ -258,7 +258,9 @@ func (ps *podState) learn(r rest) {
 	d := &ps.scale.demand
 	if r.answered {
 		d.proven = true
-		d.service = max(d.service, r.service)
+		if d.service == 0 {
+			d.service = r.service
+		}
 	}
 	if r.answered && r.requests > 1 {
 		d.reused()

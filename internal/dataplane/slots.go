@@ -336,13 +336,12 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 	}
 }
 
-// attention closes the connection if the programs retired the slot. One that is
-// being closed in order, because nobody needs it, ends by itself.
+// attention closes the connection if the programs retired the slot.
 func (s *slot) attention(gen uint32) {
 	s.mu.Lock()
-	conn, current, closing := s.conn, s.gen, s.unneeded
+	conn, current := s.conn, s.gen
 	s.mu.Unlock()
-	if conn != nil && current == gen && !closing {
+	if conn != nil && current == gen {
 		abort(conn)
 	}
 }
