@@ -125,13 +125,7 @@ func (r *rig) fillAside() {
 // TestSweeperFindsWhatWasNotSaid: events may be lost, for want of room in their ring.
 // A slot that was retired, and a place that somebody waits for, are found.
 func TestSweeperFindsWhatWasNotSaid(t *testing.T) {
-	r := &rig{t: t}
-	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
-		t.Fatal(err)
-	}
-	defer r.objs.Close()
-	r.fill()
-	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: rigSlots, ConnsEnd: rigSlots})
+	r := sweptRig(t, false, rigSlots, rigSlots)
 	p := placesOf(1, 0)
 	p.Waiting = 1
 	r.put(r.objs.Pods, uint32(0), &p)
@@ -240,13 +234,7 @@ func TestLackOfSlotsIsSaidOnce(t *testing.T) {
 // TestSweeperFindsStalled: the first response on a connection that takes longer than
 // userspace's patience is an event, once; a later one may take its time.
 func TestSweeperFindsStalled(t *testing.T) {
-	r := &rig{t: t}
-	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
-		t.Fatal(err)
-	}
-	defer r.objs.Close()
-	r.fill()
-	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: rigSlots, ConnsEnd: rigSlots})
+	r := sweptRig(t, false, rigSlots, rigSlots)
 	p := placesOf(64, 0)
 	p.StallMs = 250
 	r.put(r.objs.Pods, uint32(0), &p)

@@ -101,6 +101,7 @@ func fillChunk(spec *ebpf.MapSpec, m **ebpf.Map) error {
 		return err
 	}
 	outer := *m
+	defer outer.Close() // the programs hold it
 	*m = chunk
 	return outer.Put(uint32(0), chunk)
 }

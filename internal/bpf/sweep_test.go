@@ -28,15 +28,23 @@ func TestSweeperFindsOverdue(t *testing.T) {
 	}
 }
 
-func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
-	const last = 127 // conn index
+// sweptRig is a rig of the test's own, with so many conn indexes to look at: the
+// sweeper's timer would not let other tests alone.
+func sweptRig(t *testing.T, ipv6 bool, slotsEnd, connsEnd uint32) *rig {
+	t.Helper()
 	r := &rig{t: t, ipv6: ipv6}
-	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
+	if err := load(&r.objs); err != nil {
 		t.Fatal(err)
 	}
-	defer r.objs.Close()
+	t.Cleanup(func() { r.objs.Close() })
 	r.fill()
-	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: rigSlots, ConnsEnd: last + 1})
+	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: slotsEnd, ConnsEnd: connsEnd})
+	return r
+}
+
+func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
+	const last = 127 // conn index
+	r := sweptRig(t, ipv6, rigSlots, last+1)
 	r.change(rigSlot, func(c *EproxyConn) { c.RxAcked -= 100 })
 	dev, node, _, _ := r.addrs()
 	r.conn(last, EproxyConnKindCONN_DEVICE, node, netip.AddrPortFrom(dev.Addr(), 40009), devISS, nodISS+4)
@@ -147,13 +155,7 @@ func TestTakeOverOverdue(t *testing.T) {
 // the next pass over the connections; none early, and none twice.
 func TestPubackDueBetweenPasses(t *testing.T) {
 	const n, step = 20, 12 // connections; milliseconds from one to the next
-	r := &rig{t: t}
-	if err := load(&r.objs); err != nil { // its own: the timer would not let other tests alone
-		t.Fatal(err)
-	}
-	defer r.objs.Close()
-	r.fill()
-	r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 1, RootDollar: 2, Epoch: 1, SlotsEnd: 1, ConnsEnd: rigDevice + 1 + n})
+	r := sweptRig(t, false, 1, rigDevice+1+n)
 	var delay uint32
 	if err := r.objs.KnobPubackMs.Get(&delay); err != nil {
 		t.Fatal(err)

@@ -8,30 +8,13 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
+
+	"eproxy/test/lib/bpffs"
 )
 
 // pinned is the path for pins on a bpf file system of the test's own.
-func pinned(t *testing.T) string {
-	t.Helper()
-	if err := rlimit.RemoveMemlock(); err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "bpf")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return filepath.Join(dir, "numbers")
-}
+func pinned(t *testing.T) string { return filepath.Join(bpffs.Mount(t), "numbers") }
 
 // numbers is an array of so many chunks, pinned.
 func numbers(t *testing.T, pin string, chunks uint32) (*ebpf.Map, *Array) {

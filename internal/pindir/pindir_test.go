@@ -11,33 +11,11 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
+	"eproxy/test/lib/bpffs"
 )
-
-// mount mounts a bpf file system of the test's own.
-func mount(t *testing.T) string {
-	t.Helper()
-	if err := rlimit.RemoveMemlock(); err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "bpf")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // markMap is a new mark, as the loader has one.
 func markMap(t *testing.T) *ebpf.Map {
@@ -231,7 +209,7 @@ func TestForeignIsRefused(t *testing.T) {
 		}, "", `no mark and holds "mine"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			fsroot, outside := mount(t), t.TempDir()
+			fsroot, outside := bpffs.Mount(t), t.TempDir()
 			dir := filepath.Join(fsroot, "eproxy")
 			c.make(t, dir, outside)
 			at := filepath.Join(dir, c.at)
@@ -289,7 +267,7 @@ func TestOwnPinsGo(t *testing.T) {
 		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := filepath.Join(mount(t), "a", "eproxy")
+			dir := filepath.Join(bpffs.Mount(t), "a", "eproxy")
 			c.make(t, dir)
 			ended := false
 			if err := Remove(dir, func(string) { ended = true }); err != nil {
@@ -310,7 +288,7 @@ func TestOwnPinsGo(t *testing.T) {
 // TestOnlyRootEnters: parents are made, only root can enter, an empty directory that
 // somebody prepared is used, and what is made is known as ours.
 func TestOnlyRootEnters(t *testing.T) {
-	root := mount(t)
+	root := bpffs.Mount(t)
 	dir := filepath.Join(root, "a", "b", "eproxy")
 	if err := CheckParent(dir); err != nil {
 		t.Fatal(err)
