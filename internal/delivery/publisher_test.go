@@ -156,8 +156,13 @@ func TestPatienceIsTheClients(t *testing.T) {
 		})
 	})
 	t.Run("one answers", func(t *testing.T) {
+		first := true
 		slow := func(context.Context, []byte) (*pool.Response, error) {
-			time.Sleep(4 * time.Second)
+			takes := 4 * time.Second
+			if first { // or the patience since this answer would end at the instant of the next one
+				first, takes = false, 5*time.Second
+			}
+			time.Sleep(takes)
 			return &pool.Response{Status: 200}, nil
 		}
 		in(t, map[string]exchange{"down": nil, "slow": slow}, func(ctx context.Context, c *crowd) {
