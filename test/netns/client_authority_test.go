@@ -427,7 +427,7 @@ func TestRevocationUnderLoad(t *testing.T) {
 		}
 		for _, g := range gaps {
 			for i := range clients {
-				for n := g.from[i] + 1; n <= g.to[i]; n++ {
+				for n := g.from[i] + 1; n < g.to[i]; n++ { // the last one may be judged after they have come back
 					if arrived[fmt.Sprintf("msg %d %d", i, n)] {
 						a.t.Errorf("message %d of client %d arrived, sent after its rights had ended at %d", n, i, g.from[i])
 					}
