@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * sweep.h - what no packet brings about: acknowledgements that nothing carries,
- * PUBACKs that got lost, requests without a response. A timer looks through all
- * connections; userspace is woken only for what is found.
+ * PUBACKs that got lost, requests without a response. A timer looks through the
+ * connections that may need it (attention.h), and stops while there are none;
+ * userspace is woken only for what is found.
  */
 #include "../include/skb.h"
 
@@ -10,19 +11,10 @@
 #define CLOCK_MONOTONIC 1
 #endif
 
-/* Milliseconds between two passes over all connections. */
-#define SWEEP_MS       100
 /* Milliseconds between two ticks of a pass. */
 #define SWEEP_PAUSE_MS 2
 /* Milliseconds after which a bare ACK is sent where no segment carries the acknowledgement (as Linux' TCP_DELACK_MIN). */
 #define SWEEP_ACK_MS   40
-
-/* Connections [first, first + count) that are looked at. */
-struct sweep_range {
-	struct sweeper *w;
-	__u32 first;
-	__u32 now_ms;
-};
 
 /*
  * Notes that the connection's oldest PUBACK is due before the pass after the next
@@ -41,21 +33,12 @@ static __always_inline void tail_add(struct sweeper *w, __u32 conn, __u32 due_ms
 	w->count = n + 1;
 }
 
-/*
- * A slot whose oldest message waits too long, or whose end userspace was not told
- * of for want of room among the events; and whoever waits for a place at its pod.
- * A look without the lock: userspace makes sure.
- */
-static __always_inline void sweep_slot(__u32 index, const struct conn *c, __u32 now_ms)
+/* What is the matter with a slot. A look without the lock: userspace makes sure. */
+static __always_inline void sweep_slot(__u32 index, const struct conn *c, struct slot *slot, __u32 now_ms)
 {
-	struct slot *slot = slot_entry(index);
-	struct pod *pod;
-	__u32 key;
+	__u32 key = slot->pod;
+	struct pod *pod = bpf_map_lookup_elem(&pods, &key);
 
-	if (!slot)
-		return;
-	key = slot->pod;
-	pod = bpf_map_lookup_elem(&pods, &key);
 	if (!pod)
 		return;
 	pod_wake(HOOK_CONTROL, pod);
@@ -65,6 +48,23 @@ static __always_inline void sweep_slot(__u32 index, const struct conn *c, __u32 
 		slot->stalled = 1;
 	if (slot_in_flight(slot) && slot_overdue(slot, pod, now_ms))
 		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
+}
+
+/*
+ * Whether a connection is to be looked at again: a slot that has requests in flight, or
+ * whose end userspace may not have been told of for want of room among the events; a
+ * device that has not acknowledged a PUBACK, or is to be aborted; a peer that is owed an
+ * acknowledgement. Under the lock.
+ */
+static __always_inline bool sweep_again(struct conn *c, const struct slot *slot)
+{
+	if (slot && (slot_in_flight(slot) || (slot->state == SLOT_RETIRED && c->state != CONN_FREE)))
+		return true;
+	if (c->state != CONN_OPEN)
+		return false;
+	if (c->kind == CONN_DEVICE && (c->tx.count || (c->flags & CONN_BROKEN)))
+		return true;
+	return seq_gt(conn_ack(c), c->rx_acked);
 }
 
 /* The frame's addresses, and behind them its VLAN tag. */
@@ -88,25 +88,24 @@ static __always_inline void sweep_copy(__u8 *to, struct scratch *s, const __u32 
 	}
 }
 
-/* One connection's overdue segment: an acknowledgement never sent, or PUBACKs never acknowledged. */
-static long sweep_one(__u64 i, void *data)
+/*
+ * Looks at one connection: its overdue segment, an acknowledgement never sent, or PUBACKs
+ * never acknowledged, and what its slot needs. Returns whether it is to be looked at again.
+ */
+static __always_inline bool sweep_conn(struct sweeper *w, __u32 index, __u32 now_ms)
 {
-	struct sweep_range *range = data;
-	__u32 index = range->first + i, now_ms = range->now_ms, gen = 0, n = 0, due_ms = now_ms;
+	__u32 gen = 0, n = 0, due_ms = now_ms;
 	struct scratch *s = scratch_of(HOOK_CONTROL);
+	struct slot *slot = index < knob_slots ? slot_entry(index) : NULL;
 	struct conn *c = conn_entry(index);
 	struct stamp stamp;
 	struct event *e;
-	bool send = false;
+	bool send = false, again;
 
-	if (!s)
-		return 1;
-	if (!c)
-		return 0; /* its chunk was never needed */
-	if (index < knob_slots)
-		sweep_slot(index, c, now_ms);
-	if (c->state != CONN_OPEN)
-		return 0;
+	if (!s || !c)
+		return false;
+	if (slot)
+		sweep_slot(index, c, slot, now_ms);
 	s->pubacks.len = 0;
 	bpf_spin_lock(&c->lock);
 	if (c->state == CONN_OPEN) {
@@ -125,18 +124,20 @@ static long sweep_one(__u64 i, void *data)
 			send = true;
 		}
 	}
+	again = sweep_again(c, slot);
+	c->attended = again;
 	bpf_spin_unlock(&c->lock);
-	if (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
+	if (c->state == CONN_OPEN && c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
 		event_simple(HOOK_CONTROL, EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
 	if ((__s32)(due_ms - now_ms) > 0 && (__s32)(due_ms - now_ms) < SWEEP_MS + SWEEP_MS / 2)
-		tail_add(range->w, index, due_ms);
+		tail_add(w, index, due_ms);
 	if (!send)
-		return 0;
+		return again;
 	frame_checksum(&s->frame, false, n ? s->pubacks.sum : 0);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) { /* the next pass tries again: peers repeat what is not acknowledged */
 		count(HOOK_CONTROL, REASON_EVENT_LOST);
-		return 0;
+		return again;
 	}
 	e->kind = EVENT_SEND;
 	e->conn = index;
@@ -155,27 +156,56 @@ static long sweep_one(__u64 i, void *data)
 	}
 	bpf_ringbuf_submit(e, 0);
 	count(HOOK_CONTROL, n ? REASON_PUBACK_RESENT : REASON_ACK_SWEPT);
+	return again;
+}
+
+/*
+ * The connections of a range whose bits are set. Clears each bit before it looks and sets
+ * it again if need be: both are full barriers.
+ */
+struct sweep_range {
+	struct sweeper *w;
+	__u32 next; /* conn index */
+	__u32 end;
+	__u32 budget; /* connections that may still be looked at */
+	__u32 now_ms;
+};
+
+/* Looks at the next connection of the range, or finds none in its word of bits. */
+static long sweep_step(__u64 i, void *data)
+{
+	struct sweep_range *r = data;
+	__u32 next = r->next, word = next / 64;
+	__u64 *bits = bpf_map_lookup_elem(&attention, &word), set, bit, old;
+
+	if (next >= r->end || !r->budget)
+		return 1;
+	set = bits ? *(volatile __u64 *)bits & ~0ull << (next & 63) : 0;
+	if (!bits || !set) {
+		r->next = (word + 1) * 64;
+		return 0;
+	}
+	bit = set & -set;
+	next = word * 64 + popcount64(bit - 1);
+	r->next = next + 1;
+	if (next >= r->end)
+		return 1;
+	r->budget--;
+	r->w->found++;
+	old = __sync_fetch_and_and(bits, ~bit);
+	opaque(old);
+	if (sweep_conn(r->w, next, r->now_ms)) {
+		old = __sync_fetch_and_or(bits, bit);
+		opaque(old);
+	}
 	return 0;
 }
 
-/* Looks at the connections [first, first + count). */
-static __always_inline void sweep(struct sweeper *w, __u32 first, __u32 count)
+/* Goes on with a range. */
+static __always_inline void sweep(struct sweep_range *r)
 {
-	struct sweep_range range = { .w = w, .first = first, .now_ms = bpf_ktime_get_ns() / 1000000 };
-
-	bpf_loop(count, sweep_one, &range, 0);
-}
-
-/* Of the connections [next, end) as many as the tick has budget for. Returns where the next tick goes on. */
-static __always_inline __u32 sweep_some(struct sweeper *w, __u32 next, __u32 end, __u32 *budget)
-{
-	__u32 count = next < end ? end - next : 0;
-
-	if (count > *budget)
-		count = *budget;
-	sweep(w, next, count);
-	*budget -= count;
-	return next + count;
+	if (r->next < r->end)
+		bpf_loop((r->end - r->next) / 64 + r->budget + 2, sweep_step, r, 0);
 }
 
 /* The list of tails while it is looked through. */
@@ -191,31 +221,80 @@ static long tail_step(__u64 index, void *data)
 	struct tails_ctx *ctx = data;
 	struct tail tail = ctx->w->tails[index & (SWEEP_TAILS - 1)];
 
+	struct sweep_range r = {
+		.w = ctx->w,
+		.next = tail.conn,
+		.end = tail.conn + 1,
+		.budget = 1,
+		.now_ms = ctx->now_ms,
+	};
+
 	if ((__s32)(tail.due_ms - ctx->now_ms) > 0)
 		tail_add(ctx->w, tail.conn, tail.due_ms);
 	else
-		sweep(ctx->w, tail.conn, 1);
+		sweep(&r);
 	return 0;
 }
 
 /* Of the pass that is under way, as many connections as one tick has budget for. */
 static __always_inline void sweep_part(struct sweeper *w, const struct globals *g, __u32 now_ms)
 {
-	__u32 budget = knob_sweep, next = w->next;
+	struct sweep_range r = {
+		.w = w,
+		.next = w->next,
+		.end = g->slots_end,
+		.budget = knob_sweep,
+		.now_ms = now_ms,
+	};
 
-	if (next < knob_slots) {
-		next = sweep_some(w, next, g->slots_end, &budget);
-		if (next >= g->slots_end)
-			next = knob_slots;
+	if (!r.next)
+		w->found = 0;
+	if (r.next < knob_slots) {
+		sweep(&r);
+		if (r.next >= r.end)
+			r.next = knob_slots;
 	}
-	if (next >= knob_slots) {
-		next = sweep_some(w, next, g->conns_end, &budget);
-		if (next >= g->conns_end) {
-			next = 0;
+	if (r.next >= knob_slots) {
+		r.end = g->conns_end;
+		sweep(&r);
+		if (r.next >= r.end) {
+			r.next = 0;
 			w->pass_ms = now_ms + SWEEP_MS;
 		}
 	}
-	w->next = next;
+	w->next = r.next;
+}
+
+/* Looks for a bit that is set. */
+struct attention_ctx {
+	bool any;
+};
+
+static long attention_step(__u64 word, void *data)
+{
+	struct attention_ctx *ctx = data;
+	__u32 key = word;
+	__u64 *bits = bpf_map_lookup_elem(&attention, &key);
+
+	ctx->any = bits && *(volatile __u64 *)bits;
+	return ctx->any;
+}
+
+/*
+ * After a whole pass that has found no connection the timer stops, unless a bit was set
+ * meanwhile (attention.h). Returns whether it has stopped, or somebody else started it again.
+ */
+static __always_inline bool sweep_stop(struct sweeper *w, const struct globals *g)
+{
+	__u32 end = g->conns_end > g->slots_end ? g->conns_end : g->slots_end, old;
+	struct attention_ctx ctx = {};
+
+	if (w->next || w->found || w->count)
+		return false;
+	old = __sync_fetch_and_or(&w->stopped, 1);
+	opaque(old);
+	bpf_loop(end / 64 + 1, attention_step, &ctx, 0);
+	return !ctx.any || !__sync_fetch_and_and(&w->stopped, 0);
 }
 
 /* Milliseconds until the next tick. */
@@ -230,7 +309,8 @@ static __always_inline __u32 sweep_wait(const struct sweeper *w, __u32 now_ms)
 
 /*
  * The timer's tick: PUBACKs that are due, then a part of a pass, if one is under
- * way or its time has come. What is recorded as sent must not be lost among too many
+ * way or its time has come. Nothing starts the next tick after a pass that has found nothing
+ * to do, but the next bit that is set. What is recorded as sent must not be lost among too many
  * events: then everything waits for another pass.
  */
 static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
@@ -247,8 +327,11 @@ static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 		w->pass_ms = now_ms + SWEEP_MS;
 	} else {
 		bpf_loop(count, tail_step, &ctx, 0);
-		if (w->next || (__s32)(w->pass_ms - now_ms) <= 0)
+		if (w->next || (__s32)(w->pass_ms - now_ms) <= 0) {
 			sweep_part(w, g, now_ms);
+			if (sweep_stop(w, g))
+				return 0;
+		}
 	}
 	bpf_timer_start(&w->timer, (__u64)sweep_wait(w, now_ms) * 1000000, 0);
 	return 0;
