@@ -33,14 +33,23 @@ static __always_inline void tail_add(struct sweeper *w, __u32 conn, __u32 due_ms
 	w->count = n + 1;
 }
 
-/* What is the matter with a slot. A look without the lock: userspace makes sure. */
-static __always_inline void sweep_slot(__u32 index, const struct conn *c, struct slot *slot, __u32 now_ms)
+/*
+ * What is the matter with a slot. A look without the lock: userspace makes sure. Returns 0.
+ * A function of its own, as the next ones, so that the verifier follows it once.
+ */
+__attribute__((noinline)) int sweep_slot(__u32 index, __u32 now_ms)
 {
-	__u32 key = slot->pod;
-	struct pod *pod = bpf_map_lookup_elem(&pods, &key);
+	struct slot *slot = slot_entry(index);
+	struct conn *c = conn_entry(index);
+	struct pod *pod;
+	__u32 key;
 
+	if (!slot || !c)
+		return 0;
+	key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &key);
 	if (!pod)
-		return;
+		return 0;
 	pod_wake(HOOK_CONTROL, pod);
 	if (slot->state == SLOT_RETIRED && c->state != CONN_FREE)
 		event_simple(HOOK_CONTROL, EVENT_SLOT, index, c->gen);
@@ -48,6 +57,7 @@ static __always_inline void sweep_slot(__u32 index, const struct conn *c, struct
 		slot->stalled = 1;
 	if (slot_in_flight(slot) && slot_overdue(slot, pod, now_ms))
 		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
+	return 0;
 }
 
 /*
@@ -88,56 +98,21 @@ static __always_inline void sweep_copy(__u8 *to, struct scratch *s, const __u32 
 	}
 }
 
-/*
- * Looks at one connection: its overdue segment, an acknowledgement never sent, or PUBACKs
- * never acknowledged, and what its slot needs. Returns whether it is to be looked at again.
- */
-static __always_inline bool sweep_conn(struct sweeper *w, __u32 index, __u32 now_ms)
+/* Has userspace send the segment in the control hook's scratch, with the PUBACKs that are there. Returns 0. */
+__attribute__((noinline)) int sweep_send(__u32 index, __u32 gen)
 {
-	__u32 gen = 0, n = 0, due_ms = now_ms;
 	struct scratch *s = scratch_of(HOOK_CONTROL);
-	struct slot *slot = index < knob_slots ? slot_entry(index) : NULL;
-	struct conn *c = conn_entry(index);
-	struct stamp stamp;
 	struct event *e;
-	bool send = false, again;
+	__u32 n;
 
-	if (!s || !c)
-		return false;
-	if (slot)
-		sweep_slot(index, c, slot, now_ms);
-	s->pubacks.len = 0;
-	bpf_spin_lock(&c->lock);
-	if (c->state == CONN_OPEN) {
-		gen = c->gen;
-		if (c->kind == CONN_DEVICE && c->tx.count)
-			due_ms = loss_overdue(c, now_ms, knob_puback_ms, &s->pubacks);
-		n = afresh(s->pubacks.len);
-		if (n) {
-			conn_stamp(c, &stamp);
-			stamp.seq = s->pubacks.seq;
-			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, n);
-			send = true;
-		} else if (seq_gt(conn_ack(c), c->rx_acked) && (__s32)(now_ms - c->last_ms) >= SWEEP_ACK_MS) {
-			conn_stamp(c, &stamp);
-			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
-			send = true;
-		}
-	}
-	again = sweep_again(c, slot);
-	c->attended = again;
-	bpf_spin_unlock(&c->lock);
-	if (c->state == CONN_OPEN && c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
-		event_simple(HOOK_CONTROL, EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
-	if ((__s32)(due_ms - now_ms) > 0 && (__s32)(due_ms - now_ms) < SWEEP_MS + SWEEP_MS / 2)
-		tail_add(w, index, due_ms);
-	if (!send)
-		return again;
+	if (!s)
+		return 0;
+	n = s->pubacks.len;
 	frame_checksum(&s->frame, false, n ? s->pubacks.sum : 0);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) { /* the next pass tries again: peers repeat what is not acknowledged */
 		count(HOOK_CONTROL, REASON_EVENT_LOST);
-		return again;
+		return 0;
 	}
 	e->kind = EVENT_SEND;
 	e->conn = index;
@@ -156,113 +131,146 @@ static __always_inline bool sweep_conn(struct sweeper *w, __u32 index, __u32 now
 	}
 	bpf_ringbuf_submit(e, 0);
 	count(HOOK_CONTROL, n ? REASON_PUBACK_RESENT : REASON_ACK_SWEPT);
-	return again;
+	return 0;
 }
 
 /*
- * The connections of a range whose bits are set. Clears each bit before it looks and sets
- * it again if need be: both are full barriers.
+ * Looks at one connection: PUBACKs never acknowledged, an acknowledgement never sent, and
+ * what its slot needs. Returns whether it is to be looked at again, 1 or 0.
  */
-struct sweep_range {
+__attribute__((noinline)) int sweep_conn(__u32 index, __u32 now_ms)
+{
+	__u32 gen = 0, n = 0, due_ms = now_ms, only = 0;
+	struct sweeper *w = bpf_map_lookup_elem(&sweepers, &only);
+	struct scratch *s = scratch_of(HOOK_CONTROL);
+	struct conn *c = conn_entry(index);
+	struct slot *slot = NULL;
+	struct stamp stamp;
+	bool send = false;
+	int again;
+
+	if (!w || !s || !c)
+		return 0;
+	if (index < knob_slots) {
+		sweep_slot(index, now_ms);
+		slot = slot_entry(index);
+	}
+	s->pubacks.len = 0;
+	bpf_spin_lock(&c->lock);
+	if (c->state == CONN_OPEN) {
+		gen = c->gen;
+		if (c->kind == CONN_DEVICE && c->tx.count)
+			due_ms = loss_overdue(c, now_ms, knob_puback_ms, &s->pubacks);
+		n = afresh(s->pubacks.len);
+		send = n || (seq_gt(conn_ack(c), c->rx_acked) && (__s32)(now_ms - c->last_ms) >= SWEEP_ACK_MS);
+		if (send) {
+			conn_stamp(c, &stamp);
+			if (n)
+				stamp.seq = s->pubacks.seq;
+			frame_fill(&s->frame, c, &stamp, n ? TH_ACK | TH_PSH : TH_ACK, n);
+		}
+	}
+	c->attended = sweep_again(c, slot);
+	again = afresh(c->attended);
+	bpf_spin_unlock(&c->lock);
+	if (c->state == CONN_OPEN && c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
+		event_simple(HOOK_CONTROL, EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
+	if ((__s32)(due_ms - now_ms) > 0 && (__s32)(due_ms - now_ms) < SWEEP_MS + SWEEP_MS / 2)
+		tail_add(w, index, due_ms);
+	if (send)
+		sweep_send(index, gen);
+	return again;
+}
+
+/* What a loop over connections works with; the rest is in the sweeper, where the verifier knows nothing of it. */
+struct sweep_ctx {
 	struct sweeper *w;
-	__u32 next; /* conn index */
-	__u32 end;
-	__u32 budget; /* connections that may still be looked at */
 	__u32 now_ms;
+	__u32 pad;
 };
 
-/* Looks at the next connection of the range, or finds none in its word of bits. */
+/*
+ * Looks at the next connection of the range [at, end) whose bit is set, or finds none in its
+ * word. The bit is cleared before the look, and set again behind it if need be: both are full
+ * barriers.
+ */
 static long sweep_step(__u64 i, void *data)
 {
-	struct sweep_range *r = data;
-	__u32 next = r->next, word = next / 64;
+	struct sweep_ctx *ctx = data;
+	struct sweeper *w = ctx->w;
+	__u32 at = w->at, word = at / 64, conn;
 	__u64 *bits = bpf_map_lookup_elem(&attention, &word), set, bit, old;
 
-	if (next >= r->end || !r->budget)
+	if (at >= w->end || !w->budget)
 		return 1;
-	set = bits ? *(volatile __u64 *)bits & ~0ull << (next & 63) : 0;
+	set = bits ? *(volatile __u64 *)bits & ~0ull << (at & 63) : 0;
 	if (!bits || !set) {
-		r->next = (word + 1) * 64;
+		w->at = (word + 1) * 64;
 		return 0;
 	}
 	bit = set & -set;
-	next = word * 64 + popcount64(bit - 1);
-	r->next = next + 1;
-	if (next >= r->end)
+	conn = word * 64 + popcount64(bit - 1);
+	w->at = conn + 1;
+	if (conn >= w->end)
 		return 1;
-	r->budget--;
-	r->w->found++;
+	w->budget--;
+	w->found++;
 	old = __sync_fetch_and_and(bits, ~bit);
 	opaque(old);
-	if (sweep_conn(r->w, next, r->now_ms)) {
+	if (sweep_conn(conn, ctx->now_ms)) {
 		old = __sync_fetch_and_or(bits, bit);
 		opaque(old);
 	}
 	return 0;
 }
 
-/* Goes on with a range. */
-static __always_inline void sweep(struct sweep_range *r)
+/* Looks at connections of the range [at, end), as many as the budget allows. Returns where to go on: not below end when done. */
+static __always_inline __u32 sweep(struct sweep_ctx *ctx, __u32 at, __u32 end)
 {
-	if (r->next < r->end)
-		bpf_loop((r->end - r->next) / 64 + r->budget + 2, sweep_step, r, 0);
+	struct sweeper *w = ctx->w;
+
+	w->at = at;
+	w->end = end;
+	if (at < end)
+		bpf_loop((end - at) / 64 + w->budget + 2, sweep_step, ctx, 0);
+	return w->at;
 }
 
-/* The list of tails while it is looked through. */
-struct tails_ctx {
-	struct sweeper *w;
-	__u32 now_ms;
-	__u32 pad;
-};
-
-/* One of them: its time has come, or it stays in the list, which begins anew and is never longer than what was looked at. */
+/* A connection in the list of tails: its time has come, or it stays in the list, which begins anew and is never longer than what was looked at. */
 static long tail_step(__u64 index, void *data)
 {
-	struct tails_ctx *ctx = data;
+	struct sweep_ctx *ctx = data;
 	struct tail tail = ctx->w->tails[index & (SWEEP_TAILS - 1)];
-
-	struct sweep_range r = {
-		.w = ctx->w,
-		.next = tail.conn,
-		.end = tail.conn + 1,
-		.budget = 1,
-		.now_ms = ctx->now_ms,
-	};
 
 	if ((__s32)(tail.due_ms - ctx->now_ms) > 0)
 		tail_add(ctx->w, tail.conn, tail.due_ms);
 	else
-		sweep(&r);
+		sweep(ctx, tail.conn, tail.conn + 1);
 	return 0;
 }
 
 /* Of the pass that is under way, as many connections as one tick has budget for. */
-static __always_inline void sweep_part(struct sweeper *w, const struct globals *g, __u32 now_ms)
+static __always_inline void sweep_part(struct sweep_ctx *ctx, const struct globals *g)
 {
-	struct sweep_range r = {
-		.w = w,
-		.next = w->next,
-		.end = g->slots_end,
-		.budget = knob_sweep,
-		.now_ms = now_ms,
-	};
+	struct sweeper *w = ctx->w;
+	__u32 next = w->next;
 
-	if (!r.next)
+	w->budget = knob_sweep;
+	if (!next)
 		w->found = 0;
-	if (r.next < knob_slots) {
-		sweep(&r);
-		if (r.next >= r.end)
-			r.next = knob_slots;
+	if (next < knob_slots) {
+		next = sweep(ctx, next, g->slots_end);
+		if (next >= g->slots_end)
+			next = knob_slots;
 	}
-	if (r.next >= knob_slots) {
-		r.end = g->conns_end;
-		sweep(&r);
-		if (r.next >= r.end) {
-			r.next = 0;
-			w->pass_ms = now_ms + SWEEP_MS;
+	if (next >= knob_slots) {
+		next = sweep(ctx, next, g->conns_end);
+		if (next >= g->conns_end) {
+			next = 0;
+			w->pass_ms = ctx->now_ms + SWEEP_MS;
 		}
 	}
-	w->next = r.next;
+	w->next = next;
 }
 
 /* Looks for a bit that is set. */
@@ -316,7 +324,7 @@ static __always_inline __u32 sweep_wait(const struct sweeper *w, __u32 now_ms)
 static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 {
 	__u32 now_ms = bpf_ktime_get_ns() / 1000000, count = w->count;
-	struct tails_ctx ctx = { .w = w, .now_ms = now_ms };
+	struct sweep_ctx ctx = { .w = w, .now_ms = now_ms };
 	struct globals *g = globals_get();
 
 	if (!g)
@@ -326,9 +334,10 @@ static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 		w->next = 0;
 		w->pass_ms = now_ms + SWEEP_MS;
 	} else {
+		w->budget = count;
 		bpf_loop(count, tail_step, &ctx, 0);
 		if (w->next || (__s32)(w->pass_ms - now_ms) <= 0) {
-			sweep_part(w, g, now_ms);
+			sweep_part(&ctx, g);
 			if (sweep_stop(w, g))
 				return 0;
 		}

@@ -700,6 +700,10 @@ struct sweeper {
 	__u32 next;    /* conn index at which the next tick goes on */
 	__u32 pass_ms; /* when the next pass begins, CLOCK_MONOTONIC; while next is 0 */
 	__u32 found;   /* connections that this pass has looked at */
+	__u32 at;      /* conn index, and */
+	__u32 end;     /* end of the range that is being looked through */
+	__u32 budget;  /* connections that may still be looked at in it */
+	__u32 pad;
 	__u32 count;   /* of tails */
 	__u32 tail_ms; /* when the first of them is due */
 	struct tail tails[SWEEP_TAILS];

@@ -324,6 +324,10 @@ var scenarios = append([]scenario{
 		f := w.responseFrame(0)
 		return [][]Step{{{kind: StepSweep}, {kind: StepSweep}}, {f}}
 	}},
+	{"response that nobody asked for on a slot that nobody looks after", 1, 1, func(w *world) [][]Step {
+		w.calm()
+		return [][]Step{{w.surplus(0)}, {{kind: StepSweep}}}
+	}},
 	{"message of a slot is taken over, and nothing else happens", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "one")
