@@ -34,7 +34,7 @@ func main() {
 			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
 		},
 		Action:   run,
-		Commands: []*cli.Command{linksCommand(), functionCommand(), gatewayCommand()},
+		Commands: []*cli.Command{linksCommand(), connectionsCommand(), functionCommand(), gatewayCommand()},
 	})
 }
 
@@ -100,7 +100,10 @@ type bench struct {
 	c    *cli.Context
 }
 
-func run(c *cli.Context) error {
+func run(c *cli.Context) error { return inLab(c, (*bench).all) }
+
+// inLab runs a measurement in a lab whose pods serve the function.
+func inLab(c *cli.Context, measure func(b *bench) error) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -121,7 +124,7 @@ func run(c *cli.Context) error {
 		return err
 	}
 	defer stop()
-	return b.all()
+	return measure(b)
 }
 
 // startFunctions starts the function in both pods.

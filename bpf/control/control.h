@@ -82,6 +82,7 @@ int slot_control(struct slot_args *a)
 		slot_show(pod, index, slot);
 	}
 	bpf_spin_unlock(&c->lock);
+	attend(c, index);
 	pod_wake(HOOK_CONTROL, pod);
 	if (ok == SLOT_CHANGED && op == SLOT_OP_TAKE_OVER) {
 		__u32 device = m.device;
@@ -96,6 +97,7 @@ int slot_control(struct slot_args *a)
 					dc->in_flight--;
 			}
 			bpf_spin_unlock(&dc->lock);
+			attend(dc, device);
 		}
 	}
 	a->ok = ok;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * sweep.h - what no packet brings about: acknowledgements that nothing carries,
- * PUBACKs that got lost, requests without a response. A timer looks through all
- * connections; userspace is woken only for what is found.
+ * PUBACKs that got lost, requests without a response. A timer looks through the
+ * connections that may need it (attention.h), and stops while there are none;
+ * userspace is woken only for what is found.
  */
 #include "../include/skb.h"
 
@@ -10,19 +11,10 @@
 #define CLOCK_MONOTONIC 1
 #endif
 
-/* Milliseconds between two passes over all connections. */
-#define SWEEP_MS       100
 /* Milliseconds between two ticks of a pass. */
 #define SWEEP_PAUSE_MS 2
 /* Milliseconds after which a bare ACK is sent where no segment carries the acknowledgement (as Linux' TCP_DELACK_MIN). */
 #define SWEEP_ACK_MS   40
-
-/* Connections [first, first + count) that are looked at. */
-struct sweep_range {
-	struct sweeper *w;
-	__u32 first;
-	__u32 now_ms;
-};
 
 /*
  * Notes that the connection's oldest PUBACK is due before the pass after the next
@@ -42,22 +34,22 @@ static __always_inline void tail_add(struct sweeper *w, __u32 conn, __u32 due_ms
 }
 
 /*
- * A slot whose oldest message waits too long, or whose end userspace was not told
- * of for want of room among the events; and whoever waits for a place at its pod.
- * A look without the lock: userspace makes sure.
+ * What is the matter with a slot. A look without the lock: userspace makes sure. Returns 0.
+ * A function of its own, as the next ones, so that the verifier follows it once.
  */
-static __always_inline void sweep_slot(__u32 index, const struct conn *c, __u32 now_ms)
+__attribute__((noinline)) int sweep_slot(__u32 index, __u32 now_ms)
 {
 	struct slot *slot = slot_entry(index);
+	struct conn *c = conn_entry(index);
 	struct pod *pod;
 	__u32 key;
 
-	if (!slot)
-		return;
+	if (!slot || !c)
+		return 0;
 	key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &key);
 	if (!pod)
-		return;
+		return 0;
 	pod_wake(HOOK_CONTROL, pod);
 	if (slot->state == SLOT_RETIRED && c->state != CONN_FREE)
 		event_simple(HOOK_CONTROL, EVENT_SLOT, index, c->gen);
@@ -65,6 +57,24 @@ static __always_inline void sweep_slot(__u32 index, const struct conn *c, __u32 
 		slot->stalled = 1;
 	if (slot_in_flight(slot) && slot_overdue(slot, pod, now_ms))
 		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
+	return 0;
+}
+
+/*
+ * Whether a connection is to be looked at again: a slot that has requests in flight, or
+ * whose end userspace may not have been told of for want of room among the events; a
+ * device that has not acknowledged a PUBACK, or is to be aborted; a peer that is owed an
+ * acknowledgement. Under the lock.
+ */
+static __always_inline bool sweep_again(struct conn *c, const struct slot *slot)
+{
+	if (slot && (slot_in_flight(slot) || (slot->state == SLOT_RETIRED && c->state != CONN_FREE)))
+		return true;
+	if (c->state != CONN_OPEN)
+		return false;
+	if (c->kind == CONN_DEVICE && (c->tx.count || (c->flags & CONN_BROKEN)))
+		return true;
+	return seq_gt(conn_ack(c), c->rx_acked);
 }
 
 /* The frame's addresses, and behind them its VLAN tag. */
@@ -88,50 +98,16 @@ static __always_inline void sweep_copy(__u8 *to, struct scratch *s, const __u32 
 	}
 }
 
-/* One connection's overdue segment: an acknowledgement never sent, or PUBACKs never acknowledged. */
-static long sweep_one(__u64 i, void *data)
+/* Has userspace send the segment in the control hook's scratch, with the PUBACKs that are there. Returns 0. */
+__attribute__((noinline)) int sweep_send(__u32 index, __u32 gen)
 {
-	struct sweep_range *range = data;
-	__u32 index = range->first + i, now_ms = range->now_ms, gen = 0, n = 0, due_ms = now_ms;
 	struct scratch *s = scratch_of(HOOK_CONTROL);
-	struct conn *c = conn_entry(index);
-	struct stamp stamp;
 	struct event *e;
-	bool send = false;
+	__u32 n;
 
 	if (!s)
-		return 1;
-	if (!c)
-		return 0; /* its chunk was never needed */
-	if (index < knob_slots)
-		sweep_slot(index, c, now_ms);
-	if (c->state != CONN_OPEN)
 		return 0;
-	s->pubacks.len = 0;
-	bpf_spin_lock(&c->lock);
-	if (c->state == CONN_OPEN) {
-		gen = c->gen;
-		if (c->kind == CONN_DEVICE && c->tx.count)
-			due_ms = loss_overdue(c, now_ms, knob_puback_ms, &s->pubacks);
-		n = afresh(s->pubacks.len);
-		if (n) {
-			conn_stamp(c, &stamp);
-			stamp.seq = s->pubacks.seq;
-			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, n);
-			send = true;
-		} else if (seq_gt(conn_ack(c), c->rx_acked) && (__s32)(now_ms - c->last_ms) >= SWEEP_ACK_MS) {
-			conn_stamp(c, &stamp);
-			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
-			send = true;
-		}
-	}
-	bpf_spin_unlock(&c->lock);
-	if (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
-		event_simple(HOOK_CONTROL, EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
-	if ((__s32)(due_ms - now_ms) > 0 && (__s32)(due_ms - now_ms) < SWEEP_MS + SWEEP_MS / 2)
-		tail_add(range->w, index, due_ms);
-	if (!send)
-		return 0;
+	n = s->pubacks.len;
 	frame_checksum(&s->frame, false, n ? s->pubacks.sum : 0);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) { /* the next pass tries again: peers repeat what is not acknowledged */
@@ -158,64 +134,175 @@ static long sweep_one(__u64 i, void *data)
 	return 0;
 }
 
-/* Looks at the connections [first, first + count). */
-static __always_inline void sweep(struct sweeper *w, __u32 first, __u32 count)
+/*
+ * Looks at one connection: PUBACKs never acknowledged, an acknowledgement never sent, and
+ * what its slot needs. Returns whether it is to be looked at again, 1 or 0.
+ */
+__attribute__((noinline)) int sweep_conn(__u32 index, __u32 now_ms)
 {
-	struct sweep_range range = { .w = w, .first = first, .now_ms = bpf_ktime_get_ns() / 1000000 };
+	__u32 gen = 0, n = 0, due_ms = now_ms, only = 0;
+	struct sweeper *w = bpf_map_lookup_elem(&sweepers, &only);
+	struct scratch *s = scratch_of(HOOK_CONTROL);
+	struct conn *c = conn_entry(index);
+	struct slot *slot = NULL;
+	struct stamp stamp;
+	bool send = false;
+	int again;
 
-	bpf_loop(count, sweep_one, &range, 0);
+	if (!w || !s || !c)
+		return 0;
+	if (index < knob_slots) {
+		sweep_slot(index, now_ms);
+		slot = slot_entry(index);
+	}
+	s->pubacks.len = 0;
+	bpf_spin_lock(&c->lock);
+	if (c->state == CONN_OPEN) {
+		gen = c->gen;
+		if (c->kind == CONN_DEVICE && c->tx.count)
+			due_ms = loss_overdue(c, now_ms, knob_puback_ms, &s->pubacks);
+		n = afresh(s->pubacks.len);
+		send = n || (seq_gt(conn_ack(c), c->rx_acked) && (__s32)(now_ms - c->last_ms) >= SWEEP_ACK_MS);
+		if (send) {
+			conn_stamp(c, &stamp);
+			if (n)
+				stamp.seq = s->pubacks.seq;
+			frame_fill(&s->frame, c, &stamp, n ? TH_ACK | TH_PSH : TH_ACK, n);
+		}
+	}
+	c->attended = sweep_again(c, slot);
+	again = afresh(c->attended);
+	bpf_spin_unlock(&c->lock);
+	if (c->state == CONN_OPEN && c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))
+		event_simple(HOOK_CONTROL, EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
+	if ((__s32)(due_ms - now_ms) > 0 && (__s32)(due_ms - now_ms) < SWEEP_MS + SWEEP_MS / 2)
+		tail_add(w, index, due_ms);
+	if (send)
+		sweep_send(index, gen);
+	return again;
 }
 
-/* Of the connections [next, end) as many as the tick has budget for. Returns where the next tick goes on. */
-static __always_inline __u32 sweep_some(struct sweeper *w, __u32 next, __u32 end, __u32 *budget)
-{
-	__u32 count = next < end ? end - next : 0;
-
-	if (count > *budget)
-		count = *budget;
-	sweep(w, next, count);
-	*budget -= count;
-	return next + count;
-}
-
-/* The list of tails while it is looked through. */
-struct tails_ctx {
+/* What a loop over connections works with; the rest is in the sweeper, where the verifier knows nothing of it. */
+struct sweep_ctx {
 	struct sweeper *w;
 	__u32 now_ms;
 	__u32 pad;
 };
 
-/* One of them: its time has come, or it stays in the list, which begins anew and is never longer than what was looked at. */
+/*
+ * Looks at the next connection of the range [at, end) whose bit is set, or finds none in its
+ * word. The bit is cleared before the look, and set again behind it if need be: both are full
+ * barriers.
+ */
+static long sweep_step(__u64 i, void *data)
+{
+	struct sweep_ctx *ctx = data;
+	struct sweeper *w = ctx->w;
+	__u32 at = w->at, word = at / 64, conn;
+	__u64 *bits = bpf_map_lookup_elem(&attention, &word), set, bit, old;
+
+	if (at >= w->end || !w->budget)
+		return 1;
+	set = bits ? *(volatile __u64 *)bits & ~0ull << (at & 63) : 0;
+	if (!bits || !set) {
+		w->at = (word + 1) * 64;
+		return 0;
+	}
+	bit = set & -set;
+	conn = word * 64 + popcount64(bit - 1);
+	w->at = conn + 1;
+	if (conn >= w->end)
+		return 1;
+	w->budget--;
+	w->found++;
+	old = __sync_fetch_and_and(bits, ~bit);
+	opaque(old);
+	if (sweep_conn(conn, ctx->now_ms)) {
+		old = __sync_fetch_and_or(bits, bit);
+		opaque(old);
+	}
+	return 0;
+}
+
+/* Looks at connections of the range [at, end), as many as the budget allows. Returns where to go on: not below end when done. */
+static __always_inline __u32 sweep(struct sweep_ctx *ctx, __u32 at, __u32 end)
+{
+	struct sweeper *w = ctx->w;
+
+	w->at = at;
+	w->end = end;
+	if (at < end)
+		bpf_loop((end - at) / 64 + w->budget + 2, sweep_step, ctx, 0);
+	return w->at;
+}
+
+/* A connection in the list of tails: its time has come, or it stays in the list, which begins anew and is never longer than what was looked at. */
 static long tail_step(__u64 index, void *data)
 {
-	struct tails_ctx *ctx = data;
+	struct sweep_ctx *ctx = data;
 	struct tail tail = ctx->w->tails[index & (SWEEP_TAILS - 1)];
 
 	if ((__s32)(tail.due_ms - ctx->now_ms) > 0)
 		tail_add(ctx->w, tail.conn, tail.due_ms);
 	else
-		sweep(ctx->w, tail.conn, 1);
+		sweep(ctx, tail.conn, tail.conn + 1);
 	return 0;
 }
 
 /* Of the pass that is under way, as many connections as one tick has budget for. */
-static __always_inline void sweep_part(struct sweeper *w, const struct globals *g, __u32 now_ms)
+static __always_inline void sweep_part(struct sweep_ctx *ctx, const struct globals *g)
 {
-	__u32 budget = knob_sweep, next = w->next;
+	struct sweeper *w = ctx->w;
+	__u32 next = w->next;
 
+	w->budget = knob_sweep;
+	if (!next)
+		w->found = 0;
 	if (next < knob_slots) {
-		next = sweep_some(w, next, g->slots_end, &budget);
+		next = sweep(ctx, next, g->slots_end);
 		if (next >= g->slots_end)
 			next = knob_slots;
 	}
 	if (next >= knob_slots) {
-		next = sweep_some(w, next, g->conns_end, &budget);
+		next = sweep(ctx, next, g->conns_end);
 		if (next >= g->conns_end) {
 			next = 0;
-			w->pass_ms = now_ms + SWEEP_MS;
+			w->pass_ms = ctx->now_ms + SWEEP_MS;
 		}
 	}
 	w->next = next;
+}
+
+/* Looks for a bit that is set. */
+struct attention_ctx {
+	bool any;
+};
+
+static long attention_step(__u64 word, void *data)
+{
+	struct attention_ctx *ctx = data;
+	__u32 key = word;
+	__u64 *bits = bpf_map_lookup_elem(&attention, &key);
+
+	ctx->any = bits && *(volatile __u64 *)bits;
+	return ctx->any;
+}
+
+/*
+ * After a whole pass that has found no connection the timer stops, unless a bit was set
+ * meanwhile (attention.h). Returns whether it has stopped, or somebody else started it again.
+ */
+static __always_inline bool sweep_stop(struct sweeper *w, const struct globals *g)
+{
+	__u32 end = g->conns_end > g->slots_end ? g->conns_end : g->slots_end, old;
+	struct attention_ctx ctx = {};
+
+	if (w->next || w->found || w->count)
+		return false;
+	old = __sync_fetch_and_or(&w->stopped, 1);
+	opaque(old);
+	bpf_loop(end / 64 + 1, attention_step, &ctx, 0);
+	return !ctx.any || !__sync_fetch_and_and(&w->stopped, 0);
 }
 
 /* Milliseconds until the next tick. */
@@ -230,13 +317,14 @@ static __always_inline __u32 sweep_wait(const struct sweeper *w, __u32 now_ms)
 
 /*
  * The timer's tick: PUBACKs that are due, then a part of a pass, if one is under
- * way or its time has come. What is recorded as sent must not be lost among too many
+ * way or its time has come. Nothing starts the next tick after a pass that has found nothing
+ * to do, but the next bit that is set. What is recorded as sent must not be lost among too many
  * events: then everything waits for another pass.
  */
 static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 {
 	__u32 now_ms = bpf_ktime_get_ns() / 1000000, count = w->count;
-	struct tails_ctx ctx = { .w = w, .now_ms = now_ms };
+	struct sweep_ctx ctx = { .w = w, .now_ms = now_ms };
 	struct globals *g = globals_get();
 
 	if (!g)
@@ -246,9 +334,13 @@ static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 		w->next = 0;
 		w->pass_ms = now_ms + SWEEP_MS;
 	} else {
+		w->budget = count;
 		bpf_loop(count, tail_step, &ctx, 0);
-		if (w->next || (__s32)(w->pass_ms - now_ms) <= 0)
-			sweep_part(w, g, now_ms);
+		if (w->next || (__s32)(w->pass_ms - now_ms) <= 0) {
+			sweep_part(&ctx, g);
+			if (sweep_stop(w, g))
+				return 0;
+		}
 	}
 	bpf_timer_start(&w->timer, (__u64)sweep_wait(w, now_ms) * 1000000, 0);
 	return 0;

@@ -245,7 +245,8 @@ struct conn {
 	struct bpf_spin_lock lock;
 	__u32 gen;   /* changes at every reuse */
 	__u16 state; /* enum conn_state */
-	__u16 kind;  /* enum conn_kind */
+	__u8 kind;   /* enum conn_kind */
+	__u8 attended; /* 1: its bit in attention is set, or is about to be; without the lock, but for the sweeper (attention.h) */
 	__u32 flags; /* enum conn_flag */
 
 	/* receive: peer to us */
@@ -692,11 +693,17 @@ struct tail {
 	__u32 due_ms; /* CLOCK_MONOTONIC */
 };
 
-/* The timer behind sweep.h. */
+/* The timer behind sweep.h. All but stopped is its own. */
 struct sweeper {
 	struct bpf_timer timer;
+	__u32 stopped; /* 1: it does not run, and whoever sets a bit in attention starts it */
 	__u32 next;    /* conn index at which the next tick goes on */
 	__u32 pass_ms; /* when the next pass begins, CLOCK_MONOTONIC; while next is 0 */
+	__u32 found;   /* connections that this pass has looked at */
+	__u32 at;      /* conn index, and */
+	__u32 end;     /* end of the range that is being looked through */
+	__u32 budget;  /* connections that may still be looked at in it */
+	__u32 pad;
 	__u32 count;   /* of tails */
 	__u32 tail_ms; /* when the first of them is due */
 	struct tail tails[SWEEP_TAILS];

@@ -185,6 +185,14 @@ struct {
 	__type(value, struct pin_mark);
 } mark SEC(".maps");
 
+/* Bit n of word m: the sweeper looks at connection 64 m + n. Writer: programs, atomically. Reader: the sweeper. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 20480 / 64);
+	__type(key, __u32);
+	__type(value, __u64);
+} attention SEC(".maps");
+
 /* The sweeper's timer. Writer: programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

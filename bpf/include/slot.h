@@ -3,6 +3,7 @@
 #ifndef EPROXY_SLOT_H
 #define EPROXY_SLOT_H
 
+#include "attention.h"
 #include "ids.h"
 #include "recovery.h"
 #include "scratch.h"
@@ -60,7 +61,8 @@ static __always_inline __u64 pod_beyond(const struct pod *pod)
 
 /*
  * Tells userspace of a place that it waits for; after everything that may have
- * made one free. Where the event is lost the sweeper calls it again.
+ * made one free. Where the event is lost the sweeper calls it again, of the pod's first
+ * slot.
  */
 static __always_inline void pod_wake(enum hook hook, struct pod *pod)
 {
@@ -74,8 +76,10 @@ static __always_inline void pod_wake(enum hook hook, struct pod *pod)
 		return;
 	if (!__sync_fetch_and_and(&pod->waiting, 0))
 		return;
-	if (!event_simple(hook, EVENT_PLACE, pod->first_slot / SLOTS_PER_POD, 0))
+	if (!event_simple(hook, EVENT_PLACE, pod->first_slot / SLOTS_PER_POD, 0)) {
 		__sync_fetch_and_or(&pod->waiting, 1);
+		attention_set(pod->first_slot);
+	}
 }
 
 /* Asks userspace for more slots, once until it clears `asked`. Where the event is lost the next message asks again. */

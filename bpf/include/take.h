@@ -198,6 +198,7 @@ static __always_inline void slot_retire(struct conn *sc, struct slot *slot, stru
 		slot_show(pod, index, slot);
 	}
 	bpf_spin_unlock(&sc->lock);
+	attend(sc, index);
 	event_simple(hook, EVENT_SLOT, index, gen);
 }
 
@@ -307,6 +308,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	reason = slot_begin(sc, slot, pod, s, gen, now);
 	if (reason)
 		return reason;
+	attend(sc, s->slot);
 
 	/* Now the device's ledger, if nothing changed meanwhile. */
 	one = p->seg;

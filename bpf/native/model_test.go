@@ -173,7 +173,7 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 	p.accept, l.accept = m.peerGot, m.localGot
 
 	c := &m.c
-	c.gen, c.state, c.kind = 1, ConnOpen, u16(m.kind)
+	c.gen, c.state, c.kind = 1, ConnOpen, u8(m.kind)
 	c.rx.base, c.tx.base = u32(removed), u32(insertedBefore)
 	c.rx_nxt, c.rx_hole, c.rx_kack, c.rx_acked, c.rx_edge = u32(iss), u32(iss), u32(l.irs), u32(iss), u32(l.adv+removed)
 	c.tx_nxt, c.tx_una, c.tx_knxt, c.tx_kuna = u32(irs), u32(irs), u32(l.iss), u32(l.iss)

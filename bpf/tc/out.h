@@ -357,6 +357,7 @@ __attribute__((noinline)) int out_segment(struct __sk_buff *skb, __u32 hook, __u
 	if (!translated)
 		return counted(hook, seeded ? REASON_SEEDED : REASON_NOT_OPEN, TC_PASS);
 	if (s->tx.reset & CONN_BROKEN) {
+		attend(c, conn);
 		count(hook, REASON_BROKEN);
 		event_simple(hook, EVENT_BROKEN, conn, c->gen);
 	}

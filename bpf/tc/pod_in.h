@@ -332,6 +332,7 @@ static long done_step(__u64 index, void *data)
 		if (dc->gen == m->device_gen)
 			conn_done(dc, s->slot, s->slot_gen, m->device_seq);
 		bpf_spin_unlock(&dc->lock);
+		attend(dc, device);
 		return 0;
 	}
 	if (kind == DONE_RESPONSE)
@@ -340,6 +341,7 @@ static long done_step(__u64 index, void *data)
 	    (s->notice.device != m->device || s->notice.device_gen != m->device_gen || s->notice.len >= PUBACKS_MAX))
 		notice_flush(ctx->skb, s);
 	device_notify(s, dc, d, m, kind == DONE_RESPONSE);
+	attend(dc, device);
 	return 0;
 }
 
@@ -646,6 +648,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		}
 	}
 	bpf_spin_unlock(&c->lock);
+	attend(c, index);
 	pod_wake(HOOK_TC_POD_IN, pod);
 
 	if (moved || verdict == RESPONSE_DROP)

@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	BoundedMapAttention        = "attention"
 	BoundedMapConns            = "conns"
 	BoundedMapDevices          = "devices"
 	BoundedMapEdges            = "edges"
@@ -144,6 +145,7 @@ type BoundedProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BoundedMapSpecs struct {
+	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
 	Edges         *ebpf.MapSpec `ebpf:"edges"`
@@ -230,6 +232,7 @@ func (o *BoundedObjects) Close() error {
 //
 // It can be passed to LoadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BoundedMaps struct {
+	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
 	Devices       *ebpf.Map `ebpf:"devices"`
 	Edges         *ebpf.Map `ebpf:"edges"`
@@ -261,6 +264,7 @@ type BoundedMaps struct {
 
 func (m *BoundedMaps) Close() error {
 	return _BoundedClose(
+		m.Attention,
 		m.Conns,
 		m.Devices,
 		m.Edges,

@@ -28,7 +28,8 @@ type EproxyConn struct {
 	}
 	Gen         uint32
 	State       uint16
-	Kind        uint16
+	Kind        uint8
+	Attended    uint8
 	Flags       uint32
 	RxNxt       uint32
 	RxKack      uint32
@@ -633,6 +634,7 @@ type EproxyTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	EproxyMapAttention        = "attention"
 	EproxyMapConns            = "conns"
 	EproxyMapDevices          = "devices"
 	EproxyMapEdges            = "edges"
@@ -761,6 +763,7 @@ type EproxyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyMapSpecs struct {
+	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
 	Edges         *ebpf.MapSpec `ebpf:"edges"`
@@ -847,6 +850,7 @@ func (o *EproxyObjects) Close() error {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyMaps struct {
+	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
 	Devices       *ebpf.Map `ebpf:"devices"`
 	Edges         *ebpf.Map `ebpf:"edges"`
@@ -878,6 +882,7 @@ type EproxyMaps struct {
 
 func (m *EproxyMaps) Close() error {
 	return _EproxyClose(
+		m.Attention,
 		m.Conns,
 		m.Devices,
 		m.Edges,

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -133,6 +134,7 @@ func TestSweeperFindsWhatWasNotSaid(t *testing.T) {
 	s.State = uint32(EproxySlotStateSLOT_RETIRED)
 	r.put(r.objs.Slots, uint32(rigSlot), &s)
 	r.put(r.objs.Slots, uint32(rigSlot+1), &s) // its connection is gone already
+	r.attend(rigSlot, rigSlot+1)
 	if ret, err := r.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
 		t.Fatalf("sweep_start: %d, %v", int32(ret), err)
 	}
@@ -231,6 +233,27 @@ func TestLackOfSlotsIsSaidOnce(t *testing.T) {
 	}
 }
 
+// TestPlaceThatWasNotSaid: where the event of a place is lost the sweeper will look at the pod.
+func TestPlaceThatWasNotSaid(t *testing.T) {
+	for _, full := range []bool{false, true} {
+		r := sweptRig(t, false, rigSlots, rigSlots)
+		if full {
+			r.fillAside()
+			r.put(r.objs.Attention, uint32(0), uint64(0))
+		}
+		p := placesOf(1, 0)
+		p.Up, p.Waiting, p.Idle = 1, 1, 0
+		r.put(r.objs.Pods, uint32(0), &p)
+		r.run(r.objs.TcDeviceIn, r.fromDevice(devISS, "PA", publish("sensors/a/temp", 0, 0, "x")))
+		if err := r.objs.Pods.Lookup(uint32(0), &p); err != nil {
+			t.Fatal(err)
+		}
+		if lost := p.Waiting == 1; lost != full || slices.Contains(r.attended(), 0) != full {
+			t.Errorf("ring full %t: lost %t, the sweeper looks at %v: %v", full, lost, r.attended(), r.allReasons())
+		}
+	}
+}
+
 // TestSweeperFindsStalled: the first response on a connection that takes longer than
 // userspace's patience is an event, once; a later one may take its time.
 func TestSweeperFindsStalled(t *testing.T) {
@@ -249,6 +272,7 @@ func TestSweeperFindsStalled(t *testing.T) {
 	s := r.slot()
 	s.State = uint32(EproxySlotStateSLOT_RETIRED) // passes are counted by what is found of it
 	r.put(r.objs.Slots, uint32(rigSlot), &s)
+	r.attend(rigSlot, 1, 2, 3)
 	if ret, err := r.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
 		t.Fatalf("sweep_start: %d, %v", int32(ret), err)
 	}

@@ -196,7 +196,7 @@ func (r *rig) edge(node uint32, level string, child uint32) {
 // conn opens a connection's ledger: rcv is the peer's next byte, snd is ours.
 func (r *rig) conn(index uint32, kind EproxyConnKind, local, remote netip.AddrPort, rcv, snd uint32) {
 	t := rigTuple(local, remote)
-	c := EproxyConn{Gen: 1, State: uint16(EproxyConnStateCONN_OPEN), Kind: uint16(kind), Tuple: t,
+	c := EproxyConn{Gen: 1, State: uint16(EproxyConnStateCONN_OPEN), Kind: uint8(kind), Tuple: t,
 		RxNxt: rcv, RxHole: rcv, RxKack: rcv, RxAcked: rcv, RxEdge: rcv + 65535, TxNxt: snd, TxUna: snd, TxKnxt: snd, TxKuna: snd, TxFramed: snd,
 		TxWnd: 65535, TxMaxWnd: 65535, TxMss: 1460, TxRawwnd: 65535, RxRawwnd: 65535, Ifindex: 1, DstMac: [6]uint8{2, 2, 2, 2, 2, byte(index)}, SrcMac: [6]uint8{2, 1, 1, 1, 1, byte(index)}}
 	if r.ipv6 {

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,6 +44,33 @@ func sweptRig(t *testing.T, ipv6 bool, slotsEnd, connsEnd uint32) *rig {
 	return r
 }
 
+// attend has the sweeper look at connections, as the programs do.
+func (r *rig) attend(conns ...uint32) {
+	r.t.Helper()
+	for _, conn := range conns {
+		var bits uint64
+		if err := r.objs.Attention.Lookup(conn/64, &bits); err != nil {
+			r.t.Fatal(err)
+		}
+		r.put(r.objs.Attention, conn/64, bits|1<<(conn%64))
+	}
+}
+
+// attended is the connections that the sweeper will look at.
+func (r *rig) attended() (conns []uint32) {
+	r.t.Helper()
+	var word uint32
+	var bits uint64
+	for it := r.objs.Attention.Iterate(); it.Next(&word, &bits); {
+		for n := range uint32(64) {
+			if bits>>n&1 == 1 {
+				conns = append(conns, 64*word+n)
+			}
+		}
+	}
+	return conns
+}
+
 func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 	const last = 127 // conn index
 	r := sweptRig(t, ipv6, rigSlots, last+1)
@@ -64,6 +93,7 @@ func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 	message(rigSlots-1, time.Minute, 1) // a little later too late
 	message(1, 2*time.Second, 1)        // a slow function
 	message(2, 0, 0)                    // just sent
+	r.attend(rigSlot, 1, 2, rigSlots-1, rigDevice, last)
 
 	for range 2 { // userspace calls it again where the kernel had no memory for the timer
 		if ret, err := r.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
@@ -118,6 +148,9 @@ func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 	if len(sent) != 2 {
 		t.Errorf("%d connections were sent something", len(sent))
 	}
+	if got := r.attended(); !slices.Equal(got, []uint32{rigSlot, 1, 2, rigSlots - 1, last}) {
+		t.Errorf("looked at again: %v", got)
+	}
 }
 
 // TestTakeOverOverdue: what the sweeper notified of may be over when userspace
@@ -171,8 +204,10 @@ func TestPubackDueBetweenPasses(t *testing.T) {
 		r.change(conn, func(c *EproxyConn) {
 			c.TxUna, c.Srtt = nodISS, 8*roundTrip
 			c.Tx.Count = 1
+			c.Attended = 1
 			c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, TimeMs: due[conn] - 2*roundTrip - delay, State: uint8(EproxyGraftStateGRAFT_DONE), Bytes: [4]uint8{0x40, 2, 0, 7}}
 		})
+		r.attend(conn)
 	}
 	rd, err := ringbuf.NewReader(r.objs.Events)
 	if err != nil {
@@ -207,5 +242,51 @@ func TestPubackDueBetweenPasses(t *testing.T) {
 	}
 	if len(times) < n/2 {
 		t.Errorf("sent at %d different times: %v", len(times), times)
+	}
+}
+
+// TestSweeperStops: with nothing to look at the timer stops; a message starts it again, and its
+// connections are looked at until nothing is left to be done for them, and no longer.
+func TestSweeperStops(t *testing.T) {
+	r := sweptRig(t, false, rigSlots, rigDevice+1)
+	r.put(r.objs.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ifindex: 1, Concurrency: 16, TimeoutMs: 60000, UnackedMs: 60000})
+	runs := func() bool {
+		t.Helper()
+		w, err := r.objs.Sweepers.LookupBytes(uint32(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return binary.NativeEndian.Uint32(w[16:]) == 0 // struct sweeper: behind the timer
+	}
+	stopped := func() {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); runs(); {
+			if time.Now().After(end) {
+				t.Fatalf("the timer does not stop: looks at %v", r.attended())
+			}
+			runtime.Gosched()
+		}
+	}
+	if ret, err := r.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
+		t.Fatalf("sweep_start: %d, %v", int32(ret), err)
+	}
+	stopped()
+	pub, request := r.take(t)
+	if !runs() || !slices.Equal(r.attended(), []uint32{rigSlot}) {
+		t.Fatalf("after a message: runs %t, looks at %v", runs(), r.attended())
+	}
+	r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+request, "PA", []byte("HTTP/1.1 204 No Content\r\n\r\n")))
+	if got := r.attended(); !slices.Contains(got, rigDevice) {
+		t.Fatalf("after the response: looks at %v", got)
+	}
+	ack := r.fromDevice(devISS+pub, "A", nil)
+	ack.ack = nodISS + 4
+	r.run(r.objs.XdpDevice, ack)
+	stopped()
+	if got := r.attended(); len(got) != 0 || r.readConn(rigSlot).Attended != 0 || r.readConn(rigDevice).Attended != 0 {
+		t.Errorf("stopped, but would look at %v", got)
+	}
+	if n := r.reason(EproxyHookHOOK_CONTROL, EproxyReasonREASON_ACK_SWEPT); n != 1 {
+		t.Errorf("%d acknowledgements to the pod", n)
 	}
 }

@@ -78,7 +78,7 @@ func (p *Plane) armConn(index uint32, kind bpf.EproxyConnKind, t bpf.EproxyTuple
 	if err != nil {
 		return 0, err
 	}
-	c := bpf.EproxyConn{Gen: old.Gen + 1, State: uint16(bpf.EproxyConnStateCONN_ARMED), Kind: uint16(kind), Tuple: t}
+	c := bpf.EproxyConn{Gen: old.Gen + 1, State: uint16(bpf.EproxyConnStateCONN_ARMED), Kind: uint8(kind), Tuple: t}
 	if err := p.arrays.conns.Update(index, &c, ebpf.UpdateExist|ebpf.UpdateLock); err != nil {
 		return 0, fmt.Errorf("arm connection %d: %w", index, err)
 	}

@@ -191,7 +191,7 @@ func (p *Plane) load(cfg *config.Config) error {
 	conns := p.slots + uint32(cfg.Limits.Connections)
 	hints := hintsFor(conns)
 	sizes := map[string]uint32{
-		"flows": conns, "hints": hints, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
+		"flows": conns, "hints": hints, "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
 		"slots": chunk.Chunks(p.slots), "requests": chunk.Chunks(p.slots * p.pipeline), "pod_socks": p.slots, "pods": uint32(cfg.Limits.Pods),
 		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
 		"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),

@@ -162,7 +162,7 @@ func reasonsDoc(reasons []entry) []byte {
 
 func mapsDoc(src []byte) []byte {
 	var b bytes.Buffer
-	b.WriteString("# Maps\n\nGenerated from `bpf/include/maps.h` and `scratch.h` by `make generate`. Sizes are defaults; the loader sets those\nthat `limits` in the configuration asks for. Those in chunks have memory only for the chunks of 256 entries that were needed so far,\nwhich are pinned as `<name>-<number>`. Pinned under `<bpffs>/maps/<name>`, except `mark`, which is\n`<bpffs>/mark`, and `hints`, `scratches` and `sweepers`, which are not.\n\n| name | type | key | value | entries | what for |\n|---|---|---|---|---|---|\n")
+	b.WriteString("# Maps\n\nGenerated from `bpf/include/maps.h` and `scratch.h` by `make generate`. Sizes are defaults; the loader sets those\nthat `limits` in the configuration asks for. Those in chunks have memory only for the chunks of 256 entries that were needed so far,\nwhich are pinned as `<name>-<number>`. Pinned under `<bpffs>/maps/<name>`, except `mark`, which is\n`<bpffs>/mark`, and `hints`, `attention`, `scratches` and `sweepers`, which are not.\n\n| name | type | key | value | entries | what for |\n|---|---|---|---|---|---|\n")
 	for _, m := range mapBlock.FindAllSubmatch(src, -1) {
 		text := strings.Join(strings.Fields(strings.ReplaceAll(string(m[1]), "\n *", " ")), " ")
 		if m[4] != nil { // an array that grows

@@ -102,7 +102,7 @@ func (w *world) round(late bool) error {
 			return err
 		}
 	}
-	if err := w.run(Step{kind: StepSweep, count: 12}); err != nil {
+	if err := w.run(Step{kind: StepSweep}); err != nil {
 		return err
 	}
 	return w.ledgers()

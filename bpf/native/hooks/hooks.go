@@ -218,6 +218,17 @@ func (m *Machine) Prefix(prefix string) {
 	}
 }
 
+// Attention is the first word of the attention map.
+func (m *Machine) Attention() uint64 { return uint64(*m.c.attention) }
+
+// TimerRuns says whether the sweeper's timer was started.
+func (m *Machine) TimerRuns() bool { return m.timer()[0] != 0 }
+
+// StartTimer starts the sweeper's timer, as sweep_start does.
+func (m *Machine) StartTimer() { m.timer()[0] = 1 }
+
+func (m *Machine) timer() *[2]uint64 { return (*[2]uint64)(unsafe.Pointer(m.c.sweeper)) }
+
 // Pod is an entry of the pods map.
 func (m *Machine) Pod(i int) *Pod { return at(m.c.pods, i) }
 

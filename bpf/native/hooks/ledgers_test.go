@@ -26,6 +26,9 @@ func (w *world) ledgers() error {
 			return fmt.Errorf("conn %d: %d messages taken after operation %d had found %d", f.conn, n-f.taken, f.op, f.taken)
 		}
 	}
+	if err := w.attended(); err != nil {
+		return err
+	}
 	for i := range w.devs {
 		d := w.m.Device(w.devs[i].conn)
 		if after := w.m.c.settings.root == reloaded; d.cache_epoch == w.m.c.settings.epoch && (d.cache_counter == 1) != after {

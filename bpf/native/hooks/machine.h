@@ -27,7 +27,7 @@ enum step_kind {
 	STEP_LOCAL_FRAME,      /* a local socket sends: TC egress */
 	STEP_CONTROL,	       /* slot_control; a message taken over is copied from its buffer */
 	STEP_DEVICE_CONTROL,   /* device_control; rights change to none */
-	STEP_SWEEP,	       /* sweep */
+	STEP_SWEEP,	       /* a tick of the sweeper's timer, with a whole pass */
 	STEP_FREE,	       /* userspace forgets a connection: entry, then flow */
 	STEP_ARM,	       /* userspace starts a generation: entry, then flow */
 	STEP_DEVICE,	       /* userspace writes a device's part */
@@ -51,7 +51,6 @@ struct step {
 	__u32 op;	    /* STEP_CONTROL, STEP_DEVICE_CONTROL */
 	__u32 overdue;
 	__u32 repeat;	 /* STEP_CONTROL: until it refuses */
-	__u32 count;	 /* STEP_SWEEP */
 	__u32 packet_id; /* STEP_DEVICE_CONTROL: DEVICE_OP_HOLD */
 	__u32 dup;
 	__u32 hold; /* STEP_DEVICE_CONTROL: DEVICE_OP_RELEASE */
@@ -107,6 +106,8 @@ struct machine {
 	struct route *routes;
 	struct node *nodes;
 	struct globals *settings;
+	__u64 *attention;
+	struct sweeper *sweeper;
 	__u8 *shared; /* all maps that change, as bytes */
 	__u64 shared_len;
 	volatile __u32 *slot_count; /* knob_slots */

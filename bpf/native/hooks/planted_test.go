@@ -29,7 +29,7 @@ var planted = []struct {
 	6: {"slot not undone", "the same message twice, XDP", []edit{
 		{"include/take.h", "\t\tslot_undo(sc, slot", "\t\tif (!planted(6))\n\t\t\tslot_undo(sc, slot"}}},
 	7: {"sweeper's packet made of two generations", "PUBACK is repeated while the device reconnects", []edit{
-		{"control/sweep.h", "\t\tif (n) {\n\t\t\tconn_stamp", "\t\tif (planted(7)) {\n\t\t\tbpf_spin_unlock(&c->lock);\n\t\t\tbpf_spin_lock(&c->lock);\n\t\t}\n\t\tif (n) {\n\t\t\tconn_stamp"}}},
+		{"control/sweep.h", "\t\tif (send) {\n\t\t\tconn_stamp", "\t\tif (planted(7)) {\n\t\t\tbpf_spin_unlock(&c->lock);\n\t\t\tbpf_spin_lock(&c->lock);\n\t\t}\n\t\tif (send) {\n\t\t\tconn_stamp"}}},
 	8: {"generation not checked when a head is kept", "another device gets the entry while a head is made, XDP", []edit{
 		{"include/take.h", "if (c->gen == gen && c->state == CONN_OPEN && ", "if ((planted(8) || c->gen == gen) && c->state == CONN_OPEN && "}}},
 	9: {"retransmission from a buffer that is another's by now", "device repeats its message while it is answered and the slot reused", []edit{
@@ -39,7 +39,7 @@ var planted = []struct {
 	11: {"message taken over stays in flight", "response while userspace takes the message over", []edit{
 		{"control/control.h", "\t\t\tslot->head++;\n", "\t\t\tif (!planted(11))\n\t\t\t\tslot->head++;\n"}}},
 	12: {"lock kept", "PUBACK is repeated while the next one is inserted", []edit{
-		{"control/sweep.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->kind == CONN_DEVICE && (c->flags & CONN_BROKEN))"}}},
+		{"control/sweep.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->state == CONN_OPEN && c->kind == CONN_DEVICE &&", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->state == CONN_OPEN && c->kind == CONN_DEVICE &&"}}},
 
 	13: {"slot claimed by two looks", "two devices, one slot, XDP", []edit{
 		{"include/slot.h", "(*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit)\n", "(planted(13) || (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit))\n"}}},
@@ -94,6 +94,30 @@ var planted = []struct {
 		{"control/control.h", "\tif (c->gen == gen) {\n\t\tc->gen++;", "\tif (planted(35) || c->gen == gen) {\n\t\tc->gen++;"}}},
 	36: {"message taken while what lies behind it is passed", "message behind a lost one, and then that one, on two processors, XDP", []edit{
 		{"include/conn.h", "if (!conn_next(c, s->seq) || !(s->flags & TH_ACK)", "if ((planted(36) ? s->seq != c->rx_nxt : !conn_next(c, s->seq)) || !(s->flags & TH_ACK)"}}},
+	37: {"bit cleared after the look", "the sweeper looks at a slot while a message is taken, XDP", []edit{
+		{"control/sweep.h", "\told = __sync_fetch_and_and(bits, ~bit);\n\topaque(old);\n\tif (sweep_conn(conn, ctx->now_ms)) {", "\told = planted(37) ? 0 : __sync_fetch_and_and(bits, ~bit);\n\topaque(old);\n\tif (planted(37) && (old = sweep_conn(conn, ctx->now_ms), !old))\n\t\t__sync_fetch_and_and(bits, ~bit);\n\telse if (planted(37) || sweep_conn(conn, ctx->now_ms)) {"}}},
+	38: {"connection said to have its bit when that is cleared", "the sweeper looks at a slot while a message is taken, XDP", []edit{
+		{"control/sweep.h", "\tc->attended = sweep_again(c, slot);\n\tagain = afresh(c->attended);\n", "\tagain = sweep_again(c, slot);\n\tif (planted(44))\n\t\tagain = early;\n\tif (!planted(38))\n\t\tc->attended = again;\n"}}},
+	39: {"nobody looks after a PUBACK that was inserted", "the sweeper stops while the response comes", []edit{
+		{"tc/pod_in.h", "kind == DONE_RESPONSE);\n\tattend(dc, device);", "kind == DONE_RESPONSE);\n\tif (!planted(39))\n\t\tattend(dc, device);"}}},
+	40: {"nobody looks after a request in flight", "the sweeper stops while a message is taken, XDP", []edit{
+		{"include/take.h", "\tattend(sc, s->slot);", "\tif (!planted(40) && !planted(42))\n\t\tattend(sc, s->slot);"}}},
+	41: {"timer stops without another look", "the sweeper stops while a message is taken, XDP", []edit{
+		{"control/sweep.h", "return !ctx.any || ", "return planted(41) || !ctx.any || "}}},
+	42: {"looked at before the request is begun", "the sweeper looks at a slot while a message is taken, XDP", []edit{
+		{"include/take.h", "\treason = slot_begin(sc, slot, pod, s, gen, now);", "\tif (planted(42))\n\t\tattend(sc, s->slot);\n\treason = slot_begin(sc, slot, pod, s, gen, now);"}}},
+	43: {"nobody looks after what a message that was taken over acknowledges", "message of a slot is taken over, and nothing else happens", []edit{
+		{"control/control.h", "\t\t\tattend(dc, device);", "\t\t\tif (!planted(43))\n\t\t\t\tattend(dc, device);"}}},
+	44: {"what a slot needs looked at before its lock is held", "the sweeper looks at a slot while a message is taken, XDP", []edit{
+		{"control/sweep.h", "\ts->pubacks.len = 0;\n", "\tint early = sweep_again(c, slot);\n\ts->pubacks.len = 0;\n"}}},
+	45: {"bit not set again", "PUBACK is repeated while the next one is inserted", []edit{
+		{"control/sweep.h", "\t\told = __sync_fetch_and_or(bits, bit);", "\t\told = planted(45) ? 0 : __sync_fetch_and_or(bits, bit);"}}},
+	46: {"timer not started by a bit", "the sweeper stops while a message is taken, XDP", []edit{
+		{"include/attention.h", "if (*(volatile __u32 *)&w->stopped && ", "if (!planted(46) && *(volatile __u32 *)&w->stopped && "}}},
+	47: {"nobody looks after a retired slot", "slot's socket is found dead, and nothing else happens, XDP", []edit{
+		{"include/take.h", "\tattend(sc, index);", "\tif (!planted(47))\n\t\tattend(sc, index);"}}},
+	48: {"nobody looks after what a pod has sent", "response that nobody asked for on a slot that nobody looks after", []edit{
+		{"tc/pod_in.h", "\tattend(c, index);", "\tif (!planted(48))\n\t\tattend(c, index);"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

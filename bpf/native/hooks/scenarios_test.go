@@ -97,6 +97,14 @@ func (w *world) redial(pod int) []Step {
 	return append(w.hangUp(pod), w.dial(slot)...)
 }
 
+// calm: the sweeper has looked at everything, and its timer runs for a last time.
+func (w *world) calm() {
+	w.do(Step{kind: StepSweep})
+	if w.m.Attention() != 0 || !w.m.TimerRuns() {
+		panic("something is left to be looked at")
+	}
+}
+
 func (w *world) takeOver(pod int) Step {
 	p := &w.pods[pod]
 	return Step{kind: StepControl, index: u32(p.conn), gen: u32(p.gen), op: OpTakeOver}
@@ -289,14 +297,47 @@ var scenarios = append([]scenario{
 		w.do(w.responseFrame(0))
 		w.m.c.now_ns += 400e6
 		n := uint32(len(w.devs[d].stream))
-		return [][]Step{{{kind: StepSweep, count: 12}}, {w.responseFrame(1)}, {w.fromDevice(w.devs[d].segment(n, n), true)}}
+		return [][]Step{{{kind: StepSweep}}, {w.responseFrame(1)}, {w.fromDevice(w.devs[d].segment(n, n), true)}}
 	}},
 	{"PUBACK is repeated while the device reconnects", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)
 		w.open(d, 7, "first life")
 		w.do(w.responseFrame(0))
 		w.m.c.now_ns += 400e6
-		return [][]Step{{{kind: StepSweep, count: 12}}, w.again(d, 4, 7, true)}
+		return [][]Step{{{kind: StepSweep}}, w.again(d, 4, 7, true)}
+	}},
+	{"the sweeper looks at a slot while a message is taken, XDP", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.do(w.control(0, OpClose+1)) // which does nothing, but the sweeper looks
+		m := w.publish(d, 7, 1, payload("one", 70))
+		return [][]Step{{{kind: StepSweep}}, {w.send(m, true)}}
+	}},
+	{"the sweeper stops while a message is taken, XDP", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.calm()
+		m := w.publish(d, 7, 1, payload("one", 70))
+		return [][]Step{{{kind: StepSweep}}, {w.send(m, true)}}
+	}},
+	{"the sweeper stops while the response comes", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		f := w.responseFrame(0)
+		return [][]Step{{{kind: StepSweep}, {kind: StepSweep}}, {f}}
+	}},
+	{"response that nobody asked for on a slot that nobody looks after", 1, 1, func(w *world) [][]Step {
+		w.calm()
+		return [][]Step{{w.surplus(0)}, {{kind: StepSweep}}}
+	}},
+	{"message of a slot is taken over, and nothing else happens", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.open(d, 7, "one")
+		return [][]Step{{w.takeOver(0)}, {{kind: StepSweep}}}
+	}},
+	{"slot's socket is found dead, and nothing else happens, XDP", 1, 1, func(w *world) [][]Step {
+		d := w.device(4, "d0", 40000)
+		w.calm()
+		m := w.publish(d, 7, 1, payload("one", 70))
+		return [][]Step{{{kind: StepSocket, index: 0}, w.send(m, true)}, {{kind: StepSweep}}}
 	}},
 	{"the socket sends while a PUBACK is inserted", 1, 1, func(w *world) [][]Step {
 		d := w.device(4, "d0", 40000)

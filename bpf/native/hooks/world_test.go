@@ -10,6 +10,9 @@ import (
 // Conn indexes below slotCount are slots of pod 0.
 const slotCount = 4
 
+// connCount is how many conn indexes there are.
+const connCount = 12
+
 const podIfindex = 10
 
 var (
@@ -68,6 +71,8 @@ func newWorld(m *Machine, slots, pipeline int) *world {
 	m.c.settings.root = 1
 	m.c.settings.root_dollar = 2
 	m.c.settings.epoch = 1
+	m.c.settings.slots_end, m.c.settings.conns_end = slotCount, connCount
+	m.StartTimer()
 	for i := range 8 {
 		n := m.Node(i)
 		n.plus, n.exact, n.hash = NoIndex, -1, -1

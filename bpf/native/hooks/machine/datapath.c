@@ -39,11 +39,16 @@ void datapath_knobs(void)
 	machine.pipeline = &knob_pipeline;
 }
 
-/* What ticks of the sweeper's timer do. */
-void datapath_sweep(__u32 first, __u32 count)
+/* A tick of the sweeper's timer, if it runs, whatever time it is. */
+void datapath_sweep(void)
 {
-	static struct sweeper w;
+	__u32 only = 0;
+	struct sweeper *w = bpf_map_lookup_elem(&sweepers, &only);
 
-	w.count = 0;
-	sweep(&w, first, count);
+	if (!*(volatile __u64 *)&w->timer)
+		return;
+	*(volatile __u64 *)&w->timer = 0;
+	w->pass_ms = machine.now_ns / 1000000;
+	w->count = 0;
+	sweep_tick(NULL, NULL, w);
 }

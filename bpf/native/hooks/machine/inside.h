@@ -103,7 +103,7 @@ int tc_pod_out(struct __sk_buff *skb);
 int slot_control(struct slot_args *a);
 int device_control(struct device_args *a);
 int conn_free(struct free_args *a);
-void datapath_sweep(__u32 first, __u32 count);
+void datapath_sweep(void);
 void datapath_knobs(void);
 
 #endif

@@ -32,6 +32,8 @@ static struct map maps[32] = {
 	{ .name = "pods", .entries = 2, .shared = true },
 	{ .name = "pod_socks", .entries = 4, .shared = true },
 	{ .name = "settings", .entries = 1, .shared = true },
+	{ .name = "attention", .entries = 1, .shared = true },
+	{ .name = "sweepers", .entries = 1, .shared = true },
 	{ .name = "devices", .entries = 8, .shared = true, .bulk = true },
 	{ .name = "requests", .entries = 16, .shared = true, .bulk = true },
 	{ .name = "grants", .entries = 8 },
@@ -102,6 +104,8 @@ void memory_init(void)
 	place("pods", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct pod));
 	place("pod_socks", BPF_MAP_TYPE_SOCKHASH, 4, 8);
 	place("settings", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct globals));
+	place("attention", BPF_MAP_TYPE_ARRAY, 4, 8);
+	place("sweepers", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct sweeper));
 	bulk_begin = used;
 	place("devices", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct device));
 	place("requests", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct request));
@@ -289,6 +293,8 @@ struct machine *eproxy_machine(void)
 	machine.routes = memory_of("routes", 0);
 	machine.nodes = memory_of("nodes", 0);
 	machine.settings = memory_of("settings", 0);
+	machine.attention = memory_of("attention", 0);
+	machine.sweeper = memory_of("sweepers", 0);
 	machine.flow = flow_put;
 	machine.edge = edge_put;
 	machine.clear = clear;

@@ -242,7 +242,7 @@ static void step(struct task *t, const struct step *s)
 		device_step(t, s);
 		break;
 	case STEP_SWEEP:
-		datapath_sweep(s->index, s->count);
+		datapath_sweep();
 		break;
 	case STEP_FREE:
 		free_conn(t, s);
