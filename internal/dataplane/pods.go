@@ -102,7 +102,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	if err := p.growSlot(index * abi.SlotsPerPod); err != nil {
 		return nil, err
 	}
-	if err := p.attachPod(ifindex); err != nil {
+	if err := p.path.AttachPod(ifindex); err != nil {
 		return nil, err
 	}
 	id := podID{fn.Name, addr}

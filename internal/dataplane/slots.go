@@ -18,6 +18,7 @@ import (
 
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
+	"eproxy/internal/datapath"
 	"eproxy/internal/pool"
 	"eproxy/internal/reach"
 )
@@ -396,7 +397,7 @@ func bindLocal(fd int, remote netip.Addr) (netip.AddrPort, error) {
 
 // leaving is how long a pod has to close its end of a connection that is not used
 // any more.
-const leaving = farewell / 2
+const leaving = datapath.Farewell / 2
 
 // leave ends the connection of a slot that goes out of service: with FIN if
 // nothing is in flight, so that the server sees no error. Reading ends when the

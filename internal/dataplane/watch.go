@@ -95,17 +95,9 @@ func (p *Plane) follow() []error {
 }
 
 // forgetGone gives up the links whose interfaces are gone; p.mu is held.
-func (p *Plane) forgetGone() (errs []error) {
-	gone := make(map[string]bool)
-	for name, a := range p.attached {
-		if !p.stands(a) {
-			gone[a.ifname] = true
-			if err := p.forget(name); err != nil {
-				errs = append(errs, err)
-			}
-		}
-	}
-	for ifname := range gone {
+func (p *Plane) forgetGone() []error {
+	gone, errs := p.path.ForgetGone()
+	for _, ifname := range gone {
 		p.often.Warn("interface is gone", ifname, "interface", ifname)
 		if p.recorder != nil {
 			p.recorder.InterfaceGone(ifname)
@@ -114,24 +106,14 @@ func (p *Plane) forgetGone() (errs []error) {
 	return errs
 }
 
-// stands says whether a link's interface exists, in this network namespace.
-func (p *Plane) stands(a attachment) bool {
-	info, err := a.link.Info()
-	if err != nil {
-		return true // nothing is known
-	}
-	ifindex := uint32(0)
-	if x := info.XDP(); x != nil {
-		ifindex = x.Ifindex
-	} else if t := info.TCX(); t != nil {
-		ifindex = t.Ifindex
-	}
-	if ifindex == 0 {
-		return false // the kernel detached it
-	}
-	_, err = netlink.LinkByIndex(int(ifindex))
-	var notFound netlink.LinkNotFoundError
-	return !errors.As(err, &notFound)
+// AttachDevice attaches the device-side programs to a node interface, and again
+// whenever that is made anew. xdp is the configuration's choice: auto, native,
+// generic or off. It returns what is used: native, generic or off.
+func (p *Plane) AttachDevice(name, xdp string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deviceXDP[name] = xdp
+	return p.path.AttachDevice(name, xdp)
 }
 
 // attachAgain attaches to the interfaces that devices arrive on and that were
@@ -139,10 +121,10 @@ func (p *Plane) stands(a attachment) bool {
 func (p *Plane) attachAgain() (errs []error) {
 	for name, xdp := range p.deviceXDP {
 		l, err := netlink.LinkByName(name)
-		if err != nil || p.attachedTo("tc_device_in", l.Attrs().Index) {
+		if err != nil || p.path.Attached(l.Attrs().Index) {
 			continue // gone, or the one that it was
 		}
-		mode, err := p.attachDevice(name, xdp)
+		mode, err := p.path.AttachDevice(name, xdp)
 		if err != nil {
 			errs = append(errs, err)
 			continue
