@@ -21,6 +21,7 @@ import (
 	"eproxy/internal/lograte"
 	"eproxy/internal/pool"
 	"eproxy/internal/reach"
+	"eproxy/internal/routes"
 )
 
 // Options of Load.
@@ -50,11 +51,13 @@ type Plane struct {
 	installing sync.Mutex    // held while a configuration is installed, or the network looked at
 	changed    chan struct{} // the network is to be looked at
 
-	mu     sync.Mutex
-	node   reach.Node
-	routes *routeTable
-	// oldRoutes is the table before the last reload: messages in flight may name it.
-	oldRoutes *routeTable
+	routes *routes.Table
+
+	mu        sync.Mutex
+	node      reach.Node
+	live      *config.Config // as it is installed, with the pods of now; nil: none yet
+	set       *routes.Set    // its routes
+	short     []podID        // pods that the kernel path reaches and has no entry for
 	conns     connTable
 	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState
@@ -186,6 +189,9 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 		return err
 	}
 	p.globals = &g[0]
+	if p.routes, err = routes.New(&p.objs.EproxyMaps, p.globals, p.log); err != nil {
+		return err
+	}
 	p.conns.init(p.slots, uint32(cfg.Limits.Connections))
 	mark, err := bpf.Knob(spec, "knob_mark")
 	if err != nil {
@@ -303,6 +309,9 @@ func (p *Plane) release() {
 	p.often.Close()
 	if p.sender != nil {
 		p.sender.Close()
+	}
+	if p.routes != nil {
+		p.routes.Close()
 	}
 	p.arrays.close()
 	for _, u := range p.unmap {

@@ -49,13 +49,14 @@ type podState struct {
 
 	ifindex int
 	cancel  context.CancelFunc
-	gone    atomic.Bool   // removed from service
-	over    chan struct{} // closed when all slots have ended
-	tried   chan struct{} // closed when a connection was made, or failed
-	first   sync.Once
-	scale   scale
-	seen    atomic.Bool  // the programs saw a connection of some slot
-	unseen  atomic.Int32 // connections that they did not see
+	// draining: it gets no more messages, those in flight may end; gone: it is out of service.
+	draining, gone atomic.Bool
+	over           chan struct{} // closed when all slots have ended
+	tried          chan struct{} // closed when a connection was made, or failed
+	first          sync.Once
+	scale          scale
+	seen           atomic.Bool  // the programs saw a connection of some slot
+	unseen         atomic.Int32 // connections that they did not see
 }
 
 // slot is one keep-alive connection to a pod. Its goroutine owns reading.

@@ -9,7 +9,6 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"eproxy/internal/reach"
 )
 
 // followEvery is the least time between two looks at the node's network: changes
@@ -83,13 +82,9 @@ func (p *Plane) follow() []error {
 	defer p.installing.Unlock()
 	p.mu.Lock()
 	errs := append(p.forgetGone(), p.attachAgain()...)
-	t := p.routes
-	moved := t != nil && p.moved(t)
-	p.mu.Unlock()
-	if moved {
-		if err := p.installAgain(t.cfg); err != nil && !errors.Is(err, errEnded) {
-			errs = append(errs, err)
-		}
+	defer p.mu.Unlock()
+	if p.live != nil && p.ctx.Err() == nil && p.moved() {
+		p.servePods(p.live)
 	}
 	return errs
 }
@@ -134,17 +129,19 @@ func (p *Plane) attachAgain() (errs []error) {
 	return errs
 }
 
-// moved says whether some pod of a configuration is reached in another way than
-// when it was installed; p.mu is held.
-func (p *Plane) moved(t *routeTable) bool {
-	for _, fn := range t.functions {
+// moved says whether some pod is reached in another way than when it was placed, and
+// forgets how these are reached. p.mu is held.
+func (p *Plane) moved() (any bool) {
+	for _, fn := range p.live.Functions {
 		for _, a := range fn.Pods {
-			if p.node.To(a.Addr()) != p.found[podID{fn.Name, a}] {
-				return true
+			id := podID{fn.Name, a}
+			if p.node.To(a.Addr()) != p.found[id] {
+				delete(p.found, id)
+				any = true
 			}
 		}
 	}
-	return false
+	return any
 }
 
 // unseen notes that the programs do not see the connections of a pod's slots
@@ -167,7 +164,7 @@ func (p *Plane) leaveUnseen(ps *podState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unseen[ps.id] = unseen{ps.ifindex, fmt.Sprintf("connections to it do not leave through %s as they are dialled: "+
-		"its address is translated, or its traffic routed by policy", p.found[ps.id].Interface)}
-	p.found[ps.id] = reach.Path{} // as if it had moved
+		"its address is translated, or its traffic routed by policy", p.paths[ps.id].Interface)}
+	delete(p.found, ps.id) // as if it had moved
 	p.look()
 }
