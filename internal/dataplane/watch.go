@@ -8,7 +8,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
 )
 
 // followEvery is the least time between two looks at the node's network: changes
