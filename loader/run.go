@@ -18,6 +18,7 @@ import (
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
 	"eproxy/internal/control"
+	"eproxy/internal/datapath"
 	"eproxy/internal/dataplane"
 	"eproxy/internal/delivery"
 	"eproxy/internal/doctor"
@@ -53,7 +54,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		return missing
 	}
 	plane, err := dataplane.Load(dataplane.Options{Config: cfg, Logger: log})
-	if errors.Is(err, dataplane.ErrRefused) {
+	if errors.Is(err, datapath.ErrRefused) {
 		return refused(err, file)
 	}
 	if err != nil {

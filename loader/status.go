@@ -8,7 +8,7 @@ import (
 
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
-	"eproxy/internal/dataplane"
+	"eproxy/internal/datapath"
 	"eproxy/internal/output"
 	"eproxy/internal/pinned"
 	"eproxy/internal/reach"
@@ -40,7 +40,7 @@ func statusCommand() *cli.Command {
 // or runs, nor whether there is one.
 func status(dir string) (*output.Rows, []pinned.Link, error) {
 	r := &output.Rows{Columns: []string{"kind", "name", "state", "interface", "program", "detail"}}
-	pid, running, err := dataplane.Holder(dir)
+	pid, running, err := datapath.Holder(dir)
 	if err != nil {
 		return nil, nil, err
 	}

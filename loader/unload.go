@@ -11,7 +11,7 @@ import (
 
 	"eproxy/internal/cliutil"
 	"eproxy/internal/control"
-	"eproxy/internal/dataplane"
+	"eproxy/internal/datapath"
 	"eproxy/internal/pinned"
 )
 
@@ -23,7 +23,7 @@ func unloadCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			dir := c.String("bpffs")
 			links, unread := pinned.Links(dir)
-			if err := dataplane.Unload(dir); err != nil {
+			if err := datapath.Unload(dir); err != nil {
 				return err
 			}
 			if err := os.Remove(control.Path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {

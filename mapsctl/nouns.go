@@ -70,13 +70,13 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &output.Rows{Columns: []string{"function", "pod", "concurrency", "slots", "idle", "fallback", "answered", "reached_by", "reason"}}
+	r := &output.Rows{Columns: []string{"function", "pod", "state", "concurrency", "slots", "idle", "fallback", "answered", "reached_by", "reason"}}
 	for _, p := range pods {
 		by := reach.TC
 		if p.XDP {
 			by = reach.XDP
 		}
-		r.Add(p.Function, p.Address.String(), p.Concurrency, p.Connected, bits.OnesCount64(p.Idle), p.Fallback, p.Answered, by.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), stateOf(p), p.Concurrency, p.Connected, bits.OnesCount64(p.Idle), p.Fallback, p.Answered, by.String(), p.Reason)
 	}
 	functions, err := m.Functions()
 	if err != nil {
@@ -87,9 +87,20 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 		concurrency[f.Name] = f.Concurrency
 	}
 	for _, p := range left {
-		r.Add(p.Function, p.Address.String(), concurrency[p.Function], 0, 0, 0, 0, reach.Fallback.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), "ready", concurrency[p.Function], 0, 0, 0, 0, reach.Fallback.String(), p.Reason)
 	}
 	return r, nil
+}
+
+// stateOf is where a pod is in its life, as far as the maps say.
+func stateOf(p pinned.Pod) string {
+	switch {
+	case p.Draining:
+		return "draining"
+	case p.Refuses:
+		return "suspect"
+	}
+	return "ready"
 }
 
 func showSlots(m *pinned.Maps) (*output.Rows, error) {

@@ -28,6 +28,8 @@
 #define PAYLOAD_MAX	  1472 /* bytes of MQTT payload in the kernel path */
 #define PODS_PER_FUNCTION 32   /* pods that one function may have */
 #define SLOTS_PER_POD	  64   /* conn indexes reserved for each pod: the bits of its words */
+#define POD_UP		  1    /* struct pod, up: gets messages */
+#define POD_DRAINS	  2    /* gets none, but what it has in flight may end */
 #define CE_ID_LEN	  20 /* characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal */
 #define IDS_MAX		  64	      /* packet identifiers of one connection's messages under way */
 #define PIPELINE_MAX	  64	      /* requests in flight on one slot; a power of two */
@@ -438,7 +440,7 @@ struct pod {
 	__u32 function;
 	__u32 ifindex;
 	__u32 fallback; /* places of the fallback's own connections */
-	__u8 up;	/* in service */
+	__u8 up;	/* POD_UP, POD_DRAINS; 0: out of service */
 	__u8 ipv6;
 	__u8 xdp_ok;	 /* its interface receives XDP redirects */
 	__u8 peer_ok;	 /* bpf_redirect_peer reaches it */
@@ -460,10 +462,15 @@ struct pod {
 	__u32 pad;
 };
 
+/*
+ * pods and pod_count change while programs read them: whatever they see, each of
+ * pods[0] to pods[pod_count - 1] is or was one of the function's.
+ */
 struct function {
 	__u32 pod_count;
 	__u32 prefix_len;
 	__u32 from_publisher; /* 1: the longer sender of a device goes along */
+	__u32 pad;
 	__u32 pods[PODS_PER_FUNCTION];
 	__u8 prefix[PREFIX_MAX]; /* request up to and including "ce-source: <source>/" */
 };

@@ -55,10 +55,11 @@ struct {
 	__type(value, struct pod);
 } pods SEC(".maps");
 
-/* Functions with their request prefixes. Writer: loader, always to an unused index. Reader: XDP, TC. */
+/* Functions with their pods and request prefixes. Writer: loader, always to an unused index, but for the pods. Reader: XDP, TC. Mapped by the loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct function);
 } functions SEC(".maps");

@@ -188,8 +188,8 @@ static __always_inline enum reason route_head(struct scratch *s, const struct de
 	s->counter = r->counter;
 	s->function = r->function;
 	fn = bpf_map_lookup_elem(&functions, &s->function);
-	if (!fn || !fn->pod_count)
-		return REASON_NO_SLOT;
+	if (!fn || !*(volatile __u32 *)&fn->pod_count)
+		return REASON_ROUTE_FALLBACK;
 	if (!head_begin(s, fn, d))
 		return REASON_TOO_LARGE;
 	s->utf8.want = 0;

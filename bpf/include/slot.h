@@ -103,7 +103,7 @@ static __always_inline __u32 pod_score(const struct pod *pod)
 /* One of two random pods of the function: the one that can carry more. */
 static __always_inline struct pod *pod_choose(const struct function *fn)
 {
-	__u32 n = fn->pod_count, r, a, b;
+	__u32 n = *(volatile __u32 *)&fn->pod_count, r, a, b;
 	struct pod *pa, *pb;
 
 	if (n == 1) {
@@ -238,7 +238,7 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 		return NULL;
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
-	if (!pod || pod->function != function || !pod->up)
+	if (!pod || pod->function != function || pod->up != POD_UP)
 		return NULL;
 	bit = 1ull << ((key - pod->first_slot) & 63);
 	if (!((pod->idle | pod->room) & ~pod->filling & ~pod->reserved & ~pod_beyond(pod) & bit) ||

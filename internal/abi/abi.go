@@ -18,6 +18,8 @@ const (
 	PayloadMax      = 1472       // bytes of MQTT payload in the kernel path
 	PodsPerFunction = 32         // pods that one function may have
 	SlotsPerPod     = 64         // conn indexes reserved for each pod: the bits of its words
+	PodUp           = 1          // struct pod, up: gets messages
+	PodDrains       = 2          // gets none, but what it has in flight may end
 	CeIdLen         = 20         // characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal
 	IdsMax          = 64         // packet identifiers of one connection's messages under way
 	PipelineMax     = 64         // requests in flight on one slot; a power of two

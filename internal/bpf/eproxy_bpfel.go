@@ -228,6 +228,7 @@ type EproxyFunction struct {
 	PodCount      uint32
 	PrefixLen     uint32
 	FromPublisher uint32
+	Pad           uint32
 	Pods          [32]uint32
 	Prefix        [512]uint8
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,6 +74,31 @@ func (b *builder) pods(path string, f *Function, r *rawFunction) {
 	for i, s := range r.Pods {
 		b.pod(fmt.Sprintf("%s.pods[%d]", path, i), f, s)
 	}
+	for i, s := range r.Drain {
+		a, err := parsePod(s)
+		if err != nil {
+			b.fail(fmt.Sprintf("%s.drain[%d]", path, i), "function %q: drain %q: %v", f.Name, s, err)
+		}
+		f.Drain = append(f.Drain, a)
+	}
+	f.Paused, f.Probe = r.Paused, r.Probe
+	if why := unfitProbe(r.Probe); why != "" {
+		b.fail(path+".probe", "function %q: probe %q %s", f.Name, r.Probe, why)
+	}
+}
+
+// unfitProbe says what is wrong with a probe; empty: nothing.
+func unfitProbe(probe string) string {
+	if probe == "" || probe == ProbeTCP {
+		return ""
+	}
+	if !strings.HasPrefix(probe, "/") {
+		return "must be tcp, or a path such as /healthz"
+	}
+	if u, err := url.ParseRequestURI(probe); err != nil || u.Host != "" || strings.ContainsAny(probe, " #") {
+		return "is no valid path"
+	}
+	return ""
 }
 
 // pod reads one address, or host name, of the list.

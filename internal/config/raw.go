@@ -60,6 +60,9 @@ type rawFunction struct {
 	Pods        []string          `yaml:"pods"`
 	Kubernetes  *rawKubernetes    `yaml:"kubernetes"`
 	Discover    rawDiscover       `yaml:"discover"`
+	Drain       []string          `yaml:"drain"`
+	Probe       string            `yaml:"probe"`
+	Paused      bool              `yaml:"paused"`
 	Concurrency *int              `yaml:"concurrency"`
 	Pipeline    *int              `yaml:"pipeline"`
 	Timeout     *duration         `yaml:"timeout"`

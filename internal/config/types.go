@@ -90,18 +90,24 @@ type Function struct {
 	Name        string
 	URL         *url.URL // Host header and path
 	Pods        []netip.AddrPort
-	Hosts       []HostPort    // whose addresses are pods, too
-	Discover    Discover      // where more pods are found
-	Concurrency int           // connections in use at a time per pod, 1 to 64
-	Pipeline    int           // requests in flight per connection in the kernel path, 1 to 64
-	Timeout     time.Duration // of one attempt, from its sending
-	Deadline    time.Duration // from a message's arrival until no attempt begins any more; at least Timeout
+	Hosts       []HostPort       // whose addresses are pods, too
+	Discover    Discover         // where more pods are found
+	Drain       []netip.AddrPort // pods that get no messages, whoever names them
+	Probe       string           // what a new pod is asked before it gets messages: ProbeTCP, a path, or empty: nothing
+	Paused      bool             // its messages wait
+	Concurrency int              // connections in use at a time per pod, 1 to 64
+	Pipeline    int              // requests in flight per connection in the kernel path, 1 to 64
+	Timeout     time.Duration    // of one attempt, from its sending
+	Deadline    time.Duration    // from a message's arrival until no attempt begins any more; at least Timeout
 	Retry       Retry
 	DeadLetter  *DeadLetter
 	Headers     map[string]string // static
 	ContentType string            // when the publisher names none
 	CloudEvents CloudEvents
 }
+
+// ProbeTCP is the probe that a pod takes connections.
+const ProbeTCP = "tcp"
 
 // Discover names sources of a function's pods; empty: none.
 type Discover struct {

@@ -99,7 +99,7 @@ func (p *Plane) routeCounter(l counters.Route) (uint32, error) {
 func (p *Plane) podCounter(l counters.Pod) (uint32, error) {
 	i, fresh, ok := p.counts.pods.Index(l)
 	if !ok {
-		return 0, errors.New("no counters left (limits.pods)")
+		return 0, fmt.Errorf("limits.pods %w: earlier pods still count", errUsedUp)
 	}
 	if fresh {
 		return i, p.countMaps().NamePod(i, l)
@@ -109,10 +109,10 @@ func (p *Plane) podCounter(l counters.Pod) (uint32, error) {
 
 // retainCounts notes which counters the running configuration needs. p.mu is held.
 func (p *Plane) retainCounts() {
-	if p.routes != nil {
+	if p.live != nil {
 		now := time.Now()
-		p.counts.routes.Retain(routeCounts(p.routes.cfg), now)
-		p.counts.pods.Retain(podCounts(p.routes.cfg), now)
+		p.counts.routes.Retain(routeCounts(p.live), now)
+		p.counts.pods.Retain(podCounts(p.live), now)
 	}
 }
 
@@ -158,8 +158,25 @@ func (p *Plane) victims(want wanted, quiet bool) (v victims) {
 	}
 	v.routesNeeded, v.podsNeeded = p.counts.routes.Shortage(want.routes), p.counts.pods.Shortage(want.pods)
 	v.routes, v.since = p.counts.routes.Victims(v.routesNeeded, want.routes, busy)
-	v.pods, _ = p.counts.pods.Victims(v.podsNeeded, want.pods, nil) // their slots have ended
+	v.pods, _ = p.counts.pods.Victims(v.podsNeeded, want.pods, p.podCountersInUse())
 	return v
+}
+
+// podCountersInUse are the indexes that pods count under whose slots have not ended;
+// p.mu is held.
+func (p *Plane) podCountersInUse() map[uint32]bool {
+	m := make(map[uint32]bool, len(p.podByID)+len(p.leaving))
+	for index := range p.podByID {
+		m[p.podMem[index].Counter] = true
+	}
+	for index, ps := range p.leaving {
+		select {
+		case <-ps.over:
+		default:
+			m[p.podMem[index].Counter] = true
+		}
+	}
+	return m
 }
 
 // countersInFlight are the indexes that messages in flight will count under.

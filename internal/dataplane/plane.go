@@ -2,34 +2,27 @@ package dataplane
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/chunk"
 	"eproxy/internal/config"
+	"eproxy/internal/datapath"
 	"eproxy/internal/delivery"
 	"eproxy/internal/lograte"
-	"eproxy/internal/pindir"
 	"eproxy/internal/pool"
-	"eproxy/internal/privilege"
 	"eproxy/internal/reach"
+	"eproxy/internal/routes"
 )
-
-// ErrRefused is returned by Load when the kernel does not take the programs or
-// their maps.
-var ErrRefused = errors.New("load BPF programs")
 
 // Options of Load.
 type Options struct {
@@ -40,10 +33,9 @@ type Options struct {
 // Plane is the loaded data plane.
 type Plane struct {
 	log  *slog.Logger
-	dir  string // pins, under bpffs
-	lock *os.File
+	path *datapath.Datapath
 
-	objs     bpf.EproxyObjects
+	objs     *bpf.EproxyObjects // of path
 	arrays   arrays
 	podMem   []bpf.EproxyPod
 	globals  *bpf.EproxyGlobals
@@ -59,12 +51,13 @@ type Plane struct {
 	installing sync.Mutex    // held while a configuration is installed, or the network looked at
 	changed    chan struct{} // the network is to be looked at
 
-	mu       sync.Mutex
-	attached map[string]attachment // by pin name
-	node     reach.Node
-	routes   *routeTable
-	// oldRoutes is the table before the last reload: messages in flight may name it.
-	oldRoutes *routeTable
+	routes *routes.Table
+
+	mu        sync.Mutex
+	node      reach.Node
+	live      *config.Config // as it is installed, with the pods of now; nil: none yet
+	set       *routes.Set    // its routes
+	short     []podID        // pods that the kernel path reaches and has no entry for
 	conns     connTable
 	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState
@@ -92,37 +85,22 @@ type Plane struct {
 	wg     sync.WaitGroup
 }
 
-// Load creates the maps, loads the programs, and pins both under
-// Config.BPFFS: into a temporary directory first, renamed into place when all
-// is there. Pins that a dead loader left are removed. It returns ErrRunning if
-// a living one holds them.
+// Load loads and pins the programs and maps as datapath.Load does, with the sizes
+// that a configuration asks for.
 func Load(opts Options) (*Plane, error) {
 	cfg := opts.Config
-	if err := privilege.Check(); err != nil {
-		return nil, fmt.Errorf("loading BPF programs %w", err)
-	}
-	if err := pindir.CheckParent(cfg.BPFFS); err != nil {
-		return nil, err
-	}
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("lift memlock limit: %w", err)
-	}
-	lock, err := acquireLock(lockName(cfg.BPFFS))
+	slots := chunk.Chunks(uint32(cfg.Limits.Pods)*abi.SlotsPerPod) * chunk.Size
+	path, err := load(cfg, slots, opts.Logger)
 	if err != nil {
 		return nil, err
 	}
-	if err := Unpin(cfg.BPFFS); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("remove what an earlier loader left: %w", err)
-	}
-
 	p := &Plane{
 		log:       opts.Logger,
-		dir:       cfg.BPFFS,
-		lock:      lock,
-		slots:     chunk.Chunks(uint32(cfg.Limits.Pods)*abi.SlotsPerPod) * chunk.Size,
+		path:      path,
+		objs:      &path.Objects,
+		slots:     slots,
 		pipeline:  deepest(cfg),
-		attached:  make(map[string]attachment),
+		depth:     path.Pipeline,
 		slotTable: make([]atomic.Pointer[slot], cfg.Limits.Pods*abi.SlotsPerPod),
 		podTable:  make([]atomic.Pointer[podState], cfg.Limits.Pods),
 		podByID:   make(map[uint32]*podState),
@@ -140,7 +118,7 @@ func Load(opts Options) (*Plane, error) {
 	p.own = pool.New(nil)
 	p.own.LogTo(p.often)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	if err := p.load(cfg); err != nil {
+	if err := p.open(cfg); err != nil {
 		if derr := p.Detach(); derr != nil {
 			p.log.Error("detaching", "error", derr)
 		}
@@ -181,41 +159,28 @@ func hintsFor(conns uint32) uint32 {
 	return n
 }
 
-func (p *Plane) load(cfg *config.Config) error {
-	object := bpf.Choose()
-	p.depth = object.Pipeline
-	spec, err := object.Load()
-	if err != nil {
-		return fmt.Errorf("read BPF object: %w", err)
-	}
-	conns := p.slots + uint32(cfg.Limits.Connections)
+// load loads programs and maps that have room for what a configuration allows, so
+// many slots among it.
+func load(cfg *config.Config, slots uint32, log *slog.Logger) (*datapath.Datapath, error) {
+	conns := slots + uint32(cfg.Limits.Connections)
 	hints := hintsFor(conns)
-	sizes := map[string]uint32{
-		"flows": conns, "hints": hints, "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
-		"slots": chunk.Chunks(p.slots), "requests": chunk.Chunks(p.slots * p.pipeline), "pod_socks": p.slots, "pods": uint32(cfg.Limits.Pods),
-		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
-		"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
-		"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
-	}
-	for name, n := range sizes {
-		spec.Maps[name].MaxEntries = n
-	}
-	for name, v := range map[string]uint32{"knob_slots": p.slots, "knob_hints": hints, "knob_pipeline": p.pipeline} {
-		if err := spec.Variables[name].Set(v); err != nil {
-			return fmt.Errorf("set %s: %w", name, err)
-		}
-	}
-	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
-		var ve *ebpf.VerifierError
-		if errors.As(err, &ve) {
-			p.log.Debug("verifier", "log", fmt.Sprintf("%+v", ve))
-		}
-		return fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	if err := p.pinAll(); err != nil {
-		return err
-	}
-	p.arrays = newArrays(&p.objs.EproxyMaps, spec, p.dir)
+	return datapath.Load(datapath.Options{
+		Dir: cfg.BPFFS, Logger: log,
+		Sizes: map[string]uint32{
+			"flows": conns, "hints": hints, "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
+			"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots * deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
+			"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
+			"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
+			"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
+		},
+		Knobs: map[string]uint32{"knob_slots": slots, "knob_hints": hints, "knob_pipeline": deepest(cfg)},
+	})
+}
+
+// open makes what this process has of the maps.
+func (p *Plane) open(cfg *config.Config) (err error) {
+	spec := p.path.Spec
+	p.arrays = newArrays(&p.objs.EproxyMaps, spec, p.path.Dir())
 	if p.podMem, err = mapped[bpf.EproxyPod](p, p.objs.Pods); err != nil {
 		return err
 	}
@@ -224,6 +189,9 @@ func (p *Plane) load(cfg *config.Config) error {
 		return err
 	}
 	p.globals = &g[0]
+	if p.routes, err = routes.New(&p.objs.EproxyMaps, p.globals, p.log); err != nil {
+		return err
+	}
 	p.conns.init(p.slots, uint32(cfg.Limits.Connections))
 	mark, err := bpf.Knob(spec, "knob_mark")
 	if err != nil {
@@ -323,15 +291,14 @@ func (p *Plane) Drain(ctx context.Context) {
 // Unload remove them.
 func (p *Plane) Close() {
 	p.release()
-	_ = p.lock.Close() // and with it the lock
+	p.path.Close()
 }
 
 // Detach is Close, and nothing stays attached or pinned. No other loader can
 // start before that is so.
 func (p *Plane) Detach() error {
 	p.release()
-	defer p.lock.Close()
-	return Unpin(p.dir)
+	return p.path.Detach()
 }
 
 func (p *Plane) release() {
@@ -343,12 +310,11 @@ func (p *Plane) release() {
 	if p.sender != nil {
 		p.sender.Close()
 	}
+	if p.routes != nil {
+		p.routes.Close()
+	}
 	p.arrays.close()
 	for _, u := range p.unmap {
 		_ = u()
 	}
-	for _, a := range p.attached {
-		_ = a.link.Close()
-	}
-	_ = p.objs.Close()
 }

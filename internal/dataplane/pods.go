@@ -26,12 +26,17 @@ var (
 // errUsedUp means that there is no entry for one pod more.
 var errUsedUp = errors.New("is used up")
 
-// place finds out how a pod is reached now and gives it slots if the kernel path
-// reaches it. Nil means that the pod is the fallback's. p.mu is held.
-func (p *Plane) place(t *routeTable, fn *config.Function, addr netip.AddrPort, others uint32) *podState {
+// place gives a pod slots if the kernel path reaches it; nil means that the pod is
+// the fallback's. How one is reached that is placed already is only found out again
+// if that is not known any more. others is how many pods of the function the
+// programs have already. p.mu is held.
+func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others int) *podState {
 	id := podID{fn.Name, addr}
-	path := p.node.To(addr.Addr())
-	p.found[id] = path
+	path, known := p.found[id]
+	if !known {
+		path = p.node.To(addr.Addr())
+		p.found[id] = path
+	}
 	if u, ok := p.unseen[id]; ok && u.ifindex == path.Ifindex {
 		path = reach.Left("%s", u.reason)
 	}
@@ -50,7 +55,7 @@ func (p *Plane) place(t *routeTable, fn *config.Function, addr netip.AddrPort, o
 			path = reach.Left("%v", err)
 		}
 		if errors.Is(err, errUsedUp) {
-			t.short = append(t.short, id)
+			p.short = append(p.short, id)
 		}
 	}
 	if ps != nil {
@@ -102,7 +107,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	if err := p.growSlot(index * abi.SlotsPerPod); err != nil {
 		return nil, err
 	}
-	if err := p.attachPod(ifindex); err != nil {
+	if err := p.path.AttachPod(ifindex); err != nil {
 		return nil, err
 	}
 	id := podID{fn.Name, addr}
@@ -115,7 +120,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 		over: make(chan struct{}), tried: make(chan struct{})}
 	*mem = bpf.EproxyPod{
 		FirstSlot: index * abi.SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: uint8(flag(addr.Addr().Is6())),
-		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: 1, UnackedMs: uint32(unackedLimit / time.Millisecond),
+		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: abi.PodUp, UnackedMs: uint32(unackedLimit / time.Millisecond),
 		Counter: counter,
 	}
 	p.setFunction(ps, fn)
@@ -141,10 +146,65 @@ func (p *Plane) startSlots(ps *podState, most int) {
 
 // setFunction gives the pod the current configuration of its function.
 func (p *Plane) setFunction(ps *podState, fn *config.Function) {
-	ps.fn.Store(fn)
+	if ps.fn.Swap(fn) == fn {
+		return
+	}
 	p.podMem[ps.index].Concurrency = uint16(fn.Concurrency)
 	ps.resize(fn.Concurrency)
 	atomic.StoreUint32(&p.podMem[ps.index].TimeoutMs, uint32(min(fn.Timeout.Milliseconds(), math.MaxInt32)))
+}
+
+// drainEvery is how often a pod that drains is looked at: nobody is told of a
+// response that the programs digest.
+const drainEvery = 10 * time.Millisecond
+
+// drainPod has a pod get no more messages, and takes it out of service when those that
+// it has in flight have ended, or could not count any more if they did. The pool
+// has dropped the pod, and no function lists it. p.mu is held.
+func (p *Plane) drainPod(ps *podState) {
+	ps.draining.Store(true)
+	atomic.StoreUint64(&p.podMem[ps.index].Reserved, ^uint64(0))
+	p.podMem[ps.index].Up = abi.PodDrains
+	if p.podKey[ps.id] == ps {
+		delete(p.podKey, ps.id)
+	}
+	limit := ps.fn.Load().Timeout
+	p.wg.Go(func() {
+		over := time.NewTimer(limit)
+		defer over.Stop()
+		t := time.NewTicker(drainEvery)
+		defer t.Stop()
+		for ps.closeDrained() > 0 {
+			select {
+			case <-p.ctx.Done():
+				return
+			case <-over.C:
+				p.log.Info("pod goes with messages in flight", "function", ps.id.function, "pod", ps.id.addr, "after", limit)
+			case <-t.C:
+				continue
+			}
+			break
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if !ps.gone.Load() {
+			p.removePod(ps)
+			p.placeAgain()
+		}
+	})
+}
+
+// closeDrained closes the slots of a pod that drains that have nothing in flight, and
+// says how many are left.
+func (ps *podState) closeDrained() int {
+	ps.scale.mu.Lock()
+	defer ps.scale.mu.Unlock()
+	for _, s := range ps.slots {
+		if s.open && s.resting().idle {
+			ps.closeSlot(s)
+		}
+	}
+	return ps.scale.open
 }
 
 // removePod takes a pod out of service; what is in flight in its slots is taken
@@ -177,12 +237,12 @@ func (p *Plane) removePod(ps *podState) {
 
 // placeAgain has pods placed again that there was no entry for, if others have
 // given up theirs since. p.mu is held.
-func (p *Plane) placeAgain(short []podID) {
-	if len(short) == 0 || len(p.leaving) == 0 {
+func (p *Plane) placeAgain() {
+	if len(p.short) == 0 || len(p.leaving) == 0 {
 		return
 	}
-	for _, id := range short {
-		p.found[id] = reach.Path{} // as if it had moved
+	for _, id := range p.short {
+		delete(p.found, id) // as if it had moved
 	}
 	p.look()
 }

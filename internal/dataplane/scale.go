@@ -58,7 +58,7 @@ type ending struct {
 func (ps *podState) grow() {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
-	if ps.gone.Load() {
+	if ps.gone.Load() || ps.draining.Load() {
 		return
 	}
 	lacked := atomic.LoadUint32(&ps.mem.Lacked)
@@ -110,7 +110,7 @@ func (ps *podState) ended(s *slot, e ending) (again bool) {
 		ps.scale.closing--
 	}
 	switch {
-	case ps.scale.ctx.Err() != nil:
+	case ps.scale.ctx.Err() != nil || ps.draining.Load():
 	case !e.dialled:
 		ps.scale.dialling--
 		ps.scale.failing = true

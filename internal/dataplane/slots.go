@@ -18,6 +18,7 @@ import (
 
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
+	"eproxy/internal/datapath"
 	"eproxy/internal/pool"
 	"eproxy/internal/reach"
 )
@@ -48,13 +49,14 @@ type podState struct {
 
 	ifindex int
 	cancel  context.CancelFunc
-	gone    atomic.Bool   // removed from service
-	over    chan struct{} // closed when all slots have ended
-	tried   chan struct{} // closed when a connection was made, or failed
-	first   sync.Once
-	scale   scale
-	seen    atomic.Bool  // the programs saw a connection of some slot
-	unseen  atomic.Int32 // connections that they did not see
+	// draining: it gets no more messages, those in flight may end; gone: it is out of service.
+	draining, gone atomic.Bool
+	over           chan struct{} // closed when all slots have ended
+	tried          chan struct{} // closed when a connection was made, or failed
+	first          sync.Once
+	scale          scale
+	seen           atomic.Bool  // the programs saw a connection of some slot
+	unseen         atomic.Int32 // connections that they did not see
 }
 
 // slot is one keep-alive connection to a pod. Its goroutine owns reading.
@@ -396,7 +398,7 @@ func bindLocal(fd int, remote netip.Addr) (netip.AddrPort, error) {
 
 // leaving is how long a pod has to close its end of a connection that is not used
 // any more.
-const leaving = farewell / 2
+const leaving = datapath.Farewell / 2
 
 // leave ends the connection of a slot that goes out of service: with FIN if
 // nothing is in flight, so that the server sees no error. Reading ends when the

@@ -8,8 +8,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
-	"eproxy/internal/reach"
 )
 
 // followEvery is the least time between two looks at the node's network: changes
@@ -83,29 +81,17 @@ func (p *Plane) follow() []error {
 	defer p.installing.Unlock()
 	p.mu.Lock()
 	errs := append(p.forgetGone(), p.attachAgain()...)
-	t := p.routes
-	moved := t != nil && p.moved(t)
-	p.mu.Unlock()
-	if moved {
-		if err := p.installAgain(t.cfg); err != nil && !errors.Is(err, errEnded) {
-			errs = append(errs, err)
-		}
+	defer p.mu.Unlock()
+	if p.live != nil && p.ctx.Err() == nil && p.moved() {
+		p.servePods(p.live)
 	}
 	return errs
 }
 
 // forgetGone gives up the links whose interfaces are gone; p.mu is held.
-func (p *Plane) forgetGone() (errs []error) {
-	gone := make(map[string]bool)
-	for name, a := range p.attached {
-		if !p.stands(a) {
-			gone[a.ifname] = true
-			if err := p.forget(name); err != nil {
-				errs = append(errs, err)
-			}
-		}
-	}
-	for ifname := range gone {
+func (p *Plane) forgetGone() []error {
+	gone, errs := p.path.ForgetGone()
+	for _, ifname := range gone {
 		p.often.Warn("interface is gone", ifname, "interface", ifname)
 		if p.recorder != nil {
 			p.recorder.InterfaceGone(ifname)
@@ -114,24 +100,14 @@ func (p *Plane) forgetGone() (errs []error) {
 	return errs
 }
 
-// stands says whether a link's interface exists, in this network namespace.
-func (p *Plane) stands(a attachment) bool {
-	info, err := a.link.Info()
-	if err != nil {
-		return true // nothing is known
-	}
-	ifindex := uint32(0)
-	if x := info.XDP(); x != nil {
-		ifindex = x.Ifindex
-	} else if t := info.TCX(); t != nil {
-		ifindex = t.Ifindex
-	}
-	if ifindex == 0 {
-		return false // the kernel detached it
-	}
-	_, err = netlink.LinkByIndex(int(ifindex))
-	var notFound netlink.LinkNotFoundError
-	return !errors.As(err, &notFound)
+// AttachDevice attaches the device-side programs to a node interface, and again
+// whenever that is made anew. xdp is the configuration's choice: auto, native,
+// generic or off. It returns what is used: native, generic or off.
+func (p *Plane) AttachDevice(name, xdp string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deviceXDP[name] = xdp
+	return p.path.AttachDevice(name, xdp)
 }
 
 // attachAgain attaches to the interfaces that devices arrive on and that were
@@ -139,10 +115,10 @@ func (p *Plane) stands(a attachment) bool {
 func (p *Plane) attachAgain() (errs []error) {
 	for name, xdp := range p.deviceXDP {
 		l, err := netlink.LinkByName(name)
-		if err != nil || p.attachedTo("tc_device_in", l.Attrs().Index) {
+		if err != nil || p.path.Attached(l.Attrs().Index) {
 			continue // gone, or the one that it was
 		}
-		mode, err := p.attachDevice(name, xdp)
+		mode, err := p.path.AttachDevice(name, xdp)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -152,17 +128,19 @@ func (p *Plane) attachAgain() (errs []error) {
 	return errs
 }
 
-// moved says whether some pod of a configuration is reached in another way than
-// when it was installed; p.mu is held.
-func (p *Plane) moved(t *routeTable) bool {
-	for _, fn := range t.functions {
+// moved says whether some pod is reached in another way than when it was placed, and
+// forgets how these are reached. p.mu is held.
+func (p *Plane) moved() (any bool) {
+	for _, fn := range p.live.Functions {
 		for _, a := range fn.Pods {
-			if p.node.To(a.Addr()) != p.found[podID{fn.Name, a}] {
-				return true
+			id := podID{fn.Name, a}
+			if p.node.To(a.Addr()) != p.found[id] {
+				delete(p.found, id)
+				any = true
 			}
 		}
 	}
-	return false
+	return any
 }
 
 // unseen notes that the programs do not see the connections of a pod's slots
@@ -185,7 +163,7 @@ func (p *Plane) leaveUnseen(ps *podState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unseen[ps.id] = unseen{ps.ifindex, fmt.Sprintf("connections to it do not leave through %s as they are dialled: "+
-		"its address is translated, or its traffic routed by policy", p.found[ps.id].Interface)}
-	p.found[ps.id] = reach.Path{} // as if it had moved
+		"its address is translated, or its traffic routed by policy", p.paths[ps.id].Interface)}
+	delete(p.found, ps.id) // as if it had moved
 	p.look()
 }

@@ -143,12 +143,16 @@ func (m *Maps) Routes() ([]Route, error) {
 		if err := m.maps["routes"].Lookup(k, &r); err != nil {
 			return nil, fmt.Errorf("read route %d: %w", k, err)
 		}
+		var fn bpf.EproxyFunction
+		if err := m.maps["functions"].Lookup(r.Function, &fn); err != nil {
+			return nil, fmt.Errorf("read function %d: %w", r.Function, err)
+		}
 		st, err := m.counters().ReadRoute(r.Counter)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, Route{Index: k, Filter: text(info.Filter[:], info.Len), Function: names[info.Function],
-			Fallback: info.Flags&uint32(bpf.EproxyRouteFlagROUTE_FALLBACK) != 0, Stats: st})
+			Fallback: fn.PodCount == 0 || info.Flags&uint32(bpf.EproxyRouteFlagROUTE_FALLBACK) != 0, Stats: st})
 	}
 	if err := it.Err(); err != nil {
 		return nil, fmt.Errorf("read routes: %w", err)
@@ -219,6 +223,7 @@ type Pod struct {
 	Ifindex     uint32
 	FirstSlot   uint32
 	Reason      string // why it is not reached by XDP; empty if there is nothing better to have
+	Draining    bool   // it gets no more messages, and goes when those in flight have ended
 }
 
 // LeftPod is a pod that only the fallback reaches, and why.
@@ -307,7 +312,7 @@ func (m *Maps) Pods() ([]Pod, error) {
 		}
 		out = append(out, Pod{Index: i, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}],
 			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), Refuses: p.Refuses != 0, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
-			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot})
+			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot, Draining: p.Up == abi.PodDrains})
 	}
 	return out, nil
 }

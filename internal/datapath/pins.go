@@ -1,18 +1,16 @@
-package dataplane
+package datapath
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"eproxy/internal/pindir"
 )
 
 // objects lists maps and programs with the names they are pinned under.
-func (p *Plane) objects() (map[string]*ebpf.Map, map[string]*ebpf.Program) {
-	o := &p.objs
+func (d *Datapath) objects() (map[string]*ebpf.Map, map[string]*ebpf.Program) {
+	o := &d.Objects
 	maps := map[string]*ebpf.Map{
 		"flows": o.Flows, "conns": o.Conns, "devices": o.Devices, "slots": o.Slots,
 		"requests":  o.Requests,
@@ -30,12 +28,12 @@ func (p *Plane) objects() (map[string]*ebpf.Map, map[string]*ebpf.Program) {
 }
 
 // pinAll pins maps and programs into a staging directory and renames it.
-func (p *Plane) pinAll() error {
-	staging, err := pindir.Create(p.dir, p.objs.EproxyMaps.Mark)
+func (d *Datapath) pinAll() error {
+	staging, err := pindir.Create(d.dir, d.Objects.EproxyMaps.Mark)
 	if err != nil {
 		return err
 	}
-	maps, progs := p.objects()
+	maps, progs := d.objects()
 	for name, m := range maps {
 		if err := m.Pin(pindir.Path(staging, "maps", name)); err != nil {
 			return fmt.Errorf("pin map %s: %w", name, err)
@@ -46,7 +44,7 @@ func (p *Plane) pinAll() error {
 			return fmt.Errorf("pin program %s: %w", name, err)
 		}
 	}
-	return pindir.Commit(p.dir)
+	return pindir.Commit(d.dir)
 }
 
 // Unpin ends the connections that the programs pinned under dir translate,
@@ -66,11 +64,4 @@ func Unload(dir string) error {
 	}
 	defer lock.Close()
 	return Unpin(dir)
-}
-
-// monotonic is CLOCK_MONOTONIC, the clock of the BPF programs.
-func monotonic() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return time.Duration(ts.Nano())
 }

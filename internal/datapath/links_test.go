@@ -1,15 +1,12 @@
-package dataplane
+package datapath
 
 import (
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf/link"
-
-	"eproxy/internal/lograte"
 )
 
 // detached is a link whose interface is gone.
@@ -18,18 +15,17 @@ type detached struct{ link.Link }
 func (detached) Info() (*link.Info, error) { return &link.Info{}, nil }
 func (detached) Close() error              { return nil }
 
-// TestFollowReportsEachFailure: what fails when the network has changed is reported
+// TestEachFailureIsReported: what fails when interfaces are gone is reported
 // one by one, each in a line: a line is what the log and its rate limit know it by.
-func TestFollowReportsEachFailure(t *testing.T) {
-	p := &Plane{dir: t.TempDir(), attached: make(map[string]attachment), often: lograte.New(slog.New(slog.DiscardHandler))}
-	defer p.often.Close()
+func TestEachFailureIsReported(t *testing.T) {
+	d := &Datapath{dir: t.TempDir(), attached: make(map[string]attachment)}
 	for _, name := range []string{"tc_pod_in-a", "tc_pod_out-a"} {
-		if err := os.MkdirAll(filepath.Join(p.dir, "links", name, "cannot be removed"), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Join(d.dir, "links", name, "cannot be removed"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		p.attached[name] = attachment{ifname: "a", link: detached{}}
+		d.attached[name] = attachment{ifname: "a", link: detached{}}
 	}
-	errs := p.follow()
+	_, errs := d.ForgetGone()
 	if len(errs) != 2 {
 		t.Errorf("%d failures are reported, want 2", len(errs))
 	}

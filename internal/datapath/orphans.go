@@ -1,4 +1,4 @@
-package dataplane
+package datapath
 
 import (
 	"encoding/binary"
@@ -13,9 +13,9 @@ import (
 	"eproxy/internal/pindir"
 )
 
-// farewell is how long connections have to end by themselves before what
+// Farewell is how long connections have to end by themselves before what
 // translates them is detached.
-const farewell = 500 * time.Millisecond
+const Farewell = 500 * time.Millisecond
 
 // endConnections sees to it that no socket outlives the programs that translate
 // its connection: left alone it would go on in sequence numbers that its peer
@@ -34,7 +34,7 @@ func endConnections(dir string) {
 	for it := flows.Iterate(); it.Next(&t, &index); {
 		open = append(open, t)
 	}
-	deadline := time.Now().Add(farewell)
+	deadline := time.Now().Add(Farewell)
 	for {
 		left := open[:0]
 		for _, t := range open {

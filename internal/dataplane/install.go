@@ -1,0 +1,245 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"eproxy/internal/bpf"
+	"eproxy/internal/config"
+	"eproxy/internal/counters"
+	"eproxy/internal/pool"
+	"eproxy/internal/reach"
+	"eproxy/internal/routes"
+)
+
+// grace is how long the programs may still use what was taken out of service.
+const grace = routes.Grace
+
+// errEnded means that the data plane is being closed.
+var errEnded = errors.New("the data plane is being closed")
+
+// staged is a configuration whose routes are staged, and that nothing is refused of
+// any more.
+type staged struct {
+	cfg *config.Config
+	set *routes.Set
+}
+
+// Install puts a configuration's functions, pods and routes in place. The
+// switch is one store: a message sees the old routes or the new, never a mix.
+// before is called when nothing can be refused any more, and nothing has changed.
+// An error means that nothing has changed.
+func (p *Plane) Install(cfg *config.Config, useXDP bool, before func()) error {
+	p.installing.Lock()
+	defer p.installing.Unlock()
+	s, err := p.stage(cfg)
+	if err != nil {
+		return err
+	}
+	before()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.unseen)
+	clear(p.found) // all ways to pods are looked at again
+	return p.serve(s, useXDP)
+}
+
+// InstallPods gives the functions that are installed the pods that they have in cfg.
+// Only pods that come or go are touched: what clients' connections remember, the
+// other pods' connections and all counters stay as they are.
+func (p *Plane) InstallPods(cfg *config.Config) error {
+	p.installing.Lock()
+	defer p.installing.Unlock()
+	if err := p.makeRoom(cfg); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return errEnded
+	}
+	p.servePods(cfg)
+	return nil
+}
+
+// stage has a configuration's routes written where no message sees them, and allocates
+// their counters. What can be refused of a configuration is refused here, and nothing
+// that is in use has changed. p.installing is held.
+func (p *Plane) stage(cfg *config.Config) (staged, error) {
+	if deepest(cfg) > p.pipeline {
+		return staged{}, fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.pipeline)
+	}
+	p.awaitLeaving()
+	if err := p.makeRoom(cfg); err != nil {
+		return staged{}, err
+	}
+	counters, err := p.countRoutes(cfg)
+	if err != nil {
+		return staged{}, err
+	}
+	set, err := p.routes.Stage(cfg.Functions, cfg.Routes, counters)
+	return staged{cfg, set}, err
+}
+
+// countRoutes allocates the counters of a configuration's routes, in their order.
+func (p *Plane) countRoutes(cfg *config.Config) ([]uint32, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.retainCounts()
+	indexes := make([]uint32, len(cfg.Routes))
+	for i, r := range cfg.Routes {
+		var err error
+		if indexes[i], err = p.routeCounter(counters.Route{Filter: r.Filter, Function: r.Functions[0]}); err != nil {
+			return nil, fmt.Errorf("route %s: %w", r.Filter, err)
+		}
+	}
+	return indexes, nil
+}
+
+// serve brings a staged configuration's pods into service and switches to its
+// routes. After Close has begun it is errEnded: pods that were added then would
+// outlive their memory. p.installing and p.mu are held.
+func (p *Plane) serve(s staged, useXDP bool) error {
+	if p.ctx.Err() != nil {
+		return errEnded
+	}
+	p.inflightMax.Store(uint32(s.cfg.Limits.InflightPerClient))
+	p.node = reach.Node{Interfaces: s.cfg.Interfaces, XDP: useXDP}
+	p.set = s.set
+	pods := p.placePods(s.cfg)
+	p.reloadOwn(s.cfg) // first: what the fallback has under way counts when the programs begin
+	if err := p.routes.Switch(s.set, pods); err != nil {
+		return err
+	}
+	p.settlePods(s.cfg)
+	return nil
+}
+
+// servePods brings pods into service that are new in a configuration, and takes
+// those out of it that it no longer has; p.installing and p.mu are held.
+func (p *Plane) servePods(cfg *config.Config) {
+	pods := p.placePods(cfg)
+	p.reloadOwn(cfg)
+	for _, fn := range cfg.Functions {
+		p.routes.SetPods(fn.Name, pods[fn.Name])
+	}
+	p.settlePods(cfg)
+}
+
+// placePods brings the pods of a configuration into service that are new, and returns
+// the indexes of all those that the programs use, by function. p.mu is held.
+func (p *Plane) placePods(cfg *config.Config) map[string][]uint32 {
+	p.short = nil
+	pods := make(map[string][]uint32, len(cfg.Functions))
+	for _, fn := range cfg.Functions {
+		id, _ := p.set.Function(fn.Name)
+		var list []uint32
+		for _, addr := range fn.Pods {
+			if ps := p.place(fn, addr, len(list)); ps != nil {
+				p.podMem[ps.index].Function = id
+				list = append(list, ps.index)
+			}
+		}
+		pods[fn.Name] = list
+	}
+	return pods
+}
+
+// settlePods does what remains when the programs have a configuration's pods; p.mu is
+// held.
+func (p *Plane) settlePods(cfg *config.Config) {
+	p.live = cfg
+	p.dropPods(cfg)
+	p.noteXDPTargets()
+	p.placeAgain()
+	p.retainCounts()
+	if err := p.writeReasons(cfg); err != nil {
+		p.log.Warn("reasons of pods cannot be shown", "error", err)
+	}
+}
+
+// reloadOwn tells the fallback's pool which pods there are, and which of them the
+// programs use, too. p.mu is held.
+func (p *Plane) reloadOwn(cfg *config.Config) {
+	p.own.ReloadShared(cfg.Functions, func(function string, pod netip.AddrPort) pool.Shared {
+		if ps := p.podKey[podID{function, pod}]; ps != nil {
+			return ps
+		}
+		return nil
+	})
+	for _, fn := range cfg.Functions {
+		for _, a := range fn.Pods {
+			p.own.SetReachable(fn.Name, a, !p.paths[podID{fn.Name, a}].NoRoute)
+		}
+	}
+}
+
+// dropPods takes pods out of service that the configuration no longer names, and
+// those that are reached in another way now. p.mu is held.
+func (p *Plane) dropPods(cfg *config.Config) {
+	wanted := make(map[podID]bool)
+	for _, fn := range cfg.Functions {
+		for _, a := range fn.Pods {
+			wanted[podID{fn.Name, a}] = true
+		}
+	}
+	for _, ps := range p.podByID {
+		switch {
+		case ps.draining.Load(): // another may have its address by now
+		case !wanted[ps.id]:
+			p.drainPod(ps)
+		case p.podKey[ps.id] != ps:
+			p.removePod(ps) // its connections lead nowhere
+		}
+	}
+	for id := range p.paths {
+		if !wanted[id] {
+			delete(p.paths, id)
+			delete(p.found, id)
+			delete(p.unseen, id)
+		}
+	}
+}
+
+// writeReasons shows why pods are not reached in the best way, without the
+// loader. p.mu is held.
+func (p *Plane) writeReasons(cfg *config.Config) error {
+	reasons := make(map[bpf.EproxyPodKey]string)
+	for _, fn := range cfg.Functions {
+		id, _ := p.set.Function(fn.Name)
+		for _, a := range fn.Pods {
+			if why := p.paths[podID{fn.Name, a}].Reason; why != "" {
+				reasons[bpf.EproxyPodKey{Function: id, Address: tupleOf(a, a).Local, Port: port(a.Port())}] = why
+			}
+		}
+	}
+	m := p.objs.PodReasons
+	var stale []bpf.EproxyPodKey
+	var k bpf.EproxyPodKey
+	var v bpf.EproxyPodReason
+	it := m.Iterate()
+	for it.Next(&k, &v) {
+		if reasons[k] == string(v.Text[:min(int(v.Len), len(v.Text))]) {
+			delete(reasons, k) // it is shown
+		} else if reasons[k] == "" {
+			stale = append(stale, k)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	for _, k := range stale { // first: there may be no more room
+		if err := m.Delete(&k); err != nil {
+			return err
+		}
+	}
+	for k, why := range reasons {
+		v := bpf.EproxyPodReason{}
+		v.Len = uint32(copy(v.Text[:], why))
+		if err := m.Put(&k, &v); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+package upstream
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"eproxy/internal/config"
+)
+
+// State is where a pod is in its life. What has gone is not known any more.
+type State int
+
+// The states. Only a Ready pod gets messages.
+const (
+	Discovered State = iota + 1 // it is wanted, and its probe has not succeeded yet
+	Ready
+	Suspect // it has failed again and again, and rests until a probe succeeds
+	Drained // an operator wants it to get none
+)
+
+func (s State) String() string {
+	return [...]string{"", "discovered", "ready", "suspect", "drained"}[s]
+}
+
+const (
+	// A pod is probed every eagerly at first, eagerTries times; then after twice as long
+	// each time, up to slowly.
+	eagerly    = 20 * time.Millisecond
+	eagerTries = 50
+	slowly     = 5 * time.Second
+	// A pod is suspect after so many failures in a row. It rests for restMin before it
+	// is probed, twice as long when that happens again, up to restMost; after
+	// forgiven in service that is forgotten.
+	failureLimit = 5
+	restMin      = 500 * time.Millisecond
+	restMost     = 30 * time.Second
+	forgiven     = time.Minute
+)
+
+// ID names a pod of a function.
+type ID struct {
+	Function string
+	Address  netip.AddrPort
+}
+
+// Pod is a pod as it is shown.
+type Pod struct {
+	ID
+	State  State
+	Reason string    // of the state; empty where it needs none
+	Since  time.Time // when it came into the state
+}
+
+// pod is a pod of the machine's. One that goes and comes back is another.
+type pod struct {
+	Pod
+	probe    string
+	failures int       // in a row
+	answered uint64    // requests that it had answered elsewhere when the first of these came
+	rests    int       // in a row
+	tries    int       // probes that failed since it came into its state
+	at       time.Time // when the next one is due; Discovered and Suspect
+	probing  bool
+}
+
+// enter brings a pod into a state.
+func (p *pod) enter(s State, reason string, now time.Time) {
+	p.State, p.Reason, p.Since, p.tries, p.failures = s, reason, now, 0, 0
+}
+
+// Machine is the life of all pods. Time is what its caller says.
+type Machine struct {
+	pods   map[ID]*pod
+	paused map[string]bool
+	notice func(Pod) // of a pod that has come into another state
+}
+
+// NewMachine makes a machine without pods. notice is called for each change of a
+// pod's state.
+func NewMachine(notice func(Pod)) *Machine {
+	return &Machine{pods: make(map[ID]*pod), notice: notice}
+}
+
+// Want says which pods there are to be, and which functions are paused. Those that
+// stay keep their state.
+func (m *Machine) Want(functions []*config.Function, now time.Time) {
+	wanted := make(map[ID]bool)
+	m.paused = make(map[string]bool)
+	for _, fn := range functions {
+		m.paused[fn.Name] = fn.Paused
+		for _, a := range fn.Pods {
+			id := ID{fn.Name, a}
+			wanted[id] = true
+			m.want(id, fn.Probe, slices.Contains(fn.Drain, a), now)
+		}
+	}
+	for id := range m.pods {
+		if !wanted[id] {
+			delete(m.pods, id)
+		}
+	}
+	for _, fn := range functions {
+		m.relent(fn.Name, now)
+	}
+}
+
+// want has the machine know a pod.
+func (m *Machine) want(id ID, probe string, drain bool, now time.Time) {
+	p := m.pods[id]
+	if p == nil || p.State == Drained && !drain { // whoever was drained comes back as a new one
+		p = &pod{Pod: Pod{ID: id}}
+		m.pods[id] = p
+	}
+	p.probe = probe
+	switch {
+	case drain && p.State != Drained:
+		m.move(p, Drained, "as an operator wants it", now)
+	case drain:
+	case p.State == 0 && probe != "":
+		p.at = now
+		m.move(p, Discovered, "not probed yet", now)
+	case p.State == 0, p.State == Discovered && probe == "":
+		m.move(p, Ready, "", now)
+	}
+}
+
+func (m *Machine) move(p *pod, s State, reason string, now time.Time) {
+	p.enter(s, reason, now)
+	m.notice(p.Pod)
+}
+
+// count is how many pods of a function are in a state.
+func (m *Machine) count(function string, s State) (n int) {
+	for id, p := range m.pods {
+		if id.Function == function && p.State == s {
+			n++
+		}
+	}
+	return n
+}
+
+// relent has a function's suspect pods get messages if no other does: one that
+// fails is better than none.
+func (m *Machine) relent(function string, now time.Time) {
+	if m.count(function, Ready) > 0 {
+		return
+	}
+	for id, p := range m.pods {
+		if id.Function == function && p.State == Suspect {
+			m.move(p, Ready, "the function has no other pod", now)
+		}
+	}
+}
+
+// Probe is a probe that is to be made.
+type Probe struct {
+	ID
+	What string // Function.Probe
+	pod  *pod
+}
+
+// Due are the probes that are to be made now. Each ends with Probed.
+func (m *Machine) Due(now time.Time) (due []Probe) {
+	for id, p := range m.pods {
+		if m.waits(p) && !p.at.After(now) {
+			p.probing = true
+			due = append(due, Probe{id, p.probe, p})
+		}
+	}
+	return due
+}
+
+// waits says whether a pod is to be probed, now or later.
+func (*Machine) waits(p *pod) bool {
+	return (p.State == Discovered || p.State == Suspect) && !p.probing
+}
+
+// Next is when the next probe is due; false: none is.
+func (m *Machine) Next() (at time.Time, ok bool) {
+	for _, p := range m.pods {
+		if m.waits(p) && (!ok || p.at.Before(at)) {
+			at, ok = p.at, true
+		}
+	}
+	return at, ok
+}
+
+// Probed says how a probe ended.
+func (m *Machine) Probed(x Probe, err error, now time.Time) {
+	p := m.pods[x.ID]
+	if p != x.pod { // that pod is gone
+		return
+	}
+	p.probing = false
+	if p.State != Discovered && p.State != Suspect {
+		return
+	}
+	if err == nil {
+		m.move(p, Ready, "", now)
+		return
+	}
+	p.Reason = err.Error()
+	p.tries++
+	p.at = now.Add(pace(p.tries))
+}
+
+// pace is how long after so many failed probes the next one comes.
+func pace(tries int) time.Duration {
+	if tries < eagerTries {
+		return eagerly
+	}
+	return min(eagerly<<min(tries-eagerTries, 20), slowly)
+}
+
+// Failed notes a request that a pod has failed. answered is how many it has answered of
+// which the machine is not told, so far: if these are more than at its first failure in
+// a row, that was not in a row.
+func (m *Machine) Failed(id ID, answered uint64, why string, now time.Time) {
+	p := m.pods[id]
+	if p == nil || p.State != Ready {
+		return
+	}
+	if p.failures == 0 || answered != p.answered {
+		p.failures, p.answered = 0, answered
+	}
+	if p.failures++; p.failures < failureLimit || !m.maySpare(id.Function) {
+		return
+	}
+	if now.Sub(p.Since) >= forgiven {
+		p.rests = 0
+	}
+	p.at = now.Add(min(restMin<<min(p.rests, 20), restMost))
+	p.rests++
+	m.move(p, Suspect, why, now)
+}
+
+// maySpare says whether one more pod of a function may rest: never more than half.
+func (m *Machine) maySpare(function string) bool {
+	resting := m.count(function, Suspect)
+	return 2*(resting+1) <= m.count(function, Ready)+resting
+}
+
+// Succeeded notes a request that a pod has answered.
+func (m *Machine) Succeeded(id ID) {
+	if p := m.pods[id]; p != nil {
+		p.failures = 0
+	}
+}
+
+// Serves says whether a pod is to get messages.
+func (m *Machine) Serves(id ID) bool {
+	p := m.pods[id]
+	return p != nil && p.State == Ready && !m.paused[id.Function]
+}
+
+// Pods are all pods, by function and address.
+func (m *Machine) Pods() []Pod {
+	out := make([]Pod, 0, len(m.pods))
+	for _, p := range m.pods {
+		out = append(out, p.Pod)
+	}
+	slices.SortFunc(out, func(a, b Pod) int {
+		return cmp.Or(cmp.Compare(a.Function, b.Function), a.Address.Compare(b.Address))
+	})
+	return out
+}
