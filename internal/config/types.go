@@ -118,7 +118,12 @@ type Service struct {
 	Port      string // name or number, as the EndpointSlices have it; "": the only one, or http
 }
 
-func (s Service) String() string { return s.Namespace + "/" + s.Name }
+func (s Service) String() string {
+	if s.Namespace == "" {
+		return s.Name
+	}
+	return s.Namespace + "/" + s.Name
+}
 
 // Kubernetes is how the API server is reached.
 type Kubernetes struct {
