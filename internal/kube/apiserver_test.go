@@ -32,6 +32,7 @@ type apiServer struct {
 	refuses int // every request, with this status
 	asked   []string
 	stopped bool
+	noWatch bool // is allowed
 }
 
 // event is a change of an object.
@@ -145,6 +146,8 @@ func (a *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		a.fail(w, http.StatusNotFound)
 	case q.Get("watch") == "":
 		a.list(w)
+	case a.noWatch:
+		a.fail(w, http.StatusForbidden)
 	case initial && a.old:
 		a.fail(w, http.StatusUnprocessableEntity)
 	default:

@@ -14,7 +14,8 @@ import (
 	"eproxy/internal/endpoints"
 )
 
-// observed is a list and watch whose requests tell how they went.
+// observed is a list and watch whose requests tell how they went: with an error, or that
+// now there is a watch. A list alone is no success, for without a watch it grows old.
 type observed struct {
 	*cache.ListWatch
 	went func(ctx context.Context, err error)
@@ -23,18 +24,27 @@ type observed struct {
 // ListWithContext is one request.
 func (o observed) ListWithContext(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 	list, err := o.ListWatch.ListWithContext(ctx, options)
-	o.went(ctx, err)
+	if err != nil {
+		o.went(ctx, err)
+	}
 	return list, err
 }
 
 // WatchWithContext is one request, too: how the events end that it leads to, the next one tells.
 func (o observed) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	w, err := o.ListWatch.WatchWithContext(ctx, options)
-	// a server that cannot stream the list, as before Kubernetes 1.32, is asked for it next
-	if options.SendInitialEvents == nil || !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) {
+	// A list that is to be streamed and is not allowed, or that the server cannot stream
+	// (Kubernetes before 1.32), is asked for as a whole next, which tells.
+	if options.SendInitialEvents == nil || err == nil || !answered(err) {
 		o.went(ctx, err)
 	}
 	return w, err
+}
+
+// answered says whether an error is the API server's answer.
+func answered(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status)
 }
 
 // judge logs when the API server ceases to answer and when it does again, once for all
@@ -66,10 +76,6 @@ func (c *Cluster) answers() {
 
 // aboutTheQuestion says whether the API server answers, but not to this.
 func aboutTheQuestion(err error) bool {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return false
-	}
 	// ServiceUnavailable and the like come while it starts, Unauthorized is about all questions
 	return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }

@@ -88,9 +88,10 @@ func (f *service) went(ctx context.Context, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case err == nil && f.broken != "" && f.synced:
-		f.broken = ""
-		f.tell()
+	case err == nil && f.broken != "":
+		if f.broken = ""; f.synced {
+			f.tell()
+		}
 	case err == nil || f.broken == err.Error():
 	default:
 		f.broken = err.Error()
@@ -157,8 +158,10 @@ func (f *service) Replace(list []any, _ string) error {
 		}
 		f.slices[s.Name] = trim(s)
 	}
-	f.synced, f.broken = true, ""
-	f.tell()
+	f.synced = true
+	if f.broken == "" { // else the watch is still to come
+		f.tell()
+	}
 	return nil
 }
 

@@ -152,6 +152,27 @@ func TestDenied(t *testing.T) {
 	log.has(t, "source of pods is back")
 }
 
+// TestDeniedToWatch: a list without a watch would grow old unnoticed, so it counts for nothing.
+func TestDeniedToWatch(t *testing.T) {
+	a := newAPIServer(t)
+	a.set("temp-1", of("IPv4", ports("", 80), ready("10.0.0.1")))
+	a.noWatch = true
+	pods, log := follow(t, a.kubeconfig(), temp)
+	log.has(t, "refused: Forbidden")
+	asked := func() int { return strings.Count(a.queries(), "\n") }
+	several := asked() + 6
+	until(t, a.queries, func() bool { return asked() >= several })
+	log.has(t, "refused: Forbidden")
+	if strings.Contains(log.String(), "is back") {
+		t.Error(log)
+	}
+	a.mu.Lock()
+	a.noWatch = false
+	a.mu.Unlock()
+	pods("[10.0.0.1:80]")
+	log.has(t, "source of pods is back")
+}
+
 // TestUnauthorized: credentials that are not accepted concern all that is asked, and are one line.
 func TestUnauthorized(t *testing.T) {
 	a := newAPIServer(t)
