@@ -4,6 +4,7 @@ GO ?= $(shell command -v go || echo /usr/local/go/bin/go)
 CLANG_PACKAGES := clang-19 llvm-19 libbpf-dev
 KERNEL_PACKAGES := qemu-system-x86 seabios busybox-static iproute2 mosquitto-clients
 LINT_PACKAGES := clang-format-19 shellcheck
+KUBERNETES_PACKAGES := etcd-server
 LWIP_PACKAGES := gcc libc6-dev liblwip-dev
 TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev
 
@@ -15,7 +16,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels soak demo bench bench-links bench-proactive fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels test-kubernetes soak demo bench bench-links bench-proactive fuzz clean
 
 all: build
 
@@ -89,6 +90,18 @@ test-kernels: build
 	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/bpf.test ./internal/bpf
 	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/netns.test ./test/netns
 	bin/kernels
+
+# As Kubernetes builds them. A module of its own, so that what Kubernetes depends on stays out of go.mod.
+KUBERNETES_VERSION = $(shell cd test/kubernetes && $(GO) list -m -f '{{.Version}}' k8s.io/kubernetes)
+KUBERNETES_BUILD = cd test/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o ../../bin/kubernetes/ -ldflags '-s -w \
+	-X k8s.io/component-base/version.gitVersion=$(KUBERNETES_VERSION) -X k8s.io/component-base/version.gitMajor=1 \
+	-X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES_VERSION)))'
+
+## test-kubernetes: pods from a real API server of Kubernetes, built at first (8 minutes on two processors); root
+test-kubernetes: build
+	@./test/install.sh $(KUBERNETES_PACKAGES)
+	$(KUBERNETES_BUILD) k8s.io/kubernetes/cmd/kube-apiserver
+	cd test/kubernetes && $(GO) vet ./... && $(GO) test -race -count=1 -v ./...
 
 ## soak: all faults at once, for as long as you like, SOAK=1h; root
 SOAK ?= 10m

@@ -24,6 +24,7 @@ import (
 	"eproxy/internal/doctor"
 	"eproxy/internal/endpoints"
 	"eproxy/internal/kernelmetrics"
+	"eproxy/internal/kube"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
 	"eproxy/internal/pinned"
@@ -68,7 +69,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		}
 		log.Info("stopped, nothing is attached")
 	}()
-	pods := endpoints.Watch(cfg, log)
+	pods := endpoints.Watch(cfg, kube.New(cfg.Kubernetes, log), log)
 	defer pods.Close()
 	pods.Settle(ctx)
 	n, err := startNode(plane, cfg, pods, log)

@@ -15,6 +15,7 @@ import (
 	"eproxy/internal/cliutil"
 	"eproxy/internal/delivery"
 	"eproxy/internal/endpoints"
+	"eproxy/internal/kube"
 	"eproxy/internal/lograte"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
@@ -46,7 +47,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	m.Registry.MustRegister(m.Requests())
 	often := lograte.New(log)
 	defer often.Close()
-	pods := endpoints.Watch(cfg, log)
+	pods := endpoints.Watch(cfg, kube.New(cfg.Kubernetes, log), log)
 	defer pods.Close()
 	pods.Settle(ctx)
 	live := pods.Apply(cfg)

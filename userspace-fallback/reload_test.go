@@ -71,7 +71,7 @@ functions:
 	if err != nil {
 		t.Fatal(err)
 	}
-	pods := &answersLate{Watcher: endpoints.Watch(cfg, log)}
+	pods := &answersLate{Watcher: endpoints.Watch(cfg, nil, log)}
 	defer pods.Close()
 	p := pool.New(cfg.Functions)
 	defer p.Close()

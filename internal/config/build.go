@@ -53,6 +53,7 @@ func (b *builder) build(r *raw) {
 		b.function(fmt.Sprintf("$.functions[%d]", i), &r.Functions[i])
 	}
 	b.routes(r.Routes)
+	b.cluster(&r.Kubernetes)
 	c.Metrics.Listen = r.Metrics.Listen
 	if c.Metrics.Listen != "" {
 		b.address("$.metrics.listen", c.Metrics.Listen)

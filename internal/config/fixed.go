@@ -20,6 +20,7 @@ func (old *Config) Restart(next *Config, program string) error {
 		{"limits", old.Limits, next.Limits},
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"metrics", old.Metrics, next.Metrics},
+		{"kubernetes", old.Kubernetes, next.Kubernetes},
 	} {
 		if !reflect.DeepEqual(k.a, k.b) {
 			errs = append(errs, fmt.Errorf("%s changed: restart %s", k.name, program))

@@ -55,10 +55,12 @@ func (b *builder) function(path string, r *rawFunction) {
 func (b *builder) pods(path string, f *Function, r *rawFunction) {
 	d := &r.Discover
 	switch {
+	case r.Kubernetes != nil && d.Kubernetes != nil:
+		b.fail(path+".kubernetes", "function %q: kubernetes and discover.kubernetes are the same: one of them is too many", r.Name)
 	case r.Kubernetes != nil:
-		b.fail(path+".kubernetes", "function %q: kubernetes is not supported yet, list pods or discover them", r.Name)
+		f.Discover.Service = b.service(path+".kubernetes", r.Name, r.Kubernetes)
 	case d.Kubernetes != nil:
-		b.fail(path+".discover.kubernetes", "function %q: kubernetes is not supported yet, list pods or discover them", r.Name)
+		f.Discover.Service = b.service(path+".discover.kubernetes", r.Name, d.Kubernetes)
 	case len(r.Pods) == 0 && d.File == "" && d.DNS == "":
 		b.fail(path+".pods", "function %q has no pods: list them, or say where to discover them", r.Name)
 	}

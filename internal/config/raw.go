@@ -13,6 +13,7 @@ type raw struct {
 	Auth         *rawAuth      `yaml:"auth"`
 	Functions    []rawFunction `yaml:"functions"`
 	Routes       []rawRoute    `yaml:"routes"`
+	Kubernetes   rawCluster    `yaml:"kubernetes"`
 	Metrics      rawMetrics    `yaml:"metrics"`
 	Limits       rawLimits     `yaml:"limits"`
 	DrainTimeout *duration     `yaml:"drain_timeout"`
@@ -77,6 +78,11 @@ type rawFunction struct {
 type rawKubernetes struct {
 	Service   string `yaml:"service"`
 	Namespace string `yaml:"namespace"`
+	Port      string `yaml:"port"`
+}
+
+type rawCluster struct {
+	Kubeconfig string `yaml:"kubeconfig"`
 }
 
 type rawDiscover struct {

@@ -18,6 +18,7 @@ type Config struct {
 	Auth         Auth          // who may connect, publish, subscribe
 	Functions    []*Function   // names are unique
 	Routes       []*Route      // filters are unique
+	Kubernetes   Kubernetes    // how its API server is reached
 	Metrics      Metrics       // Prometheus
 	Limits       Limits        // sizes
 	DrainTimeout time.Duration // for what is in flight at SIGTERM
@@ -111,8 +112,28 @@ const ProbeTCP = "tcp"
 
 // Discover names sources of a function's pods; empty: none.
 type Discover struct {
-	File string // absolute path of a list of pods that somebody else writes
-	DNS  HostPort
+	File    string // absolute path of a list of pods that somebody else writes
+	DNS     HostPort
+	Service Service
+}
+
+// Service is a Service of Kubernetes, whose EndpointSlices name the pods.
+type Service struct {
+	Name      string // "": none
+	Namespace string // "": that of the program's own pod, or of the kubeconfig's context
+	Port      string // name or number, as the EndpointSlices have it; "": the only one, or http
+}
+
+func (s Service) String() string {
+	if s.Namespace == "" {
+		return s.Name
+	}
+	return s.Namespace + "/" + s.Name
+}
+
+// Kubernetes is how the API server is reached.
+type Kubernetes struct {
+	Kubeconfig string // absolute path; "": by the service account of the program's own pod
 }
 
 // Retry says how often and how a message is tried.

@@ -2,6 +2,7 @@ package endpoints
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -16,6 +17,7 @@ import (
 type Watcher struct {
 	log     *slog.Logger
 	often   *lograte.Logger
+	cluster Cluster // nil: there is none
 	changed chan struct{}
 	wg      sync.WaitGroup
 
@@ -30,17 +32,19 @@ type followed struct {
 	answered chan struct{}    // closed when it has said anything, or that it cannot
 	once     sync.Once
 	broken   bool
+	logged   bool // that it is broken
 }
 
 // Watch begins to follow the sources of a configuration's functions; Close ends it.
-func Watch(cfg *config.Config, log *slog.Logger) *Watcher {
-	w := &Watcher{log: log, often: lograte.New(log), changed: make(chan struct{}, 1), sources: make(map[source]*followed)}
+// Those of Services ask cluster.
+func Watch(cfg *config.Config, cluster Cluster, log *slog.Logger) *Watcher {
+	w := &Watcher{log: log, cluster: cluster, often: lograte.New(log), changed: make(chan struct{}, 1), sources: make(map[source]*followed)}
 	w.Follow(cfg)
 	return w
 }
 
 // sourcesOf are a function's sources beside the addresses in the configuration.
-func sourcesOf(fn *config.Function) (out []source) {
+func (w *Watcher) sourcesOf(fn *config.Function) (out []source) {
 	for _, h := range fn.Hosts {
 		out = append(out, dns{h})
 	}
@@ -50,6 +54,9 @@ func sourcesOf(fn *config.Function) (out []source) {
 	if fn.Discover.DNS.Host != "" {
 		out = append(out, dns{fn.Discover.DNS})
 	}
+	if fn.Discover.Service.Name != "" {
+		out = append(out, kubernetes{fn.Discover.Service, w.cluster})
+	}
 	return out
 }
 
@@ -58,7 +65,7 @@ func (w *Watcher) Follow(cfg *config.Config) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, fn := range cfg.Functions {
-		for _, s := range sourcesOf(fn) {
+		for _, s := range w.sourcesOf(fn) {
 			if w.sources[s] == nil {
 				w.sources[s] = w.follow(s)
 			}
@@ -71,7 +78,7 @@ func (w *Watcher) Follow(cfg *config.Config) {
 func (w *Watcher) Keep(cfg *config.Config) {
 	wanted := make(map[source]bool)
 	for _, fn := range cfg.Functions {
-		for _, s := range sourcesOf(fn) {
+		for _, s := range w.sourcesOf(fn) {
 			wanted[s] = true
 		}
 	}
@@ -103,8 +110,8 @@ func (w *Watcher) follow(s source) *followed {
 	found := func(pods []netip.AddrPort) {
 		w.mu.Lock()
 		same := slices.Equal(pods, f.pods)
-		repaired := f.broken
-		f.pods, f.broken = pods, false
+		repaired := f.logged
+		f.pods, f.broken, f.logged = pods, false, false
 		w.mu.Unlock()
 		f.once.Do(func() { close(f.answered) })
 		if repaired {
@@ -123,8 +130,13 @@ func (w *Watcher) follow(s source) *followed {
 		}
 		kept := len(f.pods)
 		f.broken = true
+		quiet := errors.Is(err, ErrLogged)
+		f.logged = f.logged || !quiet
 		w.mu.Unlock()
 		f.once.Do(func() { close(f.answered) })
+		if quiet {
+			return
+		}
 		w.often.Warn(message, s.String(), "source", s.String(), "pods", kept, "error", err)
 	}
 	w.wg.Go(func() { s.follow(ctx, found, failed) })
@@ -166,7 +178,7 @@ func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 	out.Functions = make([]*config.Function, len(cfg.Functions))
 	for i, fn := range cfg.Functions {
 		out.Functions[i] = fn
-		sources := sourcesOf(fn)
+		sources := w.sourcesOf(fn)
 		if len(sources) == 0 {
 			continue
 		}

@@ -1,0 +1,43 @@
+package config
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// label is a name of a Service, a namespace or a port (RFC 1123 section 2.1, in
+// lower case; Kubernetes' "DNS label").
+var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// service reads which Service a function's pods are of.
+func (b *builder) service(path, function string, r *rawKubernetes) Service {
+	const rule = "must be a name as Kubernetes has them: a-z, 0-9 and -, up to 63 characters"
+	if !label.MatchString(r.Service) {
+		b.fail(path+".service", "function %q: service %q: %s", function, r.Service, rule)
+	}
+	if r.Namespace != "" && !label.MatchString(r.Namespace) {
+		b.fail(path+".namespace", "function %q: namespace %q: %s", function, r.Namespace, rule)
+	}
+	if r.Port != "" && !servicePort(r.Port) {
+		b.fail(path+".port", "function %q: port %q: must be the name of one of the Service's ports, or a number from 1 to 65535", function, r.Port)
+	}
+	return Service{Name: r.Service, Namespace: r.Namespace, Port: r.Port}
+}
+
+// servicePort says whether a port may be one's name or number.
+func servicePort(s string) bool {
+	if strings.Trim(s, "0123456789") != "" {
+		return label.MatchString(s)
+	}
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
+}
+
+// cluster reads how the API server is reached.
+func (b *builder) cluster(r *rawCluster) {
+	if r.Kubeconfig != "" && !strings.HasPrefix(r.Kubeconfig, "/") {
+		b.fail("$.kubernetes.kubeconfig", "kubernetes.kubeconfig %q: must be an absolute path", r.Kubeconfig)
+	}
+	b.cfg.Kubernetes.Kubeconfig = r.Kubeconfig
+}

@@ -1,0 +1,179 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	discovery "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"eproxy/internal/config"
+)
+
+// backoff is how long after a failure the API server is asked again: with 250 ms at
+// first and up to 5 s, so that pods that have changed during an outage are in service
+// soon after it; with jitter, so that not all nodes ask at once.
+var backoff = wait.Backoff{Duration: 250 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 6, Cap: 5 * time.Second}
+
+// credentialsRetry is how long after a failure the credentials are read again.
+const credentialsRetry = 2 * time.Second
+
+// Follow calls found with the pods of a Service, at once and whenever they change, and
+// failed when that cannot be asked, until ctx ends. What keeps a Service from having
+// pods (there is none of that name, it has no such port) is logged when it
+// begins and when it ends.
+func (c *Cluster) Follow(ctx context.Context, s config.Service, found func([]netip.AddrPort), failed func(error)) {
+	var told string
+	for {
+		client, namespace, err := c.client(discovery.SchemeGroupVersion)
+		if err == nil {
+			if s.Namespace == "" {
+				s.Namespace = namespace
+			}
+			f := &service{Service: s, cluster: c, found: found, failed: failed, slices: make(map[string]slice)}
+			selector := labels.Set{discovery.LabelServiceName: s.Name}.String()
+			f.follow(ctx, observed{cache.NewFilteredListWatchFromClient(client, "endpointslices", s.Namespace,
+				func(o *metav1.ListOptions) { o.LabelSelector = selector }), f.went})
+			return
+		}
+		if told != err.Error() { // it is asked often, and said once
+			told = err.Error()
+			failed(err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(credentialsRetry):
+		}
+	}
+}
+
+// service is a Service that is followed. It is the store that client-go's reflector
+// fills: of each EndpointSlice it keeps what trim does.
+type service struct {
+	config.Service
+	cluster *Cluster
+	found   func([]netip.AddrPort)
+	failed  func(error)
+
+	mu     sync.Mutex
+	synced bool             // slices are those of the Service, all of them
+	slices map[string]slice // by name
+	why    string           // there are no pods
+	broken string           // the error that failed was called with last
+}
+
+func (f *service) follow(ctx context.Context, lw cache.ListerWatcher) {
+	silent := logr.Discard()
+	r := cache.NewReflectorWithOptions(lw, &discovery.EndpointSlice{}, f, cache.ReflectorOptions{Logger: &silent, Name: f.String(), Backoff: &backoff})
+	r.RunWithContext(klog.NewContext(ctx, silent))
+}
+
+// went notes how a request went.
+func (f *service) went(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	err = f.cluster.judge(err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case err == nil && f.broken != "":
+		if f.broken = ""; f.synced {
+			f.tell()
+		}
+	case err == nil || f.broken == err.Error():
+	default:
+		f.broken = err.Error()
+		f.failed(fmt.Errorf("ask for EndpointSlices: %w", err))
+	}
+}
+
+// tell says which pods there are; f.mu is held.
+func (f *service) tell() {
+	pods, why := merge(f.slices, f.Port)
+	if why != f.why {
+		log := f.cluster.log.With(slog.String("service", f.String()))
+		if f.why = why; why != "" {
+			log.Warn("a Service has no pods for messages", "reason", why)
+		} else {
+			log.Info("a Service may have pods again", "pods", len(pods))
+		}
+	}
+	f.found(pods)
+}
+
+var errNoSlice = errors.New("not an EndpointSlice")
+
+func (f *service) put(obj any) error {
+	s, ok := obj.(*discovery.EndpointSlice)
+	if !ok {
+		return errNoSlice
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.slices[s.Name] = trim(s)
+	f.tell()
+	return nil
+}
+
+// Add is the reflector's: an EndpointSlice is new.
+func (f *service) Add(obj any) error { return f.put(obj) }
+
+// Update is the reflector's: an EndpointSlice has changed.
+func (f *service) Update(obj any) error { return f.put(obj) }
+
+// Delete is the reflector's: an EndpointSlice is gone.
+func (f *service) Delete(obj any) error {
+	s, ok := obj.(*discovery.EndpointSlice)
+	if !ok {
+		return errNoSlice
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.slices, s.Name)
+	f.tell()
+	return nil
+}
+
+// Replace is the reflector's: these are all EndpointSlices.
+func (f *service) Replace(list []any, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.slices)
+	for _, obj := range list {
+		s, ok := obj.(*discovery.EndpointSlice)
+		if !ok {
+			return errNoSlice
+		}
+		f.slices[s.Name] = trim(s)
+	}
+	f.synced = true
+	if f.broken == "" { // else the watch is still to come
+		f.tell()
+	}
+	return nil
+}
+
+// Resync is the reflector's: nothing is to be done again.
+func (f *service) Resync() error { return nil }
+
+// Transformer drops from an EndpointSlice what the reflector would keep of it while it lists.
+func (f *service) Transformer() cache.TransformFunc {
+	return func(obj any) (any, error) {
+		if s, ok := obj.(*discovery.EndpointSlice); ok {
+			s.ObjectMeta = metav1.ObjectMeta{Name: s.Name, Namespace: s.Namespace, ResourceVersion: s.ResourceVersion}
+		}
+		return obj, nil
+	}
+}

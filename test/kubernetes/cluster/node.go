@@ -1,0 +1,4 @@
+package cluster
+
+// NodeName is the only node's.
+const NodeName = "node1"
