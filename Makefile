@@ -16,7 +16,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels test-kubernetes soak demo bench bench-links bench-proactive fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels test-kubernetes image generate-manifest soak demo bench bench-links bench-proactive fuzz clean
 
 all: build
 
@@ -80,6 +80,7 @@ test: need-root test-deps build bin/lwip-relay unit
 	$(GO) test -race $(filter-out ./test/netns,$(ROOT_PACKAGES))
 	EPROXY_OBJECT=bounded $(GO) test ./internal/bpf
 	cd bench/proactive && $(GO) vet ./... && $(GO) test ./...
+	cd test/chart && $(GO) vet ./... && $(GO) test ./...
 	$(GO) test -race -count=1 -parallel 4 -timeout 45m -v ./test/netns
 
 ## test-kernels: Debian's kernels 6.12 and 6.1 in an emulator, and what works on each; root for apt
@@ -102,6 +103,16 @@ test-kubernetes: build
 	@./test/install.sh $(KUBERNETES_PACKAGES)
 	$(KUBERNETES_BUILD) k8s.io/kubernetes/cmd/kube-apiserver
 	cd test/kubernetes && $(GO) vet ./... && $(GO) test -race -count=1 -v ./...
+
+## image: bin/eproxy-image.tar, a container image of the binaries, for docker load, ctr image import or podman load
+IMAGE ?= localhost/eproxy:latest
+image: build
+	$(GO) run ./deploy/image deploy/Containerfile $(IMAGE) bin/eproxy-image.tar
+
+## generate-manifest: deploy/eproxy.yaml, of the Helm chart in deploy/chart
+# A module of its own, so that what Helm depends on stays out of go.mod.
+generate-manifest:
+	cd test/chart && $(GO) run . ../../deploy/chart > ../../bin/manifest.yaml && mv ../../bin/manifest.yaml ../../deploy/eproxy.yaml
 
 ## soak: all faults at once, for as long as you like, SOAK=1h; root
 SOAK ?= 10m

@@ -180,6 +180,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	n.metrics.Ready(true)
 	n.log.Info("serving", "listeners", len(n.cfg.Listeners), "functions", len(n.cfg.Functions), "routes", len(n.cfg.Routes))
 	for {
 		select {
@@ -204,6 +205,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 func (n *node) drain(stop context.CancelFunc, done <-chan error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 	defer cancel()
+	n.metrics.Ready(false)
 	n.log.Info("draining", "timeout", n.cfg.DrainTimeout, "in_flight", n.plane.InFlight())
 	n.plane.Drain(ctx)
 	n.broker.Drain(ctx)

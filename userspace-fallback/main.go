@@ -72,6 +72,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	m.Ready(true)
 	log.Info("serving", "listeners", len(cfg.Listeners), "functions", len(cfg.Functions), "routes", len(cfg.Routes))
 	for {
 		select {
@@ -84,6 +85,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		case <-pods.Changed():
 			s.followPods()
 		case <-ctx.Done():
+			m.Ready(false)
 			log.Info("draining", "timeout", s.cfg.DrainTimeout)
 			drain, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
 			b.Drain(drain)

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,6 +54,7 @@ type Metrics struct {
 	refused     *prometheus.CounterVec
 	gone        *prometheus.CounterVec
 	connect     *prometheus.CounterVec
+	ready       atomic.Bool
 }
 
 // New makes a registry with the fallback's counters, except for Requests.
@@ -107,7 +110,19 @@ func (m *Metrics) ConnectFailed(function, pod string) { m.connect.WithLabelValue
 // DeadLetter counts a dead letter.
 func (m *Metrics) DeadLetter(function string) { m.deadLetters.WithLabelValues(function).Inc() }
 
-// Serve serves /metrics until ctx ends; an empty address serves nothing.
+// Ready says whether clients are served: what /readyz answers. It is not so at first.
+func (m *Metrics) Ready(yes bool) { m.ready.Store(yes) }
+
+// answerReady is /readyz: 503 while clients are not served, or not any more.
+func (m *Metrics) answerReady(w http.ResponseWriter, _ *http.Request) {
+	if !m.ready.Load() {
+		http.Error(w, "clients are not served", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ok\n")
+}
+
+// Serve serves /metrics, /healthz and /readyz until ctx ends; an empty address serves nothing.
 func (m *Metrics) Serve(ctx context.Context, address string) error {
 	if address == "" {
 		return nil
@@ -118,6 +133,8 @@ func (m *Metrics) Serve(ctx context.Context, address string) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("/readyz", m.answerReady)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	context.AfterFunc(ctx, func() { _ = srv.Close() })
 	go func() {
