@@ -5,6 +5,7 @@ CLANG_PACKAGES := clang-19 llvm-19 libbpf-dev
 KERNEL_PACKAGES := qemu-system-x86 seabios busybox-static iproute2 mosquitto-clients
 LINT_PACKAGES := clang-format-19 shellcheck
 KUBERNETES_PACKAGES := etcd-server
+KUBERNETES_NODE_PACKAGES := $(KUBERNETES_PACKAGES) containerd runc containernetworking-plugins nftables mosquitto-clients
 LWIP_PACKAGES := gcc libc6-dev liblwip-dev
 TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev
 
@@ -16,7 +17,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels test-kubernetes image generate-manifest soak demo bench bench-links bench-proactive fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak demo bench bench-links bench-proactive fuzz clean
 
 all: build
 
@@ -102,7 +103,17 @@ KUBERNETES_BUILD = cd test/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o 
 test-kubernetes: build
 	@./test/install.sh $(KUBERNETES_PACKAGES)
 	$(KUBERNETES_BUILD) k8s.io/kubernetes/cmd/kube-apiserver
-	cd test/kubernetes && $(GO) vet ./... && $(GO) test -race -count=1 -v ./...
+	cd test/kubernetes && $(GO) vet ./... && $(GO) test -race -count=1 -v .
+
+## test-kubernetes-full: a whole node of Kubernetes, eproxy installed by its chart from its image; all of it built at first (13 minutes); root
+test-kubernetes-full: image
+	@./test/install.sh $(KUBERNETES_NODE_PACKAGES)
+	$(KUBERNETES_BUILD) $(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl)
+	cd test/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o ../../bin/kubernetes/ ./images/function ./images/pause
+	cd test/chart && $(GO) build -o ../../bin/kubernetes/chart .
+	$(GO) build -o bin/kubernetes/image ./deploy/image
+	cd bin/kubernetes && for i in function pause; do ./image ../../test/kubernetes/images/$$i.Containerfile localhost/$$i:latest $$i.tar || exit 1; done
+	cd test/kubernetes && $(GO) vet ./... && $(GO) test -count=1 -v ./full
 
 ## image: bin/eproxy-image.tar, a container image of the binaries, for docker load, ctr image import or podman load
 IMAGE ?= localhost/eproxy:latest

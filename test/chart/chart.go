@@ -1,5 +1,6 @@
-// Command chart renders the Helm chart with its default values: what it writes is
-// deploy/eproxy.yaml, for those who do not use Helm.
+// Command chart renders the Helm chart. What it writes with the chart's own values is
+// deploy/eproxy.yaml, for those who do not use Helm; a file of values makes it write what
+// helm template would.
 package main
 
 import (
@@ -20,11 +21,19 @@ import (
 const namespace = "eproxy"
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: chart DIR")
+	if len(os.Args) != 2 && len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: chart DIR [VALUES]")
 		os.Exit(2)
 	}
-	out, err := plain(os.Args[1])
+	var values map[string]any
+	if len(os.Args) == 3 {
+		var err error
+		if values, err = common.ReadValuesFile(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "chart:", err)
+			os.Exit(1)
+		}
+	}
+	out, err := plain(os.Args[1], values)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chart:", err)
 		os.Exit(1)
@@ -33,8 +42,8 @@ func main() {
 }
 
 // plain is the manifest for kubectl: what the chart makes, and its namespace.
-func plain(dir string) ([]byte, error) {
-	const head = `# Made of the Helm chart beside it, with its default values, by make generate-manifest.
+func plain(dir string, values map[string]any) ([]byte, error) {
+	const head = `# Made of the Helm chart beside it by make generate-manifest.
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -43,7 +52,7 @@ metadata:
     # hostNetwork and the capabilities that loading BPF programs needs
     pod-security.kubernetes.io/enforce: privileged
 `
-	objects, err := render(dir, nil)
+	objects, err := render(dir, values)
 	if err != nil {
 		return nil, err
 	}

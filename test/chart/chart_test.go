@@ -28,7 +28,7 @@ const (
 
 // TestManifestIsTheChart: who installs by kubectl gets what Helm installs.
 func TestManifestIsTheChart(t *testing.T) {
-	want, err := plain(dir)
+	want, err := plain(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
