@@ -28,7 +28,7 @@ var planted = []struct{ name, file, old, new string }{
 	{"insertion beyond the window", "conn.h", "return c->tx_nxt + len - c->tx_una <= c->tx_wnd;", "return true;"},
 	{"insertion inside a packet", "conn.h", "c->tx_framed == c->tx_knxt && framing_at_boundary(&c->tx_framing)", "c->tx_framed == c->tx_knxt"},
 	{"insertion behind the FIN", "conn.h", "(CONN_FIN_SENT | CONN_RST_SENT | CONN_BROKEN)", "(CONN_RST_SENT | CONN_BROKEN)"},
-	{"late response of another generation", "conn.h", "g->slot_gen == slot_gen && ", ""},
+	{"response of another slot", "conn.h", "g->who == slot && ", ""},
 	{"late response for another position", "conn.h", " && g->seq == seq)", ")"},
 	{"reset from within the window", "conn.h", "if (s->seq == c->rx_nxt || (s->seq == notified && ledger_strip(&c->rx, notified) == c->rx_kack))\n", "if (seq_ge(s->seq, c->rx_acked))\n"},
 	{"acknowledgement of what was never sent", "conn.h", "return seq_le(s->ack, c->tx_nxt) && ", "return "},
