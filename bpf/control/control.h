@@ -92,7 +92,7 @@ int slot_control(struct slot_args *a)
 		if (dc) {
 			bpf_spin_lock(&dc->lock);
 			if (dc->gen == m.device_gen) {
-				conn_done(dc, index, gen, m.device_seq);
+				conn_done(dc, index, m.device_seq);
 				if (dc->in_flight)
 					dc->in_flight--;
 			}

@@ -40,6 +40,8 @@
 #define HOLD_OUTSIDE	  0xfffffffeu /* hold of a message that found no room among the identifiers (ids.h) */
 #define HOLD_NONE	  0xffffffffu /* hold of a message that has no identifier, or of a connection that is gone */
 
+#define GRAFT_MAX 65535 /* bytes of one graft */
+
 /* Which hook counted. Row of the reasons map. */
 enum hook {
 	HOOK_XDP_DEVICE = 0,
@@ -196,20 +198,19 @@ struct tuple {
 
 /*
  * One graft: bytes removed from a received stream, or inserted into a sent one.
- * seq is the wire position of the first byte. Self-sufficient: nothing is
- * recovered from a packet or slot that may have moved on.
+ * seq is the wire position of the first byte. There are 128 of these in each
+ * connection's entry: what the slot's message or the clock says is not kept here.
  */
 struct graft {
 	__u32 seq;
-	__u32 len;  /* bytes */
-	__u32 slot; /* removed PUBLISH: who answers for it; else NO_INDEX */
-	__u32 slot_gen;
-	__u32 slot_seq; /* wire position of the request in the slot's stream */
-	__u32 time_ms;	/* when it was last sent, CLOCK_MONOTONIC */
-	__u8 bytes[4];	/* inserted PUBACK, as on the wire */
-	__u16 packet_id;
-	__u8 qos;   /* of an inserted PUBACK: how often it was sent again */
+	__u16 len;  /* bytes, at most GRAFT_MAX */
 	__u8 state; /* enum graft_state */
+	__u8 sent;  /* inserted PUBACK: how often it was sent again */
+	/*
+	 * Removed PUBLISH: conn index of the slot that answers for it; else NO_INDEX.
+	 * Inserted PUBACK: its packet identifier and when it was last sent (puback_sent).
+	 */
+	__u32 who;
 };
 
 /* Grafts of one direction that are not settled, oldest at head. */
@@ -293,19 +294,19 @@ struct conn {
 	__u32 rx_fin;  /* wire: behind the peer's FIN (CONN_FIN_AHEAD) */
 	__u32 rx_dups; /* duplicate acknowledgements of the local socket that wait for an open graft */
 
-	/* the first graft of each is in the cache line of its counters */
+	/* the first grafts of each are in the cache line of its counters */
 	__u32 srtt; /* smoothed round-trip time, 1/8 ms; 0: none was measured */
 	__u32 pad1[2];
 	struct ledger rx;
-	__u32 pad2[13];
 	struct ledger tx;
 	struct again rx_again; /* latest duplicate that the local socket was passed */
 	struct again tx_again; /* latest retransmission of the local socket */
 	__u32 tx_hole;	       /* wire: up to here the peer may lack bytes of the local socket (CONN_MISSING) */
 	__u32 dup_ack;	       /* wire: acknowledgement of the peer that came again */
 	__u32 dup_acks;	       /* so often */
-	__u32 pad3[4];
+	__u32 pad2;
 };
+_Static_assert(sizeof(struct conn) % 64 == 0, "entries begin with a cache line");
 
 /* Bit of a client's rights; the bits above it are their version. */
 enum right {

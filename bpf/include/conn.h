@@ -293,7 +293,7 @@ static __always_inline struct graft *conn_insert(struct conn *c, __u32 len, __u3
 	struct graft *g = ledger_push(&c->tx, c->tx_nxt, len);
 
 	ledger_done(&c->tx, g);
-	g->time_ms = now_ms;
+	puback_sent(g, 0, now_ms);
 	c->tx_nxt += len;
 	return g;
 }
@@ -313,14 +313,18 @@ static __always_inline bool conn_uninsert(struct conn *c, __u32 seq, __u32 len)
 	return true;
 }
 
-/* Marks the message that this slot answers for as done. Returns false if there is none. */
-static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 slot_gen, __u32 seq)
+/*
+ * Marks the message at the wire position seq, that this slot answers for, as done. Returns
+ * false if there is none. A generation of a device has one message at each position, as long as
+ * anybody may speak of it.
+ */
+static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 seq)
 {
 	repeat(i, c->rx.count) {
 		struct graft *g;
 
 		g = ledger_at(&c->rx, i);
-		if (g->slot == slot && g->slot_gen == slot_gen && g->seq == seq) {
+		if (g->who == slot && g->seq == seq) {
 			ledger_done(&c->rx, g);
 			if (c->rx.count >= LEDGER_COMPACT)
 				ledger_compact(&c->rx);
@@ -334,9 +338,7 @@ static __always_inline bool conn_done(struct conn *c, __u32 slot, __u32 slot_gen
 static __always_inline bool conn_notifying(struct conn *c, __u16 id)
 {
 	repeat(i, c->tx.count) {
-		struct graft *g = ledger_at(&c->tx, i);
-
-		if (g->bytes[2] == id >> 8 && g->bytes[3] == (id & 0xff))
+		if (puback_id(ledger_at(&c->tx, i)) == id)
 			return true;
 	}
 	return false;
@@ -576,11 +578,9 @@ static __always_inline enum rx_action conn_rx_new(struct conn *c, const struct s
 }
 
 /* The segment's payload, which is next, is removed from the stream. */
-static __always_inline void conn_remove(struct conn *c, const struct segment *s, __u32 now_ms)
+static __always_inline void conn_remove(struct conn *c, const struct segment *s)
 {
-	struct graft *g = ledger_push(&c->rx, s->seq, s->len);
-
-	g->time_ms = now_ms;
+	ledger_push(&c->rx, s->seq, s->len);
 	conn_advance(c, s->seq + s->len);
 }
 
@@ -593,7 +593,7 @@ static __always_inline bool conn_take(struct conn *c, const struct segment *s, s
 	if (!conn_next(c, s->seq) || !(s->flags & TH_ACK) || !conn_rx_ack(c, s, v, now_ms))
 		return false;
 	c->last_ms = now_ms;
-	conn_remove(c, s, now_ms);
+	conn_remove(c, s);
 	return true;
 }
 
@@ -668,15 +668,13 @@ static __always_inline enum rx_action conn_rx(struct conn *c, const struct segme
 			struct graft *oldest = ledger_at(&c->tx, 0);
 
 			v->graft = *oldest;
-			oldest->time_ms = now_ms; /* as pubacks_add */
-			if (oldest->qos < 255)
-				oldest->qos++;
+			puback_again(oldest, now_ms);
 			return RX_RESEND;
 		}
 		return RX_ACK;
 	}
 	if (s->remove && conn_next(c, s->seq)) {
-		conn_remove(c, s, now_ms);
+		conn_remove(c, s);
 		return RX_REMOVE;
 	}
 	return seq_lt(s->seq, c->rx_nxt) ? conn_rx_again(c, s, v, end) : conn_rx_new(c, s, v);

@@ -30,6 +30,19 @@ static __always_inline bool ledger_full(const struct ledger *l, __u32 limit)
 }
 
 /*
+ * Whether a graft is done and follows another that is: both may be one. Without branches, of
+ * which the verifier would follow each in every turn of ledger_compact.
+ */
+static __always_inline bool ledger_joins(const struct graft *before, const struct graft *g)
+{
+	__u32 state = (g->state ^ GRAFT_DONE) | (before->state ^ GRAFT_DONE);
+	__u32 gap = before->seq + before->len - g->seq;
+	__u32 over = (before->len + g->len) & ~(__u32)GRAFT_MAX;
+
+	return !(state | gap | over);
+}
+
+/*
  * Merges neighbouring grafts that are done, to make room in the ring: they
  * settle in order, so that none does behind one that is open or that the local
  * socket's acknowledgement has not reached.
@@ -41,8 +54,7 @@ static __always_inline void ledger_compact(struct ledger *l)
 		struct graft *g = ledger_at(l, i), *to = ledger_at(l, afresh(l->kept));
 		struct graft *last = ledger_at(l, (__u32)afresh(l->kept) - 1);
 
-		if (afresh(l->kept) && g->state == GRAFT_DONE && last->state == GRAFT_DONE &&
-		    last->seq + last->len == g->seq) {
+		if (afresh(l->kept) && ledger_joins(last, g)) {
 			last->len += g->len;
 			continue;
 		}
@@ -189,7 +201,7 @@ static __always_inline struct graft *ledger_push(struct ledger *l, __u32 seq, __
 	memset(g, 0, sizeof(*g));
 	g->seq = seq;
 	g->len = len;
-	g->slot = NO_INDEX;
+	g->who = NO_INDEX;
 	g->state = GRAFT_OPEN;
 	l->open++;
 	return g;

@@ -25,6 +25,40 @@ struct pubacks {
 	__u8 bytes[PUBACKS_MAX];
 };
 
+#define PUBACK_TICK_MS	  4	/* unit of when a PUBACK was sent */
+#define PUBACK_TIMEOUT_MS 60000 /* longest time after which one is sent again: less than half of what 16 bits hold */
+
+/* A PUBACK with this packet identifier was inserted, and sent just now. */
+static __always_inline void puback_sent(struct graft *g, __u16 id, __u32 now_ms)
+{
+	g->who = now_ms / PUBACK_TICK_MS << 16 | id;
+}
+
+static __always_inline __u16 puback_id(const struct graft *g)
+{
+	return g->who;
+}
+
+/* It was sent again. */
+static __always_inline void puback_again(struct graft *g, __u32 now_ms)
+{
+	puback_sent(g, puback_id(g), now_ms);
+	if (g->sent < 255)
+		g->sent++;
+}
+
+/* Milliseconds since it was last sent, as exact as its unit; below 0 by another processor's clock. */
+static __always_inline __s32 puback_age(const struct graft *g, __u32 now_ms)
+{
+	return (__s16)(now_ms / PUBACK_TICK_MS - (g->who >> 16)) * PUBACK_TICK_MS;
+}
+
+/* Its bytes, as they lie in memory [MQTT-3.4]. */
+static __always_inline __u32 puback_word(const struct graft *g)
+{
+	return bpf_htonl(0x40020000 | puback_id(g));
+}
+
 /*
  * Before the ledger hears of an acknowledgement that is news: the time that the
  * oldest PUBACK took is a sample of the round trip (RFC 6298 section 2), unless
@@ -33,24 +67,26 @@ struct pubacks {
 static __always_inline void loss_round_trip(struct conn *c, __u32 ack, __u32 now_ms)
 {
 	const struct graft *g = ledger_at(&c->tx, 0);
-	__u32 ms = now_ms - g->time_ms;
+	__s32 ms = puback_age(g, now_ms);
 
-	if (!c->tx.count || c->kind != CONN_DEVICE || g->qos || seq_gt(g->seq + g->len, ack))
+	if (!c->tx.count || c->kind != CONN_DEVICE || g->sent || seq_gt(g->seq + g->len, ack))
 		return;
-	if ((__s32)ms < 1) /* below the clock's resolution, or another processor's clock */
+	if (ms < 1) /* below the clock's resolution, or another processor's clock */
 		ms = 1;
 	if (ms > ROUND_TRIP_MAX)
 		ms = ROUND_TRIP_MAX;
-	c->srtt = c->srtt ? c->srtt - c->srtt / 8 + ms : 8 * ms;
+	c->srtt = c->srtt ? c->srtt - c->srtt / 8 + (__u32)ms : 8 * (__u32)ms;
 }
 
 /*
  * Milliseconds after which a PUBACK without acknowledgement is sent again, `more`
- * of them for a delayed ACK; the time doubles (RFC 6298 section 5.5).
+ * of them for a delayed ACK; the time doubles (RFC 6298 section 5.5), up to a bound (section 2.5).
  */
 static __always_inline __u32 loss_timeout(const struct conn *c, const struct graft *g, __u32 more)
 {
-	return (c->srtt / 4 + more) << (g->qos < BACKOFF_MAX ? g->qos : BACKOFF_MAX);
+	__u32 ms = (c->srtt / 4 + more) << (g->sent < BACKOFF_MAX ? g->sent : BACKOFF_MAX);
+
+	return ms < PUBACK_TIMEOUT_MS ? ms : PUBACK_TIMEOUT_MS;
 }
 
 /* Whether the peer lacks bytes of the local socket, as far as it has shown. */
@@ -74,15 +110,12 @@ static __always_inline bool loss_covered(const struct sack *k, const struct graf
 /* The graft's bytes are collected as sent again now. */
 static __always_inline void pubacks_add(struct pubacks *p, struct graft *g, __u32 now_ms)
 {
-	__u32 word;
+	__u32 word = puback_word(g);
 
-	memcpy(&word, g->bytes, 4);
 	memcpy(p->bytes + (afresh(p->len) & (PUBACKS_MAX - 4)), &word, 4);
 	p->sum = (p->len ? p->sum : 0) + (word & 0xffff) + (word >> 16);
 	p->len += 4;
-	g->time_ms = now_ms;
-	if (g->qos < 255)
-		g->qos++;
+	puback_again(g, now_ms);
 }
 
 /* What a segment's blocks show, which sack_keep has looked at, of the local socket's bytes. */
@@ -133,7 +166,7 @@ static __always_inline void loss_collect(struct conn *c, const struct sack *k, _
 		bool wanted;
 
 		wanted = seq_gt(g->seq + g->len, una) && !loss_covered(k, g) &&
-			 (!g->qos || (__s32)(now_ms - g->time_ms) > (__s32)(c->srtt / 8));
+			 (!g->sent || puback_age(g, now_ms) > (__s32)(c->srtt / 8));
 		if (seq_ge(g->seq, k->top) || afresh(p->len) >= PUBACKS_MAX)
 			break;
 		if (afresh(p->len) && (!wanted || g->seq != p->seq + afresh(p->len)))
@@ -160,13 +193,13 @@ static __always_inline bool loss_is_duplicate(const struct conn *c, __u32 ack, _
 static __always_inline __u32 loss_overdue(struct conn *c, __u32 now_ms, __u32 more, struct pubacks *p)
 {
 	const struct graft *oldest = ledger_at(&c->tx, 0);
-	__u32 due_ms = oldest->time_ms + loss_timeout(c, oldest, more);
+	__u32 due_ms = now_ms - puback_age(oldest, now_ms) + loss_timeout(c, oldest, more);
 
 	p->len = 0;
 	repeat(i, c->tx.count) {
 		struct graft *g = ledger_at(&c->tx, i);
 
-		if ((__s32)(now_ms - g->time_ms) < (__s32)loss_timeout(c, g, more) || afresh(p->len) >= PUBACKS_MAX)
+		if (puback_age(g, now_ms) < (__s32)loss_timeout(c, g, more) || afresh(p->len) >= PUBACKS_MAX)
 			break;
 		if (!afresh(p->len))
 			p->seq = g->seq;

@@ -320,11 +320,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_take(c, &one, &s->rx, now / 1000000);
 	if (taken) {
 		graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
-		graft->slot = s->slot;
-		graft->slot_gen = gen;
-		graft->slot_seq = s->slot_seq;
-		graft->packet_id = s->publish.packet_id;
-		graft->qos = s->publish.qos;
+		graft->who = s->slot;
 		if (s->publish.qos)
 			hold = ids_hold(&d->ids, s->publish.packet_id);
 		c->in_flight++;

@@ -275,7 +275,7 @@ func (m *model) rx(p packet, wantTake bool) {
 		m.took(off, uint32(len(p.data)))
 	case RxReinject:
 		for i := range m.takes {
-			if t := &m.takes[i]; t.id == uint32(v.graft.slot) {
+			if t := &m.takes[i]; t.id == uint32(v.graft.who) {
 				if t.done || off < t.a || off >= t.b {
 					m.fail("injection of [%d,%d), done %v, by %d", t.a, t.b, t.done, off)
 				}
@@ -336,9 +336,9 @@ func (m *model) took(off, n uint32) {
 	t := take{a: off, b: off + n, id: m.ids}
 	if m.kind == KindSlot {
 		t.done = true
-		m.t.Taken(&m.c, t.id, 7, GraftDone)
+		m.t.Taken(&m.c, t.id, GraftDone)
 	} else {
-		m.t.Taken(&m.c, t.id, 7, GraftOpen)
+		m.t.Taken(&m.c, t.id, GraftOpen)
 	}
 	if m.hole != m.rxNxt {
 		m.fail("took [%d,%d), but what ends at %d has been passed", t.a, t.b, m.hole)
@@ -511,10 +511,10 @@ func (m *model) finish(n int, how uint16) {
 		t.injected = how&3 != 0
 		return
 	}
-	if !m.t.Done(&m.c, t.id, 7, m.peer.iss+t.a) {
+	if !m.t.Done(&m.c, t.id, m.peer.iss+t.a) {
 		m.fail("message [%d,%d) unknown", t.a, t.b)
 	}
-	if m.t.Done(&m.c, t.id, 8, m.peer.iss+t.a) || m.t.Done(&m.c, t.id, 7, m.peer.iss+t.a+1) {
+	if m.t.Done(&m.c, t.id+1, m.peer.iss+t.a) || m.t.Done(&m.c, t.id, m.peer.iss+t.a+1) {
 		m.fail("late response accepted")
 	}
 	t.done = true

@@ -28,9 +28,9 @@ func TestTakenAndPassedIsNoticed(t *testing.T) {
 		if act := own.Rx(c, &s, &v, 1); act != RxRemove {
 			t.Fatalf("action %d", act)
 		}
-		own.Taken(c, 1, 1, GraftOpen)
+		own.Taken(c, 1, GraftOpen)
 		if answered {
-			own.Done(c, 1, 1, 1000)
+			own.Done(c, 1, 1000)
 			var st Stamp
 			own.Stamp(c, &st)
 			if st.ack != 1050 || c.rx.count != 0 {
@@ -154,5 +154,31 @@ func TestQuotedPositions(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestGraftsOfManyBytes: neighbours that are done share a graft only while it can hold their length.
+func TestGraftsOfManyBytes(t *testing.T) {
+	const n, length = 40, 2000
+	var c Conn
+	l := &c.rx
+	for i := range n {
+		l.ring[i] = Graft{seq: u32(1000 + i*length), len: length, state: GraftDone}
+	}
+	l.ring[0].state, l.open, l.count = GraftOpen, 1, n
+	Own().Compact(&c)
+	end, open := uint32(1000), 0
+	for i := range int(l.count) {
+		g := &l.ring[i]
+		if uint32(g.seq) != end {
+			t.Errorf("graft %d begins at %d, the one before ends at %d", i, g.seq, end)
+		}
+		end += uint32(g.len)
+		if g.state == GraftOpen {
+			open++
+		}
+	}
+	if end != 1000+n*length || open != 1 || l.count != 1+2 {
+		t.Errorf("%d grafts, %d open, of %d bytes", l.count, open, end-1000)
 	}
 }

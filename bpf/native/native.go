@@ -67,14 +67,14 @@ static int call_absorb(const struct shim *t, struct conn *c, const struct segmen
 	return t->absorb(c, s, v, now);
 }
 
-static int call_done(const struct shim *t, struct conn *c, __u32 slot, __u32 gen, __u32 seq)
+static int call_done(const struct shim *t, struct conn *c, __u32 slot, __u32 seq)
 {
-	return t->done(c, slot, gen, seq);
+	return t->done(c, slot, seq);
 }
 
-static void call_taken(const struct shim *t, struct conn *c, __u32 slot, __u32 gen, __u32 state)
+static void call_taken(const struct shim *t, struct conn *c, __u32 slot, __u32 state)
 {
-	t->taken(c, slot, gen, state);
+	t->taken(c, slot, state);
 }
 
 static void call_responses(const struct shim *t, const __u8 *b, __u32 len, struct responses *a, struct http *h)
@@ -194,6 +194,7 @@ const (
 
 	GraftOpen = C.GRAFT_OPEN
 	GraftDone = C.GRAFT_DONE
+	GraftMax  = C.GRAFT_MAX
 
 	FIN = C.TH_FIN
 	SYN = C.TH_SYN
@@ -297,14 +298,14 @@ func (t *Table) Uninsert(c *Conn, seq uint32, n int) bool {
 }
 
 // Done is conn_done.
-func (t *Table) Done(c *Conn, slot, gen, seq uint32) bool {
-	return C.call_done(t.t, c, u32(slot), u32(gen), u32(seq)) != 0
+func (t *Table) Done(c *Conn, slot, seq uint32) bool {
+	return C.call_done(t.t, c, u32(slot), u32(seq)) != 0
 }
 
 // Taken does what a hook does after RxRemove: it names who answers for the
 // youngest graft, and its state.
-func (t *Table) Taken(c *Conn, slot, gen, state uint32) {
-	C.call_taken(t.t, c, u32(slot), u32(gen), u32(state))
+func (t *Table) Taken(c *Conn, slot, state uint32) {
+	C.call_taken(t.t, c, u32(slot), u32(state))
 }
 
 // Responses reads b as tc_pod_in reads a segment that begins with a response.

@@ -118,7 +118,7 @@ func randomStream(r *rand.Rand, l *Ledger, open bool) *stream {
 		}
 		n, isOpen := 1+r.IntN(20), open && r.IntN(3) == 0
 		g := &l.ring[(int(l.head)+int(l.count))%Ring]
-		*g = Graft{seq: u32(s.wire + uint32(len(s.owner))), len: u32(n), state: GraftDone}
+		*g = Graft{seq: u32(s.wire + uint32(len(s.owner))), len: u16(n), state: GraftDone}
 		if isOpen {
 			g.state = GraftOpen
 			l.open++

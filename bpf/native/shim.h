@@ -31,8 +31,8 @@ struct shim {
 	int (*can_insert)(struct conn *c, __u32 len);
 	__u32 (*insert)(struct conn *c, __u32 len, __u32 now_ms);
 	int (*uninsert)(struct conn *c, __u32 seq, __u32 len);
-	int (*done)(struct conn *c, __u32 slot, __u32 gen, __u32 seq);
-	void (*taken)(struct conn *c, __u32 slot, __u32 gen, __u32 state);
+	int (*done)(struct conn *c, __u32 slot, __u32 seq);
+	void (*taken)(struct conn *c, __u32 slot, __u32 state);
 	void (*responses)(const __u8 *b, __u32 len, struct responses *a, struct http *h);
 	int (*recovery_ack)(struct recovery *r, const struct conn *c, const struct segment *s);
 	void (*sack)(struct conn *c, struct sack *k, bool received, __u32 kack, __u32 ack);
@@ -155,18 +155,17 @@ static int shim_uninsert(struct conn *c, __u32 seq, __u32 len)
 	return conn_uninsert(c, seq, len);
 }
 
-static int shim_done(struct conn *c, __u32 slot, __u32 gen, __u32 seq)
+static int shim_done(struct conn *c, __u32 slot, __u32 seq)
 {
-	return conn_done(c, slot, gen, seq);
+	return conn_done(c, slot, seq);
 }
 
 /* What a hook does after RX_REMOVE: it names who answers for the youngest graft. */
-static void shim_taken(struct conn *c, __u32 slot, __u32 gen, __u32 state)
+static void shim_taken(struct conn *c, __u32 slot, __u32 state)
 {
 	struct graft *g = ledger_at(&c->rx, c->rx.count - 1);
 
-	g->slot = slot;
-	g->slot_gen = gen;
+	g->who = slot;
 	if (state == GRAFT_DONE)
 		ledger_done(&c->rx, g);
 }

@@ -22,10 +22,13 @@
 #define REST_RESEND   101
 #define REST_REPLY    102
 
-/* The request of an open graft goes out again, from its buffer. Returns the TC verdict, or REST_RESEND. */
+/*
+ * The request of an open graft of the connection s->device, s->device_gen goes out again, from its
+ * buffer. Returns the TC verdict, or REST_RESEND.
+ */
 static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __u32 now_ms)
 {
-	__u32 index = s->rx.graft.slot, gen = s->rx.graft.slot_gen, len = 0, number = 0, pod_key;
+	__u32 index = s->rx.graft.who, gen, len = 0, number = 0, pod_key;
 	struct slot *slot = slot_entry(index);
 	struct conn *sc = conn_entry(index);
 	struct request *r = NULL;
@@ -38,15 +41,17 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
 	if (!pod)
 		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_DROP);
-	if (now_ms - s->rx.graft.time_ms < REINJECT_MIN_MS)
-		return counted(HOOK_TC_DEVICE_IN, REASON_DUP_REQUEST, TC_DROP);
 	bpf_spin_lock(&sc->lock);
-	if (sc->gen == gen && (slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING)) {
+	gen = sc->gen;
+	if (index < knob_slots && (slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING)) {
 		repeat(i, slot_in_flight(slot)) {
 			struct message *m = slot_message(slot, slot->head + i);
 
-			if (m->request_seq != s->rx.graft.slot_seq || m->acked)
+			if (m->device_seq != s->rx.graft.seq || m->device != s->device ||
+			    m->device_gen != s->device_gen || m->acked)
 				continue;
+			if ((__s32)(now_ms - (__u32)(m->taken_ns / 1000000)) < REINJECT_MIN_MS)
+				break;
 			conn_stamp(sc, &stamp);
 			stamp.seq = m->request_seq;
 			number = slot->head + i;
@@ -135,7 +140,7 @@ static __always_inline int device_pass(struct __sk_buff *skb, struct scratch *s)
 __attribute__((noinline)) int device_reply(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	__u32 now_us = bpf_ktime_get_ns() / 1000, n = 0, options = 0;
+	__u32 now_us = bpf_ktime_get_ns() / 1000, n = 0, options = 0, word;
 	struct conn *c = conn_entry(conn);
 	struct sack_block blocks[2];
 	struct stamp stamp;
@@ -155,7 +160,8 @@ __attribute__((noinline)) int device_reply(struct __sk_buff *skb, __u32 conn)
 			options = sack_option(s->notice.bytes, blocks, n);
 		if (action == RX_RESEND) {
 			stamp.seq = s->rx.graft.seq;
-			memcpy(s->notice.bytes + (options & 31), s->rx.graft.bytes, 4);
+			word = puback_word(&s->rx.graft);
+			memcpy(s->notice.bytes + (options & 31), &word, 4);
 			frame_fill(&s->frame, c, &stamp, TH_ACK | TH_PSH, options + 4);
 		} else {
 			frame_fill(&s->frame, c, &stamp, TH_ACK, options);
@@ -420,6 +426,8 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		/* placed below the next byte, the front must not be new to the socket */
 		bare = front && !moved && !conn_front_ok(c, p->seg.seq - front);
 		s->frame.pseudo_sum = c->pseudo_sum;
+		s->device = conn;
+		s->device_gen = c->gen;
 		s->again = p->seg.len && (c->flags & CONN_SACK) && seq_lt(p->seg.seq - front, c->rx_nxt);
 		action = moved ? RX_DROP : conn_rx(c, &p->seg, &s->rx, now_ms);
 		if (action == RX_PASS && known && p->seg.len) {

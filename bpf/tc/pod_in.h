@@ -90,8 +90,8 @@ static __always_inline enum response_verdict response_verdict(struct conn *c, st
 		slot->state = SLOT_RETIRED; /* userspace takes no response from it any more */
 		return RESPONSE_NONE;
 	}
-	/* more responses than requests, or cut off: userspace reads on from here, or gives up */
-	if (a->completed + (a->left ? 1 : 0) > in_flight || !parsed ||
+	/* more responses than requests, cut off, or too long a segment: userspace reads on from here, or gives up */
+	if (a->completed + (a->left ? 1 : 0) > in_flight || !parsed || seg->len > GRAFT_MAX ||
 	    (slot->state == SLOT_BUSY && !a->completed && a->left && (seg->flags & TH_FIN))) {
 		slot->state = slot->state == SLOT_BUSY ? SLOT_PASSING : SLOT_RETIRED;
 		return RESPONSE_NONE;
@@ -113,7 +113,7 @@ static __always_inline void response_removed(struct conn *c)
 	struct graft *before = ledger_at(&c->rx, (__u32)c->rx.count - 2);
 
 	ledger_done(&c->rx, g);
-	if (c->rx.count >= 2 && before->state == GRAFT_DONE && before->seq + before->len == g->seq) {
+	if (c->rx.count >= 2 && ledger_joins(before, g)) {
 		before->len += g->len;
 		ledger_pop(&c->rx);
 	}
@@ -202,7 +202,7 @@ static __always_inline void device_break(struct conn *dc, __u32 gen)
 static __always_inline void device_notify(struct scratch *s, struct conn *dc, struct device *d, const struct message *m,
 					  bool answered)
 {
-	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, notified, dups;
+	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, notified, dups, word;
 	bool known = false, handed = false;
 	struct notice *t = &s->notice;
 	struct stamp stamp;
@@ -210,7 +210,7 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 
 	bpf_spin_lock(&dc->lock);
 	if (dc->gen == m->device_gen && conn_live(dc)) {
-		conn_done(dc, s->slot, s->slot_gen, m->device_seq);
+		conn_done(dc, s->slot, m->device_seq);
 		known = true;
 		if (answered && dc->in_flight)
 			dc->in_flight--;
@@ -224,16 +224,14 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 			ids_release(&d->ids, m->hold);
 			conn_stamp(dc, &stamp);
 			g = conn_insert(dc, 4, now_ms);
-			g->bytes[0] = 0x40;
-			g->bytes[1] = 2;
-			g->bytes[2] = m->packet_id >> 8;
-			g->bytes[3] = m->packet_id;
+			puback_sent(g, m->packet_id, now_ms);
+			word = puback_word(g);
 			if (!t->len) {
 				t->seq = stamp.seq;
 				dc->notified_seq = stamp.seq;
 			}
 			dc->notified_us = now_us;
-			memcpy(t->bytes + (t->len & (PUBACKS_MAX - 4)), g->bytes, 4);
+			memcpy(t->bytes + (t->len & (PUBACKS_MAX - 4)), &word, 4);
 			t->len += 4;
 		}
 		dups = conn_dups(dc);
@@ -330,7 +328,7 @@ static long done_step(__u64 index, void *data)
 	if (kind == DONE_MARKED) {
 		bpf_spin_lock(&dc->lock);
 		if (dc->gen == m->device_gen)
-			conn_done(dc, s->slot, s->slot_gen, m->device_seq);
+			conn_done(dc, s->slot, m->device_seq);
 		bpf_spin_unlock(&dc->lock);
 		attend(dc, device);
 		return 0;

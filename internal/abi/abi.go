@@ -29,5 +29,6 @@ const (
 	HoldShift       = 6          // bits of a hold that are the number of its entry in struct ids; the generation is above
 	HoldOutside     = 0xfffffffe // hold of a message that found no room among the identifiers (ids.h)
 	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
+	GraftMax        = 65535      // bytes of one graft
 	SweepTails      = 512        // connections that a pass may note, a power of two
 )

@@ -34,7 +34,7 @@ func TestWholeMessageBetweenCutOnes(t *testing.T) {
 						t.Errorf("verdict %d, passed seq %d %.80q, want %d %.80q: %v", ret, tcp.Seq, tcp.Payload, at, end, r.allReasons())
 					}
 					c := r.readConn(rigDevice)
-					if c.RxNxt != s.seq+uint32(len(s.payload)) || c.Rx.Count != 1 || c.Rx.Ring[0].Seq != at || c.Rx.Ring[0].Len != uint32(len(whole)) {
+					if c.RxNxt != s.seq+uint32(len(s.payload)) || c.Rx.Count != 1 || c.Rx.Ring[0].Seq != at || c.Rx.Ring[0].Len != uint16(len(whole)) {
 						t.Errorf("ledger: next %d, %d grafts, %+v", c.RxNxt, c.Rx.Count, c.Rx.Ring[0])
 					}
 					r.device(func(d *EproxyDevice) {

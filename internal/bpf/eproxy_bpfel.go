@@ -67,14 +67,13 @@ type EproxyConn struct {
 	Srtt        uint32
 	Pad1        [2]uint32
 	Rx          EproxyLedger
-	Pad2        [13]uint32
 	Tx          EproxyLedger
 	RxAgain     EproxyAgain
 	TxAgain     EproxyAgain
 	TxHole      uint32
 	DupAck      uint32
 	DupAcks     uint32
-	Pad3        [4]uint32
+	Pad2        uint32
 }
 
 type EproxyConnFlag uint32
@@ -256,17 +255,12 @@ type EproxyGlobals struct {
 }
 
 type EproxyGraft struct {
-	_        structs.HostLayout
-	Seq      uint32
-	Len      uint32
-	Slot     uint32
-	SlotGen  uint32
-	SlotSeq  uint32
-	TimeMs   uint32
-	Bytes    [4]uint8
-	PacketId uint16
-	Qos      uint8
-	State    uint8
+	_     structs.HostLayout
+	Seq   uint32
+	Len   uint16
+	State uint8
+	Sent  uint8
+	Who   uint32
 }
 
 type EproxyGraftState uint32

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 const okResponse = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
@@ -37,7 +38,9 @@ func TestRetransmission(t *testing.T) {
 	}
 	r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_DUP_REQUEST)
 	// older than any tail loss probe: the request goes out again, byte for byte
-	r.change(rigDevice, func(c *EproxyConn) { c.Rx.Ring[0].TimeMs -= 1000 })
+	s := r.slot()
+	s.Messages[0].TakenNs -= uint64(time.Second)
+	r.put(r.objs.Slots, uint32(rigSlot), &s)
 	ret, out := r.run(r.objs.TcDeviceIn, again)
 	if ret != tcRedirect {
 		t.Fatalf("repetition: verdict %d, %v", ret, r.allReasons())
@@ -193,7 +196,7 @@ func TestFullLedgerIsCompacted(t *testing.T) {
 			n := uint32(len(c.Rx.Ring))
 			c.Rx.Count, c.Rx.Open = uint16(n), 1
 			for i := range n {
-				c.Rx.Ring[i] = EproxyGraft{Seq: devISS - 100*(n-i), Len: 100, Slot: ^uint32(0), State: uint8(state)}
+				c.Rx.Ring[i] = EproxyGraft{Seq: devISS - 100*(n-i), Len: 100, Who: ^uint32(0), State: uint8(state)}
 			}
 			c.Rx.Ring[0].State = uint8(EproxyGraftStateGRAFT_OPEN)
 			if state == EproxyGraftStateGRAFT_OPEN {

@@ -69,7 +69,7 @@ func grafted(t *testing.T, ipv6 bool) (r *rig, pub uint32) {
 		c.TxNxt += 40
 		c.TxKnxt += 40
 		c.TxFramed += 40
-		c.Tx.Ring[0].TimeMs -= 1000
+		c.Tx.Ring[0].Who -= 1000 / pubackTick << 16
 		c.Srtt = 8 * 60000
 	})
 	return r, pub
@@ -184,7 +184,7 @@ func TestPubackHandedWhileBytesAreMissing(t *testing.T) {
 func TestSackToDevice(t *testing.T) {
 	const pub = 100
 	graft := func(seq uint32, state EproxyGraftState) EproxyGraft {
-		return EproxyGraft{Seq: seq, Len: pub, Slot: ^uint32(0), State: uint8(state)}
+		return EproxyGraft{Seq: seq, Len: pub, Who: ^uint32(0), State: uint8(state)}
 	}
 	done, open := EproxyGraftStateGRAFT_DONE, EproxyGraftStateGRAFT_OPEN
 	for name, c := range map[string]struct {
@@ -370,8 +370,8 @@ func TestAnswersReportDuplicates(t *testing.T) {
 				c.RxAcked, c.RxKack, c.RxNxt = devISS, devISS-c.Rx.Base, devISS+200
 				c.RxHole = c.RxNxt
 				c.Rx.Count, c.Rx.Open, c.Rx.Head = 2, 1, 0
-				c.Rx.Ring[0] = EproxyGraft{Seq: devISS, Len: 100, Slot: ^uint32(0), State: uint8(EproxyGraftStateGRAFT_OPEN)}
-				c.Rx.Ring[1] = EproxyGraft{Seq: devISS + 100, Len: 100, Slot: ^uint32(0), State: uint8(EproxyGraftStateGRAFT_DONE)}
+				c.Rx.Ring[0] = EproxyGraft{Seq: devISS, Len: 100, Who: ^uint32(0), State: uint8(EproxyGraftStateGRAFT_OPEN)}
+				c.Rx.Ring[1] = EproxyGraft{Seq: devISS + 100, Len: 100, Who: ^uint32(0), State: uint8(EproxyGraftStateGRAFT_DONE)}
 			})
 			ret, out = r.run(r.objs.TcDeviceIn, r.fromDevice(devISS+120, "PA", []byte("twice")))
 			if tcp = checkSegment(t, out); ret != tcRedirect || tcp.Ack != devISS || len(tcp.Payload) > 0 {

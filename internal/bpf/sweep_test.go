@@ -44,6 +44,17 @@ func sweptRig(t *testing.T, ipv6 bool, slotsEnd, connsEnd uint32) *rig {
 	return r
 }
 
+// pubackTick is the unit of when a PUBACK was sent, milliseconds.
+const pubackTick = 4
+
+// puback is struct graft's who of a PUBACK with this packet identifier that was sent at ms.
+func puback(id uint16, ms uint32) uint32 { return ms/pubackTick<<16 | uint32(id) }
+
+// sentAt is when that was, less than a minute from now, milliseconds.
+func sentAt(who, now uint32) uint32 {
+	return now + uint32(int32(int16(uint16(who>>16)-uint16(now/pubackTick)))*pubackTick)
+}
+
 // attend has the sweeper look at connections, as the programs do.
 func (r *rig) attend(conns ...uint32) {
 	r.t.Helper()
@@ -81,7 +92,7 @@ func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 		c.VlanTci = tci
 		c.TxUna = nodISS
 		c.Tx.Count = 1
-		c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE), Bytes: [4]uint8{0x40, 2, 0, 7}}
+		c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE), Who: puback(7, uint32(monotonic()/1e6)-30000)}
 	})
 	r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 60000, UnackedMs: 1000})
 	message := func(slot uint32, age time.Duration, acked uint8) {
@@ -205,7 +216,7 @@ func TestPubackDueBetweenPasses(t *testing.T) {
 			c.TxUna, c.Srtt = nodISS, 8*roundTrip
 			c.Tx.Count = 1
 			c.Attended = 1
-			c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, TimeMs: due[conn] - 2*roundTrip - delay, State: uint8(EproxyGraftStateGRAFT_DONE), Bytes: [4]uint8{0x40, 2, 0, 7}}
+			c.Tx.Ring[0] = EproxyGraft{Seq: nodISS, Len: 4, State: uint8(EproxyGraftStateGRAFT_DONE), Who: puback(7, due[conn]-2*roundTrip-delay)}
 		})
 		r.attend(conn)
 	}
@@ -234,9 +245,9 @@ func TestPubackDueBetweenPasses(t *testing.T) {
 		if sent[e.Conn] != 0 {
 			t.Errorf("connection %d: sent twice", e.Conn)
 		}
-		at := r.readConn(e.Conn).Tx.Ring[0].TimeMs
+		at := sentAt(r.readConn(e.Conn).Tx.Ring[0].Who, now)
 		sent[e.Conn], times[at] = at, true
-		if int32(at-due[e.Conn]) < 0 {
+		if int32(at-due[e.Conn]) <= -pubackTick {
 			t.Errorf("connection %d: sent %d ms early", e.Conn, due[e.Conn]-at)
 		}
 	}

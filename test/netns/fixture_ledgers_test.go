@@ -51,9 +51,9 @@ func ledgers(l *lab.Lab, port int) string {
 				fmt.Fprintf(&b, "  %s %+v\n", name, x)
 				var s bpf.EproxySlot
 				var sc bpf.EproxyConn
-				if name == "rx" && slots.Lookup(x.Slot, &s) == nil && conns.LookupWithFlags(x.Slot, &sc, ebpf.LookupLock) == nil {
+				if name == "rx" && slots.Lookup(x.Who, &s) == nil && conns.LookupWithFlags(x.Who, &sc, ebpf.LookupLock) == nil {
 					fmt.Fprintf(&b, "    slot %d: gen %d state %d head %d tail %d left %d; conn state %d flags %#x rx_nxt %d tx_nxt %d una %d\n",
-						x.Slot, sc.Gen, s.State, s.Head, s.Tail, s.Left, sc.State, sc.Flags, sc.RxNxt, sc.TxNxt, sc.TxUna)
+						x.Who, sc.Gen, s.State, s.Head, s.Tail, s.Left, sc.State, sc.Flags, sc.RxNxt, sc.TxNxt, sc.TxUna)
 					for n := s.Head; n != s.Tail; n++ {
 						fmt.Fprintf(&b, "    message %+v\n", s.Messages[n%depth])
 					}

@@ -136,7 +136,7 @@ func (w *world) messageLedgers(slot int, number uint32, c *Conn, m *Message, gra
 	}
 	inserted := int32(m.request_seq+m.request_len-c.tx_una) <= 0
 	for _, g := range grafts {
-		inserted = inserted || g.seq == m.request_seq && g.len == m.request_len
+		inserted = inserted || g.seq == m.request_seq && u32(g.len) == m.request_len
 	}
 	if c.state != ConnFree && !inserted {
 		return fmt.Errorf("message %d has no insertion", want)
@@ -177,7 +177,7 @@ func (w *world) deviceLedgers(i int) error {
 				continue
 			}
 			n++
-			if m.acked == 0 && !hasGraft(grafts, s, w.m.Conn(s), m) {
+			if m.acked == 0 && !hasGraft(grafts, s, m) {
 				return fmt.Errorf("slot %d carries its message at %d, its ledger has no open graft for it", s, uint32(m.device_seq)-d.iss)
 			}
 		}
@@ -187,15 +187,15 @@ func (w *world) deviceLedgers(i int) error {
 	}
 	for _, g := range grafts {
 		if g.state == GraftOpen && !w.carried(g, d) {
-			return fmt.Errorf("open graft at %d, but slot %d does not carry it", uint32(g.seq)-d.iss, g.slot)
+			return fmt.Errorf("open graft at %d, but slot %d does not carry it", uint32(g.seq)-d.iss, g.who)
 		}
 	}
 	return nil
 }
 
-func hasGraft(grafts []*Graft, slot int, c *Conn, m *Message) bool {
+func hasGraft(grafts []*Graft, slot int, m *Message) bool {
 	for _, g := range grafts {
-		if g.state == GraftOpen && g.seq == m.device_seq && int(g.slot) == slot && g.slot_gen == c.gen && g.slot_seq == m.request_seq {
+		if g.state == GraftOpen && g.seq == m.device_seq && int(g.who) == slot {
 			return true
 		}
 	}
@@ -203,11 +203,11 @@ func hasGraft(grafts []*Graft, slot int, c *Conn, m *Message) bool {
 }
 
 func (w *world) carried(g *Graft, d *device) bool {
-	if g.slot >= slotCount || w.m.Conn(int(g.slot)).gen != g.slot_gen {
+	if g.who >= slotCount {
 		return false
 	}
-	for _, m := range w.inFlight(w.m.Slot(int(g.slot))) {
-		if m.request_seq == g.slot_seq && int(m.device) == d.conn && uint32(m.device_gen) == d.gen && m.device_seq == g.seq {
+	for _, m := range w.inFlight(w.m.Slot(int(g.who))) {
+		if int(m.device) == d.conn && uint32(m.device_gen) == d.gen && m.device_seq == g.seq {
 			return true
 		}
 	}

@@ -19,7 +19,7 @@ var planted = []struct {
 	2: {"request sent without a look whether it still is this one's", "slot is dialled again and claimed while it is claimed, TC", []edit{
 		{"include/group.h", "return request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;", "return planted(2) || request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;"},
 		{"xdp/device.h", "if (!taken_live(s))", "if (!planted(2) && !taken_live(s))"}}},
-	3: {"generation and number of the slot not checked when its ledgers are written", "slot is dialled again and claimed while it is claimed, XDP", []edit{
+	3: {"generation and number of the slot not checked when its ledgers are written", "slot is retired while it is claimed", []edit{
 		{"include/take.h", "if (sc->gen != gen || sc->state != CONN_OPEN) {", "if (!planted(3) && (sc->gen != gen || sc->state != CONN_OPEN)) {"},
 		{"include/take.h", "} else if (slot->tail != s->number ||", "} else if ((!planted(3) && slot->tail != s->number) ||"}}},
 	4: {"generation of the device not checked when it is notified", "device reconnects while its response comes", []edit{
