@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -28,6 +29,7 @@ import (
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
 	"eproxy/internal/pinned"
+	"eproxy/internal/upstream"
 )
 
 func runCommand() *cli.Command {
@@ -72,10 +74,15 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	pods := endpoints.Watch(cfg, kube.New(cfg.Kubernetes, log), log)
 	defer pods.Close()
 	pods.Settle(ctx)
+	lifeCtx, endLife := context.WithCancel(context.WithoutCancel(ctx))
+	var living sync.WaitGroup
+	defer living.Wait()
+	defer endLife()
 	n, err := startNode(plane, cfg, pods, log)
 	if err != nil {
 		return err
 	}
+	living.Go(func() { n.life.Run(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
 	return n.loop(ctx, file)
@@ -96,6 +103,7 @@ func refused(err error, file string) error {
 type node struct {
 	cfg     *config.Config     // as the file has it
 	pods    *endpoints.Watcher // adds what sources say
+	life    *upstream.Life     // says which of them get messages
 	log     *slog.Logger
 	plane   *dataplane.Plane
 	engine  *delivery.Engine
@@ -106,6 +114,7 @@ type node struct {
 
 func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, log *slog.Logger) (*node, error) {
 	n := &node{cfg: cfg, pods: pods, log: log, plane: plane, metrics: metrics.New()}
+	n.life = upstream.New(log, func(id upstream.ID) uint64 { return plane.Answered(id.Function, id.Address) })
 	for _, name := range cfg.Interfaces {
 		mode, err := plane.AttachDevice(name, cfg.XDP)
 		if err != nil {
@@ -114,7 +123,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 		n.xdp = n.xdp || mode != "off"
 		log.Info("attached", "interface", name, "xdp", mode)
 	}
-	live := pods.Apply(cfg)
+	live := n.live(cfg)
 	if err := plane.Install(live, n.xdp, func() {}); err != nil { // there is no client yet
 		return nil, err
 	}
@@ -130,8 +139,8 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 		return nil, err
 	}
 	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests()))
-	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: n.metrics})
-	if err := plane.Start(n.engine, n.metrics); err != nil {
+	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: n.metrics, Life: n.life}})
+	if err := plane.Start(n.engine, upstream.Recorder{Metrics: n.metrics, Life: n.life}); err != nil {
 		return nil, err
 	}
 	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Frontend: mochi.New})
@@ -190,11 +199,10 @@ func (n *node) loop(ctx context.Context, file string) error {
 			if err := n.reload(file); err != nil {
 				n.log.Error("reload refused, the running configuration stays", "error", err)
 			}
+		case <-n.life.Changed():
+			n.followPodsOrAgain()
 		case <-n.pods.Changed():
-			if err := n.followPods(); err != nil {
-				n.log.Error("pods have changed, those before stay in service for now", "error", err)
-				n.pods.Again()
-			}
+			n.followPodsOrAgain()
 		case <-ctx.Done():
 			return n.drain(stop, done)
 		}
@@ -231,9 +239,10 @@ func (n *node) reload(file string) error {
 	}
 	n.pods.Follow(cfg)
 	n.pods.Settle(context.Background())
-	live := n.pods.Apply(cfg)
+	live := n.live(cfg)
 	if err := n.plane.Install(live, n.xdp, change.Restrict); err != nil {
 		change.Cancel()
+		n.live(n.cfg) // as before
 		n.pods.Keep(n.cfg)
 		return err
 	}
@@ -242,16 +251,5 @@ func (n *node) reload(file string) error {
 	n.cfg = cfg
 	n.pods.Keep(cfg)
 	n.log.Info("reloaded", "functions", len(cfg.Functions), "routes", len(cfg.Routes))
-	return nil
-}
-
-// followPods brings the pods into service that the sources name now, and takes the
-// others out of it.
-func (n *node) followPods() error {
-	live := n.pods.Apply(n.cfg)
-	if err := n.plane.InstallPods(live); err != nil {
-		return err
-	}
-	n.engine.Reload(live, n.plane)
 	return nil
 }

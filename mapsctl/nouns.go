@@ -76,7 +76,7 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 		if p.XDP {
 			by = reach.XDP
 		}
-		r.Add(p.Function, p.Address.String(), stateOf(p), p.Concurrency, p.Connected, bits.OnesCount64(p.Idle), p.Fallback, p.Answered, by.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), p.State, p.Concurrency, p.Connected, bits.OnesCount64(p.Idle), p.Fallback, p.Answered, by.String(), p.Reason)
 	}
 	functions, err := m.Functions()
 	if err != nil {
@@ -87,20 +87,9 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 		concurrency[f.Name] = f.Concurrency
 	}
 	for _, p := range left {
-		r.Add(p.Function, p.Address.String(), "ready", concurrency[p.Function], 0, 0, 0, 0, reach.Fallback.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), p.State, concurrency[p.Function], 0, 0, 0, 0, reach.Fallback.String(), p.Reason)
 	}
 	return r, nil
-}
-
-// stateOf is where a pod is in its life, as far as the maps say.
-func stateOf(p pinned.Pod) string {
-	switch {
-	case p.Draining:
-		return "draining"
-	case p.Refuses:
-		return "suspect"
-	}
-	return "ready"
 }
 
 func showSlots(m *pinned.Maps) (*output.Rows, error) {

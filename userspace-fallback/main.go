@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -20,6 +21,7 @@ import (
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
 	"eproxy/internal/pool"
+	"eproxy/internal/upstream"
 )
 
 func main() {
@@ -50,11 +52,17 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	pods := endpoints.Watch(cfg, kube.New(cfg.Kubernetes, log), log)
 	defer pods.Close()
 	pods.Settle(ctx)
-	live := pods.Apply(cfg)
+	life := upstream.New(log, func(upstream.ID) uint64 { return 0 })
+	lifeCtx, endLife := context.WithCancel(context.WithoutCancel(ctx))
+	var living sync.WaitGroup
+	defer living.Wait()
+	defer endLife()
+	living.Go(func() { life.Run(lifeCtx) })
+	live := life.Apply(pods.Apply(cfg))
 	p := pool.New(live.Functions)
 	p.LogTo(often)
 	defer p.Close()
-	engine := delivery.New(live, p, delivery.Options{Logger: log, Recorder: m})
+	engine := delivery.New(live, p, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: m, Life: life}})
 	defer engine.Close()
 	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: mochi.New})
 	if err != nil {
@@ -66,7 +74,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	if err := m.Serve(serveCtx, cfg.Metrics.Listen); err != nil {
 		return err
 	}
-	s := &service{cfg: cfg, pods: pods, pool: p, engine: engine, broker: b, log: log}
+	s := &service{cfg: cfg, pods: pods, life: life, pool: p, engine: engine, broker: b, log: log}
 	done := make(chan error, 1)
 	go func() { done <- b.Serve(serveCtx) }()
 	hup := make(chan os.Signal, 1)
@@ -82,6 +90,8 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 			if err := s.reload(ctx, file); err != nil {
 				log.Error("reload refused, the running configuration stays", "error", err)
 			}
+		case <-life.Changed():
+			s.followPods()
 		case <-pods.Changed():
 			s.followPods()
 		case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
+	"eproxy/internal/upstream"
 )
 
 // sources say which pods functions have, beside those that the configuration names.
@@ -23,6 +24,7 @@ type sources interface {
 type service struct {
 	cfg    *config.Config // as the file has it
 	pods   sources
+	life   *upstream.Life // says which pods get messages
 	pool   *pool.Standalone
 	engine *delivery.Engine
 	broker *broker.Server
@@ -58,7 +60,7 @@ func (s *service) reload(ctx context.Context, file string) error {
 // followPods brings the pods into service that are known now, and takes the others out
 // of it.
 func (s *service) followPods() {
-	live := s.pods.Apply(s.cfg)
+	live := s.life.Apply(s.pods.Apply(s.cfg))
 	s.pool.Reload(live.Functions)
 	s.engine.Reload(live, s.pool)
 }

@@ -30,6 +30,10 @@
 #define SLOTS_PER_POD	  64   /* conn indexes reserved for each pod: the bits of its words */
 #define POD_UP		  1    /* struct pod, up: gets messages */
 #define POD_DRAINS	  2    /* gets none, but what it has in flight may end */
+#define POD_DISCOVERED	  3    /* struct pod_reason, state, of pods that get none: not probed yet */
+#define POD_SUSPECT	  4    /* rests, because it has failed */
+#define POD_DRAINED	  5    /* as an operator wants it */
+#define POD_PAUSED	  6    /* with its whole function */
 #define CE_ID_LEN	  20 /* characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal */
 #define IDS_MAX		  64	      /* packet identifiers of one connection's messages under way */
 #define PIPELINE_MAX	  64	      /* requests in flight on one slot; a power of two */
@@ -547,10 +551,11 @@ struct pod_key {
 	__u16 pad;
 };
 
-/* Why a pod is not reached by XDP, or not by the kernel path at all. */
+/* Why a pod is not reached by XDP, not by the kernel path at all, or gets no messages. */
 struct pod_reason {
+	__u32 state; /* POD_DISCOVERED and the like; 0: it gets messages */
 	__u32 len;
-	__u8 text[252];
+	__u8 text[248];
 };
 
 struct pod_stats {

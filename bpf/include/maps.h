@@ -169,7 +169,7 @@ struct {
 	__type(value, struct function_info);
 } function_names SEC(".maps");
 
-/* Why a pod is not reached by XDP, or left to the fallback, for people. Writer: loader. Reader: mapsctl, loader status. */
+/* Why a pod is not reached by XDP, left to the fallback, or gets no messages, for people. Writer: loader. Reader: mapsctl, loader status. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -20,6 +20,10 @@ const (
 	SlotsPerPod     = 64         // conn indexes reserved for each pod: the bits of its words
 	PodUp           = 1          // struct pod, up: gets messages
 	PodDrains       = 2          // gets none, but what it has in flight may end
+	PodDiscovered   = 3          // struct pod_reason, state, of pods that get none: not probed yet
+	PodSuspect      = 4          // rests, because it has failed
+	PodDrained      = 5          // as an operator wants it
+	PodPaused       = 6          // with its whole function
 	CeIdLen         = 20         // characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal
 	IdsMax          = 64         // packet identifiers of one connection's messages under way
 	PipelineMax     = 64         // requests in flight on one slot; a power of two

@@ -394,9 +394,10 @@ type EproxyPodKey struct {
 }
 
 type EproxyPodReason struct {
-	_    structs.HostLayout
-	Len  uint32
-	Text [252]uint8
+	_     structs.HostLayout
+	State uint32
+	Len   uint32
+	Text  [248]uint8
 }
 
 type EproxyPodSeries struct {

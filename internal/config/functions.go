@@ -97,7 +97,7 @@ func unfitProbe(probe string) string {
 	if !strings.HasPrefix(probe, "/") {
 		return "must be tcp, or a path such as /healthz"
 	}
-	if u, err := url.ParseRequestURI(probe); err != nil || u.Host != "" || strings.ContainsAny(probe, " #") {
+	if _, err := url.ParseRequestURI(probe); err != nil || strings.ContainsAny(probe, " #") {
 		return "is no valid path"
 	}
 	return ""

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,6 +79,22 @@ func (p *Plane) Totals() (counters.Totals, error) {
 		t.AddPod(l, s)
 	}
 	return t, nil
+}
+
+// Answered is how many requests a pod has answered in the kernel path; 0 where that is
+// not known.
+func (p *Plane) Answered(function string, pod netip.AddrPort) uint64 {
+	p.mu.Lock()
+	ps := p.podKey[podID{function, pod}]
+	p.mu.Unlock()
+	if ps == nil {
+		return 0
+	}
+	stats, err := p.countMaps().ReadPod(ps.mem.Counter)
+	if err != nil {
+		return 0
+	}
+	return stats.Sum()
 }
 
 // routeCounter and podCounter are the indexes of a label set's counters, named

@@ -202,28 +202,61 @@ func (p *Plane) dropPods(cfg *config.Config) {
 	}
 }
 
-// writeReasons shows why pods are not reached in the best way, without the
-// loader. p.mu is held.
-func (p *Plane) writeReasons(cfg *config.Config) error {
-	reasons := make(map[bpf.EproxyPodKey]string)
+// PodNote says why a pod gets no messages.
+type PodNote struct {
+	Function string
+	Address  netip.AddrPort
+	State    uint32 // abi.PodDiscovered and the like
+	Reason   string
+}
+
+// NotePods has the pods shown that get no messages, beside those of the next Install or
+// InstallPods.
+func (p *Plane) NotePods(notes []PodNote) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.notes = notes
+}
+
+// reasons are what is to be shown of a configuration's pods; p.mu is held.
+func (p *Plane) reasons(cfg *config.Config) map[bpf.EproxyPodKey]bpf.EproxyPodReason {
+	out := make(map[bpf.EproxyPodKey]bpf.EproxyPodReason)
+	show := func(n PodNote) {
+		id, ok := p.set.Function(n.Function)
+		if !ok || n.Reason == "" {
+			return
+		}
+		v := bpf.EproxyPodReason{State: n.State}
+		v.Len = uint32(copy(v.Text[:], n.Reason))
+		out[bpf.EproxyPodKey{Function: id, Address: address(n.Address.Addr()), Port: port(n.Address.Port())}] = v
+	}
 	for _, fn := range cfg.Functions {
-		id, _ := p.set.Function(fn.Name)
 		for _, a := range fn.Pods {
-			if why := p.paths[podID{fn.Name, a}].Reason; why != "" {
-				reasons[bpf.EproxyPodKey{Function: id, Address: tupleOf(a, a).Local, Port: port(a.Port())}] = why
-			}
+			show(PodNote{Function: fn.Name, Address: a, Reason: p.paths[podID{fn.Name, a}].Reason})
 		}
 	}
+	for _, n := range p.notes {
+		show(n)
+	}
+	return out
+}
+
+// writeReasons shows why pods are not reached in the best way, or get no messages,
+// without the loader. p.mu is held.
+func (p *Plane) writeReasons(cfg *config.Config) error {
+	reasons := p.reasons(cfg)
 	m := p.objs.PodReasons
 	var stale []bpf.EproxyPodKey
 	var k bpf.EproxyPodKey
 	var v bpf.EproxyPodReason
 	it := m.Iterate()
 	for it.Next(&k, &v) {
-		if reasons[k] == string(v.Text[:min(int(v.Len), len(v.Text))]) {
-			delete(reasons, k) // it is shown
-		} else if reasons[k] == "" {
+		want, ok := reasons[k]
+		switch {
+		case !ok:
 			stale = append(stale, k)
+		case v == want:
+			delete(reasons, k)
 		}
 	}
 	if err := it.Err(); err != nil {
@@ -234,9 +267,7 @@ func (p *Plane) writeReasons(cfg *config.Config) error {
 			return err
 		}
 	}
-	for k, why := range reasons {
-		v := bpf.EproxyPodReason{}
-		v.Len = uint32(copy(v.Text[:], why))
+	for k, v := range reasons {
 		if err := m.Put(&k, &v); err != nil {
 			return err
 		}

@@ -58,6 +58,7 @@ type Plane struct {
 	live      *config.Config // as it is installed, with the pods of now; nil: none yet
 	set       *routes.Set    // its routes
 	short     []podID        // pods that the kernel path reaches and has no entry for
+	notes     []PodNote      // of pods that get no messages
 	conns     connTable
 	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState

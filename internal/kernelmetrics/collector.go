@@ -33,6 +33,7 @@ var (
 	inflight = prometheus.NewDesc("eproxy_function_inflight", "Requests in flight.", []string{"function", "pod"}, nil)
 	slots    = prometheus.NewDesc("eproxy_slots", "Keep-alive connections to pods.", []string{"function", "pod", "state"}, nil)
 	reasons  = prometheus.NewDesc("eproxy_reasons_total", "Packets by hook and reason.", []string{"hook", "reason"}, nil)
+	pods     = prometheus.NewDesc("eproxy_pods", "Pods by where they are in their life.", []string{"function", "state"}, nil)
 	flows    = prometheus.NewDesc("eproxy_flows", "Connections of devices in the kernel path.", []string{"state"}, nil)
 	resent   = prometheus.NewDesc("eproxy_retransmissions_total", "What the programs sent again.", []string{"kind"}, nil)
 )
@@ -51,7 +52,7 @@ func (c *Collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the maps.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	for _, f := range []func(chan<- prometheus.Metric) error{c.totals, c.slots, c.flows, c.reasons} {
+	for _, f := range []func(chan<- prometheus.Metric) error{c.totals, c.slots, c.pods, c.flows, c.reasons} {
 		if err := f(ch); err != nil {
 			ch <- prometheus.NewInvalidMetric(reasons, err)
 		}
@@ -164,6 +165,38 @@ func (c *Collector) slots(ch chan<- prometheus.Metric) error {
 			ch <- gauge(slots, v, p.function, p.address, state)
 		}
 		ch <- gauge(inflight, busy[p], p.function, p.address)
+	}
+	return nil
+}
+
+// pods counts each function's pods by state; a state that none is in has a series, too.
+func (c *Collector) pods(ch chan<- prometheus.Metric) error {
+	functions, err := c.maps.Functions()
+	if err != nil {
+		return err
+	}
+	served, err := c.maps.Pods()
+	if err != nil {
+		return err
+	}
+	left, err := c.maps.LeftPods()
+	if err != nil {
+		return err
+	}
+	type series struct{ function, state string }
+	n := make(map[series]int)
+	for _, p := range served {
+		n[series{p.Function, p.State}]++
+	}
+	for _, p := range left {
+		n[series{p.Function, p.State}]++
+	}
+	for _, f := range functions {
+		for _, state := range pinned.PodStates {
+			if state != "" {
+				ch <- gauge(pods, n[series{f.Name, state}], f.Name, state)
+			}
+		}
 	}
 	return nil
 }

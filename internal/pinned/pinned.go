@@ -208,6 +208,18 @@ func (m *Maps) functionNames() (map[uint32]string, error) {
 	return names, err
 }
 
+// PodStates are where a pod may be in its life, by abi.PodUp and the like.
+var PodStates = [...]string{abi.PodUp: "ready", abi.PodDrains: "draining", abi.PodDiscovered: "discovered",
+	abi.PodSuspect: "suspect", abi.PodDrained: "drained", abi.PodPaused: "paused"}
+
+// podState is a state by its number in the maps.
+func podState(n uint32) string {
+	if n < uint32(len(PodStates)) {
+		return PodStates[n]
+	}
+	return fmt.Sprint("unknown ", n)
+}
+
 // Pod is one pod in service.
 type Pod struct {
 	Index       uint32
@@ -223,13 +235,14 @@ type Pod struct {
 	Ifindex     uint32
 	FirstSlot   uint32
 	Reason      string // why it is not reached by XDP; empty if there is nothing better to have
-	Draining    bool   // it gets no more messages, and goes when those in flight have ended
+	State       string // of PodStates
 }
 
-// LeftPod is a pod that only the fallback reaches, and why.
+// LeftPod is a pod that only the fallback reaches, or that gets no messages, and why.
 type LeftPod struct {
 	Function string
 	Address  netip.AddrPort
+	State    string // of PodStates
 	Reason   string
 }
 
@@ -247,8 +260,8 @@ func (m *Maps) LeftPods() ([]LeftPod, error) {
 		delete(why, podKey{p.Function, p.Address})
 	}
 	var out []LeftPod
-	for k, reason := range why {
-		out = append(out, LeftPod{k.function, k.address, reason})
+	for k, x := range why {
+		out = append(out, LeftPod{k.function, k.address, podState(max(x.state, abi.PodUp)), x.reason})
 	}
 	slices.SortFunc(out, func(a, b LeftPod) int {
 		return cmp.Or(cmp.Compare(a.Function, b.Function), a.Address.Compare(b.Address))
@@ -261,19 +274,24 @@ type podKey struct {
 	address  netip.AddrPort
 }
 
-// reasonsOfPods says why pods are not reached in the best way.
-func (m *Maps) reasonsOfPods() (map[podKey]string, error) {
+type podReason struct {
+	state  uint32
+	reason string
+}
+
+// reasonsOfPods says why pods are not reached in the best way, or get no messages.
+func (m *Maps) reasonsOfPods() (map[podKey]podReason, error) {
 	names, err := m.functionNames()
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[podKey]string)
+	out := make(map[podKey]podReason)
 	var k bpf.EproxyPodKey
 	var v bpf.EproxyPodReason
 	it := m.maps["pod_reasons"].Iterate()
 	for it.Next(&k, &v) {
 		if name, ok := names[k.Function]; ok { // else of a configuration that was replaced
-			out[podKey{name, addrPort(k.Address, k.Port)}] = text(v.Text[:], v.Len)
+			out[podKey{name, addrPort(k.Address, k.Port)}] = podReason{v.State, text(v.Text[:], v.Len)}
 		}
 	}
 	if err := it.Err(); err != nil {
@@ -310,9 +328,9 @@ func (m *Maps) Pods() ([]Pod, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Pod{Index: i, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}],
+		out = append(out, Pod{Index: i, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}].reason,
 			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), Refuses: p.Refuses != 0, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
-			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot, Draining: p.Up == abi.PodDrains})
+			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot, State: podState(uint32(p.Up))})
 	}
 	return out, nil
 }

@@ -74,11 +74,11 @@ func (p *pod) enter(s State, reason string, now time.Time) {
 type Machine struct {
 	pods   map[ID]*pod
 	paused map[string]bool
-	notice func(Pod) // of a pod that has come into another state
+	notice func(Pod) // of a pod that has come into another state, or is in it for another reason
 }
 
 // NewMachine makes a machine without pods. notice is called for each change of a
-// pod's state.
+// pod's state, and for some of its reason.
 func NewMachine(notice func(Pod)) *Machine {
 	return &Machine{pods: make(map[ID]*pod), notice: notice}
 }
@@ -201,9 +201,14 @@ func (m *Machine) Probed(x Probe, err error, now time.Time) {
 		m.move(p, Ready, "", now)
 		return
 	}
-	p.Reason = err.Error()
 	p.tries++
 	p.at = now.Add(pace(p.tries))
+	if old := p.Reason; old != err.Error() {
+		p.Reason = err.Error()
+		if p.tries&(p.tries-1) == 0 { // ever more seldom, should it be another each time
+			m.notice(p.Pod)
+		}
+	}
 }
 
 // pace is how long after so many failed probes the next one comes.

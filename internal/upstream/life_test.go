@@ -1,0 +1,128 @@
+package upstream
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"eproxy/internal/config"
+)
+
+// TestProbe: what a probe says of servers of different kinds.
+func TestProbe(t *testing.T) {
+	var host atomic.Value
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host.Store(r.Host)
+		switch r.URL.Path {
+		case "/ok":
+			w.WriteHeader(204)
+		case "/moved":
+			http.Redirect(w, r, "/ok", http.StatusFound)
+		default:
+			w.WriteHeader(503)
+		}
+	}))
+	defer srv.Close()
+	pod := netip.MustParseAddrPort(srv.Listener.Addr().String())
+	for what, want := range map[string]string{"": "", config.ProbeTCP: "", "/ok": "", "/ok?x=1": "", "/moved": "GET /moved answered 302", "/no": "GET /no answered 503"} {
+		err := probe(t.Context(), pod, what, "temp.local")
+		if want == "" && err != nil || want != "" && (!errors.Is(err, errFailed) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", what, err, want)
+		}
+	}
+	if got := host.Load(); got != "temp.local" {
+		t.Errorf("Host: %v", got)
+	}
+	srv.Close()
+	if err := probe(t.Context(), pod, config.ProbeTCP, ""); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("nobody listens: %v", err)
+	}
+}
+
+// follow runs a Life of one function until the test ends.
+func follow(t *testing.T, fn *config.Function) (*Life, *config.Config) {
+	t.Helper()
+	fn.Name, fn.URL = "f", &url.URL{Host: "f.local"}
+	l := New(slog.New(slog.DiscardHandler), func(ID) uint64 { return 0 })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.Run(t.Context())
+	}()
+	t.Cleanup(func() { <-done })
+	return l, &config.Config{Functions: []*config.Function{fn}}
+}
+
+// await waits until so many pods get messages.
+func await(t *testing.T, l *Life, cfg *config.Config, want int) {
+	t.Helper()
+	limit := time.After(time.Minute)
+	for len(l.Apply(cfg).Functions[0].Pods) != want {
+		select {
+		case <-l.Changed():
+		case <-limit:
+			t.Fatalf("pods are %v, want %d that are ready", l.Pods(), want)
+		}
+	}
+}
+
+// TestPodListensLate: a pod gets messages from when its probe succeeds, and not before.
+func TestPodListensLate(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := netip.MustParseAddrPort(ln.Addr().String())
+	ln.Close()
+	l, cfg := follow(t, &config.Function{Pods: []netip.AddrPort{pod}, Probe: config.ProbeTCP})
+	if got := l.Apply(cfg).Functions[0].Pods; len(got) != 0 {
+		t.Fatalf("pods %v get messages at once", got)
+	}
+	limit := time.After(time.Minute)
+	for !strings.Contains(l.Pods()[0].Reason, "refused") {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-limit:
+			t.Fatal("the reason of the first probe is not known")
+		}
+	}
+	if ln, err = net.Listen("tcp", pod.String()); err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	await(t, l, cfg, 1)
+}
+
+// TestFailingPodRests: a pod that answers nothing again and again gets no messages,
+// until it has rested and takes connections; the other one gets them meanwhile. Statuses
+// that a function answers are no failures of the pod.
+func TestFailingPodRests(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	bad, good := netip.MustParseAddrPort(ln.Addr().String()), netip.MustParseAddrPort("127.0.0.2:80")
+	l, cfg := follow(t, &config.Function{Pods: []netip.AddrPort{bad, good}})
+	await(t, l, cfg, 2)
+	for range 2 * failureLimit {
+		l.Request("f", bad.String(), 500)
+	}
+	await(t, l, cfg, 2)
+	for range failureLimit {
+		l.Request("f", bad.String(), 0)
+	}
+	if got := l.Apply(cfg).Functions[0].Pods; len(got) != 1 || got[0] != good {
+		t.Errorf("pods %v get messages", got)
+	}
+	await(t, l, cfg, 2)
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"eproxy/internal/abi"
+	"eproxy/internal/config"
+	"eproxy/internal/dataplane"
+	"eproxy/internal/upstream"
+)
+
+// live is a configuration with the pods of now that get messages; those that do not are
+// noted to be shown.
+func (n *node) live(cfg *config.Config) *config.Config {
+	live := n.life.Apply(n.pods.Apply(cfg))
+	n.plane.NotePods(notes(cfg, n.life.Pods()))
+	return live
+}
+
+// notes say why pods get no messages.
+func notes(cfg *config.Config, pods []upstream.Pod) (out []dataplane.PodNote) {
+	states := map[upstream.State]uint32{upstream.Discovered: abi.PodDiscovered, upstream.Suspect: abi.PodSuspect, upstream.Drained: abi.PodDrained}
+	for _, p := range pods {
+		note := dataplane.PodNote{Function: p.Function, Address: p.Address, State: states[p.State], Reason: p.Reason}
+		if fn := cfg.Function(p.Function); fn != nil && fn.Paused && p.State == upstream.Ready {
+			note.State, note.Reason = abi.PodPaused, "its function is paused"
+		}
+		if note.State != 0 {
+			out = append(out, note)
+		}
+	}
+	return out
+}
+
+// followPods brings the pods into service that are to get messages now, and takes the
+// others out of it.
+func (n *node) followPods() error {
+	live := n.live(n.cfg)
+	if err := n.plane.InstallPods(live); err != nil {
+		return err
+	}
+	n.engine.Reload(live, n.plane)
+	return nil
+}
+
+// followPodsOrAgain is followPods, later once more if it fails.
+func (n *node) followPodsOrAgain() {
+	if err := n.followPods(); err != nil {
+		n.log.Error("pods have changed, those before stay in service for now", "error", err)
+		n.pods.Again()
+	}
+}
