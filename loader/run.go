@@ -109,11 +109,12 @@ type node struct {
 	engine  *delivery.Engine
 	broker  *broker.Server
 	metrics *metrics.Metrics
-	xdp     bool // some interface takes messages at XDP
+	xdp     bool        // some interface takes messages at XDP
+	changes chan change // of operators, for loop
 }
 
 func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, pods: pods, log: log, plane: plane, metrics: metrics.New()}
+	n := &node{cfg: cfg, pods: pods, log: log, plane: plane, metrics: metrics.New(), changes: make(chan change)}
 	n.life = upstream.New(log, func(id upstream.ID) uint64 { return plane.Answered(id.Function, id.Address) })
 	for _, name := range cfg.Interfaces {
 		mode, err := plane.AttachDevice(name, cfg.XDP)
@@ -179,7 +180,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {
 		return err
 	}
-	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker)
+	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker, n)
 	if err != nil {
 		return err
 	}
@@ -199,6 +200,8 @@ func (n *node) loop(ctx context.Context, file string) error {
 			if err := n.reload(file); err != nil {
 				n.log.Error("reload refused, the running configuration stays", "error", err)
 			}
+		case c := <-n.changes:
+			c.done <- n.change(file, c.Change)
 		case <-n.life.Changed():
 			n.followPodsOrAgain()
 		case <-n.pods.Changed():
@@ -230,6 +233,15 @@ func (n *node) reload(file string) error {
 	if err != nil {
 		return err
 	}
+	if err := n.install(cfg); err != nil {
+		return err
+	}
+	n.log.Info("reloaded", "functions", len(cfg.Functions), "routes", len(cfg.Routes))
+	return nil
+}
+
+// install takes over a configuration, or nothing of it, if there is an error.
+func (n *node) install(cfg *config.Config) error {
 	if err := n.cfg.Restart(cfg, "the loader"); err != nil {
 		return err
 	}
@@ -250,6 +262,5 @@ func (n *node) reload(file string) error {
 	change.Commit()
 	n.cfg = cfg
 	n.pods.Keep(cfg)
-	n.log.Info("reloaded", "functions", len(cfg.Functions), "routes", len(cfg.Routes))
 	return nil
 }

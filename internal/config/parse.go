@@ -30,7 +30,7 @@ func Load(path string, needs ...Need) (*Config, error) {
 // Parse validates a configuration; name stands for the file in errors. The
 // error is an Errors unless there is only one.
 func Parse(name string, data []byte, needs ...Need) (*Config, error) {
-	b := &builder{file: name, cfg: &Config{file: name}, needs: needs, lines: make(map[string]int),
+	b := &builder{file: name, cfg: &Config{file: name, text: data}, needs: needs, lines: make(map[string]int),
 		failed: make(map[string]bool), unknown: make(map[string]bool)}
 	if root := b.tree(data); root != nil {
 		b.decode(root, &b.raw)

@@ -25,8 +25,12 @@ type Config struct {
 	BPFFS        string        // pin directory
 
 	file           string
+	text           []byte
 	interfaceLines []int // of Interfaces
 }
+
+// Text is what the configuration was read from.
+func (c *Config) Text() []byte { return c.text }
 
 // MissingInterfaces are errors that name the interfaces that do not exist.
 func (c *Config) MissingInterfaces(exists func(name string) bool) Errors {

@@ -4,6 +4,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,10 +29,15 @@ var (
 	ErrNotRunning = errors.New("no loader is running")
 	// ErrNoClient means that no client of that identifier is connected.
 	ErrNoClient = errors.New("no such client is connected")
+	// ErrRefused means that a change was not made, and nothing has changed.
+	ErrRefused = errors.New("refused")
 )
 
 // timeout bounds one request.
 const timeout = 10 * time.Second
+
+// maxChange is how long a change may be, in bytes: more than the longest topic.
+const maxChange = 1 << 17
 
 // Path is the socket of the loader whose pins are in this directory.
 func Path(bpffs string) string { return filepath.Join("/run/eproxy", filepath.Base(bpffs)+".sock") }
@@ -42,10 +48,35 @@ type Sessions interface {
 	Kick(clientID string) bool
 }
 
+// Change is what one of mapsctl's verbs changes.
+type Change struct {
+	Verb     string `json:"verb"`               // of Verbs
+	Function string `json:"function,omitempty"` // of all but routes del
+	Pod      string `json:"pod,omitempty"`      // address:port, of pods
+	Topic    string `json:"topic,omitempty"`    // of routes
+	Save     bool   `json:"save,omitempty"`     // in the configuration file, too
+}
+
+// The verbs of a Change.
+const (
+	PodsAdd         = "pods add"
+	PodsDrain       = "pods drain"
+	PodsDelete      = "pods del"
+	RoutesAdd       = "routes add"
+	RoutesDelete    = "routes del"
+	FunctionsPause  = "functions pause"
+	FunctionsResume = "functions resume"
+)
+
+// Changer makes changes; an error means that nothing has changed.
+type Changer interface {
+	Change(ctx context.Context, c Change) error
+}
+
 // Serve answers on the socket until stop is called, which removes it. A socket
 // that a dead loader left is replaced; the caller holds the lock of the pins, so
 // that no other lives.
-func Serve(path string, s Sessions) (stop func(), err error) {
+func Serve(path string, s Sessions, c Changer) (stop func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of the control socket: %w", err)
 	}
@@ -56,7 +87,7 @@ func Serve(path string, s Sessions) (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	srv := &http.Server{Handler: handler(s), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
+	srv := &http.Server{Handler: handler(s, c), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
 	go func() { _ = srv.Serve(l) }()
 	return func() { _ = errors.Join(srv.Close(), l.Close()) }, nil
 }
@@ -69,7 +100,7 @@ func listen(path string) (net.Listener, error) {
 	return net.Listen("unix", path)
 }
 
-func handler(s Sessions) http.Handler {
+func handler(s Sessions, c Changer) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/clients", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -78,6 +109,21 @@ func handler(s Sessions) http.Handler {
 	mux.HandleFunc("DELETE /v1/clients", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Kick(r.URL.Query().Get("id")) {
 			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("POST /v1/changes", func(w http.ResponseWriter, r *http.Request) {
+		var x Change
+		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxChange))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&x); err != nil {
+			http.Error(w, "not a change that this loader knows", http.StatusBadRequest)
+			return
+		}
+		if err := c.Change(r.Context(), x); err != nil {
+			line, _, _ := strings.Cut(err.Error(), "\n")
+			http.Error(w, line, http.StatusConflict)
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -101,8 +147,8 @@ func Dial(bpffs string) *Client {
 	return &Client{path: path, http: &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
-func (c *Client) do(ctx context.Context, method, target string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://loader"+target, nil)
+func (c *Client) do(ctx context.Context, method, target string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://loader"+target, body)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +166,7 @@ func (c *Client) do(ctx context.Context, method, target string) (*http.Response,
 
 // Clients are the connected clients, by identifier.
 func (c *Client) Clients(ctx context.Context) ([]broker.Client, error) {
-	res, err := c.do(ctx, http.MethodGet, "/v1/clients")
+	res, err := c.do(ctx, http.MethodGet, "/v1/clients", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +180,7 @@ func (c *Client) Clients(ctx context.Context) ([]broker.Client, error) {
 
 // Kick ends a client's session. It returns ErrNoClient if there is none.
 func (c *Client) Kick(ctx context.Context, clientID string) error {
-	res, err := c.do(ctx, http.MethodDelete, "/v1/clients?id="+url.QueryEscape(clientID))
+	res, err := c.do(ctx, http.MethodDelete, "/v1/clients?id="+url.QueryEscape(clientID), nil)
 	if err != nil {
 		return err
 	}
@@ -147,4 +193,22 @@ func (c *Client) Kick(ctx context.Context, clientID string) error {
 	}
 	b, _ := io.ReadAll(io.LimitReader(res.Body, 200))
 	return fmt.Errorf("client %q: the loader refuses (%s): %s", clientID, res.Status, strings.TrimSpace(string(b)))
+}
+
+// Change makes a change. The error wraps ErrRefused if the loader did not make it.
+func (c *Client) Change(ctx context.Context, x Change) error {
+	body, err := json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	res, err := c.do(ctx, http.MethodPost, "/v1/changes", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	b, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
+	return fmt.Errorf("%w, nothing has changed: %s", ErrRefused, strings.TrimSpace(string(b)))
 }

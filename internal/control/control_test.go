@@ -7,12 +7,24 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"eproxy/internal/broker"
 )
 
-type fake struct{ kicked []string }
+type fake struct {
+	kicked  []string
+	changes []Change
+}
+
+func (f *fake) Change(_ context.Context, c Change) error {
+	f.changes = append(f.changes, c)
+	if c.Function == "no" {
+		return errors.New("function no is not in the configuration\nand more")
+	}
+	return nil
+}
 
 func (f *fake) Clients() []broker.Client {
 	return []broker.Client{{ClientID: "a/b c?", Username: "u", Version: "5", Path: "kernel"}}
@@ -42,7 +54,7 @@ func TestControlSocket(t *testing.T) {
 	}
 	for range 2 { // the second replaces the first one's socket
 		f := &fake{}
-		stop, err := Serve(path, f)
+		stop, err := Serve(path, f, f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,6 +70,17 @@ func TestControlSocket(t *testing.T) {
 		}
 		if err := c.Kick(t.Context(), "nobody"); !errors.Is(err, ErrNoClient) {
 			t.Errorf("nobody: %v", err)
+		}
+		add := Change{Verb: PodsAdd, Function: "f", Pod: "10.0.0.1:80", Save: true}
+		if err := c.Change(t.Context(), add); err != nil || len(f.changes) != 1 || f.changes[0] != add {
+			t.Errorf("%+v became %+v, %v", add, f.changes, err)
+		}
+		err = c.Change(t.Context(), Change{Verb: PodsAdd, Function: "no"})
+		if want := "refused, nothing has changed: function no is not in the configuration"; !errors.Is(err, ErrRefused) || err.Error() != want {
+			t.Errorf("a change that is refused: %v, want %s", err, want)
+		}
+		if err := c.Change(t.Context(), Change{Topic: strings.Repeat("x", maxChange)}); !errors.Is(err, ErrRefused) || len(f.changes) != 2 {
+			t.Errorf("a change that is too long: %v, %d changes", err, len(f.changes))
 		}
 		stop()
 		if len(f.kicked) != 2 || f.kicked[0] != "a/b c?&id=x" {
