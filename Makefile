@@ -17,7 +17,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak demo bench bench-links bench-proactive fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak churn demo bench bench-links bench-proactive fuzz clean
 
 all: build
 
@@ -129,6 +129,11 @@ generate-manifest:
 SOAK ?= 10m
 soak: test-deps build
 	EPROXY_SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v -run TestSoak ./test/netns
+
+## churn: pods that come and go all the time under load from 50 clients, CHURN=5m for each hook; root
+CHURN ?= 5m
+churn: test-deps build
+	EPROXY_CHURN=$(CHURN) $(GO) test -race -count=1 -timeout 0 -v -run TestChurn ./test/netns
 
 ## demo: the whole system in network namespaces, in under a minute; root
 demo: build
