@@ -33,6 +33,10 @@ func (b *builder) function(path string, r *rawFunction) {
 	f.Pipeline = b.number(path+".pipeline", r.Pipeline, 1, 1, abi.PipelineMax)
 	f.Concurrency = b.number(path+".concurrency", r.Concurrency, defaultConcurrency, 1, abi.SlotsPerPod)
 	f.Timeout = b.duration(path+".timeout", r.Timeout, defaultTimeout)
+	f.Queue = Queue{
+		Messages: b.number(path+".queue.messages", r.Queue.Messages, QueueMessages, 4, 1<<20),
+		Bytes:    b.number(path+".queue.bytes", r.Queue.Bytes, QueueBytes, 1<<16, 1<<30),
+	}
 	f.Retry = Retry{
 		Attempts:   b.number(path+".retry.attempts", r.Retry.Attempts, defaultAttempts, 1, 100),
 		Backoff:    b.duration(path+".retry.backoff", r.Retry.Backoff, defaultBackoff),

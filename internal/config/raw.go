@@ -68,6 +68,7 @@ type rawFunction struct {
 	Pipeline    *int              `yaml:"pipeline"`
 	Timeout     *duration         `yaml:"timeout"`
 	Deadline    *duration         `yaml:"deadline"`
+	Queue       rawQueue          `yaml:"queue"`
 	Retry       rawRetry          `yaml:"retry"`
 	DeadLetter  *rawDeadLetter    `yaml:"dead_letter"`
 	Headers     map[string]string `yaml:"headers"`
@@ -89,6 +90,11 @@ type rawDiscover struct {
 	File       string         `yaml:"file"`
 	DNS        string         `yaml:"dns"`
 	Kubernetes *rawKubernetes `yaml:"kubernetes"`
+}
+
+type rawQueue struct {
+	Messages *int `yaml:"messages"`
+	Bytes    *int `yaml:"bytes"`
 }
 
 type rawRetry struct {

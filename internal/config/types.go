@@ -104,6 +104,7 @@ type Function struct {
 	Pipeline    int              // requests in flight per connection in the kernel path, 1 to 64
 	Timeout     time.Duration    // of one attempt, from its sending
 	Deadline    time.Duration    // from a message's arrival until no attempt begins any more; at least Timeout
+	Queue       Queue            // of what userspace holds for the function
 	Retry       Retry
 	DeadLetter  *DeadLetter
 	Headers     map[string]string // static
@@ -139,6 +140,18 @@ func (s Service) String() string {
 type Kubernetes struct {
 	Kubeconfig string // absolute path; "": by the service account of the program's own pod
 }
+
+// Queue bounds what userspace holds for a function: messages that wait, and those under way.
+type Queue struct {
+	Messages int
+	Bytes    int // of topics, payloads and properties
+}
+
+// Bounds of a Queue where nothing else is configured.
+const (
+	QueueMessages = 4096
+	QueueBytes    = 16 << 20
+)
 
 // Retry says how often and how a message is tried.
 type Retry struct {

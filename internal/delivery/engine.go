@@ -77,6 +77,9 @@ type Recorder interface {
 type Options struct {
 	Logger   *slog.Logger
 	Recorder Recorder // may be nil
+	// Activate is called, in a goroutine of its own, when a message waits for a function that has no
+	// pod: once, until it has had one. May be nil.
+	Activate func(function string)
 }
 
 // Engine delivers messages.
@@ -105,12 +108,16 @@ func New(cfg *config.Config, p pool.Pool, opts Options) *Engine {
 	}
 	e.often = lograte.New(e.log)
 	e.id.Store(rand.Uint64())
-	e.state.Store(&state{cfg, p})
+	e.queues.activate = opts.Activate
+	e.Reload(cfg, p)
 	return e
 }
 
 // Reload takes over a configuration; messages under way end under the old one.
-func (e *Engine) Reload(cfg *config.Config, p pool.Pool) { e.state.Store(&state{cfg, p}) }
+func (e *Engine) Reload(cfg *config.Config, p pool.Pool) {
+	e.state.Store(&state{cfg, p})
+	e.queues.follow(cfg)
+}
 
 // Close logs what was counted and not yet logged.
 func (e *Engine) Close() { e.often.Close() }

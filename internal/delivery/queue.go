@@ -3,6 +3,8 @@ package delivery
 import (
 	"slices"
 	"sync"
+
+	"eproxy/internal/config"
 )
 
 // bounds are how much a queue may hold.
@@ -11,8 +13,8 @@ type bounds struct {
 	bytes    int // of topics, payloads and properties
 }
 
-// queueBounds are those of each function.
-var queueBounds = bounds{messages: 4096, bytes: 16 << 20}
+// queueBounds are those of a function that says nothing else.
+var queueBounds = bounds{messages: config.QueueMessages, bytes: config.QueueBytes}
 
 // share is what clients that can be held back may use of them. The rest is for
 // what cannot: messages that the kernel path hands over, wills, responses.
@@ -23,11 +25,37 @@ func (b bounds) share() bounds { return bounds{b.messages - b.messages/4, b.byte
 // way. Which of them is next the pool decides (first come, first served); the queue
 // decides which may come in, and who waits outside is served in order, too.
 type queue struct {
-	bounds bounds
+	activate func() // told that a message waits and no pod is there for it
 
 	mu      sync.Mutex
+	bounds  bounds
 	held    bounds // now
 	outside []*turn
+	asleep  bool // no pod gets the function's messages
+	woken   bool // and activate was told so
+}
+
+// follow takes over what a configuration says of the function.
+func (q *queue) follow(fn *config.Function) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if fn.Queue.Messages > 0 {
+		q.bounds = bounds{fn.Queue.Messages, fn.Queue.Bytes}
+	}
+	if q.asleep = len(fn.Pods) == 0; !q.asleep {
+		q.woken = false
+	}
+	q.grant()
+	q.wake()
+}
+
+// wake has the function activated where a message waits and there is no pod: once, until it
+// has had one. q.mu is held.
+func (q *queue) wake() {
+	if q.asleep && !q.woken && q.held.messages > 0 && q.activate != nil {
+		q.woken = true
+		go q.activate()
+	}
 }
 
 // turn is a message that waits for room in a queue.
@@ -45,6 +73,7 @@ func (q *queue) fits(size int, b bounds) bool {
 func (q *queue) admit(size int) {
 	q.held.messages++
 	q.held.bytes += size
+	q.wake()
 }
 
 // push takes in a message that cannot wait; false if there is no room.
@@ -137,8 +166,17 @@ func (q *queue) grant() {
 // queues are those of the functions, by name: a reload changes a function, not
 // what is held for it. There are as many as configurations have named functions.
 type queues struct {
+	activate func(function string) // may be nil
+
 	mu sync.Mutex
 	m  map[string]*queue
+}
+
+// follow takes over what a configuration says of its functions.
+func (q *queues) follow(cfg *config.Config) {
+	for _, fn := range cfg.Functions {
+		q.of(fn.Name).follow(fn)
+	}
 }
 
 func (q *queues) of(function string) *queue {
@@ -148,7 +186,11 @@ func (q *queues) of(function string) *queue {
 		q.m = make(map[string]*queue)
 	}
 	if q.m[function] == nil {
-		q.m[function] = &queue{bounds: queueBounds}
+		x := &queue{bounds: queueBounds}
+		if q.activate != nil {
+			x.activate = func() { q.activate(function) }
+		}
+		q.m[function] = x
 	}
 	return q.m[function]
 }

@@ -177,3 +177,8 @@ func (l *Life) Request(function, pod string, status int) {
 	l.mu.Unlock()
 	poke(l.wake)
 }
+
+// Waits logs that messages wait for a function that has no pod; for delivery.Options.
+func Waits(log *slog.Logger) func(function string) {
+	return func(function string) { log.Warn("messages wait, no pod of the function is ready", "function", function) }
+}
