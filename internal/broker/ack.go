@@ -6,12 +6,14 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/pool"
 	"eproxy/internal/request"
 )
 
 // acknowledge notifies a client how its message ended: PUBACK or PUBREC; MQTT
-// 3.1.1 has no way to say no but to disconnect, so that the client sends again.
-func (s *Server) acknowledge(x *Session, id uint16, qos byte, o delivery.Outcome) {
+// 3.1.1 has no way to say no but to disconnect, so that the client sends again. b: see
+// Peer.Acknowledge.
+func (s *Server) acknowledge(x *Session, id uint16, qos byte, o delivery.Outcome, b *pool.Batch) {
 	if x.peer.Closed() || o.Interrupted { // without an acknowledgement the client keeps the message
 		return
 	}
@@ -23,7 +25,7 @@ func (s *Server) acknowledge(x *Session, id uint16, qos byte, o delivery.Outcome
 		x.end(CodeUnspecified, "message not delivered to its function")
 		return
 	}
-	if err := x.peer.Acknowledge(id, qos, o.ReasonCode); err != nil {
+	if err := x.peer.Acknowledge(id, qos, o.ReasonCode, b); err != nil {
 		s.log.Debug("acknowledgement not written", "client", x.ClientID, "error", err)
 	}
 }

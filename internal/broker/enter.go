@@ -5,6 +5,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/pool"
 	"eproxy/internal/request"
 	"eproxy/internal/topic"
 )
@@ -37,6 +38,9 @@ func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 	return false
 }
 
+// Routed says whether a topic is one of a route's, now: such a message is never an ordinary one.
+func (s *Server) Routed(name string) bool { return s.rules.Load().route(name) != nil }
+
 // judged is mayPublish, with the rules that are in force along with those rights:
 // a message never meets the rights of one configuration and the routes of another.
 func (s *Server) judged(x *Session, topic string) (ok, over bool, version uint32, r *rules) {
@@ -56,7 +60,7 @@ func (s *Server) refuse(x *Session, m *request.Message) {
 	case x.Version < 5:
 		x.end(CodeNotAuthorized, "not authorized to publish to this topic")
 	default:
-		s.acknowledge(x, m.PacketID, m.QoS, delivery.Outcome{ReasonCode: CodeNotAuthorized})
+		s.acknowledge(x, m.PacketID, m.QoS, delivery.Outcome{ReasonCode: CodeNotAuthorized}, nil)
 	}
 }
 
@@ -133,10 +137,66 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 		s.abandon(p, d, x, m, route)
 		return
 	}
+	f := &flight{server: s, session: x, pending: p, delivery: d, message: m, route: route, place: l}
+	if !d.Start(x.queued.Batch(), f) {
+		go f.finish()
+	}
+}
+
+// flight is a routed message on its way.
+type flight struct {
+	server   *Server
+	session  *Session
+	pending  *pending
+	delivery *delivery.Delivery
+	message  *request.Message
+	route    *config.Route
+	place    *place // nil: its route is not ordered
+	left     bool
+}
+
+// finish delivers the message and acknowledges it.
+func (f *flight) finish() {
+	s := f.server
+	defer s.lines.leave(f.place)
+	defer f.delivery.Release()
+	s.finish(f.pending, f.delivery, f.session, f.message, f.route)
+}
+
+// Ended acknowledges the message; delivery.Ender.
+func (f *flight) Ended(o delivery.Outcome, b *pool.Batch) {
+	s, m := f.server, f.message
+	s.record(f.route, m, o, time.Since(f.delivery.Arrived))
+	if to := f.leave(); to != nil && m.QoS > 0 {
+		s.acknowledge(to, m.PacketID, m.QoS, o, b)
+	}
+}
+
+// leave ends the message, once, and says where its acknowledgement goes; nil: nowhere.
+func (f *flight) leave() *Session {
+	if f.left {
+		return nil
+	}
+	f.left = true
+	f.delivery.Release()
+	f.server.lines.leave(f.place)
+	return f.server.pending.end(f.pending, f.message.PacketID)
+}
+
+// Contain, deferred, ends the client's session, and the message, if the goroutine panics;
+// delivery.Ender.
+func (f *flight) Contain() {
+	if cause := recover(); cause != nil {
+		go f.server.contained(f.message.ClientID, cause) // it may wait for the client
+		f.leave()
+	}
+}
+
+// Go runs what has to wait; delivery.Ender.
+func (f *flight) Go(run func()) {
 	go func() {
-		defer s.lines.leave(l)
-		defer d.Release()
-		s.finish(p, d, x, m, route)
+		defer f.Contain()
+		run()
 	}()
 }
 
@@ -151,7 +211,7 @@ func (s *Server) abandon(p *pending, d *delivery.Delivery, x *Session, m *reques
 	switch {
 	case to == nil || m.QoS == 0 || s.ctx.Err() != nil:
 	case !o.Interrupted:
-		s.acknowledge(to, m.PacketID, m.QoS, o)
+		s.acknowledge(to, m.PacketID, m.QoS, o, nil)
 	case to != x:
 		to.end(CodeUnspecified, "message not delivered to its function")
 	case !x.Over():
@@ -175,7 +235,7 @@ func (s *Server) finish(p *pending, d *delivery.Delivery, x *Session, m *request
 	s.record(route, m, o, time.Since(d.Arrived))
 	ended = true
 	if to := s.pending.end(p, m.PacketID); to != nil && m.QoS > 0 {
-		s.acknowledge(to, m.PacketID, m.QoS, o)
+		s.acknowledge(to, m.PacketID, m.QoS, o, nil)
 	}
 	s.respond(x, m, o)
 }

@@ -55,7 +55,7 @@ func (p *notedPeer) Disconnect(byte, string) {
 	p.ended = true
 }
 
-func (p *notedPeer) Acknowledge(_ uint16, _, code byte) error {
+func (p *notedPeer) Acknowledge(_ uint16, _, code byte, _ *pool.Batch) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answered = append(p.answered, code)

@@ -17,11 +17,16 @@ func (s *Server) Fault(clientID string, cause any) {
 // goroutine than its connection's.
 func (s *Server) contain(clientID string) {
 	if cause := recover(); cause != nil {
-		s.Fault(clientID, cause)
-		defer s.absorb(clientID) // the same may be wrong here
-		if x := s.sessions.find(clientID); x != nil {
-			x.end(CodeUnspecified, "fault of the server")
-		}
+		s.contained(clientID, cause)
+	}
+}
+
+// contained ends a client's session after a panic.
+func (s *Server) contained(clientID string, cause any) {
+	s.Fault(clientID, cause)
+	defer s.absorb(clientID) // the same may be wrong here
+	if x := s.sessions.find(clientID); x != nil {
+		x.end(CodeUnspecified, "fault of the server")
 	}
 }
 

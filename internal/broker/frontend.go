@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"eproxy/internal/delivery"
+	"eproxy/internal/pool"
 	"eproxy/internal/request"
 )
 
@@ -32,8 +33,9 @@ type Frontend interface {
 // called at any time, by any goroutine, and do nothing after the connection's end.
 type Peer interface {
 	// Acknowledge writes PUBACK, or PUBREC for QoS 2, with this MQTT 5 reason
-	// code, which older clients do not see.
-	Acknowledge(packetID uint16, qos, code byte) error
+	// code, which older clients do not see. With a batch PUBACK is written when that is
+	// flushed, along with others, and the client is not waited for.
+	Acknowledge(packetID uint16, qos, code byte, b *pool.Batch) error
 	// Settle waits until the server has done with what the client had sent when it
 	// was called, for a second at most.
 	Settle()

@@ -161,7 +161,7 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 		write: func(a ack) {
 			defer s.contain(x.ClientID)
 			if x.release(a.hold) {
-				s.acknowledge(x, a.id, 1, a.outcome)
+				s.acknowledge(x, a.id, 1, a.outcome, nil)
 			}
 		},
 		overflow: func() {

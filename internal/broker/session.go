@@ -190,6 +190,10 @@ func (s *Session) Boundary(read uint64) {
 // Behind says whether the client was not read from because its messages wait.
 func (s *Session) Behind() bool { return s.queued.Behind() }
 
+// Flush writes what messages of the client have put together for pods. The frontend calls it
+// before it waits for anything.
+func (s *Session) Flush() { s.queued.Batch().Flush() }
+
 // CaughtUp is called when all that the client has sent is read.
 func (s *Session) CaughtUp() { s.queued.CaughtUp() }
 

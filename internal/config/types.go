@@ -101,7 +101,7 @@ type Function struct {
 	Probe       string           // what a new pod is asked before it gets messages: ProbeTCP, a path, or empty: nothing
 	Paused      bool             // its messages wait
 	Concurrency int              // connections in use at a time per pod, 1 to 64
-	Pipeline    int              // requests in flight per connection in the kernel path, 1 to 64
+	Pipeline    int              // requests in flight per connection, 1 to 64
 	Timeout     time.Duration    // of one attempt, from its sending
 	Deadline    time.Duration    // from a message's arrival until no attempt begins any more; at least Timeout
 	Queue       Queue            // of what userspace holds for the function

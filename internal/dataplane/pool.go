@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	_ pool.Pool   = (*Plane)(nil)
+	_ pool.Sender = (*Plane)(nil)
 	_ pool.Shared = (*podState)(nil)
 )
 
@@ -20,6 +20,12 @@ var (
 func (p *Plane) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
 	return p.own.Acquire(ctx, function, avoid)
 }
+
+// Send is Acquire for a call that nobody waits for: pool.Sender.
+func (p *Plane) Send(c *pool.Call, b *pool.Batch) (waits bool) { return p.own.Send(c, b) }
+
+// Withdraw ends a call that waits: pool.Sender.
+func (p *Plane) Withdraw(c *pool.Call) bool { return p.own.Withdraw(c) }
 
 // contended is how long after the programs used slots, or found none, the
 // fallback keeps to its share.

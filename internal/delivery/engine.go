@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,18 +124,26 @@ func (e *Engine) Reload(cfg *config.Config, p pool.Pool) {
 func (e *Engine) Close() { e.often.Close() }
 
 // NextID is a new ce-id: unique, 16 hexadecimal digits.
-func (e *Engine) NextID() string { return fmt.Sprintf("%016x", e.id.Add(1)) }
+func (e *Engine) NextID() string {
+	var b [16]byte
+	id := strconv.AppendUint(b[:0], e.id.Add(1), 16)
+	return "0000000000000000"[len(id):] + string(id)
+}
 
 // Delivery is one message on its way to the functions of its route.
 type Delivery struct {
 	Arrived time.Time
 	singles []*single
 	failed  *Outcome // of functions that do not exist
+
+	one   single     // most messages have one function
+	array [1]*single // of singles
 }
 
 // arrive makes the delivery of a message that arrived at this moment.
 func (e *Engine) arrive(ctx context.Context, route *config.Route, m *request.Message, arrived time.Time) *Delivery {
 	d := &Delivery{Arrived: arrived}
+	d.singles = d.array[:0]
 	cfg := e.state.Load().cfg
 	for _, name := range route.Functions {
 		fn := cfg.Function(name)
@@ -142,8 +151,12 @@ func (e *Engine) arrive(ctx context.Context, route *config.Route, m *request.Mes
 			d.failed = &Outcome{Function: name, Topic: m.Topic, ReasonCode: CodeUnspecified, Err: fmt.Errorf("function %s: %w", name, pool.ErrNoPod)}
 			continue
 		}
-		id := e.NextID()
-		d.singles = append(d.singles, e.newSingle(ctx, fn, m, arrived, func() []byte { return request.Build(nil, fn, m, id) }))
+		x := &d.one
+		if len(d.singles) > 0 {
+			x = &single{}
+		}
+		x.init(ctx, e, fn, m, arrived)
+		d.singles = append(d.singles, x)
 	}
 	return d
 }
@@ -162,7 +175,8 @@ func (e *Engine) Deliver(ctx context.Context, route *config.Route, m *request.Me
 // DeliverRequest sends these very bytes until they are answered, counting from
 // an attempt that was made elsewhere; lastErr is how that one ended.
 func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []byte, m *request.Message, arrived time.Time, attempts int, lastErr error) Outcome {
-	x := e.newSingle(ctx, fn, m, arrived, func() []byte { return req })
+	x := &single{request: req}
+	x.init(ctx, e, fn, m, arrived)
 	x.push()
 	x.run(attempts, lastErr)
 	return *x.result
@@ -234,6 +248,27 @@ func (d *Delivery) Release() {
 	}
 }
 
+// Start begins to deliver the message as Run does, but waits for nothing, and says whether it does; if
+// not, it is to be run. end.Ended is called once when the message has ended, perhaps before Start
+// returns; what it has to write is in the batch. Where something has to be waited for after all, end.Go does it.
+func (d *Delivery) Start(b *pool.Batch, end Ender) bool {
+	if len(d.singles) != 1 || d.failed != nil {
+		return false
+	}
+	return d.singles[0].start(d, b, end)
+}
+
+// Ender is who has started a delivery.
+type Ender interface {
+	// Ended is told the outcome; it does not wait.
+	Ended(o Outcome, b *pool.Batch)
+	// Go runs f in another goroutine.
+	Go(f func())
+	// Contain is deferred by what is done for the message in goroutines that serve others,
+	// and recovers from a panic.
+	Contain()
+}
+
 // acquire waits for a connection to one of the function's pods.
 func (e *Engine) acquire(ctx context.Context, fn *config.Function, avoid []netip.AddrPort) (pool.Lease, error) {
 	if ctx.Err() != nil {
@@ -260,8 +295,7 @@ func (e *Engine) attempt(ctx context.Context, fn *config.Function, l pool.Lease,
 
 // statusOf is the HTTP status that an attempt failed with; 0: there was no response.
 func statusOf(err error) int {
-	var s *pool.StatusError
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[*pool.StatusError](err); ok {
 		return s.Status
 	}
 	return 0

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"eproxy/internal/config"
+	"eproxy/internal/pool"
 	"eproxy/internal/request"
 )
 
@@ -28,6 +29,7 @@ type Publisher struct {
 	patience time.Duration
 	gone     <-chan struct{}
 	behind   atomic.Bool // it has waited since CaughtUp
+	batch    pool.Batch  // of the goroutine that calls Begin
 
 	mu      sync.Mutex
 	windows map[string]*window // by function
@@ -65,6 +67,9 @@ func (p *Publisher) Begin(ctx context.Context, route *config.Route, m *request.M
 	}
 	return d
 }
+
+// Batch is what the goroutine that calls Begin has to write; before it waits for anything, it flushes it.
+func (p *Publisher) Batch() *pool.Batch { return &p.batch }
 
 // Behind says whether the client had to wait for a place since CaughtUp.
 func (p *Publisher) Behind() bool { return p.behind.Load() }
@@ -129,6 +134,7 @@ func (p *Publisher) place(w *window) bool {
 
 // await waits for places; false if the message's waiting, or the client's session, ends.
 func (p *Publisher) await(w *window, x *single) bool {
+	p.batch.Flush() // what is waited for may depend on it
 	defer p.engine.outside.Add(-int64(x.size))
 	crowded := p.engine.outside.Add(int64(x.size)) > outsideBytes
 	var t *turn

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,65 +24,127 @@ var (
 
 // single is one message on its way to one function.
 type single struct {
-	engine *Engine
-	fn     *config.Function
-	m      *request.Message
-	build  func() []byte // the request
-	size   int           // bytes that it holds
-	queue  *queue
-	inside bool            // it has room in the queue
-	turn   <-chan struct{} // closed when it may be sent; nil: at once
-	result *Outcome        // nil: it is on its way
+	engine  *Engine
+	fn      *config.Function
+	m       *request.Message
+	id      string // ce-id
+	request []byte // is sent as it is; nil: it is made of the message
+	size    int    // bytes that it holds
+	queue   *queue
+	inside  bool            // it has room in the queue
+	turn    <-chan struct{} // closed when it may be sent; nil: at once
+	result  *Outcome        // nil: it is on its way
 
 	publisher *Publisher // whose connection can be held back, and in whose window it is; nil: nobody's
 
-	ctx    context.Context // of the server
-	wait   context.Context // ends, with the reason, when the message waits no longer
-	cancel context.CancelCauseFunc
-	end    *time.Timer // of its waiting, at the deadline
+	ctx  context.Context // of the server
+	end  time.Time       // of its waiting
+	late error           // why it ends then
 
 	mu       sync.Mutex
-	underWay bool // an attempt is
+	underWay bool  // an attempt is
+	why      error // it waits no longer; nil: it may
+	wait     context.Context
+	cancel   context.CancelCauseFunc // of wait; nil: nobody has waited yet
+	timer    *time.Timer             // at end; nil: nobody has waited yet
+
+	direct
 }
 
-// newSingle makes the delivery of a message that arrived at this moment.
-func (e *Engine) newSingle(ctx context.Context, fn *config.Function, m *request.Message, arrived time.Time, build func() []byte) *single {
-	x := &single{engine: e, fn: fn, m: m, build: build, size: m.Size(), queue: e.queues.of(fn.Name), ctx: ctx}
-	end, why := arrived.Add(fn.Deadline), errDeadline
-	if !m.Expires.IsZero() && m.Expires.Before(end) {
-		end, why = m.Expires, errExpired
+// init makes x the delivery of a message that arrived at this moment.
+func (x *single) init(ctx context.Context, e *Engine, fn *config.Function, m *request.Message, arrived time.Time) {
+	x.engine, x.fn, x.m, x.id, x.size, x.queue, x.ctx = e, fn, m, e.NextID(), m.Size(), e.queues.of(fn.Name), ctx
+	x.end, x.late = arrived.Add(fn.Deadline), errDeadline
+	if !m.Expires.IsZero() && m.Expires.Before(x.end) {
+		x.end, x.late = m.Expires, errExpired
 	}
-	x.wait, x.cancel = context.WithCancelCause(ctx)
-	if left := time.Until(end); left > 0 {
-		x.end = time.AfterFunc(left, func() { x.cancel(why) })
-	} else {
-		x.cancel(why)
+	if !x.end.After(time.Now()) {
+		x.why = x.late
 	}
-	return x
+}
+
+// build is the request.
+func (x *single) build() []byte {
+	if x.request != nil {
+		return x.request
+	}
+	return request.Build(nil, x.fn, x.m, x.id)
 }
 
 // push enters a message that nobody waits for outside, or ends its waiting.
 func (x *single) push() {
 	if x.inside = x.queue.push(x.size); !x.inside {
-		x.cancel(errOverload)
+		x.stop(errOverload)
 	}
+}
+
+// waiting is a context that ends, with the reason, when the message waits no longer.
+func (x *single) waiting() context.Context {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.wait == nil {
+		x.arm()
+		x.wait, x.cancel = context.WithCancelCause(x.ctx)
+		if x.why != nil {
+			x.cancel(x.why)
+		}
+	}
+	return x.wait
+}
+
+// arm ends the waiting in time; x.mu is held.
+func (x *single) arm() {
+	if x.timer != nil || x.why != nil {
+		return
+	}
+	if left := time.Until(x.end); left > 0 {
+		x.timer = time.AfterFunc(left, func() { x.stop(x.late) })
+	} else {
+		x.why = x.late
+	}
+}
+
+// stop ends the message's waiting, once.
+func (x *single) stop(why error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.why != nil {
+		return
+	}
+	x.why = why
+	if x.cancel != nil {
+		x.cancel(why)
+	}
+	x.withdraw()
 }
 
 // giveWay ends the message's waiting for others; false if it does not wait.
 func (x *single) giveWay() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.underWay {
-		x.cancel(errOverload)
+	if x.why == nil && x.sender != nil && !x.sender.Withdraw(&x.call) {
+		x.sender, x.underWay = nil, true
 	}
-	return !x.underWay
+	if x.underWay {
+		return false
+	}
+	if x.why == nil {
+		x.why = errOverload
+		if x.cancel != nil {
+			x.cancel(x.why)
+		}
+		if x.sender != nil {
+			x.withdrawn()
+		}
+	}
+	return true
 }
 
 // begin says whether an attempt may begin.
 func (x *single) begin() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.underWay = x.wait.Err() == nil
+	x.underWay = x.why == nil && x.ctx.Err() == nil
 	return x.underWay
 }
 
@@ -109,10 +172,10 @@ func (x *single) stay(t *turn, freed <-chan struct{}, left time.Duration, gone <
 	case <-granted:
 	case <-freed:
 	case <-stalled:
-	case <-x.wait.Done():
+	case <-x.waiting().Done():
 		return false
 	case <-gone:
-		x.cancel(errGone)
+		x.stop(errGone)
 		return false
 	}
 	return true
@@ -123,11 +186,13 @@ func (x *single) settle(o Outcome) {
 	x.result = &o
 	x.mu.Lock()
 	x.underWay = true // whatever follows is no waiting
-	x.mu.Unlock()
-	if x.end != nil {
-		x.end.Stop()
+	if x.timer != nil {
+		x.timer.Stop()
 	}
-	x.cancel(nil)
+	if x.cancel != nil {
+		x.cancel(nil)
+	}
+	x.mu.Unlock()
 	if x.inside {
 		x.queue.leave(x.size)
 	}
@@ -158,57 +223,76 @@ func (x *single) run(attempts int, lastErr error) {
 	if x.turn != nil {
 		select {
 		case <-x.turn:
-		case <-x.wait.Done():
+		case <-x.waiting().Done():
 		}
 	}
 	x.settle(x.deliver(attempts, lastErr))
 }
 
-// deliver makes attempts until one succeeds, none is left, or the message waits no
-// longer; an attempt that is under way then goes on.
+// trial is how far the attempts for a message are.
+type trial struct {
+	attempts int
+	o        Outcome // of the last one
+	unread   bool    // it was not read by the function
+	avoid    []netip.AddrPort
+}
+
+// deliver makes attempts, counting from those that were made elsewhere.
 func (x *single) deliver(attempts int, lastErr error) Outcome {
-	fn, o := x.fn, x.outcome(lastErr)
-	unread := attempts == 0 || errors.Is(lastErr, pool.ErrUnread)
-	var avoid []netip.AddrPort
+	return x.try(trial{attempts: attempts, o: x.outcome(lastErr), unread: attempts == 0 || errors.Is(lastErr, pool.ErrUnread)})
+}
+
+// try makes attempts until one succeeds, none is left, or the message waits no
+// longer; an attempt that is under way then goes on.
+func (x *single) try(t trial) Outcome {
+	fn := x.fn
 	backoff := fn.Retry.Backoff
-	for attempts < fn.Retry.Attempts {
-		if attempts > 0 {
-			if x.m.QoS == 0 && !errors.Is(o.Err, pool.ErrUnread) {
+	for t.attempts < fn.Retry.Attempts {
+		if t.attempts > 0 {
+			if x.m.QoS == 0 && !errors.Is(t.o.Err, pool.ErrUnread) {
 				break // at most once
 			}
-			sleep(x.wait, jitter(backoff))
+			sleep(x.waiting(), jitter(backoff))
 			backoff = min(2*backoff, fn.Retry.MaxBackoff)
 		}
-		l, err := x.engine.acquire(x.wait, fn, avoid)
+		l, err := x.engine.acquire(x.waiting(), fn, t.avoid)
 		if !x.begin() {
 			if l != nil {
 				l.Release()
 			}
-			return x.unfinished(o, attempts)
+			return x.unfinished(t.o, t.attempts)
 		}
-		attempts++
-		o.Err, o.Response, unread = err, nil, true
-		if err == nil {
-			o.Response, o.Err = x.engine.attempt(x.ctx, fn, l, x.build())
-			unread = errors.Is(o.Err, pool.ErrUnread)
-		}
-		x.pause()
+		t.attempts++
 		if err != nil {
+			t.o.Err, t.o.Response, t.unread = err, nil, true
+			x.pause()
 			continue
 		}
-		if o.Err == nil {
-			if o.Status = o.Response.Status; o.Status >= 200 && o.Status < 300 {
-				o.Acked, o.ReasonCode = true, CodeSuccess
-				return o
-			}
-			o.Err = pool.NewStatusError(o.Response)
-		} else if x.ctx.Err() != nil {
-			return x.unfinished(o, attempts)
+		resp, err := x.engine.attempt(x.ctx, fn, l, x.build())
+		x.pause()
+		if x.judge(&t, l.Pod(), resp, err) {
+			return t.o
 		}
-		avoid = append(avoid, l.Pod())
 	}
-	o.Lost = x.m.QoS == 0 && o.Status == 0 && !unread
-	return x.engine.giveUp(fn, x.m, o, attempts)
+	t.o.Lost = x.m.QoS == 0 && t.o.Status == 0 && !t.unread
+	return x.engine.giveUp(fn, x.m, t.o, t.attempts)
+}
+
+// judge notes how an attempt ended, and says whether the message has.
+func (x *single) judge(t *trial, pod netip.AddrPort, resp *pool.Response, err error) (ended bool) {
+	t.o.Response, t.o.Err, t.unread = resp, err, errors.Is(err, pool.ErrUnread)
+	if err == nil {
+		if t.o.Status = resp.Status; resp.Status/100 == 2 {
+			t.o.Acked, t.o.ReasonCode = true, CodeSuccess
+			return true
+		}
+		t.o.Err = pool.NewStatusError(resp)
+	} else if x.ctx.Err() != nil {
+		t.o = x.unfinished(t.o, t.attempts)
+		return true
+	}
+	t.avoid = append(t.avoid, pod)
+	return false
 }
 
 // unfinished ends a message that has attempts left. At the server's end, and when its
@@ -217,9 +301,11 @@ func (x *single) deliver(attempts int, lastErr error) Outcome {
 // dead letter; for what has waited too long, or gives way to others, the attempts count as spent.
 func (x *single) unfinished(o Outcome, attempts int) Outcome {
 	o.Response = nil
-	why := context.Cause(x.wait)
+	x.mu.Lock()
+	why := cmp.Or(x.why, context.Cause(x.ctx))
+	x.mu.Unlock()
 	if o.Interrupted = x.ctx.Err() != nil || errors.Is(why, errGone); o.Interrupted {
-		o.Err = with(context.Cause(x.wait), o.Err)
+		o.Err = with(why, o.Err)
 		return o
 	}
 	o.Expired, o.Late, o.Overload = errors.Is(why, errExpired), errors.Is(why, errDeadline), errors.Is(why, errOverload)

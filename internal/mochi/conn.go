@@ -3,6 +3,7 @@ package mochi
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/outbox"
 )
 
 // connectTimeout is how long a client may take to send CONNECT.
@@ -33,11 +35,14 @@ type conn struct {
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
+	acks        outbox.Box // PUBACKs of the broker
 	progress    progress
 	connect     *broker.Connect // until the session begins
 	identity    broker.Identity
 	session     atomic.Pointer[broker.Session]
 	span        atomic.Int64 // keep-alive in nanoseconds, 0: none
+	heard       time.Time    // when the broker last took a message
+	topic       string       // its topic
 	once        sync.Once
 	raw         syscall.RawConn
 }
@@ -58,11 +63,10 @@ func (c *conn) handshake(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.TCPConn.Close() })
 	defer stop()
 	for !c.gate.Open() {
-		n, err := c.receive(c.gate.room(nil))
-		if err != nil {
+		if err := c.receive(); err != nil {
 			return err
 		}
-		c.gate.check(nil, n)
+		c.gate.advance(nil)
 		if v := c.gate.violation; v != nil && !c.gate.Open() {
 			return c.refuse(v)
 		}
@@ -70,54 +74,87 @@ func (c *conn) handshake(ctx context.Context) error {
 	return nil
 }
 
-// Read hands over what the client sent, as far as it is valid. The server asks
-// for more only when it has used up what it got: a packet boundary now is the
+// Read hands over what the client sent, as far as it is valid, and the broker does not take it. The
+// server asks for more only when it has used up what it got: a packet boundary now is the
 // one that it stands at. A violation ends the connection when the server has seen
 // all that came before it.
 func (c *conn) Read(p []byte) (int, error) {
-	if n := c.gate.pass(p); n > 0 {
-		return n, nil
+	for {
+		if n := c.gate.pass(p); n > 0 {
+			return n, nil
+		}
+		c.gate.advance(c.take)
+		c.flush() // whatever follows may be waited for
+		switch {
+		case c.gate.from < c.gate.ready:
+		case c.gate.violation != nil:
+			return 0, c.refuse(c.gate.violation)
+		default:
+			if err := c.more(); err != nil {
+				c.stop() // the library has a will and more to see to before it closes
+				return 0, err
+			}
+		}
 	}
+}
+
+// flush writes what messages of the client have put together.
+func (c *conn) flush() {
+	if x := c.session.Load(); x != nil {
+		x.Flush()
+	}
+}
+
+// more reads more from the socket. The server has done with all that came before, but for a packet
+// that goes on.
+func (c *conn) more() error {
+	c.gate.unused()
 	c.progress.use()
 	if x := c.session.Load(); x != nil {
 		if c.gate.atBoundary() {
 			x.Boundary(c.progress.read.Load())
+		} else {
+			c.acknowledge()
 		}
 		if x.Behind() && c.unread() == 0 {
 			x.CaughtUp()
 		}
 	}
-	for {
-		if v := c.gate.violation; v != nil {
-			return 0, c.refuse(v)
-		}
-		n, err := c.receive(c.gate.room(p))
-		if err != nil {
-			c.stop() // the library has a will and more to see to before it closes
-			return 0, err
-		}
-		pass := c.gate.check(p, n)
-		if !c.gate.atBoundary() {
-			c.acknowledge()
-		}
-		if pass > 0 {
-			return pass, nil
-		}
+	if full := c.acks.Full(acksWaiting); full != nil {
+		<-full // or the client is disconnected, because it does not read
 	}
+	return c.receive()
 }
 
 // receive reads from the socket.
-func (c *conn) receive(p []byte) (int, error) {
+func (c *conn) receive() error {
+	if c.raw == nil {
+		return net.ErrClosed
+	}
 	for {
-		n, err := c.TCPConn.Read(p)
-		c.progress.read.Add(uint64(n))
-		if n > 0 {
-			return n, nil
+		var n int
+		var err error
+		rerr := c.raw.Read(func(fd uintptr) bool {
+			for n, err = -1, syscall.EINTR; err == syscall.EINTR; {
+				n, err = syscall.Read(int(fd), c.gate.room())
+			}
+			if err != nil {
+				c.gate.unused() // it may wait for long
+			}
+			return err != syscall.EAGAIN
+		})
+		switch {
+		case rerr == nil && err == nil && n > 0:
+			c.gate.add(n)
+			c.progress.read.Add(uint64(n))
+			return nil
+		case rerr == nil && err == nil:
+			return io.EOF
+		case rerr == nil:
+			return &net.OpError{Op: "read", Net: "tcp", Addr: c.RemoteAddr(), Err: os.NewSyscallError("read", err)}
+		case !errors.Is(rerr, os.ErrDeadlineExceeded) || !c.extend():
+			return rerr
 		}
-		if errors.Is(err, os.ErrDeadlineExceeded) && c.extend() {
-			continue
-		}
-		return 0, err
 	}
 }
 
@@ -130,13 +167,17 @@ func (c *conn) acknowledge() {
 	}
 }
 
-// extend moves the deadline if the kernel path has heard of the client since.
+// extend moves the deadline if the kernel path, or the broker, has heard of the client since.
 func (c *conn) extend() bool {
 	x, span := c.session.Load(), time.Duration(c.span.Load())
 	if x == nil || span == 0 {
 		return false
 	}
-	until := x.LastReceive().Add(span)
+	heard := x.LastReceive()
+	if c.heard.After(heard) {
+		heard = c.heard
+	}
+	until := heard.Add(span)
 	if !until.After(time.Now()) {
 		return false
 	}

@@ -2,6 +2,7 @@ package mochi
 
 import (
 	"slices"
+	"sync"
 
 	"eproxy/internal/mqtt"
 )
@@ -14,67 +15,96 @@ const (
 	// announced in CONNACK: libraries that use aliases where they may would take
 	// their messages from the kernel path, which reads no properties.
 	topicAliases = 16
-	// readSize is the least that a read of the socket asks for, in bytes.
-	readSize = 512
-	// keepSize is how large a buffer may be and still be kept though it is mostly
-	// empty, in bytes.
+	// readSize is how much is read from the socket at once, in bytes.
+	readSize = 16 << 10
+	// keepSize is how large a buffer of a connection's own may be and still be kept though it is
+	// mostly empty, in bytes.
 	keepSize = 4096
+	// holdSize is how large a PUBLISH may be, in bytes, to be kept until all of it has come, and not
+	// be passed in parts.
+	holdSize = 32 << 10
 )
 
-// gate lets through to the server what its Decoder has checked. What it holds
-// back is a packet that is not complete, so at most the largest that is allowed,
-// and no more than the client has sent of it.
+// readBuffers are for connections that have something to read; those that wait have none.
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
+
+// gate lets through to the server what its Decoder has checked, but for the PUBLISHes that somebody
+// takes instead. What it holds back is a packet that is not complete, so at most the largest that is
+// allowed, and no more than the client has sent of it.
 type gate struct {
 	mqtt.Decoder
-	held        []byte // read from the socket, not yet handed to the server
-	from, ready int    // held[from:ready] may be handed over; what follows is incomplete
+	held        []byte          // read from the socket, not yet handed to the server, or taken
+	from, ready int             // held[from:ready] may be handed over; what follows is not checked, or incomplete
+	lent        *[readSize]byte // where held is; nil: in a buffer of the connection's own
 	violation   *mqtt.Error
 }
 
-// room is where to read into: p itself if nothing is held.
-func (g *gate) room(p []byte) []byte {
-	if len(g.held) == 0 && len(p) > 0 {
-		return p
+// room is where to read into. Without anything held that is a buffer that unused gives back.
+func (g *gate) room() []byte {
+	switch {
+	case g.lent == nil && len(g.held) == 0:
+		g.lent = readBuffers.Get().(*[readSize]byte)
+		g.held = g.lent[:0]
+	case g.lent == nil:
+		g.held = slices.Grow(g.held, max(len(g.held), keepSize/2))
 	}
-	g.held = slices.Grow(g.held, max(len(p), readSize))
 	return g.held[len(g.held):cap(g.held)]
 }
 
-// check examines n bytes that were read into room(p), and returns how many bytes
-// in p the server may have now.
-func (g *gate) check(p []byte, n int) int {
-	direct := len(g.held) == 0 && len(p) > 0
-	b := p[:min(n, len(p))]
-	if !direct {
-		g.held = g.held[:len(g.held)+n]
-		b = g.held
+// unused gives the buffer back, as far as nothing is held, or not much.
+func (g *gate) unused() {
+	rest := g.held[g.from:]
+	switch {
+	case g.lent != nil:
+		g.held = append([]byte(nil), rest...)
+		readBuffers.Put(g.lent)
+		g.lent = nil
+	case cap(g.held) > max(keepSize, 2*len(rest)):
+		g.held = append([]byte(nil), rest...)
+	default:
+		g.held = g.held[:copy(g.held, rest)]
 	}
-	pass, violation := g.Next(b)
-	rest := b[pass:]
-	if g.violation = violation; violation != nil {
-		rest = nil // nobody wants to know
-	}
-	if direct {
-		g.held = append(g.held, rest...)
-		return pass
-	}
-	g.held, g.ready = g.held[:pass+len(rest)], pass
-	return g.pass(p)
+	g.from, g.ready = 0, g.ready-g.from
 }
+
+// add notes that n bytes were read into room.
+func (g *gate) add(n int) { g.held = g.held[:len(g.held)+n] }
+
+// advance checks what was read, up to a PUBLISH that take is to see, and which comes behind what the
+// server has yet to get. take sees each that is whole, unless it is nil, and says whether it has taken
+// it: then the server does not get it.
+func (g *gate) advance(take func(p *mqtt.Publish, packet []byte) bool) {
+	for g.violation == nil && g.ready < len(g.held) {
+		b := g.held[g.ready:]
+		if take != nil && g.AtBoundary() && b[0]>>4 == publish {
+			var p mqtt.Publish
+			if g.from < g.ready || g.Incomplete(b, holdSize) {
+				return
+			}
+			if n := g.Publish(b, &p); n > 0 {
+				g.ready += n
+				if take(&p, b[:n]) {
+					g.from = g.ready
+				}
+				continue
+			}
+		}
+		opened := g.Open()
+		n, violation := g.Step(b)
+		g.ready += n
+		if g.violation = violation; n == 0 || !opened {
+			return
+		}
+	}
+}
+
+// publish is the type of PUBLISH (MQTT 5 section 2.1.2).
+const publish = 3
 
 // pass hands over what may be, and returns the number of bytes.
 func (g *gate) pass(p []byte) int {
 	n := copy(p, g.held[g.from:g.ready])
 	g.from += n
-	if n > 0 && g.from == g.ready {
-		rest := g.held[g.ready:]
-		if cap(g.held) > max(keepSize, 2*len(rest)) {
-			g.held = append([]byte(nil), rest...)
-		} else {
-			g.held = g.held[:copy(g.held, rest)]
-		}
-		g.from, g.ready = 0, 0
-	}
 	return n
 }
 

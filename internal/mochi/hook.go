@@ -107,6 +107,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	c.beginTurn()
 	c.established = true
 	t := &broker.Transport{Conn: c.TCPConn, Read: c.progress.read.Load(), AtBoundary: c.gate.atBoundary()}
+	c.collect(cl)
 	c.session.Store(h.s.broker.Open(c.identity, c.connect, &peer{h.s, cl, c}, t))
 	c.connect = nil // with the password
 }

@@ -95,7 +95,7 @@ func (s *Server) unusual(cl *mochi.Client, pk packets.Packet) {
 		s.log.Warn("publish to subscribers", "topic", m.Topic, "error", err)
 	}
 	if m.QoS > 0 {
-		_ = p.Acknowledge(m.PacketID, m.QoS, broker.CodeSuccess)
+		_ = p.Acknowledge(m.PacketID, m.QoS, broker.CodeSuccess, nil)
 	}
 }
 

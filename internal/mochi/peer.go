@@ -1,12 +1,15 @@
 package mochi
 
 import (
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/outbox"
+	"eproxy/internal/pool"
 )
 
 // peer is a client's connection as the broker sees it.
@@ -18,8 +21,14 @@ type peer struct {
 
 var _ broker.Peer = (*peer)(nil)
 
+// acksWaiting is how many bytes of PUBACKs may wait for a client; nothing is read from it beyond.
+const acksWaiting = 4 << 10
+
 // Acknowledge writes PUBACK, or PUBREC for QoS 2.
-func (p *peer) Acknowledge(id uint16, qos, code byte) error {
+func (p *peer) Acknowledge(id uint16, qos, code byte, b *pool.Batch) error {
+	if b != nil && qos == 1 {
+		return p.collect(id, code, b)
+	}
 	ack := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Puback},
 		PacketID:    id,
@@ -35,6 +44,54 @@ func (p *peer) Acknowledge(id uint16, qos, code byte) error {
 		}
 	}
 	return p.cl.WritePacket(ack)
+}
+
+// collect has a PUBACK written along with others.
+func (p *peer) collect(id uint16, code byte, b *pool.Batch) error {
+	var packet [6]byte
+	ack := appendPuback(packet[:0], p.cl.Properties.ProtocolVersion, id, code)
+	if most := p.cl.Properties.Props.MaximumPacketSize; most > 0 && len(ack) > int(most) {
+		return packets.ErrPacketTooLarge
+	}
+	p.conn.acks.Put(ack)
+	b.Add(&p.conn.acks)
+	atomic.AddInt64(&p.s.mqtt.Info.BytesSent, int64(len(ack)))
+	atomic.AddInt64(&p.s.mqtt.Info.PacketsSent, 1)
+	return nil
+}
+
+// appendPuback appends a PUBACK. A reason code is left out where it may be (MQTT 5 section 3.4.2.1).
+func appendPuback(dst []byte, version byte, id uint16, code byte) []byte {
+	if version == 5 && code >= packets.ErrUnspecifiedError.Code {
+		return append(dst, packets.Puback<<4, 3, byte(id>>8), byte(id), code)
+	}
+	return append(dst, packets.Puback<<4, 2, byte(id>>8), byte(id))
+}
+
+// collect has PUBACKs for a client written together. The library's lock on the connection keeps whole
+// packets whole: it is kept while one is written in part.
+func (c *conn) collect(cl *mqtt.Client) {
+	locked := false
+	c.acks.Try = func(b []byte) (int, error) {
+		if locked = cl.TryLock(); !locked { // who has it may wait for the client
+			return 0, nil
+		}
+		n, err := outbox.Try(c.raw, b)
+		if n == len(b) || err != nil {
+			cl.Unlock()
+		}
+		return n, err
+	}
+	c.acks.Rest = func(b []byte) (int, error) {
+		if !locked {
+			cl.Lock()
+		}
+		defer cl.Unlock()
+		return c.Write(b)
+	}
+	c.acks.Failed = func(err error) {
+		c.server.log.Debug("acknowledgements not written", "client", cl.ID, "error", err)
+	}
 }
 
 // Disconnect ends the connection; an MQTT 5 client gets DISCONNECT before.

@@ -45,22 +45,54 @@ func (d *Decoder) AtBoundary() bool { return d.payload == 0 }
 // versions forbid it (its section 2.1), and the flag is cleared.
 func (d *Decoder) Next(b []byte) (pass int, violation *Error) {
 	for pass < len(b) {
-		if d.payload > 0 {
-			n := min(d.payload, len(b)-pass)
-			d.payload -= n
-			pass += n
-			continue
-		}
-		if d.ended {
-			return pass, ErrAfterDisconnect
-		}
-		n, e := d.packet(b[pass:])
+		n, e := d.Step(b[pass:])
 		if e != nil || n == 0 {
 			return pass, e
 		}
 		pass += n
 	}
 	return pass, nil
+}
+
+// Step is Next for one packet, or one part of it; b is not empty.
+func (d *Decoder) Step(b []byte) (pass int, violation *Error) {
+	if d.payload > 0 {
+		n := min(d.payload, len(b))
+		d.payload -= n
+		return n, nil
+	}
+	if d.ended {
+		return 0, ErrAfterDisconnect
+	}
+	return d.packet(b)
+}
+
+// Publish is Step for a PUBLISH that is there whole, and reads its head. Returns 0 if b begins with
+// anything else, or with what is not valid: that is Step's to find out.
+func (d *Decoder) Publish(b []byte, p *Publish) (pass int) {
+	if d.payload > 0 || d.ended || !d.open || len(b) == 0 || b[0]>>4 != typePublish {
+		return 0
+	}
+	length, n, e := readLength(b[1:], d.version == 5)
+	if total := 1 + n + length; e != nil || n == 0 || total > len(b) || total > d.MaxPacket {
+		return 0
+	}
+	if head, e := d.publish(b, p); e != nil || head == 0 {
+		return 0
+	}
+	d.payload = 0
+	return p.Length
+}
+
+// Incomplete says whether b begins with a valid head of a PUBLISH of at most so many bytes, or a part of
+// one, and the rest of the packet is missing.
+func (d *Decoder) Incomplete(b []byte, most int) bool {
+	if d.payload > 0 || d.ended || !d.open || len(b) == 0 || b[0]>>4 != typePublish {
+		return false
+	}
+	var p Publish
+	err := ReadPublish(b, d.version, &p)
+	return err == nil && p.Length > len(b) && p.Length <= min(most, d.MaxPacket)
 }
 
 // packet checks the packet at the beginning of b and returns how many bytes of it
@@ -86,7 +118,8 @@ func (d *Decoder) packet(b []byte) (int, *Error) {
 	case total > d.MaxPacket && d.open:
 		return 0, errTooLarge
 	case kind == typePublish:
-		return d.publish(b)
+		var p Publish
+		return d.publish(b, &p)
 	case total > len(b):
 		return 0, nil
 	}
@@ -155,9 +188,8 @@ func (d *Decoder) tooLarge(body []byte, length int) *Error {
 }
 
 // publish checks the head of a PUBLISH, which passes as soon as it is whole.
-func (d *Decoder) publish(b []byte) (int, *Error) {
-	var p Publish
-	if err := ReadPublish(b, d.version, &p); err != nil {
+func (d *Decoder) publish(b []byte, p *Publish) (int, *Error) {
+	if err := ReadPublish(b, d.version, p); err != nil {
 		e, _ := errors.AsType[*Error](err)
 		return 0, e // nil: ErrShort
 	}

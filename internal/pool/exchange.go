@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -99,6 +100,15 @@ func (r *Reader) Response() (*Response, error) {
 		return nil, err
 	}
 	early := unacknowledged(r.conn)
+	res, err := r.respond()
+	if err == nil && early && res.Status/100 == 2 {
+		return nil, ErrEarly
+	}
+	return res, err
+}
+
+// respond reads one response, with header and body.
+func (r *Reader) respond() (*Response, error) {
 	res, err := r.head()
 	if err != nil {
 		return nil, fmt.Errorf("read response: %w", err)
@@ -114,9 +124,6 @@ func (r *Reader) Response() (*Response, error) {
 	}
 	if n == maxDiscard {
 		return nil, errBodyTooLong
-	}
-	if early && res.StatusCode/100 == 2 {
-		return nil, ErrEarly
 	}
 	keep := !res.Close && res.ProtoAtLeast(1, 1) && res.StatusCode != http.StatusSwitchingProtocols
 	return &Response{Status: res.StatusCode, Header: res.Header, Body: body, KeepAlive: keep}, nil
@@ -142,15 +149,19 @@ func (r *Reader) head() (*http.Response, error) {
 }
 
 // unacknowledged says whether the peer has not acknowledged all that was
-// written to the connection (SIOCOUTQ, tcp(7)).
+// written to the connection.
 func unacknowledged(c *net.TCPConn) bool {
 	rc, err := c.SyscallConn()
-	if err != nil {
-		return false
+	return err == nil && unsent(rc) > 0
+}
+
+// unsent is how many bytes of what was written to a connection the peer has not
+// acknowledged (SIOCOUTQ, tcp(7)).
+func unsent(rc syscall.RawConn) (n int) {
+	if rc == nil || rc.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) }) != nil {
+		return 0
 	}
-	n := 0
-	err = rc.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
-	return err == nil && n > 0
+	return n
 }
 
 // maxLocation is how many bytes of a Location field an error shows.

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"eproxy/internal/config"
 	"eproxy/internal/lograte"
@@ -29,29 +26,30 @@ const (
 type Standalone struct {
 	log *lograte.Logger
 
-	mu        sync.Mutex
+	mu        sync.Mutex // taken with lock, and left with unlock
 	functions map[string]*function
 	closed    bool
+	batch     *Batch  // of who holds mu
+	own       bool    // which unlock flushes
+	dials     []dial  // that unlock begins
+	over      []*Call // that unlock ends
 }
 
 // pod is one pod of one function.
 type pod struct {
 	addr     netip.AddrPort
+	name     string // addr, as metrics have it
 	limit    int
 	shared   Shared // in place of limit; nil: nobody else uses the pod
 	used     int
-	idle     []*conn   // the last one is the hottest
+	idle     []*conn // the last one is the hottest
+	busy     []*conn // with calls in flight
+	depth    depth
 	down     time.Time // until then
 	failures int       // to connect, in a row; each counts downTime once
 	noRoute  bool      // nobody can reach it now
 	sparse   time.Time // until then no idle connection is kept
 	gone     bool      // a reload dropped it
-}
-
-type conn struct {
-	*net.TCPConn
-	r    *Reader
-	used bool // it has carried a request that was answered
 }
 
 var _ Pool = (*Standalone)(nil)
@@ -76,12 +74,12 @@ func (s *Standalone) Reload(functions []*config.Function) {
 // pods that others use, too; nil for those that nobody else does. What is under
 // way counts against a limit that is new for its pod.
 func (s *Standalone) ReloadShared(functions []*config.Function, shared func(function string, pod netip.AddrPort) Shared) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock(nil)
+	defer s.unlock()
 	old := s.functions
 	s.functions = make(map[string]*function)
 	for _, fn := range functions {
-		f := &function{}
+		f := &function{name: fn.Name}
 		before := old[fn.Name]
 		if before != nil {
 			f = before
@@ -93,10 +91,10 @@ func (s *Standalone) ReloadShared(functions []*config.Function, shared func(func
 			if i >= 0 {
 				f.pods = append(f.pods, pods[i])
 			} else {
-				f.pods = append(f.pods, &pod{addr: a})
+				f.pods = append(f.pods, &pod{addr: a, name: a.String()})
 			}
 			p := f.pods[len(f.pods)-1]
-			p.limit = fn.Concurrency
+			p.limit, p.depth.fixed = fn.Concurrency, fn.Pipeline
 			p.share(shared(fn.Name, a))
 		}
 		for _, p := range pods {
@@ -141,8 +139,8 @@ func (p *pod) drop() {
 // used when there is no other, until a connection to it is made. Who waits for a
 // place looks again.
 func (s *Standalone) SetReachable(function string, addr netip.AddrPort, reachable bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock(nil)
+	defer s.unlock()
 	f := s.functions[function]
 	if f == nil {
 		return
@@ -171,8 +169,8 @@ const (
 // CloseIdle closes the connections to a pod that nothing is sent on, because a request
 // waits on another, and says how many there were. For a while none is kept.
 func (s *Standalone) CloseIdle(function string, addr netip.AddrPort) (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock(nil)
+	defer s.unlock()
 	if f := s.functions[function]; f != nil {
 		for _, p := range f.pods {
 			if p.addr == addr {
@@ -189,7 +187,8 @@ func (s *Standalone) CloseIdle(function string, addr netip.AddrPort) (n int) {
 // closeIdle closes a pod's idle connections; the pool's mu is held.
 func (p *pod) closeIdle() {
 	for _, c := range p.idle {
-		c.Close()
+		c.dead = true
+		_ = c.Close() // its reader sees to the rest
 	}
 	p.idle = nil
 }
@@ -214,33 +213,16 @@ func (p *pod) free() int {
 // Acquire waits for a free place at a pod: first come, first served. A function
 // without pods may be given some.
 func (s *Standalone) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (Lease, error) {
-	s.mu.Lock()
-	f := s.functions[function]
-	if f == nil || s.closed {
-		s.mu.Unlock()
-		return nil, fmt.Errorf("function %s: %w", function, ErrNoPod)
+	t := &turn{avoid: avoid, grant: make(chan grant, 1)}
+	if l, err := s.queue(function, t); l != nil || err != nil {
+		return l, err
 	}
-	if f.turns.Len() == 0 {
-		if l := s.lend(function, f, avoid); l != nil {
-			s.mu.Unlock()
-			return l, nil
-		}
-	}
-	t := f.queue(avoid)
-	s.serve(function, f)
-	s.mu.Unlock()
 	select {
 	case g := <-t.grant:
 		return g.get()
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	left := f.leave(t)
-	if left {
-		s.serve(function, f)
-	}
-	s.mu.Unlock()
-	if !left { // its turn came at the same moment
+	if !s.leave(t) { // its turn came at the same moment
 		if l, err := (<-t.grant).get(); err == nil {
 			l.Release()
 		}
@@ -248,11 +230,39 @@ func (s *Standalone) Acquire(ctx context.Context, function string, avoid []netip
 	return nil, ctx.Err()
 }
 
+// queue gives a caller a place, or a turn.
+func (s *Standalone) queue(function string, t *turn) (Lease, error) {
+	s.lock(nil)
+	defer s.unlock()
+	f := s.functions[function]
+	if f == nil || s.closed {
+		return nil, fmt.Errorf("function %s: %w", function, ErrNoPod)
+	}
+	if f.turns.Len() == 0 {
+		if l := s.lend(function, f, t.avoid); l != nil {
+			return l, nil
+		}
+	}
+	f.queue(t)
+	s.serve(function, f)
+	return nil, nil
+}
+
+// leave takes a caller out of the queue. Not if it has had its turn.
+func (s *Standalone) leave(t *turn) (left bool) {
+	s.lock(nil)
+	defer s.unlock()
+	if left = t.f.leave(t); left {
+		s.serve(t.f.name, t.f)
+	}
+	return left
+}
+
 // Wake looks again for places that a function's callers wait for: another user of
 // its pods has left one.
 func (s *Standalone) Wake(function string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock(nil)
+	defer s.unlock()
 	if f := s.functions[function]; f != nil {
 		s.serve(function, f)
 	}
@@ -265,19 +275,14 @@ func (s *Standalone) lend(function string, f *function, avoid []netip.AddrPort) 
 	if p == nil {
 		return nil
 	}
-	l := &lease{pool: s, function: function, pod: p}
-	if n := len(p.idle); n > 0 {
-		l.conn = p.idle[n-1]
-		p.idle = p.idle[:n-1]
-	}
-	return l
+	return &lease{pool: s, function: function, f: f, pod: p, conn: p.hot()}
 }
 
 // Close closes all idle connections; leases in use end with their exchange. Limits
 // that are shared are left alone from then on.
 func (s *Standalone) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.lock(nil)
+	defer s.unlock()
 	s.closed = true
 	for name, f := range s.functions {
 		for _, p := range f.pods {
@@ -293,6 +298,7 @@ func (s *Standalone) Close() error {
 type lease struct {
 	pool     *Standalone
 	function string
+	f        *function
 	pod      *pod
 	conn     *conn
 	reusable bool
@@ -304,7 +310,7 @@ func (l *lease) Pod() netip.AddrPort { return l.pod.addr }
 // is replaced once, if the request provably was not read.
 func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
 	if l.conn != nil && l.conn.gone() {
-		l.conn.Close()
+		_ = l.conn.Close()
 		l.conn = nil
 	}
 	if l.conn != nil {
@@ -313,26 +319,27 @@ func (l *lease) Do(ctx context.Context, request []byte) (*Response, error) {
 			return resp, err
 		}
 	}
-	d := net.Dialer{Timeout: dialTimeout}
-	d.SetMultipathTCP(false)
-	c, err := d.DialContext(ctx, "tcp", l.pod.addr.String())
+	c, err := connect(ctx, l.pod.addr)
 	l.dialled(err)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnread, err)
 	}
-	tc := c.(*net.TCPConn)
-	l.conn = &conn{TCPConn: tc, r: NewReader(tc)}
+	l.conn = newConn(l.pool, l.f, l.pod, c)
+	go l.conn.read()
 	return l.exchange(ctx, request)
 }
 
 // dialled notes how connecting to the pod ended.
-func (l *lease) dialled(err error) {
+func (l *lease) dialled(err error) { l.pool.dialled(l.function, l.pod, err) }
+
+// dialled notes how connecting to a pod ended.
+func (s *Standalone) dialled(function string, p *pod, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
-		Unreachable(l.pool.log, l.function, l.pod.addr, err)
+		Unreachable(s.log, function, p.addr, err)
 	}
-	l.pool.mu.Lock()
-	defer l.pool.mu.Unlock()
-	p, now := l.pod, time.Now()
+	s.lock(nil)
+	defer s.unlock()
+	now := time.Now()
 	switch {
 	case err == nil:
 		p.failures, p.down, p.noRoute = 0, time.Time{}, false
@@ -342,127 +349,42 @@ func (l *lease) dialled(err error) {
 	}
 }
 
-// gone says whether the pod has closed an idle connection, or has sent what
-// nobody asked for. A request sent after the pod's FIN would end in a plain end
-// of file, which does not tell whether it was read.
-func (c *conn) gone() bool {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return true
-	}
-	var peeked error
-	err = rc.Control(func(fd uintptr) {
-		_, _, peeked = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	})
-	return err != nil || !errors.Is(peeked, unix.EAGAIN)
-}
+// noDeadline is how long a request may take whose context has no deadline.
+const noDeadline = 24 * time.Hour
 
-// exchange sends the request on the lease's connection, and tells whoever else uses
-// the pod how it fared.
+// exchange sends the request on the lease's connection.
 func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error) {
-	shared := l.shared()
-	x := Exchange{Reused: l.conn.used}
-	began := time.Now()
-	stop := func() bool { return false }
-	if !x.Reused {
-		stop = l.watch(shared)
-	}
-	resp, err := l.roundTrip(ctx, request)
-	x.Stalled = stop()
-	if err == nil && shared != nil {
-		x.Took, x.Closed = time.Since(began), !x.Reused && !resp.KeepAlive
-		shared.Exchanged(x)
-	}
-	return resp, err
-}
-
-// watch has idle connections to the pod closed as often as the patience with the first
-// response on a connection ends, until stop, which says whether it did.
-func (l *lease) watch(shared Shared) (stop func() bool) {
-	var mu sync.Mutex
-	var t *time.Timer
-	stalled, done := false, false
-	patience := func() time.Duration {
-		if shared == nil {
-			return stallLimit
-		}
-		return max(shared.Patience(), time.Millisecond)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	t = time.AfterFunc(patience(), func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if done {
-			return
-		}
-		stalled = true
-		if shared == nil {
-			l.pool.CloseIdle(l.function, l.pod.addr)
-		} else {
-			shared.Stalled()
-		}
-		t.Reset(patience())
-	})
-	return func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		done = true
-		t.Stop()
-		return stalled
-	}
-}
-
-// shared is the limit that others use, too; nil if nobody else does.
-func (l *lease) shared() Shared {
-	l.pool.mu.Lock()
-	defer l.pool.mu.Unlock()
-	return l.pod.shared
-}
-
-func (l *lease) roundTrip(ctx context.Context, request []byte) (*Response, error) {
-	c := l.conn
+	c, ended := l.conn, make(chan struct{})
 	l.reusable = false
-	deadline, _ := ctx.Deadline()
-	_ = c.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	timeout := noDeadline
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = time.Until(deadline)
+	}
+	call := &Call{Request: request, Timeout: timeout, whole: true, leased: true, Done: func(*Call, *Batch) { close(ended) }}
+	if !c.push(call, time.Now(), patienceOf(c.shared())) {
+		return nil, errEnded
+	}
+	stop := context.AfterFunc(ctx, func() { c.kill(ctx.Err()) })
 	defer stop()
-	if n, err := c.Write(request); err != nil {
-		c.Close()
-		if n == 0 {
-			return nil, fmt.Errorf("%w: send: %w", ErrUnread, err)
-		}
-		return nil, fmt.Errorf("send: %w", err)
-	}
-	// From here on the function may have read it: a reset proves nothing.
-	resp, err := c.r.Response()
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	c.used = true
-	l.reusable = resp.KeepAlive && c.r.Buffered() == 0
-	return resp, nil
+	c.Flush()
+	<-ended
+	l.reusable = call.Err == nil && call.Response.KeepAlive && !call.more
+	return call.Response, call.Err
 }
 
 // Release gives the place back, and the connection if it can be used again.
 func (l *lease) Release() {
-	s := l.pool
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l.pod.used--
-	if l.pod.shared != nil {
-		l.pod.shared.Leave()
-	}
-	if l.conn != nil {
-		if l.reusable && !s.closed && !l.pod.gone && l.pod.spare() {
-			_ = l.conn.SetDeadline(time.Time{})
-			l.pod.idle = append(l.pod.idle, l.conn)
+	s, p := l.pool, l.pod
+	s.lock(nil)
+	defer s.unlock()
+	p.leave()
+	if c := l.conn; c != nil {
+		if l.reusable && !c.dead && !s.closed && !p.gone && p.spare() {
+			p.idle = append(p.idle, c)
 		} else {
-			l.conn.Close()
+			c.dead = true
+			_ = c.Close() // its reader sees to the rest
 		}
 	}
-	if f := s.functions[l.function]; f != nil {
-		s.serve(l.function, f)
-	}
+	s.serve(l.function, l.f)
 }

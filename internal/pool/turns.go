@@ -51,6 +51,7 @@ type Exchange struct {
 // function has the pods of one function, and who waits for a place at any of
 // them, the oldest first. All of it is guarded by the pool's mu.
 type function struct {
+	name    string
 	pods    []*pod
 	turns   list.List // of *turn
 	awaited bool      // the others that use the pods know that somebody waits
@@ -59,9 +60,11 @@ type function struct {
 
 // turn is one caller's place in the queue.
 type turn struct {
+	f     *function
+	at    *list.Element // nil: it has had its turn
 	avoid []netip.AddrPort
-	at    *list.Element
-	grant chan grant // has room for one
+	grant chan grant // has room for one; nil: it is a call's
+	call  *Call
 }
 
 // grant ends a turn: with a lease, or because there is no such function any more.
@@ -79,10 +82,11 @@ func (g grant) get() (Lease, error) {
 }
 
 // queue puts a caller behind those that wait.
-func (f *function) queue(avoid []netip.AddrPort) *turn {
-	t := &turn{avoid: avoid, grant: make(chan grant, 1)}
-	t.at = f.turns.PushBack(t)
-	return t
+func (f *function) queue(t *turn) {
+	t.f, t.at = f, f.turns.PushBack(t)
+	if t.call != nil {
+		t.call.turn = t
+	}
 }
 
 // leave takes a caller out of the queue. Not if it has had its turn.
@@ -92,6 +96,9 @@ func (f *function) leave(t *turn) bool {
 	}
 	f.turns.Remove(t.at)
 	t.at = nil
+	if t.call != nil {
+		t.call.turn = nil
+	}
 	return true
 }
 
@@ -99,20 +106,47 @@ func (f *function) leave(t *turn) bool {
 func (s *Standalone) serve(name string, f *function) {
 	for f.turns.Len() > 0 {
 		t := f.turns.Front().Value.(*turn)
-		var g grant
 		if s.functions[name] != f || s.closed {
-			g.err = fmt.Errorf("function %s: %w", name, ErrNoPod)
-		} else if g.lease = s.lend(name, f, t.avoid); g.lease == nil {
+			f.leave(t)
+			t.refuse(s, fmt.Errorf("function %s: %w", name, ErrNoPod))
+			continue
+		}
+		if !s.admit(name, f, t) {
 			// who leaves from now on says so; who left before is found by looking again
 			f.await(func() { s.Wake(name) })
-			if g.lease = s.lend(name, f, t.avoid); g.lease == nil {
+			if !s.admit(name, f, t) {
 				return
 			}
 		}
-		f.leave(t)
-		t.grant <- g
 	}
 	f.calm()
+}
+
+// admit ends a turn with a place, if there is one.
+func (s *Standalone) admit(name string, f *function, t *turn) bool {
+	if t.call != nil {
+		if !s.assign(f, t.call) {
+			return false
+		}
+		f.leave(t)
+		return true
+	}
+	l := s.lend(name, f, t.avoid)
+	if l == nil {
+		return false
+	}
+	f.leave(t)
+	t.grant <- grant{lease: l}
+	return true
+}
+
+// refuse ends a turn without one.
+func (t *turn) refuse(s *Standalone, err error) {
+	if t.call != nil {
+		s.end(t.call, err)
+	} else {
+		t.grant <- grant{err: err}
+	}
 }
 
 // await tells the others that use the pods how many wait. wake is called when it
@@ -167,26 +201,16 @@ func (f *function) stopRetry() {
 // are used when no other has a place, those that refuse connections only if all do:
 // whoever waits for the others gets an answer.
 func (f *function) choose(avoid []netip.AddrPort, now time.Time) *pod {
-	var sorts [4][]*pod
-	for _, p := range f.pods {
-		// one that refused is tried by one message at a time
-		down := p.noRoute || now.Before(p.down) || p.failures > 0 && p.used > 0
-		switch {
-		case down:
-			sorts[3] = append(sorts[3], p)
-		case slices.Contains(avoid, p.addr):
-			sorts[2] = append(sorts[2], p)
-		case p.shared != nil:
-			sorts[1] = append(sorts[1], p)
-		default:
-			sorts[0] = append(sorts[0], p)
+	var some [16]*pod // functions have more seldom
+	pods := some[:0]
+	for sort := range downPods + 1 {
+		if pods = f.sorted(pods[:0], sort, avoid, now); len(pods) < len(f.pods) && sort == downPods {
+			return nil
 		}
-	}
-	if len(sorts[3]) < len(f.pods) {
-		sorts[3] = nil
-	}
-	for _, pods := range sorts {
-		rand.Shuffle(len(pods), func(i, j int) { pods[i], pods[j] = pods[j], pods[i] })
+		for i := len(pods) - 1; i > 0; i-- {
+			j := rand.IntN(i + 1)
+			pods[i], pods[j] = pods[j], pods[i]
+		}
 		if len(pods) > 1 && pods[1].free() > pods[0].free() {
 			pods[0], pods[1] = pods[1], pods[0]
 		}
@@ -197,4 +221,34 @@ func (f *function) choose(avoid []netip.AddrPort, now time.Time) *pod {
 		}
 	}
 	return nil
+}
+
+// Sorts of pods, the best first.
+const (
+	ownPods = iota
+	sharedPods
+	avoidedPods
+	downPods
+)
+
+// sorted appends the pods of one sort.
+func (f *function) sorted(pods []*pod, sort int, avoid []netip.AddrPort, now time.Time) []*pod {
+	for _, p := range f.pods {
+		if p.sort(avoid, now) == sort {
+			pods = append(pods, p)
+		}
+	}
+	return pods
+}
+
+func (p *pod) sort(avoid []netip.AddrPort, now time.Time) int {
+	switch {
+	case p.noRoute || now.Before(p.down) || p.failures > 0 && p.used > 0: // one that refused is tried by one message at a time
+		return downPods
+	case slices.Contains(avoid, p.addr):
+		return avoidedPods
+	case p.shared != nil:
+		return sharedPods
+	}
+	return ownPods
 }

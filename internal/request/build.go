@@ -12,6 +12,9 @@ import (
 	"eproxy/internal/field"
 )
 
+// typicalHead is how long the head of most requests is at most, in bytes.
+const typicalHead = 384
+
 const (
 	defaultType   = "mqtt.publish"
 	defaultSource = "eproxy"
@@ -73,6 +76,9 @@ func appendSender(dst []byte, clientID, username string, fromPublisher bool) []b
 
 // Build appends the whole request. id is ce-id: printable ASCII without blanks.
 func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
+	if dst == nil {
+		dst = make([]byte, 0, typicalHead+len(m.Topic)+len(m.Payload))
+	}
 	a := attributesOf(fn, m)
 	dst = appendPrefix(dst, fn, contentTypeOf(fn, m), a["ce-type"], a["ce-source"])
 	if a["ce-source"] == "" {
@@ -142,6 +148,9 @@ func appendHeader(dst []byte, name, value string) []byte {
 }
 
 func sortedNames(m map[string]string) []string {
+	if len(m) == 0 {
+		return nil
+	}
 	names := make([]string, 0, len(m))
 	for n := range m {
 		names = append(names, n)

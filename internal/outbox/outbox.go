@@ -1,0 +1,154 @@
+// Package outbox puts together what several goroutines write to one connection, so that what
+// comes at the same time is written at once, and nobody waits for the other end.
+package outbox
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// keep is how large a buffer may be and still be kept, in bytes.
+const keep = 64 << 10
+
+// Box is what is to be written to one connection.
+type Box struct {
+	// Try writes as much as there is room for now.
+	Try func(b []byte) (int, error)
+	// Rest writes all of it, and may wait for that.
+	Rest func(b []byte) (int, error)
+	// Failed is called once when writing has failed, after which nothing more is written.
+	Failed func(error)
+
+	mu      sync.Mutex
+	out     []byte
+	spare   []byte // in place of out, while that is written
+	put     uint64 // bytes so far
+	given   uint64 // of them, those that were written, or are being written
+	written uint64
+	writing bool // a goroutine does
+	failed  bool
+	freed   chan struct{} // closed when something was written; nil: nobody waits
+}
+
+// Put puts bytes behind the others, for Flush to write, and returns where they end in the stream.
+func (x *Box) Put(b []byte) (end uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.failed {
+		return x.put
+	}
+	x.out = append(x.out, b...)
+	x.put += uint64(len(b))
+	return x.put
+}
+
+// Given is how many bytes were written, or are being written.
+func (x *Box) Given() uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.given
+}
+
+// Taken is how many bytes may have been written, also in part.
+func (x *Box) Taken() uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.failed {
+		return x.written
+	}
+	return x.given
+}
+
+// Full is closed when fewer bytes wait than it had been when it was called, or writing has failed; nil: no
+// more than most wait.
+func (x *Box) Full(most int) <-chan struct{} {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.failed || x.put-x.written <= uint64(most) {
+		return nil
+	}
+	if x.freed == nil {
+		x.freed = make(chan struct{})
+	}
+	return x.freed
+}
+
+// Flush writes all there is, as far as that is possible without waiting; the rest follows as soon as
+// the other end lets it.
+func (x *Box) Flush() {
+	if b := x.take(true); b != nil {
+		x.write(b)
+	}
+}
+
+func (x *Box) write(b []byte) {
+	for ; b != nil; b = x.take(false) {
+		n, err := x.Try(b)
+		if err == nil && n < len(b) {
+			go func() {
+				m, err := x.Rest(b[n:])
+				x.took(b, n+m, err)
+				if b := x.take(false); b != nil {
+					x.write(b)
+				}
+			}()
+			return
+		}
+		x.took(b, n, err)
+	}
+}
+
+// take is what is to be written; nil: nothing, or another goroutine does that. begin: the caller has
+// not written yet.
+func (x *Box) take(begin bool) []byte {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if begin && x.writing {
+		return nil
+	}
+	if x.writing = len(x.out) > 0 && !x.failed; !x.writing {
+		return nil
+	}
+	b := x.out
+	x.out, x.spare = x.spare[:0], nil
+	x.given += uint64(len(b))
+	return b
+}
+
+// took notes that n bytes of what take returned were written.
+func (x *Box) took(b []byte, n int, err error) {
+	x.mu.Lock()
+	x.written += uint64(n)
+	if cap(b) <= keep {
+		x.spare = b[:0]
+	}
+	failed := err != nil && !x.failed
+	x.failed = x.failed || failed
+	if x.freed != nil {
+		close(x.freed)
+		x.freed = nil
+	}
+	x.mu.Unlock()
+	if failed {
+		x.Failed(err)
+	}
+}
+
+// Try writes as much to a socket as it has room for now, whatever its write deadline. rc may be nil.
+func Try(rc syscall.RawConn, b []byte) (n int, err error) {
+	if rc == nil {
+		return 0, net.ErrClosed
+	}
+	rerr := rc.Control(func(fd uintptr) {
+		n, err = syscall.Write(int(fd), b) // which does not wait: the socket is the poller's
+	})
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
+		err = nil
+	}
+	if rerr != nil {
+		err = rerr
+	}
+	return max(n, 0), err
+}

@@ -1,0 +1,108 @@
+package outbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// sink takes as much as it wants to at a time.
+type sink struct {
+	mu   sync.Mutex
+	got  []byte
+	most int // of a Try
+}
+
+func (s *sink) try(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(b), rand.IntN(s.most+1))
+	s.got = append(s.got, b[:n]...)
+	return n, nil
+}
+
+func (s *sink) rest(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, b...)
+	return len(b), nil
+}
+
+// TestBox: however many put and flush, and however little the other end takes, everything is written
+// once, and what each has put in its order.
+func TestBox(t *testing.T) {
+	s := &sink{most: 40}
+	x := &Box{Try: s.try, Rest: s.rest, Failed: func(err error) { t.Error(err) }}
+	const writers, each = 8, 2000
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				x.Put(binary.BigEndian.AppendUint32(nil, uint32(w)<<24|uint32(i)))
+				if i%7 == 0 {
+					x.Flush()
+				}
+			}
+			x.Flush()
+		})
+	}
+	wg.Wait()
+	for full := x.Full(0); full != nil; full = x.Full(0) {
+		<-full
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var next [writers]uint32
+	if len(s.got) != writers*each*4 {
+		t.Fatalf("%d bytes, want %d", len(s.got), writers*each*4)
+	}
+	for b := s.got; len(b) > 0; b = b[4:] {
+		v := binary.BigEndian.Uint32(b)
+		if w := v >> 24; next[w] != v&0xffffff {
+			t.Fatalf("writer %d: %d, want %d", w, v&0xffffff, next[w])
+		}
+		next[v>>24]++
+	}
+}
+
+// TestBoxOfDeafEnd: nobody waits for an end that takes nothing; who asks is told that too much waits, and when that
+// is over, also by a failure.
+func TestBoxOfDeafEnd(t *testing.T) {
+	release := make(chan error)
+	failed := make(chan error, 2)
+	x := &Box{Try: func([]byte) (int, error) { return 1, nil }, Rest: func(b []byte) (int, error) { return 0, <-release }, Failed: func(err error) { failed <- err }}
+	for range 3 {
+		x.Put([]byte("abcd"))
+		x.Flush()
+	}
+	if x.Full(12) != nil {
+		t.Error("full with 12 bytes")
+	}
+	full := x.Full(11)
+	if full == nil {
+		t.Fatal("not full")
+	}
+	select {
+	case <-full:
+		t.Error("not full any more")
+	default:
+	}
+	broken := errors.New("broken")
+	release <- broken
+	select {
+	case <-full:
+	case <-time.After(30 * time.Second):
+		t.Fatal("still full")
+	}
+	if err := <-failed; !errors.Is(err, broken) || x.Taken() != 1 || x.Full(0) != nil {
+		t.Errorf("failed with %v, %d bytes taken", err, x.Taken())
+	}
+	x.Put([]byte("abcd"))
+	x.Flush()
+	if len(failed) > 0 {
+		t.Error("it is written to behind a failure")
+	}
+}

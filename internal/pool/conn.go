@@ -1,0 +1,354 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"eproxy/internal/outbox"
+)
+
+// conn is a connection to a pod. Whoever has a request for it writes; one goroutine reads the
+// responses, which come in the order of the requests (RFC 9112 section 9.3.2).
+type conn struct {
+	*net.TCPConn
+	raw  syscall.RawConn
+	r    *Reader
+	pool *Standalone
+	f    *function
+	pod  *pod
+
+	// guarded by the pool's mu
+	inFlight int       // calls that have its place; none of a lease's
+	harmless bool      // all of them are
+	dead     bool      // it takes no more
+	answered time.Time // when the last one was
+
+	out outbox.Box // requests
+
+	mu       sync.Mutex
+	calls    []*Call // that were put into out, and not answered; in order
+	proved   bool    // it has answered one behind others
+	failed   bool    // its calls were ended
+	used     bool    // it has carried a request that was answered
+	err      error   // why it takes no more; nil: it does
+	deadline time.Time
+	stop     func() (stalled bool) // ends the watch over the first response; nil: there is none
+}
+
+// connect makes a connection to a pod.
+func connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	d.SetMultipathTCP(false)
+	c, err := d.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// newConn is a connection whose responses are to be read by read.
+func newConn(s *Standalone, f *function, p *pod, c *net.TCPConn) *conn {
+	n := &conn{TCPConn: c, r: NewReader(c), pool: s, f: f, pod: p}
+	n.raw, _ = c.SyscallConn() // nil only if closed, which read will see
+	n.out.Try = func(b []byte) (int, error) { return outbox.Try(n.raw, b) }
+	n.out.Rest = c.Write
+	n.out.Failed = func(err error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.err == nil {
+			n.err = fmt.Errorf("send: %w", err)
+		}
+		_ = n.Close() // which its reader sees
+	}
+	return n
+}
+
+// Flush writes the requests that were put together; Flusher.
+func (c *conn) Flush() { c.out.Flush() }
+
+// gone says whether the pod has closed an idle connection, or has sent what
+// nobody asked for. A request sent after the pod's FIN would end in a plain end
+// of file, which does not tell whether it was read.
+func (c *conn) gone() bool {
+	if c.raw == nil {
+		return true
+	}
+	var peeked error
+	err := c.raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, peeked = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return err != nil || !errors.Is(peeked, unix.EAGAIN)
+}
+
+// errEnded is what a request ends with that came after its connection had ended.
+var errEnded = fmt.Errorf("%w: the connection has ended", ErrUnread)
+
+// push puts a request behind those that are under way, for Flush to write; false if the connection has
+// ended. patience is that with the first response. The pool's mu is held for calls that have their
+// place from it.
+func (c *conn) push(call *Call, now time.Time, patience time.Duration) (ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed {
+		return false
+	}
+	if !c.used && c.stop == nil {
+		c.stop = c.watch(patience)
+	}
+	call.sent, call.end, call.ahead = now, c.out.Put(call.Request), len(c.calls)
+	c.calls = append(c.calls, call)
+	if until := now.Add(call.Timeout); c.deadline.IsZero() || until.Before(c.deadline) {
+		c.until(until)
+	}
+	return true
+}
+
+// until sets when reading is to be looked after; c.mu is held.
+func (c *conn) until(t time.Time) {
+	c.deadline = t
+	_ = c.SetReadDeadline(t)
+}
+
+// read reads responses until the connection ends.
+func (c *conn) read() {
+	var b Batch
+	for {
+		err := c.await()
+		if err == nil {
+			err = c.responses(&b)
+		}
+		if err != nil {
+			c.fail(err, &b)
+		}
+		b.Flush()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// await waits for a response, as long as the oldest request may take.
+func (c *conn) await() error {
+	for {
+		err := c.r.Wait()
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.late() {
+			return err
+		}
+	}
+}
+
+// late says whether the time of the oldest request is up, or the connection has failed otherwise; if
+// not, reading is looked after when it would be.
+func (c *conn) late() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return true
+	}
+	if len(c.calls) == 0 {
+		c.until(time.Time{})
+		return false
+	}
+	end := c.calls[0].sent.Add(c.calls[0].Timeout)
+	if !end.After(time.Now()) {
+		return true
+	}
+	c.until(end)
+	return false
+}
+
+var (
+	errUnasked = errors.New("response to no request")
+	errClosing = fmt.Errorf("%w: the function closes the connection", ErrUnread)
+)
+
+// responses reads all responses that have come, and at least one.
+func (c *conn) responses(b *Batch) error {
+	acknowledged, now := c.acknowledged(), time.Now()
+	for c.r.Buffered() > 0 {
+		call := c.oldest()
+		if call == nil {
+			return errUnasked
+		}
+		var resp *Response
+		if !call.whole {
+			resp = c.r.plain()
+		}
+		if resp == nil {
+			b.Flush() // the rest may be long in coming
+			var err error
+			if resp, err = c.r.respond(); err != nil {
+				return err
+			}
+			now = time.Now()
+		}
+		if call.end > acknowledged && resp.Status/100 == 2 {
+			return ErrEarly
+		}
+		if err := c.settle(call, resp, now, b); err != nil {
+			return err
+		}
+		if resp.Header != nil { // more has been read meanwhile
+			acknowledged = c.acknowledged()
+		}
+	}
+	return nil
+}
+
+// oldest is the call whose response is next, with its time as the limit of reading that; nil if
+// there is none.
+func (c *conn) oldest() *Call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.calls) == 0 {
+		return nil
+	}
+	call := c.calls[0]
+	if end := call.sent.Add(call.Timeout); c.err == nil && c.deadline.Before(end) && c.r.incomplete() {
+		c.until(end)
+	}
+	return call
+}
+
+// acknowledged is how many bytes of the connection's requests the pod's TCP has acknowledged, at
+// most: what is just being written may be or not.
+func (c *conn) acknowledged() uint64 {
+	return c.out.Given() - uint64(unsent(c.raw))
+}
+
+// settle ends the oldest call with its response; an error if the connection ends with it.
+func (c *conn) settle(call *Call, resp *Response, now time.Time, b *Batch) error {
+	c.mu.Lock()
+	c.calls[0] = nil
+	if c.calls = c.calls[1:]; len(c.calls) == 0 {
+		c.calls = c.calls[:0]
+	}
+	x := Exchange{Took: now.Sub(call.sent), Reused: c.used}
+	c.used, c.proved = true, c.proved || call.ahead > 0
+	stop := c.stop
+	c.stop = nil
+	c.mu.Unlock()
+	if stop != nil {
+		x.Stalled = stop()
+	}
+	if shared := c.shared(); shared != nil && call.ahead == 0 {
+		x.Closed = !x.Reused && !resp.KeepAlive
+		shared.Exchanged(x)
+	}
+	call.Response, call.more = resp, c.r.Buffered() > 0
+	if !call.leased {
+		c.pool.answered(c, call, resp.KeepAlive, now, b)
+	}
+	call.Done(call, b)
+	if !resp.KeepAlive {
+		return errClosing
+	}
+	return nil
+}
+
+// shared is the limit that others use, too; nil if nobody else does.
+func (c *conn) shared() Shared {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	return c.pod.shared
+}
+
+// kill ends the connection with what is under way on it.
+func (c *conn) kill(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+	}
+	_ = c.SetReadDeadline(time.Unix(1, 0))
+}
+
+// fail ends the connection, and all calls that are under way on it.
+func (c *conn) fail(err error, b *Batch) {
+	acknowledged := uint64(0)
+	if errors.Is(err, io.EOF) {
+		acknowledged = c.acknowledged()
+	}
+	c.mu.Lock()
+	if c.err == nil {
+		c.err = err
+	}
+	cause, calls, taken := c.err, c.calls, c.out.Taken()
+	c.calls, c.failed = nil, true
+	stop := c.stop
+	c.stop = nil
+	used := c.used
+	// A server may close a connection that has carried enough, and says so.
+	trouble := !c.proved || !errors.Is(cause, errClosing)
+	c.mu.Unlock()
+	_ = c.Close()
+	if stop != nil {
+		stop()
+	}
+	c.pool.ended(c, calls, trouble, b)
+	for _, call := range calls {
+		call.Err = cause
+		unread := call.end-uint64(len(call.Request)) >= taken || errors.Is(err, io.EOF) && call.end > acknowledged
+		if unread && !errors.Is(cause, ErrUnread) {
+			call.Err = fmt.Errorf("%w: %w", ErrUnread, cause)
+		}
+		call.Behind = call.ahead > 0
+		if errors.Is(call.Err, ErrUnread) && (used || call.Behind) && !call.leased && !call.replaced {
+			call.replaced = true
+			c.pool.Send(call, b)
+			continue
+		}
+		call.Done(call, b)
+	}
+}
+
+// watch has idle connections to the pod closed as often as the patience with the first
+// response on a connection ends, until stop, which says whether it did.
+func (c *conn) watch(patience time.Duration) (stop func() bool) {
+	var mu sync.Mutex
+	var t *time.Timer
+	stalled, done := false, false
+	mu.Lock()
+	defer mu.Unlock()
+	t = time.AfterFunc(patience, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if done {
+			return
+		}
+		stalled = true
+		shared := c.shared()
+		if shared != nil {
+			shared.Stalled()
+		} else {
+			c.pool.CloseIdle(c.f.name, c.pod.addr)
+		}
+		t.Reset(patienceOf(shared))
+	})
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		done = true
+		t.Stop()
+		return stalled
+	}
+}
+
+// patienceOf is how long the first response on a connection may take; shared is the pod's limit.
+func patienceOf(shared Shared) time.Duration {
+	if shared == nil {
+		return stallLimit
+	}
+	return max(shared.Patience(), time.Millisecond)
+}
