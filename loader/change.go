@@ -42,7 +42,7 @@ func (n *node) change(file string, c control.Change) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := edited(file, n.cfg.Text(), e)
+	cfg, err := edited(file, n.file.Text(), e)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (n *node) change(file string, c control.Change) error {
 		}
 		defer saved.discard()
 	}
-	before := n.cfg
+	before := n.file
 	if err := n.adopt(c, cfg); err != nil {
 		return err
 	}
@@ -96,17 +96,19 @@ func (n *node) knows(function, pod string) bool {
 
 // adopt has a configuration in force that a change has made of the one before. Where
 // only pods are concerned nothing else is touched.
-func (n *node) adopt(c control.Change, cfg *config.Config) error {
+func (n *node) adopt(c control.Change, file *config.Config) error {
 	if c.Verb == control.RoutesAdd || c.Verb == control.RoutesDelete {
-		return n.install(cfg)
+		return n.install(file)
 	}
-	before := n.cfg
+	cfg, before := n.resources.Apply(file), n.cfg
 	n.pods.Follow(cfg)
 	n.cfg = cfg
 	err := n.followPods()
 	if err != nil {
 		n.cfg = before
 		n.live(before)
+	} else {
+		n.file = file
 	}
 	n.pods.Keep(n.cfg)
 	return err

@@ -71,17 +71,23 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		}
 		log.Info("stopped, nothing is attached")
 	}()
-	pods := endpoints.Watch(cfg, kube.New(cfg.Kubernetes, log), log)
+	cluster := kube.New(cfg.Kubernetes, log)
+	resources := cluster.WatchResources(cfg)
+	defer resources.Close()
+	resources.Settle(ctx)
+	merged := resources.Apply(cfg)
+	pods := endpoints.Watch(merged, cluster, log)
 	defer pods.Close()
 	pods.Settle(ctx)
 	lifeCtx, endLife := context.WithCancel(context.WithoutCancel(ctx))
 	var living sync.WaitGroup
 	defer living.Wait()
 	defer endLife()
-	n, err := startNode(plane, cfg, pods, log)
+	n, err := startNode(plane, merged, pods, log)
 	if err != nil {
 		return err
 	}
+	n.file, n.resources = cfg, resources
 	living.Go(func() { n.life.Run(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
@@ -101,16 +107,18 @@ func refused(err error, file string) error {
 
 // node is a running loader.
 type node struct {
-	cfg     *config.Config     // as the file has it
-	pods    *endpoints.Watcher // adds what sources say
-	life    *upstream.Life     // says which of them get messages
-	log     *slog.Logger
-	plane   *dataplane.Plane
-	engine  *delivery.Engine
-	broker  *broker.Server
-	metrics *metrics.Metrics
-	xdp     bool        // some interface takes messages at XDP
-	changes chan change // of operators, for loop
+	file      *config.Config // as it was read
+	cfg       *config.Config // with what resources add to it
+	resources *kube.ResourceWatcher
+	pods      *endpoints.Watcher // adds what sources say
+	life      *upstream.Life     // says which of them get messages
+	log       *slog.Logger
+	plane     *dataplane.Plane
+	engine    *delivery.Engine
+	broker    *broker.Server
+	metrics   *metrics.Metrics
+	xdp       bool        // some interface takes messages at XDP
+	changes   chan change // of operators, for loop
 }
 
 func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, log *slog.Logger) (*node, error) {
@@ -202,6 +210,10 @@ func (n *node) loop(ctx context.Context, file string) error {
 			}
 		case c := <-n.changes:
 			c.done <- n.change(file, c.Change)
+		case <-n.resources.Changed():
+			if err := n.install(n.file); err != nil {
+				n.log.Error("resources of Kubernetes have changed, those before stay in force", "error", err)
+			}
 		case <-n.life.Changed():
 			n.followPodsOrAgain()
 		case <-n.pods.Changed():
@@ -236,12 +248,14 @@ func (n *node) reload(file string) error {
 	if err := n.install(cfg); err != nil {
 		return err
 	}
-	n.log.Info("reloaded", "functions", len(cfg.Functions), "routes", len(cfg.Routes))
+	n.log.Info("reloaded", "functions", len(n.cfg.Functions), "routes", len(n.cfg.Routes))
 	return nil
 }
 
-// install takes over a configuration, or nothing of it, if there is an error.
-func (n *node) install(cfg *config.Config) error {
+// install takes over a configuration, with what resources add to it, or nothing of
+// it, if there is an error.
+func (n *node) install(file *config.Config) error {
+	cfg := n.resources.Apply(file)
 	if err := n.cfg.Restart(cfg, "the loader"); err != nil {
 		return err
 	}
@@ -260,7 +274,7 @@ func (n *node) install(cfg *config.Config) error {
 	}
 	n.engine.Reload(live, n.plane)
 	change.Commit()
-	n.cfg = cfg
+	n.file, n.cfg = file, cfg
 	n.pods.Keep(cfg)
 	return nil
 }

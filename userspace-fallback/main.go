@@ -49,7 +49,13 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	m.Registry.MustRegister(m.Requests())
 	often := lograte.New(log)
 	defer often.Close()
-	pods := endpoints.Watch(cfg, kube.New(cfg.Kubernetes, log), log)
+	cluster := kube.New(cfg.Kubernetes, log)
+	resources := cluster.WatchResources(cfg)
+	defer resources.Close()
+	resources.Settle(ctx)
+	ours := cfg
+	cfg = resources.Apply(ours)
+	pods := endpoints.Watch(cfg, cluster, log)
 	defer pods.Close()
 	pods.Settle(ctx)
 	life := upstream.New(log, func(upstream.ID) uint64 { return 0 })
@@ -74,7 +80,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	if err := m.Serve(serveCtx, cfg.Metrics.Listen); err != nil {
 		return err
 	}
-	s := &service{cfg: cfg, pods: pods, life: life, pool: p, engine: engine, broker: b, log: log}
+	s := &service{file: ours, cfg: cfg, resources: resources, pods: pods, life: life, pool: p, engine: engine, broker: b, log: log}
 	done := make(chan error, 1)
 	go func() { done <- b.Serve(serveCtx) }()
 	hup := make(chan os.Signal, 1)
@@ -92,6 +98,10 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 			}
 		case <-life.Changed():
 			s.followPods()
+		case <-resources.Changed():
+			if err := s.install(ctx, s.file); err != nil {
+				log.Error("resources of Kubernetes have changed, those before stay in force", "error", err)
+			}
 		case <-pods.Changed():
 			s.followPods()
 		case <-ctx.Done():

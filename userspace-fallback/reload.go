@@ -8,6 +8,7 @@ import (
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/kube"
 	"eproxy/internal/pool"
 	"eproxy/internal/upstream"
 )
@@ -22,18 +23,18 @@ type sources interface {
 
 // service is what serves under a configuration.
 type service struct {
-	cfg    *config.Config // as the file has it
-	pods   sources
-	life   *upstream.Life // says which pods get messages
-	pool   *pool.Standalone
-	engine *delivery.Engine
-	broker *broker.Server
-	log    *slog.Logger
+	file      *config.Config // as it was read
+	cfg       *config.Config // with what resources add to it
+	resources *kube.ResourceWatcher
+	pods      sources
+	life      *upstream.Life // says which pods get messages
+	pool      *pool.Standalone
+	engine    *delivery.Engine
+	broker    *broker.Server
+	log       *slog.Logger
 }
 
-// reload takes over a changed configuration, or nothing of it, if there is an error. No
-// message is routed to a function before its pods are in service, which may take until
-// their sources have answered.
+// reload takes over a changed configuration, or nothing of it, if there is an error.
 func (s *service) reload(ctx context.Context, file string) error {
 	next, err := cliutil.LoadConfig(file, s.log)
 	if err != nil {
@@ -42,6 +43,18 @@ func (s *service) reload(ctx context.Context, file string) error {
 	if err := s.cfg.Restart(next, "userspace-fallback"); err != nil {
 		return err
 	}
+	if err := s.install(ctx, next); err != nil {
+		return err
+	}
+	s.log.Info("reloaded", "functions", len(s.cfg.Functions), "routes", len(s.cfg.Routes))
+	return nil
+}
+
+// install puts a configuration in force, with what resources add to it, or nothing
+// of it. No message is routed to a function before its pods are in service, which may
+// take until their sources have answered.
+func (s *service) install(ctx context.Context, file *config.Config) error {
+	next := s.resources.Apply(file)
 	change, err := s.broker.Prepare(next)
 	if err != nil {
 		return err
@@ -49,11 +62,10 @@ func (s *service) reload(ctx context.Context, file string) error {
 	change.Restrict() // what is forbidden does not wait
 	s.pods.Follow(next)
 	s.pods.Settle(ctx)
-	s.cfg = next
+	s.file, s.cfg = file, next
 	s.followPods()
 	change.Commit()
 	s.pods.Keep(next)
-	s.log.Info("reloaded", "functions", len(next.Functions), "routes", len(next.Routes))
 	return nil
 }
 

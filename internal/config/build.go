@@ -71,7 +71,7 @@ func (b *builder) missing(r *raw) {
 	if len(r.Interfaces) == 0 && slices.Contains(b.needs, NeedInterfaces) {
 		b.fail("$.interfaces", "no interfaces: name those of this node that devices arrive on, as interfaces: [eth0]")
 	}
-	if len(r.Functions) == 0 {
+	if len(r.Functions) == 0 && len(r.Kubernetes.Routes) == 0 {
 		b.fail("$.functions", "no functions: messages need at least one, with name, url and pods, and a route to it")
 	}
 }

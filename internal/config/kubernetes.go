@@ -1,9 +1,13 @@
 package config
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+
+	"eproxy/internal/topic"
 )
 
 // label is a name of a Service, a namespace or a port (RFC 1123 section 2.1, in
@@ -40,4 +44,26 @@ func (b *builder) cluster(r *rawCluster) {
 		b.fail("$.kubernetes.kubeconfig", "kubernetes.kubeconfig %q: must be an absolute path", r.Kubeconfig)
 	}
 	b.cfg.Kubernetes.Kubeconfig = r.Kubeconfig
+	for i := range r.Routes {
+		b.routeSource(fmt.Sprintf("$.kubernetes.routes[%d]", i), &r.Routes[i])
+	}
+}
+
+// routeSource reads a namespace whose MQTTRoutes count.
+func (b *builder) routeSource(path string, r *rawRouteSource) {
+	if !label.MatchString(r.Namespace) {
+		b.fail(path+".namespace", "kubernetes.routes: namespace %q: must be a name as Kubernetes has them: a-z, 0-9 and -, up to 63 characters", r.Namespace)
+	}
+	if slices.ContainsFunc(b.cfg.Kubernetes.Routes, func(s RouteSource) bool { return s.Namespace == r.Namespace }) {
+		b.fail(path+".namespace", "kubernetes.routes: namespace %q is a duplicate", r.Namespace)
+	}
+	for i, t := range r.Topics {
+		if err := topic.ValidateFilter(t); err != nil {
+			b.fail(fmt.Sprintf("%s.topics[%d]", path, i), "kubernetes.routes: topic %q: %v", t, err)
+		}
+	}
+	if r.Topics == nil {
+		r.Topics = []string{"#"}
+	}
+	b.cfg.Kubernetes.Routes = append(b.cfg.Kubernetes.Routes, RouteSource{Namespace: r.Namespace, Topics: r.Topics})
 }

@@ -83,7 +83,13 @@ type rawKubernetes struct {
 }
 
 type rawCluster struct {
-	Kubeconfig string `yaml:"kubeconfig"`
+	Kubeconfig string           `yaml:"kubeconfig"`
+	Routes     []rawRouteSource `yaml:"routes"`
+}
+
+type rawRouteSource struct {
+	Namespace string   `yaml:"namespace"`
+	Topics    []string `yaml:"topics"`
 }
 
 type rawDiscover struct {

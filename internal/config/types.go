@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -139,6 +140,25 @@ func (s Service) String() string {
 // Kubernetes is how the API server is reached.
 type Kubernetes struct {
 	Kubeconfig string // absolute path; "": by the service account of the program's own pod
+	Routes     []RouteSource
+}
+
+// RouteSource is a namespace whose MQTTRoutes count beside the file's routes.
+type RouteSource struct {
+	Namespace string
+	Topics    []string // filters that theirs must lie within
+}
+
+// Allows says whether a topic filter lies within those of the namespace.
+func (s *RouteSource) Allows(filter string) bool { return coversAny(s.Topics, "", "", filter) }
+
+// With is the configuration with more functions and routes, which must be of other
+// names and filters than its own.
+func (c *Config) With(functions []*Function, routes []*Route) *Config {
+	out := *c
+	out.Functions = append(slices.Clone(c.Functions), functions...)
+	out.Routes = append(slices.Clone(c.Routes), routes...)
+	return &out
 }
 
 // Queue bounds what userspace holds for a function: messages that wait, and those under way.

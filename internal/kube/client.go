@@ -42,6 +42,11 @@ var scheme = func() *runtime.Scheme {
 		panic(err) // of constants
 	}
 	metav1.AddToGroupVersion(s, discovery.SchemeGroupVersion)
+	s.AddKnownTypeWithName(Resources.WithKind("MQTTRoute"), &MQTTRoute{})
+	s.AddKnownTypeWithName(Resources.WithKind("MQTTRouteList"), &routeList{})
+	s.AddKnownTypeWithName(Resources.WithKind("MQTTFunction"), &MQTTFunction{})
+	s.AddKnownTypeWithName(Resources.WithKind("MQTTFunctionList"), &functionList{})
+	metav1.AddToGroupVersion(s, Resources)
 	return s
 }()
 

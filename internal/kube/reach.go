@@ -4,15 +4,69 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"eproxy/internal/endpoints"
 )
+
+// backoff is how long after a failure the API server is asked again: with 250 ms at
+// first and up to 5 s, so that what has changed during an outage is known soon after
+// it; with jitter, so that not all nodes ask at once.
+var backoff = wait.Backoff{Duration: 250 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 6, Cap: 5 * time.Second}
+
+// what says what is asked for.
+type what struct {
+	resource, namespace string
+	labels              string // selector; "": all
+	object              runtime.Object
+}
+
+// asking remembers how the requests of one list and watch went.
+type asking struct {
+	cluster *Cluster
+	failed  func(error) // an error has come that is not the one before; mu is held
+	mended  func()      // there is a watch again; mu is held
+
+	mu     sync.Mutex
+	broken string // the error that failed was called with last
+}
+
+// follow has a store filled with what is asked for until ctx ends.
+func (a *asking) follow(ctx context.Context, client rest.Interface, w what, store cache.ReflectorStore) {
+	silent := logr.Discard()
+	lw := observed{cache.NewFilteredListWatchFromClient(client, w.resource, w.namespace, func(o *metav1.ListOptions) { o.LabelSelector = w.labels }), a.went}
+	r := cache.NewReflectorWithOptions(lw, w.object, store, cache.ReflectorOptions{Logger: &silent, Name: w.resource, Backoff: &backoff})
+	r.RunWithContext(klog.NewContext(ctx, silent))
+}
+
+// went notes how a request went.
+func (a *asking) went(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	err = a.cluster.judge(err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case err == nil && a.broken != "":
+		a.broken = ""
+		a.mended()
+	case err != nil && a.broken != err.Error():
+		a.broken = err.Error()
+		a.failed(err)
+	}
+}
 
 // observed is a list and watch whose requests tell how they went: with an error, or that
 // now there is a watch. A list alone is no success, for without a watch it grows old.

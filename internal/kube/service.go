@@ -6,24 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	discovery "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"eproxy/internal/config"
 )
-
-// backoff is how long after a failure the API server is asked again: with 250 ms at
-// first and up to 5 s, so that pods that have changed during an outage are in service
-// soon after it; with jitter, so that not all nodes ask at once.
-var backoff = wait.Backoff{Duration: 250 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 6, Cap: 5 * time.Second}
 
 // credentialsRetry is how long after a failure the credentials are read again.
 const credentialsRetry = 2 * time.Second
@@ -40,10 +31,10 @@ func (c *Cluster) Follow(ctx context.Context, s config.Service, found func([]net
 			if s.Namespace == "" {
 				s.Namespace = namespace
 			}
-			f := &service{Service: s, cluster: c, found: found, failed: failed, slices: make(map[string]slice)}
+			f := &service{Service: s, found: found, slices: make(map[string]slice)}
+			f.asking = asking{cluster: c, mended: f.mended, failed: func(err error) { failed(fmt.Errorf("ask for EndpointSlices: %w", err)) }}
 			selector := labels.Set{discovery.LabelServiceName: s.Name}.String()
-			f.follow(ctx, observed{cache.NewFilteredListWatchFromClient(client, "endpointslices", s.Namespace,
-				func(o *metav1.ListOptions) { o.LabelSelector = selector }), f.went})
+			f.follow(ctx, client, what{"endpointslices", s.Namespace, selector, &discovery.EndpointSlice{}}, f)
 			return
 		}
 		if told != err.Error() { // it is asked often, and said once
@@ -62,40 +53,17 @@ func (c *Cluster) Follow(ctx context.Context, s config.Service, found func([]net
 // fills: of each EndpointSlice it keeps what trim does.
 type service struct {
 	config.Service
-	cluster *Cluster
-	found   func([]netip.AddrPort)
-	failed  func(error)
-
-	mu     sync.Mutex
+	asking // its mutex is that of the following
+	found  func([]netip.AddrPort)
 	synced bool             // slices are those of the Service, all of them
 	slices map[string]slice // by name
 	why    string           // there are no pods
-	broken string           // the error that failed was called with last
 }
 
-func (f *service) follow(ctx context.Context, lw cache.ListerWatcher) {
-	silent := logr.Discard()
-	r := cache.NewReflectorWithOptions(lw, &discovery.EndpointSlice{}, f, cache.ReflectorOptions{Logger: &silent, Name: f.String(), Backoff: &backoff})
-	r.RunWithContext(klog.NewContext(ctx, silent))
-}
-
-// went notes how a request went.
-func (f *service) went(ctx context.Context, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	err = f.cluster.judge(err)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case err == nil && f.broken != "":
-		if f.broken = ""; f.synced {
-			f.tell()
-		}
-	case err == nil || f.broken == err.Error():
-	default:
-		f.broken = err.Error()
-		f.failed(fmt.Errorf("ask for EndpointSlices: %w", err))
+// mended is called when the API server can be asked again; f.mu is held.
+func (f *service) mended() {
+	if f.synced {
+		f.tell()
 	}
 }
 

@@ -124,6 +124,17 @@ func TestObjects(t *testing.T) {
 	}
 }
 
+// TestRoutesNeedMoreRights: resources may be read, and their status written, only where that is asked for.
+func TestRoutesNeedMoreRights(t *testing.T) {
+	var got []string
+	for _, r := range objects(t, map[string]any{"mqttRoutes": true})["Role default eproxy"].(*rbac.Role).Rules {
+		got = append(got, strings.Join(r.Resources, ",")+" "+strings.Join(r.Verbs, ","))
+	}
+	if want := []string{"endpointslices list,watch", "mqttroutes,mqttfunctions list,watch", "mqttroutes/status,mqttfunctions/status patch"}; !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestNamespaces: rights are in the namespaces that are named, or in all.
 func TestNamespaces(t *testing.T) {
 	two := slices.Sorted(maps.Keys(objects(t, map[string]any{"namespaces": []any{"a", "b"}})))

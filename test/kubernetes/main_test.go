@@ -148,7 +148,7 @@ func (w *world) token(name string, rules ...rbac.PolicyRule) string {
 	if _, err := w.client.CoreV1().ServiceAccounts(namespace).Create(ctx, &core.ServiceAccount{ObjectMeta: meta}, metav1.CreateOptions{}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.allow(name, rules...)
+	w.allow(name, name, rules...)
 	t, err := w.client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, &authentication.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
 		w.t.Fatal(err)
@@ -156,8 +156,8 @@ func (w *world) token(name string, rules ...rbac.PolicyRule) string {
 	return t.Status.Token
 }
 
-// allow gives a service account rights in the namespace.
-func (w *world) allow(name string, rules ...rbac.PolicyRule) {
+// allow gives a service account rights in the namespace, by a role of some name.
+func (w *world) allow(account, name string, rules ...rbac.PolicyRule) {
 	w.t.Helper()
 	if len(rules) == 0 {
 		return
@@ -168,7 +168,7 @@ func (w *world) allow(name string, rules ...rbac.PolicyRule) {
 		w.t.Fatal(err)
 	}
 	binding := &rbac.RoleBinding{ObjectMeta: meta, RoleRef: rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "Role", Name: name},
-		Subjects: []rbac.Subject{{Kind: rbac.ServiceAccountKind, Name: name, Namespace: namespace}}}
+		Subjects: []rbac.Subject{{Kind: rbac.ServiceAccountKind, Name: account, Namespace: namespace}}}
 	if _, err := w.client.RbacV1().RoleBindings(namespace).Create(ctx, binding, metav1.CreateOptions{}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -202,6 +202,17 @@ func (w *world) service(name, port string, pods map[lab.Role]bool) {
 // Service's, asked for by a service account.
 func (w *world) eproxy(kubernetes, token string) *lab.Process {
 	w.t.Helper()
+	return w.run(token, "", `functions:
+  - {name: temp, url: "http://temp.local/ingest", kubernetes: `+kubernetes+`, retry: {attempts: 50, backoff: 10ms, max_backoff: 50ms}}
+routes:
+  - {topic: sensors/+/temp, function: temp}
+`)
+}
+
+// run runs the loader until the test ends with a configuration, and more of its key kubernetes than
+// how the API server is reached.
+func (w *world) run(token, more, config string) *lab.Process {
+	w.t.Helper()
 	file, err := w.plane.Kubeconfig("eproxy", token, namespace)
 	if err != nil {
 		w.t.Fatal(err)
@@ -210,12 +221,7 @@ func (w *world) eproxy(kubernetes, token string) *lab.Process {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p, err := w.StartEproxy(context.Background(), w.t.TempDir(), lab.Eproxy{Bin: abs, Mode: "tc", Config: `functions:
-  - {name: temp, url: "http://temp.local/ingest", kubernetes: ` + kubernetes + `, retry: {attempts: 50, backoff: 10ms, max_backoff: 50ms}}
-routes:
-  - {topic: sensors/+/temp, function: temp}
-kubernetes: {kubeconfig: ` + file + `}
-`})
+	p, err := w.StartEproxy(context.Background(), w.t.TempDir(), lab.Eproxy{Bin: abs, Mode: "tc", Config: config + "kubernetes: {kubeconfig: " + file + more + "}\n"})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -262,11 +268,32 @@ func (w *world) send(c mqtt.Client, payload string) {
 // until waits for something.
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
+	w.untilSo(func() string { return what }, ok)
+}
+
+// untilSo is until; what is asked when it is in vain.
+func (w *world) untilSo(what func() string, ok func() bool) {
+	w.t.Helper()
 	for limit := time.Now().Add(waitTime); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
-			w.t.Fatal("waited in vain for " + what)
+			w.t.Fatal("waited in vain for " + what())
 		}
 	}
+}
+
+// untilRouted publishes until a pod has a message; what comes before the route is there
+// is the server's, and acknowledged without a function.
+func (w *world) untilRouted(c mqtt.Client, name string, pod lab.Role) {
+	w.t.Helper()
+	n := 0
+	w.until("messages to go to "+string(pod), func() bool {
+		n++
+		payload := fmt.Sprint(name, " ", n)
+		if tok := c.Publish("sensors/d/temp", 1, false, payload); !tok.WaitTimeout(waitTime) || tok.Error() != nil {
+			w.t.Fatalf("message %q is not acknowledged: %v", payload, tok.Error())
+		}
+		return w.had(payload) == pod
+	})
 }
 
 // says waits until the log has a line, and fails if it is there more than once.

@@ -66,7 +66,7 @@ func TestDenied(t *testing.T) {
 	w.service("temp", "http", map[lab.Role]bool{lab.Pod0: true})
 	p := w.eproxy("{service: temp}", w.token("eproxy"))
 	w.says(p, `cannot list resource \"endpointslices\" in API group \"discovery.k8s.io\" in the namespace \"edge\"`)
-	w.allow("eproxy", readSlices)
+	w.allow("eproxy", "eproxy", readSlices)
 	w.send(w.device("d"), "allowed")
 	w.says(p, "source of pods is back")
 }

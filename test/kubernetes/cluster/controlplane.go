@@ -85,7 +85,7 @@ func (p *Plane) StartAPI(ctx context.Context) error {
 		"--bind-address=0.0.0.0", "--advertise-address="+lab.NodeV4.String(), fmt.Sprint("--secure-port=", port), "--cert-dir="+file("certs"),
 		"--service-cluster-ip-range=10.96.0.0/16", "--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+file("sa.key"), "--service-account-signing-key-file="+file("sa.key"), "--token-auth-file="+file("tokens.csv"),
-		"--authorization-mode=Node,RBAC", "--allow-privileged=true", "--endpoint-reconciler-type=none"))
+		"--authorization-mode=Node,RBAC", "--allow-privileged=true", "--kubelet-preferred-address-types=InternalIP", "--endpoint-reconciler-type=none"))
 	if err != nil {
 		return fmt.Errorf("start kube-apiserver: %w", err)
 	}

@@ -76,6 +76,9 @@ func TestNode(t *testing.T) {
 			if paths["kernel"] == 0 {
 				t.Error("no message went through the kernel")
 			}
+			if out := w.kubectl("-n", "eproxy", "exec", "daemonset/eproxy", "--", "/bin/mapsctl", "pods", "--bpffs", w.BPFFS()); !strings.Contains(out, "10.99.0.") {
+				t.Errorf("mapsctl in the pod shows no pods:\n%s", out)
+			}
 			w.upgrade()
 			w.remove()
 		})
