@@ -26,7 +26,7 @@
 #define HEAD_MAX	  768  /* bytes of a request head, up to and including ce-subject; a multiple of 64 */
 #define REQUEST_MAX	  2560 /* bytes of a slot's request buffer */
 #define PAYLOAD_MAX	  1472 /* bytes of MQTT payload in the kernel path */
-#define PODS_PER_FUNCTION 32   /* pods that one function may have */
+#define PODS_PER_FUNCTION 256  /* pods that one function may have */
 #define SLOTS_PER_POD	  64   /* conn indexes reserved for each pod: the bits of its words */
 #define POD_UP		  1    /* struct pod, up: gets messages */
 #define POD_DRAINS	  2    /* gets none, but what it has in flight may end */
@@ -429,19 +429,19 @@ struct request {
 };
 
 /*
- * One pod of one function. Bit n of a word is slot first_slot + n. idle, room
+ * One pod of one function. Bit n of a word is slot first_slot + (n << knob_pod_shift). idle, room
  * and busy follow the slot's state, under its lock; filling is a lock of its
  * own, held while the next request is made; reserved, fallback and waiting are
  * userspace's. The places of a pod are as many as its function's concurrency
  * (pod_full in slot.h).
  */
 struct pod {
-	__u64 idle;	/* no request in flight */
-	__u64 room;	/* some, and more may follow */
-	__u64 filling;	/* somebody makes the next request */
-	__u64 reserved; /* not to be claimed by the programs: userspace waits for its place */
-	__u64 busy;	/* has a place: a request in flight, or a response that userspace reads */
-	__u32 first_slot;
+	__u64 idle;	  /* no request in flight */
+	__u64 room;	  /* some, and more may follow */
+	__u64 filling;	  /* somebody makes the next request */
+	__u64 reserved;	  /* not to be claimed by the programs: userspace waits for its place */
+	__u64 busy;	  /* has a place: a request in flight, or a response that userspace reads */
+	__u32 first_slot; /* also the pod's own index */
 	__u32 function;
 	__u32 ifindex;
 	__u32 fallback; /* places of the fallback's own connections */

@@ -7,6 +7,11 @@
 
 /* Conn indexes below this are slots, from here on devices. */
 volatile const __u32 knob_slots = 4096;
+/*
+ * The slots of all pods with the same bit lie side by side, 1 << knob_pod_shift of them (at least as many as
+ * there are pods): most pods have few slots open, and the memory of a chunk of slots is that of many pods.
+ */
+volatile const __u32 knob_pod_shift = 0;
 /* Request buffers of a slot, a power of two: the largest depth of any. */
 volatile const __u32 knob_pipeline = 1;
 /* Entries of the hints map, a power of two. */

@@ -76,7 +76,7 @@ static __always_inline void pod_wake(enum hook hook, struct pod *pod)
 		return;
 	if (!__sync_fetch_and_and(&pod->waiting, 0))
 		return;
-	if (!event_simple(hook, EVENT_PLACE, pod->first_slot / SLOTS_PER_POD, 0)) {
+	if (!event_simple(hook, EVENT_PLACE, pod->first_slot, 0)) {
 		__sync_fetch_and_or(&pod->waiting, 1);
 		attention_set(pod->first_slot);
 	}
@@ -88,7 +88,7 @@ static __always_inline void pod_ask(enum hook hook, struct pod *pod)
 	pod->lacked++;
 	if (*(volatile __u32 *)&pod->asked || __sync_fetch_and_or(&pod->asked, 1))
 		return;
-	if (!event_simple(hook, EVENT_SLOTS, pod->first_slot / SLOTS_PER_POD, 0))
+	if (!event_simple(hook, EVENT_SLOTS, pod->first_slot, 0))
 		__sync_fetch_and_and(&pod->asked, 0);
 }
 
@@ -192,12 +192,18 @@ static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 d
 		bit = free & -free;
 		got = slot_try(pod, bit);
 		if (got == SLOT_HELD) {
-			index = pod->first_slot + popcount64(bit - 1);
+			index = pod->first_slot + (popcount64(bit - 1) << knob_pod_shift);
 			break;
 		}
 		full = got == SLOT_FULL;
 	}
 	return index;
+}
+
+/* The bit of one of its pod's slots in the pod's words. */
+static __always_inline __u64 slot_bit(const struct pod *pod, __u32 index)
+{
+	return 1ull << (((index - pod->first_slot) >> knob_pod_shift) & 63);
 }
 
 /* A message is queued behind others at a slot if it is likely to wait no longer than this, nanoseconds. */
@@ -240,17 +246,12 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
 	if (!pod || pod->function != function || pod->up != POD_UP)
 		return NULL;
-	bit = 1ull << ((key - pod->first_slot) & 63);
+	bit = slot_bit(pod, key);
 	if (!((pod->idle | pod->room) & ~pod->filling & ~pod->reserved & ~pod_beyond(pod) & bit) ||
 	    slot_try(pod, bit) != SLOT_HELD)
 		return NULL;
 	*index = key;
 	return pod;
-}
-
-static __always_inline __u64 slot_bit(const struct pod *pod, __u32 index)
-{
-	return 1ull << ((index - pod->first_slot) & 63);
 }
 
 /* Milliseconds after which what an ICMP error said of a path is forgotten (RFC 8201 section 4; Linux' mtu_expires). */

@@ -16,7 +16,7 @@ const (
 	HeadMax         = 768        // bytes of a request head, up to and including ce-subject; a multiple of 64
 	RequestMax      = 2560       // bytes of a slot's request buffer
 	PayloadMax      = 1472       // bytes of MQTT payload in the kernel path
-	PodsPerFunction = 32         // pods that one function may have
+	PodsPerFunction = 256        // pods that one function may have
 	SlotsPerPod     = 64         // conn indexes reserved for each pod: the bits of its words
 	PodUp           = 1          // struct pod, up: gets messages
 	PodDrains       = 2          // gets none, but what it has in flight may end

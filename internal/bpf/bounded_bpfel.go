@@ -58,6 +58,7 @@ const (
 	BoundedVarKnobHints        = "knob_hints"
 	BoundedVarKnobMark         = "knob_mark"
 	BoundedVarKnobPipeline     = "knob_pipeline"
+	BoundedVarKnobPodShift     = "knob_pod_shift"
 	BoundedVarKnobPubackMs     = "knob_puback_ms"
 	BoundedVarKnobSlots        = "knob_slots"
 	BoundedVarKnobSweep        = "knob_sweep"
@@ -183,6 +184,7 @@ type BoundedVariableSpecs struct {
 	KnobHints        *ebpf.VariableSpec `ebpf:"knob_hints"`
 	KnobMark         *ebpf.VariableSpec `ebpf:"knob_mark"`
 	KnobPipeline     *ebpf.VariableSpec `ebpf:"knob_pipeline"`
+	KnobPodShift     *ebpf.VariableSpec `ebpf:"knob_pod_shift"`
 	KnobPubackMs     *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
@@ -303,6 +305,7 @@ type BoundedVariables struct {
 	KnobHints        *ebpf.Variable `ebpf:"knob_hints"`
 	KnobMark         *ebpf.Variable `ebpf:"knob_mark"`
 	KnobPipeline     *ebpf.Variable `ebpf:"knob_pipeline"`
+	KnobPodShift     *ebpf.Variable `ebpf:"knob_pod_shift"`
 	KnobPubackMs     *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`

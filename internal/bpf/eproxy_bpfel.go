@@ -228,7 +228,7 @@ type EproxyFunction struct {
 	PrefixLen     uint32
 	FromPublisher uint32
 	Pad           uint32
-	Pods          [32]uint32
+	Pods          [256]uint32
 	Prefix        [512]uint8
 }
 
@@ -672,6 +672,7 @@ const (
 	EproxyVarKnobHints        = "knob_hints"
 	EproxyVarKnobMark         = "knob_mark"
 	EproxyVarKnobPipeline     = "knob_pipeline"
+	EproxyVarKnobPodShift     = "knob_pod_shift"
 	EproxyVarKnobPubackMs     = "knob_puback_ms"
 	EproxyVarKnobSlots        = "knob_slots"
 	EproxyVarKnobSweep        = "knob_sweep"
@@ -797,6 +798,7 @@ type EproxyVariableSpecs struct {
 	KnobHints        *ebpf.VariableSpec `ebpf:"knob_hints"`
 	KnobMark         *ebpf.VariableSpec `ebpf:"knob_mark"`
 	KnobPipeline     *ebpf.VariableSpec `ebpf:"knob_pipeline"`
+	KnobPodShift     *ebpf.VariableSpec `ebpf:"knob_pod_shift"`
 	KnobPubackMs     *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
@@ -917,6 +919,7 @@ type EproxyVariables struct {
 	KnobHints        *ebpf.Variable `ebpf:"knob_hints"`
 	KnobMark         *ebpf.Variable `ebpf:"knob_mark"`
 	KnobPipeline     *ebpf.Variable `ebpf:"knob_pipeline"`
+	KnobPodShift     *ebpf.Variable `ebpf:"knob_pod_shift"`
 	KnobPubackMs     *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`

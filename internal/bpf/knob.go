@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"fmt"
+	"math/bits"
 
 	"github.com/cilium/ebpf"
 )
@@ -19,3 +20,7 @@ func Knob(spec *ebpf.CollectionSpec, name string) (uint32, error) {
 	}
 	return n, nil
 }
+
+// PodShift is knob_pod_shift where there may be so many pods: slot n of a pod has the conn
+// index of its first slot, which is the pod's own, and n<<PodShift.
+func PodShift(pods uint32) uint32 { return uint32(bits.Len32(pods - 1)) }

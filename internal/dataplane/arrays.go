@@ -1,6 +1,8 @@
 package dataplane
 
 import (
+	"sync/atomic"
+
 	"github.com/cilium/ebpf"
 
 	"eproxy/internal/bpf"
@@ -52,7 +54,7 @@ func (p *Plane) growDevice(index uint32) error {
 	return p.arrays.conns.Grow(index)
 }
 
-// growSlot sees to it that a slot has memory.
+// growSlot sees to it that a slot has memory, and that the sweeper looks at it.
 func (p *Plane) growSlot(index uint32) error {
 	for r := index * p.pipeline; r < (index+1)*p.pipeline; r++ {
 		if err := p.arrays.requests.Grow(r); err != nil {
@@ -62,5 +64,11 @@ func (p *Plane) growSlot(index uint32) error {
 	if err := p.arrays.slots.Grow(index); err != nil {
 		return err
 	}
-	return p.arrays.conns.Grow(index)
+	if err := p.arrays.conns.Grow(index); err != nil {
+		return err
+	}
+	for end := atomic.LoadUint32(&p.globals.SlotsEnd); end <= index; end = atomic.LoadUint32(&p.globals.SlotsEnd) {
+		atomic.CompareAndSwapUint32(&p.globals.SlotsEnd, end, index+1)
+	}
+	return nil
 }

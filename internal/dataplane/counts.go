@@ -201,7 +201,10 @@ func (p *Plane) countersInFlight() map[uint32]bool {
 	m := make(map[uint32]bool)
 	for _, ps := range p.podByID {
 		for _, s := range ps.slots {
-			mem := p.arrays.slots.At(s.index)
+			if !s.grown.Load() {
+				continue
+			}
+			mem := s.memory()
 			for n := atomic.LoadUint32(&mem.Head); n != atomic.LoadUint32(&mem.Tail); n++ {
 				m[atomic.LoadUint32(&mem.Messages[n&(p.pipeline-1)].Counter)] = true
 			}

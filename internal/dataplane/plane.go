@@ -90,7 +90,8 @@ type Plane struct {
 // that a configuration asks for.
 func Load(opts Options) (*Plane, error) {
 	cfg := opts.Config
-	slots := chunk.Chunks(uint32(cfg.Limits.Pods)*abi.SlotsPerPod) * chunk.Size
+	shift := bpf.PodShift(uint32(cfg.Limits.Pods))
+	slots := chunk.Chunks(abi.SlotsPerPod<<shift) * chunk.Size
 	path, err := load(cfg, slots, opts.Logger)
 	if err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func Load(opts Options) (*Plane, error) {
 		slots:     slots,
 		pipeline:  deepest(cfg),
 		depth:     path.Pipeline,
-		slotTable: make([]atomic.Pointer[slot], cfg.Limits.Pods*abi.SlotsPerPod),
+		slotTable: make([]atomic.Pointer[slot], abi.SlotsPerPod<<shift),
 		podTable:  make([]atomic.Pointer[podState], cfg.Limits.Pods),
 		podByID:   make(map[uint32]*podState),
 		podKey:    make(map[podID]*podState),
@@ -174,7 +175,7 @@ func load(cfg *config.Config, slots uint32, log *slog.Logger) (*datapath.Datapat
 			"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
 			"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
 		},
-		Knobs: map[string]uint32{"knob_slots": slots, "knob_hints": hints, "knob_pipeline": deepest(cfg)},
+		Knobs: map[string]uint32{"knob_slots": slots, "knob_pod_shift": bpf.PodShift(uint32(cfg.Limits.Pods)), "knob_hints": hints, "knob_pipeline": deepest(cfg)},
 	})
 }
 

@@ -104,7 +104,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	if !ok {
 		return nil, fmt.Errorf("limits.pods (%d) %w", len(p.podMem), errUsedUp)
 	}
-	if err := p.growSlot(index * abi.SlotsPerPod); err != nil {
+	if err := p.growSlot(index); err != nil { // its first slot's
 		return nil, err
 	}
 	if err := p.path.AttachPod(ifindex); err != nil {
@@ -119,12 +119,11 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	ps := &podState{plane: p, id: id, index: index, mem: mem, ifindex: ifindex,
 		over: make(chan struct{}), tried: make(chan struct{})}
 	*mem = bpf.EproxyPod{
-		FirstSlot: index * abi.SlotsPerPod, Ifindex: uint32(ifindex), Ipv6: uint8(flag(addr.Addr().Is6())),
+		FirstSlot: index, Ifindex: uint32(ifindex), Ipv6: uint8(flag(addr.Addr().Is6())),
 		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: abi.PodUp, UnackedMs: uint32(unackedLimit / time.Millisecond),
 		Counter: counter,
 	}
 	p.setFunction(ps, fn)
-	atomic.StoreUint32(&p.globals.SlotsEnd, max(p.globals.SlotsEnd, (index+1)*abi.SlotsPerPod))
 	p.startSlots(ps, fn.Concurrency)
 	p.podByID[index], p.podKey[id] = ps, ps
 	p.podTable[index].Store(ps)
@@ -137,7 +136,7 @@ func (p *Plane) startSlots(ps *podState, most int) {
 	ps.scale.ctx, ps.cancel = context.WithCancel(p.ctx)
 	ps.scale.demand = newDemand(most)
 	for i := range abi.SlotsPerPod {
-		s := &slot{plane: p, pod: ps, index: p.podMem[ps.index].FirstSlot + uint32(i), bit: uint(i)}
+		s := &slot{plane: p, pod: ps, index: ps.index + uint32(i)<<bpf.PodShift(uint32(len(p.podMem))), bit: uint(i)}
 		ps.slots = append(ps.slots, s)
 		p.slotTable[s.index].Store(s)
 	}

@@ -111,7 +111,9 @@ func (ps *podState) lastUse(now time.Duration) (last time.Duration) {
 		if s.inFlight() > 0 {
 			return now
 		}
-		last = max(last, time.Duration(atomic.LoadUint64(&ps.plane.arrays.slots.At(s.index).RespondedNs)))
+		if s.grown.Load() {
+			last = max(last, time.Duration(atomic.LoadUint64(&s.memory().RespondedNs)))
+		}
 	}
 	return last
 }

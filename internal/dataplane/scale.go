@@ -453,5 +453,5 @@ func (s *slot) close() bool {
 	return true
 }
 
-// memory is the slot's entry in its map.
+// memory is the slot's entry in its map; of one that has grown.
 func (s *slot) memory() *bpf.EproxySlot { return s.plane.arrays.slots.At(s.index) }

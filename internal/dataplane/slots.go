@@ -67,6 +67,7 @@ type slot struct {
 	bit   uint
 
 	open     bool          // it has a goroutine; guarded by its pod's scale.mu
+	grown    atomic.Bool   // it has memory: it was dialled
 	position atomic.Uint32 // the byte of the stream that is read next, as the programs count
 
 	mu       sync.Mutex
@@ -80,7 +81,10 @@ type slot struct {
 
 // inFlight is the number of requests of the programs that are not answered.
 func (s *slot) inFlight() uint32 {
-	mem := s.plane.arrays.slots.At(s.index)
+	if !s.grown.Load() {
+		return 0
+	}
+	mem := s.memory()
 	return atomic.LoadUint32(&mem.Tail) - atomic.LoadUint32(&mem.Head)
 }
 
@@ -190,6 +194,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	if err := p.growSlot(s.index); err != nil {
 		return nil, 0, bpf.EproxyTuple{}, err
 	}
+	s.grown.Store(true)
 	mem := s.memory()
 	var tuple bpf.EproxyTuple
 	var gen uint32
@@ -203,7 +208,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 			tuple = tupleOf(local, s.pod.id.addr)
 			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index,
 				Depth: min(uint32(s.pod.fn.Load().Pipeline), p.depth), Count: mem.Count + 1, Dials: mem.Dials + 1}
-			copy(mem.IdPrefix[:], fmt.Sprintf("%08x%04x", p.idSeed, s.index))
+			copy(mem.IdPrefix[:], fmt.Sprintf("%07x%05x", p.idSeed>>4, s.index))
 			gen, inner = p.armConn(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
 		})
 		if err != nil {

@@ -338,7 +338,10 @@ func (m *Maps) Pods() ([]Pod, error) {
 // connected is how many slots of a pod have a connection.
 func (m *Maps) connected(p *bpf.EproxyPod) (n int, err error) {
 	for i := range uint32(p.Concurrency) {
-		c, err := m.conn(p.FirstSlot + i)
+		c, err := m.conn(m.slotOf(p.FirstSlot, i))
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			continue // none so high was ever dialled
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -347,6 +350,11 @@ func (m *Maps) connected(p *bpf.EproxyPod) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// slotOf is the conn index of slot n of a pod.
+func (m *Maps) slotOf(first, n uint32) uint32 {
+	return first + n<<bpf.PodShift(m.maps["pods"].MaxEntries())
 }
 
 // Slot is one connection to a pod.
@@ -369,8 +377,11 @@ func (m *Maps) Slots() ([]Slot, error) {
 	for _, p := range pods {
 		for i := range uint32(p.Concurrency) {
 			var s bpf.EproxySlot
-			index := p.FirstSlot + i
-			if err := m.slotParts.Lookup(index, &s, 0); err != nil {
+			index := m.slotOf(p.FirstSlot, i)
+			if err := m.slotParts.Lookup(index, &s, 0); errors.Is(err, ebpf.ErrKeyNotExist) {
+				out = append(out, Slot{Index: index, Pod: p, State: stateName(uint32(bpf.EproxySlotStateSLOT_FREE))})
+				continue
+			} else if err != nil {
 				return nil, fmt.Errorf("read slot %d: %w", index, err)
 			}
 			c, err := m.conn(index)

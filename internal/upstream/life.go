@@ -180,5 +180,7 @@ func (l *Life) Request(function, pod string, status int) {
 
 // Waits logs that messages wait for a function that has no pod; for delivery.Options.
 func Waits(log *slog.Logger) func(function string) {
-	return func(function string) { log.Warn("messages wait, no pod of the function is ready", "function", function) }
+	return func(function string) {
+		log.Warn("messages wait, no pod of the function is ready", "function", function)
+	}
 }
