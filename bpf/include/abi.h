@@ -44,7 +44,9 @@
 #define HOLD_OUTSIDE	  0xfffffffeu /* hold of a message that found no room among the identifiers (ids.h) */
 #define HOLD_NONE	  0xffffffffu /* hold of a message that has no identifier, or of a connection that is gone */
 
-#define GRAFT_MAX 65535 /* bytes of one graft */
+#define GRAFT_MAX   65535 /* bytes of one graft */
+#define CACHE_TOPIC 64	  /* bytes of the topic that a device's entry remembers */
+#define SUBJECT_MAX 384	  /* bytes of ce-subject: TOPIC_MAX, all percent-encoded */
 
 /* Which hook counted. Row of the reasons map. */
 enum hook {
@@ -348,26 +350,21 @@ struct device {
 	__u32 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
 	struct framing framing; /* what was passed on to the local socket */
 	__u32 sender_len[2];	/* bytes of sender, by function.from_publisher; above SENDER_MAX: it is too long */
-	/* the last topic, as a finished request head */
-	__u32 cache_version;
-	__u32 cache_epoch; /* globals.epoch it was made under; 0: empty */
+	/* the last topic's route, if it is no longer than CACHE_TOPIC */
+	__u32 cache_version; /* changes whenever one of the next is, or the rights are */
+	__u32 cache_epoch;   /* globals.epoch it was found under; 0: empty */
 	__u32 cache_counter;
 	__u32 cache_function;
-	__u32 cache_topic_len;
-	__u32 cache_head_len;
 	__u32 last_slot; /* that the latest message was given to; valid while some are in flight */
-	__u8 cache_topic[TOPIC_MAX];
-	__u32 stopped; /* the session ended before the connection was seeded */
-	__u8 pad[24];
-	__u8 cache_head[HEAD_MAX]; /* begins with a cache line */
+	__u32 stopped;	 /* the session ended before the connection was seeded */
+	__u8 cache_topic_len;
+	__u8 cache_plain; /* no byte of it is percent-encoded in ce-subject */
+	__u8 pad[6];
+	__u8 cache_topic[CACHE_TOPIC];
 	/* rest of ce-source, X-Mqtt-Username, X-Mqtt-Client-Id (request.Sender); what a shorter one has comes first */
 	__u8 sender[SENDER_MAX];
-	struct ids ids; /* begins with a cache line */
-	__u8 pad1[48];
+	struct ids ids;
 };
-_Static_assert(__builtin_offsetof(struct device, cache_head) % 64 == 0, "cache_head begins with a cache line");
-_Static_assert(__builtin_offsetof(struct device, ids) % 64 == 0, "ids begin with a cache line");
-_Static_assert(sizeof(struct device) % 64 == 0, "so does the next device");
 
 /* Losses among what a slot has in flight (recovery.h). */
 struct recovery {

@@ -3,7 +3,7 @@
 #ifndef EPROXY_REQUEST_H
 #define EPROXY_REQUEST_H
 
-#include "scratch.h"
+#include "slot.h"
 
 /* Offsets up to which head and tail may reach; the payload follows. */
 #define REQUEST_HEAD 1024
@@ -22,14 +22,6 @@ static __always_inline __u64 hex8(__u32 v)
 	return __builtin_bswap64(x);
 }
 
-/* Bytes that request_tail writes. */
-static __always_inline __u32 request_tail_len(const struct publish *p, __u32 payload_len)
-{
-	__u32 n = 7 + CE_ID_LEN + 2 + 16 + 4 + (p->qos ? 15 : 0);
-
-	return n + (payload_len < 10 ? 1 : payload_len < 100 ? 2 : payload_len < 1000 ? 3 : 4);
-}
-
 static __always_inline void put8(struct request *r, __u32 at, __u64 w)
 {
 	*(__u64 *)(r->buf + (at & (REQUEST_HEAD - 1))) = w;
@@ -38,6 +30,83 @@ static __always_inline void put8(struct request *r, __u32 at, __u64 w)
 static __always_inline void put1(struct request *r, __u32 at, __u8 b)
 {
 	r->buf[at & (REQUEST_HEAD - 1)] = b;
+}
+
+/* Copies a function's prefix of *len bytes, in whole lines of 64: both sides have room for PREFIX_MAX. */
+static __always_inline void copy_lines(__u8 *dst, const __u8 *src, const __u32 *len)
+{
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < PREFIX_MAX; i += 64)
+	{
+		if (i >= afresh(*len))
+			break;
+		for (__u32 j = i; j < i + 64; j += 8) /* no memcpy: the native machine would not see it */
+			*(__u64 *)(dst + j) = *(const __u64 *)(src + j);
+	}
+}
+
+/* Bytes of a request up to and including ce-subject; above HEAD_MAX: some are too long. */
+static __always_inline __u32 request_head_len(const struct function *fn, const struct device *d,
+					      const struct scratch *s)
+{
+	__u32 prefix = fn->prefix_len, sender = d->sender_len[fn->from_publisher & 1];
+
+	if (prefix > PREFIX_MAX || sender > SENDER_MAX)
+		return HEAD_MAX + 1;
+	return prefix + sender + sizeof("\r\nce-subject: \r\n") - 1 + s->subject_len;
+}
+
+/*
+ * Writes the request's head into the buffer of the claimed slot s->slot: what all of the
+ * function's have, who sends this one, and the subject. Its length, no more than HEAD_MAX, is
+ * known. Words overlap what the next one writes. Returns 0. A function of its own, so that the
+ * verifier follows it once.
+ */
+__attribute__((noinline)) int request_head(__u32 hook)
+{
+	struct scratch *s = scratch_of(hook);
+	struct function *fn;
+	struct request *r;
+	struct device *d;
+	__u32 at;
+
+	if (!s)
+		return 0;
+	fn = bpf_map_lookup_elem(&functions, &s->function);
+	r = request_buffer(s->slot, s->number);
+	d = device_entry(s->device);
+	if (!fn || !r || !d)
+		return 0;
+	copy_lines(r->buf, fn->prefix, &fn->prefix_len);
+	at = fn->prefix_len;
+	s->sender_len = d->sender_len[fn->from_publisher & 1];
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SENDER_MAX; i += 8)
+	{
+		if (i >= afresh(s->sender_len))
+			break;
+		put8(r, at + i, *(const __u64 *)(d->sender + i));
+	}
+	at += afresh(s->sender_len);
+	put8(r, at, WORD('\r', '\n', 'c', 'e', '-', 's', 'u', 'b'));
+	put8(r, at + 8, WORD('j', 'e', 'c', 't', ':', ' ', 0, 0));
+	at += 14;
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SUBJECT_MAX; i += 8)
+	{
+		if (i >= afresh(s->subject_len))
+			break;
+		put8(r, at + i,
+		     s->plain ? *(const __u64 *)(s->look + ((s->publish.topic + i) & (MQTT_LOOK - 1)))
+			      : *(const __u64 *)(s->subject + i));
+	}
+	put8(r, at + afresh(s->subject_len), WORD('\r', '\n', 0, 0, 0, 0, 0, 0));
+	return 0;
+}
+
+/* Bytes that request_tail writes. */
+static __always_inline __u32 request_tail_len(const struct publish *p, __u32 payload_len)
+{
+	__u32 n = 7 + CE_ID_LEN + 2 + 16 + 4 + (p->qos ? 15 : 0);
+
+	return n + (payload_len < 10 ? 1 : payload_len < 100 ? 2 : payload_len < 1000 ? 3 : 4);
 }
 
 /*

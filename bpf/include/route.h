@@ -49,25 +49,25 @@ static long route_byte(__u64 index, void *data)
 	struct scratch *s = *(struct scratch **)data;
 	__u32 off = s->publish.topic + index;
 	__u8 b = s->look[off & (MQTT_LOOK - 1)];
-	__u32 at = s->head_len;
+	__u32 at = s->subject_len;
 
 	if (!utf8_step(&s->utf8, b)) {
 		s->bad = REASON_TOPIC_NAME;
 		return 1;
 	}
-	if (at > HEAD_MAX - 8) {
+	if (at > SUBJECT_MAX) {
 		s->bad = REASON_TOPIC_LONG;
 		return 1;
 	}
 	/* CloudEvents HTTP binding 1.0.2, section 3.1.3.2 */
 	if (b <= 0x20 || b >= 0x7f || b == '"' || b == '%') {
-		s->head[at] = '%';
-		s->head[at + 1] = hex_upper[b >> 4];
-		s->head[at + 2] = hex_upper[b & 15];
-		s->head_len = at + 3;
+		s->subject[at] = '%';
+		s->subject[at + 1] = hex_upper[b >> 4];
+		s->subject[at + 2] = hex_upper[b & 15];
+		s->subject_len = at + 3;
 	} else {
-		s->head[at] = b;
-		s->head_len = at + 1;
+		s->subject[at] = b;
+		s->subject_len = at + 1;
 	}
 	if (!s->pos)
 		return 0;
@@ -85,31 +85,9 @@ static long route_byte(__u64 index, void *data)
 	return 0;
 }
 
-/* Writes the prefix, who sent it, and the subject's name. Returns false if the head gets too long. */
-static __always_inline bool head_begin(struct scratch *s, const struct function *fn, const struct device *d)
-{
-	__u32 prefix = fn->prefix_len, sender = d->sender_len[fn->from_publisher & 1];
-	__u32 at;
-
-	if (prefix > PREFIX_MAX || sender > SENDER_MAX)
-		return false;
-	opaque(prefix);
-	if (prefix > PREFIX_MAX || bpf_probe_read_kernel(s->head, prefix, fn->prefix))
-		return false;
-	opaque(sender);
-	if (sender > SENDER_MAX || bpf_probe_read_kernel(s->head + prefix, sender, d->sender))
-		return false;
-	at = prefix + sender;
-	*(__u64 *)(s->head + at) = WORD('\r', '\n', 'c', 'e', '-', 's', 'u', 'b');
-	*(__u64 *)(s->head + at + 8) = WORD('j', 'e', 'c', 't', ':', ' ', 0, 0);
-	s->head_len = at + 14;
-	return true;
-}
-
 /*
  * Finds the route of the topic at s->publish and leaves it in s->route; checks
- * the topic's characters. The head is written from s->head_len on as a by-product;
- * route_head puts the right function's prefix in front in a second pass.
+ * the topic's characters, and encodes them for ce-subject.
  */
 static __always_inline enum reason route_match(struct scratch *s, __u32 root)
 {
@@ -139,7 +117,7 @@ static __always_inline enum reason route_match(struct scratch *s, __u32 root)
 }
 
 /* Encodes the topic only: its characters and route are known. */
-static long head_byte(__u64 index, void *data)
+static long subject_byte(__u64 index, void *data)
 {
 	struct scratch *s = *(struct scratch **)data;
 
@@ -147,14 +125,23 @@ static long head_byte(__u64 index, void *data)
 	return route_byte(index, data);
 }
 
+/* The subject of a topic whose route is known, for ce-subject. */
+static __always_inline void subject_encode(struct scratch *s)
+{
+	struct scratch *arg = s;
+
+	s->subject_len = 0;
+	s->utf8.want = 0;
+	bpf_loop(s->publish.topic_len, subject_byte, &arg, 0);
+}
+
 /*
- * Makes the request head for this topic, up to and including ce-subject.
- * On success s->counter, s->function, s->head and s->head_len are set.
+ * Finds where a message of this topic goes, if the client may publish to it. On success
+ * s->counter, s->function and the subject are set.
  */
-static __always_inline enum reason route_head(struct scratch *s, const struct device *d, __u32 conn)
+static __always_inline enum reason route_find(struct scratch *s, const struct device *d, __u32 conn)
 {
 	struct globals *g = globals_get();
-	struct scratch *arg = s;
 	struct function *fn;
 	enum reason reason;
 	struct route *r;
@@ -162,7 +149,7 @@ static __always_inline enum reason route_head(struct scratch *s, const struct de
 
 	if (!g)
 		return REASON_NO_ROUTE;
-	s->head_len = 0;
+	s->subject_len = 0;
 	reason = route_match(s, s->look[s->publish.topic & (MQTT_LOOK - 1)] == '$' ? g->root_dollar : g->root);
 	if (reason)
 		return reason;
@@ -190,19 +177,7 @@ static __always_inline enum reason route_head(struct scratch *s, const struct de
 	fn = bpf_map_lookup_elem(&functions, &s->function);
 	if (!fn || !*(volatile __u32 *)&fn->pod_count)
 		return REASON_ROUTE_FALLBACK;
-	if (!head_begin(s, fn, d))
-		return REASON_TOO_LARGE;
-	s->utf8.want = 0;
-	bpf_loop(s->publish.topic_len, head_byte, &arg, 0);
-	if (s->bad)
-		return s->bad;
-	at = s->head_len;
-	opaque(at);
-	if (at > HEAD_MAX - 8)
-		return REASON_TOO_LARGE;
-	s->head[at] = '\r';
-	s->head[at + 1] = '\n';
-	s->head_len = at + 2;
+	s->plain = s->subject_len == s->publish.topic_len;
 	return REASON_TAKEN;
 }
 

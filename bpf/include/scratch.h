@@ -125,11 +125,14 @@ struct scratch {
 	struct edge_key key;
 	struct grant_key grant;
 	struct utf8 utf8;
-	__u8 head[HEAD_MAX + 16]; /* request head being made */
-	__u32 head_len;
-	__u32 node; /* automaton's state */
-	__u32 pos;  /* in the topic, or in what is collected */
-	__u32 sum;  /* checksum of what is collected */
+	__u8 subject[SUBJECT_MAX + 16]; /* topic as in ce-subject, where that differs from it */
+	__u32 subject_len;		/* bytes of ce-subject */
+	__u32 plain;			/* it is the topic */
+	__u32 head_len;			/* bytes of the request's head */
+	__u32 sender_len;		/* of them, of who sends it */
+	__u32 node;			/* automaton's state */
+	__u32 pos;			/* in the topic, or in what is collected */
+	__u32 sum;			/* checksum of what is collected */
 };
 
 /* Work space by hook. Writer and reader: the hook itself. */

@@ -50,6 +50,16 @@ static __always_inline __u32 buffer_sum(__u8 *buf, __u32 len, __u32 sum)
 	return sum;
 }
 
+/* What is to be taken: the message at the front of a packet. */
+struct take {
+	struct packet *p;
+	struct conn *c;
+	struct device *d;
+	__u32 conn;
+	__u32 head_max; /* XDP: bytes by which the packet may grow */
+	__u32 pad;
+};
+
 static __always_inline bool topic_cached(const struct scratch *s, const struct device *d)
 {
 	__u32 len = s->publish.topic_len;
@@ -57,7 +67,7 @@ static __always_inline bool topic_cached(const struct scratch *s, const struct d
 
 	if (d->cache_topic_len != len)
 		return false;
-	for (__u32 i = 0; i < TOPIC_MAX; i += 8) {
+	for (__u32 i = 0; i < CACHE_TOPIC; i += 8) {
 		if (i >= afresh(s->publish.topic_len))
 			break;
 		a = *(const __u64 *)(s->look + ((s->publish.topic + i) & (MQTT_LOOK - 1)));
@@ -71,44 +81,61 @@ static __always_inline bool topic_cached(const struct scratch *s, const struct d
 	return true;
 }
 
-/* Copies a head of *len bytes, in whole lines of 64: both sides have room for HEAD_MAX. */
-static __always_inline void copy_lines(__u8 *dst, const __u8 *src, const __u32 *len)
-{
-	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < HEAD_MAX; i += 64)
-	{
-		if (i >= afresh(*len))
-			break;
-		for (__u32 j = i; j < i + 64; j += 8) /* no memcpy: the native machine would not see it */
-			*(__u64 *)(dst + j) = *(const __u64 *)(src + j);
-	}
-}
-
-/* Keeps the head just made for the next message of the same topic, unless the client's rights have changed meanwhile. */
+/*
+ * Keeps the route just found for the next message of the same topic, unless the client's
+ * rights have changed meanwhile. Returns false if they have, or the connection is another's.
+ */
 static __always_inline bool cache_fill(struct conn *c, struct device *d, struct scratch *s, __u32 gen, __u32 epoch)
 {
 	bool ok = false;
 
 	bpf_spin_lock(&c->lock);
 	if (c->gen == gen && c->state == CONN_OPEN && d->rights == s->rights) {
-		d->cache_epoch = epoch;
-		d->cache_counter = s->counter;
-		d->cache_function = s->function;
-		d->cache_topic_len = s->publish.topic_len;
-		d->cache_head_len = s->head_len;
-		for (__u32 i = 0; i < TOPIC_MAX; i += 8) {
-			if (i >= afresh(s->publish.topic_len))
-				break;
-			*(__u64 *)(d->cache_topic + i) =
-				*(const __u64 *)(s->look + ((s->publish.topic + i) & (MQTT_LOOK - 1)));
+		if (s->publish.topic_len <= CACHE_TOPIC) {
+			d->cache_epoch = epoch;
+			d->cache_counter = s->counter;
+			d->cache_function = s->function;
+			d->cache_topic_len = s->publish.topic_len;
+			d->cache_plain = s->plain;
+			for (__u32 i = 0; i < CACHE_TOPIC; i += 8) {
+				if (i >= afresh(s->publish.topic_len))
+					break;
+				*(__u64 *)(d->cache_topic + i) =
+					*(const __u64 *)(s->look + ((s->publish.topic + i) & (MQTT_LOOK - 1)));
+			}
+			/* Last: who reads meanwhile, without the lock, has the version of before. */
+			asm volatile("" : : : "memory");
+			d->cache_version++;
 		}
-		copy_lines(d->cache_head, s->head, &s->head_len);
-		/* Last: who reads meanwhile, without the lock, has the version of before. */
-		asm volatile("" : : : "memory");
-		s->cache_version = ++d->cache_version;
+		s->cache_version = d->cache_version;
 		ok = true;
 	}
 	bpf_spin_unlock(&c->lock);
 	return ok;
+}
+
+/*
+ * Where the message at s->publish goes: as the connection's entry remembers it for this
+ * topic, or looked up. s->cache_version is then what must still be so when it is taken.
+ */
+static __always_inline enum reason take_route(struct take *t, struct scratch *s, __u32 epoch)
+{
+	struct device *d = t->d;
+	enum reason reason;
+
+	if (d->cache_epoch == epoch && topic_cached(s, d)) {
+		s->counter = d->cache_counter;
+		s->function = d->cache_function;
+		s->plain = d->cache_plain;
+		s->subject_len = s->publish.topic_len;
+		if (!afresh(s->plain))
+			subject_encode(s);
+		return REASON_TAKEN;
+	}
+	reason = route_find(s, d, t->conn);
+	if (reason)
+		return reason;
+	return cache_fill(t->c, d, s, s->device_gen, epoch) ? REASON_TAKEN : REASON_RACE;
 }
 
 /*
@@ -225,15 +252,6 @@ static __always_inline bool segment_ok(void *ctx, bool xdp, const struct packet 
  */
 #define XDP_OPEN_MAX 4
 
-struct take {
-	struct packet *p;
-	struct conn *c;
-	struct device *d;
-	__u32 conn;
-	__u32 head_max; /* XDP: bytes by which the packet may grow */
-	__u32 pad;
-};
-
 /* Whether the device has all messages in flight that it may have, or no graft or packet identifier's entry is free. */
 static __always_inline bool device_full(const struct conn *c, const struct device *d)
 {
@@ -265,7 +283,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	struct slot *slot = slot_entry(s->slot);
 	struct conn *c = t->c, *sc = conn_entry(s->slot);
 	enum hook hook = xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN;
-	__u32 head_len = t->d->cache_head_len, at, gen, hold = HOLD_NONE;
+	__u32 head_len = s->head_len, at, gen, hold = HOLD_NONE;
 	struct packet *p = t->p;
 	struct device *d = t->d;
 	enum reason reason;
@@ -292,7 +310,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	opaque(head_len);
 	if (head_len > HEAD_MAX)
 		return REASON_SLOT_WRITE;
-	copy_lines(r->buf, d->cache_head, &d->cache_head_len);
+	request_head(hook);
 	at = request_tail(r, slot, head_len, &s->publish, payload_len);
 	opaque(at);
 	if (payload_len) {
@@ -398,24 +416,18 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	s->rights = *(volatile __u32 *)&d->rights;
 	/* Read before the roots, which a reload switches first: a head of the old routes is never kept under the new epoch. */
 	epoch = *(volatile __u32 *)&g->epoch;
-	if (d->cache_epoch != epoch || !topic_cached(s, d)) {
-		reason = route_head(s, d, t->conn);
-		if (reason)
-			return reason;
-		if (!cache_fill(c, d, s, gen, epoch))
-			return REASON_RACE;
-	}
-	s->counter = d->cache_counter;
-	s->function = d->cache_function;
-	if (d->cache_head_len > HEAD_MAX)
-		return REASON_TOO_LARGE;
-	s->request_len = d->cache_head_len + request_tail_len(&s->publish, payload_len) + payload_len;
-	if (xdp && s->request_len > p->seg.len + t->head_max)
-		return REASON_HEADROOM;
-
+	reason = take_route(t, s, epoch);
+	if (reason)
+		return reason;
 	fn = bpf_map_lookup_elem(&functions, &s->function);
 	if (!fn)
 		return REASON_NO_SLOT;
+	s->head_len = request_head_len(fn, d, s);
+	if (s->head_len > HEAD_MAX)
+		return REASON_TOO_LARGE;
+	s->request_len = s->head_len + request_tail_len(&s->publish, payload_len) + payload_len;
+	if (xdp && s->request_len > p->seg.len + t->head_max)
+		return REASON_HEADROOM;
 	s->slot = NO_INDEX;
 	pod = slot_follow(c, d, s->function, &s->slot);
 	if (!pod)

@@ -34,5 +34,7 @@ const (
 	HoldOutside     = 0xfffffffe // hold of a message that found no room among the identifiers (ids.h)
 	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
 	GraftMax        = 65535      // bytes of one graft
+	CacheTopic      = 64         // bytes of the topic that a device's entry remembers
+	SubjectMax      = 384        // bytes of ce-subject: TOPIC_MAX, all percent-encoded
 	SweepTails      = 512        // connections that a pass may note, a power of two
 )

@@ -127,13 +127,12 @@ type EproxyDevice struct {
 	CacheEpoch    uint32
 	CacheCounter  uint32
 	CacheFunction uint32
-	CacheTopicLen uint32
-	CacheHeadLen  uint32
 	LastSlot      uint32
-	CacheTopic    [128]uint8
 	Stopped       uint32
-	Pad           [24]uint8
-	CacheHead     [768]uint8
+	CacheTopicLen uint8
+	CachePlain    uint8
+	Pad           [6]uint8
+	CacheTopic    [64]uint8
 	Sender        [192]uint8
 	Ids           struct {
 		_       structs.HostLayout
@@ -146,7 +145,6 @@ type EproxyDevice struct {
 			Gen [4]uint16
 		}
 	}
-	Pad1 [48]uint8
 }
 
 type EproxyDeviceArgs struct {

@@ -163,6 +163,9 @@ func (d *device) Close() {
 	}
 }
 
+// growAhead is how many connections before the first of a chunk that is made.
+const growAhead = chunk.Size / 16
+
 // reserve finds a free index; the oldest closing connection gives way if there is none.
 func (t *connTable) reserve(p *Plane) (uint32, error) {
 	t.mu.Lock()
@@ -182,7 +185,7 @@ func (t *connTable) reserve(p *Plane) (uint32, error) {
 		return 0, err
 	}
 	t.free = t.free[:len(t.free)-1]
-	if next := index + chunk.Size/4; index%(chunk.Size/4) == 0 {
+	if next := index + growAhead; next%chunk.Size == 0 {
 		p.wg.Go(func() { _ = p.growDevice(next) }) // before it is needed: the kernel waits for all processors
 	}
 	atomic.StoreUint32(&p.globals.ConnsEnd, max(p.globals.ConnsEnd, index+1))
