@@ -43,7 +43,7 @@ type client struct {
 
 func (c *client) Closed() bool            { return false }
 func (c *client) Disconnect(byte, string) {}
-func (c *client) Acknowledge(_ uint16, _, code byte) error {
+func (c *client) Acknowledge(_ uint16, _, code byte, _ *pool.Batch) error {
 	c.acknowledged <- code
 	return nil
 }
