@@ -59,6 +59,11 @@ func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others int) *pod
 		}
 	}
 	if ps != nil {
+		if old := p.paths[id]; known && old.GRO && old.Ifindex == path.Ifindex {
+			path = old // that has been tried
+		} else {
+			path = p.withGRO(ps, path)
+		}
 		p.setFunction(ps, fn)
 		p.podMem[ps.index].XdpOk = uint8(flag(path.Way == reach.XDP))
 		p.podMem[ps.index].PeerOk = uint8(flag(path.Peer))
@@ -188,6 +193,8 @@ func (p *Plane) drainPod(ps *podState) {
 		defer p.mu.Unlock()
 		if !ps.gone.Load() {
 			p.removePod(ps)
+			p.noteXDPTargets()
+			p.keepGRO()
 			p.placeAgain()
 		}
 	})

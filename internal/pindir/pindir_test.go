@@ -217,7 +217,7 @@ func TestForeignIsRefused(t *testing.T) {
 				at = outside + rest
 			}
 			before := tree(t, fsroot, outside)
-			err := Remove(at, func(string) { t.Error("its connections were ended") })
+			err := Remove(at, func(string) error { t.Error("its connections were ended"); return nil })
 			if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("Remove: %v, want one line with %q", err, c.want)
 			}
