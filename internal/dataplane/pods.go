@@ -97,6 +97,8 @@ func (p *Plane) setPath(id podID, path reach.Path) {
 		p.log.Warn("pod is served by the fallback", "function", id.function, "pod", id.addr, "reason", path.Reason)
 	case known && old.Way == reach.Fallback:
 		p.log.Info("pod is served by the kernel path from now on", "function", id.function, "pod", id.addr)
+	case known && path.Way == reach.XDP:
+		p.log.Info("messages for a pod are taken at XDP", "function", id.function, "pod", id.addr)
 	case path.Reason != "":
 		p.log.Info("messages for a pod are taken at TC", "function", id.function, "pod", id.addr, "reason", path.Reason)
 	}

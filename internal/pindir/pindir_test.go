@@ -270,7 +270,7 @@ func TestOwnPinsGo(t *testing.T) {
 			dir := filepath.Join(bpffs.Mount(t), "a", "eproxy")
 			c.make(t, dir)
 			ended := false
-			if err := Remove(dir, func(string) { ended = true }); err != nil {
+			if err := Remove(dir, func(string) error { ended = true; return nil }); err != nil {
 				t.Fatal(err)
 			}
 			if ended != c.readble {
