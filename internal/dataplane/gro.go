@@ -39,6 +39,9 @@ func (p *Plane) keepGRO() {
 	used := make(map[int]bool)
 	for _, ps := range p.podByID {
 		used[ps.ifindex] = p.podsGRO
+		if !p.podsGRO && ps.draining.Load() && p.gro.Has(ps.ifindex) {
+			p.podMem[ps.index].XdpOk = 0 // the others were told when they were placed
+		}
 	}
 	restored, errs := p.gro.Keep(func(ifindex int) bool { return used[ifindex] })
 	for _, err := range errs {
