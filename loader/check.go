@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 	"strings"
 
@@ -11,6 +12,8 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
+	"eproxy/internal/endpoints"
+	"eproxy/internal/kube"
 	"eproxy/internal/reach"
 	"eproxy/internal/request"
 )
@@ -42,7 +45,11 @@ func checkCommand() *cli.Command {
 			if n := len(cfg.Auth.Users); n > 0 {
 				fmt.Fprintf(c.App.Writer, "users: %d; passwords of more than %d bytes, or with a NUL, are refused at CONNECT (bcrypt)\n", n, auth.MaxPassword)
 			}
-			for _, p := range reach.All(cfg) {
+			live, said := endpoints.Look(c.Context, cfg, kube.New(cfg.Kubernetes, slog.New(slog.DiscardHandler)))
+			for _, s := range said {
+				fmt.Fprintf(c.App.Writer, "function %s: %s: here %s\n", s.Function, s.Source, sourceSays(s))
+			}
+			for _, p := range reach.All(live) {
 				if p.Reason != "" { // of this machine, where the loader may not be meant to run
 					fmt.Fprintf(c.App.Writer, "%s: here %s\n", p.Name(), p.Path)
 				}
@@ -51,6 +58,14 @@ func checkCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// sourceSays says what a source of pods has said.
+func sourceSays(s endpoints.Said) string {
+	if s.Err != nil {
+		return fmt.Sprintf("it cannot be read: %v", s.Err)
+	}
+	return fmt.Sprintf("it names %d pods", s.Pods)
 }
 
 // warnings are what run would refuse on this machine, and what is of no use.

@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/urfave/cli/v2"
 
 	"eproxy/internal/config"
 	"eproxy/internal/doctor"
+	"eproxy/internal/endpoints"
+	"eproxy/internal/kube"
 	"eproxy/internal/output"
 )
 
@@ -24,6 +27,10 @@ func doctorCommand() *cli.Command {
 					return err
 				}
 			}
+			var said []endpoints.Said
+			if cfg != nil {
+				cfg, said = endpoints.Look(c.Context, cfg, kube.New(cfg.Kubernetes, slog.New(slog.DiscardHandler)))
+			}
 			rows := &output.Rows{Columns: []string{"feature", "state", "detail"}}
 			missing := 0
 			for _, f := range doctor.Examine(cfg) {
@@ -31,6 +38,13 @@ func doctorCommand() *cli.Command {
 				if f.State == doctor.Missing {
 					missing++
 				}
+			}
+			for _, s := range said {
+				state := doctor.Used
+				if s.Err != nil {
+					state = doctor.Degraded
+				}
+				rows.Add("source of "+s.Function, state, s.Source+": "+sourceSays(s))
 			}
 			if err := rows.Print(c); err != nil {
 				return err

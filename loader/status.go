@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/urfave/cli/v2"
+	"github.com/vishvananda/netlink"
 
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
@@ -70,7 +71,30 @@ func status(dir string) (*output.Rows, []pinned.Link, error) {
 	}
 	defer m.Close()
 	r.Add("maps", dir, "pinned", "", "", "")
+	if err := addGRO(r, m); err != nil {
+		return nil, nil, err
+	}
 	return r, links, addPods(r, m)
+}
+
+// addGRO shows the interfaces at whose far ends GRO was switched on.
+func addGRO(r *output.Rows, m *pinned.Maps) error {
+	all, err := m.GRO()
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		l, err := netlink.LinkByIndex(g.Ifindex)
+		if err != nil {
+			continue // it went with its pod
+		}
+		name, state, detail := l.Attrs().Name, "on", "switched on at the pod's end (pods_gro), until the loader stops or loader unload"
+		if g.Declined {
+			state, detail = "off", "switched on at the pod's end (pods_gro), and off again by somebody there"
+		}
+		r.Add("gro", name, state, name, "", detail)
+	}
+	return nil
 }
 
 // addInterfaces shows those of a configuration's interfaces that nothing is attached to.

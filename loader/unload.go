@@ -13,6 +13,7 @@ import (
 	"eproxy/internal/control"
 	"eproxy/internal/datapath"
 	"eproxy/internal/pinned"
+	"eproxy/internal/podgro"
 )
 
 func unloadCommand() *cli.Command {
@@ -23,8 +24,9 @@ func unloadCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			dir := c.String("bpffs")
 			links, unread := pinned.Links(dir)
-			if err := datapath.Unload(dir); err != nil {
-				return err
+			stays := datapath.Unload(dir)
+			if stays != nil && !errors.Is(stays, podgro.ErrNotRestored) {
+				return stays
 			}
 			if err := os.Remove(control.Path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove the control socket: %w", err)
@@ -36,7 +38,7 @@ func unloadCommand() *cli.Command {
 				fmt.Fprintln(c.App.Writer, detached(l))
 			}
 			fmt.Fprintf(c.App.Writer, "nothing of eproxy is attached or pinned under %s\n", dir)
-			return nil
+			return stays
 		},
 	}
 }

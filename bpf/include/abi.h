@@ -556,6 +556,13 @@ struct pod_reason {
 	__u8 text[248];
 };
 
+/* Where userspace has switched GRO on at the far end of a veth pair: by its near end's ifindex. */
+struct pod_gro {
+	__u64 cookie;	/* of the far end's network namespace (SO_NETNS_COOKIE) */
+	__u32 peer;	/* the far end's ifindex there */
+	__u32 declined; /* 1: it was switched off again there since, and is nobody's to restore */
+};
+
 struct pod_stats {
 	__u64 answered[STATUS_CODES]; /* by status, less 200 */
 };

@@ -178,6 +178,16 @@ struct {
 	__type(value, struct pod_reason);
 } pod_reasons SEC(".maps");
 
+/* Where GRO was switched on at the pods' ends of their veth pairs (configuration key of the same name), to be restored also after a crash, by
+ * the near end's ifindex. Writer: loader. Reader: loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct pod_gro);
+} pods_gro SEC(".maps");
+
 /* Pinned beside maps, not in it: this directory of pins is eproxy's, of this version. Writer: loader, once. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -10,7 +10,6 @@
 
 #define TC_PASS		     0 /* TC_ACT_OK: on to the stack, or onto the wire */
 #define TC_DROP		     2 /* TC_ACT_SHOT */
-#define CHECKSUM_NONE	     0
 #define CHECKSUM_UNNECESSARY 1
 #define CHECKSUM_COMPLETE    2
 #define CHECKSUM_PARTIAL     3

@@ -18,13 +18,6 @@ static __always_inline int packet_load(void *ctx, bool xdp, __u32 off, void *to,
 	return bpf_skb_load_bytes(ctx, off, to, len);
 }
 
-static __always_inline int packet_store(void *ctx, bool xdp, __u32 off, void *from, __u32 len)
-{
-	if (xdp)
-		return bpf_xdp_store_bytes(ctx, off, from, len);
-	return bpf_skb_store_bytes(ctx, off, from, len, BPF_F_RECOMPUTE_CSUM);
-}
-
 /* Unfolded sum of len bytes; the buffer has room to be padded to four. */
 static __always_inline __u32 buffer_sum(__u8 *buf, __u32 len, __u32 sum)
 {

@@ -34,6 +34,7 @@ const (
 	BoundedMapPodReasons       = "pod_reasons"
 	BoundedMapPodSocks         = "pod_socks"
 	BoundedMapPods             = "pods"
+	BoundedMapPodsGro          = "pods_gro"
 	BoundedMapReasons          = "reasons"
 	BoundedMapRequests         = "requests"
 	BoundedMapRouteCounters    = "route_counters"
@@ -164,6 +165,7 @@ type BoundedMapSpecs struct {
 	PodReasons    *ebpf.MapSpec `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.MapSpec `ebpf:"pod_socks"`
 	Pods          *ebpf.MapSpec `ebpf:"pods"`
+	PodsGro       *ebpf.MapSpec `ebpf:"pods_gro"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Requests      *ebpf.MapSpec `ebpf:"requests"`
 	RouteCounters *ebpf.MapSpec `ebpf:"route_counters"`
@@ -252,6 +254,7 @@ type BoundedMaps struct {
 	PodReasons    *ebpf.Map `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.Map `ebpf:"pod_socks"`
 	Pods          *ebpf.Map `ebpf:"pods"`
+	PodsGro       *ebpf.Map `ebpf:"pods_gro"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Requests      *ebpf.Map `ebpf:"requests"`
 	RouteCounters *ebpf.Map `ebpf:"route_counters"`
@@ -284,6 +287,7 @@ func (m *BoundedMaps) Close() error {
 		m.PodReasons,
 		m.PodSocks,
 		m.Pods,
+		m.PodsGro,
 		m.Reasons,
 		m.Requests,
 		m.RouteCounters,

@@ -377,6 +377,13 @@ type EproxyPod struct {
 	Pad         uint32
 }
 
+type EproxyPodGro struct {
+	_        structs.HostLayout
+	Cookie   uint64
+	Peer     uint32
+	Declined uint32
+}
+
 type EproxyPodKey struct {
 	_        structs.HostLayout
 	Address  [4]uint32
@@ -646,6 +653,7 @@ const (
 	EproxyMapPodReasons       = "pod_reasons"
 	EproxyMapPodSocks         = "pod_socks"
 	EproxyMapPods             = "pods"
+	EproxyMapPodsGro          = "pods_gro"
 	EproxyMapReasons          = "reasons"
 	EproxyMapRequests         = "requests"
 	EproxyMapRouteCounters    = "route_counters"
@@ -776,6 +784,7 @@ type EproxyMapSpecs struct {
 	PodReasons    *ebpf.MapSpec `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.MapSpec `ebpf:"pod_socks"`
 	Pods          *ebpf.MapSpec `ebpf:"pods"`
+	PodsGro       *ebpf.MapSpec `ebpf:"pods_gro"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Requests      *ebpf.MapSpec `ebpf:"requests"`
 	RouteCounters *ebpf.MapSpec `ebpf:"route_counters"`
@@ -864,6 +873,7 @@ type EproxyMaps struct {
 	PodReasons    *ebpf.Map `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.Map `ebpf:"pod_socks"`
 	Pods          *ebpf.Map `ebpf:"pods"`
+	PodsGro       *ebpf.Map `ebpf:"pods_gro"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Requests      *ebpf.Map `ebpf:"requests"`
 	RouteCounters *ebpf.Map `ebpf:"route_counters"`
@@ -896,6 +906,7 @@ func (m *EproxyMaps) Close() error {
 		m.PodReasons,
 		m.PodSocks,
 		m.Pods,
+		m.PodsGro,
 		m.Reasons,
 		m.Requests,
 		m.RouteCounters,

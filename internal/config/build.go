@@ -39,6 +39,10 @@ func (b *builder) build(r *raw) {
 	if !slices.Contains([]string{"auto", "native", "generic", "off"}, c.XDP) {
 		b.fail("$.xdp", "xdp %q: must be auto, native, generic or off", r.XDP)
 	}
+	if !slices.Contains([]string{"", "on", "off"}, r.PodsGRO) {
+		b.fail("$.pods_gro", "pods_gro %q: must be on or off", r.PodsGRO)
+	}
+	c.PodsGRO = r.PodsGRO == "on"
 	b.listeners(r.Listeners)
 	c.Broker = Broker{Mode: or(r.Broker.Mode, "embedded"), URL: r.Broker.URL}
 	switch c.Broker.Mode {

@@ -59,6 +59,7 @@ func TestFromPublisher(t *testing.T) {
 func TestErrorsNameTheirLine(t *testing.T) {
 	for _, c := range []struct{ replace, with, want string }{
 		{"interfaces:", "interface:", `f.yaml:1: interface: unknown key; known are interfaces, xdp`},
+		{"functions:", "pods_gro: maybe\nfunctions:", `f.yaml:2: pods_gro "maybe": must be on or off`},
 		{"timeout: 5s", "timeout: soon", `f.yaml:6: function "temp": timeout: duration "soon"`},
 		{"timeout: 5s", "timeout: 5s\n    deadline: 4s", `f.yaml:7: function "temp": deadline 4s: must be at least the timeout of one attempt, 5s`},
 		{"timeout: 5s", "deadline: 29s", `f.yaml:6: function "temp": deadline 29s: must be at least the timeout of one attempt, 30s`},

@@ -8,6 +8,7 @@ import (
 type raw struct {
 	Interfaces   []string      `yaml:"interfaces"`
 	XDP          string        `yaml:"xdp"`
+	PodsGRO      string        `yaml:"pods_gro"`
 	Listeners    []rawListener `yaml:"listeners"`
 	Broker       rawBroker     `yaml:"broker"`
 	Auth         *rawAuth      `yaml:"auth"`

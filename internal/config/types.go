@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Interfaces   []string      // node interfaces that devices arrive on
 	XDP          string        // auto, native, generic or off
+	PodsGRO      bool          // GRO is to be switched on at the pods' ends of veth pairs
 	Listeners    []Listener    // at least one
 	Broker       Broker        // the MQTT server
 	Auth         Auth          // who may connect, publish, subscribe

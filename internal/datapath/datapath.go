@@ -12,6 +12,7 @@ import (
 
 	"eproxy/internal/bpf"
 	"eproxy/internal/pindir"
+	"eproxy/internal/podgro"
 	"eproxy/internal/privilege"
 )
 
@@ -62,7 +63,9 @@ func Load(o Options) (*Datapath, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := Unpin(o.Dir); err != nil {
+	if err := Unpin(o.Dir); errors.Is(err, podgro.ErrNotRestored) {
+		o.Logger.Warn("an earlier loader had changed pods' interfaces", "error", err)
+	} else if err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("remove what an earlier loader left: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"eproxy/internal/pindir"
+	"eproxy/internal/podgro"
 )
 
 // objects lists maps and programs with the names they are pinned under.
@@ -18,7 +19,7 @@ func (d *Datapath) objects() (map[string]*ebpf.Map, map[string]*ebpf.Program) {
 		"nodes": o.Nodes, "edges": o.Edges, "settings": o.Settings, "grants": o.Grants,
 		"listeners": o.Listeners, "reasons": o.Reasons, "route_counters": o.RouteCounters,
 		"pod_counters": o.PodCounters, "route_labels": o.RouteLabels, "pod_labels": o.PodLabels, "route_names": o.RouteNames,
-		"function_names": o.FunctionNames, "pod_reasons": o.PodReasons, "events": o.Events,
+		"function_names": o.FunctionNames, "pod_reasons": o.PodReasons, podgro.MapName: o.PodsGro, "events": o.Events,
 	}
 	progs := map[string]*ebpf.Program{
 		"xdp_device": o.XdpDevice, "tc_device_in": o.TcDeviceIn, "tc_device_out": o.TcDeviceOut,
@@ -47,10 +48,16 @@ func (d *Datapath) pinAll() error {
 	return pindir.Commit(d.dir)
 }
 
-// Unpin ends the connections that the programs pinned under dir translate,
-// detaches the programs and removes all pins, whoever made them. Nothing there
-// is no error; what is not eproxy's is refused and not touched.
-func Unpin(dir string) error { return pindir.Remove(dir, endConnections) }
+// Unpin ends the connections that the programs pinned under dir translate, restores
+// GRO at the pods' ends, detaches the programs and removes all pins, whoever made
+// them. Nothing there is no error; what is not eproxy's is refused and not touched.
+// An error that is podgro.ErrNotRestored means that all the rest was done.
+func Unpin(dir string) error {
+	return pindir.Remove(dir, func(dir string) error {
+		endConnections(dir)
+		return podgro.RestorePinned(pindir.Path(dir, "maps", podgro.MapName))
+	})
+}
 
 // Unload removes everything a loader left under dir. It refuses while a loader
 // runs.

@@ -106,6 +106,7 @@ func (p *Plane) serve(s staged, useXDP bool) error {
 	}
 	p.inflightMax.Store(uint32(s.cfg.Limits.InflightPerClient))
 	p.node = reach.Node{Interfaces: s.cfg.Interfaces, XDP: useXDP}
+	p.podsGRO = s.cfg.PodsGRO
 	p.set = s.set
 	pods := p.placePods(s.cfg)
 	p.reloadOwn(s.cfg) // first: what the fallback has under way counts when the programs begin
@@ -152,6 +153,7 @@ func (p *Plane) settlePods(cfg *config.Config) {
 	p.live = cfg
 	p.dropPods(cfg)
 	p.noteXDPTargets()
+	p.keepGRO()
 	p.placeAgain()
 	p.retainCounts()
 	if err := p.writeReasons(cfg); err != nil {

@@ -19,6 +19,7 @@ import (
 	"eproxy/internal/datapath"
 	"eproxy/internal/delivery"
 	"eproxy/internal/lograte"
+	"eproxy/internal/podgro"
 	"eproxy/internal/pool"
 	"eproxy/internal/reach"
 	"eproxy/internal/routes"
@@ -65,6 +66,8 @@ type Plane struct {
 	leaving   map[uint32]*podState // of those indexes, not to be used again before the slots have ended
 	paths     map[podID]reach.Path // of all pods, as they are served
 	found     map[podID]reach.Path // the same, as the node's network alone has them
+	gro       *podgro.Switch       // nil until the maps are there
+	podsGRO   bool                 // GRO is to be switched on at the pods' ends
 	unseen    map[podID]unseen     // pods whose connections the programs do not see
 	deviceXDP map[string]string    // interfaces that devices arrive on, with the choice for each
 	own       *pool.Standalone     // the fallback's own connections, to all pods
@@ -194,6 +197,7 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 	if p.routes, err = routes.New(&p.objs.EproxyMaps, p.globals, p.log); err != nil {
 		return err
 	}
+	p.gro = podgro.New(p.objs.PodsGro)
 	p.conns.init(p.slots, uint32(cfg.Limits.Connections))
 	mark, err := bpf.Knob(spec, "knob_mark")
 	if err != nil {

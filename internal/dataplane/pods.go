@@ -59,6 +59,11 @@ func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others int) *pod
 		}
 	}
 	if ps != nil {
+		if old := p.paths[id]; known && old.GRO && old.Ifindex == path.Ifindex {
+			path = old // that has been tried
+		} else {
+			path = p.withGRO(ps, path)
+		}
 		p.setFunction(ps, fn)
 		p.podMem[ps.index].XdpOk = uint8(flag(path.Way == reach.XDP))
 		p.podMem[ps.index].PeerOk = uint8(flag(path.Peer))
@@ -92,6 +97,8 @@ func (p *Plane) setPath(id podID, path reach.Path) {
 		p.log.Warn("pod is served by the fallback", "function", id.function, "pod", id.addr, "reason", path.Reason)
 	case known && old.Way == reach.Fallback:
 		p.log.Info("pod is served by the kernel path from now on", "function", id.function, "pod", id.addr)
+	case known && path.Way == reach.XDP:
+		p.log.Info("messages for a pod are taken at XDP", "function", id.function, "pod", id.addr)
 	case path.Reason != "":
 		p.log.Info("messages for a pod are taken at TC", "function", id.function, "pod", id.addr, "reason", path.Reason)
 	}
@@ -188,6 +195,8 @@ func (p *Plane) drainPod(ps *podState) {
 		defer p.mu.Unlock()
 		if !ps.gone.Load() {
 			p.removePod(ps)
+			p.noteXDPTargets()
+			p.keepGRO()
 			p.placeAgain()
 		}
 	})

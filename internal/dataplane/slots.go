@@ -56,6 +56,7 @@ type podState struct {
 	first          sync.Once
 	scale          scale
 	seen           atomic.Bool  // the programs saw a connection of some slot
+	lacks          atomic.Bool  // GRO could not be switched on: its network namespace was not found
 	unseen         atomic.Int32 // connections that they did not see
 }
 
@@ -255,7 +256,9 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		s.free(gen, tuple)
 		return nil, 0, tuple, err
 	}
-	s.pod.seen.Store(true)
+	if !s.pod.seen.Swap(true) {
+		p.reachedFirst(s.pod)
+	}
 	return conn, gen, tuple, nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"eproxy/internal/netdev"
 )
 
 // followEvery is the least time between two looks at the node's network: changes
@@ -24,6 +26,23 @@ func (p *Plane) startWatch() error {
 	if err != nil {
 		return fmt.Errorf("watch interfaces and routes: %w", err)
 	}
+	p.lookWhen(s, "interfaces and routes")
+	if s, err = netdev.Subscribe(); err != nil { // a kernel without the family: what it cannot say cannot change
+		p.log.Debug("offloads of pods' interfaces are not watched", "error", err)
+	} else {
+		p.lookWhen(s, "offloads of pods' interfaces")
+	}
+	if err := p.startNeighbours(); err != nil {
+		return err
+	}
+	p.wg.Go(p.followLoop)
+	p.look() // what changed since the pods were placed
+	return nil
+}
+
+// lookWhen has the node's network looked at whenever a socket has something to say,
+// until Close.
+func (p *Plane) lookWhen(s *nl.NetlinkSocket, what string) {
 	p.wg.Go(func() {
 		<-p.ctx.Done()
 		s.Close()
@@ -33,19 +52,13 @@ func (p *Plane) startWatch() error {
 			// ENOBUFS: the kernel had more to say than fits, and has gone on since.
 			if _, _, err := s.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
 				if p.ctx.Err() == nil {
-					p.log.Error("interfaces and routes are no longer watched, a reload looks at them", "error", err)
+					p.log.Error(what+" are no longer watched, a reload looks at them", "error", err)
 				}
 				return
 			}
 			p.look()
 		}
 	})
-	if err := p.startNeighbours(); err != nil {
-		return err
-	}
-	p.wg.Go(p.followLoop)
-	p.look() // what changed since the pods were placed
-	return nil
 }
 
 // look has the node's network looked at soon.

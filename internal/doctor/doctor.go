@@ -146,7 +146,7 @@ func podFeature(p reach.Pod) Feature {
 			p.Path = reach.Left("%s", oneLine(netdev.TCXRefusal(p.Interface, "a program", err)))
 		}
 	}
-	if p.Reason == "" {
+	if p.Reason == "" || p.Way == reach.XDP {
 		return Feature{p.Name(), Used, p.Path.String()}
 	}
 	return Feature{p.Name(), Degraded, p.Path.String()}

@@ -83,7 +83,7 @@ func awaitBroken(t *testing.T, w *Watcher) {
 	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		w.mu.Lock()
 		for _, f := range w.sources {
-			if f.broken {
+			if f.err != nil {
 				w.mu.Unlock()
 				return
 			}

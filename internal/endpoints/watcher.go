@@ -31,8 +31,8 @@ type followed struct {
 	pods     []netip.AddrPort // as it said last
 	answered chan struct{}    // closed when it has said anything, or that it cannot
 	once     sync.Once
-	broken   bool
-	logged   bool // that it is broken
+	err      error // why it could not be read the last time; nil: it could
+	logged   bool  // that err was logged
 }
 
 // Watch begins to follow the sources of a configuration's functions; Close ends it.
@@ -111,7 +111,7 @@ func (w *Watcher) follow(s source) *followed {
 		w.mu.Lock()
 		same := slices.Equal(pods, f.pods)
 		repaired := f.logged
-		f.pods, f.broken, f.logged = pods, false, false
+		f.pods, f.err, f.logged = pods, nil, false
 		w.mu.Unlock()
 		f.once.Do(func() { close(f.answered) })
 		if repaired {
@@ -129,7 +129,7 @@ func (w *Watcher) follow(s source) *followed {
 			message = "source of pods cannot be read"
 		}
 		kept := len(f.pods)
-		f.broken = true
+		f.err = err
 		quiet := errors.Is(err, ErrLogged)
 		f.logged = f.logged || !quiet
 		w.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 const (
 	familyName      = "netdev"
 	cmdDevGet       = 1
+	groupMgmt       = "mgmt"
 	attrIfindex     = 1
 	attrXDPFeatures = 3
 
@@ -33,6 +34,31 @@ func XDPTarget(ifindex int) (bool, error) {
 func XDPNative(ifindex int) (bool, error) {
 	f, err := features(ifindex)
 	return f&featureBasic != 0, err
+}
+
+// Subscribe opens a socket that receives a message whenever the XDP features of an
+// interface of this network namespace change.
+func Subscribe() (*nl.NetlinkSocket, error) {
+	family, err := netlink.GenlFamilyGet(familyName)
+	if err != nil {
+		return nil, fmt.Errorf("find netlink family %s (Linux 6.3 or later): %w", familyName, err)
+	}
+	for _, g := range family.Groups {
+		if g.Name != groupMgmt {
+			continue
+		}
+		s, err := nl.Subscribe(unix.NETLINK_GENERIC)
+		if err != nil {
+			return nil, fmt.Errorf("watch XDP features: %w", err)
+		}
+		// Not by the address that the socket is bound to, which has room for the first 32 groups.
+		if err := unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, int(g.ID)); err != nil {
+			s.Close()
+			return nil, fmt.Errorf("watch XDP features: %w", err)
+		}
+		return s, nil
+	}
+	return nil, fmt.Errorf("netlink family %s tells no changes", familyName)
 }
 
 // genlHeader is a generic netlink header: command, version, two reserved bytes,

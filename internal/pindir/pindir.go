@@ -84,10 +84,11 @@ func Commit(dir string) error {
 
 // Remove detaches the links that are pinned under dir and removes all pins,
 // whoever made them. before runs first, with every directory whose maps this
-// program can read: those of its own ABI version, and of the one before the mark.
+// program can read: those of its own ABI version, and of the one before the mark. Its
+// error keeps nothing from being removed, and is returned then.
 // Nothing there is no error. A directory that is not eproxy's is refused before
 // anything is touched.
-func Remove(dir string, before func(dir string)) error {
+func Remove(dir string, before func(dir string) error) error {
 	type pins struct {
 		dir  string
 		info Info
@@ -102,15 +103,16 @@ func Remove(dir string, before func(dir string)) error {
 			ours = append(ours, pins{d, info})
 		}
 	}
+	var failed []error
 	for _, p := range ours {
 		if p.info.Version == abi.AbiVersion || p.info.Version == 0 {
-			before(p.dir)
+			failed = append(failed, before(p.dir))
 		}
 		if err := remove(p.dir); err != nil {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // remove removes a directory that Inspect found to be eproxy's: links first,

@@ -217,7 +217,7 @@ func TestForeignIsRefused(t *testing.T) {
 				at = outside + rest
 			}
 			before := tree(t, fsroot, outside)
-			err := Remove(at, func(string) { t.Error("its connections were ended") })
+			err := Remove(at, func(string) error { t.Error("its connections were ended"); return nil })
 			if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("Remove: %v, want one line with %q", err, c.want)
 			}
@@ -270,7 +270,7 @@ func TestOwnPinsGo(t *testing.T) {
 			dir := filepath.Join(bpffs.Mount(t), "a", "eproxy")
 			c.make(t, dir)
 			ended := false
-			if err := Remove(dir, func(string) { ended = true }); err != nil {
+			if err := Remove(dir, func(string) error { ended = true; return nil }); err != nil {
 				t.Fatal(err)
 			}
 			if ended != c.readble {

@@ -19,6 +19,7 @@ import (
 	"eproxy/internal/chunk"
 	"eproxy/internal/counters"
 	"eproxy/internal/pindir"
+	"eproxy/internal/podgro"
 )
 
 // ErrNotLoaded means that there are no pins.
@@ -40,7 +41,7 @@ func Open(dir string) (*Maps, error) {
 	}
 	m := &Maps{dir: dir, maps: make(map[string]*ebpf.Map)}
 	for _, name := range []string{"pods", "functions", "routes", "nodes", "edges",
-		"settings", "reasons", "pod_counters", "route_labels", "pod_labels", "route_names", "function_names", "pod_reasons"} {
+		"settings", "reasons", "pod_counters", "route_labels", "pod_labels", "route_names", "function_names", "pod_reasons", podgro.MapName} {
 		x, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: true})
 		if errors.Is(err, fs.ErrNotExist) {
 			m.Close()

@@ -15,6 +15,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/netdev"
+	"eproxy/internal/podgro"
 )
 
 // Way is how the messages for a pod go.
@@ -39,6 +40,9 @@ type Path struct {
 	Ifindex   int
 	// NoRoute says that not even the fallback can reach the pod now.
 	NoRoute bool
+	// GRO says that XDP redirects would arrive if GRO were on at the far end of the
+	// interface, a veth pair.
+	GRO bool
 	// Peer says that the pod is at the far end of a veth pair, in another network
 	// namespace.
 	Peer bool
@@ -69,10 +73,29 @@ func All(cfg *config.Config) []Pod {
 	var pods []Pod
 	for _, fn := range cfg.Functions {
 		for _, a := range fn.Pods {
-			pods = append(pods, Pod{fn.Name, a, n.To(a.Addr())})
+			p := n.To(a.Addr())
+			if p.GRO && cfg.PodsGRO {
+				p = p.tryGRO()
+			}
+			pods = append(pods, Pod{fn.Name, a, p})
 		}
 	}
 	return pods
+}
+
+// tryGRO is the path as it will be when GRO was switched on (pods_gro).
+func (p Path) tryGRO() Path {
+	if err := podgro.Try(p.Ifindex); err != nil {
+		return p.WithoutGRO(err)
+	}
+	p.Way, p.Reason = XDP, fmt.Sprintf("loader run switches GRO on at the far end of %s (pods_gro)", p.Interface)
+	return p
+}
+
+// WithoutGRO is the path with the reason why GRO was not switched on.
+func (p Path) WithoutGRO(err error) Path {
+	p.Reason = fmt.Sprintf("GRO cannot be switched on at the far end of %s (pods_gro): %v", p.Interface, err)
+	return p
 }
 
 // Left is the path of a pod that is left to the fallback for a reason.
@@ -103,6 +126,7 @@ func (n Node) To(pod netip.Addr) Path {
 		if p.Reason = noXDP(l); p.Reason == "" {
 			p.Way = XDP
 		}
+		p.GRO = p.Way == TC && p.Peer && l.Type() == "veth"
 	}
 	return p
 }
@@ -186,7 +210,7 @@ func noXDP(l netlink.Link) string {
 		return ""
 	}
 	if l.Type() == "veth" {
-		return fmt.Sprintf("%s takes no XDP redirects until GRO is on at its far end (ethtool -K, there)", name)
+		return fmt.Sprintf("%s takes no XDP redirects until GRO is on at its far end (ethtool -K, there; or pods_gro: on)", name)
 	}
 	return fmt.Sprintf("%s (%s) takes no XDP redirects", name, l.Type())
 }

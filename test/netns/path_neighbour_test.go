@@ -64,6 +64,135 @@ func remap(t *testing.T, l *lab.Lab, host lab.Role, nodeIf string, at []net.IP, 
 	})
 }
 
+// connectFrom connects a client whose address is one of the devices' host's own.
+func connectFrom(t *testing.T, l *lab.Lab, from net.IP, id string) *rawConn {
+	t.Helper()
+	var nc net.Conn
+	err := l.Do(lab.Dev, func() error {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
+		d.SetMultipathTCP(false)
+		var err error
+		nc, err = d.DialContext(context.Background(), "tcp", net.JoinHostPort(lab.NodeAddr(from.To4() == nil).String(), "1883"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	c := &rawConn{nc, t}
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.connect(id)
+	return c
+}
+
+// addLoopback gives the devices' host an address that is behind it.
+func addLoopback(t *testing.T, l *lab.Lab, far net.IP) *net.IPNet {
+	t.Helper()
+	farNet := netlink.NewIPNet(far)
+	if err := l.Do(lab.Dev, func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrAdd(lo, &netlink.Addr{IPNet: farNet})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return farNet
+}
+
+// secondGateway makes a second interface on the devices' link that forwards for them, and
+// has the node know the link addresses of both, for good.
+func secondGateway(t *testing.T, l *lab.Lab, first, second net.IP) {
+	t.Helper()
+	old, fresh := net.HardwareAddr{2, 0, 0, 0, 8, 1}, net.HardwareAddr{2, 0, 0, 0, 8, 2}
+	if err := l.Do(lab.Dev, func() error {
+		eth0, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetHardwareAddr(eth0, old); err != nil {
+			return err
+		}
+		other := &netlink.Macvlan{LinkAttrs: netlink.NewLinkAttrs(), Mode: netlink.MACVLAN_MODE_BRIDGE}
+		other.Name, other.ParentIndex, other.HardwareAddr = "other", eth0.Attrs().Index, fresh
+		if err := netlink.LinkAdd(other); err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(other)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Do(lab.Node, func() error {
+		eth0, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		for _, n := range []netlink.Neigh{{IP: first, HardwareAddr: old}, {IP: second, HardwareAddr: fresh}} {
+			n.LinkIndex, n.State = eth0.Attrs().Index, netlink.NUD_PERMANENT
+			if err := netlink.NeighSet(&n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRouteGetsAnotherGateway: the route to a device's network changes to another
+// gateway on the same interface, and the one before is no more. What the programs
+// send to a device that has long been connected goes by way of the new one.
+func TestRouteGetsAnotherGateway(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc"} {
+		for _, ipv6 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/ipv6=%v", mode, ipv6), func(t *testing.T) {
+				l := newLab(t)
+				far, first, second := net.ParseIP("10.99.0.2"), net.ParseIP("10.88.0.2"), net.ParseIP("10.88.0.3")
+				if ipv6 {
+					far, first, second = net.ParseIP("fd99::2"), net.ParseIP("fd88::2"), net.ParseIP("fd88::3")
+				}
+				farNet := addLoopback(t, l, far)
+				secondGateway(t, l, first, second)
+				by := func(gateway net.IP) {
+					t.Helper()
+					if err := l.Do(lab.Node, func() error { return netlink.RouteReplace(&netlink.Route{Dst: farNet, Gw: gateway}) }); err != nil {
+						t.Fatal(err)
+					}
+				}
+				by(first)
+				r := newRecorder()
+				r.serveGo(t, l, ipv6, ok, nil)
+				s := start(t, l, mode, podConfig(routeConfig, ipv6))
+				c := connectFrom(t, l, far, "far")
+				publish := func(n uint16) (taken int) {
+					t.Helper()
+					before := s.counts()
+					for i := range n {
+						c.publish("sensors/far/temp", i+1, "x")
+					}
+					taken, _ = share(before, s.counts())
+					return taken
+				}
+				publish(10)
+				by(second)
+				if err := l.Do(lab.Dev, func() error {
+					eth0, err := netlink.LinkByName("eth0")
+					if err != nil {
+						return err
+					}
+					return netlink.LinkSetHardwareAddr(eth0, net.HardwareAddr{2, 0, 0, 0, 8, 3})
+				}); err != nil {
+					t.Fatal(err)
+				}
+				if taken := publish(10); taken < 9 {
+					t.Errorf("%d of 10 messages were taken: the test tests nothing", taken)
+				}
+			})
+		}
+	}
+}
+
 // TestGatewayMoves: devices are behind a gateway, which gets another link address. What
 // the programs send to a device that has long been connected follows the kernel's
 // neighbour table, although no frame of the connection told them. The same for a
@@ -77,42 +206,14 @@ func TestGatewayMoves(t *testing.T) {
 				if ipv6 {
 					far, gateway = net.ParseIP("fd99::2"), net.ParseIP("fd88::2")
 				}
-				farNet := netlink.NewIPNet(far)
-				if err := l.Do(lab.Dev, func() error {
-					lo, err := netlink.LinkByName("lo")
-					if err != nil {
-						return err
-					}
-					return netlink.AddrAdd(lo, &netlink.Addr{IPNet: farNet})
-				}); err != nil {
-					t.Fatal(err)
-				}
+				farNet := addLoopback(t, l, far)
 				if err := l.Do(lab.Node, func() error { return netlink.RouteAdd(&netlink.Route{Dst: farNet, Gw: gateway}) }); err != nil {
 					t.Fatal(err)
 				}
 				r := newRecorder()
 				r.serveGo(t, l, ipv6, ok, nil)
 				s := start(t, l, mode, podConfig(routeConfig, ipv6))
-				connect := func(from net.IP, id string) *rawConn {
-					t.Helper()
-					var nc net.Conn
-					err := l.Do(lab.Dev, func() error {
-						d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
-						d.SetMultipathTCP(false)
-						var err error
-						nc, err = d.DialContext(context.Background(), "tcp", net.JoinHostPort(lab.NodeAddr(ipv6).String(), "1883"))
-						return err
-					})
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { _ = nc.Close() })
-					c := &rawConn{nc, t}
-					_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-					c.connect(id)
-					return c
-				}
-				behind, beside := connect(far, "behind"), connect(gateway, "beside")
+				behind, beside := connectFrom(t, l, far, "behind"), connectFrom(t, l, gateway, "beside")
 				publish := func(n uint16) {
 					t.Helper()
 					for i := range n {

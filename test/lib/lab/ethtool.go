@@ -13,6 +13,7 @@ const (
 	ethtoolSTXCSUM  = 0x17
 	ethtoolSTSO     = 0x1f
 	ethtoolSGSO     = 0x24
+	ethtoolGGRO     = 0x2b
 	ethtoolSGRO     = 0x2c
 	ethtoolGSTRINGS = 0x1b
 	ethtoolGSTATS   = 0x1d
@@ -40,6 +41,14 @@ func setFeature(ifname string, cmd uint32, on bool) error {
 // SetGRO switches the merging of received segments of an interface in the thread's
 // namespace.
 func SetGRO(ifname string, on bool) error { return setFeature(ifname, ethtoolSGRO, on) }
+
+// GRO says whether received segments of an interface in the thread's namespace are
+// merged.
+func GRO(ifname string) (bool, error) {
+	v := ethtoolValue{cmd: ethtoolGGRO}
+	err := ethtool(ifname, unsafe.Pointer(&v))
+	return v.data != 0, err
+}
 
 // ethtool runs a command on an interface in the thread's namespace.
 func ethtool(ifname string, command unsafe.Pointer) error {

@@ -64,6 +64,7 @@ type Lab struct {
 	wired   []Role // whose links have a cable
 	routed  Role   // behind the router; "": there is none
 	pathMTU int    // of the router towards it
+	cni     bool   // GRO stays off at the pods' ends
 }
 
 const prefix = "ep-"
@@ -73,7 +74,11 @@ var labs atomic.Int64
 
 // New builds the namespaces and removes those of processes that are gone. It
 // needs root.
-func New() (*Lab, error) { return newLab(nil, "", 0) }
+func New() (*Lab, error) { return newLab(&Lab{}) }
+
+// NewCNI is New with pods as CNI plugins make them: GRO is off at their ends, so that
+// XDP redirects do not reach them.
+func NewCNI() (*Lab, error) { return newLab(&Lab{cni: true}) }
 
 // NewWired is New with a cable in the links of some hosts (none named: in every
 // link) that somebody must carry frames over: between the interfaces that
@@ -82,19 +87,20 @@ func NewWired(hosts ...Role) (*Lab, error) {
 	if len(hosts) == 0 {
 		hosts = []Role{Dev, Pod0, Pod1}
 	}
-	return newLab(hosts, "", 0)
+	return newLab(&Lab{wired: hosts})
 }
 
 // NewRouted is New with a router, in the namespace Wire, between the node and
 // another host. It passes no packet to that host that is longer than mtu bytes, and
 // says so by ICMP.
-func NewRouted(to Role, mtu int) (*Lab, error) { return newLab(nil, to, mtu) }
+func NewRouted(to Role, mtu int) (*Lab, error) { return newLab(&Lab{routed: to, pathMTU: mtu}) }
 
 // WireEnds are the interfaces, in the namespace Wire, of the cable between the
 // node and another host: the host's end and the node's.
 func WireEnds(r Role) (host, node string) { return string(r) + "-host", string(r) + "-node" }
 
-func newLab(wired []Role, routed Role, pathMTU int) (*Lab, error) {
+// newLab builds a lab of a kind.
+func newLab(l *Lab) (*Lab, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("making network namespaces needs root")
 	}
@@ -102,7 +108,8 @@ func newLab(wired []Role, routed Role, pathMTU int) (*Lab, error) {
 		return nil, err
 	}
 	sweep()
-	l := &Lab{id: fmt.Sprintf("%s%d-%d-", prefix, os.Getpid(), labs.Add(1)), handles: make(map[Role]netns.NsHandle), wired: wired, routed: routed, pathMTU: pathMTU}
+	l.id = fmt.Sprintf("%s%d-%d-", prefix, os.Getpid(), labs.Add(1))
+	l.handles = make(map[Role]netns.NsHandle)
 	if err := l.build(); err != nil {
 		l.Close()
 		return nil, err
@@ -199,6 +206,9 @@ func (l *Lab) Join(host Role) error {
 	}
 	if err := l.defaultRoutes(host, e.gateways); err != nil {
 		return err
+	}
+	if host != Dev && l.cni {
+		return nil
 	}
 	// A real wire carries complete checksums, and XDP has to see them. A veth takes
 	// XDP redirects only if its far end polls, which GRO makes it do.

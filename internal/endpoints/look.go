@@ -1,0 +1,46 @@
+package endpoints
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"eproxy/internal/config"
+)
+
+// Said is what a source of a function's pods says.
+type Said struct {
+	Function string
+	Source   string // as people know it
+	Pods     int
+	Err      error // why that is not known; nil: it is
+}
+
+// Look asks the sources of a configuration's functions once, and waits as long as a
+// start does. It returns the configuration with the pods that they name, and what
+// each said, in the configuration's order.
+func Look(ctx context.Context, cfg *config.Config, cluster Cluster) (*config.Config, []Said) {
+	w := Watch(cfg, cluster, slog.New(slog.DiscardHandler))
+	defer w.Close()
+	w.Settle(ctx)
+	return w.Apply(cfg), w.said(cfg)
+}
+
+// said is what the sources of a configuration's functions have said.
+func (w *Watcher) said(cfg *config.Config) (out []Said) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, fn := range cfg.Functions {
+		for _, s := range w.sourcesOf(fn) {
+			f := w.sources[s]
+			said := Said{Function: fn.Name, Source: s.String(), Pods: len(f.pods), Err: f.err}
+			select {
+			case <-f.answered:
+			default:
+				said.Err = fmt.Errorf("no answer within %s", settleTime)
+			}
+			out = append(out, said)
+		}
+	}
+	return out
+}
