@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +36,7 @@ func main() {
 			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
 		},
 		Action:   run,
-		Commands: []*cli.Command{linksCommand(), connectionsCommand(), functionCommand(), gatewayCommand()},
+		Commands: []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), functionCommand(), gatewayCommand()},
 	})
 }
 
@@ -98,6 +100,7 @@ type bench struct {
 	self string
 	dir  string
 	c    *cli.Context
+	pods []*lab.Process
 }
 
 func run(c *cli.Context) error { return inLab(c, (*bench).all) }
@@ -119,17 +122,17 @@ func inLab(c *cli.Context, measure func(b *bench) error) error {
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{lab: l, self: self, dir: dir, c: c}
-	stop, err := startFunctions(c.Context, l, self)
+	pods, stop, err := startFunctions(c.Context, l, self)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	b.pods = pods
 	return measure(b)
 }
 
 // startFunctions starts the function in both pods.
-func startFunctions(ctx context.Context, l *lab.Lab, self string) (stop func(), err error) {
-	var running []*lab.Process
+func startFunctions(ctx context.Context, l *lab.Lab, self string) (running []*lab.Process, stop func(), err error) {
 	stop = func() {
 		for _, p := range running {
 			_ = p.Stop()
@@ -139,11 +142,11 @@ func startFunctions(ctx context.Context, l *lab.Lab, self string) (stop func(), 
 		p, err := l.StartServing(pod, lab.Command(ctx, self, "function"))
 		if err != nil {
 			stop()
-			return nil, err
+			return nil, nil, err
 		}
 		running = append(running, p)
 	}
-	return stop, nil
+	return running, stop, nil
 }
 
 // all measures everything and prints the table.
@@ -263,6 +266,10 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 	if err != nil {
 		return m, err
 	}
+	partsBefore, err := b.charged(between)
+	if err != nil {
+		return m, err
+	}
 	r, err := load.Run(b.c.Context, dial, plan)
 	if err != nil {
 		return m, err
@@ -275,15 +282,30 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 	if err != nil {
 		return m, err
 	}
+	partsAfter, err := b.charged(between)
+	if err != nil {
+		return m, err
+	}
 	busy := after.Since(before).Seconds() - idle*r.Elapsed.Seconds()
 	return measurement{
-		cpu:  busy / float64(r.Answered) * 1e6,
-		own:  float64((ownAfter - ownBefore).Nanoseconds()) / 1000 / float64(r.Answered),
-		rate: r.Rate(),
-		p50:  float64(r.Quantile(0.5).Nanoseconds()) / 1000,
-		p99:  float64(r.Quantile(0.99).Nanoseconds()) / 1000,
-		fair: r.SmallestShare(time.Second),
+		parts: float64((partsAfter - partsBefore).Nanoseconds()) / 1000 / float64(r.Answered),
+		cpu:   busy / float64(r.Answered) * 1e6,
+		own:   float64((ownAfter - ownBefore).Nanoseconds()) / 1000 / float64(r.Answered),
+		rate:  r.Rate(),
+		p50:   float64(r.Quantile(0.5).Nanoseconds()) / 1000,
+		p99:   float64(r.Quantile(0.99).Nanoseconds()) / 1000,
+		fair:  r.SmallestShare(time.Second),
 	}, nil
+}
+
+// charged is the processor time that devices, pods and what stands between have used.
+func (b *bench) charged(between *lab.Process) (time.Duration, error) {
+	sum, err := lab.BusyOf(os.Getpid()) // the devices
+	for _, p := range append(slices.Clone(b.pods), between) {
+		t, perr := p.Busy()
+		sum, err = sum+t, errors.Join(err, perr)
+	}
+	return sum, err
 }
 
 // serve starts what stands between devices and pods.
