@@ -96,39 +96,52 @@ const rowsUsage = "what is measured; direct: a hand-written HTTP client that doe
 
 // bench is one run.
 type bench struct {
-	lab  *lab.Lab
-	self string
-	dir  string
-	c    *cli.Context
-	pods []*lab.Process
+	lab   *lab.Lab
+	self  string
+	dir   string
+	c     *cli.Context
+	pods  []*lab.Process
+	after []func() // in reverse order
 }
 
 func run(c *cli.Context) error { return inLab(c, (*bench).all) }
 
 // inLab runs a measurement in a lab whose pods serve the function.
-func inLab(c *cli.Context, measure func(b *bench) error) error {
-	self, err := os.Executable()
+func inLab(c *cli.Context, measure func(b *bench) error) (err error) {
+	b, err := newBench(c)
+	defer b.close()
 	if err != nil {
 		return err
 	}
-	l, err := lab.New()
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	dir, err := os.MkdirTemp("", "eproxy-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	b := &bench{lab: l, self: self, dir: dir, c: c}
-	pods, stop, err := startFunctions(c.Context, l, self)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	b.pods = pods
 	return measure(b)
+}
+
+// newBench makes a lab whose pods serve the function. It is to be closed also after an error.
+func newBench(c *cli.Context) (b *bench, err error) {
+	b = &bench{c: c}
+	if b.self, err = os.Executable(); err != nil {
+		return b, err
+	}
+	if b.lab, err = lab.New(); err != nil {
+		return b, err
+	}
+	b.after = append(b.after, b.lab.Close)
+	if b.dir, err = os.MkdirTemp("", "eproxy-bench-"); err != nil {
+		return b, err
+	}
+	b.after = append(b.after, func() { _ = os.RemoveAll(b.dir) })
+	pods, stop, err := startFunctions(c.Context, b.lab, b.self)
+	if err != nil {
+		return b, err
+	}
+	b.pods, b.after = pods, append(b.after, stop)
+	return b, nil
+}
+
+func (b *bench) close() {
+	for _, f := range slices.Backward(b.after) {
+		f()
+	}
 }
 
 // startFunctions starts the function in both pods.
@@ -231,28 +244,29 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 		pod := []lab.Role{lab.Pod0, lab.Pod1}[i%2]
 		return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.PodAddr(pod, false).String(), "8080"))
 	}
-	var dial load.Dialer
-	var between *lab.Process
 	switch row {
 	case rowDirect:
-		dial = load.HTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
+		return b.load(load.HTTP{Topic: topic, Payload: payload, Dial: toPod}.Open, nil, plan, idle)
 	case rowNetHTTP:
-		dial = load.NetHTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
-	default:
-		p, err := b.serve(row)
-		if err != nil {
-			return m, err
-		}
-		defer func() {
-			if serr := p.Stop(); err == nil {
-				err = serr
-			}
-		}()
-		between = p
-		dial = load.MQTT{Topic: topic, Payload: payload, Group: plan.Group, Dial: func(ctx context.Context) (net.Conn, error) {
-			return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
-		}}.Open
+		return b.load(load.NetHTTP{Topic: topic, Payload: payload, Dial: toPod}.Open, nil, plan, idle)
 	}
+	between, err := b.serve(row)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, between.Stop()) }()
+	return b.load(b.mqtt(plan), between, plan, idle)
+}
+
+// mqtt opens devices' connections to what stands between them and the pods.
+func (b *bench) mqtt(plan load.Plan) load.Dialer {
+	return load.MQTT{Topic: topic, Payload: b.c.Int("payload"), Group: plan.Group, Dial: func(ctx context.Context) (net.Conn, error) {
+		return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
+	}}.Open
+}
+
+// load makes a load once and measures it.
+func (b *bench) load(dial load.Dialer, between *lab.Process, plan load.Plan, idle float64) (m measurement, err error) {
 	warm := plan
 	warm.Duration = plan.Duration / 6
 	if _, err := load.Run(b.c.Context, dial, warm); err != nil {

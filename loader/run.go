@@ -117,7 +117,6 @@ type node struct {
 	engine    *delivery.Engine
 	broker    *broker.Server
 	metrics   *metrics.Metrics
-	xdp       bool        // some interface takes messages at XDP
 	changes   chan change // of operators, for loop
 }
 
@@ -129,11 +128,10 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 		if err != nil {
 			return nil, err
 		}
-		n.xdp = n.xdp || mode != "off"
 		log.Info("attached", "interface", name, "xdp", mode)
 	}
 	live := n.live(cfg)
-	if err := plane.Install(live, n.xdp, func() {}); err != nil { // there is no client yet
+	if err := plane.Install(live, func() {}); err != nil { // there is no client yet
 		return nil, err
 	}
 	addrs, err := listenerAddrs(cfg)
@@ -266,7 +264,7 @@ func (n *node) install(file *config.Config) error {
 	n.pods.Follow(cfg)
 	n.pods.Settle(context.Background())
 	live := n.live(cfg)
-	if err := n.plane.Install(live, n.xdp, change.Restrict); err != nil {
+	if err := n.plane.Install(live, change.Restrict); err != nil {
 		change.Cancel()
 		n.live(n.cfg) // as before
 		n.pods.Keep(n.cfg)
