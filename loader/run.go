@@ -145,7 +145,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	if err != nil {
 		return nil, err
 	}
-	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests()))
+	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests(), plane))
 	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: n.metrics, Life: n.life}, Activate: upstream.Waits(log)})
 	if err := plane.Start(n.engine, upstream.Recorder{Metrics: n.metrics, Life: n.life}); err != nil {
 		return nil, err

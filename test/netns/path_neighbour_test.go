@@ -64,6 +64,26 @@ func remap(t *testing.T, l *lab.Lab, host lab.Role, nodeIf string, at []net.IP, 
 	})
 }
 
+// connectFrom connects a client from an address of the device's.
+func connectFrom(t *testing.T, l *lab.Lab, from net.IP, ipv6 bool, id string) *rawConn {
+	t.Helper()
+	var nc net.Conn
+	err := l.Do(lab.Dev, func() (err error) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
+		d.SetMultipathTCP(false)
+		nc, err = d.DialContext(context.Background(), "tcp", net.JoinHostPort(lab.NodeAddr(ipv6).String(), "1883"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	c := &rawConn{nc, t}
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.connect(id)
+	return c
+}
+
 // TestGatewayMoves: devices are behind a gateway, which gets another link address. What
 // the programs send to a device that has long been connected follows the kernel's
 // neighbour table, although no frame of the connection told them. The same for a
@@ -93,26 +113,7 @@ func TestGatewayMoves(t *testing.T) {
 				r := newRecorder()
 				r.serveGo(t, l, ipv6, ok, nil)
 				s := start(t, l, mode, podConfig(routeConfig, ipv6))
-				connect := func(from net.IP, id string) *rawConn {
-					t.Helper()
-					var nc net.Conn
-					err := l.Do(lab.Dev, func() error {
-						d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
-						d.SetMultipathTCP(false)
-						var err error
-						nc, err = d.DialContext(context.Background(), "tcp", net.JoinHostPort(lab.NodeAddr(ipv6).String(), "1883"))
-						return err
-					})
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { _ = nc.Close() })
-					c := &rawConn{nc, t}
-					_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-					c.connect(id)
-					return c
-				}
-				behind, beside := connect(far, "behind"), connect(gateway, "beside")
+				behind, beside := connectFrom(t, l, far, ipv6, "behind"), connectFrom(t, l, gateway, ipv6, "beside")
 				publish := func(n uint16) {
 					t.Helper()
 					for i := range n {
@@ -160,5 +161,52 @@ func TestPodMoves(t *testing.T) {
 				givenUpNone(t, l)
 			})
 		}
+	}
+}
+
+// TestRouteChangesGateway: the route to a device changes to another gateway on the same
+// interface, of which the node knows no link address yet; the old gateway is dead. What
+// the programs send to a device that has long been connected, and that sends nothing
+// but what they take, goes to the new one.
+func TestRouteChangesGateway(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			run := func(host lab.Role, args ...string) {
+				t.Helper()
+				if out, err := l.Run(context.Background(), host, "ip", args...); err != nil {
+					t.Fatalf("ip %v: %v: %s", args, err, out)
+				}
+			}
+			// The device is its own gateway, by two link addresses: each says only its own IP address.
+			if err := l.SetSysctl(lab.Dev, "ipv4/conf/all/arp_ignore", "1"); err != nil {
+				t.Fatal(err)
+			}
+			run(lab.Dev, "addr", "add", "10.99.0.2/32", "dev", "lo")
+			run(lab.Dev, "link", "add", "gw2", "link", "eth0", "type", "macvlan")
+			run(lab.Dev, "addr", "add", "10.88.0.3/32", "dev", "gw2")
+			run(lab.Dev, "link", "set", "gw2", "up")
+			run(lab.Node, "route", "add", "10.99.0.2", "via", "10.88.0.2")
+			r := newRecorder()
+			r.serveGo(t, l, false, ok, nil)
+			s := start(t, l, mode, podConfig(routeConfig, false))
+			c := connectFrom(t, l, net.ParseIP("10.99.0.2"), false, "behind")
+			publish := func(from uint16) {
+				t.Helper()
+				for i := range uint16(10) {
+					c.publish("sensors/behind/temp", from+i, "x")
+				}
+			}
+			publish(1)
+
+			// Nobody hears the old gateway's address any more, and nobody tells the node.
+			run(lab.Node, "neigh", "replace", "10.88.0.2", "lladdr", "02:00:00:00:09:01", "dev", "eth0", "nud", "permanent")
+			run(lab.Node, "route", "replace", "10.99.0.2", "via", "10.88.0.3")
+			before := s.counts()
+			publish(11)
+			if taken, eligible := share(before, s.counts()); taken < eligible*9/10 || taken == 0 {
+				t.Errorf("%d of %d messages were taken: the test tests nothing", taken, eligible)
+			}
+		})
 	}
 }
