@@ -17,7 +17,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak churn demo bench bench-links bench-proactive fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak churn demo bench bench-xdp bench-links bench-proactive fuzz clean
 
 all: build
 
@@ -145,6 +145,12 @@ bench: build
 	$(GO) build -o bin/bench ./bench
 	bin/bench
 	$(GO) test ./internal/bpf -run '^$$' -bench Message -benchtime 50000x
+
+## bench-xdp: what XDP brings against TC, with pods that take XDP redirects and with others, about 10 minutes; root
+XDP ?= --rounds 15
+bench-xdp: build
+	$(GO) build -o bin/bench ./bench
+	bin/bench xdp $(XDP)
 
 ## bench-links: eproxy against the kernel's TCP over emulated links with delay and loss, under 4 minutes; LINKS=--full: all of them, hours; root
 LINKS ?= --seeds 5

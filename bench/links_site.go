@@ -76,7 +76,7 @@ func openSite(c *cli.Context, row string) (s *site, err error) {
 		s.after = append(s.after, func() { _ = p.Stop() })
 		s.connect = s.lab.DialLwIP
 	}
-	stop, err := startFunctions(c.Context, s.lab, self)
+	_, stop, err := startFunctions(c.Context, s.lab, self)
 	if err != nil {
 		return s, err
 	}

@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +36,7 @@ func main() {
 			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
 		},
 		Action:   run,
-		Commands: []*cli.Command{linksCommand(), connectionsCommand(), functionCommand(), gatewayCommand()},
+		Commands: []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), functionCommand(), gatewayCommand()},
 	})
 }
 
@@ -94,42 +96,56 @@ const rowsUsage = "what is measured; direct: a hand-written HTTP client that doe
 
 // bench is one run.
 type bench struct {
-	lab  *lab.Lab
-	self string
-	dir  string
-	c    *cli.Context
+	lab   *lab.Lab
+	self  string
+	dir   string
+	c     *cli.Context
+	pods  []*lab.Process
+	after []func() // in reverse order
 }
 
 func run(c *cli.Context) error { return inLab(c, (*bench).all) }
 
 // inLab runs a measurement in a lab whose pods serve the function.
-func inLab(c *cli.Context, measure func(b *bench) error) error {
-	self, err := os.Executable()
+func inLab(c *cli.Context, measure func(b *bench) error) (err error) {
+	b, err := newBench(c)
+	defer b.close()
 	if err != nil {
 		return err
 	}
-	l, err := lab.New()
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	dir, err := os.MkdirTemp("", "eproxy-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	b := &bench{lab: l, self: self, dir: dir, c: c}
-	stop, err := startFunctions(c.Context, l, self)
-	if err != nil {
-		return err
-	}
-	defer stop()
 	return measure(b)
 }
 
+// newBench makes a lab whose pods serve the function. It is to be closed also after an error.
+func newBench(c *cli.Context) (b *bench, err error) {
+	b = &bench{c: c}
+	if b.self, err = os.Executable(); err != nil {
+		return b, err
+	}
+	if b.lab, err = lab.New(); err != nil {
+		return b, err
+	}
+	b.after = append(b.after, b.lab.Close)
+	if b.dir, err = os.MkdirTemp("", "eproxy-bench-"); err != nil {
+		return b, err
+	}
+	b.after = append(b.after, func() { _ = os.RemoveAll(b.dir) })
+	pods, stop, err := startFunctions(c.Context, b.lab, b.self)
+	if err != nil {
+		return b, err
+	}
+	b.pods, b.after = pods, append(b.after, stop)
+	return b, nil
+}
+
+func (b *bench) close() {
+	for _, f := range slices.Backward(b.after) {
+		f()
+	}
+}
+
 // startFunctions starts the function in both pods.
-func startFunctions(ctx context.Context, l *lab.Lab, self string) (stop func(), err error) {
-	var running []*lab.Process
+func startFunctions(ctx context.Context, l *lab.Lab, self string) (running []*lab.Process, stop func(), err error) {
 	stop = func() {
 		for _, p := range running {
 			_ = p.Stop()
@@ -139,11 +155,11 @@ func startFunctions(ctx context.Context, l *lab.Lab, self string) (stop func(), 
 		p, err := l.StartServing(pod, lab.Command(ctx, self, "function"))
 		if err != nil {
 			stop()
-			return nil, err
+			return nil, nil, err
 		}
 		running = append(running, p)
 	}
-	return stop, nil
+	return running, stop, nil
 }
 
 // all measures everything and prints the table.
@@ -228,28 +244,29 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 		pod := []lab.Role{lab.Pod0, lab.Pod1}[i%2]
 		return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.PodAddr(pod, false).String(), "8080"))
 	}
-	var dial load.Dialer
-	var between *lab.Process
 	switch row {
 	case rowDirect:
-		dial = load.HTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
+		return b.load(load.HTTP{Topic: topic, Payload: payload, Dial: toPod}.Open, nil, plan, idle)
 	case rowNetHTTP:
-		dial = load.NetHTTP{Topic: topic, Payload: payload, Dial: toPod}.Open
-	default:
-		p, err := b.serve(row)
-		if err != nil {
-			return m, err
-		}
-		defer func() {
-			if serr := p.Stop(); err == nil {
-				err = serr
-			}
-		}()
-		between = p
-		dial = load.MQTT{Topic: topic, Payload: payload, Group: plan.Group, Dial: func(ctx context.Context) (net.Conn, error) {
-			return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
-		}}.Open
+		return b.load(load.NetHTTP{Topic: topic, Payload: payload, Dial: toPod}.Open, nil, plan, idle)
 	}
+	between, err := b.serve(row)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, between.Stop()) }()
+	return b.load(b.mqtt(plan), between, plan, idle)
+}
+
+// mqtt opens devices' connections to what stands between them and the pods.
+func (b *bench) mqtt(plan load.Plan) load.Dialer {
+	return load.MQTT{Topic: topic, Payload: b.c.Int("payload"), Group: plan.Group, Dial: func(ctx context.Context) (net.Conn, error) {
+		return b.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
+	}}.Open
+}
+
+// load makes a load once and measures it.
+func (b *bench) load(dial load.Dialer, between *lab.Process, plan load.Plan, idle float64) (m measurement, err error) {
 	warm := plan
 	warm.Duration = plan.Duration / 6
 	if _, err := load.Run(b.c.Context, dial, warm); err != nil {
@@ -260,6 +277,10 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 		return m, err
 	}
 	ownBefore, err := between.Busy()
+	if err != nil {
+		return m, err
+	}
+	partsBefore, err := b.charged(between)
 	if err != nil {
 		return m, err
 	}
@@ -275,15 +296,30 @@ func (b *bench) measure(row string, plan load.Plan, idle float64) (m measurement
 	if err != nil {
 		return m, err
 	}
+	partsAfter, err := b.charged(between)
+	if err != nil {
+		return m, err
+	}
 	busy := after.Since(before).Seconds() - idle*r.Elapsed.Seconds()
 	return measurement{
-		cpu:  busy / float64(r.Answered) * 1e6,
-		own:  float64((ownAfter - ownBefore).Nanoseconds()) / 1000 / float64(r.Answered),
-		rate: r.Rate(),
-		p50:  float64(r.Quantile(0.5).Nanoseconds()) / 1000,
-		p99:  float64(r.Quantile(0.99).Nanoseconds()) / 1000,
-		fair: r.SmallestShare(time.Second),
+		parts: float64((partsAfter - partsBefore).Nanoseconds()) / 1000 / float64(r.Answered),
+		cpu:   busy / float64(r.Answered) * 1e6,
+		own:   float64((ownAfter - ownBefore).Nanoseconds()) / 1000 / float64(r.Answered),
+		rate:  r.Rate(),
+		p50:   float64(r.Quantile(0.5).Nanoseconds()) / 1000,
+		p99:   float64(r.Quantile(0.99).Nanoseconds()) / 1000,
+		fair:  r.SmallestShare(time.Second),
 	}, nil
+}
+
+// charged is the processor time that devices, pods and what stands between have used.
+func (b *bench) charged(between *lab.Process) (time.Duration, error) {
+	sum, err := lab.BusyOf(os.Getpid()) // the devices
+	for _, p := range append(slices.Clone(b.pods), between) {
+		t, perr := p.Busy()
+		sum, err = sum+t, errors.Join(err, perr)
+	}
+	return sum, err
 }
 
 // serve starts what stands between devices and pods.

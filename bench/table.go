@@ -13,6 +13,7 @@ import (
 type measurement struct {
 	cpu      float64 // microseconds of the whole machine per message
 	own      float64 // of them, those of the process between devices and pods
+	parts    float64 // the same of devices, pods and what is between: other loads on the machine are not in it
 	rate     float64 // messages per second
 	p50, p99 float64 // microseconds
 	fair     float64 // of the connection that had the least in some second, over an equal share

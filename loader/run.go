@@ -117,7 +117,6 @@ type node struct {
 	engine    *delivery.Engine
 	broker    *broker.Server
 	metrics   *metrics.Metrics
-	xdp       bool        // some interface takes messages at XDP
 	changes   chan change // of operators, for loop
 }
 
@@ -129,11 +128,10 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 		if err != nil {
 			return nil, err
 		}
-		n.xdp = n.xdp || mode != "off"
 		log.Info("attached", "interface", name, "xdp", mode)
 	}
 	live := n.live(cfg)
-	if err := plane.Install(live, n.xdp, func() {}); err != nil { // there is no client yet
+	if err := plane.Install(live, func() {}); err != nil { // there is no client yet
 		return nil, err
 	}
 	addrs, err := listenerAddrs(cfg)
@@ -147,7 +145,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	if err != nil {
 		return nil, err
 	}
-	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests()))
+	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests(), plane))
 	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: n.metrics, Life: n.life}, Activate: upstream.Waits(log)})
 	if err := plane.Start(n.engine, upstream.Recorder{Metrics: n.metrics, Life: n.life}); err != nil {
 		return nil, err
@@ -266,7 +264,7 @@ func (n *node) install(file *config.Config) error {
 	n.pods.Follow(cfg)
 	n.pods.Settle(context.Background())
 	live := n.live(cfg)
-	if err := n.plane.Install(live, n.xdp, change.Restrict); err != nil {
+	if err := n.plane.Install(live, change.Restrict); err != nil {
 		change.Cancel()
 		n.live(n.cfg) // as before
 		n.pods.Keep(n.cfg)

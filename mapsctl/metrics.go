@@ -31,7 +31,7 @@ func (l labelSet) String() string {
 // Histograms appear as _count and _sum.
 func showMetrics(m *pinned.Maps) (*output.Rows, error) {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(kernelmetrics.New(m, m, nil))
+	reg.MustRegister(kernelmetrics.New(m, m, nil, nil))
 	families, err := reg.Gather()
 	if err != nil {
 		return nil, fmt.Errorf("gather metrics: %w", err)

@@ -86,8 +86,8 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 	for _, f := range functions {
 		concurrency[f.Name] = f.Concurrency
 	}
-	for _, p := range left {
-		r.Add(p.Function, p.Address.String(), p.State, concurrency[p.Function], 0, 0, 0, 0, reach.Fallback.String(), p.Reason)
+	for _, p := range left { // what the fallback has in flight there is known to the loader alone, and to Prometheus
+		r.Add(p.Function, p.Address.String(), p.State, concurrency[p.Function], 0, 0, nil, 0, reach.Fallback.String(), p.Reason)
 	}
 	return r, nil
 }

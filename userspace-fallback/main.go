@@ -68,6 +68,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	p := pool.New(live.Functions)
 	p.LogTo(often)
 	defer p.Close()
+	m.Registry.MustRegister(metrics.NewInFlight(p))
 	engine := delivery.New(live, p, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: m, Life: life}, Activate: upstream.Waits(log)})
 	defer engine.Close()
 	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: mochi.New})

@@ -44,7 +44,7 @@ func (d *Datapath) attachedTo(prog string, ifindex int) bool {
 
 // AttachDevice attaches the device-side programs to a node interface. xdp is
 // the configuration's choice: auto, native, generic or off. It returns what is
-// used: native, generic or off.
+// used: native, generic, off, or auto, where XDP is for AttachXDP to attach.
 func (d *Datapath) AttachDevice(name, xdp string) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -62,25 +62,39 @@ func (d *Datapath) AttachDevice(name, xdp string) (string, error) {
 	if err := d.attachTCX(l, "tc_device_in", d.Objects.TcDeviceIn, ebpf.AttachTCXIngress); err != nil {
 		return "", err
 	}
-	mode, flags := "native", link.XDPDriverMode
 	switch xdp {
-	case "off":
-		return "off", nil
+	case "auto", "off":
+		return xdp, nil
 	case "generic":
-		mode, flags = "generic", link.XDPGenericMode
+		return xdp, d.attachXDP(l, xdp, link.XDPGenericMode)
 	}
-	err = d.attach("xdp_device", l, func() (link.Link, error) {
+	return xdp, d.attachXDP(l, xdp, link.XDPDriverMode)
+}
+
+// AttachXDP attaches the XDP program, in native mode, to a node interface that has the
+// others. It says whether that is new.
+func (d *Datapath) AttachXDP(name string) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return false, fmt.Errorf("interface %s: %w", name, err)
+	}
+	if d.attachedTo("xdp_device", l.Attrs().Index) {
+		return false, nil
+	}
+	return true, d.attachXDP(l, "native", link.XDPDriverMode)
+}
+
+// attachXDP attaches the XDP program to a node interface; d.mu is held.
+func (d *Datapath) attachXDP(l netlink.Link, mode string, flags link.XDPAttachFlags) error {
+	err := d.attach("xdp_device", l, func() (link.Link, error) {
 		return link.AttachXDP(link.XDPOptions{Program: d.Objects.XdpDevice, Interface: l.Attrs().Index, Flags: flags})
 	})
-	if err == nil {
-		return mode, nil
+	if err != nil {
+		return netdev.XDPRefusal(l, mode, err)
 	}
-	err = netdev.XDPRefusal(l, mode, err)
-	if xdp == "auto" {
-		d.log.Warn("no native XDP here, messages are taken at TC", "interface", name, "error", err)
-		return "off", nil
-	}
-	return "", err
+	return nil
 }
 
 // AttachPod attaches the pod-side programs to the interface that leads to a pod.

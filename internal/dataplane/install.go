@@ -30,7 +30,7 @@ type staged struct {
 // switch is one store: a message sees the old routes or the new, never a mix.
 // before is called when nothing can be refused any more, and nothing has changed.
 // An error means that nothing has changed.
-func (p *Plane) Install(cfg *config.Config, useXDP bool, before func()) error {
+func (p *Plane) Install(cfg *config.Config, before func()) error {
 	p.installing.Lock()
 	defer p.installing.Unlock()
 	s, err := p.stage(cfg)
@@ -42,7 +42,7 @@ func (p *Plane) Install(cfg *config.Config, useXDP bool, before func()) error {
 	defer p.mu.Unlock()
 	clear(p.unseen)
 	clear(p.found) // all ways to pods are looked at again
-	return p.serve(s, useXDP)
+	return p.serve(s)
 }
 
 // InstallPods gives the functions that are installed the pods that they have in cfg.
@@ -100,12 +100,12 @@ func (p *Plane) countRoutes(cfg *config.Config) ([]uint32, error) {
 // serve brings a staged configuration's pods into service and switches to its
 // routes. After Close has begun it is errEnded: pods that were added then would
 // outlive their memory. p.installing and p.mu are held.
-func (p *Plane) serve(s staged, useXDP bool) error {
+func (p *Plane) serve(s staged) error {
 	if p.ctx.Err() != nil {
 		return errEnded
 	}
 	p.inflightMax.Store(uint32(s.cfg.Limits.InflightPerClient))
-	p.node = reach.Node{Interfaces: s.cfg.Interfaces, XDP: useXDP}
+	p.node = reach.Node{Interfaces: s.cfg.Interfaces, XDP: p.mayXDP()}
 	p.podsGRO = s.cfg.PodsGRO
 	p.set = s.set
 	pods := p.placePods(s.cfg)
@@ -152,7 +152,7 @@ func (p *Plane) placePods(cfg *config.Config) map[string][]uint32 {
 func (p *Plane) settlePods(cfg *config.Config) {
 	p.live = cfg
 	p.dropPods(cfg)
-	p.noteXDPTargets()
+	p.settleXDP()
 	p.keepGRO()
 	p.placeAgain()
 	p.retainCounts()

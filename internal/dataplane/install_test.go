@@ -23,7 +23,7 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 		cfg.Routes = append(cfg.Routes, &config.Route{Filter: filter, Functions: []string{"f"}})
 	}
 	before := func() { t.Error("called for what is refused") }
-	if err := p.Install(cfg, false, before); err == nil {
+	if err := p.Install(cfg, before); err == nil {
 		t.Fatal("installed three routes where limits.routes is 1")
 	}
 	if len(p.unseen) != 1 {
@@ -39,7 +39,7 @@ func TestNothingIsServedAfterTheEnd(t *testing.T) {
 	pod := netip.MustParseAddrPort("10.0.0.1:80")
 	p := &Plane{ctx: ctx, podByID: make(map[uint32]*podState), found: make(map[podID]reach.Path)}
 	cfg := &config.Config{Functions: []*config.Function{{Name: "f", Pods: []netip.AddrPort{pod}}}}
-	if err := p.serve(staged{cfg: cfg}, false); !errors.Is(err, errEnded) {
+	if err := p.serve(staged{cfg: cfg}); !errors.Is(err, errEnded) {
 		t.Errorf("installed after the end: %v", err)
 	}
 	if len(p.podByID)+len(p.found) != 0 {

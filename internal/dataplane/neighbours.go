@@ -101,10 +101,25 @@ func (p *Plane) startNeighbours() error {
 				p.log.Error("neighbours are no longer watched: a gateway that changes its link address is noticed by new connections only", "error", err)
 				return
 			}
-			n.follow()
+			n.pause(n.follow())
 		}
 	})
 	return nil
+}
+
+// restShare is how many times as long as the latest look at all connections took the
+// next one is put off: with very many devices whose addresses keep changing it costs
+// a tenth of a processor, no more. What the kernel says meanwhile waits, or is listed.
+const restShare = 9
+
+// pause waits before the next change is followed.
+func (n *neighbours) pause(took time.Duration) {
+	t := time.NewTimer(restShare * took)
+	defer t.Stop()
+	select {
+	case <-n.p.ctx.Done():
+	case <-t.C:
+	}
 }
 
 // relistAfter is how long after a failure the lists are asked for again.
@@ -255,11 +270,12 @@ func (n *neighbours) settle() {
 }
 
 // follow gives those connections new link addresses whose next hop, interface or
-// route has changed.
-func (n *neighbours) follow() {
+// route has changed. It returns how long it has taken.
+func (n *neighbours) follow() time.Duration {
 	if len(n.moved)+len(n.relinked)+len(n.routed) == 0 {
-		return
+		return 0
 	}
+	began := time.Now()
 	via := make(map[ends]neighbour) // of connections that live: its size is bounded by theirs
 	for _, c := range n.p.linkConns() {
 		again := n.rerouted(c.remote)
@@ -279,6 +295,7 @@ func (n *neighbours) follow() {
 	}
 	n.via = via
 	n.settle()
+	return time.Since(began)
 }
 
 // rerouted says whether a route that may lead to an address has changed.
@@ -312,10 +329,14 @@ func (n *neighbours) nextHop(e ends) (neighbour, bool) {
 // interface that leads there, if that is the one that its packets leave through, or
 // a VLAN of it.
 func (n *neighbours) update(c linkConn, hop neighbour) {
-	dst, ok1 := n.macs[hop]
-	src, ok2 := n.links[hop.ifindex]
+	dst, known := n.macs[hop]
+	if !known {
+		n.resolve(hop)
+		return // what comes of it will be noticed
+	}
+	src, ok := n.links[hop.ifindex]
 	state, err := n.p.readConn(c.index)
-	if !ok1 || !ok2 || err != nil || state.Gen != c.gen || state.DstMac == dst && state.SrcMac == src {
+	if !ok || err != nil || state.Gen != c.gen || state.DstMac == dst && state.SrcMac == src {
 		return
 	}
 	if int(state.Ifindex) != hop.ifindex {
@@ -327,6 +348,16 @@ func (n *neighbours) update(c linkConn, hop neighbour) {
 	args := bpf.EproxyLinkArgs{Conn: c.index, Gen: c.gen, DstMac: dst, SrcMac: src}
 	if _, err := n.p.objs.LinkControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 		n.p.often.Warn("following a neighbour's link address", err.Error(), "error", err)
+	}
+}
+
+// resolve has the kernel find out a neighbour's link address, as it does by itself
+// when it has something to send there: of a connection whose messages are all taken
+// it has nothing. What fails now is tried again when the kernel itself wants to know.
+func (n *neighbours) resolve(hop neighbour) {
+	err := n.h.NeighSet(&netlink.Neigh{LinkIndex: hop.ifindex, IP: hop.addr.AsSlice(), State: netlink.NUD_NONE, Flags: netlink.NTF_USE})
+	if err != nil {
+		n.p.often.Warn("asking for a neighbour's link address", err.Error(), "neighbour", hop.addr, "error", err)
 	}
 }
 

@@ -1,10 +1,12 @@
 package dataplane
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -86,4 +88,12 @@ func TestListsAreWhole(t *testing.T) {
 			t.Errorf("%v %d times: %v, %v after %d tries", c.first, c.times, got, err, tries)
 		}
 	}
+}
+
+// TestPauseEndsWithThePlane: a long look at very many connections does not hold the end up.
+func TestPauseEndsWithThePlane(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	n := &neighbours{p: &Plane{ctx: ctx}}
+	n.pause(time.Hour)
 }

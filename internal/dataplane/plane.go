@@ -70,6 +70,7 @@ type Plane struct {
 	podsGRO   bool                 // GRO is to be switched on at the pods' ends
 	unseen    map[podID]unseen     // pods whose connections the programs do not see
 	deviceXDP map[string]string    // interfaces that devices arrive on, with the choice for each
+	noXDP     bool                 // XDP was to be attached to them, and could not
 	own       *pool.Standalone     // the fallback's own connections, to all pods
 	often     *lograte.Logger
 	engine    *delivery.Engine

@@ -72,18 +72,6 @@ func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others int) *pod
 	return ps
 }
 
-// noteXDPTargets lets the XDP program work while some pod in service receives
-// redirects; p.mu is held.
-func (p *Plane) noteXDPTargets() {
-	idle := uint32(1)
-	for index := range p.podByID {
-		if p.podMem[index].XdpOk != 0 {
-			idle = 0
-		}
-	}
-	atomic.StoreUint32(&p.globals.XdpIdle, idle)
-}
-
 // setPath notes how a pod is reached, and logs what is new about it. p.mu is
 // held.
 func (p *Plane) setPath(id podID, path reach.Path) {
@@ -195,7 +183,7 @@ func (p *Plane) drainPod(ps *podState) {
 		defer p.mu.Unlock()
 		if !ps.gone.Load() {
 			p.removePod(ps)
-			p.noteXDPTargets()
+			p.settleXDP()
 			p.keepGRO()
 			p.placeAgain()
 		}

@@ -27,6 +27,12 @@ func (p *Plane) Send(c *pool.Call, b *pool.Batch) (waits bool) { return p.own.Se
 // Withdraw ends a call that waits: pool.Sender.
 func (p *Plane) Withdraw(c *pool.Call) bool { return p.own.Withdraw(c) }
 
+// EachInFlight tells the requests in flight to each pod that has no slots:
+// metrics.InFlightSource.
+func (p *Plane) EachInFlight(each func(function string, pod netip.AddrPort, n int)) {
+	p.own.EachInFlight(each)
+}
+
 // contended is how long after the programs used slots, or found none, the
 // fallback keeps to its share.
 const contended = time.Second

@@ -126,6 +126,7 @@ func (p *Plane) AttachDevice(name, xdp string) (string, error) {
 // attachAgain attaches to the interfaces that devices arrive on and that were
 // made again. (Pods' interfaces are attached to with their pods.) p.mu is held.
 func (p *Plane) attachAgain() (errs []error) {
+	again := false
 	for name, xdp := range p.deviceXDP {
 		l, err := netlink.LinkByName(name)
 		if err != nil || p.path.Attached(l.Attrs().Index) {
@@ -137,6 +138,11 @@ func (p *Plane) attachAgain() (errs []error) {
 			continue
 		}
 		p.log.Info("attached again", "interface", name, "xdp", mode)
+		p.noXDP, again = false, true
+	}
+	if again && p.live != nil {
+		p.node.XDP = p.mayXDP() // follow finds out which pods that concerns
+		p.settleXDP()
 	}
 	return errs
 }

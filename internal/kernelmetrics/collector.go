@@ -3,6 +3,7 @@ package kernelmetrics
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,13 +25,13 @@ type Collector struct {
 	maps     *pinned.Maps
 	source   Source
 	requests prometheus.Collector
+	left     metrics.InFlightSource
 }
 
 var (
 	messages = prometheus.NewDesc(metrics.MessagesName, metrics.MessagesHelp, metrics.MessagesLabels, nil)
 	duration = prometheus.NewDesc(metrics.DurationName, metrics.DurationHelp, metrics.DurationLabels, nil)
 	requests = prometheus.NewDesc(metrics.RequestsName, metrics.RequestsHelp, metrics.RequestsLabels, nil)
-	inflight = prometheus.NewDesc("eproxy_function_inflight", "Requests in flight.", []string{"function", "pod"}, nil)
 	slots    = prometheus.NewDesc("eproxy_slots", "Keep-alive connections to pods.", []string{"function", "pod", "state"}, nil)
 	reasons  = prometheus.NewDesc("eproxy_reasons_total", "Packets by hook and reason.", []string{"hook", "reason"}, nil)
 	pods     = prometheus.NewDesc("eproxy_pods", "Pods by where they are in their life.", []string{"function", "state"}, nil)
@@ -41,9 +42,10 @@ var (
 // New makes a collector over opened maps. source knows the counts by route and
 // pod: the maps, or a loader that also remembers what they no longer hold.
 // others, if any, are the requests that userspace has sent: they have the same
-// label sets, and each label set may be reported but once.
-func New(m *pinned.Maps, source Source, others prometheus.Collector) *Collector {
-	return &Collector{m, source, others}
+// label sets, and each label set may be reported but once. left, if any, tells the
+// requests in flight to pods that the maps do not have.
+func New(m *pinned.Maps, source Source, others prometheus.Collector, left metrics.InFlightSource) *Collector {
+	return &Collector{m, source, others, left}
 }
 
 // Describe declares nothing: the same names are reported by the fallback as
@@ -164,7 +166,17 @@ func (c *Collector) slots(ch chan<- prometheus.Metric) error {
 		for state, v := range states {
 			ch <- gauge(slots, v, p.function, p.address, state)
 		}
-		ch <- gauge(inflight, busy[p], p.function, p.address)
+	}
+	if c.left != nil {
+		c.left.EachInFlight(func(function string, address netip.AddrPort, v int) {
+			p := pod{function, address.String()}
+			if _, served := busy[p]; !served { // else it was given slots since
+				busy[p] = v
+			}
+		})
+	}
+	for p, v := range busy {
+		ch <- gauge(metrics.InFlight, v, p.function, p.address)
 	}
 	return nil
 }

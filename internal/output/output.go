@@ -23,7 +23,7 @@ type Rows struct {
 	Rows    [][]any
 }
 
-// Add adds a row; one value per column.
+// Add adds a row; one value per column. Of what is not known the value is nil: null, in a table "-".
 func (r *Rows) Add(values ...any) { r.Rows = append(r.Rows, values) }
 
 // Flag is the -o flag.
@@ -51,7 +51,9 @@ func (r *Rows) Write(w io.Writer, form string) error {
 		for _, row := range r.Rows {
 			cells := make([]string, len(row))
 			for i, v := range row {
-				cells[i] = fmt.Sprint(v)
+				if cells[i] = "-"; v != nil {
+					cells[i] = fmt.Sprint(v)
+				}
 			}
 			fmt.Fprintln(tw, strings.Join(cells, "\t"))
 		}

@@ -263,3 +263,50 @@ func TestPodMoves(t *testing.T) {
 		}
 	}
 }
+
+// TestRouteChangesGateway: the route to a device changes to another gateway on the same
+// interface, of which the node knows no link address yet; the old gateway is dead. What
+// the programs send to a device that has long been connected, and that sends nothing
+// but what they take, goes to the new one.
+func TestRouteChangesGateway(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			run := func(host lab.Role, args ...string) {
+				t.Helper()
+				if out, err := l.Run(context.Background(), host, "ip", args...); err != nil {
+					t.Fatalf("ip %v: %v: %s", args, err, out)
+				}
+			}
+			// The device is its own gateway, by two link addresses: each says only its own IP address.
+			if err := l.SetSysctl(lab.Dev, "ipv4/conf/all/arp_ignore", "1"); err != nil {
+				t.Fatal(err)
+			}
+			run(lab.Dev, "addr", "add", "10.99.0.2/32", "dev", "lo")
+			run(lab.Dev, "link", "add", "gw2", "link", "eth0", "type", "macvlan")
+			run(lab.Dev, "addr", "add", "10.88.0.3/32", "dev", "gw2")
+			run(lab.Dev, "link", "set", "gw2", "up")
+			run(lab.Node, "route", "add", "10.99.0.2", "via", "10.88.0.2")
+			r := newRecorder()
+			r.serveGo(t, l, false, ok, nil)
+			s := start(t, l, mode, podConfig(routeConfig, false))
+			c := connectFrom(t, l, net.ParseIP("10.99.0.2"), "behind")
+			publish := func(from uint16) {
+				t.Helper()
+				for i := range uint16(10) {
+					c.publish("sensors/behind/temp", from+i, "x")
+				}
+			}
+			publish(1)
+
+			// Nobody hears the old gateway's address any more, and nobody tells the node.
+			run(lab.Node, "neigh", "replace", "10.88.0.2", "lladdr", "02:00:00:00:09:01", "dev", "eth0", "nud", "permanent")
+			run(lab.Node, "route", "replace", "10.99.0.2", "via", "10.88.0.3")
+			before := s.counts()
+			publish(11)
+			if taken, eligible := share(before, s.counts()); taken < eligible*9/10 || taken == 0 {
+				t.Errorf("%d of %d messages were taken: the test tests nothing", taken, eligible)
+			}
+		})
+	}
+}

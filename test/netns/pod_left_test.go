@@ -73,8 +73,14 @@ func TestUnreachablePodsAreLeft(t *testing.T) {
 		}
 	}
 
-	s := start(t, l, "xdp", leftConfig())
+	s := start(t, l, "xdp", leftConfig()+metricsConfig)
 	checkWords(t, s)
+	inFlight := scrapeSeries(t, l)
+	for _, p := range leftPods {
+		if v, known := inFlight[fmt.Sprintf("eproxy_function_inflight{function=%q,pod=%q}", p.name, p.address)]; !known || v != 0 {
+			t.Errorf("requests in flight to %s of %s: %v, told: %v", p.address, p.name, v, known)
+		}
+	}
 
 	// Each function is served: those without a pod in the kernel by the fallback.
 	c := rawConnect(t, l, "dev")
