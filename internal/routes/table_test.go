@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/topic"
@@ -40,7 +42,7 @@ func newRig(t *testing.T) *rig {
 	for name, to := range map[string]**ebpf.Map{"functions": &r.maps.Functions, "function_names": &r.maps.FunctionNames, "routes": &r.maps.Routes,
 		"route_names": &r.maps.RouteNames, "nodes": &r.maps.Nodes, "edges": &r.maps.Edges} {
 		s := spec.Maps[name]
-		s.MaxEntries = map[string]uint32{"functions": 8, "routes": 8, "nodes": 256, "edges": 512}[strings.TrimSuffix(name, "_names")]
+		s.MaxEntries = map[string]uint32{"functions": 200, "routes": 8, "nodes": 256, "edges": 512}[strings.TrimSuffix(name, "_names")]
 		if s.MaxEntries == 0 {
 			s.MaxEntries = 8
 		}
@@ -221,40 +223,44 @@ func TestModel(t *testing.T) {
 // that it has or has had, and no others.
 func TestPodsChangeUnderReaders(t *testing.T) {
 	r := newRig(t)
-	f := []*config.Function{{Name: "f", URL: &url.URL{Scheme: "http", Host: "f.local"}}}
-	s, err := r.Stage(f, nil, nil)
+	var functions []*config.Function
+	for i := range r.maps.Functions.MaxEntries() / 2 {
+		functions = append(functions, &config.Function{Name: fmt.Sprint("f", i), URL: &url.URL{Scheme: "http", Host: "f.local"}})
+	}
+	s, err := r.Stage(functions, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Switch(s, map[string][]uint32{"f": {7}}); err != nil {
+	if err := r.Switch(s, nil); err != nil {
 		t.Fatal(err)
 	}
-	stop := make(chan struct{})
-	var readers sync.WaitGroup
-	for range 2 {
-		readers.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				for _, pod := range r.pods("f") {
-					if pod < 7 || pod > 70 {
-						t.Errorf("pod %d, which the function never had", pod)
+	pods := make([]uint32, abi.PodsPerFunction)
+	for i := range pods {
+		pods[i] = 7
+	}
+	for _, fn := range functions {
+		stop := make(chan struct{})
+		var readers sync.WaitGroup
+		for range 2 {
+			readers.Go(func() {
+				for {
+					if slices.ContainsFunc(r.pods(fn.Name), func(pod uint32) bool { return pod != 7 }) {
+						t.Error("a pod that the function never had")
 						return
 					}
+					select {
+					case <-stop:
+						return
+					default:
+					}
 				}
-			}
-		})
-	}
-	for n := range uint32(2000) {
-		list := make([]uint32, n%64)
-		for i := range list {
-			list[i] = 7 + uint32(i)
+			})
 		}
-		r.SetPods("f", list)
+		for n := range 20 {
+			r.SetPods(fn.Name, pods[:n*len(pods)/20])
+			runtime.Gosched()
+		}
+		close(stop)
+		readers.Wait()
 	}
-	close(stop)
-	readers.Wait()
 }
