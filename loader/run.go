@@ -268,7 +268,7 @@ func (n *node) install(file *config.Config) error {
 	live := n.live(cfg)
 	if err := n.plane.Install(live, n.xdp, change.Restrict); err != nil {
 		change.Cancel()
-		n.live(n.cfg) // as before
+		n.undo()
 		n.pods.Keep(n.cfg)
 		return err
 	}
