@@ -106,7 +106,7 @@ func (n *node) adopt(c control.Change, file *config.Config) error {
 	err := n.followPods()
 	if err != nil {
 		n.cfg = before
-		n.live(before)
+		n.undo()
 	} else {
 		n.file = file
 	}

@@ -15,6 +15,13 @@ func (n *node) live(cfg *config.Config) *config.Config {
 	return live
 }
 
+// undo has the pods of the running configuration followed again, after a live that
+// could not be had.
+func (n *node) undo() {
+	n.life.Undo()
+	n.live(n.cfg)
+}
+
 // notes say why pods get no messages.
 func notes(cfg *config.Config, pods []upstream.Pod) (out []dataplane.PodNote) {
 	states := map[upstream.State]uint32{upstream.Discovered: abi.PodDiscovered, upstream.Suspect: abi.PodSuspect, upstream.Drained: abi.PodDrained}

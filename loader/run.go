@@ -266,7 +266,7 @@ func (n *node) install(file *config.Config) error {
 	live := n.live(cfg)
 	if err := n.plane.Install(live, change.Restrict); err != nil {
 		change.Cancel()
-		n.live(n.cfg) // as before
+		n.undo()
 		n.pods.Keep(n.cfg)
 		return err
 	}

@@ -123,7 +123,8 @@ func (t *Table) writeAutomaton(s *Set, auto *topic.Automaton) error {
 	return nil
 }
 
-// discard removes what was written of a set that will not come into use.
+// discard removes what was written of a set that does not come into use. Edges of its
+// that another set has not overwritten would be that one's.
 func (t *Table) discard(s *Set) {
 	for i := range s.edges {
 		_ = t.maps.Edges.Delete(&s.edges[i]) // some were not written

@@ -30,6 +30,7 @@ type Table struct {
 	log       *slog.Logger
 
 	staging sync.Mutex // held while a set is staged
+	waiting *Set       // staged, and not in use yet; guarded by staging
 
 	mu     sync.Mutex
 	closed bool
@@ -58,8 +59,8 @@ func (t *Table) Close() {
 
 // Stage writes a set of routes to the half of the maps that no message sees.
 // counters are the indexes of the routes' counters, in their order. An error means
-// that the set cannot be had, and that nothing in use has changed. It may have to
-// wait for Grace.
+// that the set cannot be had, and that nothing in use has changed. A set that was staged
+// before and has not come into use cannot any more. It may have to wait for Grace.
 func (t *Table) Stage(functions []*config.Function, routes []*config.Route, counters []uint32) (*Set, error) {
 	t.staging.Lock()
 	defer t.staging.Unlock()
@@ -71,17 +72,17 @@ func (t *Table) Stage(functions []*config.Function, routes []*config.Route, coun
 		return nil, err
 	}
 	t.vacate()
+	if t.waiting != nil {
+		t.discard(t.waiting)
+	}
 	s := t.empty()
+	t.waiting = s
 	s.routes, s.counters = routes, counters
 	s.functions, s.names = functions, make(map[string]uint32, len(functions))
 	for i, fn := range functions {
 		s.names[fn.Name] = s.firstFunction + uint32(i)
 	}
-	if err := t.writeAutomaton(s, auto); err != nil {
-		t.discard(s)
-		return nil, err
-	}
-	return s, nil
+	return s, t.writeAutomaton(s, auto)
 }
 
 // fits says whether half of the maps can hold so many functions and routes.
@@ -144,6 +145,8 @@ func (t *Table) compile(routes []*config.Route) (*topic.Automaton, error) {
 // name. The switch is one store: a message sees the old routes or the new, never a
 // mix. An error means that the set before is still in use.
 func (t *Table) Switch(s *Set, pods map[string][]uint32) error {
+	t.staging.Lock()
+	defer t.staging.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, fn := range s.functions {
@@ -159,7 +162,7 @@ func (t *Table) Switch(s *Set, pods map[string][]uint32) error {
 		atomic.StoreUint32(&t.globals.Epoch, 1)
 	}
 	old := t.now
-	t.before, t.now = old, s
+	t.before, t.now, t.waiting = old, s, nil
 	if old != nil {
 		old.replaced = time.Now()
 		time.AfterFunc(Grace, func() { t.remove(old) })

@@ -24,9 +24,10 @@ type Life struct {
 	room     chan struct{} // for probes
 	failing  atomic.Bool   // some pod has failed: successes count
 
-	mu    sync.Mutex
-	m     *Machine
-	hosts map[string]string // of requests, by function
+	mu     sync.Mutex
+	m      *Machine
+	before memory            // of the latest Apply
+	hosts  map[string]string // of requests, by function
 }
 
 // New makes a Life without pods. answered says how many requests a pod has answered
@@ -64,7 +65,9 @@ func (l *Life) Changed() <-chan struct{} { return l.changed }
 func (l *Life) Apply(cfg *config.Config) *config.Config {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.before = l.m.remember()
 	l.m.Want(cfg.Functions, time.Now())
+	l.failing.Store(l.m.Failing())
 	l.hosts = make(map[string]string, len(cfg.Functions))
 	out := *cfg
 	out.Functions = make([]*config.Function, len(cfg.Functions))
@@ -74,6 +77,14 @@ func (l *Life) Apply(cfg *config.Config) *config.Config {
 	}
 	poke(l.wake)
 	return &out
+}
+
+// Undo undoes the latest Apply, whose configuration could not be had. The one before is to
+// be applied again.
+func (l *Life) Undo() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.m.restore(l.before)
 }
 
 // serving is a function with those of its pods that get messages; l.mu is held.
@@ -165,17 +176,16 @@ func (l *Life) Request(function, pod string, status int) {
 	}
 	var answered uint64
 	if failed {
-		l.failing.Store(true)
 		answered = l.answered(id)
 	}
 	l.mu.Lock()
-	if failed {
-		l.m.Failed(id, answered, why, time.Now())
-	} else {
+	defer l.mu.Unlock()
+	if !failed {
 		l.m.Succeeded(id)
+	} else if l.m.Failed(id, answered, why, time.Now()) {
+		poke(l.wake)
 	}
-	l.mu.Unlock()
-	poke(l.wake)
+	l.failing.Store(l.m.Failing())
 }
 
 // Waits logs that messages wait for a function that has no pod; for delivery.Options.

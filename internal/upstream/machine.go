@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -154,6 +155,35 @@ func (m *Machine) relent(function string, now time.Time) {
 	}
 }
 
+// memory is the state of all pods at some moment.
+type memory map[*pod]pod
+
+// remember is the state of all pods now.
+func (m *Machine) remember() memory {
+	was := make(memory, len(m.pods))
+	for _, p := range m.pods {
+		was[p] = *p
+	}
+	return was
+}
+
+// restore undoes what Want has done since: the pods of then are there and no others, and those
+// that it has moved are where they were.
+func (m *Machine) restore(was memory) {
+	there := maps.Clone(m.pods)
+	clear(m.pods)
+	for p, then := range was {
+		m.pods[then.ID] = p
+		if there[then.ID] != p {
+			p.probing = false // how its probe ended was not noted
+		}
+		if p.State == Drained && then.State != Drained || p.probe != then.probe {
+			*p = then
+			p.probing = false
+		}
+	}
+}
+
 // Probe is a probe that is to be made.
 type Probe struct {
 	ID
@@ -221,17 +251,17 @@ func pace(tries int) time.Duration {
 
 // Failed notes a request that a pod has failed. answered is how many it has answered of
 // which the machine is not told, so far: if these are more than at its first failure in
-// a row, that was not in a row.
-func (m *Machine) Failed(id ID, answered uint64, why string, now time.Time) {
+// a row, that was not in a row. It says whether the pod rests from now on.
+func (m *Machine) Failed(id ID, answered uint64, why string, now time.Time) (rests bool) {
 	p := m.pods[id]
 	if p == nil || p.State != Ready {
-		return
+		return false
 	}
 	if p.failures == 0 || answered != p.answered {
 		p.failures, p.answered = 0, answered
 	}
 	if p.failures++; p.failures < failureLimit || !m.maySpare(id.Function) {
-		return
+		return false
 	}
 	if now.Sub(p.Since) >= forgiven {
 		p.rests = 0
@@ -239,6 +269,18 @@ func (m *Machine) Failed(id ID, answered uint64, why string, now time.Time) {
 	p.at = now.Add(min(restMin<<min(p.rests, 20), restMost))
 	p.rests++
 	m.move(p, Suspect, why, now)
+	return true
+}
+
+// Failing says whether some pod has failed and not succeeded since: only then successes
+// matter.
+func (m *Machine) Failing() bool {
+	for _, p := range m.pods {
+		if p.failures > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // maySpare says whether one more pod of a function may rest: never more than half.

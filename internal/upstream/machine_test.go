@@ -169,6 +169,35 @@ func TestStaleProbe(t *testing.T) {
 	}
 }
 
+// TestRefusedConfigurationChangesNothing: what a configuration would have changed that could
+// not be had is as before: pods that it did not have, or that it would have drained, get messages.
+func TestRefusedConfigurationChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	pods := []netip.AddrPort{addr(1), addr(2), addr(3), addr(4)}
+	w.functions = []*config.Function{{Name: "f", Pods: pods[:3], Probe: config.ProbeTCP}}
+	w.broken[ID{"f", addr(3)}] = true
+	w.want()
+	w.pass(0)
+	w.now = w.now.Add(eagerly)
+	unheard := w.Due(w.now)[0]
+	before, was := w.Pods(), w.remember()
+	w.Want([]*config.Function{{Name: "f", Pods: pods[1:2], Drain: pods[1:2]}}, w.now)
+	if slices.Equal(w.Pods(), before) {
+		t.Fatal("nothing would change")
+	}
+	w.Probed(unheard, errors.New("refused"), w.now)
+	w.restore(was)
+	w.want()
+	if after := w.Pods(); !slices.Equal(after, before) {
+		t.Errorf("%v\nbecame %v", before, after)
+	}
+	w.broken[ID{"f", addr(3)}] = false
+	w.pass(slowly)
+	if s := w.state(3); s != Ready {
+		t.Errorf("the pod that was not ready is %v for good", s)
+	}
+}
+
 // change does something at random. It returns the function that it may touch.
 func (w *world) change(rng *rand.Rand) string {
 	fn := w.functions[rng.IntN(len(w.functions))]
@@ -213,7 +242,7 @@ func (w *world) change(rng *rand.Rand) string {
 func TestModel(t *testing.T) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for range 300 {
+	for range 100 {
 		w := newWorld(t)
 		for i := range 3 {
 			w.functions = append(w.functions, &config.Function{Name: string(rune('f' + i)), Probe: []string{"", "/x"}[rng.IntN(2)]})
