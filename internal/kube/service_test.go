@@ -234,6 +234,30 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
+// TestFailureIsToldOnce: an error that comes again and again is told once, until another does.
+func TestFailureIsToldOnce(t *testing.T) {
+	a := newAPIServer(t)
+	a.refuse(http.StatusForbidden)
+	c := New(config.Kubernetes{Kubeconfig: a.kubeconfig()}, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	var told []string
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.Follow(ctx, temp, func([]netip.AddrPort) { cancel() }, func(err error) { told = append(told, err.Error()) })
+	}()
+	until(t, a.queries, func() bool { return strings.Count(a.queries(), "\n") >= 6 })
+	a.refuse(http.StatusNotFound)
+	asked := strings.Count(a.queries(), "\n")
+	until(t, a.queries, func() bool { return strings.Count(a.queries(), "\n") >= asked+4 })
+	a.set("temp-1", of("IPv4", ports("", 80), ready("10.0.0.1")))
+	a.refuse(0)
+	<-done
+	if len(told) != 2 || !strings.Contains(told[0], "Forbidden") || !strings.Contains(told[1], "Not Found") {
+		t.Errorf("told %q", told)
+	}
+}
+
 // TestTooMany: a Service with more pods than any node serves is an error, and changes nothing.
 func TestTooMany(t *testing.T) {
 	a := newAPIServer(t)
