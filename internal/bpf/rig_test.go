@@ -76,7 +76,7 @@ func load(objs *EproxyObjects) error {
 	for name, n := range map[string]uint32{"flows": 128, "conns": 1, "devices": 1, "slots": 1, "requests": 1, "route_counters": 1, "pod_socks": rigSlots, "pods": 1, "nodes": 1 << 16, "routes": 1 << 14} {
 		spec.Maps[name].MaxEntries = n
 	}
-	for name, v := range map[string]uint32{"knob_slots": rigSlots, "knob_sweep": 16} {
+	for name, v := range map[string]uint32{"knob_slots": rigSlots, "knob_sweep": 16, "knob_pipeline": 8} {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ func (r *rig) fill() {
 	copy(fn.Prefix[:], rigPrefix)
 	r.put(o.Functions, uint32(0), &fn)
 	r.put(o.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ipv6: b2u(r.ipv6), Ifindex: 1, Concurrency: 16})
-	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1}
+	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE)}
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
 	r.neverQuiet()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/chunk"
 	"eproxy/internal/pindir"
@@ -54,10 +55,25 @@ func (p *Plane) growDevice(index uint32) error {
 	return p.arrays.conns.Grow(index)
 }
 
-// growSlot sees to it that a slot has memory, and that the sweeper looks at it.
-func (p *Plane) growSlot(index uint32) error {
-	for r := index * p.pipeline; r < (index+1)*p.pipeline; r++ {
-		if err := p.arrays.requests.Grow(r); err != nil {
+// requestIndex is where the buffer of a slot's request is (request_buffer in slot.h): the
+// first of each slot lie together, then those of a slot do, and the slots of a pod.
+func (p *Plane) requestIndex(slot, number uint32) uint32 {
+	n, pods := number&(p.pipeline-1), p.slots/abi.SlotsPerPod
+	if n == 0 {
+		return slot
+	}
+	return p.slots + (slot%pods*abi.SlotsPerPod+slot/pods)*p.pipeline + n
+}
+
+// growSlot sees to it that a slot has memory: for one request, or if it is to be deep for
+// as many as it may have at most. The sweeper looks at it then.
+func (p *Plane) growSlot(index uint32, deep bool) error {
+	most := uint32(1)
+	if deep {
+		most = p.pipeline
+	}
+	for n := range most {
+		if err := p.arrays.requests.Grow(p.requestIndex(index, n)); err != nil {
 			return err
 		}
 	}
