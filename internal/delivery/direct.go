@@ -82,7 +82,7 @@ func (x *single) answered(c *pool.Call, b *pool.Batch) {
 	x.mu.Lock()
 	x.sender, x.underWay, x.ended = nil, true, true
 	x.mu.Unlock()
-	if e := x.engine; e.rec != nil && !errors.Is(c.Err, pool.ErrNoPod) {
+	if e := x.engine; e.rec != nil && !c.Behind && !errors.Is(c.Err, pool.ErrNoPod) {
 		status := 0
 		if c.Response != nil {
 			status = c.Response.Status

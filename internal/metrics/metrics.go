@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,10 @@ type Metrics struct {
 	refused     *prometheus.CounterVec
 	gone        *prometheus.CounterVec
 	connect     *prometheus.CounterVec
+
+	// The series that each message counts in, found once.
+	ended    sync.Map // messageKey: *messageSeries
+	answered sync.Map // requestKey: prometheus.Counter
 	ready       atomic.Bool
 }
 
@@ -89,8 +94,32 @@ func (m *Metrics) Requests() prometheus.Collector { return m.requests }
 
 // Message counts a routed message that userspace finished.
 func (m *Metrics) Message(route, function string, qos byte, outcome string, took time.Duration) {
-	m.messages.WithLabelValues(route, function, "fallback", strconv.Itoa(int(qos)), outcome).Inc()
-	m.duration.WithLabelValues(route, "fallback").Observe(took.Seconds())
+	key := messageKey{route, function, outcome, qos}
+	found, ok := m.ended.Load(key)
+	if !ok {
+		found, _ = m.ended.LoadOrStore(key, &messageSeries{
+			m.messages.WithLabelValues(route, function, "fallback", strconv.Itoa(int(qos)), outcome),
+			m.duration.WithLabelValues(route, "fallback"),
+		})
+	}
+	s := found.(*messageSeries)
+	s.count.Inc()
+	s.duration.Observe(took.Seconds())
+}
+
+type messageKey struct {
+	route, function, outcome string
+	qos                      byte
+}
+
+type messageSeries struct {
+	count    prometheus.Counter
+	duration prometheus.Observer
+}
+
+type requestKey struct {
+	function, pod string
+	status        int
 }
 
 // Refused counts what the server did not accept.
@@ -98,7 +127,12 @@ func (m *Metrics) Refused(reason string) { m.refused.WithLabelValues(reason).Inc
 
 // Request counts one HTTP exchange.
 func (m *Metrics) Request(function, pod string, status int) {
-	m.requests.WithLabelValues(function, pod, strconv.Itoa(status)).Inc()
+	key := requestKey{function, pod, status}
+	found, ok := m.answered.Load(key)
+	if !ok {
+		found, _ = m.answered.LoadOrStore(key, m.requests.WithLabelValues(function, pod, strconv.Itoa(status)))
+	}
+	found.(prometheus.Counter).Inc()
 }
 
 // InterfaceGone counts an interface that was deleted under the programs.

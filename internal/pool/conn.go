@@ -185,8 +185,10 @@ func (c *conn) responses(b *Batch) error {
 		if !call.whole {
 			resp = c.r.plain()
 		}
-		if resp == nil {
+		more := resp == nil
+		if more {
 			b.Flush() // the rest may be long in coming
+			c.readUntil(call.sent.Add(call.Timeout))
 			var err error
 			if resp, err = c.r.respond(); err != nil {
 				return err
@@ -199,26 +201,30 @@ func (c *conn) responses(b *Batch) error {
 		if err := c.settle(call, resp, now, b); err != nil {
 			return err
 		}
-		if resp.Header != nil { // more has been read meanwhile
+		if more { // has been read meanwhile
 			acknowledged = c.acknowledged()
 		}
 	}
 	return nil
 }
 
-// oldest is the call whose response is next, with its time as the limit of reading that; nil if
-// there is none.
+// oldest is the call whose response is next; nil if there is none.
 func (c *conn) oldest() *Call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.calls) == 0 {
 		return nil
 	}
-	call := c.calls[0]
-	if end := call.sent.Add(call.Timeout); c.err == nil && c.deadline.Before(end) && c.r.incomplete() {
+	return c.calls[0]
+}
+
+// readUntil lets reading a response take until then.
+func (c *conn) readUntil(end time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil && c.deadline.Before(end) {
 		c.until(end)
 	}
-	return call
 }
 
 // acknowledged is how many bytes of the connection's requests the pod's TCP has acknowledged, at

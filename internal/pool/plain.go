@@ -24,13 +24,6 @@ func (r *Reader) plain() *Response {
 	return &plainSuccess[status-200]
 }
 
-// incomplete says whether what was read is not a plain response.
-func (r *Reader) incomplete() bool {
-	b, _ := r.br.Peek(r.br.Buffered())
-	_, n := plainResponse(b)
-	return n == 0
-}
-
 var (
 	plainVersion = []byte("HTTP/1.1 2")
 	crlf         = []byte("\r\n")
