@@ -84,6 +84,7 @@ func (b *Batch) Flush() {
 func (s *Standalone) Send(c *Call, b *Batch) (waits bool) {
 	s.lock(b)
 	defer s.unlock()
+	c.Err, c.Behind = nil, false // of when it was sent before
 	f := s.functions[c.Function]
 	if f == nil || s.closed {
 		s.end(c, fmt.Errorf("function %s: %w", c.Function, ErrNoPod))

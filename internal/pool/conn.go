@@ -310,8 +310,8 @@ func (c *conn) fail(err error, b *Batch) {
 			call.Err = fmt.Errorf("%w: %w", ErrUnread, cause)
 		}
 		call.Behind = call.ahead > 0
-		if errors.Is(call.Err, ErrUnread) && (used || call.Behind) && !call.leased && !call.replaced {
-			call.replaced = true
+		if errors.Is(call.Err, ErrUnread) && (call.Behind || used && !call.replaced) && !call.leased {
+			call.replaced = call.replaced || !call.Behind
 			c.pool.Send(call, b)
 			continue
 		}
