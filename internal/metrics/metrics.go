@@ -59,7 +59,7 @@ type Metrics struct {
 	// The series that each message counts in, found once.
 	ended    sync.Map // messageKey: *messageSeries
 	answered sync.Map // requestKey: prometheus.Counter
-	ready       atomic.Bool
+	ready    atomic.Bool
 }
 
 // New makes a registry with the fallback's counters, except for Requests.

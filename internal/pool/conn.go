@@ -170,7 +170,7 @@ func (c *conn) late() bool {
 
 var (
 	errUnasked = errors.New("response to no request")
-	errClosing = fmt.Errorf("%w: the function closes the connection", ErrUnread)
+	errClosing = errors.New("the function closes the connection")
 )
 
 // responses reads all responses that have come, and at least one.

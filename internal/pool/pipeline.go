@@ -29,15 +29,21 @@ type depth struct {
 	pace    time.Duration // from one response on a connection to the next, smoothed
 }
 
-// most is how many may be in flight, one that is harmless or not included.
-func (d *depth) most(harmless bool, now time.Time) int {
+// most is how many requests may be in flight on a connection with one more; harmless: that one is, all: those
+// that are there, too. What stands behind others when a connection ends may have been read or not, also
+// where the pod has said that it closes: some servers read ahead. So a message that must not be repeated is behind
+// others only where the configuration says that the pod pipelines.
+func (d *depth) most(harmless, all bool, now time.Time) int {
+	shown := max(d.shown, 1)
 	switch {
 	case d.fixed > 0:
 		return d.fixed
-	case harmless && !now.Before(d.again):
-		return min(2*max(d.shown, 1), deepest)
+	case !harmless:
+		return 1
+	case !all || now.Before(d.again):
+		return shown
 	}
-	return max(d.shown, 1)
+	return min(2*shown, deepest)
 }
 
 // answered notes a response to a request that was sent behind so many others.
@@ -62,8 +68,10 @@ func (d *depth) broke(now time.Time) {
 // wait for them no longer than that. The pool's mu is held.
 func (c *conn) takes(call *Call, now time.Time, wait time.Duration) bool {
 	d := &c.pod.depth
-	return c.inFlight > 0 && !c.dead && !c.pod.gone &&
-		c.inFlight < d.most(call.Harmless && c.harmless, now) && time.Duration(c.inFlight)*d.pace <= wait
+	if c.inFlight == 0 || c.dead || c.pod.gone || d.fixed == 0 && c.answered.IsZero() { // a server that closes after each response is not tried
+		return false
+	}
+	return c.inFlight < d.most(call.Harmless, c.harmless, now) && time.Duration(c.inFlight)*d.pace <= wait
 }
 
 // shortest is the connection that a call waits least on, behind others; nil if there is none where it
