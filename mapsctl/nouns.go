@@ -70,13 +70,13 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &output.Rows{Columns: []string{"function", "pod", "state", "concurrency", "slots", "idle", "fallback", "answered", "reached_by", "reason"}}
+	r := &output.Rows{Columns: []string{"function", "pod", "state", "concurrency", "slots", "idle", "fallback", "answered", "pipeline", "pipeline_why", "reached_by", "reason"}}
 	for _, p := range pods {
 		by := reach.TC
 		if p.XDP {
 			by = reach.XDP
 		}
-		r.Add(p.Function, p.Address.String(), p.State, p.Concurrency, p.Connected, bits.OnesCount64(p.Idle), p.Fallback, p.Answered, by.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), p.State, p.Concurrency, p.Connected, bits.OnesCount64(p.Idle), p.Fallback, p.Answered, p.Pipeline, p.PipelineWhy, by.String(), p.Reason)
 	}
 	functions, err := m.Functions()
 	if err != nil {
@@ -87,7 +87,7 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 		concurrency[f.Name] = f.Concurrency
 	}
 	for _, p := range left {
-		r.Add(p.Function, p.Address.String(), p.State, concurrency[p.Function], 0, 0, 0, 0, reach.Fallback.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), p.State, concurrency[p.Function], 0, 0, 0, 0, 1, "", reach.Fallback.String(), p.Reason)
 	}
 	return r, nil
 }

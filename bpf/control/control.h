@@ -14,7 +14,7 @@
 SEC("syscall")
 int slot_control(struct slot_args *a)
 {
-	__u32 index = a->slot, op = a->op, gen = a->gen, overdue = a->overdue, position = a->position, pod_key;
+	__u32 index = a->slot, op = a->op, gen = a->gen, only = a->only, position = a->position, pod_key, closed = 0;
 	struct conn *c = conn_entry(index), *dc;
 	struct slot *slot = slot_entry(index);
 	__u64 now = bpf_ktime_get_ns();
@@ -60,8 +60,10 @@ int slot_control(struct slot_args *a)
 			}
 			m = *slot_message(slot, number);
 			position = ledger_strip(&c->rx, m.due);
-			if (overdue && !slot_overdue(slot, pod, now / 1000000))
+			if ((only == TAKE_OVERDUE && !slot_overdue(slot, pod, now / 1000000)) ||
+			    (only == TAKE_TRIAL && !slot_trial_overdue(slot, pod, now / 1000000)))
 				break;
+			closed = slot->closed;
 			slot->head++;
 			if (state != SLOT_RETIRED)
 				slot->state = SLOT_TAKEN_OVER;
@@ -113,6 +115,8 @@ int slot_control(struct slot_args *a)
 	a->qos = m.qos;
 	a->acked = m.acked;
 	a->taken_ns = m.taken_ns;
+	a->company = m.company;
+	a->closed = closed;
 	return 0;
 }
 

@@ -55,8 +55,12 @@ __attribute__((noinline)) int sweep_slot(__u32 index, __u32 now_ms)
 		event_simple(HOOK_CONTROL, EVENT_SLOT, index, c->gen);
 	if (slot_stalled(slot, pod, now_ms) && event_simple(HOOK_CONTROL, EVENT_STALLED, index, c->gen))
 		slot->stalled = 1;
-	if (slot_in_flight(slot) && slot_overdue(slot, pod, now_ms))
+	if (!slot_in_flight(slot))
+		return 0;
+	if (slot_overdue(slot, pod, now_ms))
 		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
+	if (slot_trial_overdue(slot, pod, now_ms))
+		event_simple(HOOK_CONTROL, EVENT_TRIAL, index, c->gen);
 	return 0;
 }
 

@@ -386,10 +386,17 @@ struct message {
 	__u32 request_len; /* bytes in its buffer */
 	__u16 packet_id;
 	__u8 qos;
-	__u8 acked; /* the pod acknowledged the whole request */
-	__u32 due;  /* wire: once acked, where in the slot's stream its response may begin */
-	__u32 hold; /* on its packet identifier (ids.h) */
-	__u32 pad;
+	__u8 acked;    /* the pod acknowledged the whole request */
+	__u32 due;     /* wire: once acked, where in the slot's stream its response may begin */
+	__u32 hold;    /* on its packet identifier (ids.h) */
+	__u32 company; /* enum company */
+};
+
+/* What was in flight on the slot when a message was given to it. */
+enum company {
+	COMPANY_NONE = 0,  /* nothing */
+	COMPANY_SOME = 1,  /* no more than the pod has answered in order */
+	COMPANY_TRIAL = 2, /* as many as it has yet to show that it can do with: nothing of that is QoS 0 */
 };
 
 /*
@@ -402,7 +409,7 @@ struct slot {
 	__u32 pod;
 	__u32 head;
 	__u32 tail;
-	__u32 depth;	  /* most requests in flight, 1 to PIPELINE_MAX */
+	__u32 plain;	  /* number of the latest QoS 0 message, plus one */
 	__u32 left;	  /* bytes of the oldest one's response still to come */
 	__u32 count;	  /* requests and connections so far, part of ce-id */
 	__u32 acked;	  /* number of the oldest request that the pod has not acknowledged; at most tail */
@@ -410,14 +417,17 @@ struct slot {
 	__u8 close_after; /* no more requests: that response is the last, or the pod has sent FIN */
 	__u8 status;	  /* less 200, of the response of which some is left */
 	__u8 stalled;	  /* userspace knows that the first response takes long */
-	__u8 pad;
+	__u8 closed; /* a response said that it is the connection's last: what is behind it the pod does not read */
 	__u64 responded_ns; /* CLOCK_MONOTONIC, when a response last ended */
 	__u8 id_prefix[16]; /* first half of ce-id, 12 hexadecimal digits */
 	/* second cache line */
 	struct message messages[PIPELINE_MAX];
 	struct recovery recovery;
 	__u32 dials; /* connections so far; each is part of count */
-	__u32 pad1[13];
+	__u32 trial; /* number of the latest message whose company is COMPANY_TRIAL, plus one */
+	__u32 came;  /* the requests below this number had reached the pod when it answered an earlier one */
+	__u32 first; /* count when it was connected */
+	__u32 pad1[10];
 };
 
 /* The bytes of a request in flight. */
@@ -426,7 +436,7 @@ struct request {
 };
 
 /*
- * One pod of one function. Bit n of a word is slot first_slot + (n << knob_pod_shift). idle, room
+ * One pod of one function. Bit n of a word is slot first_slot + (n << knob_pod_shift). idle, room, deeper
  * and busy follow the slot's state, under its lock; filling is a lock of its
  * own, held while the next request is made; reserved, fallback and waiting are
  * userspace's. The places of a pod are as many as its function's concurrency
@@ -462,6 +472,29 @@ struct pod {
 	__u32 stall_ms; /* how long a connection's first response may take before userspace looks why; 0: for ever */
 	__u32 refuses;	/* 1: the latest connection to it could not be made */
 	__u32 pad;
+	/* third cache line: how many requests may be in flight on a connection. Userspace's, but for deeper and wanted. */
+	__u64 deeper; /* some in flight, and one more of QoS 1 would be a trial, or stands behind one */
+	__u64 trial;  /* the slot that may have up to depth */
+	__u32 proven; /* any slot may have so many, 1 to PIPELINE_MAX */
+	__u32 depth;  /* what is being tried, at least proven, at most PIPELINE_MAX */
+	__u32 wait_ns; /* none is added behind requests that are likely to take longer than this; 0: whatever they take */
+	__u32 quota;   /* requests after which the pod has closed a connection: near them none is added; 0: not known */
+	__s32 wanted;	/* responses to trials until userspace is told; at most 0: it is not */
+	__u32 why;	/* enum depth_why */
+	__u32 troubles; /* so often something went wrong on a connection with several requests in flight */
+	__u32 pad1[5];
+};
+
+/* Why the connections to a pod have as many requests in flight as they have at most. */
+enum depth_why {
+	DEPTH_FIXED = 0,   /* the configuration says so */
+	DEPTH_UNUSED = 1,  /* more was not needed yet */
+	DEPTH_TRYING = 2,  /* more is being tried */
+	DEPTH_PROVEN = 3,  /* it has answered so many in order */
+	DEPTH_CLOSED = 4,  /* it closed a connection with requests unanswered */
+	DEPTH_STALLED = 5, /* it answered one of several, and the next took too long */
+	DEPTH_BROKEN = 6,  /* what it sent was no response to what was asked */
+	DEPTH_STATUS = 7,  /* it refused a request that was a trial */
 };
 
 /*
@@ -608,6 +641,8 @@ enum event_kind {
 	EVENT_PLACE = 6,   /* conn is the index of a pod that has a place, for which userspace waits */
 	EVENT_SLOTS = 7,   /* conn is the index of a pod that lacks slots */
 	EVENT_STALLED = 8, /* sweeper: the first response on the slot's connection takes long */
+	EVENT_PROVEN = 9,  /* conn is the index of a pod that has answered as many trials as were wanted */
+	EVENT_TRIAL = 10,  /* sweeper: a trial on the slot is not answered in time */
 };
 
 struct event {
@@ -640,8 +675,8 @@ enum slot_result {
 struct slot_args {
 	__u32 slot;
 	__u32 gen;
-	__u32 op;      /* enum slot_op */
-	__u32 overdue; /* SLOT_OP_TAKE_OVER: only a message whose time is up */
+	__u32 op;   /* enum slot_op */
+	__u32 only; /* SLOT_OP_TAKE_OVER: enum take_only */
 	/*
 	 * kernel: a place in the slot's stream. SLOT_OP_READY: what userspace reads
 	 * next; from DIALLING the result, where the stream begins. SLOT_OP_TAKE_OVER:
@@ -661,6 +696,15 @@ struct slot_args {
 	__u8 qos;
 	__u8 acked;
 	__u64 taken_ns;
+	__u32 company; /* enum company */
+	__u32 closed;  /* of the slot: the pod has said that it reads nothing more */
+};
+
+/* Which messages SLOT_OP_TAKE_OVER is to take over. */
+enum take_only {
+	TAKE_ANY = 0,
+	TAKE_OVERDUE = 1, /* one whose time is up */
+	TAKE_TRIAL = 2,	  /* one on a slot where a trial is not answered in time */
 };
 
 enum device_op {

@@ -145,8 +145,17 @@ enum slot_hold {
 	SLOT_FULL, /* the pod has no place for it */
 };
 
+/* The slots with requests in flight that may get one more, of this QoS. */
+static __always_inline __u64 pod_more(const struct pod *pod, __u32 qos)
+{
+	__u64 room = *(volatile __u64 *)&pod->room;
+
+	room |= *(volatile __u64 *)&pod->deeper & -(__u64)(qos & 1);
+	return room;
+}
+
 /* Tries to get hold of a slot that can take a request. One that has some in flight has its place already. */
-static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit)
+static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit, __u32 qos)
 {
 	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);
 	bool full;
@@ -154,7 +163,7 @@ static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit)
 	if (filling & bit)
 		return SLOT_LOST;
 	full = !(*(volatile __u64 *)&pod->busy & bit) && pod_full(pod, filling | bit);
-	if (!full && (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit)
+	if (!full && (*(volatile __u64 *)&pod->idle | pod_more(pod, qos)) & bit)
 		return SLOT_HELD;
 	slot_drop(pod, bit);
 	return full ? SLOT_FULL : SLOT_LOST;
@@ -162,12 +171,13 @@ static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit)
 
 /*
  * Claims a slot for one more request: the lowest idle one (the hottest), else
- * one that has room, the same for the same device while it has. The caller
+ * one that has room, the same for the same device while it has, else, with QoS 1,
+ * the one that tries how many requests the pod can do with. The caller
  * holds its bit in `filling` until slot_release; nobody else makes a request
  * for it meanwhile. Returns NO_INDEX if there is none. Where no idle one is left
  * userspace is asked for more.
  */
-static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 device)
+static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 device, __u32 qos)
 {
 	__u64 beyond = pod_beyond(pod);
 	__u32 index = NO_INDEX;
@@ -183,6 +193,8 @@ static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 d
 			if (!idle)
 				pod_ask(hook, pod);
 			free = *(volatile __u64 *)&pod->room & ~held;
+			if (!free)
+				free = pod_more(pod, qos) & ~held;
 			high = free & ~0ull << (device & 63);
 			if (high)
 				free = high;
@@ -190,7 +202,7 @@ static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 d
 		if (!free)
 			break;
 		bit = free & -free;
-		got = slot_try(pod, bit);
+		got = slot_try(pod, bit, qos);
 		if (got == SLOT_HELD) {
 			index = pod->first_slot + (popcount64(bit - 1) << knob_pod_shift);
 			break;
@@ -206,7 +218,7 @@ static __always_inline __u64 slot_bit(const struct pod *pod, __u32 index)
 	return 1ull << (((index - pod->first_slot) >> knob_pod_shift) & 63);
 }
 
-/* A message is queued behind others at a slot if it is likely to wait no longer than this, nanoseconds. */
+/* A device's message follows its last one to a slot if it is likely to wait no longer than this there, nanoseconds. */
 #define QUEUE_NS 50000000ull
 
 /* Accounts for n responses that came just now: the smoothed time per response, as TCP smooths its SRTT (RFC 6298). */
@@ -227,28 +239,31 @@ static __always_inline void slot_served(struct slot *slot, __u64 began_ns, __u64
  * Claims the slot of this device's latest message, if it belongs to the
  * function, has room, and its pod answers fast: the device's messages stay in
  * order, and the pod reads several at once. A slow one had better get them on
- * idle connections. Returns the pod, or NULL; as slot_claim otherwise.
+ * idle connections, and so does one whose depth is found out, as long as it has
+ * any. Returns the pod, or NULL; as slot_claim otherwise.
  */
-static __always_inline struct pod *slot_follow(const struct conn *c, const struct device *d, __u32 function,
+static __always_inline struct pod *slot_follow(const struct conn *c, const struct device *d, __u32 function, __u32 qos,
 					       __u32 *index)
 {
 	__u32 key = *(volatile __u32 *)&d->last_slot, pod_key;
 	struct slot *slot;
 	struct pod *pod;
-	__u64 bit;
+	__u64 bit, free;
 
 	if (!*(volatile __u16 *)&c->in_flight || key >= knob_slots)
 		return NULL;
 	slot = slot_entry(key);
-	if (!slot || slot->depth < 2 || (__u64)(slot->tail - slot->head) * slot->service_ns > QUEUE_NS)
+	if (!slot || (__u64)(slot->tail - slot->head) * slot->service_ns > QUEUE_NS)
 		return NULL;
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
-	if (!pod || pod->function != function || pod->up != POD_UP)
+	if (!pod || pod->function != function || pod->up != POD_UP || pod->depth < 2)
 		return NULL;
 	bit = slot_bit(pod, key);
-	if (!((pod->idle | pod->room) & ~pod->filling & ~pod->reserved & ~pod_beyond(pod) & bit) ||
-	    slot_try(pod, bit) != SLOT_HELD)
+	free = ~(pod->filling | pod->reserved | pod_beyond(pod));
+	if (pod->wait_ns && pod->idle & free & ~bit)
+		return NULL;
+	if (!((pod->idle | pod_more(pod, qos)) & free & bit) || slot_try(pod, bit, qos) != SLOT_HELD)
 		return NULL;
 	*index = key;
 	return pod;
@@ -291,6 +306,44 @@ static __always_inline __u32 slot_in_flight(const struct slot *slot)
 	return slot->tail - slot->head;
 }
 
+/* Whether message `last` - 1 is in flight; last is the slot's plain or trial. */
+static __always_inline bool slot_has(const struct slot *slot, __u32 last)
+{
+	return last - 1 - slot->head < slot_in_flight(slot);
+}
+
+/* Which messages a slot takes that has some in flight. */
+enum slot_takes {
+	TAKES_ROOM = 1,	  /* any */
+	TAKES_DEEPER = 2, /* QoS 1 */
+};
+
+/*
+ * What the slot takes. Where a pod has not shown yet that it answers several
+ * requests in order only what is tried again may be lost: a trial stands behind no
+ * QoS 0 message, and none behind a trial. So the slot of the trials is left to
+ * QoS 1 but for when it is idle, if there are others. Under the slot's lock.
+ */
+static __always_inline __u32 slot_takes(const struct pod *pod, __u32 index, const struct slot *slot)
+{
+	__u32 n = slot_in_flight(slot), takes = 0;
+	bool trial = *(volatile __u64 *)&pod->trial & slot_bit(pod, index);
+
+	if ((slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING) || slot->close_after)
+		return 0;
+	/* how long one takes is known from the first response on */
+	if (pod->wait_ns && (!slot->responded_ns || (__u64)n * slot->service_ns > pod->wait_ns))
+		return 0;
+	if (pod->quota && slot->count - slot->first >= pod->quota)
+		return 0;
+	if (n < *(volatile __u32 *)&pod->proven && (!trial || (pod->concurrency == 1 && !slot_has(slot, slot->trial))))
+		takes = TAKES_ROOM;
+	if (trial && n < *(volatile __u32 *)&pod->depth && n < PIPELINE_MAX && !slot_has(slot, slot->plain))
+		takes |= TAKES_DEEPER;
+	opaque(takes); /* the verifier need not follow each case */
+	return takes;
+}
+
 /*
  * Lets the pod's words follow the slot's state. Under the slot's lock, after every
  * change; pod_wake follows without it where a place may have become free.
@@ -299,11 +352,13 @@ static __always_inline void slot_show(struct pod *pod, __u32 index, const struct
 {
 	bool flowing = slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING;
 	bool userspace = slot->state == SLOT_PASSING || slot->state == SLOT_TAKEN_OVER;
+	__u32 takes = slot_takes(pod, index, slot);
 	__u64 bit = slot_bit(pod, index);
 
 	word_set(&pod->busy, bit, flowing || userspace || slot_in_flight(slot));
 	word_set(&pod->idle, bit, slot->state == SLOT_IDLE);
-	word_set(&pod->room, bit, flowing && !slot->close_after && slot_in_flight(slot) < slot->depth);
+	word_set(&pod->room, bit, takes & TAKES_ROOM);
+	word_set(&pod->deeper, bit, takes & TAKES_DEEPER);
 }
 
 static __always_inline struct message *slot_message(struct slot *slot, __u32 number)
@@ -336,6 +391,24 @@ static __always_inline bool slot_stalled(struct slot *slot, const struct pod *po
 }
 
 /*
+ * Whether a trial takes so long to be answered that the pod is likely to have
+ * dropped it: its patience since it answered another request of the connection, or
+ * four times that where it answers none.
+ */
+static __always_inline bool slot_trial_overdue(struct slot *slot, const struct pod *pod, __u32 now_ms)
+{
+	__u64 since = slot_message(slot, slot->head)->taken_ns;
+	__u32 limit = 4 * pod->stall_ms;
+
+	if (slot->responded_ns > since) {
+		since = slot->responded_ns;
+		limit = pod->stall_ms;
+	}
+	return limit && (slot->state == SLOT_BUSY || slot->state == SLOT_TAKEN_OVER) && slot_has(slot, slot->trial) &&
+	       (__s32)(now_ms - (__u32)(since / 1000000)) > (__s32)limit;
+}
+
+/*
  * The number of the next request, for whoever holds the slot's bit in
  * `filling`. An idle slot begins anew with its first buffer: that one is in the
  * cache. One that is empty for another reason may not: userspace still reads
@@ -350,9 +423,15 @@ static __always_inline __u32 slot_next(const struct slot *slot)
 	return (tail + knob_pipeline - 1) & ~(knob_pipeline - 1);
 }
 
+/*
+ * The buffer of a slot's request. The first of each slot lie together, so that slots
+ * that have one request at a time share their memory; those behind them are a slot's own.
+ */
 static __always_inline struct request *request_buffer(__u32 index, __u32 number)
 {
-	return chunk_entry(requests, struct request, index * knob_pipeline + (number & (knob_pipeline - 1)));
+	__u32 n = number & (knob_pipeline - 1);
+
+	return chunk_entry(requests, struct request, n ? knob_slots + index * knob_pipeline + n : index);
 }
 
 /*

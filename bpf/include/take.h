@@ -107,6 +107,17 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 	return ok;
 }
 
+/* What one more message has in front of it. Under the slot's lock. */
+static __always_inline enum company slot_company(const struct pod *pod, __u32 index, const struct slot *slot)
+{
+	__u32 n = slot_in_flight(slot), company = n ? COMPANY_SOME : COMPANY_NONE;
+
+	if (n && *(volatile __u64 *)&pod->trial & slot_bit(pod, index) && n >= *(volatile __u32 *)&pod->proven)
+		company = COMPANY_TRIAL;
+	opaque(company); /* the verifier need not follow each case */
+	return company;
+}
+
 /*
  * Where the message at s->publish goes: as the connection's entry remembers it for this
  * topic, or looked up. s->cache_version is then what must still be so when it is taken.
@@ -150,9 +161,10 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 	if (sc->gen != gen || sc->state != CONN_OPEN) {
 		reason = REASON_DEAD_SOCKET;
 	} else if (slot->tail != s->number ||
-		   (slot->state != SLOT_IDLE && slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING) ||
-		   slot->close_after || slot_in_flight(slot) >= slot->depth) {
+		   (slot->state != SLOT_IDLE &&
+		    !(slot_takes(pod, s->slot, slot) & (s->publish.qos ? TAKES_ROOM | TAKES_DEEPER : TAKES_ROOM)))) {
 		reason = REASON_RACE;
+		slot_show(pod, s->slot, slot); /* the pod's depth may be another one since */
 	} else if (s->request_len > mss) {
 		reason = REASON_TOO_LARGE;
 	} else if (!conn_can_insert(sc, s->request_len)) {
@@ -173,7 +185,12 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		m->qos = s->publish.qos;
 		m->acked = 0;
 		m->hold = HOLD_NONE; /* until the device's ledger has it */
+		m->company = slot_company(pod, s->slot, slot);
 		slot->tail++;
+		if (m->company == COMPANY_TRIAL)
+			slot->trial = slot->tail;
+		if (!m->qos)
+			slot->plain = slot->tail;
 		if (slot->state == SLOT_IDLE)
 			slot->state = SLOT_BUSY;
 		slot_show(pod, s->slot, slot);
@@ -422,7 +439,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	if (xdp && s->request_len > p->seg.len + t->head_max)
 		return REASON_HEADROOM;
 	s->slot = NO_INDEX;
-	pod = slot_follow(c, d, s->function, &s->slot);
+	pod = slot_follow(c, d, s->function, s->publish.qos, &s->slot);
 	if (!pod)
 		pod = pod_choose(fn);
 	if (!pod)
@@ -433,7 +450,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return pod->ipv6 != p->ipv6 ? REASON_FAMILY : REASON_NO_XDP_TARGET;
 	}
 	if (s->slot == NO_INDEX)
-		s->slot = slot_claim(hook, pod, t->conn);
+		s->slot = slot_claim(hook, pod, t->conn, s->publish.qos);
 	if (s->slot == NO_INDEX) {
 		pod->denied_ms = bpf_ktime_get_ns() / 1000000;
 		pod_wake(hook, pod); /* for who found the place that was only tried for */

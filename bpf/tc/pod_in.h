@@ -149,18 +149,42 @@ static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct
 	}
 }
 
-/* The oldest messages are answered. Under the lock. */
+/*
+ * The oldest messages are answered. Under the lock; mark_acked was before. The answer
+ * to a trial shows something only if its request had reached the pod when that
+ * answered an earlier one: else the pod had one at a time.
+ */
 static __always_inline void pop_responded(struct scratch *s, struct slot *slot, __u32 completed)
 {
 	__u64 began = slot_message(slot, slot->head)->taken_ns;
+	bool came = slot_has(slot, slot->came);
 
 	repeat(i, completed) {
+		struct message *m = slot_message(slot, slot->head + i);
+
 		s->done_status[s->done_count & (PIPELINE_MAX - 1)] = s->statuses[i & (PIPELINE_MAX - 1)];
-		done_push(s, slot_message(slot, slot->head + i), DONE_RESPONSE);
+		done_push(s, m, DONE_RESPONSE);
+		if (m->company == COMPANY_TRIAL && (i || came))
+			s->proofs++;
 	}
 	slot->head += completed;
-	if (completed)
+	if (completed) {
+		slot->came = slot->acked;
 		slot_served(slot, began, s->now_ns, completed);
+	}
+}
+
+/* Tells userspace once the pod has answered as many trials as it wanted. Where the event is lost the next one says so. */
+static __always_inline void pod_proved(struct pod *pod, __u32 proofs)
+{
+	__s32 wanted;
+
+	if (!proofs || *(volatile __s32 *)&pod->wanted <= 0)
+		return;
+	wanted = __sync_fetch_and_add(&pod->wanted, -(__s32)proofs);
+	if (wanted > 0 && wanted <= (__s32)proofs &&
+	    !event_simple(HOOK_TC_POD_IN, EVENT_PROVEN, pod->first_slot / SLOTS_PER_POD, 0))
+		*(volatile __s32 *)&pod->wanted = 1;
 }
 
 /* A PUBACK that could not be inserted goes to userspace, which writes it on the socket. */
@@ -546,6 +570,7 @@ int tc_pod_in(struct __sk_buff *skb)
 		packet_advance(&s->packet, front);
 	}
 	s->lost = 0;
+	s->proofs = 0;
 	s->slot = index;
 	s->pod_counter = pod->counter;
 	s->done_count = 0;
@@ -600,6 +625,7 @@ int tc_pod_in(struct __sk_buff *skb)
 			pop_responded(s, slot, s->responses.completed);
 			slot->left = s->responses.left;
 			slot->close_after = s->responses.close && s->responses.left;
+			slot->closed |= s->responses.closing != 0;
 			slot->status = s->responses.status;
 			slot->state = slot->left ? SLOT_RESPONDING : slot_in_flight(slot) ? SLOT_BUSY : SLOT_IDLE;
 			if (s->responses.closing || fin || c->state != CONN_OPEN ||
@@ -648,6 +674,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	bpf_spin_unlock(&c->lock);
 	attend(c, index);
 	pod_wake(HOOK_TC_POD_IN, pod);
+	pod_proved(pod, afresh(s->proofs));
 
 	if (moved || verdict == RESPONSE_DROP)
 		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);

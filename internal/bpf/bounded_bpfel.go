@@ -63,10 +63,12 @@ const (
 	BoundedVarKnobPubackMs     = "knob_puback_ms"
 	BoundedVarKnobSlots        = "knob_slots"
 	BoundedVarKnobSweep        = "knob_sweep"
+	BoundedVarUnusedCompany    = "unused_company"
 	BoundedVarUnusedConn       = "unused_conn"
 	BoundedVarUnusedConnFlag   = "unused_conn_flag"
 	BoundedVarUnusedConnKind   = "unused_conn_kind"
 	BoundedVarUnusedConnState  = "unused_conn_state"
+	BoundedVarUnusedDepthWhy   = "unused_depth_why"
 	BoundedVarUnusedDevice     = "unused_device"
 	BoundedVarUnusedDeviceArgs = "unused_device_args"
 	BoundedVarUnusedDeviceOp   = "unused_device_op"
@@ -86,6 +88,7 @@ const (
 	BoundedVarUnusedSlotOp     = "unused_slot_op"
 	BoundedVarUnusedSlotResult = "unused_slot_result"
 	BoundedVarUnusedSlotState  = "unused_slot_state"
+	BoundedVarUnusedTakeOnly   = "unused_take_only"
 	BoundedVarZero             = "zero"
 )
 
@@ -190,10 +193,12 @@ type BoundedVariableSpecs struct {
 	KnobPubackMs     *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedCompany    *ebpf.VariableSpec `ebpf:"unused_company"`
 	UnusedConn       *ebpf.VariableSpec `ebpf:"unused_conn"`
 	UnusedConnFlag   *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
 	UnusedConnKind   *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
 	UnusedConnState  *ebpf.VariableSpec `ebpf:"unused_conn_state"`
+	UnusedDepthWhy   *ebpf.VariableSpec `ebpf:"unused_depth_why"`
 	UnusedDevice     *ebpf.VariableSpec `ebpf:"unused_device"`
 	UnusedDeviceArgs *ebpf.VariableSpec `ebpf:"unused_device_args"`
 	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
@@ -213,6 +218,7 @@ type BoundedVariableSpecs struct {
 	UnusedSlotOp     *ebpf.VariableSpec `ebpf:"unused_slot_op"`
 	UnusedSlotResult *ebpf.VariableSpec `ebpf:"unused_slot_result"`
 	UnusedSlotState  *ebpf.VariableSpec `ebpf:"unused_slot_state"`
+	UnusedTakeOnly   *ebpf.VariableSpec `ebpf:"unused_take_only"`
 	Zero             *ebpf.VariableSpec `ebpf:"zero"`
 }
 
@@ -313,10 +319,12 @@ type BoundedVariables struct {
 	KnobPubackMs     *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedCompany    *ebpf.Variable `ebpf:"unused_company"`
 	UnusedConn       *ebpf.Variable `ebpf:"unused_conn"`
 	UnusedConnFlag   *ebpf.Variable `ebpf:"unused_conn_flag"`
 	UnusedConnKind   *ebpf.Variable `ebpf:"unused_conn_kind"`
 	UnusedConnState  *ebpf.Variable `ebpf:"unused_conn_state"`
+	UnusedDepthWhy   *ebpf.Variable `ebpf:"unused_depth_why"`
 	UnusedDevice     *ebpf.Variable `ebpf:"unused_device"`
 	UnusedDeviceArgs *ebpf.Variable `ebpf:"unused_device_args"`
 	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
@@ -336,6 +344,7 @@ type BoundedVariables struct {
 	UnusedSlotOp     *ebpf.Variable `ebpf:"unused_slot_op"`
 	UnusedSlotResult *ebpf.Variable `ebpf:"unused_slot_result"`
 	UnusedSlotState  *ebpf.Variable `ebpf:"unused_slot_state"`
+	UnusedTakeOnly   *ebpf.Variable `ebpf:"unused_take_only"`
 	Zero             *ebpf.Variable `ebpf:"zero"`
 }
 

@@ -20,6 +20,14 @@ type EproxyAgain struct {
 	Len    uint32
 }
 
+type EproxyCompany uint32
+
+const (
+	EproxyCompanyCOMPANY_NONE  EproxyCompany = 0
+	EproxyCompanyCOMPANY_SOME  EproxyCompany = 1
+	EproxyCompanyCOMPANY_TRIAL EproxyCompany = 2
+)
+
 type EproxyConn struct {
 	_    structs.HostLayout
 	Lock struct {
@@ -108,6 +116,19 @@ const (
 	EproxyConnStateCONN_ARMED  EproxyConnState = 1
 	EproxyConnStateCONN_OPEN   EproxyConnState = 2
 	EproxyConnStateCONN_CLOSED EproxyConnState = 3
+)
+
+type EproxyDepthWhy uint32
+
+const (
+	EproxyDepthWhyDEPTH_FIXED   EproxyDepthWhy = 0
+	EproxyDepthWhyDEPTH_UNUSED  EproxyDepthWhy = 1
+	EproxyDepthWhyDEPTH_TRYING  EproxyDepthWhy = 2
+	EproxyDepthWhyDEPTH_PROVEN  EproxyDepthWhy = 3
+	EproxyDepthWhyDEPTH_CLOSED  EproxyDepthWhy = 4
+	EproxyDepthWhyDEPTH_STALLED EproxyDepthWhy = 5
+	EproxyDepthWhyDEPTH_BROKEN  EproxyDepthWhy = 6
+	EproxyDepthWhyDEPTH_STATUS  EproxyDepthWhy = 7
 )
 
 type EproxyDevice struct {
@@ -203,6 +224,8 @@ const (
 	EproxyEventKindEVENT_PLACE   EproxyEventKind = 6
 	EproxyEventKindEVENT_SLOTS   EproxyEventKind = 7
 	EproxyEventKindEVENT_STALLED EproxyEventKind = 8
+	EproxyEventKindEVENT_PROVEN  EproxyEventKind = 9
+	EproxyEventKindEVENT_TRIAL   EproxyEventKind = 10
 )
 
 type EproxyFraming struct {
@@ -329,7 +352,7 @@ type EproxyMessage struct {
 	Acked      uint8
 	Due        uint32
 	Hold       uint32
-	Pad        uint32
+	Company    uint32
 }
 
 type EproxyNode struct {
@@ -375,6 +398,16 @@ type EproxyPod struct {
 	StallMs     uint32
 	Refuses     uint32
 	Pad         uint32
+	Deeper      uint64
+	Trial       uint64
+	Proven      uint32
+	Depth       uint32
+	WaitNs      uint32
+	Quota       uint32
+	Wanted      int32
+	Why         uint32
+	Troubles    uint32
+	Pad1        [5]uint32
 }
 
 type EproxyPodGro struct {
@@ -548,7 +581,7 @@ type EproxySlot struct {
 	Pod         uint32
 	Head        uint32
 	Tail        uint32
-	Depth       uint32
+	Plain       uint32
 	Left        uint32
 	Count       uint32
 	Acked       uint32
@@ -556,7 +589,7 @@ type EproxySlot struct {
 	CloseAfter  uint8
 	Status      uint8
 	Stalled     uint8
-	Pad         uint8
+	Closed      uint8
 	RespondedNs uint64
 	IdPrefix    [16]uint8
 	Messages    [64]EproxyMessage
@@ -569,7 +602,10 @@ type EproxySlot struct {
 		Pad     uint8
 	}
 	Dials uint32
-	Pad1  [13]uint32
+	Trial uint32
+	Came  uint32
+	First uint32
+	Pad1  [10]uint32
 }
 
 type EproxySlotArgs struct {
@@ -577,7 +613,7 @@ type EproxySlotArgs struct {
 	Slot       uint32
 	Gen        uint32
 	Op         uint32
-	Overdue    uint32
+	Only       uint32
 	Position   uint32
 	Hold       uint32
 	Ok         uint32
@@ -591,6 +627,8 @@ type EproxySlotArgs struct {
 	Qos        uint8
 	Acked      uint8
 	TakenNs    uint64
+	Company    uint32
+	Closed     uint32
 }
 
 type EproxySlotOp uint32
@@ -621,6 +659,14 @@ const (
 	EproxySlotStateSLOT_PASSING    EproxySlotState = 6
 	EproxySlotStateSLOT_TAKEN_OVER EproxySlotState = 7
 	EproxySlotStateSLOT_RETIRED    EproxySlotState = 8
+)
+
+type EproxyTakeOnly uint32
+
+const (
+	EproxyTakeOnlyTAKE_ANY     EproxyTakeOnly = 0
+	EproxyTakeOnlyTAKE_OVERDUE EproxyTakeOnly = 1
+	EproxyTakeOnlyTAKE_TRIAL   EproxyTakeOnly = 2
 )
 
 type EproxyTuple struct {
@@ -682,10 +728,12 @@ const (
 	EproxyVarKnobPubackMs     = "knob_puback_ms"
 	EproxyVarKnobSlots        = "knob_slots"
 	EproxyVarKnobSweep        = "knob_sweep"
+	EproxyVarUnusedCompany    = "unused_company"
 	EproxyVarUnusedConn       = "unused_conn"
 	EproxyVarUnusedConnFlag   = "unused_conn_flag"
 	EproxyVarUnusedConnKind   = "unused_conn_kind"
 	EproxyVarUnusedConnState  = "unused_conn_state"
+	EproxyVarUnusedDepthWhy   = "unused_depth_why"
 	EproxyVarUnusedDevice     = "unused_device"
 	EproxyVarUnusedDeviceArgs = "unused_device_args"
 	EproxyVarUnusedDeviceOp   = "unused_device_op"
@@ -705,6 +753,7 @@ const (
 	EproxyVarUnusedSlotOp     = "unused_slot_op"
 	EproxyVarUnusedSlotResult = "unused_slot_result"
 	EproxyVarUnusedSlotState  = "unused_slot_state"
+	EproxyVarUnusedTakeOnly   = "unused_take_only"
 	EproxyVarZero             = "zero"
 )
 
@@ -809,10 +858,12 @@ type EproxyVariableSpecs struct {
 	KnobPubackMs     *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedCompany    *ebpf.VariableSpec `ebpf:"unused_company"`
 	UnusedConn       *ebpf.VariableSpec `ebpf:"unused_conn"`
 	UnusedConnFlag   *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
 	UnusedConnKind   *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
 	UnusedConnState  *ebpf.VariableSpec `ebpf:"unused_conn_state"`
+	UnusedDepthWhy   *ebpf.VariableSpec `ebpf:"unused_depth_why"`
 	UnusedDevice     *ebpf.VariableSpec `ebpf:"unused_device"`
 	UnusedDeviceArgs *ebpf.VariableSpec `ebpf:"unused_device_args"`
 	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
@@ -832,6 +883,7 @@ type EproxyVariableSpecs struct {
 	UnusedSlotOp     *ebpf.VariableSpec `ebpf:"unused_slot_op"`
 	UnusedSlotResult *ebpf.VariableSpec `ebpf:"unused_slot_result"`
 	UnusedSlotState  *ebpf.VariableSpec `ebpf:"unused_slot_state"`
+	UnusedTakeOnly   *ebpf.VariableSpec `ebpf:"unused_take_only"`
 	Zero             *ebpf.VariableSpec `ebpf:"zero"`
 }
 
@@ -932,10 +984,12 @@ type EproxyVariables struct {
 	KnobPubackMs     *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedCompany    *ebpf.Variable `ebpf:"unused_company"`
 	UnusedConn       *ebpf.Variable `ebpf:"unused_conn"`
 	UnusedConnFlag   *ebpf.Variable `ebpf:"unused_conn_flag"`
 	UnusedConnKind   *ebpf.Variable `ebpf:"unused_conn_kind"`
 	UnusedConnState  *ebpf.Variable `ebpf:"unused_conn_state"`
+	UnusedDepthWhy   *ebpf.Variable `ebpf:"unused_depth_why"`
 	UnusedDevice     *ebpf.Variable `ebpf:"unused_device"`
 	UnusedDeviceArgs *ebpf.Variable `ebpf:"unused_device_args"`
 	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
@@ -955,6 +1009,7 @@ type EproxyVariables struct {
 	UnusedSlotOp     *ebpf.Variable `ebpf:"unused_slot_op"`
 	UnusedSlotResult *ebpf.Variable `ebpf:"unused_slot_result"`
 	UnusedSlotState  *ebpf.Variable `ebpf:"unused_slot_state"`
+	UnusedTakeOnly   *ebpf.Variable `ebpf:"unused_take_only"`
 	Zero             *ebpf.Variable `ebpf:"zero"`
 }
 

@@ -30,7 +30,7 @@ func TestHintIsChecked(t *testing.T) {
 				if ret, _ := r.run(r.objs.XdpDevice, r.fromDevice(devISS, "PA", first)); ret != xdpRedirect {
 					t.Fatalf("not taken: %v", r.allReasons())
 				}
-				r.put(r.objs.Slots, uint32(rigSlot), &EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1})
+				r.put(r.objs.Slots, uint32(rigSlot), &EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE)})
 				r.put(r.objs.Pods, uint32(0), &EproxyPod{Idle: 1, Room: 1, Up: 1, XdpOk: 1, Ipv6: b2u(ipv6), Ifindex: 1, Concurrency: 16})
 				var at uint32
 				hints := 0

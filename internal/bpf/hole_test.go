@@ -75,7 +75,7 @@ func TestHoleBelongsToTheSocket(t *testing.T) {
 					t.Errorf("next byte %d of %d, passed up to %d, flags %#x, %d open messages", c.RxNxt-at, n+2, c.RxHole-at, c.Flags, c.Rx.Open)
 				}
 				r.pod(func(p *EproxyPod) { p.Idle = 1 })
-				r.put(r.objs.Slots, uint32(rigSlot), &EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1})
+				r.put(r.objs.Slots, uint32(rigSlot), &EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE)})
 				r.run(r.objs.TcDeviceIn, r.fromDevice(at+n+2, "PA", publish("sensors/a/temp", 1, 9, "behind")))
 				r.device(func(d *EproxyDevice) {
 					if d.Taken != 2 {

@@ -40,11 +40,11 @@ func TestPlacesAreShared(t *testing.T) {
 		} {
 			r := newRig(t, false)
 			p := c.pod
-			p.Up, p.XdpOk, p.Ifindex = 1, 1, 1
+			p.Up, p.XdpOk, p.Ifindex, p.Proven, p.Depth = 1, 1, 1, 2, 2
 			r.put(r.objs.Pods, uint32(0), &p)
 			if c.busy {
 				s := r.slot()
-				s.State, s.Depth, s.Tail = uint32(EproxySlotStateSLOT_BUSY), 2, 1
+				s.State, s.Tail = uint32(EproxySlotStateSLOT_BUSY), 1
 				r.put(r.objs.Slots, uint32(rigSlot), &s)
 			}
 			r.run(prog(r), r.fromDevice(devISS, "PA", publish("sensors/a/temp", 1, 7, "x")))
@@ -186,7 +186,7 @@ func TestSlotIsClosedOnlyWhenIdle(t *testing.T) {
 func TestLackOfSlotsIsSaidOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		pod   EproxyPod
-		depth uint32 // of the slot, which is busy; 0: it is idle
+		depth uint32 // of the pod, whose slot is busy; 0: it is idle
 		full  bool   // the ring
 		want  int
 		asked uint32 // afterwards
@@ -200,11 +200,11 @@ func TestLackOfSlotsIsSaidOnce(t *testing.T) {
 	} {
 		r := newRig(t, false)
 		p := c.pod
-		p.Up, p.XdpOk, p.Ifindex = 1, 1, 1
+		p.Up, p.XdpOk, p.Ifindex, p.Proven, p.Depth = 1, 1, 1, c.depth, c.depth
 		r.put(r.objs.Pods, uint32(0), &p)
 		if c.depth > 0 {
 			s := r.slot()
-			s.State, s.Depth, s.Tail = uint32(EproxySlotStateSLOT_BUSY), c.depth, 1
+			s.State, s.Tail = uint32(EproxySlotStateSLOT_BUSY), 1
 			r.put(r.objs.Slots, uint32(rigSlot), &s)
 		}
 		r.events()
@@ -262,7 +262,7 @@ func TestSweeperFindsStalled(t *testing.T) {
 	p.StallMs = 250
 	r.put(r.objs.Pods, uint32(0), &p)
 	message := func(slot uint32, age time.Duration, responded uint64) {
-		s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Depth: 1, Tail: 1, RespondedNs: responded}
+		s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Tail: 1, RespondedNs: responded}
 		s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - age.Nanoseconds()), Acked: 1}
 		r.put(r.objs.Slots, slot, &s)
 	}

@@ -427,9 +427,7 @@ func (r *rig) fillEvents() {
 func TestFinWhileBusy(t *testing.T) {
 	for _, fin := range []bool{false, true} {
 		r := newRig(t, false)
-		s := r.slot()
-		s.Depth = 2
-		r.put(r.objs.Slots, uint32(rigSlot), &s)
+		r.pipeline(2)
 		n, req := r.take(t)
 		if fin {
 			if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "FA", nil)); ret != tcOK {
@@ -441,8 +439,8 @@ func TestFinWhileBusy(t *testing.T) {
 		if (pod.Room == 0) != fin {
 			t.Errorf("FIN %v: room word %x", fin, pod.Room)
 		}
-		s = r.slot()
-		r.put(r.objs.Pods, uint32(0), &EproxyPod{Room: 1, Up: 1, XdpOk: 1, Ifindex: 1, Concurrency: 16}) // as a program sees it that looked before
+		s := r.slot()
+		r.put(r.objs.Pods, uint32(0), &EproxyPod{Room: 1, Up: 1, XdpOk: 1, Ifindex: 1, Concurrency: 16, Proven: 2, Depth: 2}) // as a program sees it that looked before
 		ret, _ := r.run(r.objs.XdpDevice, r.fromDevice(devISS+n, "PA", publish("sensors/a/temp", 1, 8, "x")))
 		if taken := ret == xdpRedirect; taken == fin || r.slot().Tail-s.Tail != uint32(b2u(taken)) {
 			t.Errorf("FIN %v: verdict %d, %v", fin, ret, r.allReasons())

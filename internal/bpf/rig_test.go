@@ -171,7 +171,7 @@ func (r *rig) fill() {
 	copy(fn.Prefix[:], rigPrefix)
 	r.put(o.Functions, uint32(0), &fn)
 	r.put(o.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ipv6: b2u(r.ipv6), Ifindex: 1, Concurrency: 16})
-	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE), Depth: 1}
+	slot := EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE)}
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
 	r.neverQuiet()
@@ -181,6 +181,16 @@ func (r *rig) fill() {
 	r.conn(rigDevice, EproxyConnKindCONN_DEVICE, node, dev, devISS, nodISS)
 	r.conn(rigSlot, EproxyConnKindCONN_SLOT, src, pod, podISS, sltISS)
 	r.socket()
+}
+
+// pipeline lets the connections of the rig's pod have so many requests in flight.
+func (r *rig) pipeline(n uint32) {
+	var p EproxyPod
+	if err := r.objs.Pods.Lookup(uint32(0), &p); err != nil {
+		r.t.Fatal(err)
+	}
+	p.Proven, p.Depth = n, n
+	r.put(r.objs.Pods, uint32(0), &p)
 }
 
 func edgeKey(node uint32, level string) *EproxyEdgeKey {

@@ -96,7 +96,7 @@ func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 	})
 	r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 60000, UnackedMs: 1000})
 	message := func(slot uint32, age time.Duration, acked uint8) {
-		s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Depth: 1, Tail: 1}
+		s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Tail: 1}
 		s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - age.Nanoseconds()), Acked: acked}
 		r.put(r.objs.Slots, slot, &s)
 	}
@@ -181,10 +181,10 @@ func TestTakeOverOverdue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, false)
 			r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 30000, UnackedMs: 1000})
-			s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Depth: 1, Tail: 1}
+			s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Tail: 1}
 			s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - c.age.Nanoseconds()), Acked: c.acked, Device: abi.NoIndex}
 			r.put(r.objs.Slots, uint32(rigSlot), &s)
-			args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(EproxySlotOpSLOT_OP_TAKE_OVER), Overdue: 1}
+			args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(EproxySlotOpSLOT_OP_TAKE_OVER), Only: uint32(EproxyTakeOnlyTAKE_OVERDUE)}
 			if _, err := r.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 				t.Fatal(err)
 			}

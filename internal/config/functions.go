@@ -30,7 +30,7 @@ func (b *builder) function(path string, r *rawFunction) {
 	}
 	f.URL = u
 	b.pods(path, f, r)
-	f.Pipeline = b.number(path+".pipeline", r.Pipeline, 1, 1, abi.PipelineMax)
+	f.Pipeline = b.pipeline(path+".pipeline", r.Pipeline)
 	f.Concurrency = b.number(path+".concurrency", r.Concurrency, defaultConcurrency, 1, abi.SlotsPerPod)
 	f.Timeout = b.duration(path+".timeout", r.Timeout, defaultTimeout)
 	f.Queue = Queue{
@@ -53,6 +53,18 @@ func (b *builder) function(path string, r *rawFunction) {
 	}
 	b.headers(path, f)
 	b.cfg.Functions = append(b.cfg.Functions, f)
+}
+
+// pipeline reads how many requests a connection may have in flight.
+func (b *builder) pipeline(path, s string) int {
+	if s == "" || s == "auto" {
+		return PipelineAuto
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > abi.PipelineMax {
+		b.fail(path, "%s %q: must be auto, or a number from 1 to %d", b.named(path), s, abi.PipelineMax)
+	}
+	return n
 }
 
 // pods reads where a function's pods are.

@@ -66,7 +66,7 @@ type rawFunction struct {
 	Probe       string            `yaml:"probe"`
 	Paused      bool              `yaml:"paused"`
 	Concurrency *int              `yaml:"concurrency"`
-	Pipeline    *int              `yaml:"pipeline"`
+	Pipeline    string            `yaml:"pipeline"`
 	Timeout     *duration         `yaml:"timeout"`
 	Deadline    *duration         `yaml:"deadline"`
 	Queue       rawQueue          `yaml:"queue"`

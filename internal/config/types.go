@@ -92,6 +92,9 @@ type User struct {
 	Subscribe    []string
 }
 
+// PipelineAuto is a pipeline that follows what each pod was seen to do.
+const PipelineAuto = 0
+
 // Function is an HTTP function with its pods.
 type Function struct {
 	Name        string
@@ -103,7 +106,7 @@ type Function struct {
 	Probe       string           // what a new pod is asked before it gets messages: ProbeTCP, a path, or empty: nothing
 	Paused      bool             // its messages wait
 	Concurrency int              // connections in use at a time per pod, 1 to 64
-	Pipeline    int              // requests in flight per connection, 1 to 64
+	Pipeline    int              // requests in flight per connection, 1 to 64, or PipelineAuto
 	Timeout     time.Duration    // of one attempt, from its sending
 	Deadline    time.Duration    // from a message's arrival until no attempt begins any more; at least Timeout
 	Queue       Queue            // of what userspace holds for the function

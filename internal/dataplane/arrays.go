@@ -54,10 +54,24 @@ func (p *Plane) growDevice(index uint32) error {
 	return p.arrays.conns.Grow(index)
 }
 
-// growSlot sees to it that a slot has memory, and that the sweeper looks at it.
-func (p *Plane) growSlot(index uint32) error {
-	for r := index * p.pipeline; r < (index+1)*p.pipeline; r++ {
-		if err := p.arrays.requests.Grow(r); err != nil {
+// requestIndex is where the buffer of a slot's request is (request_buffer in slot.h): the
+// first of each slot lie together.
+func (p *Plane) requestIndex(slot, number uint32) uint32 {
+	if n := number & (p.pipeline - 1); n > 0 {
+		return p.slots + slot*p.pipeline + n
+	}
+	return slot
+}
+
+// growSlot sees to it that a slot has memory: for one request, or if it is to be deep for
+// as many as it may have at most. The sweeper looks at it then.
+func (p *Plane) growSlot(index uint32, deep bool) error {
+	most := uint32(1)
+	if deep {
+		most = p.pipeline
+	}
+	for n := range most {
+		if err := p.arrays.requests.Grow(p.requestIndex(index, n)); err != nil {
 			return err
 		}
 	}

@@ -61,12 +61,16 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 			p.log.Warn("bytes bypassed the programs, connection aborted", "client", d.info.ClientID)
 			d.info.Abort()
 		}
-	case bpf.EproxyEventKindEVENT_OVERDUE:
+	case bpf.EproxyEventKindEVENT_OVERDUE, bpf.EproxyEventKindEVENT_TRIAL:
+		only := bpf.EproxyTakeOnlyTAKE_OVERDUE
+		if bpf.EproxyEventKind(e.Kind) == bpf.EproxyEventKindEVENT_TRIAL {
+			only = bpf.EproxyTakeOnlyTAKE_TRIAL
+		}
 		if s := p.slotByIndex(e.Conn); s != nil {
 			p.wg.Add(1)
 			go func() {
 				defer p.wg.Done()
-				s.overdue(e.Gen)
+				s.overdue(e.Gen, only)
 			}()
 		}
 	case bpf.EproxyEventKindEVENT_PLACE:
@@ -76,6 +80,10 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 	case bpf.EproxyEventKindEVENT_SLOTS:
 		if ps := p.podTable[e.Conn].Load(); ps != nil {
 			ps.grow()
+		}
+	case bpf.EproxyEventKindEVENT_PROVEN:
+		if ps := p.podTable[e.Conn].Load(); ps != nil {
+			ps.proved()
 		}
 	case bpf.EproxyEventKindEVENT_STALLED:
 		if s := p.slotByIndex(e.Conn); s != nil {

@@ -132,11 +132,14 @@ func Load(opts Options) (*Plane, error) {
 	return p, nil
 }
 
-// deepest is the number of request buffers that each slot needs: the largest
+// deepest is the number of request buffers that a slot may need: the largest
 // pipeline of any function, rounded up to a power of two.
 func deepest(cfg *config.Config) uint32 {
 	n := uint32(1)
 	for _, fn := range cfg.Functions {
+		if fn.Pipeline == config.PipelineAuto {
+			return abi.PipelineMax
+		}
 		for n < uint32(fn.Pipeline) {
 			n *= 2
 		}
@@ -173,7 +176,7 @@ func load(cfg *config.Config, slots uint32, log *slog.Logger) (*datapath.Datapat
 		Dir: cfg.BPFFS, Logger: log,
 		Sizes: map[string]uint32{
 			"flows": conns, "hints": hints, "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
-			"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots * deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
+			"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
 			"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
 			"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
 			"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
@@ -218,6 +221,8 @@ type Recorder interface {
 	Request(function, pod string, status int)
 	InterfaceGone(name string)
 	ConnectFailed(function, pod string)
+	// PipelineTrouble counts a connection that ended, for this reason, with one of several requests unanswered.
+	PipelineTrouble(function, pod, reason string)
 }
 
 // Start begins to serve: events, sweeps. engine finishes what the kernel path

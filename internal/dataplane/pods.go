@@ -111,7 +111,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	if !ok {
 		return nil, fmt.Errorf("limits.pods (%d) %w", len(p.podMem), errUsedUp)
 	}
-	if err := p.growSlot(index); err != nil { // its first slot's
+	if err := p.growSlot(index, false); err != nil { // its first slot's
 		return nil, err
 	}
 	if err := p.path.AttachPod(ifindex); err != nil {
@@ -157,6 +157,7 @@ func (p *Plane) setFunction(ps *podState, fn *config.Function) {
 	}
 	p.podMem[ps.index].Concurrency = uint16(fn.Concurrency)
 	ps.resize(fn.Concurrency)
+	ps.setPipeline(fn.Pipeline)
 	atomic.StoreUint32(&p.podMem[ps.index].TimeoutMs, uint32(min(fn.Timeout.Milliseconds(), math.MaxInt32)))
 }
 

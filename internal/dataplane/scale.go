@@ -24,6 +24,7 @@ const (
 type scale struct {
 	mu       sync.Mutex
 	demand   demand
+	pipe     pipelining
 	open     int    // slots that have a connection, or dial one
 	dialling int    // of those, the latter
 	closing  int    // of those, the ones that are being closed
@@ -51,6 +52,7 @@ type ending struct {
 	dialled  bool
 	unneeded bool // it was closed because there was nothing to do
 	requests int  // that it carried
+	unread   int  // of those, the ones behind a response that said that it is the last
 	atOnce   bool // it ended with a response
 }
 
@@ -68,8 +70,13 @@ func (ps *podState) grow() {
 			ps.learn(s.resting())
 		}
 	}
-	for range ps.scale.demand.more(ps.scale.open, int(lacked-ps.scale.lacked)) {
+	more := ps.scale.demand.more(ps.scale.open, int(lacked-ps.scale.lacked))
+	for range more {
 		ps.openSlot()
+	}
+	if ps.mayTry(monotonic()) {
+		ps.scale.pipe.try()
+		ps.showDepth()
 	}
 	ps.scale.lacked = lacked
 	ps.settle()
@@ -96,6 +103,7 @@ func (ps *podState) dialled() {
 	ps.scale.dialling--
 	ps.scale.failing = false
 	atomic.StoreUint32(&ps.mem.Refuses, 0)
+	ps.showDepth()
 	ps.settle()
 }
 
@@ -116,6 +124,7 @@ func (ps *podState) ended(s *slot, e ending) (again bool) {
 		ps.scale.failing = true
 		atomic.StoreUint32(&ps.mem.Refuses, 1)
 		d.forget()
+		ps.scale.pipe.forget()
 		again = alone
 	case e.unneeded || int(s.bit) >= d.most:
 	case e.requests == 0: // it is the server's to keep it
@@ -133,6 +142,10 @@ func (ps *podState) ended(s *slot, e ending) (again bool) {
 		s.open = false
 		ps.scale.open--
 	}
+	if e.unread > 0 {
+		ps.scale.pipe.cut(e.requests - e.unread)
+	}
+	ps.showDepth()
 	ps.settle()
 	return again
 }
@@ -161,11 +174,15 @@ func (ps *podState) settle() {
 	if d.retry > 0 {
 		next = sooner(next, d.retry-now)
 	}
+	if wait := ps.scale.pipe.retry - now; wait > 0 {
+		next = sooner(next, wait)
+	}
+	atomic.StoreUint32(&ps.mem.Quota, uint32(ps.scale.pipe.quota))
 	retries := ps.scale.dialling > 0 // they say whether the pod takes connections again
 	if ps.scale.failing && !retries {
 		next = sooner(next, backoffMax)
 	}
-	if !retries && !ps.scale.failing && d.more(ps.scale.open, 0) > 0 {
+	if !retries && !ps.scale.failing && (d.more(ps.scale.open, 0) > 0 || ps.mayTry(now)) {
 		atomic.StoreUint32(&ps.mem.Asked, 0)
 	}
 	if ps.scale.timer != nil {
@@ -265,6 +282,7 @@ func (ps *podState) learn(r rest) {
 	if r.answered && r.requests > 1 {
 		d.reused()
 	}
+	ps.scale.pipe.carried(r.requests)
 }
 
 // closeIdle closes connections that nothing comes on, because a request waits: of

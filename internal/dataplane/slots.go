@@ -58,6 +58,7 @@ type podState struct {
 	seen           atomic.Bool  // the programs saw a connection of some slot
 	lacks          atomic.Bool  // GRO could not be switched on: its network namespace was not found
 	unseen         atomic.Int32 // connections that they did not see
+	deep           atomic.Bool  // its slots have memory for more than one request
 }
 
 // slot is one keep-alive connection to a pod. Its goroutine owns reading.
@@ -77,6 +78,7 @@ type slot struct {
 	ready    time.Duration // when it was connected, monotonic()
 	requests uint32        // of its entry, then
 	doomed   bool          // a message was given up: what comes next answers nothing
+	trouble  error         // why one of several requests in flight was not answered; nil: all were
 	unneeded bool          // it is being closed
 }
 
@@ -157,29 +159,64 @@ func (s *slot) session(ctx context.Context) (e ending) {
 
 	// Nobody may claim it any more; what was in flight is userspace's now.
 	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
-	lost := false
-	for {
-		args, terr := p.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
-		if terr != nil || args.Ok == 0 {
-			break
-		}
-		lost = true
-		cause := fmt.Errorf("connection to %s: %w", s.pod.id.addr, err)
-		if unread(args, err) {
-			cause = fmt.Errorf("%w: %w", pool.ErrUnread, cause)
-		}
-		p.takeOver(s, args, nil, cause)
-	}
+	left, unread := s.takeRest(gen, err)
 	mem := s.memory()
 	answered := time.Duration(atomic.LoadUint64(&mem.RespondedNs))
 	s.mu.Lock()
 	s.conn = nil
-	e = ending{err: err, dialled: true, unneeded: s.unneeded, requests: int(atomic.LoadUint32(&mem.Count) - s.requests)}
+	e = ending{err: err, dialled: true, unneeded: s.unneeded, requests: int(atomic.LoadUint32(&mem.Count) - s.requests), unread: unread}
+	trouble := s.trouble
 	s.mu.Unlock()
-	e.atOnce = !lost && (errors.Is(err, errClosing) || answered > 0 && monotonic()-answered < atOnce)
+	if trouble != nil && ctx.Err() == nil {
+		s.pod.troubled(whyEnded(trouble), trouble)
+	}
+	e.atOnce = left == 0 && (errors.Is(err, errClosing) || answered > 0 && monotonic()-answered < atOnce)
 	abort(conn)
 	s.free(gen, tuple)
 	return e
+}
+
+// takeRest makes what is in flight on a connection that has ended so userspace's. It
+// returns how much that was, and how much of it stood behind a response that said
+// "Connection: close": the pod reads nothing more then (RFC 9112 section 9.6).
+func (s *slot) takeRest(gen uint32, end error) (left, cut int) {
+	for {
+		args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+		if err != nil || args.Ok == 0 {
+			return left, cut
+		}
+		left++
+		cause := fmt.Errorf("connection to %s: %w", s.pod.id.addr, end)
+		closed := args.Closed != 0 || errors.Is(end, errClosing)
+		if closed || unread(args, end) {
+			cause = fmt.Errorf("%w: %w", pool.ErrUnread, cause)
+		}
+		spent := 0
+		if closed {
+			cut++
+		} else {
+			spent = s.spoilt(args, end)
+		}
+		s.plane.takeOver(s, args, nil, cause, spent)
+	}
+}
+
+// spoilt notes why the message that was just taken over was not answered. It returns how
+// many of its attempts that counts for: none if it can be tried again, and other requests were
+// in flight on the connection, which may be why.
+func (s *slot) spoilt(args bpf.EproxySlotArgs, cause error) (spent int) {
+	if args.Company == uint32(bpf.EproxyCompanyCOMPANY_NONE) && s.inFlight() == 0 {
+		return 1
+	}
+	s.mu.Lock()
+	if s.trouble == nil {
+		s.trouble = cause
+	}
+	s.mu.Unlock()
+	if args.Qos > 0 {
+		return 0
+	}
+	return 1
 }
 
 // free gives the entry of a connection back that is over, or never came up.
@@ -192,7 +229,7 @@ func (s *slot) free(gen uint32, tuple bpf.EproxyTuple) {
 // last packet seeds it, and puts the socket into the socket map.
 func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple, error) {
 	p := s.plane
-	if err := p.growSlot(s.index); err != nil {
+	if err := p.growSlot(s.index, s.pod.deep.Load()); err != nil {
 		return nil, 0, bpf.EproxyTuple{}, err
 	}
 	s.grown.Store(true)
@@ -208,7 +245,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 			}
 			tuple = tupleOf(local, s.pod.id.addr)
 			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index,
-				Depth: min(uint32(s.pod.fn.Load().Pipeline), p.depth), Count: mem.Count + 1, Dials: mem.Dials + 1}
+				Count: mem.Count + 1, Dials: mem.Dials + 1, First: mem.Count + 1}
 			copy(mem.IdPrefix[:], fmt.Sprintf("%07x%05x", p.idSeed>>4, s.index))
 			gen, inner = p.armConn(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
 		})
@@ -240,7 +277,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		return nil, 0, tuple, fmt.Errorf("enter socket map: %w", err)
 	}
 	s.mu.Lock()
-	s.conn, s.gen, s.doomed, s.unneeded = conn, gen, false, false
+	s.conn, s.gen, s.doomed, s.trouble, s.unneeded = conn, gen, false, nil, false
 	s.ready, s.requests = monotonic(), mem.Count
 	s.mu.Unlock()
 	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
@@ -261,6 +298,9 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	}
 	return conn, gen, tuple, nil
 }
+
+// errSurplus means that a pod has sent more responses than it had requests.
+var errSurplus = errors.New("more responses than requests")
 
 // errUnseen means that no program saw the handshake of a slot's connection.
 var errUnseen = errors.New("the connection does not leave through the pod's interface as it was dialled")
@@ -318,16 +358,27 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 			return fmt.Errorf("unexpected bytes from the pod (slot state %d)", args.State)
 		}
 		if early(args, begin+uint32(r.Position())) {
-			p.takeOver(s, args, nil, pool.ErrEarly)
+			p.takeOver(s, args, nil, pool.ErrEarly, s.spoilt(args, pool.ErrEarly))
 			return pool.ErrEarly
 		}
 		left := s.pod.fn.Load().Timeout - (monotonic() - time.Duration(args.TakenNs))
 		_ = conn.SetReadDeadline(time.Now().Add(max(left, time.Millisecond)))
 		resp, err := r.Response()
 		_ = conn.SetReadDeadline(time.Time{})
-		p.takeOver(s, args, resp, err)
+		spent := 1
+		switch {
+		case err != nil:
+			spent = s.spoilt(args, err)
+		case args.Company == uint32(bpf.EproxyCompanyCOMPANY_TRIAL) && unreadable(resp.Status):
+			s.pod.troubled(bpf.EproxyDepthWhyDEPTH_STATUS, pool.NewStatusError(resp))
+			spent = 0
+		}
+		p.takeOver(s, args, resp, err, spent)
 		if err != nil {
 			return err
+		}
+		if r.Buffered() > 0 && s.inFlight() == 0 {
+			s.spoilt(args, errSurplus)
 		}
 		if !resp.KeepAlive || r.Buffered() > 0 && s.inFlight() == 0 {
 			return errClosing
@@ -356,21 +407,25 @@ func (s *slot) attention(gen uint32) {
 	}
 }
 
-// overdue takes the oldest message over if its time is up, and ends the
-// connection: what else is in flight on it follows.
-func (s *slot) overdue(gen uint32) {
+// overdue takes the oldest message over if its time is up, or that of a trial, and ends
+// the connection: what else is in flight on it follows.
+func (s *slot) overdue(gen uint32, only bpf.EproxyTakeOnly) {
+	cause := errTimeout
+	if only == bpf.EproxyTakeOnlyTAKE_TRIAL {
+		cause = errTrial
+	}
 	s.mu.Lock()
 	conn := s.conn
 	if conn == nil || s.gen != gen {
 		s.mu.Unlock()
 		return
 	}
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: s.gen, Overdue: 1})
+	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: s.gen, Only: uint32(only)})
 	taken := err == nil && args.Ok == 1
 	s.doomed = s.doomed || taken
 	s.mu.Unlock()
 	if taken {
-		s.plane.takeOver(s, args, nil, errTimeout)
+		s.plane.takeOver(s, args, nil, cause, s.spoilt(args, cause))
 		abort(conn)
 	}
 }
@@ -437,7 +492,7 @@ func abort(c *net.TCPConn) {
 
 // requestOf is the request that args names, copied from its buffer.
 func (p *Plane) requestOf(args bpf.EproxySlotArgs) []byte {
-	buf := p.arrays.requests.At(args.Slot*p.pipeline + args.Number&(p.pipeline-1)).Buf[:]
+	buf := p.arrays.requests.At(p.requestIndex(args.Slot, args.Number)).Buf[:]
 	if int(args.RequestLen) > len(buf) {
 		return nil
 	}

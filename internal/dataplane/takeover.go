@@ -16,8 +16,8 @@ import (
 
 // takeOver finishes a message that the programs handed to userspace: with the
 // response that userspace read, or by further attempts with the very bytes in
-// the slot's buffer. The acknowledgement is written on the device's socket.
-func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, cause error) {
+// the slot's buffer, of which so many are spent. The acknowledgement is written on the device's socket.
+func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, cause error, spent int) {
 	req := p.requestOf(args)
 	d := p.conns.get(args.Device, args.DeviceGen)
 	p.mu.Lock()
@@ -61,7 +61,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	go func() {
 		defer p.wg.Done()
 		arrived := time.Now().Add(time.Duration(args.TakenNs) - monotonic())
-		o := engine.DeliverRequest(p.ctx, fn, req, m, arrived, 1, cause)
+		o := engine.DeliverRequest(p.ctx, fn, req, m, arrived, spent, cause)
 		finish(o.Name(), o)
 	}()
 }

@@ -55,6 +55,7 @@ type Metrics struct {
 	gone        *prometheus.CounterVec
 	connect     *prometheus.CounterVec
 	ready       atomic.Bool
+	trouble     *prometheus.CounterVec
 }
 
 // New makes a registry with the fallback's counters, except for Requests.
@@ -79,7 +80,9 @@ func New() *Metrics {
 		Name: "eproxy_interfaces_gone_total", Help: "Interfaces that were deleted while programs were attached to them."}, []string{"interface"})
 	m.connect = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "eproxy_connect_failures_total", Help: "Keep-alive connections to pods that did not come up."}, []string{"function", "pod"})
-	m.Registry.MustRegister(m.messages, m.duration, m.deadLetters, m.refused, m.gone, m.connect)
+	m.trouble = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "eproxy_pipeline_troubles_total", Help: "Connections to pods on which one of several requests in flight was not answered as it should be."}, []string{"function", "pod", "reason"})
+	m.Registry.MustRegister(m.messages, m.duration, m.deadLetters, m.refused, m.gone, m.connect, m.trouble)
 	return m
 }
 
@@ -106,6 +109,11 @@ func (m *Metrics) InterfaceGone(name string) { m.gone.WithLabelValues(name).Inc(
 
 // ConnectFailed counts a connection to a pod that did not come up.
 func (m *Metrics) ConnectFailed(function, pod string) { m.connect.WithLabelValues(function, pod).Inc() }
+
+// PipelineTrouble counts a connection to a pod that ended with one of several requests unanswered.
+func (m *Metrics) PipelineTrouble(function, pod, reason string) {
+	m.trouble.WithLabelValues(function, pod, reason).Inc()
+}
 
 // DeadLetter counts a dead letter.
 func (m *Metrics) DeadLetter(function string) { m.deadLetters.WithLabelValues(function).Inc() }

@@ -237,6 +237,8 @@ type Pod struct {
 	FirstSlot   uint32
 	Reason      string // why it is not reached by XDP; empty if there is nothing better to have
 	State       string // of PodStates
+	Pipeline    int    // requests that a connection may have in flight
+	PipelineWhy string // why so many
 }
 
 // LeftPod is a pod that only the fallback reaches, or that gets no messages, and why.
@@ -331,9 +333,33 @@ func (m *Maps) Pods() ([]Pod, error) {
 		}
 		out = append(out, Pod{Index: i, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}].reason,
 			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), Refuses: p.Refuses != 0, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
-			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot, State: podState(uint32(p.Up))})
+			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot, State: podState(uint32(p.Up)),
+			Pipeline: int(p.Proven), PipelineWhy: depthWhy(&p)})
 	}
 	return out, nil
+}
+
+// depthWhy says why a pod's connections may have as many requests in flight as they may.
+func depthWhy(p *bpf.EproxyPod) string {
+	switch bpf.EproxyDepthWhy(p.Why) {
+	case bpf.EproxyDepthWhyDEPTH_FIXED:
+		return "configured"
+	case bpf.EproxyDepthWhyDEPTH_UNUSED:
+		return "more was not needed yet"
+	case bpf.EproxyDepthWhyDEPTH_TRYING:
+		return fmt.Sprintf("%d are being tried", p.Depth)
+	case bpf.EproxyDepthWhyDEPTH_PROVEN:
+		return "answered in order"
+	case bpf.EproxyDepthWhyDEPTH_CLOSED:
+		return "it closed a connection with requests unanswered"
+	case bpf.EproxyDepthWhyDEPTH_STALLED:
+		return "it did not answer the second of several requests"
+	case bpf.EproxyDepthWhyDEPTH_BROKEN:
+		return "it answered several requests with something else"
+	case bpf.EproxyDepthWhyDEPTH_STATUS:
+		return "it refused a request behind another"
+	}
+	return ""
 }
 
 // connected is how many slots of a pod have a connection.

@@ -29,7 +29,7 @@ func ledgers(l *lab.Lab, port int) string {
 	defer conns.Close()
 	defer slots.Close()
 	defer requests.Close()
-	depth := requests.MaxEntries() / slots.MaxEntries() // knob_pipeline
+	depth := (requests.MaxEntries() - slots.MaxEntries()) / slots.MaxEntries() // knob_pipeline
 	var b strings.Builder
 	var t bpf.EproxyTuple
 	var index uint32

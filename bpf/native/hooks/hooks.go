@@ -258,7 +258,11 @@ func (m *Machine) Slot(i int) *Slot { return at(m.c.slots, i) }
 
 // Request is the buffer of a slot's request.
 func (m *Machine) Request(slot int, number uint32) []byte {
-	r := at(m.c.requests, slot*int(*m.c.pipeline)+int(number)&int(*m.c.pipeline-1))
+	i, n := slot, int(number)&int(*m.c.pipeline-1)
+	if n > 0 {
+		i = int(*m.c.slot_count) + slot*int(*m.c.pipeline) + n
+	}
+	r := at(m.c.requests, i)
 	return bytesOf(r.buf[:])
 }
 

@@ -91,14 +91,14 @@ func (w *world) slotLedgers(i int) error {
 	ms := w.inFlight(s)
 	bit := uint64(1) << i
 	flowing := s.state == SlotBusy || s.state == SlotResponding
-	room := flowing && s.close_after == 0 && len(ms) < int(s.depth)
+	room := flowing && s.close_after == 0 && len(ms) < int(p.proven)
 	if (uint64(p.idle)&bit != 0) != (s.state == SlotIdle) || (uint64(p.room)&bit != 0) != room {
 		return fmt.Errorf("state %d with %d in flight, but idle %#x, room %#x", s.state, len(ms), p.idle, p.room)
 	}
 	if busy := len(ms) > 0 || s.state == SlotPassing || s.state == SlotTakenOver; (uint64(p.busy)&bit != 0) != busy {
 		return fmt.Errorf("state %d with %d in flight, but busy %#x", s.state, len(ms), p.busy)
 	}
-	if s.state == SlotIdle && len(ms) > 0 || flowing && len(ms) == 0 || len(ms) > int(s.depth) {
+	if s.state == SlotIdle && len(ms) > 0 || flowing && len(ms) == 0 || len(ms) > int(p.depth) {
 		return fmt.Errorf("state %d with %d in flight", s.state, len(ms))
 	}
 	_, grafts, err := ledger(&c.tx)

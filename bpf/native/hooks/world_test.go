@@ -86,6 +86,7 @@ func newWorld(m *Machine, slots, pipeline int) *world {
 	m.Prefix(prefix)
 	p := m.Pod(0)
 	p.up, p.xdp_ok, p.peer_ok, p.ifindex, p.concurrency = 1, 1, 1, podIfindex, u16(slots)
+	p.proven, p.depth = u32(pipeline), u32(pipeline)
 	for i := range slots {
 		w.do(w.dial(i)...)
 		w.born()
@@ -175,7 +176,6 @@ func (w *world) dial(slot int) []Step {
 	w.pods = append(w.pods, p)
 	part := Step{kind: StepSlot, index: u32(slot)}
 	part.slot.state = SlotDialling
-	part.slot.depth = u32(w.pipeline)
 	copy(bytesOf(part.slot.id_prefix[:]), fmt.Sprintf("%08x%04x", 0xabcdef, slot))
 	arm := Step{kind: StepArm, index: u32(slot), conn_kind: KindSlot, tuple: tupleOf(p.at, podEnd)}
 	last := frameStep(StepLocalFrame, podIfindex, segment{from: p.at, to: podEnd, seq: p.niss, ack: p.iss, flags: ack, wnd: 60000})

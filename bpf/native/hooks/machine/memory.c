@@ -35,7 +35,7 @@ static struct map maps[32] = {
 	{ .name = "attention", .entries = 1, .shared = true },
 	{ .name = "sweepers", .entries = 1, .shared = true },
 	{ .name = "devices", .entries = 8, .shared = true, .bulk = true },
-	{ .name = "requests", .entries = 16, .shared = true, .bulk = true },
+	{ .name = "requests", .entries = 32, .shared = true, .bulk = true },
 	{ .name = "grants", .entries = 8 },
 	{ .name = "edges", .entries = 8 },
 	{ .name = "nodes", .entries = 8 },

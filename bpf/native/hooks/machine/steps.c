@@ -159,7 +159,7 @@ static void control(struct task *t, const struct step *s)
 			a.slot = s->index;
 			a.gen = s->gen ? s->gen : t->gen;
 			a.op = s->op;
-			a.overdue = s->overdue;
+			a.only = s->overdue;
 			a.position = s->read;
 			slot_control(&a);
 			if (a.ok != SLOT_AGAIN)
@@ -170,8 +170,9 @@ static void control(struct task *t, const struct step *s)
 		r = record_new(RECORD_CONTROL);
 		r->control = a;
 		if (a.ok && a.op == SLOT_OP_TAKE_OVER) {
-			__u32 mask = *machine.pipeline - 1, half = a.request_len / 2;
-			__u8 *buf = machine.requests[a.slot * *machine.pipeline + (a.number & mask)].buf;
+			__u32 n = a.number & (*machine.pipeline - 1), half = a.request_len / 2;
+			__u32 at = n ? *machine.slot_count + a.slot * *machine.pipeline + n : a.slot;
+			__u8 *buf = machine.requests[at].buf;
 
 			r->len = a.request_len;
 			touch_range(buf, r->len, false);
