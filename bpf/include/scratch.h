@@ -102,7 +102,7 @@ struct scratch {
 	__u32 passed; /* and enum reason if it passes */
 	__u32 lost;   /* a pod's segment shows that requests got lost */
 	__u32 due;    /* where responses to the requests that it acknowledges may begin */
-	__u32 proofs; /* how many of its responses show that the pod answers several requests in order */
+	__u32 proofs; /* its responses show that the pod answers several requests in order */
 	__u32 pad0;
 	__u64 now_ns;
 	struct frame frame;

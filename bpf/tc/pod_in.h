@@ -150,41 +150,63 @@ static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct
 }
 
 /*
- * The oldest messages are answered. Under the lock; mark_acked was before. The answer
- * to a trial shows something only if its request had reached the pod when that
- * answered an earlier one: else the pod had one at a time.
+ * Whether the responses to the oldest messages show that the pod answers several
+ * requests in order: the last of them is a trial's, and its request had reached the pod
+ * when that answered an earlier one. Else the pod had one at a time. Under the lock;
+ * mark_acked was before.
  */
+static __always_inline bool response_proves(struct slot *slot, __u32 completed)
+{
+	bool came = slot_has(slot, slot->came) || completed > 1;
+
+	slot->came = slot->acked;
+	return came && slot_message(slot, slot->head + completed - 1)->company == COMPANY_TRIAL;
+}
+
+/* The oldest messages are answered. Under the lock. */
 static __always_inline void pop_responded(struct scratch *s, struct slot *slot, __u32 completed)
 {
 	__u64 began = slot_message(slot, slot->head)->taken_ns;
-	bool came = slot_has(slot, slot->came);
 
 	repeat(i, completed) {
-		struct message *m = slot_message(slot, slot->head + i);
-
 		s->done_status[s->done_count & (PIPELINE_MAX - 1)] = s->statuses[i & (PIPELINE_MAX - 1)];
-		done_push(s, m, DONE_RESPONSE);
-		if (m->company == COMPANY_TRIAL && (i || came))
-			s->proofs++;
+		done_push(s, slot_message(slot, slot->head + i), DONE_RESPONSE);
 	}
+	if (completed)
+		s->proofs = response_proves(slot, completed);
 	slot->head += completed;
-	if (completed) {
-		slot->came = slot->acked;
+	if (completed)
 		slot_served(slot, began, s->now_ns, completed);
-	}
 }
 
-/* Tells userspace once the pod has answered as many trials as it wanted. Where the event is lost the next one says so. */
-static __always_inline void pod_proved(struct pod *pod, __u32 proofs)
+/*
+ * Tells userspace what it waits for, once the slot's lock is released: a place, and that
+ * the pod has answered as many trials as were wanted. Where that event is lost the next
+ * answer is told of. Returns 0. A function of its own for the size of the stack.
+ */
+__attribute__((noinline)) int pod_tell(void)
 {
-	__s32 wanted;
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+	struct slot *slot;
+	struct pod *pod;
+	__u32 key;
 
-	if (!proofs || *(volatile __s32 *)&pod->wanted <= 0)
-		return;
-	wanted = __sync_fetch_and_add(&pod->wanted, -(__s32)proofs);
-	if (wanted > 0 && wanted <= (__s32)proofs &&
+	if (!s)
+		return 0;
+	slot = slot_entry(s->slot);
+	if (!slot)
+		return 0;
+	key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &key);
+	if (!pod)
+		return 0;
+	pod_wake(HOOK_TC_POD_IN, pod);
+	if (!s->proofs || *(volatile __s32 *)&pod->wanted <= 0)
+		return 0;
+	if (__sync_fetch_and_add(&pod->wanted, -1) == 1 &&
 	    !event_simple(HOOK_TC_POD_IN, EVENT_PROVEN, pod->first_slot / SLOTS_PER_POD, 0))
 		*(volatile __s32 *)&pod->wanted = 1;
+	return 0;
 }
 
 /* A PUBACK that could not be inserted goes to userspace, which writes it on the socket. */
@@ -673,8 +695,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	}
 	bpf_spin_unlock(&c->lock);
 	attend(c, index);
-	pod_wake(HOOK_TC_POD_IN, pod);
-	pod_proved(pod, afresh(s->proofs));
+	pod_tell();
 
 	if (moved || verdict == RESPONSE_DROP)
 		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);
