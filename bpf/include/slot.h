@@ -306,6 +306,11 @@ static __always_inline __u32 slot_in_flight(const struct slot *slot)
 	return slot->tail - slot->head;
 }
 
+static __always_inline struct message *slot_message(struct slot *slot, __u32 number)
+{
+	return &slot->messages[number & (knob_pipeline - 1) & (PIPELINE_MAX - 1)];
+}
+
 /* Whether message `last` - 1 is in flight; last is the slot's plain or trial. */
 static __always_inline bool slot_has(const struct slot *slot, __u32 last)
 {
@@ -322,9 +327,14 @@ enum slot_takes {
  * What the slot takes. Where a pod has not shown yet that it answers several
  * requests in order only what is tried again may be lost: a trial stands behind no
  * QoS 0 message, and none behind a trial. So the slot of the trials is left to
- * QoS 1 but for when it is idle, if there are others. Under the slot's lock.
+ * QoS 1 but for when it is idle, if there are others.
+ *
+ * A server may answer one of the requests that it has read and forget the others. What
+ * it answers to a later one would be taken for their responses. So the trials with two
+ * are pairs: once the first of them is answered none is added before the second is.
+ * Under the slot's lock.
  */
-static __always_inline __u32 slot_takes(const struct pod *pod, __u32 index, const struct slot *slot)
+static __always_inline __u32 slot_takes(const struct pod *pod, __u32 index, struct slot *slot)
 {
 	__u32 n = slot_in_flight(slot), takes = 0;
 	bool trial = *(volatile __u64 *)&pod->trial & slot_bit(pod, index);
@@ -335,6 +345,8 @@ static __always_inline __u32 slot_takes(const struct pod *pod, __u32 index, cons
 	if (pod->wait_ns && (!slot->responded_ns || (__u64)n * slot->service_ns > pod->wait_ns))
 		return 0;
 	if (pod->quota && slot->count - slot->first >= pod->quota)
+		return 0;
+	if (trial && *(volatile __u32 *)&pod->proven < 2 && slot_message(slot, slot->head)->company != COMPANY_NONE)
 		return 0;
 	if (n < *(volatile __u32 *)&pod->proven && (!trial || (pod->concurrency == 1 && !slot_has(slot, slot->trial))))
 		takes = TAKES_ROOM;
@@ -348,7 +360,7 @@ static __always_inline __u32 slot_takes(const struct pod *pod, __u32 index, cons
  * Lets the pod's words follow the slot's state. Under the slot's lock, after every
  * change; pod_wake follows without it where a place may have become free.
  */
-static __always_inline void slot_show(struct pod *pod, __u32 index, const struct slot *slot)
+static __always_inline void slot_show(struct pod *pod, __u32 index, struct slot *slot)
 {
 	bool flowing = slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING;
 	bool userspace = slot->state == SLOT_PASSING || slot->state == SLOT_TAKEN_OVER;
@@ -359,11 +371,6 @@ static __always_inline void slot_show(struct pod *pod, __u32 index, const struct
 	word_set(&pod->idle, bit, slot->state == SLOT_IDLE);
 	word_set(&pod->room, bit, takes & TAKES_ROOM);
 	word_set(&pod->deeper, bit, takes & TAKES_DEEPER);
-}
-
-static __always_inline struct message *slot_message(struct slot *slot, __u32 number)
-{
-	return &slot->messages[number & (knob_pipeline - 1) & (PIPELINE_MAX - 1)];
 }
 
 /*
