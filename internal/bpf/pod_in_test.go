@@ -427,7 +427,7 @@ func (r *rig) fillEvents() {
 func TestFinWhileBusy(t *testing.T) {
 	for _, fin := range []bool{false, true} {
 		r := newRig(t, false)
-		r.pipeline(2)
+		r.pod(func(p *EproxyPod) { p.Proven, p.Depth = 2, 2 })
 		n, req := r.take(t)
 		if fin {
 			if ret, _ := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "FA", nil)); ret != tcOK {

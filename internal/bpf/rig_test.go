@@ -76,7 +76,7 @@ func load(objs *EproxyObjects) error {
 	for name, n := range map[string]uint32{"flows": 128, "conns": 1, "devices": 1, "slots": 1, "requests": 1, "route_counters": 1, "pod_socks": rigSlots, "pods": 1, "nodes": 1 << 16, "routes": 1 << 14} {
 		spec.Maps[name].MaxEntries = n
 	}
-	for name, v := range map[string]uint32{"knob_slots": rigSlots, "knob_sweep": 16} {
+	for name, v := range map[string]uint32{"knob_slots": rigSlots, "knob_sweep": 16, "knob_pipeline": 8} {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return err
 		}
@@ -181,16 +181,6 @@ func (r *rig) fill() {
 	r.conn(rigDevice, EproxyConnKindCONN_DEVICE, node, dev, devISS, nodISS)
 	r.conn(rigSlot, EproxyConnKindCONN_SLOT, src, pod, podISS, sltISS)
 	r.socket()
-}
-
-// pipeline lets the connections of the rig's pod have so many requests in flight.
-func (r *rig) pipeline(n uint32) {
-	var p EproxyPod
-	if err := r.objs.Pods.Lookup(uint32(0), &p); err != nil {
-		r.t.Fatal(err)
-	}
-	p.Proven, p.Depth = n, n
-	r.put(r.objs.Pods, uint32(0), &p)
 }
 
 func edgeKey(node uint32, level string) *EproxyEdgeKey {
