@@ -204,7 +204,7 @@ __attribute__((noinline)) int pod_tell(void)
 	if (!s->proofs || *(volatile __s32 *)&pod->wanted <= 0)
 		return 0;
 	if (__sync_fetch_and_add(&pod->wanted, -1) == 1 &&
-	    !event_simple(HOOK_TC_POD_IN, EVENT_PROVEN, pod->first_slot / SLOTS_PER_POD, 0))
+	    !event_simple(HOOK_TC_POD_IN, EVENT_PROVEN, pod->first_slot, 0))
 		*(volatile __s32 *)&pod->wanted = 1;
 	return 0;
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/chunk"
 	"eproxy/internal/pindir"
@@ -55,12 +56,13 @@ func (p *Plane) growDevice(index uint32) error {
 }
 
 // requestIndex is where the buffer of a slot's request is (request_buffer in slot.h): the
-// first of each slot lie together.
+// first of each slot lie together, then those of a slot do, and the slots of a pod.
 func (p *Plane) requestIndex(slot, number uint32) uint32 {
-	if n := number & (p.pipeline - 1); n > 0 {
-		return p.slots + slot*p.pipeline + n
+	n, pods := number&(p.pipeline-1), p.slots/abi.SlotsPerPod
+	if n == 0 {
+		return slot
 	}
-	return slot
+	return p.slots + (slot%pods*abi.SlotsPerPod+slot/pods)*p.pipeline + n
 }
 
 // growSlot sees to it that a slot has memory: for one request, or if it is to be deep for
