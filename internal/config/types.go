@@ -93,7 +93,7 @@ type User struct {
 }
 
 // PipelineAuto is a pipeline that follows what each pod was seen to do.
-const PipelineAuto = 0
+const PipelineAuto = -1
 
 // Function is an HTTP function with its pods.
 type Function struct {

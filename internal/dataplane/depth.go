@@ -50,7 +50,7 @@ type pipelining struct {
 func (d *pipelining) configure(pipeline, most int) {
 	switch {
 	case pipeline != config.PipelineAuto:
-		n := min(pipeline, most)
+		n := max(1, min(pipeline, most))
 		*d = pipelining{most: n, proven: n, depth: n, why: bpf.EproxyDepthWhyDEPTH_FIXED}
 	case !d.auto:
 		*d = pipelining{auto: true, most: most, proven: 1, depth: 1, why: bpf.EproxyDepthWhyDEPTH_UNUSED}
