@@ -173,20 +173,9 @@ func hintsFor(conns uint32) uint32 {
 func load(cfg *config.Config, slots uint32, log *slog.Logger) (*datapath.Datapath, error) {
 	return datapath.Load(datapath.Options{
 		Dir: cfg.BPFFS, Logger: log,
-<<<<<<< HEAD
-		Sizes: map[string]uint32{
-			"flows": conns, "hints": hints, "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
-			"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
-			"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
-			"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
-			"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
-		},
-		Knobs: map[string]uint32{"knob_slots": slots, "knob_pod_shift": bpf.PodShift(uint32(cfg.Limits.Pods)), "knob_hints": hints, "knob_pipeline": deepest(cfg)},
-=======
 		Sizes: mapSizes(cfg, slots),
 		Knobs: map[string]uint32{"knob_slots": slots, "knob_pod_shift": bpf.PodShift(uint32(cfg.Limits.Pods)),
 			"knob_hints": hintsFor(slots + uint32(cfg.Limits.Connections)), "knob_pipeline": deepest(cfg)},
->>>>>>> e772b19
 	})
 }
 
@@ -195,7 +184,7 @@ func mapSizes(cfg *config.Config, slots uint32) map[string]uint32 {
 	conns := slots + uint32(cfg.Limits.Connections)
 	return map[string]uint32{
 		"flows": conns, "hints": hintsFor(conns), "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
-		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots * deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
+		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
 		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
 		"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
 		"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
