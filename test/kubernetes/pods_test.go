@@ -51,7 +51,7 @@ func TestPods(t *testing.T) {
 	w.service("temp", "grpc", map[lab.Role]bool{lab.Pod0: true})
 	w.says(p, `it has no TCP port \"http\"; its pods have: \"grpc\" (8080)`)
 	w.service("temp", "http", map[lab.Role]bool{lab.Pod0: true})
-	w.says(p, "a Service may have pods again")
+	w.until("the port to be found again", func() bool { return strings.Count(p.Log(), "a Service may have pods again") == 2 }) // first by the Service
 	w.send(c, "again")
 	if err := w.client.DiscoveryV1().EndpointSlices(namespace).Delete(context.Background(), "temp-1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
