@@ -51,14 +51,25 @@ func (x *Box) Given() uint64 {
 	return x.given
 }
 
-// Taken is how many bytes may have been written, also in part.
-func (x *Box) Taken() uint64 {
+// End has nothing more written but what is just being written, and says how many bytes may have
+// been, also in part: whatever lies behind them the other end never gets.
+func (x *Box) End() (taken uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.failed {
 		return x.written
 	}
+	x.failed = true
+	x.free()
 	return x.given
+}
+
+// free tells those that wait for Full; x.mu is held.
+func (x *Box) free() {
+	if x.freed != nil {
+		close(x.freed)
+		x.freed = nil
+	}
 }
 
 // Full is closed when fewer bytes wait than it had been when it was called, or writing has failed; nil: no
@@ -126,10 +137,7 @@ func (x *Box) took(b []byte, n int, err error) {
 	}
 	failed := err != nil && !x.failed
 	x.failed = x.failed || failed
-	if x.freed != nil {
-		close(x.freed)
-		x.freed = nil
-	}
+	x.free()
 	x.mu.Unlock()
 	if failed {
 		x.Failed(err)

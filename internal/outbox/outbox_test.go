@@ -97,12 +97,38 @@ func TestBoxOfDeafEnd(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("still full")
 	}
-	if err := <-failed; !errors.Is(err, broken) || x.Taken() != 1 || x.Full(0) != nil {
-		t.Errorf("failed with %v, %d bytes taken", err, x.Taken())
+	if err := <-failed; !errors.Is(err, broken) || x.End() != 1 || x.Full(0) != nil {
+		t.Errorf("failed with %v, %d bytes taken", err, x.End())
 	}
 	x.Put([]byte("abcd"))
 	x.Flush()
 	if len(failed) > 0 {
 		t.Error("it is written to behind a failure")
+	}
+}
+
+// TestBoxEnds: what is put there and not written when it ends never is; what is being written counts as taken.
+func TestBoxEnds(t *testing.T) {
+	s := &sink{most: 4}
+	x := &Box{Rest: s.rest}
+	x.Try = func(b []byte) (int, error) { return s.rest(b) }
+	x.Put([]byte("abcd"))
+	x.Flush()
+	x.Put([]byte("efgh"))
+	if n := x.End(); n != 4 {
+		t.Errorf("%d bytes taken, want 4", n)
+	}
+	x.Flush()
+	if string(s.got) != "abcd" {
+		t.Errorf("%q was written", s.got)
+	}
+
+	var y *Box
+	var taken uint64
+	y = &Box{Try: func(b []byte) (int, error) { taken = y.End(); return len(b), nil }}
+	y.Put([]byte("abcd"))
+	y.Flush()
+	if taken != 4 {
+		t.Errorf("%d bytes taken while 4 are being written", taken)
 	}
 }

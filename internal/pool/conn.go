@@ -290,7 +290,7 @@ func (c *conn) fail(err error, b *Batch) {
 	if c.err == nil {
 		c.err = err
 	}
-	cause, calls, taken := c.err, c.calls, c.out.Taken()
+	cause, calls, taken := c.err, c.calls, c.out.End() // who has put a request there and not written it yet does not do so now
 	c.calls, c.failed = nil, true
 	stop := c.stop
 	c.stop = nil
