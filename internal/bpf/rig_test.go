@@ -175,12 +175,18 @@ func (r *rig) fill() {
 	copy(slot.IdPrefix[:], "0123456789ab")
 	r.put(o.Slots, uint32(rigSlot), &slot)
 	r.neverQuiet()
-	d := EproxyDevice{Gen: 1, Rights: uint32(EproxyRightRIGHTS_ALL), Version: 4, InflightMax: 16, SenderLen: [2]uint32{5, 5}}
-	copy(d.Sender[:], "dev-1")
+	d := rigDevicePart()
 	r.put(o.Devices, uint32(0), &d)
 	r.conn(rigDevice, EproxyConnKindCONN_DEVICE, node, dev, devISS, nodISS)
 	r.conn(rigSlot, EproxyConnKindCONN_SLOT, src, pod, podISS, sltISS)
 	r.socket()
+}
+
+// rigDevicePart is the device part of a connection of the rig.
+func rigDevicePart() EproxyDevice {
+	d := EproxyDevice{Gen: 1, Rights: uint32(EproxyRightRIGHTS_ALL), Version: 4, InflightMax: 16, SenderLen: [2]uint32{5, 5}}
+	copy(d.Sender[:], "dev-1")
+	return d
 }
 
 func edgeKey(node uint32, level string) *EproxyEdgeKey {
@@ -195,6 +201,13 @@ func (r *rig) edge(node uint32, level string, child uint32) {
 
 // conn opens a connection's ledger: rcv is the peer's next byte, snd is ours.
 func (r *rig) conn(index uint32, kind EproxyConnKind, local, remote netip.AddrPort, rcv, snd uint32) {
+	c := r.opened(index, kind, local, remote, rcv, snd)
+	r.put(r.objs.Conns, index, &c)
+	r.put(r.objs.Flows, &c.Tuple, index)
+}
+
+// opened is a connection's entry whose ledger has begun.
+func (r *rig) opened(index uint32, kind EproxyConnKind, local, remote netip.AddrPort, rcv, snd uint32) EproxyConn {
 	t := rigTuple(local, remote)
 	c := EproxyConn{Gen: 1, State: uint16(EproxyConnStateCONN_OPEN), Kind: uint8(kind), Tuple: t,
 		RxNxt: rcv, RxHole: rcv, RxKack: rcv, RxAcked: rcv, RxEdge: rcv + 65535, TxNxt: snd, TxUna: snd, TxKnxt: snd, TxKuna: snd, TxFramed: snd,
@@ -212,8 +225,7 @@ func (r *rig) conn(index uint32, kind EproxyConnKind, local, remote netip.AddrPo
 	words(local.Addr())
 	words(remote.Addr())
 	c.PseudoSum = sum + uint32(be16(6))
-	r.put(r.objs.Conns, index, &c)
-	r.put(r.objs.Flows, &t, index)
+	return c
 }
 
 // socket puts an established socket into the socket map.

@@ -256,19 +256,22 @@ func TestPubackDueBetweenPasses(t *testing.T) {
 	}
 }
 
+// sweeperRuns says whether the sweeper's timer runs, once it was started.
+func (r *rig) sweeperRuns() bool {
+	r.t.Helper()
+	w, err := r.objs.Sweepers.LookupBytes(uint32(0))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return binary.NativeEndian.Uint32(w[16:]) == 0 // struct sweeper: stopped, behind the timer
+}
+
 // TestSweeperStops: with nothing to look at the timer stops; a message starts it again, and its
 // connections are looked at until nothing is left to be done for them, and no longer.
 func TestSweeperStops(t *testing.T) {
 	r := sweptRig(t, false, rigSlots, rigDevice+1)
 	r.put(r.objs.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ifindex: 1, Concurrency: 16, TimeoutMs: 60000, UnackedMs: 60000})
-	runs := func() bool {
-		t.Helper()
-		w, err := r.objs.Sweepers.LookupBytes(uint32(0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return binary.NativeEndian.Uint32(w[16:]) == 0 // struct sweeper: behind the timer
-	}
+	runs := r.sweeperRuns
 	stopped := func() {
 		t.Helper()
 		for end := time.Now().Add(20 * time.Second); runs(); {
