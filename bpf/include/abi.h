@@ -21,7 +21,7 @@
 #define BOUNDED_TURNS	  24   /* in place of LEDGER_RING and PIPELINE_MAX where loops are bounded */
 #define TOPIC_MAX	  128  /* bytes of a topic name in the kernel path */
 #define LEVEL_MAX	  60   /* bytes of one topic level that can be looked up */
-#define SENDER_MAX	  192  /* bytes of a request that say who sent it: client id and user name, encoded */
+#define SENDER_MAX	  176  /* bytes of a request that say who sent it: client id and user name, encoded */
 #define PREFIX_MAX	  512  /* bytes of a function's request prefix */
 #define HEAD_MAX	  768  /* bytes of a request head, up to and including ce-subject; a multiple of 64 */
 #define REQUEST_MAX	  2560 /* bytes of a slot's request buffer */
@@ -45,7 +45,7 @@
 #define HOLD_NONE	  0xffffffffu /* hold of a message that has no identifier, or of a connection that is gone */
 
 #define GRAFT_MAX   65535 /* bytes of one graft */
-#define CACHE_TOPIC 64	  /* bytes of the topic that a device's entry remembers */
+#define CACHE_TOPIC 48	  /* bytes of the topic that a device's entry remembers */
 #define SUBJECT_MAX 384	  /* bytes of ce-subject: TOPIC_MAX, all percent-encoded */
 
 /* Which hook counted. Row of the reasons map. */
@@ -240,8 +240,9 @@ struct again {
 struct framing {
 	__u32 left;   /* bytes of the current packet still to come */
 	__u32 length; /* remaining length so far, while head > 0 */
-	__u32 head;   /* bytes of the fixed header seen; 0: at a boundary or inside a body */
-	__u32 bad;    /* framing is not MQTT */
+	__u8 head;    /* bytes of the fixed header seen; 0: at a boundary or inside a body */
+	__u8 bad;     /* framing is not MQTT */
+	__u8 pad[2];
 };
 
 /*
@@ -302,7 +303,7 @@ struct conn {
 
 	/* the first grafts of each are in the cache line of its counters */
 	__u32 srtt; /* smoothed round-trip time, 1/8 ms; 0: none was measured */
-	__u32 pad1[2];
+	__u32 pad1[3];
 	struct ledger rx;
 	struct ledger tx;
 	struct again rx_again; /* latest duplicate that the local socket was passed */
@@ -341,26 +342,26 @@ struct ids {
 struct device {
 	__u64 last_take_ns; /* CLOCK_MONOTONIC, when a message was last taken */
 	__u64 taken;	    /* messages taken */
-	__u64 read;	    /* arm: bytes of the stream that userspace had read */
 	__u32 gen;
-	__u32 at_boundary; /* arm: those bytes end at an MQTT packet boundary */
-	__u32 anchor;	   /* kernel sequence number of stream offset 0 */
+	__u32 read;   /* arm: bytes of the stream that userspace had read, modulo 2^32 */
+	__u32 anchor; /* kernel sequence number of stream offset 0 */
 	__u32 rights; /* version of the client's rights, and RIGHTS_ALL; in one word, so that nobody reads half of a change */
-	__u32 version;		/* MQTT protocol level: 3, 4 or 5 */
-	__u32 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
-	struct framing framing; /* what was passed on to the local socket */
-	__u32 sender_len[2];	/* bytes of sender, by function.from_publisher; above SENDER_MAX: it is too long */
 	/* the last topic's route, if it is no longer than CACHE_TOPIC */
 	__u32 cache_version; /* changes whenever one of the next is, or the rights are */
 	__u32 cache_epoch;   /* globals.epoch it was found under; 0: empty */
 	__u32 cache_counter;
 	__u32 cache_function;
-	__u32 last_slot; /* that the latest message was given to; valid while some are in flight */
-	__u32 stopped;	 /* the session ended before the connection was seeded */
+	__u32 last_slot;	/* that the latest message was given to; valid while some are in flight */
+	struct framing framing; /* what was passed on to the local socket */
+	__u16 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
+	__u8 sender_len[2];	/* bytes of sender, by function.from_publisher; above SENDER_MAX: it is too long */
+	__u8 at_boundary;	/* arm: those bytes end at an MQTT packet boundary */
+	__u8 version;		/* MQTT protocol level: 3, 4 or 5 */
+	__u8 stopped;		/* the session ended before the connection was seeded */
 	__u8 cache_topic_len;
-	__u8 cache_plain; /* no byte of it is percent-encoded in ce-subject */
-	__u8 pad[6];
 	__u8 cache_topic[CACHE_TOPIC];
+	__u8 cache_plain; /* no byte of it is percent-encoded in ce-subject */
+	__u8 pad[7];
 	/* rest of ce-source, X-Mqtt-Username, X-Mqtt-Client-Id (request.Sender); what a shorter one has comes first */
 	__u8 sender[SENDER_MAX];
 	struct ids ids;

@@ -99,7 +99,7 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 	frame_sums(c);
 	if (d) {
 		/* the stream that userspace has read began here */
-		d->anchor = seed->copied_seq - (__u32)d->read;
+		d->anchor = seed->copied_seq - d->read;
 		if (!d->at_boundary || seed->copied_seq != seed->rcv_nxt)
 			c->flags |= CONN_LOST;
 		if (d->stopped)

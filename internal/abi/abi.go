@@ -11,7 +11,7 @@ const (
 	BoundedTurns    = 24         // in place of LEDGER_RING and PIPELINE_MAX where loops are bounded
 	TopicMax        = 128        // bytes of a topic name in the kernel path
 	LevelMax        = 60         // bytes of one topic level that can be looked up
-	SenderMax       = 192        // bytes of a request that say who sent it: client id and user name, encoded
+	SenderMax       = 176        // bytes of a request that say who sent it: client id and user name, encoded
 	PrefixMax       = 512        // bytes of a function's request prefix
 	HeadMax         = 768        // bytes of a request head, up to and including ce-subject; a multiple of 64
 	RequestMax      = 2560       // bytes of a slot's request buffer
@@ -34,7 +34,7 @@ const (
 	HoldOutside     = 0xfffffffe // hold of a message that found no room among the identifiers (ids.h)
 	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
 	GraftMax        = 65535      // bytes of one graft
-	CacheTopic      = 64         // bytes of the topic that a device's entry remembers
+	CacheTopic      = 48         // bytes of the topic that a device's entry remembers
 	SubjectMax      = 384        // bytes of ce-subject: TOPIC_MAX, all percent-encoded
 	SweepTails      = 512        // connections that a pass may note, a power of two
 )

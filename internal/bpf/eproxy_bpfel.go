@@ -73,7 +73,7 @@ type EproxyConn struct {
 	RxFin       uint32
 	RxDups      uint32
 	Srtt        uint32
-	Pad1        [2]uint32
+	Pad1        [3]uint32
 	Rx          EproxyLedger
 	Tx          EproxyLedger
 	RxAgain     EproxyAgain
@@ -135,26 +135,26 @@ type EproxyDevice struct {
 	_             structs.HostLayout
 	LastTakeNs    uint64
 	Taken         uint64
-	Read          uint64
 	Gen           uint32
-	AtBoundary    uint32
+	Read          uint32
 	Anchor        uint32
 	Rights        uint32
-	Version       uint32
-	InflightMax   uint32
-	Framing       EproxyFraming
-	SenderLen     [2]uint32
 	CacheVersion  uint32
 	CacheEpoch    uint32
 	CacheCounter  uint32
 	CacheFunction uint32
 	LastSlot      uint32
-	Stopped       uint32
+	Framing       EproxyFraming
+	InflightMax   uint16
+	SenderLen     [2]uint8
+	AtBoundary    uint8
+	Version       uint8
+	Stopped       uint8
 	CacheTopicLen uint8
+	CacheTopic    [48]uint8
 	CachePlain    uint8
-	Pad           [6]uint8
-	CacheTopic    [64]uint8
-	Sender        [192]uint8
+	Pad           [7]uint8
+	Sender        [176]uint8
 	Ids           struct {
 		_       structs.HostLayout
 		Used    uint64
@@ -232,8 +232,9 @@ type EproxyFraming struct {
 	_      structs.HostLayout
 	Left   uint32
 	Length uint32
-	Head   uint32
-	Bad    uint32
+	Head   uint8
+	Bad    uint8
+	Pad    [2]uint8
 }
 
 type EproxyFreeArgs struct {

@@ -381,7 +381,7 @@ func TestEgressFollowsFraming(t *testing.T) {
 			t.Fatalf("verdict %d", ret)
 		}
 		at += uint32(len(p.segment))
-		if c := r.readConn(s.conn); c.TxFramed != at || c.TxFraming.Left != p.left || c.TxFraming.Head != p.head || c.TxFraming.Bad != 0 {
+		if c := r.readConn(s.conn); c.TxFramed != at || c.TxFraming.Left != p.left || uint32(c.TxFraming.Head) != p.head || c.TxFraming.Bad != 0 {
 			t.Errorf("behind %q: framing followed to %d of %d, %+v", p.segment, c.TxFramed, at, c.TxFraming)
 		}
 	}

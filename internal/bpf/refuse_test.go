@@ -103,10 +103,10 @@ func refusals() []refusal {
 			r.device(func(d *EproxyDevice) { d.SenderLen[0] = 80; copy(d.Sender[:], strings.Repeat("c", 80)) })
 		}},
 		{name: "sender too long", reason: EproxyReasonREASON_TOO_LARGE, rig: func(r *rig) {
-			r.device(func(d *EproxyDevice) { d.SenderLen[0] = uint32(len(d.Sender)) + 1 })
+			r.device(func(d *EproxyDevice) { d.SenderLen[0] = uint8(len(d.Sender)) + 1 })
 		}},
 		{name: "sender too long for from_publisher", reason: EproxyReasonREASON_TOO_LARGE, rig: func(r *rig) {
-			r.device(func(d *EproxyDevice) { d.SenderLen[1] = uint32(len(d.Sender)) + 1 })
+			r.device(func(d *EproxyDevice) { d.SenderLen[1] = uint8(len(d.Sender)) + 1 })
 			r.put(r.objs.Functions, uint32(0), &EproxyFunction{PodCount: 1, PrefixLen: 5, FromPublisher: 1})
 		}},
 		{name: "no xdp target", reason: EproxyReasonREASON_NO_XDP_TARGET, xdp: true, rig: func(r *rig) { r.pod(func(p *EproxyPod) { p.XdpOk = 0 }) }},

@@ -184,7 +184,7 @@ func (r *rig) fill() {
 
 // rigDevicePart is the device part of a connection of the rig.
 func rigDevicePart() EproxyDevice {
-	d := EproxyDevice{Gen: 1, Rights: uint32(EproxyRightRIGHTS_ALL), Version: 4, InflightMax: 16, SenderLen: [2]uint32{5, 5}}
+	d := EproxyDevice{Gen: 1, Rights: uint32(EproxyRightRIGHTS_ALL), Version: 4, InflightMax: 16, SenderLen: [2]uint8{5, 5}}
 	copy(d.Sender[:], "dev-1")
 	return d
 }

@@ -27,10 +27,10 @@ func TestSenderSameBytes(t *testing.T) {
 		{"100%\"", "\u00fc b\x00", [2]bool{true, true}},
 		{id36, "tenant-7/gateway", [2]bool{true, true}},
 		{strings.Repeat("c", 128), "", [2]bool{true, false}},
-		{strings.Repeat("c", 128), strings.Repeat("u", 45), [2]bool{true, false}},
-		{strings.Repeat("c", 128), strings.Repeat("u", 46), [2]bool{false, false}},
-		{strings.Repeat("c", 86), "", [2]bool{true, true}},
-		{strings.Repeat("c", 87), "", [2]bool{true, false}},
+		{strings.Repeat("c", 128), strings.Repeat("u", 29), [2]bool{true, false}},
+		{strings.Repeat("c", 128), strings.Repeat("u", 30), [2]bool{false, false}},
+		{strings.Repeat("c", 78), "", [2]bool{true, true}},
+		{strings.Repeat("c", 79), "", [2]bool{true, false}},
 		{strings.Repeat("\u00fc", 33), "", [2]bool{false, false}},
 	} {
 		for from := range 2 {
@@ -56,7 +56,7 @@ func (r *rig) sender(client, user string) {
 		for i := range d.SenderLen {
 			b := request.Sender(nil, client, user, i == 1)
 			copy(d.Sender[:], b)
-			d.SenderLen[i] = uint32(min(len(b), len(d.Sender)+1))
+			d.SenderLen[i] = uint8(min(len(b), len(d.Sender)+1))
 		}
 	})
 }

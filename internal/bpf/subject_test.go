@@ -13,11 +13,11 @@ import (
 func TestSubjects(t *testing.T) {
 	for name, topic := range map[string]string{
 		"plain":                         "sensors/a/temp",
-		"as long as is remembered":      "sensors/" + strings.Repeat("x", 51) + "/temp",
-		"longer":                        "sensors/" + strings.Repeat("x", 52) + "/temp",
+		"as long as is remembered":      "sensors/" + strings.Repeat("x", 35) + "/temp",
+		"longer":                        "sensors/" + strings.Repeat("x", 36) + "/temp",
 		"to be encoded":                 `sensors/50 % "ä"/temp`,
-		"to be encoded, nearly as long": "sensors/" + strings.Repeat("ä", 25) + "/temp",
-		"to be encoded, and longer":     "sensors/" + strings.Repeat("ä", 28) + "/temp",
+		"to be encoded, nearly as long": "sensors/" + strings.Repeat("ä", 17) + "/temp",
+		"to be encoded, and longer":     "sensors/" + strings.Repeat("ä", 18) + "/temp",
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, false)

@@ -50,11 +50,11 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 
 	mem := p.arrays.devices.At(index - p.slots)
 	*mem = bpf.EproxyDevice{
-		Read:        ci.Read,
-		AtBoundary:  flag(ci.AtBoundary),
+		Read:        uint32(ci.Read),
+		AtBoundary:  uint8(flag(ci.AtBoundary)),
 		Rights:      ci.Rights,
-		Version:     uint32(ci.Version),
-		InflightMax: p.inflightMax.Load(),
+		Version:     ci.Version,
+		InflightMax: uint16(p.inflightMax.Load()),
 	}
 	setSender(mem, ci)
 	p.conns.replaced(p, d.tuple)
@@ -80,7 +80,7 @@ func setSender(d *bpf.EproxyDevice, ci broker.ConnInfo) {
 	for i, fromPublisher := range []bool{false, true} {
 		b := request.Sender(nil, ci.ClientID, ci.Username, fromPublisher)
 		copy(d.Sender[:], b)
-		d.SenderLen[i] = uint32(min(len(b), len(d.Sender)+1))
+		d.SenderLen[i] = uint8(min(len(b), len(d.Sender)+1))
 	}
 }
 

@@ -476,7 +476,7 @@ func (m *Maps) Flows() ([]Flow, error) {
 		if err := m.devices.Lookup(index-m.slots, &d, 0); err != nil {
 			return nil, fmt.Errorf("read device %d: %w", index, err)
 		}
-		client, _, _ := strings.Cut(text(d.Sender[:], d.SenderLen[0]), "\r\n") // the user name's header follows
+		client, _, _ := strings.Cut(text(d.Sender[:], uint32(d.SenderLen[0])), "\r\n") // the user name's header follows
 		out = append(out, Flow{Index: index, Client: client, Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
 			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: flowState(&c), Taken: d.Taken, InFlight: int(c.InFlight),
 			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.State == uint16(bpf.EproxyConnStateCONN_OPEN) && c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0 && c.Flags&ending == 0})
