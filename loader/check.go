@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -12,6 +13,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
+	"eproxy/internal/dataplane"
 	"eproxy/internal/endpoints"
 	"eproxy/internal/kube"
 	"eproxy/internal/reach"
@@ -42,6 +44,11 @@ func checkCommand() *cli.Command {
 			for _, fn := range cfg.Functions {
 				fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, way(cfg, fn, int(headroom)))
 			}
+			m, err := dataplane.Maps(cfg, runtime.NumCPU())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.App.Writer, "memory of the maps: about %d MiB at rest, %d MiB with all that limits and pipeline allow\n", m.Rest>>20, m.Full>>20)
 			if n := len(cfg.Auth.Users); n > 0 {
 				fmt.Fprintf(c.App.Writer, "users: %d; passwords of more than %d bytes, or with a NUL, are refused at CONNECT (bcrypt)\n", n, auth.MaxPassword)
 			}

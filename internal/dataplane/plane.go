@@ -95,7 +95,7 @@ type Plane struct {
 func Load(opts Options) (*Plane, error) {
 	cfg := opts.Config
 	shift := bpf.PodShift(uint32(cfg.Limits.Pods))
-	slots := chunk.Chunks(abi.SlotsPerPod<<shift) * chunk.Size
+	slots := slotsFor(cfg)
 	path, err := load(cfg, slots, opts.Logger)
 	if err != nil {
 		return nil, err
@@ -171,19 +171,24 @@ func hintsFor(conns uint32) uint32 {
 // load loads programs and maps that have room for what a configuration allows, so
 // many slots among it.
 func load(cfg *config.Config, slots uint32, log *slog.Logger) (*datapath.Datapath, error) {
-	conns := slots + uint32(cfg.Limits.Connections)
-	hints := hintsFor(conns)
 	return datapath.Load(datapath.Options{
 		Dir: cfg.BPFFS, Logger: log,
-		Sizes: map[string]uint32{
-			"flows": conns, "hints": hints, "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
-			"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
-			"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
-			"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
-			"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
-		},
-		Knobs: map[string]uint32{"knob_slots": slots, "knob_pod_shift": bpf.PodShift(uint32(cfg.Limits.Pods)), "knob_hints": hints, "knob_pipeline": deepest(cfg)},
+		Sizes: mapSizes(cfg, slots),
+		Knobs: map[string]uint32{"knob_slots": slots, "knob_pod_shift": bpf.PodShift(uint32(cfg.Limits.Pods)),
+			"knob_hints": hintsFor(slots + uint32(cfg.Limits.Connections)), "knob_pipeline": deepest(cfg)},
 	})
+}
+
+// mapSizes is the number of entries of the maps whose size follows from the configuration; of those in chunks, of chunks.
+func mapSizes(cfg *config.Config, slots uint32) map[string]uint32 {
+	conns := slots + uint32(cfg.Limits.Connections)
+	return map[string]uint32{
+		"flows": conns, "hints": hintsFor(conns), "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
+		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
+		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
+		"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
+		"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
+	}
 }
 
 // open makes what this process has of the maps.

@@ -49,6 +49,18 @@ func (s *system) memory() (m memory) {
 	return m
 }
 
+// mapsSaid is what loader check says that the maps take at rest, MiB.
+func (s *system) mapsSaid() int {
+	s.t.Helper()
+	code, stdout, stderr := command(s.t, "loader", "check", "--config", s.file)
+	x := regexp.MustCompile(`memory of the maps: about (\d+) MiB at rest`).FindStringSubmatch(stdout)
+	if code != 0 || x == nil {
+		s.t.Fatalf("loader check: %d, %s, %s", code, stdout, stderr)
+	}
+	n, _ := strconv.Atoi(x[1])
+	return n
+}
+
 // TestMemory: with default limits a loader takes no more of a small node than is
 // promised, and more only as connections come, which all are served.
 func TestMemory(t *testing.T) {
@@ -62,6 +74,9 @@ func TestMemory(t *testing.T) {
 	t.Logf("at rest: maps %d KiB, process %d KiB", rest.maps>>10, rest.process>>10)
 	if rest.maps+rest.process > most {
 		t.Errorf("at rest it takes %d KiB, promised are %d", (rest.maps+rest.process)>>10, most>>10)
+	}
+	if said := s.mapsSaid(); rest.maps>>20 < said-2 || rest.maps>>20 > said+8 { // some chunks are there from the beginning
+		t.Errorf("at rest the maps take %d MiB, loader check says %d", rest.maps>>20, said)
 	}
 	already := len(first(r.all()))
 	conns := make([]*rawConn, clients)
