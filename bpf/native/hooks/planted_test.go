@@ -42,7 +42,7 @@ var planted = []struct {
 		{"control/sweep.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->state == CONN_OPEN && c->kind == CONN_DEVICE &&", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->state == CONN_OPEN && c->kind == CONN_DEVICE &&"}}},
 
 	13: {"slot claimed by two looks", "two devices, one slot, XDP", []edit{
-		{"include/slot.h", "(*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit)\n", "(planted(13) || (*(volatile __u64 *)&pod->idle | *(volatile __u64 *)&pod->room) & bit))\n"}}},
+		{"include/slot.h", "(*(volatile __u64 *)&pod->idle | pod_more(pod, qos)) & bit)\n", "(planted(13) || (*(volatile __u64 *)&pod->idle | pod_more(pod, qos)) & bit))\n"}}},
 	14: {"buffer of a message that was taken over written to", "message is taken over while the next one is made", []edit{
 		{"include/slot.h", " || *(volatile __u32 *)&slot->state != SLOT_IDLE)", " || (!planted(14) && *(volatile __u32 *)&slot->state != SLOT_IDLE))"}}},
 	15: {"message taken over before its device's ledger has it", "slot is dialled again while it is claimed, XDP", []edit{
