@@ -210,7 +210,7 @@ func (a *authority) refusedLate() {
 	}
 	before := shown()
 	a.sys.reload(`username: dev, publish: ["none/#"], nonsense: 1,`, `username: dev,`, "msg=reloaded")
-	a.sys.reload("retry: {attempts: 5, backoff: 20ms}", "retry: {attempts: 5, backoff: 20ms}\n    timeout: 7s\n    concurrency: 3\n    pipeline: 8", "reload refused")
+	a.sys.reload("pipeline: 1", "timeout: 7s\n    concurrency: 3\n    pipeline: 8", "reload refused")
 	if after := shown(); after != before {
 		a.t.Errorf("a refused reload changed what is installed:\n%s\nbefore:\n%s", after, before)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
@@ -21,11 +22,16 @@ const (
 	eveAccount   = `  - {username: eve, password_hash: "%s", publish: ["sensors/%%c/#", "plain/%%c"], subscribe: ["cmd/%%c/#", "answers/%%c"]}` + "\n"
 )
 
+// someRetries is a line of routeConfig.
+const someRetries = "retry: {attempts: 5, backoff: 20ms}"
+
 // accountConfig is a configuration with these accounts, whose passwords are their
 // names.
 func accountConfig(t *testing.T) string {
 	t.Helper()
-	return podConfig(routeConfig, false) + "auth:\n  allow_anonymous: false\n  users:\n" +
+	// at a fixed depth, so that a deeper one is refused late (refusedLate)
+	routes := strings.Replace(routeConfig, someRetries, someRetries+"\n    pipeline: 1", 1)
+	return podConfig(routes, false) + "auth:\n  allow_anonymous: false\n  users:\n" +
 		fmt.Sprintf(adminAccount, hashOf(t, "admin")) + fmt.Sprintf(devAccount, hashOf(t, "dev")) + fmt.Sprintf(eveAccount, hashOf(t, "eve"))
 }
 
