@@ -12,6 +12,9 @@ import (
 // keep is how large a buffer may be and still be kept, in bytes.
 const keep = 64 << 10
 
+// piece is how much is written at a time of what has to wait, in bytes.
+const piece = 16 << 10
+
 // Box is what is to be written to one connection.
 type Box struct {
 	// Try writes as much as there is room for now.
@@ -60,6 +63,7 @@ func (x *Box) End() (taken uint64) {
 		return x.written
 	}
 	x.failed = true
+	x.out, x.spare = nil, nil
 	x.free()
 	return x.given
 }
@@ -98,17 +102,53 @@ func (x *Box) write(b []byte) {
 	for ; b != nil; b = x.take(false) {
 		n, err := x.Try(b)
 		if err == nil && n < len(b) {
+			x.wrote(n)
 			go func() {
-				m, err := x.Rest(b[n:])
-				x.took(b, n+m, err)
+				x.took(b, x.rest(b[n:]))
 				if b := x.take(false); b != nil {
 					x.write(b)
 				}
 			}()
 			return
 		}
-		x.took(b, n, err)
+		x.wrote(n)
+		x.took(b, err)
 	}
+}
+
+// rest writes what there was no room for, in pieces: only the one that is being written counts as given.
+func (x *Box) rest(b []byte) error {
+	for len(b) > 0 {
+		part := b[:min(piece, len(b))]
+		if !x.give(len(part)) {
+			return nil
+		}
+		n, err := x.Rest(part)
+		if x.wrote(n); err != nil {
+			return err
+		}
+		b = b[len(part):]
+	}
+	return nil
+}
+
+// give notes that n bytes are being written, unless nothing more is to be.
+func (x *Box) give(n int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.failed {
+		x.given += uint64(n)
+	}
+	return !x.failed
+}
+
+// wrote notes that n bytes were written, and nothing is being written for the moment.
+func (x *Box) wrote(n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.written += uint64(n)
+	x.given = x.written
+	x.free()
 }
 
 // take is what is to be written; nil: nothing, or another goroutine does that. begin: the caller has
@@ -128,15 +168,14 @@ func (x *Box) take(begin bool) []byte {
 	return b
 }
 
-// took notes that n bytes of what take returned were written.
-func (x *Box) took(b []byte, n int, err error) {
+// took notes that what take returned was written, or that writing has failed.
+func (x *Box) took(b []byte, err error) {
 	x.mu.Lock()
-	x.written += uint64(n)
-	if cap(b) <= keep {
-		x.spare = b[:0]
-	}
 	failed := err != nil && !x.failed
 	x.failed = x.failed || failed
+	if !x.failed && cap(b) <= keep {
+		x.spare = b[:0]
+	}
 	x.free()
 	x.mu.Unlock()
 	if failed {

@@ -78,10 +78,10 @@ func TestBoxOfDeafEnd(t *testing.T) {
 		x.Put([]byte("abcd"))
 		x.Flush()
 	}
-	if x.Full(12) != nil {
-		t.Error("full with 12 bytes")
+	if x.Full(11) != nil {
+		t.Error("full with 11 bytes")
 	}
-	full := x.Full(11)
+	full := x.Full(10)
 	if full == nil {
 		t.Fatal("not full")
 	}
@@ -130,5 +130,35 @@ func TestBoxEnds(t *testing.T) {
 	y.Flush()
 	if taken != 4 {
 		t.Errorf("%d bytes taken while 4 are being written", taken)
+	}
+}
+
+// TestBoxGivesPieces: of what there is no room for only the piece that is being written may have been read; behind
+// the end no other follows.
+func TestBoxGivesPieces(t *testing.T) {
+	pieces, next := make(chan int), make(chan struct{})
+	x := &Box{Try: func([]byte) (int, error) { return 1000, nil }, Failed: func(err error) { t.Error(err) }}
+	x.Rest = func(b []byte) (int, error) {
+		pieces <- len(b)
+		<-next
+		return len(b), nil
+	}
+	x.Put(make([]byte, 100_000))
+	x.Flush()
+	for i := range 2 {
+		if n, given := <-pieces, x.Given(); n != piece || given != uint64(1000+(i+1)*piece) {
+			t.Errorf("piece %d has %d bytes, %d are given", i, n, given)
+		}
+		if i == 1 {
+			if n := x.End(); n != 1000+2*piece {
+				t.Errorf("%d bytes taken", n)
+			}
+		}
+		next <- struct{}{}
+	}
+	select {
+	case n := <-pieces:
+		t.Errorf("%d bytes are written behind the end", n)
+	case <-time.After(50 * time.Millisecond):
 	}
 }

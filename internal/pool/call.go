@@ -18,6 +18,9 @@ type Call struct {
 	Harmless bool
 	// Done is called once, when the call has ended, by any goroutine; it must not wait.
 	Done func(*Call, *Batch)
+	// Waits is called when a call that was under way is sent again, unread, and waits for a place;
+	// also when it has ended meanwhile. nil: nobody wants to know.
+	Waits func()
 
 	// How it ended; for Done.
 	Pod      netip.AddrPort

@@ -100,7 +100,7 @@ var errEnded = fmt.Errorf("%w: the connection has ended", ErrUnread)
 func (c *conn) push(call *Call, now time.Time, patience time.Duration) (ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.failed {
+	if c.failed || c.err != nil { // nothing of it would be written, and its place in the stream means nothing
 		return false
 	}
 	if !c.used && c.stop == nil {
@@ -312,7 +312,9 @@ func (c *conn) fail(err error, b *Batch) {
 		call.Behind = call.ahead > 0
 		if errors.Is(call.Err, ErrUnread) && (call.Behind || used && !call.replaced) && !call.leased {
 			call.replaced = call.replaced || !call.Behind
-			c.pool.Send(call, b)
+			if c.pool.Send(call, b) && call.Waits != nil {
+				call.Waits()
+			}
 			continue
 		}
 		call.Done(call, b)

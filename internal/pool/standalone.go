@@ -368,10 +368,10 @@ func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error)
 		return nil, errEnded
 	}
 	stop := context.AfterFunc(ctx, func() { c.kill(ctx.Err()) })
-	defer stop()
 	c.Flush()
 	<-ended
-	l.reusable = call.Err == nil && call.Response.KeepAlive && !call.more
+	alive := stop() // or the connection is being ended
+	l.reusable = alive && call.Err == nil && call.Response.KeepAlive && !call.more
 	return call.Response, call.Err
 }
 
