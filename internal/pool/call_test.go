@@ -257,3 +257,16 @@ func TestSilentPod(t *testing.T) {
 		}
 	}
 }
+
+// TestAcknowledgedWhileOthersWrite: bytes that are written between the two looks do not make those before them
+// unacknowledged, so that their response would seem to have come early.
+func TestAcknowledgedWhileOthersWrite(t *testing.T) {
+	given, waiting := uint64(1000), 0
+	write := func() { given, waiting = given+300, waiting+300 }
+	n := atMost(
+		func() int { defer write(); return waiting },
+		func() uint64 { defer write(); return given })
+	if n < 1000 {
+		t.Errorf("%d bytes are acknowledged of 1000", n)
+	}
+}

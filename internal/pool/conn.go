@@ -230,7 +230,14 @@ func (c *conn) readUntil(end time.Time) {
 // acknowledged is how many bytes of the connection's requests the pod's TCP has acknowledged, at
 // most: what is just being written may be or not.
 func (c *conn) acknowledged() uint64 {
-	return c.out.Given() - uint64(unsent(c.raw))
+	return atMost(func() int { return unsent(c.raw) }, c.out.Given)
+}
+
+// atMost is how many bytes of a stream are acknowledged, of which others may be given to the socket meanwhile: what
+// waits there is asked for first, or bytes that come in between would count as waiting and not as given.
+func atMost(waiting func() int, given func() uint64) uint64 {
+	n := waiting()
+	return given() - uint64(n)
 }
 
 // settle ends the oldest call with its response; an error if the connection ends with it.

@@ -35,12 +35,14 @@ func lose(t *testing.T, l *lab.Lab, pod lab.Role, n int) {
 func deliveredOnce(t *testing.T, r *recorder, messages []message) {
 	t.Helper()
 	seen := map[string]int{}
+	ids := map[string][]string{}
 	for _, q := range r.wait(t, len(messages)) {
 		seen[q.body]++
+		ids[q.body] = append(ids[q.body], q.headers["ce-id"])
 	}
 	for _, m := range messages {
 		if seen[m.payload] != 1 {
-			t.Errorf("message %.8q was delivered %d times", m.payload, seen[m.payload])
+			t.Errorf("message %.8q was delivered %d times: %v", m.payload, seen[m.payload], ids[m.payload])
 		}
 	}
 }
