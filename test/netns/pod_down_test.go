@@ -78,7 +78,7 @@ func TestFunctionIsDown(t *testing.T) {
 			start(t, l, mode, downConfig(dir))
 			all := downs()
 			for _, d := range all {
-				d.c = downClient(t, l, d.version, strings.ReplaceAll(d.name(), " ", ""), 4)
+				d.c = downClient(t, l, d.version, strings.ReplaceAll(d.name(), " ", ""), 6) // an attempt that begins just before a deadline may take 3 s more
 			}
 			var clients sync.WaitGroup
 			for _, d := range all {
