@@ -59,7 +59,10 @@ func (n *node) change(file string, c control.Change) error {
 	}
 	if saved != nil {
 		if err := saved.commit(); err != nil {
-			return errors.Join(err, n.adopt(c, before))
+			if back := n.adopt(c, before); back != nil {
+				return fmt.Errorf("%w; and the running configuration is changed nevertheless: %w", err, back)
+			}
+			return err
 		}
 	}
 	n.log.Info("changed by an operator", "verb", c.Verb, "function", c.Function, "pod", c.Pod, "topic", c.Topic, "saved", c.Save)

@@ -149,6 +149,9 @@ func onFunction(name string, change func(fn *yaml.Node) error) Change {
 		if functions != nil {
 			for _, fn := range functions.Content {
 				if n := get(fn, "name"); n != nil && n.Value == name {
+					if fn.Anchor != "" {
+						return fmt.Errorf("function %s is written with the anchor &%s, and others may change with it: edit the file", name, fn.Anchor)
+					}
 					return change(fn)
 				}
 			}

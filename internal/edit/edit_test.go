@@ -171,3 +171,12 @@ func FuzzEdit(f *testing.F) {
 		}
 	})
 }
+
+// TestAnchoredFunction: a function whose mapping is named by an anchor is not changed: those that take its keys over would
+// be, too.
+func TestAnchoredFunction(t *testing.T) {
+	text := "functions:\n  - &a {name: a, url: \"http://a.local/\"}\n  - {<<: *a, name: b}\n"
+	if out, err := Apply([]byte(text), PauseFunction("a", true)); err == nil || !strings.Contains(err.Error(), "&a") {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
