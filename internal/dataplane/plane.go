@@ -71,6 +71,7 @@ type Plane struct {
 	unseen    map[podID]unseen     // pods whose connections the programs do not see
 	deviceXDP map[string]string    // interfaces that devices arrive on, with the choice for each
 	noXDP     bool                 // XDP was to be attached to them, and could not
+	refused   map[string]string    // those of them that it could not be attached to, with the error that was logged
 	own       *pool.Standalone     // the fallback's own connections, to all pods
 	often     *lograte.Logger
 	engine    *delivery.Engine
@@ -116,6 +117,7 @@ func Load(opts Options) (*Plane, error) {
 		found:     make(map[podID]reach.Path),
 		unseen:    make(map[podID]unseen),
 		deviceXDP: make(map[string]string),
+		refused:   make(map[string]string),
 		changed:   make(chan struct{}, 1),
 		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),

@@ -139,6 +139,7 @@ func (p *Plane) attachAgain() (errs []error) {
 		}
 		p.log.Info("attached again", "interface", name, "xdp", mode)
 		p.noXDP, again = false, true
+		clear(p.refused)
 	}
 	if again && p.live != nil {
 		p.node.XDP = p.mayXDP() // follow finds out which pods that concerns

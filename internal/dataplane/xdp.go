@@ -47,11 +47,15 @@ func (p *Plane) attachXDP() {
 		added, err := p.path.AttachXDP(name)
 		switch {
 		case err != nil:
-			p.log.Warn("no native XDP here, messages are taken at TC", "interface", name, "error", err)
+			if p.refused[name] != err.Error() { // it is tried again whenever pods have changed
+				p.refused[name] = err.Error()
+				p.log.Warn("no native XDP here, messages are taken at TC", "interface", name, "error", err)
+			}
 			continue
 		case added:
 			p.log.Info("attached", "interface", name, "xdp", "native", "because", "a pod takes XDP redirects")
 		}
+		delete(p.refused, name)
 		any = true
 	}
 	if !any && p.node.XDP {
