@@ -13,9 +13,6 @@ type Call struct {
 	Function string
 	Request  []byte        // not changed until Done is called
 	Timeout  time.Duration // from its sending to its response
-	// Harmless says that a repetition of the request does no harm: only such requests try
-	// whether a pod answers several on one connection.
-	Harmless bool
 	// Done is called once, when the call has ended, by any goroutine; it must not wait.
 	Done func(*Call, *Batch)
 	// Waits is called when a call that was under way is sent again, unread, and waits for a place;
@@ -119,7 +116,7 @@ func (s *Standalone) assign(f *function, c *Call) bool {
 	now := time.Now()
 	for {
 		at := s.batch.last
-		if at == nil || at.f != f || !at.takes(c, now, followTime) {
+		if at == nil || at.f != f || !at.takes(followTime) {
 			at = nil
 			if p := f.choose(nil, now); p != nil {
 				if at = p.hot(); at == nil {
@@ -127,7 +124,7 @@ func (s *Standalone) assign(f *function, c *Call) bool {
 					return true
 				}
 				p.busy = append(p.busy, at)
-			} else if at = f.shortest(c, now); at == nil {
+			} else if at = f.shortest(); at == nil {
 				return false
 			}
 		}
@@ -148,7 +145,6 @@ func (s *Standalone) put(at *conn, c *Call, now time.Time) bool {
 		return false
 	}
 	at.inFlight++
-	at.harmless = c.Harmless && (at.harmless || at.inFlight == 1)
 	c.Pod, c.PodName = at.pod.addr, at.pod.name
 	s.batch.Add(at)
 	s.batch.last = at
@@ -206,7 +202,7 @@ func (s *Standalone) answered(c *conn, call *Call, keep bool, now time.Time, b *
 		began = c.answered
 	}
 	c.answered = now
-	p.depth.answered(call.ahead, now.Sub(began))
+	p.depth.answered(now.Sub(began))
 	c.dead = c.dead || !keep
 	if c.inFlight--; c.inFlight == 0 {
 		p.idled(c)
@@ -222,17 +218,13 @@ func (s *Standalone) answered(c *conn, call *Call, keep bool, now time.Time, b *
 	s.serve(call.Function, c.f)
 }
 
-// ended gives up the place of a connection that has ended, with these calls under way. trouble: that says
-// something about requests behind others.
-func (s *Standalone) ended(c *conn, calls []*Call, trouble bool, b *Batch) {
+// ended gives up the place of a connection that has ended.
+func (s *Standalone) ended(c *conn, b *Batch) {
 	s.lock(b)
 	defer s.unlock()
 	p := c.pod
 	c.dead = true
 	p.idle = slices.DeleteFunc(p.idle, func(other *conn) bool { return other == c })
-	if trouble && slices.ContainsFunc(calls, func(call *Call) bool { return call.ahead > 0 }) {
-		p.depth.broke(time.Now())
-	}
 	if c.inFlight > 0 {
 		c.inFlight = 0
 		p.idled(c)

@@ -80,7 +80,7 @@ func calls(t *testing.T, s *Standalone, n int) []*Call {
 	var b Batch
 	for i := range n {
 		body := fmt.Sprint(i)
-		s.Send(&Call{Function: "f", Timeout: 20 * time.Second, Harmless: true,
+		s.Send(&Call{Function: "f", Timeout: 20 * time.Second,
 			Request: fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: f\r\nContent-Length: %d\r\n\r\n%s", len(body), body),
 			Done:    func(c *Call, _ *Batch) { ended <- c }}, &b)
 	}
@@ -147,31 +147,30 @@ func TestCallsBehindOthers(t *testing.T) {
 	}
 }
 
-// TestDepthIsShown: without a configured number a pod has one request on a connection until it has answered
-// several, and never more than it has shown; servers that cannot lose none of the requests for it.
-func TestDepthIsShown(t *testing.T) {
+// TestServersThatEnd: without a configured number a pod has one request on a connection, and servers that end
+// connections, or answer what nobody asked, lose none of the requests and keep no place for it.
+func TestServersThatEnd(t *testing.T) {
 	for name, c := range map[string]struct {
 		serve func(s *server, n int, c net.Conn, requests func() string)
-		deep  bool
 		exact bool // what is behind is known not to have been read
 	}{
-		"answers in order": {answers, true, true},
+		"answers in order": {answers, true},
 		"closes after the first": {func(s *server, _ int, c net.Conn, requests func() string) {
 			s.note(requests())
 			_, _ = io.WriteString(c, ok)
-		}, false, false},
+		}, false},
 		"says that it closes": {func(s *server, _ int, c net.Conn, requests func() string) {
 			s.note(requests())
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
-		}, false, true},
+		}, true},
 		"answers what nobody asked": {func(s *server, _ int, c net.Conn, requests func() string) {
 			s.note(requests())
 			_, _ = io.WriteString(c, ok+ok)
-		}, false, false},
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newServer(t, c.serve)
-			s := New([]*config.Function{{Name: "f", Pods: []netip.AddrPort{pod.addr}, Concurrency: 2, Pipeline: 0}})
+			s := New([]*config.Function{{Name: "f", Pods: []netip.AddrPort{pod.addr}, Concurrency: 2, Pipeline: config.PipelineAuto, Timeout: time.Minute}})
 			defer s.Close()
 			for range 20 {
 				if n := succeeded(calls(t, s, 20)); c.exact && n != 20 {
@@ -183,8 +182,8 @@ func TestDepthIsShown(t *testing.T) {
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if p := s.functions["f"].pods[0]; (p.depth.shown >= 8) != c.deep || p.used != 0 || len(p.busy) != 0 {
-				t.Errorf("a depth of %d, %d places used, %d connections busy", p.depth.shown, p.used, len(p.busy))
+			if p := s.functions["f"].pods[0]; p.used != 0 || len(p.busy) != 0 {
+				t.Errorf("%d places used, %d connections busy", p.used, len(p.busy))
 			}
 		})
 	}

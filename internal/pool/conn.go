@@ -29,7 +29,6 @@ type conn struct {
 
 	// guarded by the pool's mu
 	inFlight int       // calls that have its place; none of a lease's
-	harmless bool      // all of them are
 	dead     bool      // it takes no more
 	answered time.Time // when the last one was
 
@@ -37,7 +36,6 @@ type conn struct {
 
 	mu       sync.Mutex
 	calls    []*Call // that were put into out, and not answered; in order
-	proved   bool    // it has answered one behind others
 	failed   bool    // its calls were ended
 	used     bool    // it has carried a request that was answered
 	err      error   // why it takes no more; nil: it does
@@ -248,7 +246,7 @@ func (c *conn) settle(call *Call, resp *Response, now time.Time, b *Batch) error
 		c.calls = c.calls[:0]
 	}
 	x := Exchange{Took: now.Sub(call.sent), Reused: c.used}
-	c.used, c.proved = true, c.proved || call.ahead > 0
+	c.used = true
 	stop := c.stop
 	c.stop = nil
 	c.mu.Unlock()
@@ -302,14 +300,12 @@ func (c *conn) fail(err error, b *Batch) {
 	stop := c.stop
 	c.stop = nil
 	used := c.used
-	// A server may close a connection that has carried enough, and says so.
-	trouble := !c.proved || !errors.Is(cause, errClosing)
 	c.mu.Unlock()
 	_ = c.Close()
 	if stop != nil {
 		stop()
 	}
-	c.pool.ended(c, calls, trouble, b)
+	c.pool.ended(c, b)
 	for _, call := range calls {
 		call.Err = cause
 		unread := call.end-uint64(len(call.Request)) >= taken || errors.Is(err, io.EOF) && call.end > acknowledged

@@ -94,9 +94,9 @@ func (s *Standalone) ReloadShared(functions []*config.Function, shared func(func
 				f.pods = append(f.pods, &pod{addr: a, name: a.String()})
 			}
 			p := f.pods[len(f.pods)-1]
-			p.limit, p.depth.fixed = fn.Concurrency, fn.Pipeline
+			p.limit, p.depth.most = fn.Concurrency, fn.Pipeline
 			if fn.Pipeline == config.PipelineAuto { // the programs find out, and send again by way of these connections
-				p.depth.fixed = 1
+				p.depth.most = 1
 			}
 			p.share(shared(fn.Name, a))
 		}
