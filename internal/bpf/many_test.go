@@ -118,16 +118,6 @@ func (m *many) charged(x *ebpf.Map) int {
 	return int(n)
 }
 
-// stops waits until the sweeper's timer has stopped.
-func (m *many) stops() {
-	m.t.Helper()
-	for end := time.Now().Add(time.Minute); len(m.attended()) > 0 || m.sweeperRuns(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			m.t.Fatalf("the sweeper does not stop: it will look at %d connections", len(m.attended()))
-		}
-	}
-}
-
 // TestManyConnections: 100,000 devices have entries of no more than is promised, each is found and
 // can send, and the sweeper has an end with all of them; then it looks at none.
 func TestManyConnections(t *testing.T) {
@@ -145,7 +135,7 @@ func TestManyConnections(t *testing.T) {
 	if ret, err := m.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
 		t.Fatalf("sweep_start: %d, %v", int32(ret), err)
 	}
-	m.stops()
+	m.sweeperStops()
 	t.Logf("the sweeper has looked at all of them, and stopped, after %s", time.Since(began))
 	if rd, err := ringbuf.NewReader(m.objs.Events); err != nil {
 		t.Fatal(err)

@@ -266,25 +266,27 @@ func (r *rig) sweeperRuns() bool {
 	return binary.NativeEndian.Uint32(w[16:]) == 0 // struct sweeper: stopped, behind the timer
 }
 
+// sweeperStops waits until the sweeper's timer has stopped with nothing left to look at. The kernel tells nobody of
+// that, so that only looking at it tells.
+func (r *rig) sweeperStops() {
+	r.t.Helper()
+	for end := time.Now().Add(time.Minute); r.sweeperRuns() || len(r.attended()) > 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			r.t.Fatalf("the sweeper does not stop: it will look at %d connections", len(r.attended()))
+		}
+	}
+}
+
 // TestSweeperStops: with nothing to look at the timer stops; a message starts it again, and its
 // connections are looked at until nothing is left to be done for them, and no longer.
 func TestSweeperStops(t *testing.T) {
 	r := sweptRig(t, false, rigSlots, rigDevice+1)
 	r.put(r.objs.Pods, uint32(0), &EproxyPod{Idle: 1, Up: 1, XdpOk: 1, Ifindex: 1, Concurrency: 16, TimeoutMs: 60000, UnackedMs: 60000})
 	runs := r.sweeperRuns
-	stopped := func() {
-		t.Helper()
-		for end := time.Now().Add(20 * time.Second); runs(); {
-			if time.Now().After(end) {
-				t.Fatalf("the timer does not stop: looks at %v", r.attended())
-			}
-			runtime.Gosched()
-		}
-	}
 	if ret, err := r.objs.SweepStart.Run(&ebpf.RunOptions{}); err != nil || ret != 0 {
 		t.Fatalf("sweep_start: %d, %v", int32(ret), err)
 	}
-	stopped()
+	r.sweeperStops()
 	pub, request := r.take(t)
 	if !runs() || !slices.Equal(r.attended(), []uint32{rigSlot}) {
 		t.Fatalf("after a message: runs %t, looks at %v", runs(), r.attended())
@@ -296,7 +298,7 @@ func TestSweeperStops(t *testing.T) {
 	ack := r.fromDevice(devISS+pub, "A", nil)
 	ack.ack = nodISS + 4
 	r.run(r.objs.XdpDevice, ack)
-	stopped()
+	r.sweeperStops()
 	if got := r.attended(); len(got) != 0 || r.readConn(rigSlot).Attended != 0 || r.readConn(rigDevice).Attended != 0 {
 		t.Errorf("stopped, but would look at %v", got)
 	}

@@ -17,11 +17,15 @@ import (
 	"eproxy/test/lib/lab"
 )
 
+// pipelinerManner is what a pipeliner does with a request that it has read; more: another one stands behind it. False ends
+// the connection.
+type pipelinerManner func(p *pipeliner, c net.Conn, br *bufio.Reader, body string, more bool) bool
+
 // pipeliner is a function that reads as HTTP/1.1 has it, one request after another, and does with
 // those that it finds behind another one what its manner says.
 type pipeliner struct {
 	*recorder
-	manner   func(p *pipeliner, c net.Conn, br *bufio.Reader)
+	manner   pipelinerManner
 	together atomic.Int64 // requests that it found behind another one
 	ended    atomic.Int64 // connections that it has closed for that
 }
@@ -54,117 +58,78 @@ func (p *pipeliner) answer(c net.Conn, body string) {
 	_, _ = io.WriteString(c, pipelinerOK)
 }
 
-// inOrder serves them all.
-func inOrder(p *pipeliner, c net.Conn, br *bufio.Reader) {
-	for {
-		body, _, ok := p.next(c, br)
-		if !ok {
-			return
-		}
-		p.answer(c, body)
-	}
+// inOrder answers it.
+func inOrder(p *pipeliner, c net.Conn, _ *bufio.Reader, body string, _ bool) bool {
+	p.answer(c, body)
+	return true
 }
 
-// onlyFirst serves the first request of what it has read, and forgets the rest of it.
-func onlyFirst(p *pipeliner, c net.Conn, br *bufio.Reader) {
-	for {
-		body, more, ok := p.next(c, br)
-		if !ok {
-			return
-		}
-		if more {
-			_, _ = br.Discard(br.Buffered())
-		}
-		p.answer(c, body)
+// onlyFirst answers the first request of what it has read, and forgets the rest of it.
+func onlyFirst(p *pipeliner, c net.Conn, br *bufio.Reader, body string, more bool) bool {
+	if more {
+		_, _ = br.Discard(br.Buffered())
 	}
+	p.answer(c, body)
+	return true
 }
 
 // closes ends the connection where a request has company: with FIN, behind the first response.
-func closes(p *pipeliner, c net.Conn, br *bufio.Reader) {
-	for {
-		body, more, ok := p.next(c, br)
-		if !ok {
-			return
-		}
-		if more {
-			_ = c.SetReadDeadline(time.Time{})
-			_, _ = br.Discard(br.Buffered())
-			p.ended.Add(1)
-		}
-		p.answer(c, body)
-		if more {
-			return
-		}
+func closes(p *pipeliner, c net.Conn, br *bufio.Reader, body string, more bool) bool {
+	if more {
+		_ = c.SetReadDeadline(time.Time{})
+		_, _ = br.Discard(br.Buffered())
+		p.ended.Add(1)
 	}
+	p.answer(c, body)
+	return !more
 }
 
 // resets ends it without any response.
-func resets(p *pipeliner, c net.Conn, br *bufio.Reader) {
-	for {
-		body, more, ok := p.next(c, br)
-		if !ok {
-			return
-		}
-		if more {
-			p.ended.Add(1)
-			_ = c.(*net.TCPConn).SetLinger(0)
-			return
-		}
-		p.answer(c, body)
+func resets(p *pipeliner, c net.Conn, _ *bufio.Reader, body string, more bool) bool {
+	if more {
+		p.ended.Add(1)
+		_ = c.(*net.TCPConn).SetLinger(0)
+		return false
 	}
+	p.answer(c, body)
+	return true
 }
 
 // says ends it as HTTP has it: the first response says that it is the last.
-func says(p *pipeliner, c net.Conn, br *bufio.Reader) {
-	for {
-		body, more, ok := p.next(c, br)
-		if !ok {
-			return
-		}
-		if !more {
-			p.answer(c, body)
-			continue
-		}
-		p.ended.Add(1)
-		p.add(request{body: body})
-		_, _ = io.WriteString(c, strings.Replace(pipelinerOK, "\r\n", "\r\nConnection: close\r\n", 1))
-		_, _ = br.Discard(br.Buffered())
-		return
+func says(p *pipeliner, c net.Conn, br *bufio.Reader, body string, more bool) bool {
+	if !more {
+		p.answer(c, body)
+		return true
 	}
+	p.ended.Add(1)
+	p.add(request{body: body})
+	_, _ = io.WriteString(c, strings.Replace(pipelinerOK, "\r\n", "\r\nConnection: close\r\n", 1))
+	_, _ = br.Discard(br.Buffered())
+	return false
 }
 
 // refuses takes what stands behind another request for no request.
-func refuses(p *pipeliner, c net.Conn, br *bufio.Reader) {
-	for {
-		body, more, ok := p.next(c, br)
-		if !ok {
-			return
-		}
-		p.answer(c, body)
-		if more {
-			_, _ = br.Discard(br.Buffered())
-			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-		}
+func refuses(p *pipeliner, c net.Conn, br *bufio.Reader, body string, more bool) bool {
+	p.answer(c, body)
+	if more {
+		_, _ = br.Discard(br.Buffered())
+		_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 	}
+	return true
 }
 
 // mixes begins the second response inside the first.
-func mixes(p *pipeliner, c net.Conn, br *bufio.Reader) {
-	for {
-		body, more, ok := p.next(c, br)
-		if !ok {
-			return
-		}
-		if !more {
-			p.answer(c, body)
-			continue
-		}
-		p.ended.Add(1)
-		second, _, _ := p.next(c, br)
-		p.add(request{body: body})
-		p.add(request{body: second})
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokok")
+func mixes(p *pipeliner, c net.Conn, br *bufio.Reader, body string, more bool) bool {
+	if !more {
+		p.answer(c, body)
+		return true
 	}
+	p.ended.Add(1)
+	second, _, _ := p.next(c, br)
+	p.add(request{body: body})
+	p.add(request{body: second})
+	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokok")
+	return true
 }
 
 func (p *pipeliner) serve(t *testing.T, l *lab.Lab) {
@@ -182,7 +147,13 @@ func (p *pipeliner) serve(t *testing.T, l *lab.Lab) {
 			}
 			go func() {
 				defer c.Close()
-				p.manner(p, c, bufio.NewReader(c))
+				br := bufio.NewReader(c)
+				for {
+					body, more, ok := p.next(c, br)
+					if !ok || !p.manner(p, c, br, body, more) {
+						return
+					}
+				}
 			}()
 		}
 	}()
@@ -237,7 +208,7 @@ func load(t *testing.T, l *lab.Lab, clients, window int, qos func(n int) byte, e
 func TestPipelineThatPodsCannot(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		manner  func(*pipeliner, net.Conn, *bufio.Reader)
+		manner  pipelinerManner
 		reasons []string // of which one is counted; none: it does as it should
 	}{
 		{"only the first", onlyFirst, []string{"stalled"}},
