@@ -1,5 +1,5 @@
 // Package native compiles the context-free headers of the BPF programs
-// (ledger.h, sack.h, loss.h, conn.h, mqtt.h, framing.h, http.h) with the host compiler and calls them through
+// (ledger.h, sack.h, loss.h, hole.h, conn.h, mqtt.h, framing.h, http.h) with the host compiler and calls them through
 // cgo, so that they can be model-tested and fuzzed without a kernel.
 //
 // The headers are symbolic links here, since the go tool rebuilds cgo code only

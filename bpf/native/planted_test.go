@@ -44,18 +44,18 @@ var planted = []struct{ name, file, old, new string }{
 		"v->seq = v->ahead ? s->seq - c->rx.base : ledger_strip(&c->rx, seq_gt(s->seq, c->rx_hole) ? c->rx_hole : s->seq);"},
 	{"what lies beyond a hole moved to its beginning", "conn.h", "seq_gt(s->seq, c->rx_hole) ? c->rx_hole : s->seq", "seq_gt(s->seq, c->rx_nxt) ? c->rx_nxt : s->seq"},
 	{"hole forgotten where the connection ends", "conn.h", "\t\t\tc->rx_hole = end;", "\t\t\tc->rx_hole = end - fin;"},
-	{"take inside a hole", "conn.h", "return seq == c->rx_nxt && !conn_hole(c);", "return seq == c->rx_nxt;"},
-	{"boundary named inside a hole", "conn.h", "return conn_follow(c, at) && !conn_hole(c);", "return conn_follow(c, at);"},
-	{"boundary named before all that was passed is read", "conn.h", "return conn_follow(c, at) && !conn_hole(c);", "conn_follow(c, at);\n\treturn !conn_hole(c);"},
+	{"take inside a hole", "hole.h", "return seq == c->rx_nxt && !conn_hole(c);", "return seq == c->rx_nxt;"},
+	{"boundary named inside a hole", "hole.h", "return conn_follow(c, at) && !conn_hole(c);", "return conn_follow(c, at);"},
+	{"boundary named before all that was passed is read", "hole.h", "return conn_follow(c, at) && !conn_hole(c);", "conn_follow(c, at);\n\treturn !conn_hole(c);"},
 	{"hole past the window", "conn.h", "\tif (len > (__u32)room)\n\t\tlen = room;\n", ""},
 	{"hole past the window, all of it", "conn.h", "\tif (room < 0)\n\t\treturn RX_ACK;\n", "\tif (room < 0)\n\t\troom = len;\n"},
-	{"out-of-order queue ignored at seeding", "conn.h", "if (seq_gt(queued, c->rx_hole) && queued - rcv_nxt <= most)", "if (0)"},
-	{"what was passed since arming ignored at seeding", "conn.h", "if (seq_gt(passed, c->rx_hole) && passed - rcv_nxt <= most)", "if (0)"},
+	{"out-of-order queue ignored at seeding", "hole.h", "if (seq_gt(queued, c->rx_hole) && queued - rcv_nxt <= most)", "if (0)"},
+	{"what was passed since arming ignored at seeding", "hole.h", "if (seq_gt(passed, c->rx_hole) && passed - rcv_nxt <= most)", "if (0)"},
 	{"duplicate acknowledgement held back", "conn.h", "\tif ((c->flags & CONN_SACK) || !conn_held_back(c))\n\t\treturn false;\n", ""},
 	{"duplicate acknowledgement of an open message", "conn.h", "\tif ((c->flags & CONN_SACK) || !conn_held_back(c))\n\t\treturn false;\n", "\treturn false;\n"},
 	{"acknowledgement above the books treated as an error", "conn.h", "if (seq_gt(c->rx_kack, known) && !conn_follow(c, c->rx_kack)) {", "if (seq_gt(c->rx_kack, known)) {"},
-	{"acknowledgement above all that was passed followed", "conn.h", "if (more > c->rx_hole - c->rx_nxt)", "if ((__s32)more < 0)"},
-	{"framing of what was beyond a hole taken for known", "conn.h", "\t\tc->flags |= CONN_LOST;\n\t}\n\treturn true;", "\t}\n\treturn true;"},
+	{"acknowledgement above all that was passed followed", "hole.h", "if (more > c->rx_hole - c->rx_nxt)", "if ((__s32)more < 0)"},
+	{"framing of what was beyond a hole taken for known", "hole.h", "\t\tc->flags |= CONN_LOST;\n\t}\n\treturn true;", "\t}\n\treturn true;"},
 	{"FIN beyond a hole taken for the next byte", "conn.h", "\t\t\tc->flags |= CONN_FIN_AHEAD;\n", "\t\t\tc->flags |= CONN_FIN_SEEN;\n"},
 	{"FIN beyond a hole forgotten", "conn.h", "\t\t\tc->flags |= CONN_FIN_AHEAD;\n", ""},
 	{"reset behind all that was passed refused", "conn.h", "else if (s->seq != c->rx_hole)\n", "else\n"},
@@ -76,7 +76,7 @@ var planted = []struct{ name, file, old, new string }{
 
 // build compiles a copy of the headers with one replacement.
 func build(dir, file, old, new string) (*Table, error) {
-	for _, name := range []string{"abi.h", "common.h", "seq.h", "ledger.h", "sack.h", "loss.h", "conn.h", "http.h", "ids.h", "mqtt.h", "framing.h", "recovery.h", "shim.h"} {
+	for _, name := range []string{"abi.h", "common.h", "seq.h", "ledger.h", "sack.h", "loss.h", "hole.h", "conn.h", "http.h", "ids.h", "mqtt.h", "framing.h", "recovery.h", "shim.h"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
