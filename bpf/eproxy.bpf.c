@@ -29,11 +29,15 @@ const struct slot_args *unused_slot_args __attribute__((unused));
 const enum right *unused_right __attribute__((unused));
 const enum device_op *unused_device_op __attribute__((unused));
 const struct device_args *unused_device_args __attribute__((unused));
+const enum park_op *unused_park_op __attribute__((unused));
+const struct park_args *unused_park_args __attribute__((unused));
 const struct link_args *unused_link_args __attribute__((unused));
 const struct free_args *unused_free_args __attribute__((unused));
 /* Those of arrays in chunks, which the compiler would only name there. */
 const struct conn *unused_conn __attribute__((unused));
 const struct device *unused_device __attribute__((unused));
 const struct slot *unused_slot __attribute__((unused));
+const struct parked_message *unused_parked_message __attribute__((unused));
+const struct queue *unused_queue __attribute__((unused));
 const struct request *unused_request __attribute__((unused));
 const struct route_stats *unused_route_stats __attribute__((unused));

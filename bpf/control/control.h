@@ -3,6 +3,7 @@
  * control.h - what userspace changes atomically: programs run with
  * BPF_PROG_RUN, under the same locks as the packet hooks.
  */
+#include "../include/park.h"
 #include "../include/skb.h"
 
 /*
@@ -117,6 +118,7 @@ int slot_control(struct slot_args *a)
 	a->taken_ns = m.taken_ns;
 	a->company = m.company;
 	a->closed = closed;
+	a->waited_us = m.waited_us;
 	return 0;
 }
 
@@ -244,4 +246,79 @@ int conn_free(struct free_args *a)
 	bpf_spin_unlock(&c->lock);
 	a->ok = ok;
 	return 0;
+}
+
+/* PARK_OP_TAKE: the message in a->number is userspace's, which finishes it; its device has one less in flight here. */
+static __always_inline void park_take(struct park_args *a, __u32 queue, __u32 before_ms)
+{
+	struct queue *q = queue_entry(queue);
+	struct parking *k = parking_get();
+	struct parked_message *e;
+	__u32 n = PARK_NONE, device, gen;
+	struct conn *dc;
+
+	if (!q || !k)
+		return;
+	bpf_spin_lock(&k->lock);
+	if (parking_old(k, q, before_ms))
+		n = parking_pop(k, q);
+	bpf_spin_unlock(&k->lock);
+	e = parked_entry(n);
+	if (!n || !e)
+		return;
+	device = e->message.device;
+	gen = e->message.device_gen;
+	dc = conn_entry(device);
+	if (dc) {
+		bpf_spin_lock(&dc->lock);
+		if (dc->gen == gen && dc->in_flight)
+			dc->in_flight--;
+		bpf_spin_unlock(&dc->lock);
+	}
+	count(HOOK_CONTROL, REASON_PARK_HANDED);
+	a->number = n;
+	a->ok = 1;
+}
+
+/* What userspace does with messages that wait for slots (struct park_args). */
+SEC("syscall")
+int park_control(struct park_args *a)
+{
+	__u32 op = a->op, queue = a->queue, before_ms = a->before_ms, number = a->number;
+	struct parking *k = parking_get();
+
+	a->ok = 0;
+	if (!k)
+		return 0;
+	switch (op) {
+	case PARK_OP_TAKE:
+		park_take(a, queue, before_ms);
+		break;
+	case PARK_OP_FREE:
+		bpf_spin_lock(&k->lock);
+		parking_free(k, number);
+		bpf_spin_unlock(&k->lock);
+		a->ok = 1;
+		break;
+	case PARK_OP_ROOM:
+		bpf_spin_lock(&k->lock);
+		if (number > k->limit)
+			k->limit = number;
+		k->asked = 0;
+		bpf_spin_unlock(&k->lock);
+		a->ok = 1;
+		break;
+	}
+	return 0;
+}
+
+/*
+ * Sends what waits in the queue cb[0] to slots that are free. Userspace runs it with any packet of its own, which only
+ * lends its memory to the requests: packets cannot interrupt it then, and slots are free now that no packet told of. Returns
+ * 1 if a slot's connection does not take the message whose turn it is, else 0.
+ */
+SEC("tc")
+int park_send(struct __sk_buff *skb)
+{
+	return unpark_all(skb, skb->cb[0], NO_INDEX, HOOK_CONTROL);
 }

@@ -5,6 +5,7 @@
  * connections that may need it (attention.h), and stops while there are none;
  * userspace is woken only for what is found.
  */
+#include "../include/park.h"
 #include "../include/skb.h"
 
 #ifndef CLOCK_MONOTONIC
@@ -62,6 +63,48 @@ __attribute__((noinline)) int sweep_slot(__u32 index, __u32 now_ms)
 	if (slot_trial_overdue(slot, pod, now_ms))
 		event_simple(HOOK_CONTROL, EVENT_TRIAL, index, c->gen);
 	return 0;
+}
+
+/* The queue of a pod, or NULL. index is a conn index: only the pod's first slot stands for it. */
+static __always_inline struct queue *sweep_queue(__u32 index, __u32 *queue)
+{
+	struct slot *slot = slot_entry(index);
+	struct pod *pod;
+	__u32 key;
+
+	if (!slot)
+		return NULL;
+	key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &key);
+	if (!pod || pod->first_slot != index)
+		return NULL;
+	*queue = pod->queue;
+	return queue_entry(*queue);
+}
+
+/*
+ * Looks at the messages that wait for slots of a pod: userspace is called if some are about to wait too
+ * long, or none has left since the last look. Returns whether there are any, 1 or 0.
+ */
+__attribute__((noinline)) int sweep_parked(__u32 index, __u32 now_ms)
+{
+	struct parking *k = parking_get();
+	bool old, stuck, any;
+	struct queue *q;
+	__u32 queue = 0;
+
+	q = sweep_queue(index, &queue);
+	if (!q || !k)
+		return 0;
+	bpf_spin_lock(&k->lock);
+	any = q->count;
+	old = any && parking_old(k, q, now_ms - q->handover_ms);
+	stuck = any && q->looked == q->popped;
+	q->looked = q->popped;
+	bpf_spin_unlock(&k->lock);
+	if (old || stuck)
+		event_simple(HOOK_CONTROL, EVENT_PARKED, queue, 0);
+	return any;
 }
 
 /*
@@ -183,6 +226,11 @@ __attribute__((noinline)) int sweep_conn(__u32 index, __u32 now_ms)
 		tail_add(w, index, due_ms);
 	if (send)
 		sweep_send(index, gen);
+	/* Behind the critical section: who parks a message later finds `attended` cleared. */
+	if (index < knob_slots && sweep_parked(index, now_ms)) {
+		c->attended = 1;
+		again = 1;
+	}
 	return again;
 }
 

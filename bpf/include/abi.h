@@ -35,6 +35,10 @@
 #define POD_DRAINED	  5    /* as an operator wants it */
 #define POD_PAUSED	  6    /* with its whole function */
 #define CE_ID_LEN	  20 /* characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal */
+#define INFLIGHT_MAX	  1024	      /* messages of one client that may be in flight in the kernel path */
+#define PARKED_MAX	  4096	      /* entries for messages that wait for a slot, of all functions; a power of two */
+#define PARKED_ROOM	  1024	      /* of them that memory is there for beforehand */
+#define PARK_BUCKETS	  64	      /* of a queue's clients; a power of two */
 #define IDS_MAX		  64	      /* packet identifiers of one connection's messages under way */
 #define PIPELINE_MAX	  64	      /* requests in flight on one slot; a power of two */
 #define HIST_BUCKETS	  40	      /* log2(ns) latency buckets */
@@ -143,7 +147,11 @@ enum reason {
 	REASON_REPEATED = 73,        /* PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it */
 	REASON_REQUEST_RESENT = 74,  /* request sent to the pod again: duplicate ACKs show that it got lost, or an ICMP error that it was too long for the path */
 	REASON_PATH_MTU = 75,        /* ICMP error: the path to a pod takes only shorter segments than known; requests beyond them go to the fallback */
-	REASON_COUNT = 76,
+	REASON_PARKED = 76,          /* PUBLISH taken: its request waits in the kernel for a connection to a pod */
+	REASON_UNPARKED = 77,        /* request that waited left for a pod */
+	REASON_PARK_FULL = 78,       /* no idle connection to a pod, and too many messages wait for one already: the function's, or the client's */
+	REASON_PARK_HANDED = 79,     /* message that waited is userspace's now: its deadline is near, or no connection is left or takes it */
+	REASON_COUNT = 80,
 };
 /* clang-format on */
 
@@ -329,7 +337,7 @@ struct id_block {
 /* Packet identifiers of QoS 1 messages under way, on both paths (ids.h). The first lines have the entries that are used first. */
 struct ids {
 	__u64 used;    /* bit n: entry n */
-	__u32 outside; /* messages that found no room; while there are some, nothing is taken */
+	__u32 outside; /* messages that found no room: a repetition of one of them is not known as such */
 	__u32 pad;
 	struct id_block block[IDS_MAX / 4];
 };
@@ -353,7 +361,7 @@ struct device {
 	__u32 cache_function;
 	__u32 last_slot;	/* that the latest message was given to; valid while some are in flight */
 	struct framing framing; /* what was passed on to the local socket */
-	__u16 inflight_max;	/* limit of the conn's in_flight, 1 to LEDGER_RING */
+	__u16 inflight_max;	/* limit of the conn's in_flight, 1 to INFLIGHT_MAX */
 	__u8 sender_len[2];	/* bytes of sender, by function.from_publisher; above SENDER_MAX: it is too long */
 	__u8 at_boundary;	/* arm: those bytes end at an MQTT packet boundary */
 	__u8 version;		/* MQTT protocol level: 3, 4 or 5 */
@@ -391,6 +399,8 @@ struct message {
 	__u32 due;     /* wire: once acked, where in the slot's stream its response may begin */
 	__u32 hold;    /* on its packet identifier (ids.h) */
 	__u32 company; /* enum company */
+	__u32 waited_us; /* how long it was parked before taken_ns, microseconds */
+	__u32 pad;
 };
 
 /* What was in flight on the slot when a message was given to it. */
@@ -472,7 +482,7 @@ struct pod {
 	__u32 lacked;	/* messages that found no idle slot */
 	__u32 stall_ms; /* how long a connection's first response may take before userspace looks why; 0: for ever */
 	__u32 refuses;	/* 1: the latest connection to it could not be made */
-	__u32 pad;
+	__u32 queue;	/* of its function */
 	/* third cache line: how many requests may be in flight on a connection. Userspace's, but for deeper and wanted. */
 	__u64 deeper; /* some in flight, and one more of QoS 1 would be a trial, or stands behind one */
 	__u64 trial;  /* the slot that may have up to depth */
@@ -499,6 +509,61 @@ enum depth_why {
 };
 
 /*
+ * A message that waits for a slot: taken from the device's stream and done there, its
+ * request finished. Nobody but who has its number may touch it.
+ */
+struct parked_message {
+	struct message message; /* taken_ns: when it was parked; acked, due, request_seq: none */
+	__u8 pad[16];
+	__u8 buf[REQUEST_MAX];
+};
+
+/* The messages of one client that wait for one function. Entries of both kinds are named by numbers from 1; 0: none. */
+struct park_client {
+	__u32 client; /* conn index */
+	__u16 first;  /* the oldest message, */
+	__u16 last;   /* and the youngest */
+	__u16 count;
+	__u16 turn;   /* the client whose turn comes behind this one's; of a free entry the next free one */
+	__u16 before; /* neighbours in its bucket */
+	__u16 after;
+};
+
+/* All messages that wait for slots (parking.h). The lock also guards the queues, but for what is said there. */
+struct parking {
+	struct bpf_spin_lock lock;
+	__u32 limit;	     /* entries below this have memory; userspace raises it */
+	__u32 used;	     /* messages */
+	__u32 fresh;	     /* highest number of a message that was ever used, */
+	__u32 clients_fresh; /* and of a client */
+	__u32 asked;	     /* 1: userspace was asked for more memory; it clears it, without the lock */
+	__u16 free;	     /* number of a message that is free, */
+	__u16 clients_free;  /* and of a client */
+	__u32 pad;
+	__u16 next[PARKED_MAX];	    /* the client's next younger message; of a free one the next free one */
+	__u32 since_ms[PARKED_MAX]; /* when a message was parked, CLOCK_MONOTONIC */
+	struct park_client clients[PARKED_MAX];
+};
+
+/*
+ * A function's messages that wait for slots: clients have one after another their turn, and each
+ * its own messages in order. Userspace writes function, handover_ms and id_prefix.
+ */
+struct queue {
+	__u32 function;	   /* index of the function as it is now; NO_INDEX: it is gone */
+	__u32 count;	   /* messages, with those that are just being parked */
+	__u32 popped;	   /* messages that have left it */
+	__u32 looked;	   /* popped, when the sweeper last looked, without the lock */
+	__u32 ids;	   /* messages so far: the second half of their ce-id */
+	__u32 handover_ms; /* a message that has waited so long becomes userspace's */
+	__u16 first_turn;  /* clients in the order of their turns */
+	__u16 last_turn;
+	__u32 pad;
+	__u8 id_prefix[16];	    /* first half of ce-id, 12 hexadecimal digits */
+	__u16 bucket[PARK_BUCKETS]; /* clients by their conn index */
+};
+
+/*
  * pods and pod_count change while programs read them: whatever they see, each of
  * pods[0] to pods[pod_count - 1] is or was one of the function's.
  */
@@ -506,7 +571,7 @@ struct function {
 	__u32 pod_count;
 	__u32 prefix_len;
 	__u32 from_publisher; /* 1: the longer sender of a device goes along */
-	__u32 pad;
+	__u32 queue;	      /* of its messages that wait for a slot: the same after a reload */
 	__u32 pods[PODS_PER_FUNCTION];
 	__u8 prefix[PREFIX_MAX]; /* request up to and including "ce-source: <source>/" */
 };
@@ -644,6 +709,8 @@ enum event_kind {
 	EVENT_STALLED = 8, /* sweeper: the first response on the slot's connection takes long */
 	EVENT_PROVEN = 9,  /* conn is the index of a pod that has answered as many trials as were wanted */
 	EVENT_TRIAL = 10,  /* sweeper: a trial on the slot is not answered in time */
+	EVENT_PARKED = 11, /* conn is the index of a queue whose messages need userspace */
+	EVENT_ROOM = 12,   /* memory for messages that wait is scarce */
 };
 
 struct event {
@@ -699,6 +766,8 @@ struct slot_args {
 	__u64 taken_ns;
 	__u32 company; /* enum company */
 	__u32 closed;  /* of the slot: the pod has said that it reads nothing more */
+	__u32 waited_us; /* before taken_ns, as in struct message */
+	__u32 pad;
 };
 
 /* Which messages SLOT_OP_TAKE_OVER is to take over. */
@@ -706,6 +775,20 @@ enum take_only {
 	TAKE_ANY = 0,
 	TAKE_OVERDUE = 1, /* one whose time is up */
 	TAKE_TRIAL = 2,	  /* one on a slot where a trial is not answered in time */
+};
+
+enum park_op {
+	PARK_OP_TAKE = 1, /* a message becomes userspace's */
+	PARK_OP_FREE = 2, /* userspace has read a message that it took */
+	PARK_OP_ROOM = 3, /* there is memory for more messages */
+};
+
+struct park_args {
+	__u32 op; /* enum park_op */
+	__u32 queue;
+	__u32 before_ms; /* PARK_OP_TAKE: only one that was parked no later, CLOCK_MONOTONIC */
+	__u32 number;	 /* PARK_OP_FREE; PARK_OP_ROOM: entries below this; result of PARK_OP_TAKE */
+	__u32 ok;	 /* result: 1: done */
 };
 
 enum device_op {

@@ -73,6 +73,18 @@ static __always_inline void ledger_done(struct ledger *l, struct graft *g)
 	g->state = GRAFT_DONE;
 }
 
+/* The youngest graft is done at once; it grows together with the one before, if nothing lies between and that is done. */
+static __always_inline void ledger_removed(struct ledger *l)
+{
+	struct graft *g = ledger_at(l, (__u32)l->count - 1), *before = ledger_at(l, (__u32)l->count - 2);
+
+	ledger_done(l, g);
+	if (l->count >= 2 && ledger_joins(before, g)) {
+		before->len += g->len;
+		l->count--;
+	}
+}
+
 /*
  * Wire to kernel: a received sequence number (rx ledger), or a received
  * acknowledgement (tx ledger). Positions inside a graft map to its start.

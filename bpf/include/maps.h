@@ -35,6 +35,20 @@ CHUNKED(devices, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct device, 16384);
 /* Slot part of a connection, with the messages in flight. Writer: programs; loader before arming. Mapped by the loader. */
 CHUNKED(slots, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct slot, 4096);
 
+/* Messages that wait for slots, by number. Writer: programs. Mapped by the loader, which reads those that it takes. */
+CHUNKED(parked, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct parked_message, PARKED_MAX);
+
+/* What they wait for and in which order. Writer: programs, under its lock. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct parking);
+} parkings SEC(".maps");
+
+/* The functions' queues (struct function, queue). Writer: programs under the lock in parkings; loader. Mapped by the loader. */
+CHUNKED(queues, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct queue, 1024);
+
 /* Requests in flight (index slot * knob_pipeline + number modulo knob_pipeline). Writer: programs. Mapped by the loader. */
 CHUNKED(requests, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct request, 4096);
 
@@ -234,6 +248,25 @@ static __always_inline struct device *device_entry(__u32 conn)
 static __always_inline struct slot *slot_entry(__u32 index)
 {
 	return chunk_entry(slots, struct slot, index);
+}
+
+/* The message that waits with this number, or NULL. */
+static __always_inline struct parked_message *parked_entry(__u32 number)
+{
+	return chunk_entry(parked, struct parked_message, number);
+}
+
+/* The queue with this index, or NULL. */
+static __always_inline struct queue *queue_entry(__u32 index)
+{
+	return chunk_entry(queues, struct queue, index);
+}
+
+static __always_inline struct parking *parking_get(void)
+{
+	__u32 only = 0;
+
+	return bpf_map_lookup_elem(&parkings, &only);
 }
 
 /* The counters of a route and function (struct route, counter), or NULL. */

@@ -32,10 +32,10 @@ static __always_inline void put1(struct request *r, __u32 at, __u8 b)
 	r->buf[at & (REQUEST_HEAD - 1)] = b;
 }
 
-/* Copies a function's prefix of *len bytes, in whole lines of 64: both sides have room for PREFIX_MAX. */
-static __always_inline void copy_lines(__u8 *dst, const __u8 *src, const __u32 *len)
+/* Copies *len bytes, in whole lines of 64: both sides have room for `most`, a multiple of 64. */
+static __always_inline void copy_lines(__u8 *dst, const __u8 *src, const __u32 *len, const __u32 most)
 {
-	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < PREFIX_MAX; i += 64)
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < most; i += 64)
 	{
 		if (i >= afresh(*len))
 			break;
@@ -56,14 +56,16 @@ static __always_inline __u32 request_head_len(const struct function *fn, const s
 }
 
 /*
- * Writes the request's head into the buffer of the claimed slot s->slot: what all of the
+ * Writes the request's head into the entry of the parked message with this number, or, if that is
+ * PARK_NONE, into the buffer of the claimed slot s->slot: what all of the
  * function's have, who sends this one, and the subject. Its length, no more than HEAD_MAX, is
  * known. Words overlap what the next one writes. Returns 0. A function of its own, so that the
  * verifier follows it once.
  */
-__attribute__((noinline)) int request_head(__u32 hook)
+__attribute__((noinline)) int request_head(__u32 hook, __u32 parked)
 {
 	struct scratch *s = scratch_of(hook);
+	struct parked_message *e;
 	struct function *fn;
 	struct request *r;
 	struct device *d;
@@ -72,11 +74,16 @@ __attribute__((noinline)) int request_head(__u32 hook)
 	if (!s)
 		return 0;
 	fn = bpf_map_lookup_elem(&functions, &s->function);
-	r = request_buffer(s->slot, s->number);
+	if (parked) {
+		e = parked_entry(parked);
+		r = e ? (struct request *)e->buf : NULL;
+	} else {
+		r = request_buffer(s->slot, s->number);
+	}
 	d = device_entry(s->device);
 	if (!fn || !r || !d)
 		return 0;
-	copy_lines(r->buf, fn->prefix, &fn->prefix_len);
+	copy_lines(r->buf, fn->prefix, &fn->prefix_len, PREFIX_MAX);
 	at = fn->prefix_len;
 	s->sender_len = d->sender_len[fn->from_publisher & 1];
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SENDER_MAX; i += 8)
@@ -110,11 +117,11 @@ static __always_inline __u32 request_tail_len(const struct publish *p, __u32 pay
 }
 
 /*
- * Writes what follows ce-subject, from offset `at`. Stores are eight bytes
+ * Writes what follows ce-subject, from offset `at`; id_prefix and id make ce-id. Stores are eight bytes
  * wide and overlap what the next one writes. Returns the payload's offset.
  */
-static __always_inline __u32 request_tail(struct request *r, const struct slot *slot, __u32 at, const struct publish *p,
-					  __u32 payload_len)
+static __always_inline __u32 request_tail(struct request *r, const __u8 id_prefix[16], __u32 id, __u32 at,
+					  const struct publish *p, __u32 payload_len)
 {
 	if (p->qos) {
 		put8(r, at, WORD('X', '-', 'M', 'q', 't', 't', '-', 'Q'));
@@ -122,9 +129,9 @@ static __always_inline __u32 request_tail(struct request *r, const struct slot *
 		at += 15;
 	}
 	put8(r, at, WORD('c', 'e', '-', 'i', 'd', ':', ' ', 0));
-	put8(r, at + 7, *(__u64 *)slot->id_prefix);
-	put8(r, at + 15, *(__u64 *)(slot->id_prefix + 8));
-	put8(r, at + 19, hex8(slot->count));
+	put8(r, at + 7, *(__u64 *)id_prefix);
+	put8(r, at + 15, *(__u64 *)(id_prefix + 8));
+	put8(r, at + 19, hex8(id));
 	at += 7 + CE_ID_LEN;
 	put8(r, at, WORD('\r', '\n', 'C', 'o', 'n', 't', 'e', 'n'));
 	put8(r, at + 8, WORD('t', '-', 'L', 'e', 'n', 'g', 't', 'h'));

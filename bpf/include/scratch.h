@@ -87,6 +87,9 @@ struct scratch {
 	__s32 route;
 	__u32 counter; /* of the route and its function */
 	__u32 function;
+	__u32 queue;  /* of its messages that wait for a slot */
+	__u32 parked; /* messages of the segment that wait */
+	__u32 pod;    /* of a slot that has received something */
 	__u32 rights; /* of the device, when the take began */
 	__u32 cache_version;
 	__u32 slot;
@@ -137,15 +140,19 @@ struct scratch {
 	__u32 sum;			/* checksum of what is collected */
 };
 
+/* The row of scratches behind those of the hooks: of what sends parked messages, which happens within a hook. */
+#define SCRATCH_UNPARK HOOK_COUNT
+#define SCRATCH_COUNT  (HOOK_COUNT + 1)
+
 /* Work space by hook. Writer and reader: the hook itself. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, HOOK_COUNT);
+	__uint(max_entries, SCRATCH_COUNT);
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
-static __always_inline struct scratch *scratch_of(enum hook hook)
+static __always_inline struct scratch *scratch_of(__u32 hook)
 {
 	__u32 key = hook;
 

@@ -9,6 +9,7 @@
 #include "flow.h"
 #include "request.h"
 #include "route.h"
+#include "parking.h"
 #include "slot.h"
 
 static __always_inline int packet_load(void *ctx, bool xdp, __u32 off, void *to, __u32 len)
@@ -186,6 +187,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		m->acked = 0;
 		m->hold = HOLD_NONE; /* until the device's ledger has it */
 		m->company = slot_company(pod, s->slot, slot);
+		m->waited_us = 0;
 		slot->tail++;
 		if (m->company == COMPANY_TRIAL)
 			slot->trial = slot->tail;
@@ -262,10 +264,24 @@ static __always_inline bool segment_ok(void *ctx, bool xdp, const struct packet 
  */
 #define XDP_OPEN_MAX 4
 
+/*
+ * Most grafts of a client that may be open. What is parked is done: there are never more grafts than
+ * twice as many and one, so that there is always room for one that is done.
+ */
+#define OPEN_MAX (TURNS_MAX / 2 - 2)
+
 /* Whether the device has all messages in flight that it may have, or no graft or packet identifier's entry is free. */
 static __always_inline bool device_full(const struct conn *c, const struct device *d)
 {
 	return c->in_flight >= d->inflight_max || ledger_full(&c->rx, LEDGER_RING) || !ids_room(&d->ids);
+}
+
+/* Whether messages of the function wait already, or so many of this device are open: one more waits, too. */
+static __always_inline bool park_first(const struct conn *c, const struct function *fn)
+{
+	struct queue *q = queue_entry(fn->queue);
+
+	return *(volatile __u16 *)&c->rx.open >= OPEN_MAX || (q && *(volatile __u32 *)&q->count);
 }
 
 /*
@@ -284,20 +300,73 @@ static __always_inline bool device_make_room(struct conn *c, const struct device
 }
 
 /*
+ * Writes the request of the message whose head is in s->publish to r, which is that of the parked message
+ * with this number, or, if it is PARK_NONE, that of the claimed slot; its ce-id is made of id_prefix and id.
+ */
+static __always_inline enum reason take_request(void *ctx, bool xdp, struct scratch *s, struct request *r, __u32 parked,
+						const __u8 id_prefix[16], __u32 id)
+{
+	__u32 head_len = s->head_len, payload_len = s->publish.length - s->publish.payload, at;
+
+	opaque(head_len);
+	if (head_len > HEAD_MAX)
+		return REASON_SLOT_WRITE;
+	request_head(xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN, parked);
+	at = request_tail(r, id_prefix, id, head_len, &s->publish, payload_len);
+	opaque(at);
+	if (payload_len) {
+		if (at >= REQUEST_HEAD || !within(payload_len, 1, PAYLOAD_MAX) ||
+		    packet_load(ctx, xdp, s->packet.payload + s->publish.payload, r->buf + at, payload_len))
+			return REASON_SLOT_WRITE;
+	}
+	at = (at + payload_len) & 4095;
+	if (at <= REQUEST_MAX - 8)
+		*(__u64 *)(r->buf + at) = 0; /* checksums are made of whole words */
+	return REASON_TAKEN;
+}
+
+/*
+ * The ledger of the device: its message of len bytes is removed from its stream, unless something
+ * has changed meanwhile. Under the lock of c. Returns the graft, which is open, or NULL; *hold is
+ * the message's on its packet identifier.
+ */
+static __always_inline struct graft *take_account(struct conn *c, struct device *d, struct scratch *s, __u32 len,
+						  __u64 now, __u32 *hold)
+{
+	const struct packet *p = &s->packet;
+	struct segment one = p->seg;
+	struct graft *graft;
+	bool taken;
+
+	one.len = len;
+	taken = c->gen == s->device_gen && c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port &&
+		c->tuple.remote[3] == p->tuple.remote[3] && d->cache_version == s->cache_version &&
+		!device_full(c, d) && framing_at_boundary(&d->framing) &&
+		!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_take(c, &one, &s->rx, now / 1000000);
+	if (!taken)
+		return NULL;
+	graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
+	if (s->publish.qos)
+		*hold = ids_hold(&d->ids, s->publish.packet_id);
+	c->in_flight++;
+	d->last_take_ns = now;
+	d->taken++;
+	return graft;
+}
+
+/*
  * The request of the message whose head is in s->publish, made in the buffer of
  * the claimed slot s->slot, and its ledger on both sides.
  */
 static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t, struct scratch *s, struct pod *pod,
-					     __u32 len, __u32 payload_len)
+					     __u32 len)
 {
 	struct slot *slot = slot_entry(s->slot);
 	struct conn *c = t->c, *sc = conn_entry(s->slot);
 	enum hook hook = xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN;
-	__u32 head_len = s->head_len, at, gen, hold = HOLD_NONE;
-	struct packet *p = t->p;
+	__u32 gen, hold = HOLD_NONE;
 	struct device *d = t->d;
 	enum reason reason;
-	struct segment one;
 	struct graft *graft;
 	struct request *r;
 	__u64 now;
@@ -314,23 +383,12 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		slot_retire(sc, slot, pod, s->slot, gen, hook);
 		return REASON_DEAD_SOCKET;
 	}
-	if (xdp && !segment_ok(ctx, xdp, p, c, r))
+	if (xdp && !segment_ok(ctx, xdp, t->p, c, r))
 		return REASON_BAD_CHECKSUM;
 	slot->count++;
-	opaque(head_len);
-	if (head_len > HEAD_MAX)
-		return REASON_SLOT_WRITE;
-	request_head(hook);
-	at = request_tail(r, slot, head_len, &s->publish, payload_len);
-	opaque(at);
-	if (payload_len) {
-		if (at >= REQUEST_HEAD || !within(payload_len, 1, PAYLOAD_MAX) ||
-		    packet_load(ctx, xdp, p->payload + s->publish.payload, r->buf + at, payload_len))
-			return REASON_SLOT_WRITE;
-	}
-	at = (at + payload_len) & 4095;
-	if (at <= REQUEST_MAX - 8)
-		*(__u64 *)(r->buf + at) = 0; /* checksums are made of whole words */
+	reason = take_request(ctx, xdp, s, r, PARK_NONE, slot->id_prefix, slot->count);
+	if (reason)
+		return reason;
 
 	now = bpf_ktime_get_ns();
 	reason = slot_begin(sc, slot, pod, s, gen, now);
@@ -338,23 +396,12 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		return reason;
 	attend(sc, s->slot);
 
-	/* Now the device's ledger, if nothing changed meanwhile. */
-	one = p->seg;
-	one.len = len;
 	bpf_spin_lock(&c->lock);
-	taken = c->gen == s->device_gen && c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port &&
-		c->tuple.remote[3] == p->tuple.remote[3] && d->cache_version == s->cache_version &&
-		!device_full(c, d) && framing_at_boundary(&d->framing) &&
-		!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_take(c, &one, &s->rx, now / 1000000);
-	if (taken) {
-		graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
+	graft = take_account(c, d, s, len, now, &hold);
+	taken = graft != NULL;
+	if (graft) {
 		graft->who = s->slot;
-		if (s->publish.qos)
-			hold = ids_hold(&d->ids, s->publish.packet_id);
-		c->in_flight++;
 		d->last_slot = s->slot;
-		d->last_take_ns = now;
-		d->taken++;
 	}
 	bpf_spin_unlock(&c->lock);
 	if (!taken) {
@@ -369,7 +416,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 /*
  * Tries to take the first PUBLISH in this packet. On REASON_TAKEN the request is in
  * the buffer of s->slot, its frame's headers are in s->frame, the ledger of both
- * connections have it, and the caller must send it.
+ * connections have it, and the caller must send it. On REASON_NO_SLOT it may be parked (park.h).
  */
 static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take *t, struct scratch *s)
 {
@@ -438,6 +485,8 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	s->request_len = s->head_len + request_tail_len(&s->publish, payload_len) + payload_len;
 	if (xdp && s->request_len > p->seg.len + t->head_max)
 		return REASON_HEADROOM;
+	if (park_first(c, fn))
+		return REASON_NO_SLOT;
 	s->slot = NO_INDEX;
 	pod = slot_follow(c, d, s->function, s->publish.qos, &s->slot);
 	if (!pod)
@@ -456,7 +505,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		pod_wake(hook, pod); /* for who found the place that was only tried for */
 		return REASON_NO_SLOT;
 	}
-	reason = take_into(ctx, xdp, t, s, pod, len, payload_len);
+	reason = take_into(ctx, xdp, t, s, pod, len);
 	slot_release(pod, s->slot);
 	pod_wake(hook, pod);
 	return reason;

@@ -87,6 +87,11 @@ static int call_recovery_ack(const struct shim *t, struct recovery *r, const str
 	return t->recovery_ack(r, c, s);
 }
 
+static __u32 call_park(const struct shim *t, struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms)
+{
+	return t->park(p, q, op, client, n, ms);
+}
+
 static void call_sack(const struct shim *t, struct conn *c, struct sack *k, int received, __u32 kack, __u32 ack)
 {
 	t->sack(c, k, received, kack, ack);
@@ -112,8 +117,8 @@ static void call_framing(struct framing *w, const __u8 *b, __u32 len) { shim_fra
 static int call_goes_on(__u8 first) { return framing_goes_on(first); }
 static int call_at_boundary(const struct framing *w) { return framing_at_boundary(w); }
 
-static __u32 call_ids_find(struct ids *ids, __u16 id) { return ids_find(ids, id); }
 static int call_ids_room(const struct ids *ids) { return ids_room(ids); }
+static __u32 call_ids_find(struct ids *ids, __u16 id) { return ids_find(ids, id); }
 static __u32 call_ids_hold(struct ids *ids, __u16 id) { return ids_hold(ids, id); }
 static int call_ids_held(struct ids *ids, __u32 hold) { return ids_held(ids, hold); }
 static int call_ids_release(struct ids *ids, __u32 hold) { return ids_release(ids, hold); }
@@ -153,6 +158,10 @@ type (
 	Framing = C.struct_framing
 	// Recovery is struct recovery: losses among what a slot has in flight.
 	Recovery = C.struct_recovery
+	// Parking is struct parking: all messages that wait.
+	Parking = C.struct_parking
+	// Queue is struct queue: those of one function.
+	Queue = C.struct_queue
 	// IDs is struct ids: packet identifiers of messages under way.
 	IDs = C.struct_ids
 
@@ -370,11 +379,11 @@ func (w *framing) Bad() bool { return w.w.bad != 0 }
 
 type framing struct{ w Framing }
 
-// Known is ids_find: whether the identifier is under way.
-func Known(ids *IDs, id uint16) bool { return C.call_ids_find(ids, C.__u16(id)) != C.IDS_NONE }
-
 // Room is ids_room.
 func Room(ids *IDs) bool { return C.call_ids_room(ids) != 0 }
+
+// Known is ids_find: whether the identifier is under way.
+func Known(ids *IDs, id uint16) bool { return C.call_ids_find(ids, C.__u16(id)) != C.IDS_NONE }
 
 // Enter is ids_hold; it returns the hold.
 func Enter(ids *IDs, id uint16) uint32 { return uint32(C.call_ids_hold(ids, C.__u16(id))) }
@@ -384,3 +393,27 @@ func Held(ids *IDs, hold uint32) bool { return C.call_ids_held(ids, u32(hold)) !
 
 // Release is ids_release.
 func Release(ids *IDs, hold uint32) bool { return C.call_ids_release(ids, u32(hold)) != 0 }
+
+// ParkOp is what is done with messages that wait.
+type ParkOp uint32
+
+// The functions of parking.h.
+const (
+	ParkAdmit  ParkOp = C.SHIM_PARK_ADMIT
+	ParkCancel ParkOp = C.SHIM_PARK_CANCEL
+	ParkPush   ParkOp = C.SHIM_PARK_PUSH
+	ParkPop    ParkOp = C.SHIM_PARK_POP
+	ParkBack   ParkOp = C.SHIM_PARK_BACK
+	ParkFree   ParkOp = C.SHIM_PARK_FREE
+	ParkOld    ParkOp = C.SHIM_PARK_OLD
+
+	ParkedMax = C.PARKED_MAX
+)
+
+// ParkLimit says for how many messages there is memory.
+func ParkLimit(p *Parking, n int) { p.limit = u32(n) }
+
+// Park does op; what it returns is that function's result, 1 for true.
+func (t *Table) Park(p *Parking, q *Queue, op ParkOp, client, n, ms uint32) uint32 {
+	return uint32(C.call_park(t.t, p, q, u32(op), u32(client), u32(n), u32(ms)))
+}

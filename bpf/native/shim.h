@@ -11,6 +11,7 @@
 #include "ids.h"
 #include "sack.h"
 #include "mqtt.h"
+#include "parking.h"
 #include "recovery.h"
 
 struct shim {
@@ -36,7 +37,46 @@ struct shim {
 	void (*responses)(const __u8 *b, __u32 len, struct responses *a, struct http *h);
 	int (*recovery_ack)(struct recovery *r, const struct conn *c, const struct segment *s);
 	void (*sack)(struct conn *c, struct sack *k, bool received, __u32 kack, __u32 ack);
+	__u32 (*park)(struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms);
 };
+
+/* What is done with messages that wait; n and ms where they are needed. */
+enum shim_park {
+	SHIM_PARK_ADMIT,
+	SHIM_PARK_CANCEL,
+	SHIM_PARK_PUSH,
+	SHIM_PARK_POP,
+	SHIM_PARK_BACK,
+	SHIM_PARK_FREE,
+	SHIM_PARK_OLD,
+};
+
+static __u32 shim_park(struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms)
+{
+	__u32 id;
+
+	switch (op) {
+	case SHIM_PARK_ADMIT:
+		return parking_admit(p, q, client, &id);
+	case SHIM_PARK_CANCEL:
+		parking_cancel(p, q, n);
+		return 0;
+	case SHIM_PARK_PUSH:
+		parking_push(p, q, client, n, ms);
+		return 0;
+	case SHIM_PARK_POP:
+		return parking_pop(p, q);
+	case SHIM_PARK_BACK:
+		parking_push_back(p, q, client, n);
+		return 0;
+	case SHIM_PARK_FREE:
+		parking_free(p, n);
+		return 0;
+	case SHIM_PARK_OLD:
+		return parking_old(p, q, ms);
+	}
+	return 0;
+}
 
 static int shim_rx(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms)
 {
@@ -247,6 +287,7 @@ static const struct shim shim_table = {
 	.responses = shim_responses,
 	.recovery_ack = shim_recovery_ack,
 	.sack = shim_sack,
+	.park = shim_park,
 };
 
 #endif

@@ -4,7 +4,7 @@
  * Takes a PUBLISH (XDP off, unsupported, or headroom too small), keeps the
  * ledger of what passes, answers for what the programs took.
  */
-#include "../include/group.h"
+#include "../include/park.h"
 #include "../include/resend.h"
 #include "../include/socket.h"
 #include "icmp.h"
@@ -93,12 +93,11 @@ __attribute__((noinline)) int device_news(__u32 conn)
 }
 
 /*
- * The skb is a request by now, but the PUBLISH it was also acknowledged bytes
- * of the local socket: a copy goes to the pod, and the skb becomes the bare ACK
- * that the socket waits for. Returns the TC verdict. A function of its own for the
- * verifier, and for the size of the stack.
+ * All of the segment was taken, but it also acknowledged bytes of the local socket: the skb becomes
+ * the bare ACK that the socket waits for, as s->rx says. Returns the TC verdict. A function of its
+ * own for the verifier, and for the size of the stack.
  */
-__attribute__((noinline)) int device_pass_news(struct __sk_buff *skb, __u32 conn)
+__attribute__((noinline)) int device_local_ack(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	struct conn *c = conn_entry(conn);
@@ -107,8 +106,6 @@ __attribute__((noinline)) int device_pass_news(struct __sk_buff *skb, __u32 conn
 
 	if (!s || !c)
 		return TC_DROP;
-	if (bpf_clone_redirect(skb, s->group.frame.ifindex, 0))
-		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 	if (s->packet.seg.sack && s->sack.count)
 		options = sack_option(s->notice.bytes, s->sack.blocks, s->sack.count);
 	stamp.seq = s->rx.seq;
@@ -211,7 +208,7 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 }
 
 /* Most messages of one segment that are taken; the rest passes. */
-#define BURST_MAX LEDGER_RING
+#define BURST_MAX 1024
 
 /* The messages of a segment, one after another. What changes is in the scratch, unknown to the verifier. */
 struct burst {
@@ -228,6 +225,17 @@ static __always_inline void burst_flush(struct __sk_buff *skb, struct scratch *s
 	s->burst_sent++;
 }
 
+/* Goes on behind the message that was just taken. Returns 1 if it was the segment's last, else 0. */
+static __always_inline long burst_next(struct scratch *s)
+{
+	if (s->publish.length >= s->packet.seg.len) {
+		s->burst_last = 1;
+		return 1;
+	}
+	packet_advance(&s->packet, s->publish.length);
+	return 0;
+}
+
 /* Takes one message and adds its request to those that wait to leave together. */
 static long burst_step(__u64 index, void *data)
 {
@@ -241,12 +249,25 @@ static long burst_step(__u64 index, void *data)
 	if (s->group.count && !group_joins(&s->group, s))
 		burst_flush(b->skb, s);
 	group_add(&s->group, s);
-	if (s->publish.length >= s->packet.seg.len) {
-		s->burst_last = 1;
+	return burst_next(s);
+}
+
+/* Takes messages while they find slots, and parks one that finds none. */
+static long burst_turn(__u64 index, void *data)
+{
+	struct burst *b = data;
+	struct scratch *s = b->s;
+
+	bpf_loop(BURST_MAX, burst_step, b, 0);
+	if (afresh(s->bad) != REASON_NO_SLOT)
 		return 1;
-	}
-	packet_advance(&s->packet, s->publish.length);
-	return 0;
+	s->bad = park_message(b->skb, b->t.conn);
+	if (afresh(s->bad))
+		return 1;
+	count(HOOK_TC_DEVICE_IN, REASON_PARKED);
+	count_taken(s);
+	s->parked++;
+	return burst_next(s);
 }
 
 /* The last message's request, and those that leave with it, take the place of the skb. */
@@ -254,11 +275,54 @@ static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, s
 {
 	if (group_make(skb, &s->group))
 		return counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP);
-	if (device_news(b->t.conn))
-		return device_pass_news(skb, b->t.conn);
+	if (device_news(b->t.conn)) {
+		/* the skb is a request by now: a copy goes to the pod */
+		if (bpf_clone_redirect(skb, s->group.frame.ifindex, 0))
+			count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
+		return device_local_ack(skb, b->t.conn);
+	}
 	if (s->burst_sent) /* behind the clones, not past them */
 		return bpf_redirect(s->group.frame.ifindex, 0);
 	return skb_to_pod(s->group.slot, &s->group.frame);
+}
+
+/*
+ * All of the segment was taken, and some of it is parked: the device is acknowledged what it has sent,
+ * since nothing else may leave to it for long. If the segment was also news of the local socket's
+ * bytes, the skb becomes the bare ACK that the socket waits for. Returns the TC verdict. A function of
+ * its own for the verifier, and for the size of the stack.
+ */
+__attribute__((noinline)) int device_parked(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	__u32 now_us = bpf_ktime_get_ns() / 1000, before;
+	struct conn *c = conn_entry(conn);
+	bool ack = false, news;
+	struct stamp stamp;
+	int verdict;
+
+	if (!s || !c)
+		return TC_DROP;
+	news = device_news(conn);
+	bpf_spin_lock(&c->lock);
+	if (c->gen == s->device_gen && conn_live(c)) {
+		before = c->rx_acked;
+		conn_bare(c, &stamp, now_us);
+		ack = stamp.ack != before;
+		frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
+	}
+	bpf_spin_unlock(&c->lock);
+	attend(c, conn);
+	if (news) {
+		s->group.frame = s->frame;
+		if (ack)
+			skb_send_clone(skb, s, HOOK_TC_DEVICE_IN, SHAPE_BARE, &s->group.frame);
+		return device_local_ack(skb, conn);
+	}
+	if (!ack)
+		return TC_DROP;
+	verdict = skb_send_small(skb, &s->frame, s->notice.bytes);
+	return verdict < 0 ? counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP) : verdict;
 }
 
 /*
@@ -540,17 +604,19 @@ __attribute__((noinline)) int device_ask(struct __sk_buff *skb, __u32 conn)
 	return 0;
 }
 
-/* TC ingress of the node interfaces (struct __sk_buff). */
-SEC("tc")
-int tc_device_in(struct __sk_buff *skb)
+/* device_seen's and device_take's verdict where device_rest has the last word. */
+#define DEVICE_REST 103
+
+/*
+ * What a packet from a device is: s->conn and s->packet, if it is a segment of a known connection.
+ * Returns the TC verdict, or DEVICE_REST. A function of its own, for the size of the stack.
+ */
+__attribute__((noinline)) int device_seen(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	bool large = skb->len > SKB_LARGE;
-	__u32 front = 0;
-	int remainder = 0, verdict;
-	struct burst b = {};
-	struct conn *c;
 	struct packet *p;
+	struct conn *c;
+	__u32 conn;
 
 	if (!s)
 		return TC_PASS;
@@ -564,15 +630,14 @@ int tc_device_in(struct __sk_buff *skb)
 		return skb_strip_syn(skb, p, true) ? counted(HOOK_TC_DEVICE_IN, REASON_SYN_ERROR, TC_DROP)
 						   : counted(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN, TC_PASS);
 	}
-	c = flow_find(&p->tuple, &b.t.conn);
-	if (!c || b.t.conn < knob_slots)
+	c = flow_find(&p->tuple, &conn);
+	if (!c || conn < knob_slots)
 		return TC_PASS;
-	b.t.d = device_entry(b.t.conn);
-	if (!b.t.d)
+	if (!device_entry(conn))
 		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
 	if (!conn_live(c)) {
 		if (c->state == CONN_ARMED && (p->seg.len || (p->seg.flags & TH_FIN)))
-			device_ask(skb, b.t.conn);
+			device_ask(skb, conn);
 		if (!conn_live(c)) /* if it was seeded just now, the segment belongs in its books */
 			return counted(HOOK_TC_DEVICE_IN, REASON_NOT_OPEN, TC_PASS);
 	}
@@ -580,54 +645,100 @@ int tc_device_in(struct __sk_buff *skb)
 		return counted(HOOK_TC_DEVICE_IN, REASON_BAD_CHECKSUM, TC_PASS);
 	if (*(volatile __u32 *)&c->rx_hole != *(volatile __u32 *)&c->rx_nxt &&
 	    (p->seg.len || (p->seg.flags & (TH_FIN | TH_RST))))
-		device_ask(skb, b.t.conn);
-	if ((!p->plain || !p->seg.len) && device_blocks(skb, b.t.conn))
-		device_repair(skb, b.t.conn);
-	if (p->seg.len) {
-		s->lags = 0;
-		s->known = 0;
-		if (large || p->seg.seq != *(volatile __u32 *)&c->rx_nxt) {
-			bpf_spin_lock(&c->lock);
-			front = conn_front(c, &p->seg);
-			s->lags = !conn_caught_up(c);
-			s->known = seq_le(p->seg.seq + p->seg.len, c->rx_nxt);
-			bpf_spin_unlock(&c->lock);
-			packet_advance(p, front);
-		}
-		b.skb = skb;
-		b.s = s;
-		b.t.c = c;
-		b.t.p = p;
-		if (!front && !afresh(s->known) && !large && p->plain && !framing_at_boundary(&b.t.d->framing) &&
-		    !(p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
-			remainder = device_pass_remainder(skb, b.t.conn);
-		s->bad = afresh(s->known) ? REASON_TAKEN : REASON_TCP_FLAGS; /* what is known is not refused */
-		s->burst_sent = 0;
-		s->burst_last = 0;
-		s->group.count = 0;
-		/* too long to be cut: what is left must be able to pass behind its front */
-		if (large && afresh(s->lags))
-			s->bad = REASON_MULTI;
-		else if (p->l3 == ETH_HLEN && !afresh(s->known))
-			bpf_loop(BURST_MAX, burst_step, &b, 0);
-		/*
-		 * What the socket lacks of the front follows: the segment comes
-		 * again, and only that is passed of it.
-		 */
-		if ((remainder || (front && afresh(s->lags))) && (afresh(s->burst_sent) || afresh(s->group.count)) &&
-		    bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
-			count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-		if (afresh(s->burst_last))
-			return burst_end(skb, s, &b);
-		if (afresh(s->group.count))
-			burst_flush(skb, s);
-		if (afresh(s->bad))
-			count(HOOK_TC_DEVICE_IN, s->bad);
+		device_ask(skb, conn);
+	if ((!p->plain || !p->seg.len) && device_blocks(skb, conn))
+		device_repair(skb, conn);
+	s->conn = conn;
+	return DEVICE_REST;
+}
+
+/*
+ * Takes the messages of a segment with payload. Returns the TC verdict, or DEVICE_REST: some of it is left.
+ * A function of its own, for the size of the stack.
+ */
+__attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	bool large = skb->len > SKB_LARGE;
+	__u32 front = 0;
+	int remainder = 0;
+	struct burst b = {};
+	struct packet *p;
+
+	if (!s)
+		return TC_PASS;
+	p = b.t.p = &s->packet;
+	b.skb = skb;
+	b.s = s;
+	b.t.conn = conn;
+	b.t.c = conn_entry(conn);
+	b.t.d = device_entry(conn);
+	if (!b.t.c || !b.t.d)
+		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
+	s->lags = 0;
+	s->known = 0;
+	if (large || p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt) {
+		bpf_spin_lock(&b.t.c->lock);
+		front = conn_front(b.t.c, &p->seg);
+		s->lags = !conn_caught_up(b.t.c);
+		s->known = seq_le(p->seg.seq + p->seg.len, b.t.c->rx_nxt);
+		bpf_spin_unlock(&b.t.c->lock);
+		packet_advance(p, front);
 	}
-	verdict = device_rest(skb, b.t.conn);
+	if (!front && !afresh(s->known) && !large && p->plain && !framing_at_boundary(&b.t.d->framing) &&
+	    !(p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
+		remainder = device_pass_remainder(skb, conn);
+	s->bad = afresh(s->known) ? REASON_TAKEN : REASON_TCP_FLAGS; /* what is known is not refused */
+	s->burst_sent = 0;
+	s->burst_last = 0;
+	s->group.count = 0;
+	s->parked = 0;
+	/* too long to be cut: what is left must be able to pass behind its front */
+	if (large && afresh(s->lags))
+		s->bad = REASON_MULTI;
+	else if (p->l3 == ETH_HLEN && !afresh(s->known))
+		bpf_loop(BURST_MAX, burst_turn, &b, 0);
+	/*
+	 * What the socket lacks of the front follows: the segment comes
+	 * again, and only that is passed of it.
+	 */
+	if ((remainder || (front && afresh(s->lags))) &&
+	    (afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->parked)) &&
+	    bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
+	if (afresh(s->burst_last) && !afresh(s->parked))
+		return burst_end(skb, s, &b);
+	if (afresh(s->group.count))
+		burst_flush(skb, s);
+	if (afresh(s->parked)) /* a slot may have become free meanwhile */
+		unpark_all(skb, afresh(s->queue), NO_INDEX, HOOK_TC_DEVICE_IN);
+	if (afresh(s->burst_last))
+		return device_parked(skb, conn);
+	if (afresh(s->bad))
+		count(HOOK_TC_DEVICE_IN, s->bad);
+	return DEVICE_REST;
+}
+
+/* TC ingress of the node interfaces (struct __sk_buff). */
+SEC("tc")
+int tc_device_in(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	int verdict = device_seen(skb);
+	__u32 conn;
+
+	if (verdict != DEVICE_REST || !s)
+		return verdict;
+	conn = s->conn;
+	if (s->packet.seg.len) {
+		verdict = device_take(skb, conn);
+		if (verdict != DEVICE_REST)
+			return verdict;
+	}
+	verdict = device_rest(skb, conn);
 	if (verdict == REST_RESEND)
 		return device_resend(skb);
 	if (verdict == REST_CLOSE_UP)
 		return device_close_up(skb);
-	return verdict == REST_REPLY ? device_reply(skb, b.t.conn) : verdict;
+	return verdict == REST_REPLY ? device_reply(skb, conn) : verdict;
 }

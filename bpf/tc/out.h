@@ -141,8 +141,9 @@ static __always_inline int out_piece(struct __sk_buff *skb, struct scratch *s)
 __attribute__((noinline)) int out_shape(struct __sk_buff *skb, __u32 hook)
 {
 	struct scratch *s = scratch_of(hook), *d = scratch_of(HOOK_TC_DEVICE_IN), *p = scratch_of(HOOK_TC_POD_IN);
+	struct scratch *u = scratch_of(SCRATCH_UNPARK);
 
-	if (!s || !d || !p)
+	if (!s || !d || !p || !u)
 		return 0;
 	if (s->shape == SHAPE_CUT) {
 		if (out_piece(skb, s))
@@ -150,14 +151,14 @@ __attribute__((noinline)) int out_shape(struct __sk_buff *skb, __u32 hook)
 	} else if (d->shape == SHAPE_REPAIR) {
 		if (skb_make_small(skb, &d->frame, d->pubacks.bytes))
 			return -1;
-	} else if (d->shape == SHAPE_GROUP) {
-		if (group_make(skb, &d->group))
+	} else if (d->shape == SHAPE_GROUP || u->shape == SHAPE_GROUP) {
+		if (group_make(skb, d->shape == SHAPE_GROUP ? &d->group : &u->group))
 			return -1;
 	} else if (d->shape == SHAPE_PIECE || p->shape == SHAPE_PIECE) {
 		if (piece_make(skb, d->shape == SHAPE_PIECE ? &d->piece : &p->piece))
 			return -1;
-	} else if (p->shape == SHAPE_BARE) {
-		if (skb_make_small(skb, &p->frame, p->notice.bytes))
+	} else if (p->shape == SHAPE_BARE || d->shape == SHAPE_BARE) {
+		if (skb_make_small(skb, p->shape == SHAPE_BARE ? &p->frame : &d->frame, p->notice.bytes))
 			return -1;
 	} else if (p->shape == SHAPE_NOTICE) {
 		if (skb_make_small(skb, &p->notice.frame, p->notice.bytes))

@@ -3,6 +3,7 @@
  * pod_in.h - TC ingress at the pods' interfaces: a complete 2xx response becomes
  * the PUBACK, everything else that a pod sends goes to the slot's socket.
  */
+#include "../include/park.h"
 #include "../include/resend.h"
 #include "icmp.h"
 
@@ -100,23 +101,6 @@ static __always_inline enum response_verdict response_verdict(struct conn *c, st
 	if (parsed < seg->len && !conn_caught_up(c))
 		return RESPONSE_DROP;
 	return RESPONSE_REMOVE;
-}
-
-/*
- * The payload just removed is done at once. Grown together with the one before
- * if nothing lies between: while the local socket has not acknowledged bytes
- * in front of them, none of them settles.
- */
-static __always_inline void response_removed(struct conn *c)
-{
-	struct graft *g = ledger_at(&c->rx, (__u32)c->rx.count - 1);
-	struct graft *before = ledger_at(&c->rx, (__u32)c->rx.count - 2);
-
-	ledger_done(&c->rx, g);
-	if (c->rx.count >= 2 && ledger_joins(before, g)) {
-		before->len += g->len;
-		ledger_pop(&c->rx);
-	}
 }
 
 /* Notes a message for what is done without the lock. */
@@ -312,7 +296,7 @@ static __always_inline void count_responded(const struct message *m, __u32 pod, 
 	__u32 bucket = 0;
 	struct route_stats *st = route_stats_entry(m->counter);
 	struct pod_stats *ps = bpf_map_lookup_elem(&pod_counters, &pod);
-	__u64 ns = now - m->taken_ns, below;
+	__u64 ns = now - m->taken_ns + m->waited_us * 1000ull, below;
 
 	opaque(status);
 	if (ps && status < STATUS_CODES)
@@ -537,6 +521,15 @@ __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
 	return pod_resend(skb);
 }
 
+/* Messages that wait for a slot of this one's pod, or of its function's others, leave if one is free. */
+static __always_inline void pod_unpark(struct __sk_buff *skb, const struct scratch *s)
+{
+	struct queue *q = queue_entry(s->queue);
+
+	if (q && *(volatile __u32 *)&q->count)
+		unpark_all(skb, s->queue, s->pod, HOOK_TC_POD_IN);
+}
+
 /* What is no TCP segment. Returns the TC verdict. */
 static __always_inline int pod_other(struct __sk_buff *skb, struct scratch *s)
 {
@@ -547,9 +540,14 @@ static __always_inline int pod_other(struct __sk_buff *skb, struct scratch *s)
 	return verdict;
 }
 
-/* TC ingress of the pod interfaces (struct __sk_buff). */
-SEC("tc")
-int tc_pod_in(struct __sk_buff *skb)
+/* pod_segment's verdict where pod_act has the last word. */
+#define POD_ACT 100
+
+/*
+ * A packet goes through the ledger of its slot's connection. Returns the TC verdict, or POD_ACT:
+ * the scratch says what is to be done. A function of its own, for the size of the stack.
+ */
+__attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
 	struct response_ctx ctx = { .skb = skb, .s = s };
@@ -638,8 +636,9 @@ int tc_pod_in(struct __sk_buff *skb)
 		} else {
 			action = RX_DROP;
 		}
+		/* while the local socket has not acknowledged bytes in front of responses, none of them settles */
 		if (action == RX_REMOVE)
-			response_removed(c);
+			ledger_removed(&c->rx);
 		mark_acked(s, c, slot, action == RX_REMOVE ? s->responses.completed : 0,
 			   action == RX_ABSORB ? DONE_ACKED : DONE_MARKED);
 		if (action == RX_REMOVE) {
@@ -703,6 +702,21 @@ int tc_pod_in(struct __sk_buff *skb)
 	s->duties = duties;
 	s->passed = passed;
 	s->slot_gen = gen;
+	s->pod = pod_key;
+	s->queue = pod->queue;
+	return POD_ACT;
+}
+
+/* TC ingress of the pod interfaces (struct __sk_buff). */
+SEC("tc")
+int tc_pod_in(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+	int verdict = pod_segment(skb);
+
+	if (verdict != POD_ACT || !s)
+		return verdict;
+	pod_unpark(skb, s);
 	if (afresh(s->lost))
 		pod_resend_missing(skb);
 	return pod_act(skb);

@@ -25,6 +25,10 @@ const (
 	PodDrained      = 5          // as an operator wants it
 	PodPaused       = 6          // with its whole function
 	CeIdLen         = 20         // characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal
+	InflightMax     = 1024       // messages of one client that may be in flight in the kernel path
+	ParkedMax       = 4096       // entries for messages that wait for a slot, of all functions; a power of two
+	ParkedRoom      = 1024       // of them that memory is there for beforehand
+	ParkBuckets     = 64         // of a queue's clients; a power of two
 	IdsMax          = 64         // packet identifiers of one connection's messages under way
 	PipelineMax     = 64         // requests in flight on one slot; a power of two
 	HistBuckets     = 40         // log2(ns) latency buckets

@@ -16,80 +16,89 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	BoundedMapAttention        = "attention"
-	BoundedMapConns            = "conns"
-	BoundedMapDevices          = "devices"
-	BoundedMapEdges            = "edges"
-	BoundedMapEvents           = "events"
-	BoundedMapFlows            = "flows"
-	BoundedMapFunctionNames    = "function_names"
-	BoundedMapFunctions        = "functions"
-	BoundedMapGrants           = "grants"
-	BoundedMapHints            = "hints"
-	BoundedMapListeners        = "listeners"
-	BoundedMapMark             = "mark"
-	BoundedMapNodes            = "nodes"
-	BoundedMapPodCounters      = "pod_counters"
-	BoundedMapPodLabels        = "pod_labels"
-	BoundedMapPodReasons       = "pod_reasons"
-	BoundedMapPodSocks         = "pod_socks"
-	BoundedMapPods             = "pods"
-	BoundedMapPodsGro          = "pods_gro"
-	BoundedMapReasons          = "reasons"
-	BoundedMapRequests         = "requests"
-	BoundedMapRouteCounters    = "route_counters"
-	BoundedMapRouteLabels      = "route_labels"
-	BoundedMapRouteNames       = "route_names"
-	BoundedMapRoutes           = "routes"
-	BoundedMapScratches        = "scratches"
-	BoundedMapSettings         = "settings"
-	BoundedMapSlots            = "slots"
-	BoundedMapSweepers         = "sweepers"
-	BoundedProgConnFree        = "conn_free"
-	BoundedProgDeviceControl   = "device_control"
-	BoundedProgLinkControl     = "link_control"
-	BoundedProgSlotControl     = "slot_control"
-	BoundedProgSweepStart      = "sweep_start"
-	BoundedProgTcDeviceIn      = "tc_device_in"
-	BoundedProgTcDeviceOut     = "tc_device_out"
-	BoundedProgTcPodIn         = "tc_pod_in"
-	BoundedProgTcPodOut        = "tc_pod_out"
-	BoundedProgXdpDevice       = "xdp_device"
-	BoundedVarKnobHeadroom     = "knob_headroom"
-	BoundedVarKnobHints        = "knob_hints"
-	BoundedVarKnobMark         = "knob_mark"
-	BoundedVarKnobPipeline     = "knob_pipeline"
-	BoundedVarKnobPodShift     = "knob_pod_shift"
-	BoundedVarKnobPubackMs     = "knob_puback_ms"
-	BoundedVarKnobSlots        = "knob_slots"
-	BoundedVarKnobSweep        = "knob_sweep"
-	BoundedVarUnusedCompany    = "unused_company"
-	BoundedVarUnusedConn       = "unused_conn"
-	BoundedVarUnusedConnFlag   = "unused_conn_flag"
-	BoundedVarUnusedConnKind   = "unused_conn_kind"
-	BoundedVarUnusedConnState  = "unused_conn_state"
-	BoundedVarUnusedDepthWhy   = "unused_depth_why"
-	BoundedVarUnusedDevice     = "unused_device"
-	BoundedVarUnusedDeviceArgs = "unused_device_args"
-	BoundedVarUnusedDeviceOp   = "unused_device_op"
-	BoundedVarUnusedEvent      = "unused_event"
-	BoundedVarUnusedEventKind  = "unused_event_kind"
-	BoundedVarUnusedFreeArgs   = "unused_free_args"
-	BoundedVarUnusedGraftState = "unused_graft_state"
-	BoundedVarUnusedHook       = "unused_hook"
-	BoundedVarUnusedLinkArgs   = "unused_link_args"
-	BoundedVarUnusedReason     = "unused_reason"
-	BoundedVarUnusedRequest    = "unused_request"
-	BoundedVarUnusedRight      = "unused_right"
-	BoundedVarUnusedRouteFlag  = "unused_route_flag"
-	BoundedVarUnusedRouteStats = "unused_route_stats"
-	BoundedVarUnusedSlot       = "unused_slot"
-	BoundedVarUnusedSlotArgs   = "unused_slot_args"
-	BoundedVarUnusedSlotOp     = "unused_slot_op"
-	BoundedVarUnusedSlotResult = "unused_slot_result"
-	BoundedVarUnusedSlotState  = "unused_slot_state"
-	BoundedVarUnusedTakeOnly   = "unused_take_only"
-	BoundedVarZero             = "zero"
+	BoundedMapAttention           = "attention"
+	BoundedMapConns               = "conns"
+	BoundedMapDevices             = "devices"
+	BoundedMapEdges               = "edges"
+	BoundedMapEvents              = "events"
+	BoundedMapFlows               = "flows"
+	BoundedMapFunctionNames       = "function_names"
+	BoundedMapFunctions           = "functions"
+	BoundedMapGrants              = "grants"
+	BoundedMapHints               = "hints"
+	BoundedMapListeners           = "listeners"
+	BoundedMapMark                = "mark"
+	BoundedMapNodes               = "nodes"
+	BoundedMapParked              = "parked"
+	BoundedMapParkings            = "parkings"
+	BoundedMapPodCounters         = "pod_counters"
+	BoundedMapPodLabels           = "pod_labels"
+	BoundedMapPodReasons          = "pod_reasons"
+	BoundedMapPodSocks            = "pod_socks"
+	BoundedMapPods                = "pods"
+	BoundedMapPodsGro             = "pods_gro"
+	BoundedMapQueues              = "queues"
+	BoundedMapReasons             = "reasons"
+	BoundedMapRequests            = "requests"
+	BoundedMapRouteCounters       = "route_counters"
+	BoundedMapRouteLabels         = "route_labels"
+	BoundedMapRouteNames          = "route_names"
+	BoundedMapRoutes              = "routes"
+	BoundedMapScratches           = "scratches"
+	BoundedMapSettings            = "settings"
+	BoundedMapSlots               = "slots"
+	BoundedMapSweepers            = "sweepers"
+	BoundedProgConnFree           = "conn_free"
+	BoundedProgDeviceControl      = "device_control"
+	BoundedProgLinkControl        = "link_control"
+	BoundedProgParkControl        = "park_control"
+	BoundedProgParkSend           = "park_send"
+	BoundedProgSlotControl        = "slot_control"
+	BoundedProgSweepStart         = "sweep_start"
+	BoundedProgTcDeviceIn         = "tc_device_in"
+	BoundedProgTcDeviceOut        = "tc_device_out"
+	BoundedProgTcPodIn            = "tc_pod_in"
+	BoundedProgTcPodOut           = "tc_pod_out"
+	BoundedProgXdpDevice          = "xdp_device"
+	BoundedVarKnobHeadroom        = "knob_headroom"
+	BoundedVarKnobHints           = "knob_hints"
+	BoundedVarKnobMark            = "knob_mark"
+	BoundedVarKnobPipeline        = "knob_pipeline"
+	BoundedVarKnobPodShift        = "knob_pod_shift"
+	BoundedVarKnobPubackMs        = "knob_puback_ms"
+	BoundedVarKnobSlots           = "knob_slots"
+	BoundedVarKnobSweep           = "knob_sweep"
+	BoundedVarUnusedCompany       = "unused_company"
+	BoundedVarUnusedConn          = "unused_conn"
+	BoundedVarUnusedConnFlag      = "unused_conn_flag"
+	BoundedVarUnusedConnKind      = "unused_conn_kind"
+	BoundedVarUnusedConnState     = "unused_conn_state"
+	BoundedVarUnusedDepthWhy      = "unused_depth_why"
+	BoundedVarUnusedDevice        = "unused_device"
+	BoundedVarUnusedDeviceArgs    = "unused_device_args"
+	BoundedVarUnusedDeviceOp      = "unused_device_op"
+	BoundedVarUnusedEvent         = "unused_event"
+	BoundedVarUnusedEventKind     = "unused_event_kind"
+	BoundedVarUnusedFreeArgs      = "unused_free_args"
+	BoundedVarUnusedGraftState    = "unused_graft_state"
+	BoundedVarUnusedHook          = "unused_hook"
+	BoundedVarUnusedLinkArgs      = "unused_link_args"
+	BoundedVarUnusedParkArgs      = "unused_park_args"
+	BoundedVarUnusedParkOp        = "unused_park_op"
+	BoundedVarUnusedParkedMessage = "unused_parked_message"
+	BoundedVarUnusedQueue         = "unused_queue"
+	BoundedVarUnusedReason        = "unused_reason"
+	BoundedVarUnusedRequest       = "unused_request"
+	BoundedVarUnusedRight         = "unused_right"
+	BoundedVarUnusedRouteFlag     = "unused_route_flag"
+	BoundedVarUnusedRouteStats    = "unused_route_stats"
+	BoundedVarUnusedSlot          = "unused_slot"
+	BoundedVarUnusedSlotArgs      = "unused_slot_args"
+	BoundedVarUnusedSlotOp        = "unused_slot_op"
+	BoundedVarUnusedSlotResult    = "unused_slot_result"
+	BoundedVarUnusedSlotState     = "unused_slot_state"
+	BoundedVarUnusedTakeOnly      = "unused_take_only"
+	BoundedVarZero                = "zero"
 )
 
 // LoadBounded returns the embedded CollectionSpec for Bounded.
@@ -137,6 +146,8 @@ type BoundedProgramSpecs struct {
 	ConnFree      *ebpf.ProgramSpec `ebpf:"conn_free"`
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
+	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
+	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -163,12 +174,15 @@ type BoundedMapSpecs struct {
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
+	Parked        *ebpf.MapSpec `ebpf:"parked"`
+	Parkings      *ebpf.MapSpec `ebpf:"parkings"`
 	PodCounters   *ebpf.MapSpec `ebpf:"pod_counters"`
 	PodLabels     *ebpf.MapSpec `ebpf:"pod_labels"`
 	PodReasons    *ebpf.MapSpec `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.MapSpec `ebpf:"pod_socks"`
 	Pods          *ebpf.MapSpec `ebpf:"pods"`
 	PodsGro       *ebpf.MapSpec `ebpf:"pods_gro"`
+	Queues        *ebpf.MapSpec `ebpf:"queues"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Requests      *ebpf.MapSpec `ebpf:"requests"`
 	RouteCounters *ebpf.MapSpec `ebpf:"route_counters"`
@@ -185,41 +199,45 @@ type BoundedMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BoundedVariableSpecs struct {
-	KnobHeadroom     *ebpf.VariableSpec `ebpf:"knob_headroom"`
-	KnobHints        *ebpf.VariableSpec `ebpf:"knob_hints"`
-	KnobMark         *ebpf.VariableSpec `ebpf:"knob_mark"`
-	KnobPipeline     *ebpf.VariableSpec `ebpf:"knob_pipeline"`
-	KnobPodShift     *ebpf.VariableSpec `ebpf:"knob_pod_shift"`
-	KnobPubackMs     *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
-	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
-	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
-	UnusedCompany    *ebpf.VariableSpec `ebpf:"unused_company"`
-	UnusedConn       *ebpf.VariableSpec `ebpf:"unused_conn"`
-	UnusedConnFlag   *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
-	UnusedConnKind   *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
-	UnusedConnState  *ebpf.VariableSpec `ebpf:"unused_conn_state"`
-	UnusedDepthWhy   *ebpf.VariableSpec `ebpf:"unused_depth_why"`
-	UnusedDevice     *ebpf.VariableSpec `ebpf:"unused_device"`
-	UnusedDeviceArgs *ebpf.VariableSpec `ebpf:"unused_device_args"`
-	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
-	UnusedEvent      *ebpf.VariableSpec `ebpf:"unused_event"`
-	UnusedEventKind  *ebpf.VariableSpec `ebpf:"unused_event_kind"`
-	UnusedFreeArgs   *ebpf.VariableSpec `ebpf:"unused_free_args"`
-	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
-	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
-	UnusedLinkArgs   *ebpf.VariableSpec `ebpf:"unused_link_args"`
-	UnusedReason     *ebpf.VariableSpec `ebpf:"unused_reason"`
-	UnusedRequest    *ebpf.VariableSpec `ebpf:"unused_request"`
-	UnusedRight      *ebpf.VariableSpec `ebpf:"unused_right"`
-	UnusedRouteFlag  *ebpf.VariableSpec `ebpf:"unused_route_flag"`
-	UnusedRouteStats *ebpf.VariableSpec `ebpf:"unused_route_stats"`
-	UnusedSlot       *ebpf.VariableSpec `ebpf:"unused_slot"`
-	UnusedSlotArgs   *ebpf.VariableSpec `ebpf:"unused_slot_args"`
-	UnusedSlotOp     *ebpf.VariableSpec `ebpf:"unused_slot_op"`
-	UnusedSlotResult *ebpf.VariableSpec `ebpf:"unused_slot_result"`
-	UnusedSlotState  *ebpf.VariableSpec `ebpf:"unused_slot_state"`
-	UnusedTakeOnly   *ebpf.VariableSpec `ebpf:"unused_take_only"`
-	Zero             *ebpf.VariableSpec `ebpf:"zero"`
+	KnobHeadroom        *ebpf.VariableSpec `ebpf:"knob_headroom"`
+	KnobHints           *ebpf.VariableSpec `ebpf:"knob_hints"`
+	KnobMark            *ebpf.VariableSpec `ebpf:"knob_mark"`
+	KnobPipeline        *ebpf.VariableSpec `ebpf:"knob_pipeline"`
+	KnobPodShift        *ebpf.VariableSpec `ebpf:"knob_pod_shift"`
+	KnobPubackMs        *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
+	KnobSlots           *ebpf.VariableSpec `ebpf:"knob_slots"`
+	KnobSweep           *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedCompany       *ebpf.VariableSpec `ebpf:"unused_company"`
+	UnusedConn          *ebpf.VariableSpec `ebpf:"unused_conn"`
+	UnusedConnFlag      *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
+	UnusedConnKind      *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
+	UnusedConnState     *ebpf.VariableSpec `ebpf:"unused_conn_state"`
+	UnusedDepthWhy      *ebpf.VariableSpec `ebpf:"unused_depth_why"`
+	UnusedDevice        *ebpf.VariableSpec `ebpf:"unused_device"`
+	UnusedDeviceArgs    *ebpf.VariableSpec `ebpf:"unused_device_args"`
+	UnusedDeviceOp      *ebpf.VariableSpec `ebpf:"unused_device_op"`
+	UnusedEvent         *ebpf.VariableSpec `ebpf:"unused_event"`
+	UnusedEventKind     *ebpf.VariableSpec `ebpf:"unused_event_kind"`
+	UnusedFreeArgs      *ebpf.VariableSpec `ebpf:"unused_free_args"`
+	UnusedGraftState    *ebpf.VariableSpec `ebpf:"unused_graft_state"`
+	UnusedHook          *ebpf.VariableSpec `ebpf:"unused_hook"`
+	UnusedLinkArgs      *ebpf.VariableSpec `ebpf:"unused_link_args"`
+	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
+	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
+	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
+	UnusedQueue         *ebpf.VariableSpec `ebpf:"unused_queue"`
+	UnusedReason        *ebpf.VariableSpec `ebpf:"unused_reason"`
+	UnusedRequest       *ebpf.VariableSpec `ebpf:"unused_request"`
+	UnusedRight         *ebpf.VariableSpec `ebpf:"unused_right"`
+	UnusedRouteFlag     *ebpf.VariableSpec `ebpf:"unused_route_flag"`
+	UnusedRouteStats    *ebpf.VariableSpec `ebpf:"unused_route_stats"`
+	UnusedSlot          *ebpf.VariableSpec `ebpf:"unused_slot"`
+	UnusedSlotArgs      *ebpf.VariableSpec `ebpf:"unused_slot_args"`
+	UnusedSlotOp        *ebpf.VariableSpec `ebpf:"unused_slot_op"`
+	UnusedSlotResult    *ebpf.VariableSpec `ebpf:"unused_slot_result"`
+	UnusedSlotState     *ebpf.VariableSpec `ebpf:"unused_slot_state"`
+	UnusedTakeOnly      *ebpf.VariableSpec `ebpf:"unused_take_only"`
+	Zero                *ebpf.VariableSpec `ebpf:"zero"`
 }
 
 // BoundedObjects contains all objects after they have been loaded into the kernel.
@@ -255,12 +273,15 @@ type BoundedMaps struct {
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
+	Parked        *ebpf.Map `ebpf:"parked"`
+	Parkings      *ebpf.Map `ebpf:"parkings"`
 	PodCounters   *ebpf.Map `ebpf:"pod_counters"`
 	PodLabels     *ebpf.Map `ebpf:"pod_labels"`
 	PodReasons    *ebpf.Map `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.Map `ebpf:"pod_socks"`
 	Pods          *ebpf.Map `ebpf:"pods"`
 	PodsGro       *ebpf.Map `ebpf:"pods_gro"`
+	Queues        *ebpf.Map `ebpf:"queues"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Requests      *ebpf.Map `ebpf:"requests"`
 	RouteCounters *ebpf.Map `ebpf:"route_counters"`
@@ -288,12 +309,15 @@ func (m *BoundedMaps) Close() error {
 		m.Listeners,
 		m.Mark,
 		m.Nodes,
+		m.Parked,
+		m.Parkings,
 		m.PodCounters,
 		m.PodLabels,
 		m.PodReasons,
 		m.PodSocks,
 		m.Pods,
 		m.PodsGro,
+		m.Queues,
 		m.Reasons,
 		m.Requests,
 		m.RouteCounters,
@@ -311,41 +335,45 @@ func (m *BoundedMaps) Close() error {
 //
 // It can be passed to LoadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BoundedVariables struct {
-	KnobHeadroom     *ebpf.Variable `ebpf:"knob_headroom"`
-	KnobHints        *ebpf.Variable `ebpf:"knob_hints"`
-	KnobMark         *ebpf.Variable `ebpf:"knob_mark"`
-	KnobPipeline     *ebpf.Variable `ebpf:"knob_pipeline"`
-	KnobPodShift     *ebpf.Variable `ebpf:"knob_pod_shift"`
-	KnobPubackMs     *ebpf.Variable `ebpf:"knob_puback_ms"`
-	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
-	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`
-	UnusedCompany    *ebpf.Variable `ebpf:"unused_company"`
-	UnusedConn       *ebpf.Variable `ebpf:"unused_conn"`
-	UnusedConnFlag   *ebpf.Variable `ebpf:"unused_conn_flag"`
-	UnusedConnKind   *ebpf.Variable `ebpf:"unused_conn_kind"`
-	UnusedConnState  *ebpf.Variable `ebpf:"unused_conn_state"`
-	UnusedDepthWhy   *ebpf.Variable `ebpf:"unused_depth_why"`
-	UnusedDevice     *ebpf.Variable `ebpf:"unused_device"`
-	UnusedDeviceArgs *ebpf.Variable `ebpf:"unused_device_args"`
-	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
-	UnusedEvent      *ebpf.Variable `ebpf:"unused_event"`
-	UnusedEventKind  *ebpf.Variable `ebpf:"unused_event_kind"`
-	UnusedFreeArgs   *ebpf.Variable `ebpf:"unused_free_args"`
-	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
-	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
-	UnusedLinkArgs   *ebpf.Variable `ebpf:"unused_link_args"`
-	UnusedReason     *ebpf.Variable `ebpf:"unused_reason"`
-	UnusedRequest    *ebpf.Variable `ebpf:"unused_request"`
-	UnusedRight      *ebpf.Variable `ebpf:"unused_right"`
-	UnusedRouteFlag  *ebpf.Variable `ebpf:"unused_route_flag"`
-	UnusedRouteStats *ebpf.Variable `ebpf:"unused_route_stats"`
-	UnusedSlot       *ebpf.Variable `ebpf:"unused_slot"`
-	UnusedSlotArgs   *ebpf.Variable `ebpf:"unused_slot_args"`
-	UnusedSlotOp     *ebpf.Variable `ebpf:"unused_slot_op"`
-	UnusedSlotResult *ebpf.Variable `ebpf:"unused_slot_result"`
-	UnusedSlotState  *ebpf.Variable `ebpf:"unused_slot_state"`
-	UnusedTakeOnly   *ebpf.Variable `ebpf:"unused_take_only"`
-	Zero             *ebpf.Variable `ebpf:"zero"`
+	KnobHeadroom        *ebpf.Variable `ebpf:"knob_headroom"`
+	KnobHints           *ebpf.Variable `ebpf:"knob_hints"`
+	KnobMark            *ebpf.Variable `ebpf:"knob_mark"`
+	KnobPipeline        *ebpf.Variable `ebpf:"knob_pipeline"`
+	KnobPodShift        *ebpf.Variable `ebpf:"knob_pod_shift"`
+	KnobPubackMs        *ebpf.Variable `ebpf:"knob_puback_ms"`
+	KnobSlots           *ebpf.Variable `ebpf:"knob_slots"`
+	KnobSweep           *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedCompany       *ebpf.Variable `ebpf:"unused_company"`
+	UnusedConn          *ebpf.Variable `ebpf:"unused_conn"`
+	UnusedConnFlag      *ebpf.Variable `ebpf:"unused_conn_flag"`
+	UnusedConnKind      *ebpf.Variable `ebpf:"unused_conn_kind"`
+	UnusedConnState     *ebpf.Variable `ebpf:"unused_conn_state"`
+	UnusedDepthWhy      *ebpf.Variable `ebpf:"unused_depth_why"`
+	UnusedDevice        *ebpf.Variable `ebpf:"unused_device"`
+	UnusedDeviceArgs    *ebpf.Variable `ebpf:"unused_device_args"`
+	UnusedDeviceOp      *ebpf.Variable `ebpf:"unused_device_op"`
+	UnusedEvent         *ebpf.Variable `ebpf:"unused_event"`
+	UnusedEventKind     *ebpf.Variable `ebpf:"unused_event_kind"`
+	UnusedFreeArgs      *ebpf.Variable `ebpf:"unused_free_args"`
+	UnusedGraftState    *ebpf.Variable `ebpf:"unused_graft_state"`
+	UnusedHook          *ebpf.Variable `ebpf:"unused_hook"`
+	UnusedLinkArgs      *ebpf.Variable `ebpf:"unused_link_args"`
+	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
+	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
+	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`
+	UnusedQueue         *ebpf.Variable `ebpf:"unused_queue"`
+	UnusedReason        *ebpf.Variable `ebpf:"unused_reason"`
+	UnusedRequest       *ebpf.Variable `ebpf:"unused_request"`
+	UnusedRight         *ebpf.Variable `ebpf:"unused_right"`
+	UnusedRouteFlag     *ebpf.Variable `ebpf:"unused_route_flag"`
+	UnusedRouteStats    *ebpf.Variable `ebpf:"unused_route_stats"`
+	UnusedSlot          *ebpf.Variable `ebpf:"unused_slot"`
+	UnusedSlotArgs      *ebpf.Variable `ebpf:"unused_slot_args"`
+	UnusedSlotOp        *ebpf.Variable `ebpf:"unused_slot_op"`
+	UnusedSlotResult    *ebpf.Variable `ebpf:"unused_slot_result"`
+	UnusedSlotState     *ebpf.Variable `ebpf:"unused_slot_state"`
+	UnusedTakeOnly      *ebpf.Variable `ebpf:"unused_take_only"`
+	Zero                *ebpf.Variable `ebpf:"zero"`
 }
 
 // BoundedPrograms contains all programs after they have been loaded into the kernel.
@@ -355,6 +383,8 @@ type BoundedPrograms struct {
 	ConnFree      *ebpf.Program `ebpf:"conn_free"`
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
+	ParkControl   *ebpf.Program `ebpf:"park_control"`
+	ParkSend      *ebpf.Program `ebpf:"park_send"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -369,6 +399,8 @@ func (p *BoundedPrograms) Close() error {
 		p.ConnFree,
 		p.DeviceControl,
 		p.LinkControl,
+		p.ParkControl,
+		p.ParkSend,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

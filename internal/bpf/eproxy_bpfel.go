@@ -226,6 +226,8 @@ const (
 	EproxyEventKindEVENT_STALLED EproxyEventKind = 8
 	EproxyEventKindEVENT_PROVEN  EproxyEventKind = 9
 	EproxyEventKindEVENT_TRIAL   EproxyEventKind = 10
+	EproxyEventKindEVENT_PARKED  EproxyEventKind = 11
+	EproxyEventKindEVENT_ROOM    EproxyEventKind = 12
 )
 
 type EproxyFraming struct {
@@ -249,7 +251,7 @@ type EproxyFunction struct {
 	PodCount      uint32
 	PrefixLen     uint32
 	FromPublisher uint32
-	Pad           uint32
+	Queue         uint32
 	Pods          [256]uint32
 	Prefix        [512]uint8
 }
@@ -354,6 +356,8 @@ type EproxyMessage struct {
 	Due        uint32
 	Hold       uint32
 	Company    uint32
+	WaitedUs   uint32
+	Pad        uint32
 }
 
 type EproxyNode struct {
@@ -361,6 +365,30 @@ type EproxyNode struct {
 	Plus  uint32
 	Exact int32
 	Hash  int32
+}
+
+type EproxyParkArgs struct {
+	_        structs.HostLayout
+	Op       uint32
+	Queue    uint32
+	BeforeMs uint32
+	Number   uint32
+	Ok       uint32
+}
+
+type EproxyParkOp uint32
+
+const (
+	EproxyParkOpPARK_OP_TAKE EproxyParkOp = 1
+	EproxyParkOpPARK_OP_FREE EproxyParkOp = 2
+	EproxyParkOpPARK_OP_ROOM EproxyParkOp = 3
+)
+
+type EproxyParkedMessage struct {
+	_       structs.HostLayout
+	Message EproxyMessage
+	Pad     [16]uint8
+	Buf     [2560]uint8
 }
 
 type EproxyPinMark struct {
@@ -398,7 +426,7 @@ type EproxyPod struct {
 	Lacked      uint32
 	StallMs     uint32
 	Refuses     uint32
-	Pad         uint32
+	Queue       uint32
 	Deeper      uint64
 	Trial       uint64
 	Proven      uint32
@@ -444,6 +472,21 @@ type EproxyPodSeries struct {
 type EproxyPodStats struct {
 	_        structs.HostLayout
 	Answered [100]uint64
+}
+
+type EproxyQueue struct {
+	_          structs.HostLayout
+	Function   uint32
+	Count      uint32
+	Popped     uint32
+	Looked     uint32
+	Ids        uint32
+	HandoverMs uint32
+	FirstTurn  uint16
+	LastTurn   uint16
+	Pad        uint32
+	IdPrefix   [16]uint8
+	Bucket     [64]uint16
 }
 
 type EproxyReason uint32
@@ -525,7 +568,11 @@ const (
 	EproxyReasonREASON_REPEATED        EproxyReason = 73
 	EproxyReasonREASON_REQUEST_RESENT  EproxyReason = 74
 	EproxyReasonREASON_PATH_MTU        EproxyReason = 75
-	EproxyReasonREASON_COUNT           EproxyReason = 76
+	EproxyReasonREASON_PARKED          EproxyReason = 76
+	EproxyReasonREASON_UNPARKED        EproxyReason = 77
+	EproxyReasonREASON_PARK_FULL       EproxyReason = 78
+	EproxyReasonREASON_PARK_HANDED     EproxyReason = 79
+	EproxyReasonREASON_COUNT           EproxyReason = 80
 )
 
 type EproxyRequest struct {
@@ -630,6 +677,8 @@ type EproxySlotArgs struct {
 	TakenNs    uint64
 	Company    uint32
 	Closed     uint32
+	WaitedUs   uint32
+	Pad        uint32
 }
 
 type EproxySlotOp uint32
@@ -682,80 +731,89 @@ type EproxyTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	EproxyMapAttention        = "attention"
-	EproxyMapConns            = "conns"
-	EproxyMapDevices          = "devices"
-	EproxyMapEdges            = "edges"
-	EproxyMapEvents           = "events"
-	EproxyMapFlows            = "flows"
-	EproxyMapFunctionNames    = "function_names"
-	EproxyMapFunctions        = "functions"
-	EproxyMapGrants           = "grants"
-	EproxyMapHints            = "hints"
-	EproxyMapListeners        = "listeners"
-	EproxyMapMark             = "mark"
-	EproxyMapNodes            = "nodes"
-	EproxyMapPodCounters      = "pod_counters"
-	EproxyMapPodLabels        = "pod_labels"
-	EproxyMapPodReasons       = "pod_reasons"
-	EproxyMapPodSocks         = "pod_socks"
-	EproxyMapPods             = "pods"
-	EproxyMapPodsGro          = "pods_gro"
-	EproxyMapReasons          = "reasons"
-	EproxyMapRequests         = "requests"
-	EproxyMapRouteCounters    = "route_counters"
-	EproxyMapRouteLabels      = "route_labels"
-	EproxyMapRouteNames       = "route_names"
-	EproxyMapRoutes           = "routes"
-	EproxyMapScratches        = "scratches"
-	EproxyMapSettings         = "settings"
-	EproxyMapSlots            = "slots"
-	EproxyMapSweepers         = "sweepers"
-	EproxyProgConnFree        = "conn_free"
-	EproxyProgDeviceControl   = "device_control"
-	EproxyProgLinkControl     = "link_control"
-	EproxyProgSlotControl     = "slot_control"
-	EproxyProgSweepStart      = "sweep_start"
-	EproxyProgTcDeviceIn      = "tc_device_in"
-	EproxyProgTcDeviceOut     = "tc_device_out"
-	EproxyProgTcPodIn         = "tc_pod_in"
-	EproxyProgTcPodOut        = "tc_pod_out"
-	EproxyProgXdpDevice       = "xdp_device"
-	EproxyVarKnobHeadroom     = "knob_headroom"
-	EproxyVarKnobHints        = "knob_hints"
-	EproxyVarKnobMark         = "knob_mark"
-	EproxyVarKnobPipeline     = "knob_pipeline"
-	EproxyVarKnobPodShift     = "knob_pod_shift"
-	EproxyVarKnobPubackMs     = "knob_puback_ms"
-	EproxyVarKnobSlots        = "knob_slots"
-	EproxyVarKnobSweep        = "knob_sweep"
-	EproxyVarUnusedCompany    = "unused_company"
-	EproxyVarUnusedConn       = "unused_conn"
-	EproxyVarUnusedConnFlag   = "unused_conn_flag"
-	EproxyVarUnusedConnKind   = "unused_conn_kind"
-	EproxyVarUnusedConnState  = "unused_conn_state"
-	EproxyVarUnusedDepthWhy   = "unused_depth_why"
-	EproxyVarUnusedDevice     = "unused_device"
-	EproxyVarUnusedDeviceArgs = "unused_device_args"
-	EproxyVarUnusedDeviceOp   = "unused_device_op"
-	EproxyVarUnusedEvent      = "unused_event"
-	EproxyVarUnusedEventKind  = "unused_event_kind"
-	EproxyVarUnusedFreeArgs   = "unused_free_args"
-	EproxyVarUnusedGraftState = "unused_graft_state"
-	EproxyVarUnusedHook       = "unused_hook"
-	EproxyVarUnusedLinkArgs   = "unused_link_args"
-	EproxyVarUnusedReason     = "unused_reason"
-	EproxyVarUnusedRequest    = "unused_request"
-	EproxyVarUnusedRight      = "unused_right"
-	EproxyVarUnusedRouteFlag  = "unused_route_flag"
-	EproxyVarUnusedRouteStats = "unused_route_stats"
-	EproxyVarUnusedSlot       = "unused_slot"
-	EproxyVarUnusedSlotArgs   = "unused_slot_args"
-	EproxyVarUnusedSlotOp     = "unused_slot_op"
-	EproxyVarUnusedSlotResult = "unused_slot_result"
-	EproxyVarUnusedSlotState  = "unused_slot_state"
-	EproxyVarUnusedTakeOnly   = "unused_take_only"
-	EproxyVarZero             = "zero"
+	EproxyMapAttention           = "attention"
+	EproxyMapConns               = "conns"
+	EproxyMapDevices             = "devices"
+	EproxyMapEdges               = "edges"
+	EproxyMapEvents              = "events"
+	EproxyMapFlows               = "flows"
+	EproxyMapFunctionNames       = "function_names"
+	EproxyMapFunctions           = "functions"
+	EproxyMapGrants              = "grants"
+	EproxyMapHints               = "hints"
+	EproxyMapListeners           = "listeners"
+	EproxyMapMark                = "mark"
+	EproxyMapNodes               = "nodes"
+	EproxyMapParked              = "parked"
+	EproxyMapParkings            = "parkings"
+	EproxyMapPodCounters         = "pod_counters"
+	EproxyMapPodLabels           = "pod_labels"
+	EproxyMapPodReasons          = "pod_reasons"
+	EproxyMapPodSocks            = "pod_socks"
+	EproxyMapPods                = "pods"
+	EproxyMapPodsGro             = "pods_gro"
+	EproxyMapQueues              = "queues"
+	EproxyMapReasons             = "reasons"
+	EproxyMapRequests            = "requests"
+	EproxyMapRouteCounters       = "route_counters"
+	EproxyMapRouteLabels         = "route_labels"
+	EproxyMapRouteNames          = "route_names"
+	EproxyMapRoutes              = "routes"
+	EproxyMapScratches           = "scratches"
+	EproxyMapSettings            = "settings"
+	EproxyMapSlots               = "slots"
+	EproxyMapSweepers            = "sweepers"
+	EproxyProgConnFree           = "conn_free"
+	EproxyProgDeviceControl      = "device_control"
+	EproxyProgLinkControl        = "link_control"
+	EproxyProgParkControl        = "park_control"
+	EproxyProgParkSend           = "park_send"
+	EproxyProgSlotControl        = "slot_control"
+	EproxyProgSweepStart         = "sweep_start"
+	EproxyProgTcDeviceIn         = "tc_device_in"
+	EproxyProgTcDeviceOut        = "tc_device_out"
+	EproxyProgTcPodIn            = "tc_pod_in"
+	EproxyProgTcPodOut           = "tc_pod_out"
+	EproxyProgXdpDevice          = "xdp_device"
+	EproxyVarKnobHeadroom        = "knob_headroom"
+	EproxyVarKnobHints           = "knob_hints"
+	EproxyVarKnobMark            = "knob_mark"
+	EproxyVarKnobPipeline        = "knob_pipeline"
+	EproxyVarKnobPodShift        = "knob_pod_shift"
+	EproxyVarKnobPubackMs        = "knob_puback_ms"
+	EproxyVarKnobSlots           = "knob_slots"
+	EproxyVarKnobSweep           = "knob_sweep"
+	EproxyVarUnusedCompany       = "unused_company"
+	EproxyVarUnusedConn          = "unused_conn"
+	EproxyVarUnusedConnFlag      = "unused_conn_flag"
+	EproxyVarUnusedConnKind      = "unused_conn_kind"
+	EproxyVarUnusedConnState     = "unused_conn_state"
+	EproxyVarUnusedDepthWhy      = "unused_depth_why"
+	EproxyVarUnusedDevice        = "unused_device"
+	EproxyVarUnusedDeviceArgs    = "unused_device_args"
+	EproxyVarUnusedDeviceOp      = "unused_device_op"
+	EproxyVarUnusedEvent         = "unused_event"
+	EproxyVarUnusedEventKind     = "unused_event_kind"
+	EproxyVarUnusedFreeArgs      = "unused_free_args"
+	EproxyVarUnusedGraftState    = "unused_graft_state"
+	EproxyVarUnusedHook          = "unused_hook"
+	EproxyVarUnusedLinkArgs      = "unused_link_args"
+	EproxyVarUnusedParkArgs      = "unused_park_args"
+	EproxyVarUnusedParkOp        = "unused_park_op"
+	EproxyVarUnusedParkedMessage = "unused_parked_message"
+	EproxyVarUnusedQueue         = "unused_queue"
+	EproxyVarUnusedReason        = "unused_reason"
+	EproxyVarUnusedRequest       = "unused_request"
+	EproxyVarUnusedRight         = "unused_right"
+	EproxyVarUnusedRouteFlag     = "unused_route_flag"
+	EproxyVarUnusedRouteStats    = "unused_route_stats"
+	EproxyVarUnusedSlot          = "unused_slot"
+	EproxyVarUnusedSlotArgs      = "unused_slot_args"
+	EproxyVarUnusedSlotOp        = "unused_slot_op"
+	EproxyVarUnusedSlotResult    = "unused_slot_result"
+	EproxyVarUnusedSlotState     = "unused_slot_state"
+	EproxyVarUnusedTakeOnly      = "unused_take_only"
+	EproxyVarZero                = "zero"
 )
 
 // LoadEproxy returns the embedded CollectionSpec for Eproxy.
@@ -803,6 +861,8 @@ type EproxyProgramSpecs struct {
 	ConnFree      *ebpf.ProgramSpec `ebpf:"conn_free"`
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
+	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
+	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -829,12 +889,15 @@ type EproxyMapSpecs struct {
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
+	Parked        *ebpf.MapSpec `ebpf:"parked"`
+	Parkings      *ebpf.MapSpec `ebpf:"parkings"`
 	PodCounters   *ebpf.MapSpec `ebpf:"pod_counters"`
 	PodLabels     *ebpf.MapSpec `ebpf:"pod_labels"`
 	PodReasons    *ebpf.MapSpec `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.MapSpec `ebpf:"pod_socks"`
 	Pods          *ebpf.MapSpec `ebpf:"pods"`
 	PodsGro       *ebpf.MapSpec `ebpf:"pods_gro"`
+	Queues        *ebpf.MapSpec `ebpf:"queues"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Requests      *ebpf.MapSpec `ebpf:"requests"`
 	RouteCounters *ebpf.MapSpec `ebpf:"route_counters"`
@@ -851,41 +914,45 @@ type EproxyMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyVariableSpecs struct {
-	KnobHeadroom     *ebpf.VariableSpec `ebpf:"knob_headroom"`
-	KnobHints        *ebpf.VariableSpec `ebpf:"knob_hints"`
-	KnobMark         *ebpf.VariableSpec `ebpf:"knob_mark"`
-	KnobPipeline     *ebpf.VariableSpec `ebpf:"knob_pipeline"`
-	KnobPodShift     *ebpf.VariableSpec `ebpf:"knob_pod_shift"`
-	KnobPubackMs     *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
-	KnobSlots        *ebpf.VariableSpec `ebpf:"knob_slots"`
-	KnobSweep        *ebpf.VariableSpec `ebpf:"knob_sweep"`
-	UnusedCompany    *ebpf.VariableSpec `ebpf:"unused_company"`
-	UnusedConn       *ebpf.VariableSpec `ebpf:"unused_conn"`
-	UnusedConnFlag   *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
-	UnusedConnKind   *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
-	UnusedConnState  *ebpf.VariableSpec `ebpf:"unused_conn_state"`
-	UnusedDepthWhy   *ebpf.VariableSpec `ebpf:"unused_depth_why"`
-	UnusedDevice     *ebpf.VariableSpec `ebpf:"unused_device"`
-	UnusedDeviceArgs *ebpf.VariableSpec `ebpf:"unused_device_args"`
-	UnusedDeviceOp   *ebpf.VariableSpec `ebpf:"unused_device_op"`
-	UnusedEvent      *ebpf.VariableSpec `ebpf:"unused_event"`
-	UnusedEventKind  *ebpf.VariableSpec `ebpf:"unused_event_kind"`
-	UnusedFreeArgs   *ebpf.VariableSpec `ebpf:"unused_free_args"`
-	UnusedGraftState *ebpf.VariableSpec `ebpf:"unused_graft_state"`
-	UnusedHook       *ebpf.VariableSpec `ebpf:"unused_hook"`
-	UnusedLinkArgs   *ebpf.VariableSpec `ebpf:"unused_link_args"`
-	UnusedReason     *ebpf.VariableSpec `ebpf:"unused_reason"`
-	UnusedRequest    *ebpf.VariableSpec `ebpf:"unused_request"`
-	UnusedRight      *ebpf.VariableSpec `ebpf:"unused_right"`
-	UnusedRouteFlag  *ebpf.VariableSpec `ebpf:"unused_route_flag"`
-	UnusedRouteStats *ebpf.VariableSpec `ebpf:"unused_route_stats"`
-	UnusedSlot       *ebpf.VariableSpec `ebpf:"unused_slot"`
-	UnusedSlotArgs   *ebpf.VariableSpec `ebpf:"unused_slot_args"`
-	UnusedSlotOp     *ebpf.VariableSpec `ebpf:"unused_slot_op"`
-	UnusedSlotResult *ebpf.VariableSpec `ebpf:"unused_slot_result"`
-	UnusedSlotState  *ebpf.VariableSpec `ebpf:"unused_slot_state"`
-	UnusedTakeOnly   *ebpf.VariableSpec `ebpf:"unused_take_only"`
-	Zero             *ebpf.VariableSpec `ebpf:"zero"`
+	KnobHeadroom        *ebpf.VariableSpec `ebpf:"knob_headroom"`
+	KnobHints           *ebpf.VariableSpec `ebpf:"knob_hints"`
+	KnobMark            *ebpf.VariableSpec `ebpf:"knob_mark"`
+	KnobPipeline        *ebpf.VariableSpec `ebpf:"knob_pipeline"`
+	KnobPodShift        *ebpf.VariableSpec `ebpf:"knob_pod_shift"`
+	KnobPubackMs        *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
+	KnobSlots           *ebpf.VariableSpec `ebpf:"knob_slots"`
+	KnobSweep           *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedCompany       *ebpf.VariableSpec `ebpf:"unused_company"`
+	UnusedConn          *ebpf.VariableSpec `ebpf:"unused_conn"`
+	UnusedConnFlag      *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
+	UnusedConnKind      *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
+	UnusedConnState     *ebpf.VariableSpec `ebpf:"unused_conn_state"`
+	UnusedDepthWhy      *ebpf.VariableSpec `ebpf:"unused_depth_why"`
+	UnusedDevice        *ebpf.VariableSpec `ebpf:"unused_device"`
+	UnusedDeviceArgs    *ebpf.VariableSpec `ebpf:"unused_device_args"`
+	UnusedDeviceOp      *ebpf.VariableSpec `ebpf:"unused_device_op"`
+	UnusedEvent         *ebpf.VariableSpec `ebpf:"unused_event"`
+	UnusedEventKind     *ebpf.VariableSpec `ebpf:"unused_event_kind"`
+	UnusedFreeArgs      *ebpf.VariableSpec `ebpf:"unused_free_args"`
+	UnusedGraftState    *ebpf.VariableSpec `ebpf:"unused_graft_state"`
+	UnusedHook          *ebpf.VariableSpec `ebpf:"unused_hook"`
+	UnusedLinkArgs      *ebpf.VariableSpec `ebpf:"unused_link_args"`
+	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
+	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
+	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
+	UnusedQueue         *ebpf.VariableSpec `ebpf:"unused_queue"`
+	UnusedReason        *ebpf.VariableSpec `ebpf:"unused_reason"`
+	UnusedRequest       *ebpf.VariableSpec `ebpf:"unused_request"`
+	UnusedRight         *ebpf.VariableSpec `ebpf:"unused_right"`
+	UnusedRouteFlag     *ebpf.VariableSpec `ebpf:"unused_route_flag"`
+	UnusedRouteStats    *ebpf.VariableSpec `ebpf:"unused_route_stats"`
+	UnusedSlot          *ebpf.VariableSpec `ebpf:"unused_slot"`
+	UnusedSlotArgs      *ebpf.VariableSpec `ebpf:"unused_slot_args"`
+	UnusedSlotOp        *ebpf.VariableSpec `ebpf:"unused_slot_op"`
+	UnusedSlotResult    *ebpf.VariableSpec `ebpf:"unused_slot_result"`
+	UnusedSlotState     *ebpf.VariableSpec `ebpf:"unused_slot_state"`
+	UnusedTakeOnly      *ebpf.VariableSpec `ebpf:"unused_take_only"`
+	Zero                *ebpf.VariableSpec `ebpf:"zero"`
 }
 
 // EproxyObjects contains all objects after they have been loaded into the kernel.
@@ -921,12 +988,15 @@ type EproxyMaps struct {
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
+	Parked        *ebpf.Map `ebpf:"parked"`
+	Parkings      *ebpf.Map `ebpf:"parkings"`
 	PodCounters   *ebpf.Map `ebpf:"pod_counters"`
 	PodLabels     *ebpf.Map `ebpf:"pod_labels"`
 	PodReasons    *ebpf.Map `ebpf:"pod_reasons"`
 	PodSocks      *ebpf.Map `ebpf:"pod_socks"`
 	Pods          *ebpf.Map `ebpf:"pods"`
 	PodsGro       *ebpf.Map `ebpf:"pods_gro"`
+	Queues        *ebpf.Map `ebpf:"queues"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Requests      *ebpf.Map `ebpf:"requests"`
 	RouteCounters *ebpf.Map `ebpf:"route_counters"`
@@ -954,12 +1024,15 @@ func (m *EproxyMaps) Close() error {
 		m.Listeners,
 		m.Mark,
 		m.Nodes,
+		m.Parked,
+		m.Parkings,
 		m.PodCounters,
 		m.PodLabels,
 		m.PodReasons,
 		m.PodSocks,
 		m.Pods,
 		m.PodsGro,
+		m.Queues,
 		m.Reasons,
 		m.Requests,
 		m.RouteCounters,
@@ -977,41 +1050,45 @@ func (m *EproxyMaps) Close() error {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyVariables struct {
-	KnobHeadroom     *ebpf.Variable `ebpf:"knob_headroom"`
-	KnobHints        *ebpf.Variable `ebpf:"knob_hints"`
-	KnobMark         *ebpf.Variable `ebpf:"knob_mark"`
-	KnobPipeline     *ebpf.Variable `ebpf:"knob_pipeline"`
-	KnobPodShift     *ebpf.Variable `ebpf:"knob_pod_shift"`
-	KnobPubackMs     *ebpf.Variable `ebpf:"knob_puback_ms"`
-	KnobSlots        *ebpf.Variable `ebpf:"knob_slots"`
-	KnobSweep        *ebpf.Variable `ebpf:"knob_sweep"`
-	UnusedCompany    *ebpf.Variable `ebpf:"unused_company"`
-	UnusedConn       *ebpf.Variable `ebpf:"unused_conn"`
-	UnusedConnFlag   *ebpf.Variable `ebpf:"unused_conn_flag"`
-	UnusedConnKind   *ebpf.Variable `ebpf:"unused_conn_kind"`
-	UnusedConnState  *ebpf.Variable `ebpf:"unused_conn_state"`
-	UnusedDepthWhy   *ebpf.Variable `ebpf:"unused_depth_why"`
-	UnusedDevice     *ebpf.Variable `ebpf:"unused_device"`
-	UnusedDeviceArgs *ebpf.Variable `ebpf:"unused_device_args"`
-	UnusedDeviceOp   *ebpf.Variable `ebpf:"unused_device_op"`
-	UnusedEvent      *ebpf.Variable `ebpf:"unused_event"`
-	UnusedEventKind  *ebpf.Variable `ebpf:"unused_event_kind"`
-	UnusedFreeArgs   *ebpf.Variable `ebpf:"unused_free_args"`
-	UnusedGraftState *ebpf.Variable `ebpf:"unused_graft_state"`
-	UnusedHook       *ebpf.Variable `ebpf:"unused_hook"`
-	UnusedLinkArgs   *ebpf.Variable `ebpf:"unused_link_args"`
-	UnusedReason     *ebpf.Variable `ebpf:"unused_reason"`
-	UnusedRequest    *ebpf.Variable `ebpf:"unused_request"`
-	UnusedRight      *ebpf.Variable `ebpf:"unused_right"`
-	UnusedRouteFlag  *ebpf.Variable `ebpf:"unused_route_flag"`
-	UnusedRouteStats *ebpf.Variable `ebpf:"unused_route_stats"`
-	UnusedSlot       *ebpf.Variable `ebpf:"unused_slot"`
-	UnusedSlotArgs   *ebpf.Variable `ebpf:"unused_slot_args"`
-	UnusedSlotOp     *ebpf.Variable `ebpf:"unused_slot_op"`
-	UnusedSlotResult *ebpf.Variable `ebpf:"unused_slot_result"`
-	UnusedSlotState  *ebpf.Variable `ebpf:"unused_slot_state"`
-	UnusedTakeOnly   *ebpf.Variable `ebpf:"unused_take_only"`
-	Zero             *ebpf.Variable `ebpf:"zero"`
+	KnobHeadroom        *ebpf.Variable `ebpf:"knob_headroom"`
+	KnobHints           *ebpf.Variable `ebpf:"knob_hints"`
+	KnobMark            *ebpf.Variable `ebpf:"knob_mark"`
+	KnobPipeline        *ebpf.Variable `ebpf:"knob_pipeline"`
+	KnobPodShift        *ebpf.Variable `ebpf:"knob_pod_shift"`
+	KnobPubackMs        *ebpf.Variable `ebpf:"knob_puback_ms"`
+	KnobSlots           *ebpf.Variable `ebpf:"knob_slots"`
+	KnobSweep           *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedCompany       *ebpf.Variable `ebpf:"unused_company"`
+	UnusedConn          *ebpf.Variable `ebpf:"unused_conn"`
+	UnusedConnFlag      *ebpf.Variable `ebpf:"unused_conn_flag"`
+	UnusedConnKind      *ebpf.Variable `ebpf:"unused_conn_kind"`
+	UnusedConnState     *ebpf.Variable `ebpf:"unused_conn_state"`
+	UnusedDepthWhy      *ebpf.Variable `ebpf:"unused_depth_why"`
+	UnusedDevice        *ebpf.Variable `ebpf:"unused_device"`
+	UnusedDeviceArgs    *ebpf.Variable `ebpf:"unused_device_args"`
+	UnusedDeviceOp      *ebpf.Variable `ebpf:"unused_device_op"`
+	UnusedEvent         *ebpf.Variable `ebpf:"unused_event"`
+	UnusedEventKind     *ebpf.Variable `ebpf:"unused_event_kind"`
+	UnusedFreeArgs      *ebpf.Variable `ebpf:"unused_free_args"`
+	UnusedGraftState    *ebpf.Variable `ebpf:"unused_graft_state"`
+	UnusedHook          *ebpf.Variable `ebpf:"unused_hook"`
+	UnusedLinkArgs      *ebpf.Variable `ebpf:"unused_link_args"`
+	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
+	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
+	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`
+	UnusedQueue         *ebpf.Variable `ebpf:"unused_queue"`
+	UnusedReason        *ebpf.Variable `ebpf:"unused_reason"`
+	UnusedRequest       *ebpf.Variable `ebpf:"unused_request"`
+	UnusedRight         *ebpf.Variable `ebpf:"unused_right"`
+	UnusedRouteFlag     *ebpf.Variable `ebpf:"unused_route_flag"`
+	UnusedRouteStats    *ebpf.Variable `ebpf:"unused_route_stats"`
+	UnusedSlot          *ebpf.Variable `ebpf:"unused_slot"`
+	UnusedSlotArgs      *ebpf.Variable `ebpf:"unused_slot_args"`
+	UnusedSlotOp        *ebpf.Variable `ebpf:"unused_slot_op"`
+	UnusedSlotResult    *ebpf.Variable `ebpf:"unused_slot_result"`
+	UnusedSlotState     *ebpf.Variable `ebpf:"unused_slot_state"`
+	UnusedTakeOnly      *ebpf.Variable `ebpf:"unused_take_only"`
+	Zero                *ebpf.Variable `ebpf:"zero"`
 }
 
 // EproxyPrograms contains all programs after they have been loaded into the kernel.
@@ -1021,6 +1098,8 @@ type EproxyPrograms struct {
 	ConnFree      *ebpf.Program `ebpf:"conn_free"`
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
+	ParkControl   *ebpf.Program `ebpf:"park_control"`
+	ParkSend      *ebpf.Program `ebpf:"park_send"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -1035,6 +1114,8 @@ func (p *EproxyPrograms) Close() error {
 		p.ConnFree,
 		p.DeviceControl,
 		p.LinkControl,
+		p.ParkControl,
+		p.ParkSend,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

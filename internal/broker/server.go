@@ -154,7 +154,7 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 		Identity: id, Version: c.Version, Since: time.Now(), server: s, peer: p, will: c.Will, expiry: c.SessionExpiry, clean: c.Clean,
 		gone: make(chan struct{}),
 	}
-	x.queued = s.opts.Engine.NewPublisher(s.opts.Config.Limits.InflightPerClient, patience(c.KeepAlive), x.gone)
+	x.queued = s.opts.Engine.NewPublisher(min(s.opts.Config.Limits.InflightPerClient, config.UserspaceInflight), patience(c.KeepAlive), x.gone)
 	x.acks = &ackQueue{
 		limit:  ReceiveMaximum,
 		queued: &s.queued,

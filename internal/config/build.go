@@ -242,7 +242,7 @@ func (b *builder) limits(r *rawLimits) {
 		Connections:       b.number("$.limits.connections", r.Connections, 16384, 1, 1<<20),
 		Pods:              b.number("$.limits.pods", r.Pods, 64, 1, 4096),
 		MaxPacketSize:     b.number("$.limits.max_packet_size", r.MaxPacketSize, defaultPacket, 1024, 268435460),
-		InflightPerClient: b.number("$.limits.inflight_per_client", r.InflightPerClient, 16, 1, abi.LedgerRing),
+		InflightPerClient: b.number("$.limits.inflight_per_client", r.InflightPerClient, abi.InflightMax, 1, abi.InflightMax),
 		Routes:            b.number("$.limits.routes", r.Routes, 16384, 1, 1<<20),
 	}
 }

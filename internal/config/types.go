@@ -213,6 +213,11 @@ type Limits struct {
 	Connections       int // devices in the kernel path
 	Pods              int
 	MaxPacketSize     int // bytes of one MQTT packet
-	InflightPerClient int // messages of one client in the kernel path, and for each function in the fallback; 1 to 64
+	InflightPerClient int // messages of one client in the kernel path; up to UserspaceInflight of them also for each function in the fallback; 1 to 1024
 	Routes            int
 }
+
+// UserspaceInflight is the most messages of one client that wait in userspace for one
+// function: each costs far more there than in the kernel, and the rest waits in the
+// client's connection.
+const UserspaceInflight = 64

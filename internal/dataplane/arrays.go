@@ -17,6 +17,8 @@ type arrays struct {
 	devices       *chunk.Memory[bpf.EproxyDevice]
 	slots         *chunk.Memory[bpf.EproxySlot]
 	requests      *chunk.Memory[bpf.EproxyRequest]
+	parked        *chunk.Memory[bpf.EproxyParkedMessage]
+	queues        *chunk.Memory[bpf.EproxyQueue]
 	routeCounters *chunk.Array
 }
 
@@ -30,6 +32,8 @@ func newArrays(o *bpf.EproxyMaps, spec *ebpf.CollectionSpec, dir string) arrays 
 		devices:       chunk.Mapped[bpf.EproxyDevice](array("devices", o.Devices)),
 		slots:         chunk.Mapped[bpf.EproxySlot](array("slots", o.Slots)),
 		requests:      chunk.Mapped[bpf.EproxyRequest](array("requests", o.Requests)),
+		parked:        chunk.Mapped[bpf.EproxyParkedMessage](array("parked", o.Parked)),
+		queues:        chunk.Mapped[bpf.EproxyQueue](array("queues", o.Queues)),
 		routeCounters: array("route_counters", o.RouteCounters),
 	}
 }
@@ -43,6 +47,8 @@ func (a *arrays) close() {
 	a.devices.Close()
 	a.slots.Close()
 	a.requests.Close()
+	a.parked.Close()
+	a.queues.Close()
 	a.routeCounters.Close()
 }
 

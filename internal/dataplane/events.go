@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf/ringbuf"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/broker"
 	"eproxy/internal/delivery"
@@ -89,6 +90,16 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 		if s := p.slotByIndex(e.Conn); s != nil {
 			s.pod.slotStalled(s, e.Gen)
 		}
+	case bpf.EproxyEventKindEVENT_PARKED:
+		if q := p.queues.table[e.Conn].Load(); q != nil {
+			q.tend()
+		}
+	case bpf.EproxyEventKindEVENT_ROOM:
+		p.wg.Go(func() { // the kernel waits for all processors
+			if err := p.growParked(p.queues.room + abi.ParkedRoom); err != nil {
+				p.often.Warn("no memory for more messages that wait", err.Error(), "error", err)
+			}
+		})
 	case bpf.EproxyEventKindEVENT_SEND:
 		if err := p.sender.Send(int(e.Ifindex), e.Frame[:e.FrameLen]); err != nil {
 			p.log.Debug("sending an overdue segment", "error", err)

@@ -78,7 +78,7 @@ func (p *Plane) stage(cfg *config.Config) (staged, error) {
 	if err != nil {
 		return staged{}, err
 	}
-	set, err := p.routes.Stage(cfg.Functions, cfg.Routes, counters)
+	set, err := p.routes.Stage(cfg.Functions, cfg.Routes, counters, p.queuesFor(cfg.Functions))
 	return staged{cfg, set}, err
 }
 
@@ -113,6 +113,7 @@ func (p *Plane) serve(s staged) error {
 	if err := p.routes.Switch(s.set, pods); err != nil {
 		return err
 	}
+	p.switchQueues(s.cfg)
 	p.settlePods(s.cfg)
 	return nil
 }
@@ -138,7 +139,7 @@ func (p *Plane) placePods(cfg *config.Config) map[string][]uint32 {
 		var list []uint32
 		for _, addr := range fn.Pods {
 			if ps := p.place(fn, addr, len(list)); ps != nil {
-				p.podMem[ps.index].Function = id
+				p.podMem[ps.index].Function, p.podMem[ps.index].Queue = id, p.queueIndex(fn.Name)
 				list = append(list, ps.index)
 			}
 		}

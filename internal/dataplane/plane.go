@@ -78,9 +78,11 @@ type Plane struct {
 	recorder  Recorder
 
 	counts countTable
+	queues queueTable
 
 	sender *frameSender
-	idSeed uint32
+	// of the slots' ce-ids, and of the queues'
+	idSeed, queueSeed uint32
 	// inflightMax is how many messages of one client may be in flight in the kernel path.
 	inflightMax atomic.Uint32
 	// finishing is how many messages were taken over and have no outcome yet.
@@ -121,6 +123,7 @@ func Load(opts Options) (*Plane, error) {
 		changed:   make(chan struct{}, 1),
 		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
+		queueSeed: rand.Uint32(),
 	}
 	p.counts.init(cfg)
 	p.own = pool.New(nil)
@@ -209,6 +212,9 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 		return err
 	}
 	p.gro = podgro.New(p.objs.PodsGro)
+	if err := p.openParked(); err != nil {
+		return err
+	}
 	p.conns.init(p.slots, uint32(cfg.Limits.Connections))
 	mark, err := bpf.Knob(spec, "knob_mark")
 	if err != nil {
@@ -280,7 +286,7 @@ func (p *Plane) SetDraining(on bool) {
 // InFlight is the number of messages that the kernel path took and that have no
 // outcome yet.
 func (p *Plane) InFlight() int {
-	n := int(p.finishing.Load())
+	n := int(p.finishing.Load()) + p.parked()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, ps := range p.podByID {

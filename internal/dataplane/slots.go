@@ -296,6 +296,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	if !s.pod.seen.Swap(true) {
 		p.reachedFirst(s.pod)
 	}
+	s.pod.tendParked()
 	return conn, gen, tuple, nil
 }
 
@@ -394,6 +395,7 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 		if args.Ok == 0 {
 			return fmt.Errorf("slot cannot be used again (state %d)", args.State)
 		}
+		s.pod.tendParked()
 	}
 }
 

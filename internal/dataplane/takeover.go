@@ -14,56 +14,87 @@ import (
 	"eproxy/internal/request"
 )
 
+// taken is a message of the kernel path that userspace finishes.
+type taken struct {
+	plane    *Plane
+	engine   *delivery.Engine
+	recorder Recorder
+	fn       *config.Function
+	filter   string  // of its route
+	device   *device // nil: its connection is gone
+	packetID uint16
+	hold     uint32
+	qos      byte
+	arrived  time.Duration // monotonic()
+	req      []byte
+}
+
+// newTaken names a message's function, device and route; nil while nothing can be
+// delivered. Who calls has counted it in finishing.
+func (p *Plane) newTaken(fn *config.Function, device, deviceGen, counter uint32) *taken {
+	t := &taken{plane: p, fn: fn, device: p.conns.get(device, deviceGen)}
+	p.mu.Lock()
+	route, _ := p.counts.routes.Labels(counter)
+	t.filter, t.engine, t.recorder = route.Filter, p.engine, p.recorder
+	p.mu.Unlock()
+	if t.engine == nil {
+		p.finishing.Add(-1)
+		return nil
+	}
+	return t
+}
+
+// finish counts the message, and acknowledges it on the device's socket.
+func (t *taken) finish(o delivery.Outcome) {
+	t.recorder.Message(t.filter, t.fn.Name, t.qos, o.Name(), monotonic()-t.arrived)
+	if t.device != nil {
+		t.device.info.Complete(t.packetID, broker.Hold(t.hold), o)
+	}
+	t.plane.finishing.Add(-1)
+}
+
+// deliver sends the message's request, of which so many attempts were made already, in the
+// background; cause is how the last one ended.
+func (t *taken) deliver(attempts int, cause error) {
+	m := messageOf(t.fn, t.req)
+	m.QoS = t.qos
+	m.PacketID = t.packetID
+	if t.device != nil {
+		m.ClientID = t.device.info.ClientID
+		m.Username = t.device.info.Username
+		m.Version = t.device.info.Version
+	}
+	p := t.plane
+	p.wg.Go(func() {
+		arrived := time.Now().Add(t.arrived - monotonic())
+		t.finish(t.engine.DeliverRequest(p.ctx, t.fn, t.req, m, arrived, attempts, cause))
+	})
+}
+
 // takeOver finishes a message that the programs handed to userspace: with the
 // response that userspace read, or by further attempts with the very bytes in
 // the slot's buffer, of which so many are spent. The acknowledgement is written on the device's socket.
 func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, cause error, spent int) {
 	req := p.requestOf(args)
-	d := p.conns.get(args.Device, args.DeviceGen)
-	p.mu.Lock()
-	route, _ := p.counts.routes.Labels(args.Counter)
-	engine, rec := p.engine, p.recorder
-	p.mu.Unlock()
-	if engine == nil {
-		p.finishing.Add(-1)
+	t := p.newTaken(s.pod.fn.Load(), args.Device, args.DeviceGen, args.Counter)
+	if t == nil {
 		return
 	}
-	fn := s.pod.fn.Load()
-	finish := func(outcome string, o delivery.Outcome) {
-		rec.Message(route.Filter, fn.Name, args.Qos, outcome, monotonic()-time.Duration(args.TakenNs))
-		if d != nil {
-			d.info.Complete(args.PacketId, broker.Hold(args.Hold), o)
-		}
-		p.finishing.Add(-1)
-	}
+	t.packetID, t.hold, t.qos, t.req = args.PacketId, args.Hold, args.Qos, req
+	t.arrived = time.Duration(args.TakenNs) - time.Duration(args.WaitedUs)*time.Microsecond
 	status := 0
 	if resp != nil {
 		status = resp.Status
 	}
-	rec.Request(fn.Name, s.pod.id.addr.String(), status)
+	t.recorder.Request(t.fn.Name, s.pod.id.addr.String(), status)
 	if resp != nil && resp.Status >= 200 && resp.Status < 300 {
-		o := delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: fn.Name}
-		finish(o.Name(), o)
+		t.finish(delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: t.fn.Name})
 		return
-	}
-	m := messageOf(fn, req)
-	m.QoS = args.Qos
-	m.PacketID = args.PacketId
-	if d != nil {
-		m.ClientID = d.info.ClientID
-		m.Username = d.info.Username
-		m.Version = d.info.Version
 	}
 	if cause == nil {
 		cause = pool.NewStatusError(resp)
 	}
-	p.wg.Add(1)
-	go func() {
-		defer p.wg.Done()
-		arrived := time.Now().Add(time.Duration(args.TakenNs) - monotonic())
-		o := engine.DeliverRequest(p.ctx, fn, req, m, arrived, spent, cause)
-		finish(o.Name(), o)
-	}()
+	t.deliver(spent, cause)
 }
 
 // messageOf recovers what a dead letter needs from the request's bytes: the

@@ -80,6 +80,10 @@ var All = []Reason{
 	{"repeated", "PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it"},
 	{"request_resent", "request sent to the pod again: duplicate ACKs show that it got lost, or an ICMP error that it was too long for the path"},
 	{"path_mtu", "ICMP error: the path to a pod takes only shorter segments than known; requests beyond them go to the fallback"},
+	{"parked", "PUBLISH taken: its request waits in the kernel for a connection to a pod"},
+	{"unparked", "request that waited left for a pod"},
+	{"park_full", "no idle connection to a pod, and too many messages wait for one already: the function's, or the client's"},
+	{"park_handed", "message that waited is userspace's now: its deadline is near, or no connection is left or takes it"},
 }
 
 // Hooks are the programs' places, by number.

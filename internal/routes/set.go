@@ -15,6 +15,7 @@ type Set struct {
 	half                                 uint32
 	functions                            []*config.Function
 	names                                map[string]uint32 // of the functions: their indexes
+	queues                               []uint32          // of the functions
 	routes                               []*config.Route
 	counters                             []uint32 // of the routes
 	firstNode, firstRoute, firstFunction uint32   // index of the half's first
@@ -39,7 +40,7 @@ func prefixTooLong(fn *config.Function) bool {
 func (t *Table) writeFunction(s *Set, fn *config.Function) {
 	id, _ := s.Function(fn.Name)
 	prefix := request.Prefix(fn)
-	v := bpf.EproxyFunction{PrefixLen: uint32(len(prefix))}
+	v := bpf.EproxyFunction{PrefixLen: uint32(len(prefix)), Queue: s.queues[id-s.firstFunction]}
 	if fn.CloudEvents.FromPublisher {
 		v.FromPublisher = 1
 	}

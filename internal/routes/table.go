@@ -58,10 +58,11 @@ func (t *Table) Close() {
 }
 
 // Stage writes a set of routes to the half of the maps that no message sees.
-// counters are the indexes of the routes' counters, in their order. An error means
+// counters are the indexes of the routes' counters, in their order, and queues those of
+// the functions' messages that wait for slots, in theirs. An error means
 // that the set cannot be had, and that nothing in use has changed. A set that was staged
 // before and has not come into use cannot any more. It may have to wait for Grace.
-func (t *Table) Stage(functions []*config.Function, routes []*config.Route, counters []uint32) (*Set, error) {
+func (t *Table) Stage(functions []*config.Function, routes []*config.Route, counters, queues []uint32) (*Set, error) {
 	t.staging.Lock()
 	defer t.staging.Unlock()
 	if err := t.fits(len(functions), len(routes)); err != nil {
@@ -77,7 +78,7 @@ func (t *Table) Stage(functions []*config.Function, routes []*config.Route, coun
 	}
 	s := t.empty()
 	t.waiting = s
-	s.routes, s.counters = routes, counters
+	s.routes, s.counters, s.queues = routes, counters, queues
 	s.functions, s.names = functions, make(map[string]uint32, len(functions))
 	for i, fn := range functions {
 		s.names[fn.Name] = s.firstFunction + uint32(i)

@@ -167,7 +167,7 @@ func TestModel(t *testing.T) {
 		switch rng.IntN(4) {
 		case 0: // given up
 			f, more, counters := configuration(rng, 4)
-			if _, err := r.Stage(f, more, counters); err != nil {
+			if _, err := r.Stage(f, more, counters, make([]uint32, len(f))); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 		case 1: // refused
@@ -175,12 +175,12 @@ func TestModel(t *testing.T) {
 			for len(more) < 5 {
 				more, counters = append(more, &config.Route{Filter: fmt.Sprint("n/", len(more)), Functions: []string{f[0].Name}}), append(counters, 0)
 			}
-			if _, err := r.Stage(f, more, counters); err == nil {
+			if _, err := r.Stage(f, more, counters, make([]uint32, len(f))); err == nil {
 				t.Fatalf("seed %d: 5 routes were staged where 4 fit", seed)
 			}
 		case 2:
 			f, more, counters := configuration(rng, 4)
-			s, err := r.Stage(f, more, counters)
+			s, err := r.Stage(f, more, counters, make([]uint32, len(f)))
 			if err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
@@ -227,7 +227,7 @@ func TestPodsChangeUnderReaders(t *testing.T) {
 	for i := range r.maps.Functions.MaxEntries() / 2 {
 		functions = append(functions, &config.Function{Name: fmt.Sprint("f", i), URL: &url.URL{Scheme: "http", Host: "f.local"}})
 	}
-	s, err := r.Stage(functions, nil, nil)
+	s, err := r.Stage(functions, nil, nil, make([]uint32, len(functions)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -168,13 +168,13 @@ func (s *system) counts() map[string]int {
 
 // missed are the reasons for which the programs leave a message to the fallback
 // although nothing in the message itself demands it.
-var missed = []string{"not_open", "not_next", "lost_track", "no_slot", "dead_socket", "ring_full",
+var missed = []string{"not_open", "not_next", "lost_track", "no_slot", "park_full", "dead_socket", "ring_full",
 	"pod_window", "race", "slot_write", "load_error", "not_granted", "family", "redirect_error", "bad_checksum"}
 
 // share is the part of the eligible messages that the kernel took since before.
 func share(before, after map[string]int) (taken, eligible int) {
 	diff := func(k string) int { return after[k] - before[k] }
-	taken = diff("xdp_device/taken") + diff("tc_device_in/taken")
+	taken = diff("xdp_device/taken") + diff("tc_device_in/taken") + diff("tc_device_in/parked")
 	eligible = taken
 	for _, r := range missed {
 		eligible += diff("tc_device_in/" + r)

@@ -79,7 +79,7 @@ var planted = []struct {
 	29: {"hold not kept with its message", "repetition comes to the server while its original is taken over", []edit{
 		{"include/take.h", "\tslot_message(slot, s->number)->hold = hold;", "\tif (!planted(29))\n\t\tslot_message(slot, s->number)->hold = hold;"}}},
 	30: {"message entered before it is certain that it is taken", "the same message twice, XDP", []edit{
-		{"include/take.h", "\tone.len = len;\n\tbpf_spin_lock(&c->lock);\n", "\tone.len = len;\n\tbpf_spin_lock(&c->lock);\n\tif (planted(30))\n\t\tids_hold(&d->ids, s->publish.packet_id);\n"}}},
+		{"include/take.h", "\tone.len = len;\n", "\tone.len = len;\n\tif (planted(30))\n\t\tids_hold(&d->ids, s->publish.packet_id);\n"}}},
 	31: {"limit looked at before the claim can be seen", "the fallback wants the only place while a message is taken, TC", []edit{
 		{"include/slot.h", "	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n", "	bool early = pod_full(pod, pod->filling | bit);\n	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n"},
 		{"include/slot.h", "pod_full(pod, filling | bit);\n", "(planted(31) ? early : pod_full(pod, filling | bit));\n"}}},

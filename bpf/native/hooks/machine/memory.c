@@ -34,15 +34,18 @@ static struct map maps[32] = {
 	{ .name = "settings", .entries = 1, .shared = true },
 	{ .name = "attention", .entries = 1, .shared = true },
 	{ .name = "sweepers", .entries = 1, .shared = true },
+	{ .name = "queues", .entries = 1, .shared = true },
+	{ .name = "parkings", .entries = 1, .shared = true },
 	{ .name = "devices", .entries = 8, .shared = true, .bulk = true },
 	{ .name = "requests", .entries = 32, .shared = true, .bulk = true },
+	{ .name = "parked", .entries = 8, .shared = true, .bulk = true },
 	{ .name = "grants", .entries = 8 },
 	{ .name = "edges", .entries = 8 },
 	{ .name = "nodes", .entries = 8 },
 	{ .name = "routes", .entries = 2 },
 	{ .name = "functions", .entries = 2 },
 	{ .name = "listeners", .entries = 2 },
-	{ .name = "scratches", .entries = HOOK_COUNT },
+	{ .name = "scratches", .entries = HOOK_COUNT + 1 },
 	{ .name = "reasons", .entries = 256 * HOOK_COUNT },
 	{ .name = "route_counters", .entries = 2 },
 	{ .name = "pod_counters", .entries = 2 },
@@ -106,9 +109,12 @@ void memory_init(void)
 	place("settings", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct globals));
 	place("attention", BPF_MAP_TYPE_ARRAY, 4, 8);
 	place("sweepers", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct sweeper));
+	place("queues", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct queue));
+	place("parkings", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct parking));
 	bulk_begin = used;
 	place("devices", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct device));
 	place("requests", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct request));
+	place("parked", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct parked_message));
 	shared_end = used;
 	place("grants", BPF_MAP_TYPE_LRU_HASH, sizeof(struct grant_key), 4);
 	place("edges", BPF_MAP_TYPE_HASH, sizeof(struct edge_key), 4);
@@ -145,7 +151,7 @@ bool memory_bulk(const void *p, __u32 *which)
 {
 	if ((size_t)((const __u8 *)p - arena) < bulk_begin)
 		return false;
-	*which = (const __u8 *)p >= (const __u8 *)machine.requests ? 2 : 1;
+	*which = (const __u8 *)p >= (const __u8 *)machine.requests ? 2 : 1; /* what is parked counts as requests */
 	return true;
 }
 

@@ -1,0 +1,1 @@
+../include/parking.h

@@ -1,0 +1,277 @@
+//go:build cgo
+
+package native
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// parkModel is what waits as lists: of each queue the clients in the order of their turns.
+type parkModel struct {
+	table *Table
+	p     Parking
+	q     [3]Queue
+	turns [3][]*parkClient
+	count [3]int            // with those that are admitted only
+	out   map[uint32]parked // admitted or popped, not in a list
+	used  int
+	now   uint32
+}
+
+type parkClient struct {
+	client   uint32
+	messages []parked
+}
+
+type parked struct {
+	number, client, since uint32
+	queue                 int
+	popped                bool
+}
+
+func (m *parkModel) do(q int, op ParkOp, client, n, ms uint32) uint32 {
+	return m.table.Park(&m.p, &m.q[q], op, client, n, ms)
+}
+
+func (m *parkModel) client(q int, client uint32) *parkClient {
+	for _, c := range m.turns[q] {
+		if c.client == client {
+			return c
+		}
+	}
+	return nil
+}
+
+// admit checks that there is room exactly as the bounds say.
+func (m *parkModel) admit(q int, client uint32) error {
+	free, limit := ParkedMax-1-m.used, int(m.p.limit)
+	room := m.count[q] < free && m.used+1 < limit
+	if c := m.client(q, client); c != nil && len(c.messages) >= free-m.count[q] {
+		room = false
+	}
+	n := m.do(q, ParkAdmit, client, 0, 0)
+	if (n != 0) != room {
+		return fmt.Errorf("admitted as %d; room %v", n, room)
+	}
+	if n == 0 {
+		return nil
+	}
+	if _, ok := m.out[n]; ok || n >= uint32(limit) {
+		return fmt.Errorf("number %d is in use, or has no memory", n)
+	}
+	for _, turns := range m.turns {
+		for _, c := range turns {
+			if slices.ContainsFunc(c.messages, func(p parked) bool { return p.number == n }) {
+				return fmt.Errorf("number %d waits already", n)
+			}
+		}
+	}
+	m.out[n] = parked{number: n, client: client, queue: q}
+	m.count[q]++
+	m.used++
+	return nil
+}
+
+func (m *parkModel) push(p parked) {
+	delete(m.out, p.number)
+	p.since = m.now
+	m.do(p.queue, ParkPush, p.client, p.number, p.since)
+	c := m.client(p.queue, p.client)
+	if c == nil {
+		c = &parkClient{client: p.client}
+		m.turns[p.queue] = append(m.turns[p.queue], c)
+	}
+	c.messages = append(c.messages, p)
+}
+
+func (m *parkModel) back(p parked) {
+	delete(m.out, p.number)
+	m.do(p.queue, ParkBack, p.client, p.number, 0)
+	p.popped = false
+	c := m.client(p.queue, p.client)
+	if c == nil {
+		c = &parkClient{client: p.client}
+		m.turns[p.queue] = slices.Insert(m.turns[p.queue], 0, c)
+	}
+	c.messages = slices.Insert(c.messages, 0, p)
+	m.count[p.queue]++
+}
+
+func (m *parkModel) pop(q int) error {
+	n, want := m.do(q, ParkPop, 0, 0, 0), parked{}
+	if len(m.turns[q]) > 0 {
+		c := m.turns[q][0]
+		want = c.messages[0]
+		c.messages = c.messages[1:]
+		m.turns[q] = m.turns[q][1:]
+		if len(c.messages) > 0 {
+			m.turns[q] = append(m.turns[q], c)
+		}
+		want.popped = true
+		m.out[want.number] = want
+		m.count[q]--
+	}
+	if n != want.number {
+		return fmt.Errorf("popped %d of queue %d, want %d of client %d", n, q, want.number, want.client)
+	}
+	return nil
+}
+
+// old checks that a message that waits so long is found, if not at once then when asked as often as there are clients.
+func (m *parkModel) old(q int, before uint32) error {
+	any := slices.ContainsFunc(m.turns[q], func(c *parkClient) bool { return int32(c.messages[0].since-before) <= 0 })
+	found := false
+	for range len(m.turns[q]) + 1 {
+		if found = m.do(q, ParkOld, 0, 0, before) != 0; found {
+			break
+		}
+	}
+	if found != any {
+		return fmt.Errorf("old ones: %v, want %v", found, any)
+	}
+	if !any { // as many turns have passed as the program has looked at
+		return m.adopt(q)
+	}
+	if err := m.adopt(q); err != nil {
+		return err
+	}
+	if c := m.turns[q][0]; int32(c.messages[0].since-before) > 0 {
+		return fmt.Errorf("the turn is client %d's, whose message is not old", c.client)
+	}
+	return nil
+}
+
+// adopt lets the turns follow the program's, which must be the same ones in the same cyclic order.
+func (m *parkModel) adopt(q int) error {
+	turns := m.turns[q]
+	if len(turns) == 0 {
+		return nil
+	}
+	first := uint32(m.p.clients[m.q[q].first_turn].client)
+	i := slices.IndexFunc(turns, func(c *parkClient) bool { return c.client == first })
+	if i < 0 {
+		return fmt.Errorf("the turn is client %d's, who has no message", first)
+	}
+	m.turns[q] = append(slices.Clone(turns[i:]), turns[:i]...)
+	return nil
+}
+
+func (m *parkModel) step(r *rand.Rand, clients uint32) error {
+	q := r.IntN(len(m.q))
+	m.now += r.Uint32N(3)
+	p, some := parked{}, false
+	for _, p = range m.out {
+		some = true
+		break
+	}
+	switch n := r.IntN(16); {
+	case n < 6:
+		return m.admit(q, r.Uint32N(clients)*3)
+	case n < 10 && some && !p.popped:
+		m.push(p)
+	case n < 10 && some && r.IntN(4) == 0:
+		m.back(p)
+	case n < 10 && some:
+		delete(m.out, p.number)
+		m.used--
+		m.do(p.queue, ParkFree, 0, p.number, 0)
+	case n == 10 && some && !p.popped:
+		delete(m.out, p.number)
+		m.used--
+		m.count[p.queue]--
+		m.do(p.queue, ParkCancel, 0, p.number, 0)
+	case n == 11:
+		return m.old(q, m.now-r.Uint32N(50))
+	default:
+		return m.pop(q)
+	}
+	return nil
+}
+
+// runParking does random things with few and with many clients, and checks each.
+func runParking(table *Table, seed uint64, steps int) error {
+	r := rand.New(rand.NewPCG(seed, 3))
+	m := &parkModel{table: table, out: map[uint32]parked{}, now: uint32(seed) * 0x40000000}
+	limits := []int{40, 256, ParkedMax}
+	ParkLimit(&m.p, limits[seed%3])
+	clients := []uint32{2, 20, 100, 1}[seed/3%4]
+	for i := range steps {
+		if i == steps/2 {
+			ParkLimit(&m.p, ParkedMax)
+		}
+		// a flood: more comes than goes
+		if seed%2 == 0 && i%2 == 0 {
+			if err := m.admit(0, 3*r.Uint32N(clients)); err != nil {
+				return fmt.Errorf("step %d: %w", i, err)
+			}
+			for _, p := range m.out {
+				if !p.popped {
+					m.push(p)
+				}
+				break
+			}
+		}
+		if err := m.step(r, clients); err != nil {
+			return fmt.Errorf("step %d: %w", i, err)
+		}
+		for q := range m.q {
+			if int(m.q[q].count) != m.count[q] || int(m.p.used) != m.used {
+				return fmt.Errorf("step %d: queue %d has %d messages, want %d; %d used, want %d", i, q, int(m.q[q].count), m.count[q], int(m.p.used), m.used)
+			}
+		}
+	}
+	for q := range m.q { // nothing is lost
+		for len(m.turns[q]) > 0 {
+			if err := m.pop(q); err != nil {
+				return fmt.Errorf("at the end: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// TestParking compares parking.h with the model: order per client, turns, bounds, no loss, no number twice.
+func TestParking(t *testing.T) {
+	for seed := range uint64(24) {
+		if err := runParking(Own(), seed, 12000); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+// plantedParking are mistakes that the model must find.
+var plantedParking = []struct{ name, old, new string }{
+	{"queue takes all that is free", "if (q->count >= free)\n", "if (!free)\n"},
+	{"client takes all that its queue may have", "park_client(p, k)->count >= free - q->count", "park_client(p, k)->count >= free"},
+	{"number without memory", "p->fresh + 1 < p->limit && ", ""},
+	{"youngest first", "\tif (c->last)\n\t\t*park_next(p, c->last) = n;\n\telse\n\t\tc->first = n;\n\tc->last = n;", "\t*park_next(p, n) = c->first;\n\tc->first = n;\n\tc->last = n;"},
+	{"a client's turn lasts while it has messages", "\tif (c->first)\n\t\tparking_turn(p, q, k, false);", "\tif (c->first)\n\t\tparking_turn(p, q, k, true);"},
+	{"what is put back goes to the end", "\t*park_next(p, n) = c->first;\n\tc->first = n;\n\tif (!c->last)\n\t\tc->last = n;", "\t*park_next(p, n) = PARK_NONE;\n\tif (c->last)\n\t\t*park_next(p, c->last) = n;\n\telse\n\t\tc->first = n;\n\tc->last = n;"},
+	{"last turn not cleared", "\tif (!q->first_turn)\n\t\tq->last_turn = PARK_NONE;\n", ""},
+	{"client stays in its bucket", "\t\t*park_bucket(q, c->client) = c->after;", "\t\t;"},
+	{"neighbour in the bucket not told", "\tif (c->after)\n\t\tpark_client(p, c->after)->before = c->before;\n", ""},
+	{"cancelled message counts", "\tq->count--;\n\tparking_free(p, n);", "\tparking_free(p, n);"},
+	{"old by a clock that does not wrap", "(__s32)(p->since_ms[n & (PARKED_MAX - 1)] - before_ms) <= 0", "p->since_ms[n & (PARKED_MAX - 1)] <= before_ms"},
+}
+
+// TestParkingMistakesAreFound shows that the model finds mistakes.
+func TestParkingMistakesAreFound(t *testing.T) {
+	for _, p := range plantedParking {
+		t.Run(p.name, func(t *testing.T) {
+			table, err := build(t.TempDir(), "parking.h", p.old, p.new)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for seed := range uint64(24) {
+				if err := runParking(table, seed, 12000); err != nil {
+					t.Logf("found with seed %d: %v", seed, err)
+					return
+				}
+			}
+			t.Fatal("not found")
+		})
+	}
+}
