@@ -57,13 +57,33 @@ func (c *Config) UnfitInterfaces(why func(name string) string) Errors {
 
 // Listener is a TCP address that the MQTT server listens on.
 type Listener struct {
-	Address   string // host:port, the host may be empty
-	TLS       *TLS
-	Websocket bool
+	Address   string         // host:port, the host may be empty
+	TLS       *TLS           // nil: none
+	Websocket bool           // MQTT packets travel in WebSocket frames (MQTT 5 section 6)
+	Origins   []string       // of the web pages that may connect to it (RFC 6454 section 6.2), in lower case; empty: all
+	Proxies   []netip.Prefix // who connects for others, and begins with a PROXY header that says for whom; empty: nobody
 }
 
-// TLS names a listener's certificate files.
-type TLS struct{ Cert, Key, ClientCA string }
+// Plain says whether the listener's connections are MQTT over TCP and nothing between, as
+// the kernel path needs it. A PROXY header at the beginning is no hindrance.
+func (l *Listener) Plain() bool { return l.TLS == nil && !l.Websocket }
+
+// TLS names a listener's certificate files, all by absolute paths.
+type TLS struct {
+	Cert, Key string
+	ClientCA  string // who signs the certificates that clients must have; empty: they need none
+	CRL       string // certificate revocation lists of those (RFC 5280 section 5); empty: none
+	Username  string // which part of a client's certificate is its user name, one of the Username constants; empty: none
+}
+
+// Parts of a client's certificate that can be its user name.
+const (
+	UsernameCommonName = "common_name" // of the subject
+	UsernameSubject    = "subject"     // the whole, as RFC 2253 writes it
+	UsernameDNS        = "dns"         // the first of these subject alternative names
+	UsernameEmail      = "email"
+	UsernameURI        = "uri"
+)
 
 // Broker says which MQTT server serves what is not routed.
 type Broker struct {
@@ -87,7 +107,7 @@ type Deny struct {
 // User is one account; %c in filters stands for the client id, %u for the user.
 type User struct {
 	Username     string
-	PasswordHash string // bcrypt
+	PasswordHash string // bcrypt; empty: a client is known by its certificate, or not at all
 	Publish      []string
 	Subscribe    []string
 }

@@ -54,8 +54,8 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
-	for _, l := range s.cfg.Listeners {
-		nl, err := listen(s.ctx, l.Address, s)
+	for i := range s.cfg.Listeners {
+		nl, err := listen(s.ctx, &s.cfg.Listeners[i], s)
 		if err == nil {
 			s.listeners = append(s.listeners, nl)
 			err = s.mqtt.AddListener(nl)
