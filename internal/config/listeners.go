@@ -35,6 +35,7 @@ func (b *builder) listeners(ls []rawListener) {
 			n.Proxies = append(n.Proxies, prefix)
 		}
 		b.cfg.Listeners = append(b.cfg.Listeners, n)
+		b.cfg.listenerLines = append(b.cfg.listenerLines, b.line(path))
 	}
 }
 

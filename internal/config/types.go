@@ -29,6 +29,7 @@ type Config struct {
 	file           string
 	text           []byte
 	interfaceLines []int // of Interfaces
+	listenerLines  []int // of Listeners
 }
 
 // Text is what the configuration was read from.
@@ -50,6 +51,17 @@ func (c *Config) UnfitInterfaces(why func(name string) string) Errors {
 	for i, name := range c.Interfaces {
 		if w := why(name); w != "" {
 			unfit = append(unfit, &Error{File: c.file, Line: c.interfaceLines[i], Message: fmt.Sprintf("interface %q %s", name, w)})
+		}
+	}
+	return unfit
+}
+
+// UnfitListeners are errors that name the listeners of which why says something.
+func (c *Config) UnfitListeners(why func(*Listener) error) Errors {
+	var unfit Errors
+	for i := range c.Listeners {
+		if err := why(&c.Listeners[i]); err != nil {
+			unfit = append(unfit, &Error{File: c.file, Line: c.listenerLines[i], Message: fmt.Sprintf("listener %q: %v", c.Listeners[i].Address, err)})
 		}
 	}
 	return unfit

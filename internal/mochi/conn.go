@@ -58,7 +58,7 @@ func newConn(s *Server, c *net.TCPConn) *conn {
 	w.gate.MaxConnect = min(connectSize, w.gate.MaxPacket)
 	w.gate.TopicAlias = topicAliases
 	w.raw, _ = c.SyscallConn() // nil only if closed, which Read will say
-	_ = c.SetReadDeadline(time.Now().Add(connectTimeout))
+	_ = c.SetReadDeadline(time.Now().Add(s.begin))
 	return w
 }
 

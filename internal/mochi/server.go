@@ -34,13 +34,14 @@ type Server struct {
 	cancel    context.CancelFunc
 	live      live
 	stall     time.Duration // writeStall, less in tests
+	begin     time.Duration // connectTimeout, less in tests
 }
 
 var _ broker.Frontend = (*Server)(nil)
 
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
-	s := &Server{broker: b, stall: writeStall, cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
+	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)

@@ -96,6 +96,20 @@ func listening(l config.Listener) func(*broker.Options) {
 	return func(o *broker.Options) { o.Config.Listeners = []config.Listener{l} }
 }
 
+// impatient has the server wait for clients no longer than d.
+func impatient(d time.Duration) func(*broker.Options) {
+	return func(o *broker.Options) {
+		front := o.Frontend
+		o.Frontend = func(b *broker.Server) (broker.Frontend, error) {
+			f, err := front(b)
+			if err == nil {
+				f.(*Server).begin, f.(*Server).stall = d, d
+			}
+			return f, err
+		}
+	}
+}
+
 // TestKinds: on every kind of listener messages reach their functions and subscribers, many of them at
 // once too, and a client that violates the specification is told why.
 func TestKinds(t *testing.T) {
@@ -237,8 +251,7 @@ func TestCertificateIsTheAccount(t *testing.T) {
 func TestDeafClientOfAStream(t *testing.T) {
 	for _, k := range kinds(t) {
 		t.Run(k.name, func(t *testing.T) {
-			s := newStage(t, say("ok"), nil, anonymous, listening(k.listener))
-			s.front.stall = 50 * time.Millisecond
+			s := newStage(t, say("ok"), nil, anonymous, listening(k.listener), impatient(time.Second))
 			deaf := s.dial()
 			_ = deaf.(*net.TCPConn).SetReadBuffer(1)
 			c := k.begin(t, deaf)
@@ -267,5 +280,19 @@ func TestTakenOverStream(t *testing.T) {
 			_ = next.Close()
 		}
 		s.waitFor(func() bool { return len(strings.Split(s.payloads(), ",")) == 20 }, k.name+": messages are missing: "+s.payloads())
+	}
+}
+
+// TestSlowHandshake: what comes before a client's packets has the time that its CONNECT has.
+func TestSlowHandshake(t *testing.T) {
+	for _, k := range kinds(t) {
+		s := newStage(t, say("ok"), nil, anonymous, listening(k.listener), impatient(50*time.Millisecond))
+		for _, first := range []string{"", "P", "\x16\x03\x01\x02", "GET / HTTP/1.1\r\n", proxied} {
+			c := s.dial()
+			write(t, c, []byte(first)...)
+			if _, err := io.ReadAll(c); err != nil && !strings.Contains(err.Error(), "reset") {
+				t.Errorf("%s, %q: still open: %v", k.name, first, err)
+			}
+		}
 	}
 }
