@@ -87,14 +87,15 @@ func (a *Authority) write(name, kind string, der []byte) string {
 	return path
 }
 
-// Issue makes the certificate of a name, for servers on this host and for clients, in files of that name.
-func (a *Authority) Issue(name string) Pair {
+// Issue makes the certificate of a name, for servers on this host and at more addresses, and for clients, in
+// files of that name.
+func (a *Authority) Issue(name string, more ...net.IP) Pair {
 	a.t.Helper()
 	a.serial++
 	key := a.newKey()
 	c := a.sign(&x509.Certificate{
 		SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: name, Organization: []string{"tests"}},
-		DNSNames: []string{name + ".example", "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		DNSNames: []string{name + ".example", "localhost"}, IPAddresses: append([]net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, more...),
 		EmailAddresses: []string{name + "@example"}, URIs: []*url.URL{{Scheme: "urn", Opaque: "dev:" + name}},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
