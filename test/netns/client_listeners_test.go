@@ -25,6 +25,7 @@ listeners:
   - {address: ":8083", websocket: true}
   - {address: ":8084", websocket: true, tls: {cert: %[1]s, key: %[2]s}}
   - {address: ":1884", proxy_protocol: [%[5]s]}
+auth: {allow_anonymous: true, users: [{username: device}]}
 `
 
 // TestListeners: real clients on every kind of listener at once. Every message arrives, from whom it came by
