@@ -70,10 +70,11 @@ func kinds(t *testing.T) []kind {
 	frame := func(t *testing.T, c net.Conn) net.Conn {
 		t.Helper()
 		d := websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return c, nil }, Subprotocols: []string{"mqtt"}}
-		ws, _, err := d.Dial("ws://broker/mqtt", nil)
+		ws, r, err := d.Dial("ws://broker/mqtt", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
+		_ = r.Body.Close()
 		return &wsConn{Conn: ws}
 	}
 	name := func(t *testing.T, c net.Conn) net.Conn {

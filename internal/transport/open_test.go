@@ -149,10 +149,11 @@ func TestAll(t *testing.T) {
 		NetDial: func(string, string) (net.Conn, error) { return client, nil }, Subprotocols: []string{"mqtt"},
 		TLSClientConfig: a.Client(nil),
 	}
-	ws, _, err := d.Dial("wss://localhost/mqtt", nil)
+	ws, r, err := d.Dial("wss://localhost/mqtt", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	_ = r.Body.Close()
 	o := <-done
 	if o.err != nil {
 		t.Fatal(o.err)
@@ -220,10 +221,11 @@ func TestText(t *testing.T) {
 	client, server := pair(t)
 	done := open(newListener(t, config.Listener{Websocket: true}), server)
 	d := websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return client, nil }, Subprotocols: []string{"mqtt"}}
-	ws, _, err := d.Dial("ws://broker/", nil)
+	ws, r, err := d.Dial("ws://broker/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	_ = r.Body.Close()
 	o := <-done
 	if err := ws.WriteMessage(websocket.TextMessage, []byte("hello")); err != nil {
 		t.Fatal(err)
