@@ -162,7 +162,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 func listenerAddrs(cfg *config.Config) ([]netip.AddrPort, error) {
 	var addrs []netip.AddrPort
 	for _, l := range cfg.Listeners {
-		if l.TLS != nil || l.Websocket {
+		if !l.Plain() {
 			continue
 		}
 		a, err := net.ResolveTCPAddr("tcp", l.Address)

@@ -22,15 +22,19 @@ type raw struct {
 }
 
 type rawListener struct {
-	Address   string  `yaml:"address"`
-	TLS       *rawTLS `yaml:"tls"`
-	Websocket bool    `yaml:"websocket"`
+	Address       string   `yaml:"address"`
+	TLS           *rawTLS  `yaml:"tls"`
+	Websocket     bool     `yaml:"websocket"`
+	Origins       []string `yaml:"origins"`
+	ProxyProtocol []string `yaml:"proxy_protocol"`
 }
 
 type rawTLS struct {
 	Cert     string `yaml:"cert"`
 	Key      string `yaml:"key"`
 	ClientCA string `yaml:"client_ca"`
+	CRL      string `yaml:"crl"`
+	Username string `yaml:"username"`
 }
 
 type rawBroker struct {

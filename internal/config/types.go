@@ -29,6 +29,7 @@ type Config struct {
 	file           string
 	text           []byte
 	interfaceLines []int // of Interfaces
+	listenerLines  []int // of Listeners
 }
 
 // Text is what the configuration was read from.
@@ -55,15 +56,46 @@ func (c *Config) UnfitInterfaces(why func(name string) string) Errors {
 	return unfit
 }
 
-// Listener is a TCP address that the MQTT server listens on.
-type Listener struct {
-	Address   string // host:port, the host may be empty
-	TLS       *TLS
-	Websocket bool
+// UnfitListeners are errors that name the listeners of which why says something.
+func (c *Config) UnfitListeners(why func(*Listener) error) Errors {
+	var unfit Errors
+	for i := range c.Listeners {
+		if err := why(&c.Listeners[i]); err != nil {
+			unfit = append(unfit, &Error{File: c.file, Line: c.listenerLines[i], Message: fmt.Sprintf("listener %q: %v", c.Listeners[i].Address, err)})
+		}
+	}
+	return unfit
 }
 
-// TLS names a listener's certificate files.
-type TLS struct{ Cert, Key, ClientCA string }
+// Listener is a TCP address that the MQTT server listens on.
+type Listener struct {
+	Address   string         // host:port, the host may be empty
+	TLS       *TLS           // nil: none
+	Websocket bool           // MQTT packets travel in WebSocket frames (MQTT 5 section 6)
+	Origins   []string       // of the web pages that may connect to it (RFC 6454 section 6.2), in lower case; empty: all
+	Proxies   []netip.Prefix // who connects for others, and begins with a PROXY header that says for whom; empty: nobody
+}
+
+// Plain says whether the listener's connections are MQTT over TCP and nothing between, as
+// the kernel path needs it. A PROXY header at the beginning is no hindrance.
+func (l *Listener) Plain() bool { return l.TLS == nil && !l.Websocket }
+
+// TLS names a listener's certificate files, all by absolute paths.
+type TLS struct {
+	Cert, Key string
+	ClientCA  string // who signs the certificates that clients must have; empty: they need none
+	CRL       string // certificate revocation lists of those (RFC 5280 section 5); empty: none
+	Username  string // which part of a client's certificate is its user name, one of the Username constants; empty: none
+}
+
+// Parts of a client's certificate that can be its user name.
+const (
+	UsernameCommonName = "common_name" // of the subject
+	UsernameSubject    = "subject"     // the whole, as RFC 2253 writes it
+	UsernameDNS        = "dns"         // the first of these subject alternative names
+	UsernameEmail      = "email"
+	UsernameURI        = "uri"
+)
 
 // Broker says which MQTT server serves what is not routed.
 type Broker struct {
@@ -87,7 +119,7 @@ type Deny struct {
 // User is one account; %c in filters stands for the client id, %u for the user.
 type User struct {
 	Username     string
-	PasswordHash string // bcrypt
+	PasswordHash string // bcrypt; empty: a client is known by its certificate, or not at all
 	Publish      []string
 	Subscribe    []string
 }
