@@ -40,7 +40,7 @@ func (c *Cluster) WatchResources(cfg *config.Config) *ResourceWatcher {
 	w := &ResourceWatcher{cluster: c, changed: make(chan struct{}, 1), stop: stop}
 	w.status = newStatusWriter(c)
 	for _, s := range cfg.Kubernetes.Routes {
-		for _, what := range []what{{"mqttroutes", s.Namespace, "", &MQTTRoute{}}, {"mqttfunctions", s.Namespace, "", &MQTTFunction{}}} {
+		for _, what := range []what{{resource: "mqttroutes", namespace: s.Namespace, object: &MQTTRoute{}}, {resource: "mqttfunctions", namespace: s.Namespace, object: &MQTTFunction{}}} {
 			l := newCollection(c, what, w.change, w.status.seen)
 			w.all = append(w.all, l)
 			w.wg.Go(func() { l.run(ctx) })
@@ -146,18 +146,8 @@ func newCollection(c *Cluster, w what, changed func(), seen func(types.UID, Stat
 }
 
 func (l *collection) run(ctx context.Context) {
-	for {
-		client, _, err := l.cluster.client(Resources)
-		if err == nil {
-			l.follow(ctx, client, l.what, l)
-			return
-		}
-		l.went(ctx, err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(credentialsRetry):
-		}
+	if client, _ := l.cluster.clientFor(ctx, Resources, func(err error) { l.went(ctx, err) }); client != nil {
+		l.follow(ctx, client, l.what, l)
 	}
 }
 

@@ -16,7 +16,7 @@ func TestStatusChangesNothing(t *testing.T) {
 	c := New(config.Kubernetes{}, slog.New(slog.DiscardHandler))
 	s := newStatusWriter(c)
 	changes := 0
-	l := newCollection(c, what{"mqttroutes", "edge", "", &MQTTRoute{}}, func() { changes++ }, s.seen)
+	l := newCollection(c, what{resource: "mqttroutes", namespace: "edge", object: &MQTTRoute{}}, func() { changes++ }, s.seen)
 	add := func(generation int64, status ...metav1.Condition) *MQTTRoute {
 		r := route("edge", "a", 1, "sensors/x", "", "temp")
 		r.Generation, r.Status.Conditions = generation, status
