@@ -80,7 +80,7 @@ type knative struct {
 	asking // its mutex is that of what follows
 	ctx    context.Context
 	found  func([]netip.AddrPort)
-	failed func(error)
+	pods   func(ctx context.Context, revision string, found func([]netip.AddrPort)) // calls found with a revision's pods until ctx ends
 
 	synced    bool                 // it is known whether the Service exists, and what revisions it has
 	revisions map[string]*revision // whose pods count, by name
@@ -107,7 +107,11 @@ func (c *Cluster) followKnative(ctx context.Context, s config.Service, found fun
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	k := &knative{Service: s, ctx: ctx, found: found, failed: failed, revisions: make(map[string]*revision)}
+	k := &knative{Service: s, ctx: ctx, found: found, revisions: make(map[string]*revision)}
+	k.pods = func(ctx context.Context, revision string, found func([]netip.AddrPort)) {
+		s := config.Service{Name: revision, Namespace: s.Namespace, Port: s.Port}
+		c.followSlices(ctx, s, labels.Set{revisionLabel: revision, serviceTypeLabel: privateService}, found, failed)
+	}
 	k.asking = asking{cluster: c, mended: k.tell, failed: func(err error) { failed(fmt.Errorf("ask for Services of Knative: %w", err)) }}
 	k.follow(ctx, client, what{resource: "services", namespace: s.Namespace, name: s.Name, object: &knativeService{}}, k)
 }
@@ -141,16 +145,14 @@ func (k *knative) has(names []string, why string) {
 func (k *knative) begin(name string) *revision {
 	ctx, stop := context.WithCancel(k.ctx)
 	r := &revision{stop: stop}
-	s := config.Service{Name: name, Namespace: k.Namespace, Port: k.Port}
-	found := func(pods []netip.AddrPort) {
+	go k.pods(ctx, name, func(pods []netip.AddrPort) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if ctx.Err() == nil {
 			r.pods, r.known = pods, true
 			k.tell()
 		}
-	}
-	go k.cluster.followSlices(ctx, s, labels.Set{revisionLabel: name, serviceTypeLabel: privateService}, found, k.failed)
+	})
 	return r
 }
 

@@ -97,14 +97,14 @@ func (w *ResourceWatcher) Apply(file *config.Config) *config.Config {
 		}
 	}
 	cfg, verdicts := mergeResources(file, routes, functions)
-	wanted := make(map[types.UID]wantedStatus)
+	wanted, kind := make(map[types.UID]wantedStatus), conditionType(w.cluster.cfg.Name)
 	for _, r := range routes {
-		want(wanted, "mqttroutes", &r.ObjectMeta, r.Status, verdicts[r.UID])
+		want(wanted, "MQTTRoute", &r.ObjectMeta, r.Status, verdicts[r.UID].condition(kind, r.Generation))
 	}
 	for _, f := range functions {
-		want(wanted, "mqttfunctions", &f.ObjectMeta, f.Status, verdicts[f.UID])
+		want(wanted, "MQTTFunction", &f.ObjectMeta, f.Status, verdicts[f.UID].condition(kind, f.Generation))
 	}
-	w.status.set(wanted)
+	w.status.set(wanted, verdicts)
 	return cfg
 }
 
@@ -120,13 +120,13 @@ type collection struct {
 	asking // its mutex is that of objects
 	what
 	changed  func()
-	seen     func(types.UID, Status) // a status that has changed, and nothing else
-	answered chan struct{}           // closed when all are known, or it is known that they cannot be
+	seen     func(types.UID, Status) bool // a status that has changed, and nothing else; whether to look again
+	answered chan struct{}                // closed when all are known, or it is known that they cannot be
 	once     sync.Once
 	objects  map[string]runtime.Object // by name
 }
 
-func newCollection(c *Cluster, w what, changed func(), seen func(types.UID, Status)) *collection {
+func newCollection(c *Cluster, w what, changed func(), seen func(types.UID, Status) bool) *collection {
 	l := &collection{what: w, changed: changed, seen: seen, answered: make(chan struct{}), objects: make(map[string]runtime.Object)}
 	log := c.log.With(slog.String("resource", w.resource+"."+Resources.Group), slog.String("namespace", w.namespace))
 	said := false
@@ -194,7 +194,9 @@ func (l *collection) Add(obj any) error {
 	l.objects[name] = o
 	now, status := parts(o)
 	if before != nil && before.UID == now.UID && before.Generation == now.Generation {
-		l.seen(now.UID, status)
+		if l.seen(now.UID, status) {
+			l.changed()
+		}
 		return nil
 	}
 	l.changed()
