@@ -547,7 +547,7 @@ struct parking {
 
 /*
  * A function's messages that wait for slots: clients have one after another their turn, and each
- * its own messages in order. Userspace writes function, handover_ms and id_prefix.
+ * its own messages in order. Userspace writes function, handover_ms, most and id_prefix.
  */
 struct queue {
 	__u32 function;	   /* index of the function as it is now; NO_INDEX: it is gone */
@@ -558,7 +558,7 @@ struct queue {
 	__u32 handover_ms; /* a message that has waited so long becomes userspace's */
 	__u16 first_turn;  /* clients in the order of their turns */
 	__u16 last_turn;
-	__u32 pad;
+	__u32 most;		    /* messages that may wait; userspace changes it, without the lock */
 	__u8 id_prefix[16];	    /* first half of ce-id, 12 hexadecimal digits */
 	__u16 bucket[PARK_BUCKETS]; /* clients by their conn index */
 };

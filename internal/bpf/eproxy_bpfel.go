@@ -484,7 +484,7 @@ type EproxyQueue struct {
 	HandoverMs uint32
 	FirstTurn  uint16
 	LastTurn   uint16
-	Pad        uint32
+	Most       uint32
 	IdPrefix   [16]uint8
 	Bucket     [64]uint16
 }
