@@ -29,12 +29,14 @@ const (
 	ParkedMax       = 4096       // entries for messages that wait for a slot, of all functions; a power of two
 	ParkedRoom      = 1024       // of them that memory is there for beforehand
 	ParkBuckets     = 64         // of a queue's clients; a power of two
-	IdsMax          = 64         // packet identifiers of one connection's messages under way
+	IdsMax          = 64         // packet identifiers of messages under way that a connection's own entry holds
+	IdsTable        = 1024       // entries of a table for those beyond, one identifier each; a power of two
+	IdsTables       = 128        // such tables, of all connections; a power of two
 	PipelineMax     = 64         // requests in flight on one slot; a power of two
 	HistBuckets     = 40         // log2(ns) latency buckets
 	StatusCodes     = 100        // HTTP statuses that are counted, from 200 on
 	NoIndex         = 0xffffffff // in place of an index: none
-	HoldShift       = 6          // bits of a hold that are the number of its entry in struct ids; the generation is above
+	HoldShift       = 11         // bits of a hold that are the number of its entry (ids.h); the generation is above
 	HoldOutside     = 0xfffffffe // hold of a message that found no room among the identifiers (ids.h)
 	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
 	GraftMax        = 65535      // bytes of one graft

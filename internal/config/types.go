@@ -141,7 +141,7 @@ type Function struct {
 	Pipeline    int              // requests in flight per connection, 1 to 64, or PipelineAuto
 	Timeout     time.Duration    // of one attempt, from its sending
 	Deadline    time.Duration    // from a message's arrival until no attempt begins any more; at least Timeout
-	Queue       Queue            // of what userspace holds for the function
+	Queue       Queue            // of its messages, on both paths
 	Retry       Retry
 	DeadLetter  *DeadLetter
 	Headers     map[string]string // static
@@ -204,7 +204,8 @@ func (c *Config) With(functions []*Function, routes []*Route) *Config {
 	return &out
 }
 
-// Queue bounds what userspace holds for a function: messages that wait, and those under way.
+// Queue bounds what waits for a function in the kernel and what userspace holds for it, together: messages that
+// wait, and those that userspace has under way.
 type Queue struct {
 	Messages int
 	Bytes    int // of topics, payloads and properties

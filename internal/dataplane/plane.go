@@ -249,6 +249,7 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	p.mu.Lock()
 	p.engine, p.recorder = engine, rec
 	p.mu.Unlock()
+	p.joinQueues(engine)
 	if err := p.startEvents(); err != nil {
 		return err
 	}
