@@ -71,6 +71,7 @@ func (p *Plane) Established(ci broker.ConnInfo) broker.Graft {
 	p.conns.mu.Lock()
 	p.conns.entries[index] = d
 	p.conns.mu.Unlock()
+	p.strays.add(d)
 	return d
 }
 

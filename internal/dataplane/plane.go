@@ -61,6 +61,7 @@ type Plane struct {
 	short     []podID        // pods that the kernel path reaches and has no entry for
 	notes     []PodNote      // of pods that get no messages
 	conns     connTable
+	strays    strays
 	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState
 	leaving   map[uint32]*podState // of those indexes, not to be used again before the slots have ended
@@ -121,6 +122,7 @@ func Load(opts Options) (*Plane, error) {
 		deviceXDP: make(map[string]string),
 		refused:   make(map[string]string),
 		changed:   make(chan struct{}, 1),
+		strays:    strays{more: make(chan struct{}, 1)},
 		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
 		queueSeed: rand.Uint32(),
@@ -239,6 +241,7 @@ type Recorder interface {
 	Request(function, pod string, status int)
 	InterfaceGone(name string)
 	ConnectFailed(function, pod string)
+	Stray(reason string) // a connection of a device that no program sees
 	// PipelineTrouble counts a connection that ended, for this reason, with one of several requests unanswered.
 	PipelineTrouble(function, pod, reason string)
 }
@@ -258,6 +261,7 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	}
 	p.wg.Add(1)
 	go p.reapLoop()
+	p.wg.Go(p.strayLoop)
 	return p.startWatch()
 }
 
