@@ -64,16 +64,17 @@ type Plane struct {
 	strays    strays
 	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState
-	leaving   map[uint32]*podState // of those indexes, not to be used again before the slots have ended
-	paths     map[podID]reach.Path // of all pods, as they are served
-	found     map[podID]reach.Path // the same, as the node's network alone has them
-	gro       *podgro.Switch       // nil until the maps are there
-	podsGRO   bool                 // GRO is to be switched on at the pods' ends
-	unseen    map[podID]unseen     // pods whose connections the programs do not see
-	deviceXDP map[string]string    // interfaces that devices arrive on, with the choice for each
-	noXDP     bool                 // XDP was to be attached to them, and could not
-	refused   map[string]string    // those of them that it could not be attached to, with the error that was logged
-	own       *pool.Standalone     // the fallback's own connections, to all pods
+	leaving   map[uint32]*podState                     // of those indexes, not to be used again before the slots have ended
+	paths     map[podID]reach.Path                     // of all pods, as they are served
+	found     map[podID]reach.Path                     // the same, as the node's network alone has them
+	gro       *podgro.Switch                           // nil until the maps are there
+	podsGRO   bool                                     // GRO is to be switched on at the pods' ends
+	unseen    map[podID]unseen                         // pods whose connections the programs do not see
+	shown     map[bpf.EproxyPodKey]bpf.EproxyPodReason // what the map of reasons has
+	deviceXDP map[string]string                        // interfaces that devices arrive on, with the choice for each
+	noXDP     bool                                     // XDP was to be attached to them, and could not
+	refused   map[string]string                        // those of them that it could not be attached to, with the error that was logged
+	own       *pool.Standalone                         // the fallback's own connections, to all pods
 	often     *lograte.Logger
 	engine    *delivery.Engine
 	recorder  Recorder
@@ -119,6 +120,7 @@ func Load(opts Options) (*Plane, error) {
 		paths:     make(map[podID]reach.Path),
 		found:     make(map[podID]reach.Path),
 		unseen:    make(map[podID]unseen),
+		shown:     make(map[bpf.EproxyPodKey]bpf.EproxyPodReason),
 		deviceXDP: make(map[string]string),
 		refused:   make(map[string]string),
 		changed:   make(chan struct{}, 1),

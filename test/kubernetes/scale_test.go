@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -36,9 +37,43 @@ type scale struct {
 	waits  []atomic.Int64 // by port: when an EndpointSlice began to name this pod, which had no message since, Unix nanoseconds
 	mu     sync.Mutex
 	took   []time.Duration // from then to the first message
-	copies map[string]int  // by payload
+	update []time.Duration // from then to the API server's answer
+	named  []naming
+	copies map[string]int // by payload
 }
 
+// naming is when an EndpointSlice began to name a pod.
+type naming struct {
+	function, port int
+	at             time.Time
+}
+
+// readyLine is the log's line of a pod that is ready.
+var readyLine = regexp.MustCompile(`time=(\S+) level=INFO msg="pod is ready" function=f(\d+) pod=\S+:(\d+) `)
+
+// known is how long it took until the loader called each pod ready that was named, by its log.
+func (s *scale) known(log string) (took []time.Duration) {
+	type pod struct{ function, port string }
+	lines := make(map[pod][]time.Time)
+	for _, m := range readyLine.FindAllStringSubmatch(log, -1) {
+		at, err := time.Parse(time.RFC3339Nano, m[1])
+		if err != nil {
+			s.w.t.Fatal(err)
+		}
+		lines[pod{m[2], m[3]}] = append(lines[pod{m[2], m[3]}], at)
+	}
+	for _, n := range s.named {
+		for _, at := range lines[pod{fmt.Sprint(n.function), fmt.Sprint(n.port)}] {
+			if at.Sub(n.at) > -time.Millisecond { // the log has no finer times
+				took = append(took, at.Sub(n.at))
+				break
+			}
+		}
+	}
+	return took
+}
+
+// scalePort is the port of the first pod.
 const scalePort = 20000
 
 // serve runs the pod with a number, and returns its address.
@@ -148,10 +183,15 @@ func (s *scale) move(stop chan struct{}, turn []int, first int) {
 		turn[k] ^= 1
 		pod := first + 2*k + turn[k]
 		under.Go(func() {
-			s.waits[pod].Store(time.Now().UnixNano())
+			began := time.Now()
+			s.waits[pod].Store(began.UnixNano())
 			if err := s.name(context.Background(), fmt.Sprint("f", steadyFunctions+k), pod); err != nil {
 				s.w.t.Error(err)
 			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.update = append(s.update, time.Since(began))
+			s.named = append(s.named, naming{steadyFunctions + k, scalePort + pod, began})
 		})
 	}
 }
@@ -232,7 +272,8 @@ func TestScale(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d messages, %d delivered twice; %d changes; from the update to the first message on the new pod: %s", n, twice, len(s.took), quantiles(s.took))
+	t.Logf("%d messages, %d delivered twice; %d changes; from the update to the first message on the new pod: %s; to the API server's answer: %s; to the loader's knowing it: %s",
+		n, twice, len(s.took), quantiles(s.took), quantiles(s.update), quantiles(s.known(p.Log())))
 	t.Logf("acknowledgements of functions whose pods stay: without changes %s; with 50 a second elsewhere %s", quantiles(took[false]), quantiles(took[true]))
 }
 
