@@ -20,6 +20,7 @@ func (n *node) live(cfg *config.Config) *config.Config {
 func (n *node) undo() {
 	n.life.Undo()
 	n.live(n.cfg)
+	n.pods.Again() // what has happened to pods meanwhile is not in force
 }
 
 // notes say why pods get no messages.

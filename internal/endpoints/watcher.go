@@ -23,6 +23,7 @@ type Watcher struct {
 
 	mu      sync.Mutex
 	sources map[source]*followed
+	applied map[*config.Function]*config.Function // what the latest Apply has made of each
 }
 
 // followed is a source that is followed, for one function or several.
@@ -170,12 +171,15 @@ func (w *Watcher) Settle(ctx context.Context) {
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
 // Apply is the configuration with the pods of each function as they are known now:
-// those that it names, and those of its sources.
+// those that it names, and those of its sources. A function that has the pods of the call before is
+// the same one, so that it is seen at once that nothing of it has changed.
 func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := *cfg
 	out.Functions = make([]*config.Function, len(cfg.Functions))
+	before := w.applied
+	w.applied = make(map[*config.Function]*config.Function, len(cfg.Functions))
 	for i, fn := range cfg.Functions {
 		out.Functions[i] = fn
 		sources := w.sourcesOf(fn)
@@ -190,7 +194,11 @@ func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 			}
 		}
 		all.Pods = tidy(all.Pods)
-		out.Functions[i] = &all
+		w.applied[fn] = &all
+		if same := before[fn]; same != nil && slices.Equal(same.Pods, all.Pods) {
+			w.applied[fn] = same
+		}
+		out.Functions[i] = w.applied[fn]
 	}
 	return &out
 }
