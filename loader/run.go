@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/doctor"
 	"eproxy/internal/endpoints"
+	"eproxy/internal/instances"
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/kube"
 	"eproxy/internal/metrics"
@@ -76,8 +78,18 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer resources.Close()
 	resources.Settle(ctx)
 	merged := resources.Apply(cfg)
-	pods := endpoints.Watch(merged, cluster, log)
-	defer pods.Close()
+	local, err := instances.New(instances.Options{ID: filepath.Base(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Logger: log})
+	if err != nil {
+		return err
+	}
+	pods := endpoints.Watch(merged, endpoints.Sources{Cluster: cluster, Local: local}, log)
+	defer func() {
+		local.Hurry() // nothing is under way any more
+		pods.Close()
+		if err := local.Close(); err != nil {
+			log.Error("clearing up after instances", "error", err)
+		}
+	}()
 	pods.Settle(ctx)
 	lifeCtx, endLife := context.WithCancel(context.WithoutCancel(ctx))
 	var living sync.WaitGroup
@@ -87,7 +99,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	n.file, n.resources = cfg, resources
+	n.file, n.resources, n.local = cfg, resources, local
 	living.Go(func() { n.life.Run(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
@@ -111,6 +123,7 @@ type node struct {
 	cfg       *config.Config // with what resources add to it
 	resources *kube.ResourceWatcher
 	pods      *endpoints.Watcher // adds what sources say
+	local     *instances.Runtime // runs instances of functions
 	life      *upstream.Life     // says which of them get messages
 	log       *slog.Logger
 	plane     *dataplane.Plane
@@ -187,7 +200,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {
 		return err
 	}
-	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker, n)
+	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker, n, n.local)
 	if err != nil {
 		return err
 	}
