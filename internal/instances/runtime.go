@@ -192,11 +192,12 @@ func (r *Runtime) Hurry() { close(r.hurry) }
 func (r *Runtime) Close() error {
 	r.starter.close()
 	r.often.Close()
+	err := r.groups.At(top, r.id).Remove()
 	r.groups.At(top).RemoveIfEmpty()
 	if !r.prepared {
-		return nil
+		return err
 	}
-	return errors.Join(r.network.unfilter(), removeFile(r.files+".resolv.conf"))
+	return errors.Join(err, r.network.unfilter(), removeFile(r.files+".resolv.conf"))
 }
 
 // Unload removes what a loader left that was killed. Its instances have died with it.

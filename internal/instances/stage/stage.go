@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -46,7 +48,8 @@ func init() {
 	}
 	runtime.LockOSThread() // exec keeps what prctl says of this thread
 	conn := os.NewFile(FD, "loader")
-	unix.CloseOnExec(FD)
+	// Nothing that the loader was started with is the command's.
+	_ = unix.CloseRange(FD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	var o Order
 	if err := json.NewDecoder(conn).Decode(&o); err != nil {
 		os.Exit(127) // the loader has given up, or is gone
@@ -89,9 +92,13 @@ func (o *Order) find() (string, error) {
 		}
 	}
 	path, err := exec.LookPath(o.Command[0])
-	var e *exec.Error
-	if errors.As(err, &e) {
-		err = e.Err
+	var unknown *exec.Error
+	var unfit *fs.PathError
+	switch { // the command is named once
+	case errors.As(err, &unfit):
+		err = unfit.Err
+	case errors.As(err, &unknown):
+		err = unknown.Err
 	}
 	if err != nil {
 		return "", fmt.Errorf("command %q: %w", o.Command[0], err)
