@@ -51,7 +51,7 @@ func runCommand() *cli.Command {
 
 // serve runs the node until ctx ends, then drains and detaches.
 func serve(ctx context.Context, file string, log *slog.Logger) error {
-	cfg, err := cliutil.LoadConfig(file, log, config.NeedInterfaces)
+	cfg, err := load(file, log)
 	if err != nil {
 		return err
 	}
@@ -95,15 +95,27 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	var living sync.WaitGroup
 	defer living.Wait()
 	defer endLife()
-	n, err := startNode(plane, merged, pods, log)
+	n, err := startNode(plane, merged, pods, local, log)
 	if err != nil {
 		return err
 	}
-	n.file, n.resources, n.local = cfg, resources, local
+	n.file, n.resources = cfg, resources
 	living.Go(func() { n.life.Run(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
 	return n.loop(ctx, file)
+}
+
+// load reads the configuration, which may say what to run only if it is root's.
+func load(file string, log *slog.Logger) (*config.Config, error) {
+	cfg, err := cliutil.LoadConfig(file, log, config.NeedInterfaces)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.Untrusted(file); err != nil {
+		return nil, err
+	}
+	return cfg, nil
 }
 
 // refused says what the kernel lacks if it takes the programs for no other
@@ -133,8 +145,8 @@ type node struct {
 	changes   chan change // of operators, for loop
 }
 
-func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, pods: pods, log: log, plane: plane, metrics: metrics.New(), changes: make(chan change)}
+func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, local *instances.Runtime, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, pods: pods, local: local, log: log, plane: plane, metrics: metrics.New(), changes: make(chan change)}
 	n.life = upstream.New(log, func(id upstream.ID) uint64 { return plane.Answered(id.Function, id.Address) })
 	for _, name := range cfg.Interfaces {
 		mode, err := plane.AttachDevice(name, cfg.XDP)
@@ -228,6 +240,8 @@ func (n *node) loop(ctx context.Context, file string) error {
 			}
 		case <-n.life.Changed():
 			n.followPodsOrAgain()
+		case <-n.local.Changed():
+			n.followPodsOrAgain()
 		case <-n.pods.Changed():
 			n.followPodsOrAgain()
 		case <-ctx.Done():
@@ -253,7 +267,7 @@ func (n *node) drain(stop context.CancelFunc, done <-chan error) error {
 // What was fixed at start (interfaces, listeners, limits) must not change. When
 // it returns, what the configuration forbids is refused.
 func (n *node) reload(file string) error {
-	cfg, err := cliutil.LoadConfig(file, n.log, config.NeedInterfaces)
+	cfg, err := load(file, n.log)
 	if err != nil {
 		return err
 	}

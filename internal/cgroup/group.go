@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -119,6 +120,14 @@ func (g *Group) limitMemory(bytes int64) error {
 		return err
 	}
 	return nil
+}
+
+// Exists says whether any hierarchy has the group.
+func (g *Group) Exists() bool {
+	return slices.ContainsFunc(g.h.roots(), func(in hierarchy) bool {
+		_, err := os.Stat(filepath.Join(in.root, g.path))
+		return err == nil
+	})
 }
 
 // Add moves a process into the group.

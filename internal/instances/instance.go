@@ -188,6 +188,10 @@ func (i *instance) enter(s State, reason string, pid int) {
 	i.r.mu.Unlock()
 	if was.State != s || was.Reason != reason {
 		i.changed()
+		select {
+		case i.r.changed <- struct{}{}:
+		default: // it will be looked at
+		}
 	}
 }
 

@@ -43,7 +43,8 @@ type Runtime struct {
 	network network
 	starter *starter
 	hurry   chan struct{}
-	files   string // path without its ending
+	files   string        // path of the name servers that instances have
+	changed chan struct{} // sent to when Instances may say something else
 
 	preparing sync.Mutex
 	prepared  bool
@@ -53,20 +54,23 @@ type Runtime struct {
 	used map[int]*instance // by number
 }
 
-// New makes a Runtime and removes the cgroups that a loader of the same ID left when it
-// was killed. Nothing else is done before there is a function to run.
+// New makes a Runtime and removes what a loader of the same ID left when it was killed.
+// Nothing else is done before there is a function to run.
 func New(o Options) (*Runtime, error) {
 	groups, err := cgroup.Find()
 	if err != nil {
 		return nil, fmt.Errorf("find cgroups: %w", err)
 	}
 	r := &Runtime{id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}),
-		network: network{o.Addresses, table(o.ID)}, files: filepath.Join(o.Dir, o.ID), used: make(map[int]*instance)}
-	if err := groups.At(top, o.ID).Remove(); err != nil {
-		o.Logger.Warn("cgroups of an earlier run stay", "error", err)
+		network: network{o.Addresses, table(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), used: make(map[int]*instance)}
+	if err := sweep(groups, o.ID, r.files); err != nil {
+		o.Logger.Warn("something of an earlier run's instances stays", "error", err)
 	}
 	return r, nil
 }
+
+// files is the path of a loader's file of name servers.
+func files(dir, id string) string { return filepath.Join(dir, id+".resolv.conf") }
 
 // table is the name of a loader's table of nftables.
 func table(id string) string { return "eproxy-" + id }
@@ -82,7 +86,7 @@ func (r *Runtime) prepare() error {
 		return err
 	}
 	var err error
-	if r.resolv, err = writeResolv(r.files + ".resolv.conf"); err != nil {
+	if r.resolv, err = writeResolv(r.files); err != nil {
 		return err
 	}
 	if !forwards() {
@@ -185,6 +189,9 @@ func (r *Runtime) Instances() []Status {
 	return out
 }
 
+// Changed is sent to when an instance has come into another state.
+func (r *Runtime) Changed() <-chan struct{} { return r.changed }
+
 // Hurry has instances that are to stop wait for their connections no more.
 func (r *Runtime) Hurry() { close(r.hurry) }
 
@@ -197,7 +204,7 @@ func (r *Runtime) Close() error {
 	if !r.prepared {
 		return err
 	}
-	return errors.Join(err, r.network.unfilter(), removeFile(r.files+".resolv.conf"))
+	return errors.Join(err, r.network.unfilter(), removeFile(r.files))
 }
 
 // Unload removes what a loader left that was killed. Its instances have died with it.
@@ -206,9 +213,23 @@ func Unload(id, dir string) error {
 	if err != nil {
 		return fmt.Errorf("find cgroups: %w", err)
 	}
-	err = errors.Join(groups.At(top, id).Remove(), removeFile(filepath.Join(dir, id+".resolv.conf")))
+	return sweep(groups, id, files(dir, id))
+}
+
+// sweep removes what a loader's instances have left, if it had any: then there is their
+// cgroup.
+func sweep(groups *cgroup.Hierarchies, id, resolv string) error {
+	group := groups.At(top, id)
+	if !group.Exists() {
+		return nil
+	}
+	err := errors.Join((&network{table: table(id)}).unfilter(), removeFile(resolv))
+	if err != nil {
+		return err // the cgroup stays, too: the next one to look finds it
+	}
+	err = group.Remove()
 	groups.At(top).RemoveIfEmpty()
-	return errors.Join(err, (&network{table: table(id)}).unfilter())
+	return err
 }
 
 func removeFile(path string) error {
