@@ -161,11 +161,8 @@ func (i *instance) shutDown(p *process) {
 		case <-time.After(drainPoll):
 		}
 	}
-	p.stop()
-	select {
-	case <-p.done:
-	case <-time.After(i.run.Stop):
-		i.r.log.Warn("instance does not end after SIGTERM, it is killed", "function", i.function, "instance", i.number, "after", i.run.Stop)
+	if why := p.stop(i.run.Stop); why != "" {
+		i.r.log.Warn("instance is killed", "function", i.function, "instance", i.number, "reason", why)
 	}
 }
 

@@ -444,6 +444,21 @@ http.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()`)
 	w.close()
 }
 
+// TestStubborn: an instance that does not end when it is asked to is killed.
+func TestStubborn(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	run := python("import signal, socket, time\ns = socket.create_server(('', 8080))\nsignal.signal(signal.SIGTERM, lambda *_: None)\nwhile True: time.sleep(1000)")
+	run.Stop = 50 * time.Millisecond
+	stop := w.run("f", run)
+	w.found("f", 1)
+	stop()
+	if !strings.Contains(w.log.String(), `msg="instance is killed" function=f instance=1 reason="it has not ended 50ms after SIGTERM"`) {
+		t.Error("the log does not say so")
+	}
+	w.close()
+}
+
 // beLoader runs a function until it is killed.
 func beLoader(id string, argv []string) {
 	r := newRuntime(exiter{}, id, os.TempDir(), io.Discard)

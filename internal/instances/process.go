@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -150,14 +151,37 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 // kill ends the process, and with the first of its PID namespace all others.
 func (p *process) kill() { _ = p.cmd.Process.Kill() }
 
-// stop asks the process to end. The first of a PID namespace gets no signal that it does
-// not catch: such a one is killed.
-func (p *process) stop() {
+// defaultTime is how long a process may go on that has set the handling of SIGTERM back to
+// the default after it came.
+const defaultTime = time.Second
+
+// stop asks the process to end, and kills it if it does not within limit; then it says
+// why. The first of a PID namespace gets no signal that it does not catch: one that does
+// not is killed without more words, and so is, a little later, one that sends itself the
+// signal again by default, as Node does.
+func (p *process) stop(limit time.Duration) (why string) {
+	defer p.kill()
 	if !p.catchesTerm() {
-		p.kill()
-		return
+		return ""
 	}
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	late, poll := time.After(limit), time.NewTicker(drainPoll)
+	defer poll.Stop()
+	var byDefault <-chan time.Time
+	for {
+		select {
+		case <-p.done:
+			return ""
+		case <-byDefault:
+			return ""
+		case <-late:
+			return fmt.Sprintf("it has not ended %s after SIGTERM", limit)
+		case <-poll.C:
+			if byDefault == nil && !p.catchesTerm() {
+				byDefault = time.After(defaultTime)
+			}
+		}
+	}
 }
 
 // catchesTerm says whether the process has a handler for SIGTERM (SigCgt, proc_pid_status(5)).
