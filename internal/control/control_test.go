@@ -119,7 +119,7 @@ func TestSlowChange(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := serve(path, f, f, timeout)
+	stop, err := serve(path, f, f, f, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
