@@ -45,7 +45,7 @@ func function(fn config.Function) *config.Config {
 func start(t *testing.T, cfg *config.Config) (*Watcher, *logged) {
 	t.Helper()
 	log := &logged{}
-	w := Watch(cfg, nil, slog.New(slog.NewTextHandler(log, nil)))
+	w := Watch(cfg, Sources{}, slog.New(slog.NewTextHandler(log, nil)))
 	t.Cleanup(w.Close)
 	w.Settle(t.Context())
 	return w, log

@@ -17,7 +17,7 @@ import (
 type Watcher struct {
 	log     *slog.Logger
 	often   *lograte.Logger
-	cluster Cluster // nil: there is none
+	from    Sources
 	changed chan struct{}
 	wg      sync.WaitGroup
 
@@ -36,10 +36,15 @@ type followed struct {
 	logged   bool  // that err was logged
 }
 
+// Sources are what some kinds of sources need; nil: there are none of the kind.
+type Sources struct {
+	Cluster Cluster // Services of Kubernetes
+	Local   Local   // instances on this machine
+}
+
 // Watch begins to follow the sources of a configuration's functions; Close ends it.
-// Those of Services ask cluster.
-func Watch(cfg *config.Config, cluster Cluster, log *slog.Logger) *Watcher {
-	w := &Watcher{log: log, cluster: cluster, often: lograte.New(log), changed: make(chan struct{}, 1), sources: make(map[source]*followed)}
+func Watch(cfg *config.Config, from Sources, log *slog.Logger) *Watcher {
+	w := &Watcher{log: log, from: from, often: lograte.New(log), changed: make(chan struct{}, 1), sources: make(map[source]*followed)}
 	w.Follow(cfg)
 	return w
 }
@@ -56,7 +61,10 @@ func (w *Watcher) sourcesOf(fn *config.Function) (out []source) {
 		out = append(out, dns{fn.Discover.DNS})
 	}
 	if fn.Discover.Service.Name != "" {
-		out = append(out, kubernetes{fn.Discover.Service, w.cluster})
+		out = append(out, kubernetes{fn.Discover.Service, w.from.Cluster})
+	}
+	if fn.Run != nil {
+		out = append(out, local{fn.Name, fn.Run.Key(), w.from.Local})
 	}
 	return out
 }
