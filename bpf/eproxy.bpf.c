@@ -41,3 +41,4 @@ const struct parked_message *unused_parked_message __attribute__((unused));
 const struct queue *unused_queue __attribute__((unused));
 const struct request *unused_request __attribute__((unused));
 const struct route_stats *unused_route_stats __attribute__((unused));
+const struct pod_stats *unused_pod_stats __attribute__((unused));

@@ -148,12 +148,7 @@ struct {
 CHUNKED(route_counters, BPF_MAP_TYPE_PERCPU_ARRAY, 0, struct route_stats, 32768);
 
 /* Requests answered in the kernel, by function, address and status (index pod.counter). Writer: programs. Reader: loader, mapsctl. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32);
-	__type(value, struct pod_stats);
-} pod_counters SEC(".maps");
+CHUNKED(pod_counters, BPF_MAP_TYPE_PERCPU_ARRAY, 0, struct pod_stats, 256);
 
 /* What each index of route_counters counts, also after a reload without that route. Writer: loader. Reader: mapsctl. */
 struct {
@@ -293,6 +288,12 @@ static __always_inline struct parking *parking_get(void)
 static __always_inline struct route_stats *route_stats_entry(__u32 counter)
 {
 	return chunk_entry(route_counters, struct route_stats, counter);
+}
+
+/* The counters of a pod (struct pod, counter), or NULL. */
+static __always_inline struct pod_stats *pod_stats_entry(__u32 counter)
+{
+	return chunk_entry(pod_counters, struct pod_stats, counter);
 }
 
 #endif

@@ -298,7 +298,7 @@ static __always_inline void count_responded(const struct message *m, __u32 pod, 
 {
 	__u32 bucket = 0;
 	struct route_stats *st = route_stats_entry(m->counter);
-	struct pod_stats *ps = bpf_map_lookup_elem(&pod_counters, &pod);
+	struct pod_stats *ps = pod_stats_entry(pod);
 	__u64 ns = now - m->taken_ns + m->waited_us * 1000ull, below;
 
 	opaque(status);

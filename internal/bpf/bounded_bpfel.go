@@ -87,6 +87,7 @@ const (
 	BoundedVarUnusedParkArgs      = "unused_park_args"
 	BoundedVarUnusedParkOp        = "unused_park_op"
 	BoundedVarUnusedParkedMessage = "unused_parked_message"
+	BoundedVarUnusedPodStats      = "unused_pod_stats"
 	BoundedVarUnusedQueue         = "unused_queue"
 	BoundedVarUnusedReason        = "unused_reason"
 	BoundedVarUnusedRequest       = "unused_request"
@@ -227,6 +228,7 @@ type BoundedVariableSpecs struct {
 	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
+	UnusedPodStats      *ebpf.VariableSpec `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.VariableSpec `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.VariableSpec `ebpf:"unused_reason"`
 	UnusedRequest       *ebpf.VariableSpec `ebpf:"unused_request"`
@@ -365,6 +367,7 @@ type BoundedVariables struct {
 	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`
+	UnusedPodStats      *ebpf.Variable `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.Variable `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.Variable `ebpf:"unused_reason"`
 	UnusedRequest       *ebpf.Variable `ebpf:"unused_request"`

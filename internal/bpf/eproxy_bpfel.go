@@ -813,6 +813,7 @@ const (
 	EproxyVarUnusedParkArgs      = "unused_park_args"
 	EproxyVarUnusedParkOp        = "unused_park_op"
 	EproxyVarUnusedParkedMessage = "unused_parked_message"
+	EproxyVarUnusedPodStats      = "unused_pod_stats"
 	EproxyVarUnusedQueue         = "unused_queue"
 	EproxyVarUnusedReason        = "unused_reason"
 	EproxyVarUnusedRequest       = "unused_request"
@@ -953,6 +954,7 @@ type EproxyVariableSpecs struct {
 	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
+	UnusedPodStats      *ebpf.VariableSpec `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.VariableSpec `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.VariableSpec `ebpf:"unused_reason"`
 	UnusedRequest       *ebpf.VariableSpec `ebpf:"unused_request"`
@@ -1091,6 +1093,7 @@ type EproxyVariables struct {
 	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`
+	UnusedPodStats      *ebpf.Variable `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.Variable `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.Variable `ebpf:"unused_reason"`
 	UnusedRequest       *ebpf.Variable `ebpf:"unused_request"`

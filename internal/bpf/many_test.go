@@ -34,7 +34,7 @@ func newMany(t *testing.T, n uint32) *many {
 		hints *= 2
 	}
 	for name, n := range map[string]uint32{"flows": rigSlots + n, "hints": hints, "attention": (rigSlots+n)/64 + 1, "conns": chunk.Chunks(rigSlots + n),
-		"devices": chunk.Chunks(n), "slots": 1, "requests": 1, "route_counters": 1, "pod_socks": rigSlots, "pods": 1} {
+		"devices": chunk.Chunks(n), "slots": 1, "requests": 1, "route_counters": 1, "pod_counters": 1, "pod_socks": rigSlots, "pods": 1} {
 		spec.Maps[name].MaxEntries = n
 	}
 	for name, v := range map[string]uint32{"knob_slots": rigSlots, "knob_hints": hints} {
@@ -47,7 +47,7 @@ func newMany(t *testing.T, n uint32) *many {
 		t.Fatal(whole(err))
 	}
 	t.Cleanup(func() { m.objs.Close() })
-	for name, outer := range map[string]**ebpf.Map{"slots": &m.objs.Slots, "requests": &m.objs.Requests, "route_counters": &m.objs.RouteCounters} {
+	for name, outer := range map[string]**ebpf.Map{"slots": &m.objs.Slots, "requests": &m.objs.Requests, "route_counters": &m.objs.RouteCounters, "pod_counters": &m.objs.PodCounters} {
 		if err := fillChunk(spec.Maps[name].InnerMap, outer); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -90,8 +90,8 @@ func (t Totals) AddPod(l Pod, s PodStats) {
 
 // Maps are the maps that hold counters and their label sets.
 type Maps struct {
-	RouteLabels, PodLabels, PodCounters *ebpf.Map
-	RouteCounters                       *chunk.Array
+	RouteLabels, PodLabels     *ebpf.Map
+	RouteCounters, PodCounters *chunk.Array
 }
 
 // ReadRoute reads the counters of one index, of all processors.
@@ -109,7 +109,7 @@ func (m Maps) ReadRoute(index uint32) (s RouteStats, err error) {
 // ReadPod reads the counters of one index, of all processors.
 func (m Maps) ReadPod(index uint32) (s PodStats, err error) {
 	var per []bpf.EproxyPodStats
-	if err := m.PodCounters.Lookup(index, &per); err != nil {
+	if err := m.PodCounters.Lookup(index, &per, 0); err != nil {
 		return s, fmt.Errorf("read counters %d of pods: %w", index, err)
 	}
 	for _, p := range per {
@@ -141,6 +141,9 @@ func (m Maps) NamePod(index uint32, l Pod) error {
 	}
 	v.Port = l.Address.Port()>>8 | l.Address.Port()<<8
 	v.FunctionLen = uint16(copy(v.Function[:], l.Function))
+	if err := m.PodCounters.Grow(index); err != nil {
+		return fmt.Errorf("counters of pod %s: %w", l.Address, err)
+	}
 	if err := m.PodLabels.Put(index, &v); err != nil {
 		return fmt.Errorf("name counters of pod %s: %w", l.Address, err)
 	}
@@ -165,7 +168,7 @@ func (m Maps) ClearPod(index uint32) error {
 	if err := m.PodLabels.Delete(index); err != nil {
 		return fmt.Errorf("forget name of counters %d of pods: %w", index, err)
 	}
-	if err := m.PodCounters.Put(index, make([]bpf.EproxyPodStats, ebpf.MustPossibleCPU())); err != nil {
+	if err := m.PodCounters.Update(index, make([]bpf.EproxyPodStats, ebpf.MustPossibleCPU()), ebpf.UpdateAny); err != nil {
 		return fmt.Errorf("clear counters %d of pods: %w", index, err)
 	}
 	return nil

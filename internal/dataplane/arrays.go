@@ -20,6 +20,7 @@ type arrays struct {
 	parked        *chunk.Memory[bpf.EproxyParkedMessage]
 	queues        *chunk.Memory[bpf.EproxyQueue]
 	routeCounters *chunk.Array
+	podCounters   *chunk.Array
 }
 
 // newArrays makes the arrays of maps without chunks that are pinned under dir.
@@ -35,6 +36,7 @@ func newArrays(o *bpf.EproxyMaps, spec *ebpf.CollectionSpec, dir string) arrays 
 		parked:        chunk.Mapped[bpf.EproxyParkedMessage](array("parked", o.Parked)),
 		queues:        chunk.Mapped[bpf.EproxyQueue](array("queues", o.Queues)),
 		routeCounters: array("route_counters", o.RouteCounters),
+		podCounters:   array("pod_counters", o.PodCounters),
 	}
 }
 
@@ -50,6 +52,7 @@ func (a *arrays) close() {
 	a.parked.Close()
 	a.queues.Close()
 	a.routeCounters.Close()
+	a.podCounters.Close()
 }
 
 // requestIndex is where the buffer of a slot's request is (request_buffer in slot.h): the

@@ -164,7 +164,7 @@ func (ps *podState) deepen() bool {
 			continue // it gets its own when it is dialled
 		}
 		if err := ps.plane.growSlot(s.index, true); err != nil {
-			ps.plane.log.Warn("no memory for several requests on a connection", "function", ps.id.function, "pod", ps.id.addr, "error", err)
+			ps.plane.log.Warn("no memory for several requests on a connection", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
 			ps.deep.Store(false)
 			return false
 		}
@@ -206,7 +206,7 @@ func (ps *podState) proved() {
 	}
 	ps.scale.pipe.proved()
 	ps.showDepth()
-	ps.plane.log.Debug("pod answers several requests on one connection", "function", ps.id.function, "pod", ps.id.addr, "proven", ps.scale.pipe.proven)
+	ps.plane.log.Debug("pod answers several requests on one connection", "function", ps.id.Function, "pod", ps.id.Address, "proven", ps.scale.pipe.proven)
 }
 
 // troubled notes that something went wrong on a connection with several requests in
@@ -223,13 +223,13 @@ func (ps *podState) troubled(why bpf.EproxyDepthWhy, cause error) {
 	}
 	atomic.AddUint32(&ps.mem.Troubles, 1)
 	if rec != nil {
-		rec.PipelineTrouble(ps.id.function, ps.id.addr.String(), whyNames[why])
+		rec.PipelineTrouble(ps.id.Function, ps.id.Address.String(), whyNames[why])
 	}
 	d := &ps.scale.pipe
 	before := d.depth
 	d.failed(why, monotonic())
 	if d.depth < before {
-		p.log.Info("pod gets one request at a time on a connection: it did not answer several", "function", ps.id.function, "pod", ps.id.addr,
+		p.log.Info("pod gets one request at a time on a connection: it did not answer several", "function", ps.id.Function, "pod", ps.id.Address,
 			"reason", whyNames[why], "error", cause, "again_in", d.penalty)
 	}
 	ps.showDepth()

@@ -75,7 +75,7 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 		}
 	case bpf.EproxyEventKindEVENT_PLACE:
 		if ps := p.podTable[e.Conn].Load(); ps != nil {
-			p.own.Wake(ps.id.function)
+			p.own.Wake(ps.id.Function)
 		}
 	case bpf.EproxyEventKindEVENT_SLOTS:
 		if ps := p.podTable[e.Conn].Load(); ps != nil {

@@ -3,33 +3,34 @@ package dataplane
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"eproxy/internal/podgro"
 	"eproxy/internal/reach"
 )
 
-// withGRO is the path to a pod when GRO at its end is as the configuration wants it.
+// withGRO is the path to a pod when GRO at its end is as the configuration wants it, and how
+// the network has it.
 // p.mu is held.
-func (p *Plane) withGRO(ps *podState, path reach.Path) reach.Path {
+func (p *Plane) withGRO(ps *podState, path reach.Path) (served, found reach.Path) {
 	ps.lacks.Store(false)
 	switch {
 	case path.GRO && p.podsGRO:
 		if err := p.gro.On(path.Ifindex); err != nil {
 			ps.lacks.Store(errors.Is(err, podgro.ErrNoNamespace))
-			return path.WithoutGRO(err)
+			return path.WithoutGRO(err), path
 		}
-		now := p.node.To(ps.id.addr.Addr())
+		now := p.node.To(ps.id.Address.Addr())
 		if now.Ifindex != path.Ifindex {
-			return path // it has moved, which will be found
+			return path, path // it has moved, which will be found
 		}
-		p.found[ps.id] = now
-		return now
+		return now, now
 	case path.Way == reach.XDP && !p.podsGRO && p.gro.Has(path.Ifindex):
-		path.Way = reach.TC // before keepGRO switches it off: a redirect after that would be lost
-		path.Reason = fmt.Sprintf("GRO is switched off again at the far end of %s (pods_gro)", path.Interface)
+		served = path
+		served.Way = reach.TC // before keepGRO switches it off: a redirect after that would be lost
+		served.Reason = fmt.Sprintf("GRO is switched off again at the far end of %s (pods_gro)", path.Interface)
+		return served, path
 	}
-	return path
+	return path, path
 }
 
 // keepGRO restores GRO at the ends of pods that are gone, or of all if the
@@ -47,12 +48,8 @@ func (p *Plane) keepGRO() {
 	for _, err := range errs {
 		p.often.Warn("restoring a pod's interface", err.Error(), "error", err)
 	}
-	for id, path := range p.found {
-		if slices.Contains(restored, path.Ifindex) {
-			delete(p.found, id) // as if it had moved
-		}
-	}
 	if len(restored) > 0 {
+		p.pods.AgainBehind(restored)
 		p.look()
 	}
 }
@@ -63,7 +60,7 @@ func (p *Plane) reachedFirst(ps *podState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ps.lacks.Load() {
-		delete(p.found, ps.id) // as if it had moved
+		p.pods.Again(ps.id)
 		p.look()
 	}
 }

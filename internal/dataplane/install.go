@@ -40,8 +40,7 @@ func (p *Plane) Install(cfg *config.Config, before func()) error {
 	before()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	clear(p.unseen)
-	clear(p.found) // all ways to pods are looked at again
+	p.pods.AgainAll()
 	return p.serve(s)
 }
 
@@ -51,7 +50,7 @@ func (p *Plane) Install(cfg *config.Config, before func()) error {
 func (p *Plane) InstallPods(cfg *config.Config) error {
 	p.installing.Lock()
 	defer p.installing.Unlock()
-	if err := p.makeRoom(wanted{pods: podCounts(cfg)}); err != nil { // the routes have theirs
+	if err := p.makeRoom(podCountsOf(cfg)); err != nil { // the routes have theirs
 		return err
 	}
 	p.mu.Lock()
@@ -59,8 +58,7 @@ func (p *Plane) InstallPods(cfg *config.Config) error {
 	if p.ctx.Err() != nil {
 		return errEnded
 	}
-	p.servePods(cfg)
-	return nil
+	return p.servePods(cfg)
 }
 
 // stage has a configuration's routes written where no message sees them, and allocates
@@ -71,7 +69,7 @@ func (p *Plane) stage(cfg *config.Config) (staged, error) {
 		return staged{}, fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.pipeline)
 	}
 	p.awaitLeaving()
-	if err := p.makeRoom(wanted{routeCounts(cfg), podCounts(cfg)}); err != nil {
+	if err := p.makeRoom(countsOf(cfg)); err != nil {
 		return staged{}, err
 	}
 	counters, err := p.countRoutes(cfg)
@@ -90,7 +88,7 @@ func (p *Plane) countRoutes(cfg *config.Config) ([]uint32, error) {
 	indexes := make([]uint32, len(cfg.Routes))
 	for i, r := range cfg.Routes {
 		var err error
-		if indexes[i], err = p.routeCounter(counters.Route{Filter: r.Filter, Function: r.Functions[0]}); err != nil {
+		if indexes[i], err = p.counts.Route(counters.Route{Filter: r.Filter, Function: r.Functions[0]}); err != nil {
 			return nil, fmt.Errorf("route %s: %w", r.Filter, err)
 		}
 	}
@@ -108,9 +106,15 @@ func (p *Plane) serve(s staged) error {
 	p.node = reach.Node{Interfaces: s.cfg.Interfaces, XDP: p.mayXDP()}
 	p.podsGRO = s.cfg.PodsGRO
 	p.set = s.set
-	pods := p.placePods(s.cfg)
-	p.reloadOwn(s.cfg) // first: what the fallback has under way counts when the programs begin
-	if err := p.routes.Switch(s.set, pods); err != nil {
+	err := p.pods.Step(s.cfg.Functions, func(pods map[string][]*podState) error {
+		p.reloadOwn(s.cfg) // first: what the fallback has under way counts when the programs begin
+		indexes := make(map[string][]uint32, len(pods))
+		for function, list := range pods {
+			indexes[function] = indexesOf(list)
+		}
+		return p.routes.Switch(s.set, indexes)
+	})
+	if err != nil {
 		return err
 	}
 	p.switchQueues(s.cfg)
@@ -121,40 +125,35 @@ func (p *Plane) serve(s staged) error {
 
 // servePods brings pods into service that are new in a configuration, and takes
 // those out of it that it no longer has; p.installing and p.mu are held.
-func (p *Plane) servePods(cfg *config.Config) {
-	pods := p.placePods(cfg)
-	p.reloadOwn(cfg)
-	for _, fn := range cfg.Functions {
-		p.routes.SetPods(fn.Name, pods[fn.Name])
+func (p *Plane) servePods(cfg *config.Config) error {
+	err := p.pods.Step(cfg.Functions, func(pods map[string][]*podState) error {
+		p.reloadOwn(cfg)
+		for _, fn := range cfg.Functions {
+			p.routes.SetPods(fn.Name, indexesOf(pods[fn.Name]))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	p.settlePods(cfg)
 	p.retainPodCounts()
+	return nil
 }
 
-// placePods brings the pods of a configuration into service that are new, and returns
-// the indexes of all those that the programs use, by function. p.mu is held.
-func (p *Plane) placePods(cfg *config.Config) map[string][]uint32 {
-	p.short = nil
-	pods := make(map[string][]uint32, len(cfg.Functions))
-	for _, fn := range cfg.Functions {
-		id, _ := p.set.Function(fn.Name)
-		var list []uint32
-		for _, addr := range fn.Pods {
-			if ps := p.place(fn, addr, len(list)); ps != nil {
-				p.podMem[ps.index].Function, p.podMem[ps.index].Queue = id, p.queueIndex(fn.Name)
-				list = append(list, ps.index)
-			}
-		}
-		pods[fn.Name] = list
+// indexesOf are the indexes of pods in the pods map.
+func indexesOf(pods []*podState) []uint32 {
+	indexes := make([]uint32, len(pods))
+	for i, ps := range pods {
+		indexes[i] = ps.index
 	}
-	return pods
+	return indexes
 }
 
 // settlePods does what remains when the programs have a configuration's pods; p.mu is
 // held.
 func (p *Plane) settlePods(cfg *config.Config) {
 	p.live = cfg
-	p.dropPods(cfg)
 	p.settleXDP()
 	p.keepGRO()
 	p.placeAgain()
@@ -167,41 +166,14 @@ func (p *Plane) settlePods(cfg *config.Config) {
 // programs use, too. p.mu is held.
 func (p *Plane) reloadOwn(cfg *config.Config) {
 	p.own.ReloadShared(cfg.Functions, func(function string, pod netip.AddrPort) pool.Shared {
-		if ps := p.podKey[podID{function, pod}]; ps != nil {
+		if ps, ok := p.pods.Get(podID{Function: function, Address: pod}); ok {
 			return ps
 		}
 		return nil
 	})
 	for _, fn := range cfg.Functions {
 		for _, a := range fn.Pods {
-			p.own.SetReachable(fn.Name, a, !p.paths[podID{fn.Name, a}].NoRoute)
-		}
-	}
-}
-
-// dropPods takes pods out of service that the configuration no longer names, and
-// those that are reached in another way now. p.mu is held.
-func (p *Plane) dropPods(cfg *config.Config) {
-	wanted := make(map[podID]bool)
-	for _, fn := range cfg.Functions {
-		for _, a := range fn.Pods {
-			wanted[podID{fn.Name, a}] = true
-		}
-	}
-	for _, ps := range p.podByID {
-		switch {
-		case ps.draining.Load(): // another may have its address by now
-		case !wanted[ps.id]:
-			p.drainPod(ps)
-		case p.podKey[ps.id] != ps:
-			p.removePod(ps) // its connections lead nowhere
-		}
-	}
-	for id := range p.paths {
-		if !wanted[id] {
-			delete(p.paths, id)
-			delete(p.found, id)
-			delete(p.unseen, id)
+			p.own.SetReachable(fn.Name, a, !p.pods.Path(podID{Function: fn.Name, Address: a}).NoRoute)
 		}
 	}
 }
@@ -236,7 +208,7 @@ func (p *Plane) reasons(cfg *config.Config) map[bpf.EproxyPodKey]bpf.EproxyPodRe
 	}
 	for _, fn := range cfg.Functions {
 		for _, a := range fn.Pods {
-			show(PodNote{Function: fn.Name, Address: a, Reason: p.paths[podID{fn.Name, a}].Reason})
+			show(PodNote{Function: fn.Name, Address: a, Reason: p.pods.Path(podID{Function: fn.Name, Address: a}).Reason})
 		}
 	}
 	for _, n := range p.notes {

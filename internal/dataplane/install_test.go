@@ -3,11 +3,14 @@ package dataplane
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"testing"
 
 	"eproxy/internal/config"
+	"eproxy/internal/counters"
 	"eproxy/internal/reach"
+	"eproxy/internal/reconcile"
 )
 
 // TestRefusedInstallChangesNothing: which pods are the fallback's, because the
@@ -15,9 +18,9 @@ import (
 // refused.
 func TestRefusedInstallChangesNothing(t *testing.T) {
 	limits := config.Limits{Routes: 1, Pods: 1}
-	id := podID{"f", netip.MustParseAddrPort("10.0.0.1:80")}
-	p := &Plane{unseen: map[podID]unseen{id: {1, "translated"}}}
-	p.counts.init(&config.Config{Limits: limits})
+	pod := netip.MustParseAddrPort("10.0.0.1:80")
+	p := &Plane{counts: newCounts(counters.Maps{}, &config.Config{Limits: limits}), pods: reconcile.New(behind{1}, slog.New(slog.DiscardHandler))}
+	p.pods.LeaveUnseen(podID{Function: "f", Address: pod}, 1, "translated")
 	cfg := &config.Config{Limits: limits}
 	for _, filter := range []string{"a", "b", "c"} { // two configurations of one route have counters
 		cfg.Routes = append(cfg.Routes, &config.Route{Filter: filter, Functions: []string{"f"}})
@@ -26,10 +29,26 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 	if err := p.Install(cfg, before); err == nil {
 		t.Fatal("installed three routes where limits.routes is 1")
 	}
-	if len(p.unseen) != 1 {
-		t.Error("a pod that the programs do not see is forgotten")
+	serve := func(map[string][]*podState) error { return nil }
+	if err := p.pods.Step([]*config.Function{{Name: "f", Pods: []netip.AddrPort{pod}}}, serve); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.pods.Path(podID{Function: "f", Address: pod}).Reason; got != "translated" {
+		t.Errorf("a pod that the programs do not see is forgotten: %q", got)
 	}
 }
+
+// behind is a world where all pods are behind one interface.
+type behind struct{ ifindex int }
+
+func (b behind) Reach(netip.Addr) reach.Path { return reach.Path{Way: reach.TC, Ifindex: b.ifindex} }
+func (behind) Add(*config.Function, netip.AddrPort, int) (*podState, error) {
+	return nil, reconcile.ErrUsedUp
+}
+func (behind) Improve(_ *podState, path reach.Path) (served, found reach.Path) { return path, path }
+func (behind) Update(*podState, *config.Function, reach.Path)                  {}
+func (behind) Drain(*podState)                                                 {}
+func (behind) Remove(*podState)                                                {}
 
 // TestNothingIsServedAfterTheEnd: a change of the network that was being followed when
 // the data plane was closed brings no pod into service again.
@@ -37,12 +56,13 @@ func TestNothingIsServedAfterTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	pod := netip.MustParseAddrPort("10.0.0.1:80")
-	p := &Plane{ctx: ctx, podByID: make(map[uint32]*podState), found: make(map[podID]reach.Path)}
+	p := &Plane{ctx: ctx, podByID: make(map[uint32]*podState)}
+	p.pods = reconcile.New(world{p}, slog.New(slog.DiscardHandler))
 	cfg := &config.Config{Functions: []*config.Function{{Name: "f", Pods: []netip.AddrPort{pod}}}}
 	if err := p.serve(staged{cfg: cfg}); !errors.Is(err, errEnded) {
 		t.Errorf("installed after the end: %v", err)
 	}
-	if len(p.podByID)+len(p.found) != 0 {
+	if len(p.podByID) != 0 || p.pods.Path(podID{Function: "f", Address: pod}) != (reach.Path{}) {
 		t.Error("a pod was placed after the end")
 	}
 }

@@ -375,7 +375,7 @@ func (p *Plane) linkConns() (conns []linkConn) {
 		s.mu.Lock()
 		if s.conn != nil {
 			if local, ok := conntable.AddrPort(s.conn.LocalAddr()); ok {
-				conns = append(conns, linkConn{s.index, s.gen, ends{local.Addr(), s.pod.id.addr.Addr()}})
+				conns = append(conns, linkConn{s.index, s.gen, ends{local.Addr(), s.pod.id.Address.Addr()}})
 			}
 		}
 		s.mu.Unlock()

@@ -295,7 +295,7 @@ func (q *queue) served() bool {
 	name := q.fn.Load().Name
 	for i := range q.plane.podTable {
 		ps := q.plane.podTable[i].Load()
-		if ps == nil || ps.id.function != name || ps.draining.Load() {
+		if ps == nil || ps.id.Function != name || ps.draining.Load() {
 			continue
 		}
 		if bits.OnesCount64(ps.open()) > 0 {

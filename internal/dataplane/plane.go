@@ -18,12 +18,14 @@ import (
 	"eproxy/internal/chunk"
 	"eproxy/internal/config"
 	"eproxy/internal/conntable"
+	"eproxy/internal/counters"
 	"eproxy/internal/datapath"
 	"eproxy/internal/delivery"
 	"eproxy/internal/lograte"
 	"eproxy/internal/podgro"
 	"eproxy/internal/pool"
 	"eproxy/internal/reach"
+	"eproxy/internal/reconcile"
 	"eproxy/internal/routes"
 )
 
@@ -59,18 +61,14 @@ type Plane struct {
 
 	mu        sync.Mutex
 	node      reach.Node
-	live      *config.Config       // as it is installed, with the pods of now; nil: none yet
-	set       *routes.Set          // its routes
-	short     []podID              // pods that the kernel path reaches and has no entry for
-	notes     []PodNote            // of pods that get no messages
-	podByID   map[uint32]*podState // with slots, by index in the pods map
-	podKey    map[podID]*podState
+	live      *config.Config                           // as it is installed, with the pods of now; nil: none yet
+	set       *routes.Set                              // its routes
+	notes     []PodNote                                // of pods that get no messages
+	podByID   map[uint32]*podState                     // with slots, by index in the pods map
 	leaving   map[uint32]*podState                     // of those indexes, not to be used again before the slots have ended
-	paths     map[podID]reach.Path                     // of all pods, as they are served
-	found     map[podID]reach.Path                     // the same, as the node's network alone has them
+	pods      *reconcile.Set[*podState]                // that are in service
 	gro       *podgro.Switch                           // nil until the maps are there
 	podsGRO   bool                                     // GRO is to be switched on at the pods' ends
-	unseen    map[podID]unseen                         // pods whose connections the programs do not see
 	shown     map[bpf.EproxyPodKey]bpf.EproxyPodReason // what the map of reasons has
 	deviceXDP map[string]string                        // interfaces that devices arrive on, with the choice for each
 	noXDP     bool                                     // XDP was to be attached to them, and could not
@@ -80,7 +78,7 @@ type Plane struct {
 	engine    *delivery.Engine
 	recorder  Recorder
 
-	counts countTable
+	counts *counters.Table
 	queues queueTable
 
 	sender *frameSender
@@ -114,11 +112,7 @@ func Load(opts Options) (*Plane, error) {
 		slotTable: make([]atomic.Pointer[slot], abi.SlotsPerPod<<shift),
 		podTable:  make([]atomic.Pointer[podState], cfg.Limits.Pods),
 		podByID:   make(map[uint32]*podState),
-		podKey:    make(map[podID]*podState),
 		leaving:   make(map[uint32]*podState),
-		paths:     make(map[podID]reach.Path),
-		found:     make(map[podID]reach.Path),
-		unseen:    make(map[podID]unseen),
 		shown:     make(map[bpf.EproxyPodKey]bpf.EproxyPodReason),
 		deviceXDP: make(map[string]string),
 		refused:   make(map[string]string),
@@ -127,7 +121,7 @@ func Load(opts Options) (*Plane, error) {
 		idSeed:    rand.Uint32(),
 		queueSeed: rand.Uint32(),
 	}
-	p.counts.init(cfg)
+	p.pods = reconcile.New(world{p}, p.log)
 	p.own = pool.New(nil)
 	p.own.LogTo(p.often)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -198,7 +192,7 @@ func mapSizes(cfg *config.Config, slots uint32) map[string]uint32 {
 		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
 		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
 		"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
-		"pod_counters": podSeries(cfg), "pod_labels": podSeries(cfg),
+		"pod_counters": chunk.Chunks(podSeries(cfg)), "pod_labels": podSeries(cfg),
 	}
 }
 
@@ -206,6 +200,8 @@ func mapSizes(cfg *config.Config, slots uint32) map[string]uint32 {
 func (p *Plane) open(cfg *config.Config) (err error) {
 	spec := p.path.Spec
 	p.arrays = newArrays(&p.objs.EproxyMaps, spec, p.path.Dir())
+	p.counts = newCounts(counters.Maps{RouteLabels: p.objs.RouteLabels, RouteCounters: p.arrays.routeCounters,
+		PodLabels: p.objs.PodLabels, PodCounters: p.arrays.podCounters}, cfg)
 	if p.podMem, err = mapped[bpf.EproxyPod](p, p.objs.Pods); err != nil {
 		return err
 	}

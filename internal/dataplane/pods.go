@@ -16,6 +16,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/counters"
 	"eproxy/internal/reach"
+	"eproxy/internal/reconcile"
 )
 
 var (
@@ -23,81 +24,48 @@ var (
 	errTimeout = errors.New("no response in time")
 )
 
-// errUsedUp means that there is no entry for one pod more.
-var errUsedUp = errors.New("is used up")
+// podID names a pod of a function.
+type podID = reconcile.ID
 
-// place gives a pod slots if the kernel path reaches it; nil means that the pod is
-// the fallback's. How one is reached that is placed already is only found out again
-// if that is not known any more. others is how many pods of the function the
-// programs have already. p.mu is held.
-func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others int) *podState {
-	id := podID{fn.Name, addr}
-	path, known := p.found[id]
-	if !known {
-		path = p.node.To(addr.Addr())
-		p.found[id] = path
-	}
-	if u, ok := p.unseen[id]; ok && u.ifindex == path.Ifindex {
-		path = reach.Left("%s", u.reason)
-	}
-	if others == abi.PodsPerFunction {
-		path = reach.Left("the kernel path holds %d pods of one function", others)
-	}
-	ps := p.podKey[id]
-	if ps != nil && (path.Way == reach.Fallback || path.Ifindex != ps.ifindex) {
-		// Its slots serve until the programs know better (dropPods).
-		delete(p.podKey, id)
-		ps = nil
-	}
-	if ps == nil && path.Way != reach.Fallback {
-		var err error
-		if ps, err = p.addPod(fn, addr, path.Ifindex); err != nil {
-			path = reach.Left("%v", err)
-		}
-		if errors.Is(err, errUsedUp) {
-			p.short = append(p.short, id)
-		}
-	}
-	if ps != nil {
-		if old := p.paths[id]; known && old.GRO && old.Ifindex == path.Ifindex {
-			path = old // that has been tried
-		} else {
-			path = p.withGRO(ps, path)
-		}
-		p.setFunction(ps, fn)
-		p.podMem[ps.index].XdpOk = bpf.Flag(path.Way == reach.XDP)
-		p.podMem[ps.index].PeerOk = bpf.Flag(path.Peer)
-	}
-	p.setPath(id, path)
-	return ps
+// world is what the reconciler does to the plane's pods; p.mu is held.
+type world struct{ *Plane }
+
+var _ reconcile.World[*podState] = world{}
+
+// Reach finds out how an address is reached now; reconcile.World.
+func (p world) Reach(a netip.Addr) reach.Path { return p.node.To(a) }
+
+// Add brings a pod into service; reconcile.World.
+func (p world) Add(fn *config.Function, addr netip.AddrPort, ifindex int) (*podState, error) {
+	return p.addPod(fn, addr, ifindex)
 }
 
-// setPath notes how a pod is reached, and logs what is new about it. p.mu is
-// held.
-func (p *Plane) setPath(id podID, path reach.Path) {
-	old, known := p.paths[id]
-	p.paths[id] = path
-	if known && old.Way == path.Way && old.Reason == path.Reason {
-		return
-	}
-	switch {
-	case path.Way == reach.Fallback:
-		p.log.Warn("pod is served by the fallback", "function", id.function, "pod", id.addr, "reason", path.Reason)
-	case known && old.Way == reach.Fallback:
-		p.log.Info("pod is served by the kernel path from now on", "function", id.function, "pod", id.addr)
-	case known && path.Way == reach.XDP:
-		p.log.Info("messages for a pod are taken at XDP", "function", id.function, "pod", id.addr)
-	case path.Reason != "":
-		p.log.Info("messages for a pod are taken at TC", "function", id.function, "pod", id.addr, "reason", path.Reason)
-	}
+// Improve switches GRO on at the pod's end; reconcile.World.
+func (p world) Improve(ps *podState, path reach.Path) (served, found reach.Path) {
+	return p.withGRO(ps, path)
 }
+
+// Update gives a pod its function's configuration and its path; reconcile.World.
+func (p world) Update(ps *podState, fn *config.Function, path reach.Path) {
+	p.setFunction(ps, fn)
+	ps.mem.Function, _ = p.set.Function(fn.Name)
+	ps.mem.Queue = p.queueIndex(fn.Name)
+	ps.mem.XdpOk = bpf.Flag(path.Way == reach.XDP)
+	ps.mem.PeerOk = bpf.Flag(path.Peer)
+}
+
+// Drain ends the service of a pod in peace; reconcile.World.
+func (p world) Drain(ps *podState) { p.drainPod(ps) }
+
+// Remove ends the service of a pod at once; reconcile.World.
+func (p world) Remove(ps *podState) { p.removePod(ps) }
 
 // addPod brings a pod into service: interface, entry in the pods map, slots.
 // p.mu is held.
 func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*podState, error) {
 	index, ok := p.freePod()
 	if !ok {
-		return nil, fmt.Errorf("limits.pods (%d) %w", len(p.podMem), errUsedUp)
+		return nil, fmt.Errorf("limits.pods (%d) %w", len(p.podMem), reconcile.ErrUsedUp)
 	}
 	if err := p.growSlot(index, false); err != nil { // its first slot's
 		return nil, err
@@ -105,7 +73,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	if err := p.path.AttachPod(ifindex); err != nil {
 		return nil, err
 	}
-	id := podID{fn.Name, addr}
+	id := podID{Function: fn.Name, Address: addr}
 	counter, err := p.podCounter(counters.Pod{Function: fn.Name, Address: addr})
 	if err != nil {
 		return nil, err
@@ -120,7 +88,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	}
 	p.setFunction(ps, fn)
 	p.startSlots(ps, fn.Concurrency)
-	p.podByID[index], p.podKey[id] = ps, ps
+	p.podByID[index] = ps
 	p.podTable[index].Store(ps)
 	return ps, nil
 }
@@ -160,9 +128,6 @@ func (p *Plane) drainPod(ps *podState) {
 	ps.draining.Store(true)
 	atomic.StoreUint64(&p.podMem[ps.index].Reserved, ^uint64(0))
 	p.podMem[ps.index].Up = abi.PodDrains
-	if p.podKey[ps.id] == ps {
-		delete(p.podKey, ps.id)
-	}
 	limit := ps.fn.Load().Timeout
 	p.wg.Go(func() {
 		over := time.NewTimer(limit)
@@ -174,7 +139,7 @@ func (p *Plane) drainPod(ps *podState) {
 			case <-p.ctx.Done():
 				return
 			case <-over.C:
-				p.log.Info("pod goes with messages in flight", "function", ps.id.function, "pod", ps.id.addr, "after", limit)
+				p.log.Info("pod goes with messages in flight", "function", ps.id.Function, "pod", ps.id.Address, "after", limit)
 			case <-t.C:
 				continue
 			}
@@ -227,21 +192,14 @@ func (p *Plane) removePod(ps *podState) {
 	p.podTable[ps.index].Store(nil)
 	delete(p.podByID, ps.index)
 	p.leaving[ps.index] = ps
-	if p.podKey[ps.id] == ps {
-		delete(p.podKey, ps.id)
-	}
 }
 
 // placeAgain has pods placed again that there was no entry for, if others have
 // given up theirs since. p.mu is held.
 func (p *Plane) placeAgain() {
-	if len(p.short) == 0 || len(p.leaving) == 0 {
-		return
+	if len(p.leaving) > 0 && p.pods.AgainShort() {
+		p.look()
 	}
-	for _, id := range p.short {
-		delete(p.found, id) // as if it had moved
-	}
-	p.look()
 }
 
 // awaitLeaving waits until no program can count for a pod that was taken out of

@@ -289,7 +289,7 @@ func (ps *podState) learn(r rest) {
 // the slots those that never carried one, if there are any, and those of the
 // fallback. It returns how many. scale.mu is held.
 func (ps *podState) closeIdle() int {
-	n := ps.plane.own.CloseIdle(ps.id.function, ps.id.addr)
+	n := ps.plane.own.CloseIdle(ps.id.Function, ps.id.Address)
 	for _, used := range []bool{false, true} {
 		for _, s := range ps.slots {
 			if !s.open {
@@ -340,7 +340,7 @@ func (ps *podState) resolved(j *jam, helped bool) {
 	before := ps.scale.demand.ceiling
 	ps.scale.demand.jammed(j.open, helped, monotonic())
 	if after := ps.scale.demand.ceiling; after < before {
-		ps.plane.log.Info("pod reads a few connections at a time, it gets fewer slots", "function", ps.id.function, "pod", ps.id.addr, "slots", after)
+		ps.plane.log.Info("pod reads a few connections at a time, it gets fewer slots", "function", ps.id.Function, "pod", ps.id.Address, "slots", after)
 	}
 	ps.settle()
 }

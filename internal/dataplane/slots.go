@@ -32,12 +32,6 @@ const (
 	unackedLimit = time.Second
 )
 
-// podID names a pod of a function.
-type podID struct {
-	function string
-	addr     netip.AddrPort
-}
-
 // podState is one pod of one function with its slots.
 type podState struct {
 	plane *Plane
@@ -123,7 +117,7 @@ func (s *slot) run(ctx context.Context) {
 	for {
 		began := time.Now()
 		e := s.session(ctx)
-		s.plane.log.Debug("slot closed", "function", s.pod.id.function, "pod", s.pod.id.addr, "slot", s.index, "error", e.err)
+		s.plane.log.Debug("slot closed", "function", s.pod.id.Function, "pod", s.pod.id.Address, "slot", s.index, "error", e.err)
 		if !s.pod.ended(s, e) {
 			return
 		}
@@ -186,7 +180,7 @@ func (s *slot) takeRest(gen uint32, end error) (left, cut int) {
 			return left, cut
 		}
 		left++
-		cause := fmt.Errorf("connection to %s: %w", s.pod.id.addr, end)
+		cause := fmt.Errorf("connection to %s: %w", s.pod.id.Address, end)
 		closed := args.Closed != 0 || errors.Is(end, errClosing)
 		if closed || unread(args, end) {
 			cause = fmt.Errorf("%w: %w", pool.ErrUnread, cause)
@@ -240,10 +234,10 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		var inner error
 		err := rc.Control(func(fd uintptr) {
 			var local netip.AddrPort
-			if local, inner = bindLocal(int(fd), s.pod.id.addr.Addr()); inner != nil {
+			if local, inner = bindLocal(int(fd), s.pod.id.Address.Addr()); inner != nil {
 				return
 			}
-			tuple = bpf.TupleOf(local, s.pod.id.addr)
+			tuple = bpf.TupleOf(local, s.pod.id.Address)
 			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index,
 				Count: mem.Count + 1, Dials: mem.Dials + 1, First: mem.Count + 1}
 			copy(mem.IdPrefix[:], fmt.Sprintf("%07x%05x", p.idSeed>>4, s.index))
@@ -255,7 +249,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		return inner
 	}}
 	d.SetMultipathTCP(false)
-	c, err := d.DialContext(ctx, "tcp", s.pod.id.addr.String())
+	c, err := d.DialContext(ctx, "tcp", s.pod.id.Address.String())
 	if err != nil {
 		if gen != 0 {
 			s.free(gen, tuple)
@@ -309,12 +303,12 @@ var errUnseen = errors.New("the connection does not leave through the pod's inte
 // failed notes that a slot did not come up.
 func (p *Plane) failed(s *slot, err error) {
 	id := s.pod.id
-	pool.Unreachable(p.often, id.function, id.addr, err)
+	pool.Unreachable(p.often, id.Function, id.Address, err)
 	p.mu.Lock()
 	rec := p.recorder
 	p.mu.Unlock()
 	if rec != nil {
-		rec.ConnectFailed(id.function, id.addr.String())
+		rec.ConnectFailed(id.Function, id.Address.String())
 	}
 	if errors.Is(err, errUnseen) {
 		p.leaveUnseen(s.pod)

@@ -33,10 +33,9 @@ type taken struct {
 // newTaken names a message's function, device and route; nil while nothing can be
 // delivered. Who calls has counted it in finishing.
 func (p *Plane) newTaken(fn *config.Function, device, deviceGen, counter uint32) *taken {
-	t := &taken{plane: p, fn: fn, device: p.devices.Get(device, deviceGen)}
+	t := &taken{plane: p, fn: fn, filter: p.counts.RouteOf(counter).Filter, device: p.devices.Get(device, deviceGen)}
 	p.mu.Lock()
-	route, _ := p.counts.routes.Labels(counter)
-	t.filter, t.engine, t.recorder = route.Filter, p.engine, p.recorder
+	t.engine, t.recorder = p.engine, p.recorder
 	p.mu.Unlock()
 	if t.engine == nil {
 		p.finishing.Add(-1)
@@ -87,7 +86,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	if resp != nil {
 		status = resp.Status
 	}
-	t.recorder.Request(t.fn.Name, s.pod.id.addr.String(), status)
+	t.recorder.Request(t.fn.Name, s.pod.id.Address.String(), status)
 	if resp != nil && resp.Status >= 200 && resp.Status < 300 {
 		t.finish(delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: t.fn.Name})
 		return

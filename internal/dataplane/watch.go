@@ -95,8 +95,10 @@ func (p *Plane) follow() []error {
 	p.mu.Lock()
 	errs := append(p.forgetGone(), p.attachAgain()...)
 	defer p.mu.Unlock()
-	if p.live != nil && p.ctx.Err() == nil && p.moved() {
-		p.servePods(p.live)
+	if p.live != nil && p.ctx.Err() == nil && p.pods.Moved(p.live.Functions) {
+		if err := p.servePods(p.live); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errs
 }
@@ -148,28 +150,6 @@ func (p *Plane) attachAgain() (errs []error) {
 	return errs
 }
 
-// moved says whether some pod is reached in another way than when it was placed, and
-// forgets how these are reached. p.mu is held.
-func (p *Plane) moved() (any bool) {
-	for _, fn := range p.live.Functions {
-		for _, a := range fn.Pods {
-			id := podID{fn.Name, a}
-			if p.node.To(a.Addr()) != p.found[id] {
-				delete(p.found, id)
-				any = true
-			}
-		}
-	}
-	return any
-}
-
-// unseen notes that the programs do not see the connections of a pod's slots
-// behind an interface.
-type unseen struct {
-	ifindex int
-	reason  string
-}
-
 // unseenLimit is how many slots of a pod must come up unseen, and none seen,
 // before the pod is the fallback's.
 const unseenLimit = 3
@@ -182,8 +162,7 @@ func (p *Plane) leaveUnseen(ps *podState) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.unseen[ps.id] = unseen{ps.ifindex, fmt.Sprintf("connections to it do not leave through %s as they are dialled: "+
-		"its address is translated, or its traffic routed by policy", p.paths[ps.id].Interface)}
-	delete(p.found, ps.id) // as if it had moved
+	p.pods.LeaveUnseen(ps.id, ps.ifindex, fmt.Sprintf("connections to it do not leave through %s as they are dialled: "+
+		"its address is translated, or its traffic routed by policy", p.pods.Path(ps.id).Interface))
 	p.look()
 }

@@ -31,7 +31,7 @@ type Maps struct {
 	maps  map[string]*ebpf.Map
 	slots uint32 // conn indexes below this are slots
 
-	conns, devices, slotParts, routeCounters, queues *chunk.Array
+	conns, devices, slotParts, routeCounters, podCounters, queues *chunk.Array
 }
 
 // Open opens the maps pinned under dir, if this program can read them.
@@ -41,7 +41,7 @@ func Open(dir string) (*Maps, error) {
 	}
 	m := &Maps{dir: dir, maps: make(map[string]*ebpf.Map)}
 	for _, name := range []string{"pods", "functions", "routes", "nodes", "edges",
-		"settings", "reasons", "pod_counters", "route_labels", "pod_labels", "route_names", "function_names", "pod_reasons", podgro.MapName} {
+		"settings", "reasons", "route_labels", "pod_labels", "route_names", "function_names", "pod_reasons", podgro.MapName} {
 		x, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: true})
 		if errors.Is(err, fs.ErrNotExist) {
 			m.Close()
@@ -63,7 +63,7 @@ func Open(dir string) (*Maps, error) {
 
 // openArrays opens the arrays in chunks.
 func (m *Maps) openArrays() (err error) {
-	for name, to := range map[string]**chunk.Array{"conns": &m.conns, "devices": &m.devices, "slots": &m.slotParts, "route_counters": &m.routeCounters, "queues": &m.queues} {
+	for name, to := range map[string]**chunk.Array{"conns": &m.conns, "devices": &m.devices, "slots": &m.slotParts, "route_counters": &m.routeCounters, "pod_counters": &m.podCounters, "queues": &m.queues} {
 		if *to, err = chunk.Open(pindir.Path(m.dir, "maps", name), name == "conns"); err != nil {
 			return fmt.Errorf("open pinned map %s: %w", name, err)
 		}
@@ -90,7 +90,7 @@ func (m *Maps) Close() {
 	for _, x := range m.maps {
 		_ = x.Close()
 	}
-	for _, x := range []*chunk.Array{m.conns, m.devices, m.slotParts, m.routeCounters, m.queues} {
+	for _, x := range []*chunk.Array{m.conns, m.devices, m.slotParts, m.routeCounters, m.podCounters, m.queues} {
 		if x != nil {
 			x.Close()
 		}
@@ -164,7 +164,7 @@ func (m *Maps) Routes() ([]Route, error) {
 
 func (m *Maps) counters() counters.Maps {
 	return counters.Maps{RouteLabels: m.maps["route_labels"], RouteCounters: m.routeCounters,
-		PodLabels: m.maps["pod_labels"], PodCounters: m.maps["pod_counters"]}
+		PodLabels: m.maps["pod_labels"], PodCounters: m.podCounters}
 }
 
 // Totals are all counts that the maps hold, by label set.

@@ -1,0 +1,254 @@
+package reconcile
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"eproxy/internal/abi"
+	"eproxy/internal/config"
+	"eproxy/internal/reach"
+)
+
+// ErrUsedUp is what World.Add returns if there is no entry for one pod more.
+var ErrUsedUp = errors.New("is used up")
+
+// ID names a pod of a function.
+type ID struct {
+	Function string
+	Address  netip.AddrPort
+}
+
+// World is what is done to pods. P is one that is in service.
+type World[P any] interface {
+	// Reach finds out how an address is reached now.
+	Reach(netip.Addr) reach.Path
+	// Add brings a pod into service behind an interface. ErrUsedUp: there is no room.
+	Add(fn *config.Function, addr netip.AddrPort, ifindex int) (P, error)
+	// Improve does what makes a pod's path better, and says how the pod is to be served
+	// from now on, and how the network has it.
+	Improve(pod P, path reach.Path) (served, found reach.Path)
+	// Update gives a pod its function's configuration and its path.
+	Update(pod P, fn *config.Function, path reach.Path)
+	// Drain ends the service of a pod that is not wanted any more: what it has in flight ends.
+	Drain(P)
+	// Remove ends the service of one whose connections lead nowhere.
+	Remove(P)
+}
+
+// placed is a pod in service.
+type placed[P any] struct {
+	pod     P
+	ifindex int
+}
+
+// unseen notes that the programs do not see the connections of a pod behind an interface.
+type unseen struct {
+	ifindex int
+	reason  string
+}
+
+// Set is the pods in service.
+type Set[P any] struct {
+	world  World[P]
+	log    *slog.Logger
+	pods   map[ID]placed[P]
+	moved  []P               // that others have taken the places of; they serve until the programs know these
+	paths  map[ID]reach.Path // of all pods, as they are served
+	found  map[ID]reach.Path // the same, as the network alone has them
+	unseen map[ID]unseen
+	short  []ID // pods that could be in service and have no room
+}
+
+// New makes a Set without pods.
+func New[P any](w World[P], log *slog.Logger) *Set[P] {
+	return &Set[P]{world: w, log: log, pods: make(map[ID]placed[P]), paths: make(map[ID]reach.Path), found: make(map[ID]reach.Path), unseen: make(map[ID]unseen)}
+}
+
+// Step brings the pods of functions into service, has serve let the programs use these and
+// no others, by function in the order of its pods, and takes out of service what is not
+// among them. After an error of serve the programs use the pods of before, and what has
+// come is in service already.
+func (s *Set[P]) Step(functions []*config.Function, serve func(map[string][]P) error) error {
+	s.short = nil
+	lists := make(map[string][]P, len(functions))
+	for _, fn := range functions {
+		var list []P
+		for _, addr := range fn.Pods {
+			if pod, ok := s.place(fn, addr, len(list)); ok {
+				list = append(list, pod)
+			}
+		}
+		lists[fn.Name] = list
+	}
+	if err := serve(lists); err != nil {
+		return err
+	}
+	s.drop(functions)
+	return nil
+}
+
+// place has a pod in service if the kernel path reaches it; else it is the fallback's.
+// How one is reached that is placed already is only found out again if that is not
+// known any more. others is how many pods of the function the programs have already.
+func (s *Set[P]) place(fn *config.Function, addr netip.AddrPort, others int) (pod P, ok bool) {
+	id := ID{fn.Name, addr}
+	path, known := s.reach(id)
+	if others == abi.PodsPerFunction {
+		path = reach.Left("the kernel path holds %d pods of one function", others)
+	}
+	now, ok := s.pods[id]
+	if ok && (path.Way == reach.Fallback || path.Ifindex != now.ifindex) {
+		s.move(id)
+		ok = false
+	}
+	if !ok && path.Way != reach.Fallback {
+		var err error
+		if now, err = s.add(fn, id, path.Ifindex); err != nil {
+			path = reach.Left("%v", err)
+		}
+		ok = err == nil
+	}
+	if ok {
+		if old := s.paths[id]; known && old.GRO && old.Ifindex == path.Ifindex {
+			path = old // that has been tried
+		} else {
+			path, s.found[id] = s.world.Improve(now.pod, path)
+		}
+		s.world.Update(now.pod, fn, path)
+	}
+	s.setPath(id, path)
+	return now.pod, ok
+}
+
+// reach is how the network has a pod, and whether that was known.
+func (s *Set[P]) reach(id ID) (path reach.Path, known bool) {
+	path, known = s.found[id]
+	if !known {
+		path = s.world.Reach(id.Address.Addr())
+		s.found[id] = path
+	}
+	if u, ok := s.unseen[id]; ok && u.ifindex == path.Ifindex {
+		path = reach.Left("%s", u.reason)
+	}
+	return path, known
+}
+
+func (s *Set[P]) add(fn *config.Function, id ID, ifindex int) (placed[P], error) {
+	pod, err := s.world.Add(fn, id.Address, ifindex)
+	if errors.Is(err, ErrUsedUp) {
+		s.short = append(s.short, id)
+	}
+	if err != nil {
+		return placed[P]{}, err
+	}
+	now := placed[P]{pod, ifindex}
+	s.pods[id] = now
+	return now, nil
+}
+
+// move has a pod's place given up for another one.
+func (s *Set[P]) move(id ID) {
+	s.moved = append(s.moved, s.pods[id].pod)
+	delete(s.pods, id)
+}
+
+// setPath notes how a pod is served, and logs what is new about it.
+func (s *Set[P]) setPath(id ID, path reach.Path) {
+	old, known := s.paths[id]
+	s.paths[id] = path
+	if known && old.Way == path.Way && old.Reason == path.Reason {
+		return
+	}
+	switch {
+	case path.Way == reach.Fallback:
+		s.log.Warn("pod is served by the fallback", "function", id.Function, "pod", id.Address, "reason", path.Reason)
+	case known && old.Way == reach.Fallback:
+		s.log.Info("pod is served by the kernel path from now on", "function", id.Function, "pod", id.Address)
+	case known && path.Way == reach.XDP:
+		s.log.Info("messages for a pod are taken at XDP", "function", id.Function, "pod", id.Address)
+	case path.Reason != "":
+		s.log.Info("messages for a pod are taken at TC", "function", id.Function, "pod", id.Address, "reason", path.Reason)
+	}
+}
+
+// drop takes out of service what the programs do not use any more.
+func (s *Set[P]) drop(functions []*config.Function) {
+	wanted := make(map[ID]bool)
+	for _, fn := range functions {
+		for _, a := range fn.Pods {
+			wanted[ID{fn.Name, a}] = true
+		}
+	}
+	moved := s.moved
+	s.moved = nil
+	for _, pod := range moved {
+		s.world.Remove(pod)
+	}
+	for id, now := range s.pods {
+		if !wanted[id] {
+			delete(s.pods, id)
+			s.world.Drain(now.pod)
+		}
+	}
+	unwanted := func(id ID) bool { return !wanted[id] }
+	maps.DeleteFunc(s.paths, func(id ID, _ reach.Path) bool { return unwanted(id) })
+	maps.DeleteFunc(s.found, func(id ID, _ reach.Path) bool { return unwanted(id) })
+	maps.DeleteFunc(s.unseen, func(id ID, _ unseen) bool { return unwanted(id) })
+}
+
+// Get is a pod that is in service.
+func (s *Set[P]) Get(id ID) (pod P, ok bool) {
+	now, ok := s.pods[id]
+	return now.pod, ok
+}
+
+// Path is how a pod is served; zero: it is not known.
+func (s *Set[P]) Path(id ID) reach.Path { return s.paths[id] }
+
+// Again has the next Step look at how a pod is reached, as if it had moved.
+func (s *Set[P]) Again(id ID) { delete(s.found, id) }
+
+// AgainBehind is Again for all pods behind some interfaces.
+func (s *Set[P]) AgainBehind(ifindexes []int) {
+	maps.DeleteFunc(s.found, func(_ ID, path reach.Path) bool { return slices.Contains(ifindexes, path.Ifindex) })
+}
+
+// AgainAll is Again for all pods, also of those that the programs did not see.
+func (s *Set[P]) AgainAll() {
+	clear(s.unseen)
+	clear(s.found)
+}
+
+// AgainShort is Again for the pods that there was no room for, and says whether there
+// are any.
+func (s *Set[P]) AgainShort() bool {
+	for _, id := range s.short {
+		s.Again(id)
+	}
+	return len(s.short) > 0
+}
+
+// Moved says whether some pod is reached in another way than when it was placed, or was to be
+// looked at Again.
+func (s *Set[P]) Moved(functions []*config.Function) (any bool) {
+	for _, fn := range functions {
+		for _, a := range fn.Pods {
+			id := ID{fn.Name, a}
+			if s.world.Reach(a.Addr()) != s.found[id] {
+				s.Again(id)
+				any = true
+			}
+		}
+	}
+	return any
+}
+
+// LeaveUnseen leaves a pod to the fallback from the next Step on, for a reason: until
+// AgainAll, or until it is behind another interface than this.
+func (s *Set[P]) LeaveUnseen(id ID, ifindex int, reason string) {
+	s.unseen[id] = unseen{ifindex, reason}
+	s.Again(id)
+}

@@ -1,0 +1,292 @@
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"eproxy/internal/config"
+	"eproxy/internal/reach"
+)
+
+// pod is one that the model has in service.
+type pod struct {
+	id       ID
+	ifindex  int
+	path     reach.Path // of the latest Update
+	improved int
+}
+
+// model is a network, and a data plane with room for some pods.
+type model struct {
+	t        *testing.T
+	network  map[netip.Addr]reach.Path
+	room     int
+	fails    func() bool
+	service  map[*pod]bool // added, and neither drained nor removed
+	served   map[string][]*pod
+	touched  map[ID]int // adds, drains, removes, and updates that changed something
+	draining []ID
+	removed  []ID
+}
+
+var errModel = errors.New("no memory")
+
+func (m *model) Reach(a netip.Addr) reach.Path {
+	if p, ok := m.network[a]; ok {
+		return p
+	}
+	return reach.Path{NoRoute: true, Reason: "no route"}
+}
+
+func (m *model) Add(fn *config.Function, addr netip.AddrPort, ifindex int) (*pod, error) {
+	if len(m.service) >= m.room {
+		return nil, fmt.Errorf("limits.pods %w", ErrUsedUp)
+	}
+	if m.fails() {
+		return nil, errModel
+	}
+	p := &pod{id: ID{fn.Name, addr}, ifindex: ifindex}
+	m.service[p] = true
+	m.touched[p.id]++
+	return p, nil
+}
+
+func (m *model) Improve(p *pod, path reach.Path) (served, found reach.Path) {
+	if !path.GRO {
+		return path, path
+	}
+	p.improved++
+	return path.WithoutGRO(errModel), path
+}
+
+func (m *model) Update(p *pod, _ *config.Function, path reach.Path) {
+	if !m.service[p] {
+		m.t.Fatalf("%v is updated and not in service", p.id)
+	}
+	if p.path != path {
+		m.touched[p.id]++
+	}
+	p.path = path
+}
+
+// end is the end of a pod's service: the programs must not use it any more.
+func (m *model) end(p *pod) {
+	if !m.service[p] {
+		m.t.Fatalf("%v is taken out of service twice", p.id)
+	}
+	if slices.Contains(m.served[p.id.Function], p) {
+		m.t.Fatalf("%v is taken out of service while the programs use it", p.id)
+	}
+	delete(m.service, p)
+	m.touched[p.id]++
+}
+
+func (m *model) Drain(p *pod)  { m.end(p); m.draining = append(m.draining, p.id) }
+func (m *model) Remove(p *pod) { m.end(p); m.removed = append(m.removed, p.id) }
+
+func (m *model) serve(lists map[string][]*pod) error {
+	if m.fails() {
+		return errModel
+	}
+	for function, list := range lists {
+		for _, p := range list {
+			if !m.service[p] || p.id.Function != function {
+				m.t.Fatalf("%v is served for %s and not in service", p.id, function)
+			}
+		}
+	}
+	m.served = lists
+	return nil
+}
+
+func newModel(t *testing.T) (*model, *Set[*pod]) {
+	m := &model{t: t, network: make(map[netip.Addr]reach.Path), room: 100, fails: func() bool { return false }, service: make(map[*pod]bool), touched: make(map[ID]int)}
+	return m, New(m, slog.New(slog.DiscardHandler))
+}
+
+func address(n int) netip.Addr         { return netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}) }
+func addressPort(n int) netip.AddrPort { return netip.AddrPortFrom(address(n), 80) }
+
+// anyPath is a path as a network may have it.
+func anyPath(r *rand.Rand) reach.Path {
+	switch n := 1 + r.IntN(3); r.IntN(4) {
+	case 0:
+		return reach.Left("it is behind a macvlan")
+	case 1:
+		return reach.Path{Way: reach.XDP, Ifindex: n}
+	case 2:
+		return reach.Path{Way: reach.TC, Ifindex: n, GRO: true}
+	default:
+		return reach.Path{Way: reach.TC, Ifindex: n}
+	}
+}
+
+// anyFunctions are functions with some of the pods there may be.
+func anyFunctions(r *rand.Rand) (out []*config.Function) {
+	for _, name := range []string{"a", "b", "c"} {
+		if r.IntN(5) == 0 {
+			continue
+		}
+		fn := &config.Function{Name: name}
+		for n := range 8 {
+			if r.IntN(2) == 0 {
+				fn.Pods = append(fn.Pods, addressPort(n))
+			}
+		}
+		out = append(out, fn)
+	}
+	return out
+}
+
+// wanted are the pods that are to be in service when nothing fails, with their interfaces.
+func (m *model) wanted(s *Set[*pod], functions []*config.Function) map[ID]int {
+	out := make(map[ID]int)
+	for _, fn := range functions {
+		for _, a := range fn.Pods {
+			id := ID{fn.Name, a}
+			path := m.Reach(a.Addr())
+			if u, ok := s.unseen[id]; path.Way != reach.Fallback && (!ok || u.ifindex != path.Ifindex) {
+				out[id] = path.Ifindex
+			}
+		}
+	}
+	return out
+}
+
+func (m *model) inService() map[ID]int {
+	out := make(map[ID]int)
+	for p := range m.service {
+		out[p.id] = p.ifindex
+	}
+	return out
+}
+
+// TestConverges: configurations, the network and failures change at random. A step never takes
+// out of service what the programs use, and touches no pod of which nothing has changed. When
+// nothing fails any more, one step has in service what is wanted and can be reached, behind the
+// right interface, and no other; the next touches nothing.
+func TestConverges(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		m, s := newModel(t)
+		functions := anyFunctions(r)
+		for range 60 {
+			m.fails = func() bool { return r.IntN(6) == 0 }
+			m.room = 100
+			if r.IntN(4) == 0 {
+				m.room = r.IntN(12)
+			}
+			changed := make(map[netip.Addr]bool)
+			before := m.wanted(s, functions)
+			if r.IntN(2) == 0 {
+				functions = anyFunctions(r)
+			}
+			for range r.IntN(3) {
+				a := address(r.IntN(8))
+				m.network[a], changed[a] = anyPath(r), true
+			}
+			if r.IntN(5) == 0 {
+				id := ID{"a", addressPort(r.IntN(8))}
+				s.LeaveUnseen(id, 1, "its address is translated")
+				changed[id.Address.Addr()] = true
+			}
+			if r.IntN(5) == 0 {
+				s.AgainAll()
+				changed = nil // everything may be another way now
+			}
+			s.Moved(functions)
+			now := m.wanted(s, functions)
+			was := m.inService()
+			for _, p := range s.moved { // it has lost its place already, and goes now
+				delete(was, p.id)
+			}
+			clear(m.touched)
+			_ = s.Step(functions, m.serve)
+			for id := range was {
+				if before[id] == now[id] && was[id] == now[id] && changed != nil && !changed[id.Address.Addr()] && m.touched[id] > 0 {
+					t.Fatalf("seed %d: %v was touched although nothing of it has changed", seed, id)
+				}
+			}
+		}
+		m.fails, m.room = func() bool { return false }, 100
+		s.AgainShort()
+		s.Moved(functions)
+		if err := s.Step(functions, m.serve); err != nil {
+			t.Fatal(err)
+		}
+		want := m.wanted(s, functions)
+		if got := m.inService(); !maps.Equal(got, want) || len(m.service) != len(want) {
+			t.Fatalf("seed %d: in service are %v, want %v", seed, got, want)
+		}
+		served := 0
+		for _, list := range m.served {
+			served += len(list)
+		}
+		if served != len(want) {
+			t.Fatalf("seed %d: %d pods are served of %d", seed, served, len(want))
+		}
+		clear(m.touched)
+		if err := s.Step(functions, m.serve); err != nil || len(m.touched) > 0 {
+			t.Fatalf("seed %d: a step for nothing has touched %v (%v)", seed, m.touched, err)
+		}
+		if len(s.paths) > len(s.found) || len(s.pods) != len(want) || len(s.moved) > 0 {
+			t.Fatalf("seed %d: what is remembered is not what is wanted", seed)
+		}
+	}
+}
+
+// TestNoRoom: a pod that there is no room for is the fallback's until another has gone.
+func TestNoRoom(t *testing.T) {
+	m, s := newModel(t)
+	m.room = 1
+	for n := range 2 {
+		m.network[address(n)] = reach.Path{Way: reach.TC, Ifindex: 1}
+	}
+	fn := &config.Function{Name: "f", Pods: []netip.AddrPort{addressPort(0), addressPort(1)}}
+	step := func() {
+		t.Helper()
+		if err := s.Step([]*config.Function{fn}, m.serve); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step()
+	second := ID{"f", addressPort(1)}
+	if _, ok := s.Get(second); ok || s.Path(second).Way != reach.Fallback || !s.AgainShort() {
+		t.Errorf("two pods have the room of one: %v", s.Path(second))
+	}
+	fn = &config.Function{Name: "f", Pods: fn.Pods[1:]}
+	step()
+	if s.AgainShort() {
+		s.Moved([]*config.Function{fn})
+		step()
+	}
+	if _, ok := s.Get(second); !ok || s.AgainShort() {
+		t.Errorf("the pod has no room although another has gone: %v", s.Path(second))
+	}
+}
+
+// TestGROIsTriedOnce: what was tried in vain is tried again when the pod has moved, and not at
+// each step.
+func TestGROIsTriedOnce(t *testing.T) {
+	m, s := newModel(t)
+	m.network[address(0)] = reach.Path{Way: reach.TC, Ifindex: 1, GRO: true}
+	functions := []*config.Function{{Name: "f", Pods: []netip.AddrPort{addressPort(0)}}}
+	id := ID{"f", addressPort(0)}
+	for _, want := range []int{1, 1, 2} {
+		if want == 2 {
+			s.Again(id)
+		}
+		if err := s.Step(functions, m.serve); err != nil {
+			t.Fatal(err)
+		}
+		if p, _ := s.Get(id); p.improved != want || s.Moved(functions) {
+			t.Errorf("tried %d times, want %d", p.improved, want)
+		}
+	}
+}
