@@ -286,6 +286,17 @@ static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, s
 	return skb_to_pod(s->group.slot, &s->group.frame);
 }
 
+/* Slots may have become free since messages were parked: in each queue that the segment has some in. */
+static __always_inline void device_unpark(struct __sk_buff *skb, struct scratch *s)
+{
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SEGMENT_QUEUES; i++)
+	{
+		if (i >= afresh(s->queue_count))
+			break;
+		unpark_all(skb, afresh(s->queues[i]), NO_INDEX, HOOK_TC_DEVICE_IN, afresh(s->packet.ipv6));
+	}
+}
+
 /*
  * All of the segment was taken, and some of it is parked: the device is acknowledged what it has sent,
  * since nothing else may leave to it for long. If the segment was also news of the local socket's
@@ -693,6 +704,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	s->burst_last = 0;
 	s->group.count = 0;
 	s->parked = 0;
+	s->queue_count = 0;
 	/* too long to be cut: what is left must be able to pass behind its front */
 	if (large && afresh(s->lags))
 		s->bad = REASON_MULTI;
@@ -710,8 +722,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 		return burst_end(skb, s, &b);
 	if (afresh(s->group.count))
 		burst_flush(skb, s);
-	if (afresh(s->parked)) /* a slot may have become free meanwhile */
-		unpark_all(skb, afresh(s->queue), NO_INDEX, HOOK_TC_DEVICE_IN);
+	device_unpark(skb, s);
 	if (afresh(s->burst_last))
 		return device_parked(skb, conn);
 	if (afresh(s->bad))

@@ -29,6 +29,8 @@ const (
 	ParkedMax       = 4096       // entries for messages that wait for a slot, of all functions; a power of two
 	ParkedRoom      = 1024       // of them that memory is there for beforehand
 	ParkBuckets     = 64         // of a queue's clients; a power of two
+	QueuesMax       = 1024       // functions with messages that wait; a multiple of 64
+	ParkFamilies    = 2          // of clients and pods: IPv4, IPv6
 	IdsMax          = 64         // packet identifiers of one connection's messages under way
 	PipelineMax     = 64         // requests in flight on one slot; a power of two
 	HistBuckets     = 40         // log2(ns) latency buckets
