@@ -251,18 +251,6 @@ __attribute__((noinline)) int unpark_claim(__u32 pod, __u32 queue, __u32 hook, _
 	return slot;
 }
 
-/* A walk over the function's pods. */
-struct unpark_walk {
-	__u32 function;
-	__u32 queue;
-	__u32 from; /* any number */
-	__u32 hook;
-	__u32 qos;
-	__u32 family;
-	__u32 pod;  /* found, with */
-	__u32 slot; /* or NO_INDEX */
-};
-
 /* The pod at this place of the walk, by its index; NO_INDEX behind the last one. */
 static __always_inline __u32 unpark_pod(const struct unpark_walk *x, __u64 index)
 {
@@ -281,9 +269,14 @@ static __always_inline __u32 unpark_pod(const struct unpark_walk *x, __u64 index
 
 static long unpark_walk_step(__u64 index, void *data)
 {
-	struct unpark_walk *x = data;
-	__u32 pod = unpark_pod(x, index);
+	struct scratch *s = scratch_of(SCRATCH_UNPARK);
+	struct unpark_walk *x;
+	__u32 pod;
 
+	if (!s)
+		return 1;
+	x = &s->walk;
+	pod = unpark_pod(x, index);
 	if (pod == NO_INDEX)
 		return 1;
 	x->slot = unpark_claim(pod, x->queue, x->hook, x->qos, x->family);
@@ -292,36 +285,56 @@ static long unpark_walk_step(__u64 index, void *data)
 }
 
 /*
- * Claims a slot for a message: of this pod or, if it is NO_INDEX, of any of the function's, from a random one on. s->slot and
- * s->pod are then what was claimed; s->slot is NO_INDEX if there is none. Returns 0. A function of its own, as the others.
+ * Claims a slot for the message of this family whose turn it is: of this pod or, if it is NO_INDEX, of any of the function's,
+ * from a random one on. Returns 1 if there is one: s->slot, of s->pod. A function of its own, as the others.
  */
-__attribute__((noinline)) int unpark_find(__u32 queue, __u32 pod, __u32 hook, __u32 qos, __u32 family)
+__attribute__((noinline)) int unpark_find(__u32 queue, __u32 pod, __u32 hook, __u32 family)
 {
 	struct scratch *s = scratch_of(SCRATCH_UNPARK);
 	struct queue *q = queue_entry(queue);
-	struct unpark_walk x = { .queue = queue, .hook = hook, .qos = qos, .family = family, .slot = NO_INDEX };
+	struct parking *k = parking_get();
+	struct parked_message *e;
+	struct unpark_walk *x;
+	__u32 n;
 
-	if (!s || !q)
+	if (!s || !q || !k || !*(volatile __u32 *)&q->count)
 		return 0;
-	s->pod = pod;
-	if (pod != NO_INDEX) {
-		s->slot = unpark_claim(pod, queue, hook, qos, family);
+	bpf_spin_lock(&k->lock);
+	n = parking_peek(k, q, family);
+	bpf_spin_unlock(&k->lock);
+	e = parked_entry(n);
+	if (!n || !e)
 		return 0;
+	x = &s->walk;
+	x->function = q->function;
+	x->queue = queue;
+	x->from = bpf_get_prandom_u32() >> 8;
+	x->hook = hook;
+	x->qos = e->message.qos; /* if it is another's turn by then, slot_begin finds out */
+	x->family = family;
+	x->pod = pod;
+	if (pod == NO_INDEX) {
+		x->slot = NO_INDEX;
+		bpf_loop(PODS_PER_FUNCTION, unpark_walk_step, NULL, 0);
+	} else {
+		x->slot = unpark_claim(pod, queue, hook, x->qos, family);
 	}
-	x.function = q->function;
-	x.from = bpf_get_prandom_u32() >> 8;
-	bpf_loop(PODS_PER_FUNCTION, unpark_walk_step, &x, 0);
-	s->slot = afresh(x.slot);
-	s->pod = afresh(x.pod);
-	return 0;
+	s->slot = afresh(x->slot);
+	s->pod = afresh(x->pod);
+	return afresh(s->slot) != NO_INDEX;
 }
 
 static long unpark_busy_step(__u64 index, void *data)
 {
-	struct unpark_walk *x = data;
-	__u32 key = unpark_pod(x, index);
+	struct scratch *s = scratch_of(SCRATCH_UNPARK);
+	struct unpark_walk *x;
 	struct pod *p;
+	__u32 key;
 
+	if (!s)
+		return 1;
+	x = &s->walk;
+	key = unpark_pod(x, index);
 	if (key == NO_INDEX)
 		return 1;
 	p = bpf_map_lookup_elem(&pods, &key);
@@ -331,16 +344,18 @@ static long unpark_busy_step(__u64 index, void *data)
 }
 
 /* Whether some pod of the function has a request in flight: its response looks at the queue again. */
-static __always_inline bool unpark_busy(__u32 queue, __u32 family)
+static __always_inline bool unpark_busy(struct scratch *s, __u32 queue, __u32 family)
 {
 	struct queue *q = queue_entry(queue);
-	struct unpark_walk x = { .queue = queue, .family = family, .slot = NO_INDEX };
+	struct unpark_walk *x = &s->walk;
 
 	if (!q)
 		return false;
-	x.function = q->function;
-	bpf_loop(PODS_PER_FUNCTION, unpark_busy_step, &x, 0);
-	return afresh(x.slot) != NO_INDEX;
+	x->function = q->function;
+	x->family = family;
+	x->slot = NO_INDEX;
+	bpf_loop(PODS_PER_FUNCTION, unpark_busy_step, NULL, 0);
+	return afresh(x->slot) != NO_INDEX;
 }
 
 /* Notes that a slot's connection takes no request now. */
@@ -354,33 +369,24 @@ static __always_inline void unpark_shut(struct scratch *s, const struct pod *pod
 }
 
 /*
- * The message of this family whose turn it is gets a slot, if one is free: of this pod or, if it is NO_INDEX, of any of
- * the function's. Returns enum unpark; UNPARK_SENT: the scratch of SCRATCH_UNPARK says which slot, and the caller sends its
- * request. A function of its own, so that the verifier follows it once.
+ * The message of this family whose turn it is gets the slot that unpark_find has claimed. Returns enum unpark; UNPARK_SENT:
+ * the caller sends its request. A function of its own, so that the verifier follows it once.
  */
-__attribute__((noinline)) int unpark(__u32 queue, __u32 first, __u32 hook, __u32 family)
+__attribute__((noinline)) int unpark(__u32 queue, __u32 hook, __u32 family)
 {
 	struct scratch *s = scratch_of(SCRATCH_UNPARK);
 	struct queue *q = queue_entry(queue);
 	struct parking *k = parking_get();
 	struct parked_message *e;
 	enum reason reason;
-	__u32 key, n, qos;
 	struct pod *pod;
+	__u32 key, n;
 
-	if (!s || !q || !k || !*(volatile __u32 *)&q->count)
+	if (!s || !q || !k)
 		return UNPARK_NONE;
-	bpf_spin_lock(&k->lock);
-	n = parking_peek(k, q, family);
-	bpf_spin_unlock(&k->lock);
-	e = parked_entry(n);
-	if (!n || !e)
-		return UNPARK_NONE;
-	qos = e->message.qos; /* if it is another's turn by then, slot_begin finds out */
-	unpark_find(queue, first, hook, qos, family);
-	key = afresh(s->pod);
+	key = s->pod;
 	pod = bpf_map_lookup_elem(&pods, &key);
-	if (afresh(s->slot) == NO_INDEX || !pod)
+	if (!pod)
 		return UNPARK_NONE;
 	bpf_spin_lock(&k->lock);
 	n = parking_pop(k, q, family);
@@ -431,8 +437,10 @@ static long unpark_step(__u64 index, void *data)
 {
 	struct unpark_ctx *x = data;
 	struct scratch *s = x->s;
-	int got = unpark(x->queue, x->pod, x->hook, x->family);
+	int got = UNPARK_NONE;
 
+	if (unpark_find(x->queue, x->pod, x->hook, x->family))
+		got = unpark(x->queue, x->hook, x->family);
 	if (got == UNPARK_AGAIN)
 		return 0;
 	if (got != UNPARK_SENT) {
@@ -465,7 +473,7 @@ __attribute__((noinline)) int unpark_all(struct __sk_buff *skb, __u32 queue, __u
 	bpf_loop(UNPARK_MAX, unpark_step, &x, 0);
 	if (afresh(x.s->group.count))
 		unpark_flush(&x);
-	if (afresh(x.s->shut_pod) != NO_INDEX && !afresh(x.sent) && !unpark_busy(queue, family))
+	if (afresh(x.s->shut_pod) != NO_INDEX && !afresh(x.sent) && !unpark_busy(x.s, queue, family))
 		x.refused = 1;
 	if (afresh(x.refused) && hook != HOOK_CONTROL)
 		event_simple(hook, EVENT_PARKED, queue, 0);

@@ -66,6 +66,18 @@ enum shape {
 	SHAPE_CUT = 6,	  /* what tx says of the packet's bytes, from its front on */
 };
 
+/* A walk over a function's pods. */
+struct unpark_walk {
+	__u32 function;
+	__u32 queue;
+	__u32 from; /* any number */
+	__u32 hook;
+	__u32 qos;
+	__u32 family;
+	__u32 pod;  /* found, with */
+	__u32 slot; /* or NO_INDEX */
+};
+
 /*
  * One run's work space. What every message needs comes first, in few cache
  * lines. Arrays that are read in words have room for one word more.
@@ -96,8 +108,9 @@ struct scratch {
 	__u32 queues[SEGMENT_QUEUES]; /* and where */
 	__u32 shut_pod;		      /* SCRATCH_UNPARK: of this pod's slots */
 	__u64 shut;		      /* these bits are of connections that took no request */
-	__u32 pod;		      /* of a slot that has received something */
-	__u32 rights;		      /* of the device, when the take began */
+	struct unpark_walk walk;
+	__u32 pod;    /* of a slot that has received something */
+	__u32 rights; /* of the device, when the take began */
 	__u32 cache_version;
 	__u32 slot;
 	__u32 pod_counter;
