@@ -546,6 +546,7 @@ struct parking {
 	__u32 pad;
 	__u64 attended[QUEUES_MAX / 64]; /* queues that the sweeper looks at, without the lock */
 	__u16 next[PARKED_MAX];		 /* the client's next younger message; of a free one the next free one */
+	__u16 previous[PARKED_MAX];	 /* the client's next older message */
 	__u32 since_ms[PARKED_MAX];	 /* when a message was parked, CLOCK_MONOTONIC */
 	__u32 order[PARKED_MAX];	 /* a client's messages by age, modulo 2^32 */
 	struct park_client clients[PARKED_MAX];

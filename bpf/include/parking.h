@@ -42,6 +42,11 @@ static __always_inline __u16 *park_next(struct parking *p, __u32 n)
 	return &p->next[n & (PARKED_MAX - 1)];
 }
 
+static __always_inline __u16 *park_previous(struct parking *p, __u32 n)
+{
+	return &p->previous[n & (PARKED_MAX - 1)];
+}
+
 static __always_inline __u16 *park_bucket(struct queue *q, __u32 client)
 {
 	return &q->bucket[client & (PARK_BUCKETS - 1)];
@@ -182,30 +187,36 @@ static __always_inline bool park_younger(const struct parking *p, __u32 n, __u32
 }
 
 /*
- * Puts a message among its client's others, by age: of two processors the one with the
- * younger message may be here first. Only so many can be out of order as there are processors; where
- * those are very many the look ends.
+ * Puts a message among its client's others, by age: of two processors the one with the younger
+ * message may be here first. It is looked for from the oldest one on (front), or from the youngest one back:
+ * where it is as a rule. Where so many are out of order that the look ends it stands where that was.
  */
-static __always_inline void parking_insert(struct parking *p, struct park_client *c, __u32 n)
+static __always_inline void parking_insert(struct parking *p, struct park_client *c, __u32 n, bool front)
 {
-	__u32 before = c->last, after = PARK_NONE;
+	__u32 before = front ? PARK_NONE : c->last, after = front ? c->first : PARK_NONE;
 
-	if (before && !park_younger(p, n, before)) {
-		before = PARK_NONE;
-		after = c->first;
-		repeat(i, TURNS_MAX) {
-			if (!after || park_younger(p, after, n))
+	repeat(i, TURNS_MAX) {
+		if (front) {
+			if (!after || !park_younger(p, n, after))
 				break;
 			before = after;
 			after = *park_next(p, after);
+		} else {
+			if (!before || park_younger(p, n, before))
+				break;
+			after = before;
+			before = *park_previous(p, before);
 		}
 	}
 	*park_next(p, n) = after;
+	*park_previous(p, n) = before;
 	if (before)
 		*park_next(p, before) = n;
 	else
 		c->first = n;
-	if (!after)
+	if (after)
+		*park_previous(p, after) = n;
+	else
 		c->last = n;
 	c->count++;
 }
@@ -218,7 +229,7 @@ static __always_inline void parking_push(struct parking *p, struct queue *q, __u
 	if (!k)
 		k = parking_enter(p, q, client, false);
 	p->since_ms[n & (PARKED_MAX - 1)] = now_ms;
-	parking_insert(p, park_client(p, k), n);
+	parking_insert(p, park_client(p, k), n, false);
 }
 
 /* Puts a message that was popped back: it is its client's oldest, as a rule, and it is that client's turn again. */
@@ -232,7 +243,7 @@ static __always_inline void parking_push_back(struct parking *p, struct queue *q
 	} else {
 		k = parking_enter(p, q, client, true);
 	}
-	parking_insert(p, park_client(p, k), n);
+	parking_insert(p, park_client(p, k), n, true);
 	q->count++;
 	q->popped[park_family(client)]--;
 }
@@ -277,10 +288,12 @@ static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u
 	n = c->first;
 	c->first = *park_next(p, n);
 	c->count--;
-	if (c->first)
+	if (c->first) {
+		*park_previous(p, c->first) = PARK_NONE;
 		parking_turn(p, q, k, false);
-	else
+	} else {
 		parking_leave(p, q, k);
+	}
 	q->count--;
 	q->popped[f]++;
 	return n;
