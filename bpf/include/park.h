@@ -161,6 +161,7 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 	parking_push(k, q, name, n, now / 1000000);
 	bpf_spin_unlock(&k->lock);
 	park_attend(k, fn->queue);
+	attend(c, conn); /* what is done here is to be acknowledged, whatever becomes of the segment's rest */
 	return REASON_TAKEN;
 }
 

@@ -103,6 +103,7 @@ struct scratch {
 	__u32 counter; /* of the route and its function */
 	__u32 function;
 	__u32 queue;  /* of the pod's function */
+	__u32 vain;   /* a slot was claimed for nothing: who parked a message meanwhile saw it taken */
 	__u32 parked; /* messages of the segment that wait, */
 	__u32 queue_count;
 	__u32 queues[SEGMENT_QUEUES]; /* and where */

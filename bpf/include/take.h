@@ -508,6 +508,8 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	reason = take_into(ctx, xdp, t, s, pod, len);
 	slot_release(pod, s->slot);
 	pod_wake(hook, pod);
+	s->queue = fn->queue;
+	s->vain = reason != REASON_TAKEN;
 	return reason;
 }
 

@@ -258,7 +258,10 @@ static long burst_turn(__u64 index, void *data)
 	struct burst *b = data;
 	struct scratch *s = b->s;
 
+	s->vain = 0;
 	bpf_loop(BURST_MAX, burst_step, b, 0);
+	if (afresh(s->vain))
+		park_note(s, afresh(s->queue));
 	if (afresh(s->bad) != REASON_NO_SLOT)
 		return 1;
 	s->bad = park_message(b->skb, b->t.conn);
