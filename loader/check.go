@@ -18,6 +18,7 @@ import (
 	"eproxy/internal/kube"
 	"eproxy/internal/reach"
 	"eproxy/internal/request"
+	"eproxy/internal/transport"
 )
 
 func checkCommand() *cli.Command {
@@ -79,6 +80,9 @@ func sourceSays(s endpoints.Said) string {
 func warnings(file string, cfg *config.Config) []string {
 	var out []string
 	for _, e := range cfg.UnfitInterfaces(func(name string) string { return interfaceUnfit(name, cfg.XDP) }) {
+		out = append(out, e.Error())
+	}
+	for _, e := range cfg.UnfitListeners(func(l *config.Listener) error { _, err := transport.New(l, nil); return err }) {
 		out = append(out, e.Error())
 	}
 	if w := cfg.Exposed(file); w != "" {

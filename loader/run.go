@@ -147,6 +147,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	}
 	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests(), plane))
 	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: n.metrics, Life: n.life}, Activate: upstream.Waits(log)})
+	n.metrics.Registry.MustRegister(metrics.NewQueued(n.engine))
 	if err := plane.Start(n.engine, upstream.Recorder{Metrics: n.metrics, Life: n.life}); err != nil {
 		return nil, err
 	}
@@ -162,7 +163,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 func listenerAddrs(cfg *config.Config) ([]netip.AddrPort, error) {
 	var addrs []netip.AddrPort
 	for _, l := range cfg.Listeners {
-		if l.TLS != nil || l.Websocket {
+		if !l.Plain() {
 			continue
 		}
 		a, err := net.ResolveTCPAddr("tcp", l.Address)

@@ -43,7 +43,7 @@ func showFunctions(m *pinned.Maps) (*output.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms"}}
+	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms", "waiting"}}
 	for _, f := range fs {
 		n := 0
 		for _, p := range pods {
@@ -56,7 +56,7 @@ func showFunctions(m *pinned.Maps) (*output.Rows, error) {
 				n++
 			}
 		}
-		r.Add(f.Name, f.URL, n, f.Concurrency, f.TimeoutMs)
+		r.Add(f.Name, f.URL, n, f.Concurrency, f.TimeoutMs, f.Waiting)
 	}
 	return r, nil
 }

@@ -71,6 +71,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	m.Registry.MustRegister(metrics.NewInFlight(p))
 	engine := delivery.New(live, p, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: m, Life: life}, Activate: upstream.Waits(log)})
 	defer engine.Close()
+	m.Registry.MustRegister(metrics.NewQueued(engine))
 	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: mochi.New})
 	if err != nil {
 		return err

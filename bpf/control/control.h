@@ -142,6 +142,7 @@ int device_control(struct device_args *a)
 	struct conn *c = conn_entry(index);
 	__u32 ok = 0, repeated = 0, hold = op == DEVICE_OP_RELEASE ? a->hold : HOLD_NONE;
 	__u16 id = a->packet_id, dup = a->dup;
+	struct id_table *ids;
 	__u64 taken = 0;
 	struct device *d;
 
@@ -150,6 +151,9 @@ int device_control(struct device_args *a)
 	d = device_entry(index);
 	if (!d)
 		return 0;
+	if (op == DEVICE_OP_HOLD)
+		device_id_room(index, gen, id);
+	ids = device_table(d);
 	bpf_spin_lock(&c->lock);
 	if (c->gen == gen) {
 		switch (op) {
@@ -172,14 +176,14 @@ int device_control(struct device_args *a)
 			ok = 1;
 			break;
 		case DEVICE_OP_HOLD:
-			if (dup && (ids_find(&d->ids, id) != IDS_NONE || conn_notifying(c, id)))
+			if (dup && (ids_find(&d->ids, ids, id) != IDS_NONE || conn_notifying(c, id)))
 				repeated = 1;
 			else
-				hold = ids_hold(&d->ids, id);
+				hold = ids_hold(&d->ids, ids, id);
 			ok = 1;
 			break;
 		case DEVICE_OP_RELEASE:
-			ok = ids_release(&d->ids, hold);
+			ok = ids_release(&d->ids, ids, hold);
 			break;
 		}
 		taken = d->taken;
@@ -224,6 +228,37 @@ int link_control(struct link_args *a)
 }
 
 /*
+ * The connection of this generation has no packet identifiers under way any more: its table is emptied, and
+ * another connection's. After conn_free nobody enters one.
+ */
+static __always_inline void device_forget_ids(__u32 index, __u32 gen)
+{
+	struct device *d = device_entry(index);
+	struct conn *c = conn_entry(index);
+	struct id_table *t;
+	bool had;
+
+	if (!d || !c || d->gen != gen)
+		return;
+	t = device_table(d);
+	if (!t)
+		return;
+	bpf_spin_lock(&c->lock);
+	had = ids_has(&d->ids, t);
+	if (had)
+		d->ids.table = 0;
+	bpf_spin_unlock(&c->lock);
+	if (!had)
+		return;
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < IDS_TABLE; i++)
+	{
+		*(volatile __u16 *)&t->ids[i] = 0; /* as it stands: there is no memset of this size */
+	}
+	t->count = 0;
+	__sync_fetch_and_and(&t->taken, 0);
+}
+
+/*
  * Forgets a connection (struct free_args): nothing of it is translated any more. Who
  * is late harms nobody: a generation ends once.
  */
@@ -244,6 +279,8 @@ int conn_free(struct free_args *a)
 		ok = 1;
 	}
 	bpf_spin_unlock(&c->lock);
+	if (index >= knob_slots)
+		device_forget_ids(index, gen);
 	a->ok = ok;
 	return 0;
 }

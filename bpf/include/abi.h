@@ -41,12 +41,14 @@
 #define PARK_BUCKETS	  64	      /* of a queue's clients; a power of two */
 #define QUEUES_MAX	  1024	      /* functions with messages that wait; a multiple of 64 */
 #define PARK_FAMILIES	  2	      /* of clients and pods: IPv4, IPv6 */
-#define IDS_MAX		  64	      /* packet identifiers of one connection's messages under way */
+#define IDS_MAX		  64	      /* packet identifiers of messages under way that a connection's own entry holds */
+#define IDS_TABLE	  1024	      /* entries of a table for those beyond, one identifier each; a power of two */
+#define IDS_TABLES	  128	      /* such tables, of all connections; a power of two */
 #define PIPELINE_MAX	  64	      /* requests in flight on one slot; a power of two */
 #define HIST_BUCKETS	  40	      /* log2(ns) latency buckets */
 #define STATUS_CODES	  100	      /* HTTP statuses that are counted, from 200 on */
 #define NO_INDEX	  0xffffffffu /* in place of an index: none */
-#define HOLD_SHIFT	  6 /* bits of a hold that are the number of its entry in struct ids; the generation is above */
+#define HOLD_SHIFT	  11 /* bits of a hold that are the number of its entry (ids.h); the generation is above */
 #define HOLD_OUTSIDE	  0xfffffffeu /* hold of a message that found no room among the identifiers (ids.h) */
 #define HOLD_NONE	  0xffffffffu /* hold of a message that has no identifier, or of a connection that is gone */
 
@@ -340,8 +342,22 @@ struct id_block {
 struct ids {
 	__u64 used;    /* bit n: entry n */
 	__u32 outside; /* messages that found no room: a repetition of one of them is not known as such */
-	__u32 pad;
+	__u16 table;   /* number of its table (struct id_table), from 1; 0: it has none */
+	__u16 gen;     /* of the entry there that was used last */
 	struct id_block block[IDS_MAX / 4];
+};
+
+/*
+ * Packet identifiers of one connection that its struct ids has no room for, each at the place that its
+ * lowest bits name. The connection gives the table back when it is empty; then all its ids are 0.
+ */
+struct id_table {
+	__u32 taken;  /* 1: a connection has it, or just takes it; changed atomically */
+	__u32 count;  /* identifiers */
+	__u16 number; /* its own */
+	__u16 pad[3];
+	__u16 ids[IDS_TABLE]; /* 0: free */
+	__u16 gen[IDS_TABLE]; /* of who uses the entry, or has last */
 };
 
 /*
@@ -554,7 +570,7 @@ struct parking {
 
 /*
  * A function's messages that wait for slots: clients have one after another their turn, and each
- * its own messages in order. Userspace writes function, handover_ms and id_prefix.
+ * its own messages in order. Userspace writes function, handover_ms, most and id_prefix.
  */
 struct queue {
 	__u32 function;		     /* index of the function as it is now; NO_INDEX: it is gone */
@@ -567,7 +583,7 @@ struct queue {
 	/* clients in the order of their turns: those of a family wait for pods of the same one */
 	__u16 first_turn[PARK_FAMILIES];
 	__u16 last_turn[PARK_FAMILIES];
-	__u32 pad;
+	__u32 most;		    /* messages that may wait; userspace changes it, without the lock */
 	__u8 id_prefix[16];	    /* first half of ce-id, 12 hexadecimal digits; the ninth is written over */
 	__u16 bucket[PARK_BUCKETS]; /* clients by their conn index */
 };

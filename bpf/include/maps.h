@@ -32,6 +32,14 @@ CHUNKED(conns, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct conn, 20480);
 /* Device part of a connection. Writer: loader before arming, then programs. Mapped by the loader for reading. */
 CHUNKED(devices, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct device, 16384);
 
+/* Packet identifiers beyond those that devices has room for (struct id_table), by number. Writer: programs, under the lock of the connection that has the table. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, IDS_TABLES + 1); /* number 0 is nobody's */
+	__type(key, __u32);
+	__type(value, struct id_table);
+} id_tables SEC(".maps");
+
 /* Slot part of a connection, with the messages in flight. Writer: programs; loader before arming. Mapped by the loader. */
 CHUNKED(slots, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct slot, 4096);
 
@@ -242,6 +250,18 @@ static __always_inline struct conn *conn_entry(__u32 index)
 static __always_inline struct device *device_entry(__u32 conn)
 {
 	return chunk_entry(devices, struct device, conn - knob_slots);
+}
+
+/*
+ * The table that the connection's packet identifiers have now; number 0, which is nobody's, if they have none: so that
+ * the verifier need not follow both cases. NULL never is. Looked up before the lock: ids.h finds out under it
+ * whether it is still so.
+ */
+static __always_inline struct id_table *device_table(const struct device *d)
+{
+	__u32 number = *(volatile const __u16 *)&d->ids.table;
+
+	return bpf_map_lookup_elem(&id_tables, &number);
 }
 
 /* The slot part of the connection with this conn index, or NULL. */

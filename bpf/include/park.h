@@ -96,6 +96,7 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 	struct parking *k = parking_get();
 	struct conn *c = conn_entry(conn);
 	struct graft *graft = NULL;
+	struct id_table *ids;
 	enum reason reason;
 	struct function *fn;
 	struct parked_message *e;
@@ -134,8 +135,9 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 		"0123456789abcdef"[(id >> 32) & 15]; /* a day's messages may be more than eight digits can count */
 	reason = e ? take_request(skb, false, s, (struct request *)e->buf, n, id_prefix, id) : REASON_NO_ENTRY;
 	if (!reason && e) {
+		ids = device_table(d);
 		bpf_spin_lock(&c->lock);
-		graft = take_account(c, d, s, s->publish.length, now, &hold);
+		graft = take_account(c, d, ids, s, s->publish.length, now, &hold);
 		if (graft)
 			ledger_removed(&c->rx);
 		bpf_spin_unlock(&c->lock);

@@ -9,7 +9,8 @@
  * client's address family, and only from a packet of that family: so each family has its
  * own turns, and none waits for the places of the other. No queue may hold more than is still free
  * for all, and no client more than its queue could still take: so whoever comes
- * later finds room, too, and one alone may have about a third of the entries. Everything is
+ * later finds room, too, and one alone may have about a third of the entries. What the function's queue may
+ * hold on both paths together bounds it as well: userspace says what is left of that. Everything is
  * linked by numbers, so that nothing has to be looked up under the lock.
  */
 #ifndef EPROXY_PARKING_H
@@ -80,7 +81,7 @@ static __always_inline __u32 parking_admit(struct parking *p, struct queue *q, _
 {
 	__u32 free = PARKED_MAX - 1 - p->used, k, n;
 
-	if (q->count >= free)
+	if (q->count >= free || q->count >= *(volatile __u32 *)&q->most)
 		return PARK_NONE;
 	k = parking_find(p, q, client);
 	if (k && park_client(p, k)->count >= free - q->count)

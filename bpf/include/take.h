@@ -270,10 +270,62 @@ static __always_inline bool segment_ok(void *ctx, bool xdp, const struct packet 
  */
 #define OPEN_MAX (TURNS_MAX / 2 - 2)
 
-/* Whether the device has all messages in flight that it may have, or no graft or packet identifier's entry is free. */
+/* Whether the device has all messages in flight that it may have, or no graft is free. */
 static __always_inline bool device_full(const struct conn *c, const struct device *d)
 {
-	return c->in_flight >= d->inflight_max || ledger_full(&c->rx, LEDGER_RING) || !ids_room(&d->ids);
+	return c->in_flight >= d->inflight_max || ledger_full(&c->rx, LEDGER_RING);
+}
+
+/* Tables that are tried for a connection that needs one: with fewer than that taken it finds one in any case. */
+#define TABLE_TRIES 8
+
+/* A table that is this connection's if it takes it, marked as taken; NULL: there is none left where it may look. */
+static __always_inline struct id_table *table_claim(__u32 conn)
+{
+	struct id_table *found = NULL;
+
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < TABLE_TRIES; i++)
+	{
+		__u32 number = ((conn + i) & (IDS_TABLES - 1)) + 1;
+		struct id_table *t = bpf_map_lookup_elem(&id_tables, &number);
+
+		if (t && !*(volatile __u32 *)&t->taken && !__sync_fetch_and_or(&t->taken, 1)) {
+			t->number = number;
+			found = t;
+			break;
+		}
+	}
+	return found;
+}
+
+/*
+ * Whether one more QoS 1 message of the connection, with this packet identifier, can be entered; gets the connection
+ * a table if that is what it needs. The take finds out under the lock whether it is still so. A function of
+ * its own, so that the verifier follows it once.
+ */
+__attribute__((noinline)) int device_id_room(__u32 conn, __u32 gen, __u32 id)
+{
+	struct device *d = device_entry(conn);
+	struct conn *c = conn_entry(conn);
+	struct id_table *t;
+	bool got = false;
+
+	if (!d || !c)
+		return 0;
+	if (ids_room(&d->ids, device_table(d), id))
+		return 1;
+	if (d->ids.outside || d->ids.table)
+		return 0;
+	t = table_claim(conn);
+	if (!t)
+		return 0;
+	bpf_spin_lock(&c->lock);
+	if (c->gen == gen)
+		got = ids_take_table(&d->ids, t);
+	bpf_spin_unlock(&c->lock);
+	if (!got)
+		__sync_fetch_and_and(&t->taken, 0);
+	return got;
 }
 
 /* Whether messages of the function wait already, or so many of this device are open: one more waits, too. */
@@ -327,11 +379,11 @@ static __always_inline enum reason take_request(void *ctx, bool xdp, struct scra
 
 /*
  * The ledger of the device: its message of len bytes is removed from its stream, unless something
- * has changed meanwhile. Under the lock of c. Returns the graft, which is open, or NULL; *hold is
+ * has changed meanwhile. Under the lock of c; ids is the device's table from before. Returns the graft, which is open, or NULL; *hold is
  * the message's on its packet identifier.
  */
-static __always_inline struct graft *take_account(struct conn *c, struct device *d, struct scratch *s, __u32 len,
-						  __u64 now, __u32 *hold)
+static __always_inline struct graft *take_account(struct conn *c, struct device *d, struct id_table *ids,
+						  struct scratch *s, __u32 len, __u64 now, __u32 *hold)
 {
 	const struct packet *p = &s->packet;
 	struct segment one = p->seg;
@@ -341,13 +393,14 @@ static __always_inline struct graft *take_account(struct conn *c, struct device 
 	one.len = len;
 	taken = c->gen == s->device_gen && c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port &&
 		c->tuple.remote[3] == p->tuple.remote[3] && d->cache_version == s->cache_version &&
-		!device_full(c, d) && framing_at_boundary(&d->framing) &&
-		!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_take(c, &one, &s->rx, now / 1000000);
+		!device_full(c, d) && (!s->publish.qos || ids_room(&d->ids, ids, s->publish.packet_id)) &&
+		framing_at_boundary(&d->framing) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) &&
+		conn_take(c, &one, &s->rx, now / 1000000);
 	if (!taken)
 		return NULL;
 	graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
 	if (s->publish.qos)
-		*hold = ids_hold(&d->ids, s->publish.packet_id);
+		*hold = ids_hold(&d->ids, ids, s->publish.packet_id);
 	c->in_flight++;
 	d->last_take_ns = now;
 	d->taken++;
@@ -366,6 +419,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	enum hook hook = xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN;
 	__u32 gen, hold = HOLD_NONE;
 	struct device *d = t->d;
+	struct id_table *ids;
 	enum reason reason;
 	struct graft *graft;
 	struct request *r;
@@ -396,8 +450,9 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		return reason;
 	attend(sc, s->slot);
 
+	ids = device_table(d);
 	bpf_spin_lock(&c->lock);
-	graft = take_account(c, d, s, len, now, &hold);
+	graft = take_account(c, d, ids, s, len, now, &hold);
 	taken = graft != NULL;
 	if (graft) {
 		graft->who = s->slot;
@@ -464,6 +519,8 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	payload_len = s->publish.length - s->publish.payload;
 	if (payload_len > PAYLOAD_MAX)
 		return REASON_TOO_LARGE;
+	if (s->publish.qos && !device_id_room(t->conn, gen, s->publish.packet_id))
+		return REASON_RING_FULL;
 
 	/* The head: from the connection's cache, or made now. */
 	s->device = t->conn;

@@ -117,11 +117,7 @@ static void call_framing(struct framing *w, const __u8 *b, __u32 len) { shim_fra
 static int call_goes_on(__u8 first) { return framing_goes_on(first); }
 static int call_at_boundary(const struct framing *w) { return framing_at_boundary(w); }
 
-static int call_ids_room(const struct ids *ids) { return ids_room(ids); }
-static __u32 call_ids_find(struct ids *ids, __u16 id) { return ids_find(ids, id); }
-static __u32 call_ids_hold(struct ids *ids, __u16 id) { return ids_hold(ids, id); }
-static int call_ids_held(struct ids *ids, __u32 hold) { return ids_held(ids, hold); }
-static int call_ids_release(struct ids *ids, __u32 hold) { return ids_release(ids, hold); }
+static __u32 call_ids(const struct shim *t, struct ids *ids, struct id_table *table, __u32 op, __u32 arg) { return t->ids(ids, table, op, arg); }
 */
 import "C"
 
@@ -164,6 +160,8 @@ type (
 	Queue = C.struct_queue
 	// IDs is struct ids: packet identifiers of messages under way.
 	IDs = C.struct_ids
+	// IDTable is struct id_table: those that there is no room for in IDs.
+	IDTable = C.struct_id_table
 
 	u8  = C.__u8
 	u16 = C.__u16
@@ -177,7 +175,9 @@ const (
 	TopicN = C.TOPIC_MAX
 
 	IDsMax      = C.IDS_MAX
+	IDsInTable  = C.IDS_TABLE
 	HoldOutside = C.HOLD_OUTSIDE
+	HoldShift   = C.HOLD_SHIFT
 
 	RxPass      = C.RX_PASS
 	RxPassRaw   = C.RX_PASS_RAW
@@ -379,20 +379,32 @@ func (w *framing) Bad() bool { return w.w.bad != 0 }
 
 type framing struct{ w Framing }
 
-// Room is ids_room.
-func Room(ids *IDs) bool { return C.call_ids_room(ids) != 0 }
+// IDsOp is what is done with packet identifiers.
+type IDsOp uint32
 
-// Known is ids_find: whether the identifier is under way.
-func Known(ids *IDs, id uint16) bool { return C.call_ids_find(ids, C.__u16(id)) != C.IDS_NONE }
+// The functions of ids.h.
+const (
+	IDsRoom    IDsOp = C.SHIM_IDS_ROOM    // of an identifier: whether it can be entered
+	IDsKnown   IDsOp = C.SHIM_IDS_KNOWN   // of an identifier: whether it is under way
+	IDsEnter   IDsOp = C.SHIM_IDS_ENTER   // an identifier; returns its hold
+	IDsHeld    IDsOp = C.SHIM_IDS_HELD    // of a hold
+	IDsRelease IDsOp = C.SHIM_IDS_RELEASE // of a hold
+	IDsTable   IDsOp = C.SHIM_IDS_TABLE   // gives the connection the table; returns whether it had none
+)
 
-// Enter is ids_hold; it returns the hold.
-func Enter(ids *IDs, id uint16) uint32 { return uint32(C.call_ids_hold(ids, C.__u16(id))) }
+// IDs does one of them; table may be nil.
+func (t *Table) IDs(ids *IDs, table *IDTable, op IDsOp, arg uint32) uint32 {
+	return uint32(C.call_ids(t.t, ids, table, C.__u32(op), u32(arg)))
+}
 
-// Held is ids_held.
-func Held(ids *IDs, hold uint32) bool { return C.call_ids_held(ids, u32(hold)) != 0 }
+// ClaimTable marks a table as taken, with its number.
+func ClaimTable(t *IDTable, number int) { t.taken, t.number = 1, C.__u16(number) }
 
-// Release is ids_release.
-func Release(ids *IDs, hold uint32) bool { return C.call_ids_release(ids, u32(hold)) != 0 }
+// FullIDs has a connection's own entries all used.
+func FullIDs() (ids IDs) {
+	ids.used = ^C.__u64(0)
+	return ids
+}
 
 // ParkOp is what is done with messages that wait.
 type ParkOp uint32

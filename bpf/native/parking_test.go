@@ -64,7 +64,7 @@ func (m *parkModel) client(q int, client uint32) *parkClient {
 // admit checks that there is room exactly as the bounds say.
 func (m *parkModel) admit(q int, client uint32) error {
 	free, limit := ParkedMax-1-m.used, int(m.p.limit)
-	room := m.count[q] < free && m.used+1 < limit
+	room := m.count[q] < free && m.used+1 < limit && m.count[q] < int(m.q[q].most)
 	if c := m.client(q, client); c != nil && len(c.messages) >= free-m.count[q] {
 		room = false
 	}
@@ -227,6 +227,8 @@ func (m *parkModel) step(r *rand.Rand, clients uint32) error {
 		m.used--
 		m.count[p.queue]--
 		m.do(p.queue, ParkCancel, 0, p.number, 0)
+	case n == 12 && m.q[q].most < ParkedMax && r.IntN(8) == 0: // fewer may wait now than do, or more
+		m.q[q].most = u32(uint32(m.count[q]) + r.Uint32N(40) - min(20, uint32(m.count[q])))
 	case n == 11:
 		return m.old(l, m.now-r.Uint32N(50))
 	default:
@@ -244,6 +246,9 @@ func runParking(table *Table, seed uint64, steps int) error {
 		m.q[q].ids = 1<<32 - 500 // their ages wrap, too
 	}
 	ParkLimit(&m.p, limits[seed%3])
+	for q := range m.q {
+		m.q[q].most = u32([]uint32{ParkedMax, 30}[seed/2%2])
+	}
 	clients := []uint32{2, 20, 100, 1}[seed/3%4]
 	for i := range steps {
 		if i == steps/2 {
@@ -288,7 +293,9 @@ func TestParking(t *testing.T) {
 
 // plantedParking are mistakes that the model must find.
 var plantedParking = []struct{ name, old, new string }{
-	{"queue takes all that is free", "if (q->count >= free)\n", "if (!free)\n"},
+	{"queue takes all that is free", "if (q->count >= free || ", "if (!free || "},
+	{"queue takes more than it may", " || q->count >= *(volatile __u32 *)&q->most)", ")"},
+	{"queue takes one more than it may", "q->count >= *(volatile __u32 *)&q->most", "q->count > *(volatile __u32 *)&q->most"},
 	{"client takes all that its queue may have", "park_client(p, k)->count >= free - q->count", "park_client(p, k)->count >= free"},
 	{"number without memory", "p->fresh + 1 < p->limit && ", ""},
 	{"youngest first", "parking_insert(p, park_client(p, k), n, false);", "parking_insert(p, park_client(p, k), n, true);"},

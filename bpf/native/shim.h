@@ -37,8 +37,38 @@ struct shim {
 	void (*responses)(const __u8 *b, __u32 len, struct responses *a, struct http *h);
 	int (*recovery_ack)(struct recovery *r, const struct conn *c, const struct segment *s);
 	void (*sack)(struct conn *c, struct sack *k, bool received, __u32 kack, __u32 ack);
+	__u32 (*ids)(struct ids *ids, struct id_table *t, __u32 op, __u32 arg);
 	__u32 (*park)(struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms);
 };
+
+/* What is done with packet identifiers; the argument is one, or a hold. */
+enum shim_ids {
+	SHIM_IDS_ROOM,
+	SHIM_IDS_KNOWN,
+	SHIM_IDS_ENTER,
+	SHIM_IDS_HELD,
+	SHIM_IDS_RELEASE,
+	SHIM_IDS_TABLE,
+};
+
+static __u32 shim_ids(struct ids *ids, struct id_table *t, __u32 op, __u32 arg)
+{
+	switch (op) {
+	case SHIM_IDS_ROOM:
+		return ids_room(ids, t, arg);
+	case SHIM_IDS_KNOWN:
+		return ids_find(ids, t, arg) != IDS_NONE;
+	case SHIM_IDS_ENTER:
+		return ids_hold(ids, t, arg);
+	case SHIM_IDS_HELD:
+		return ids_held(ids, t, arg);
+	case SHIM_IDS_RELEASE:
+		return ids_release(ids, t, arg);
+	case SHIM_IDS_TABLE:
+		return ids_take_table(ids, t);
+	}
+	return 0;
+}
 
 /* What is done with messages that wait; n and ms where they are needed. */
 enum shim_park {
@@ -287,6 +317,7 @@ static const struct shim shim_table = {
 	.responses = shim_responses,
 	.recovery_ack = shim_recovery_ack,
 	.sack = shim_sack,
+	.ids = shim_ids,
 	.park = shim_park,
 };
 

@@ -234,10 +234,13 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 {
 	__u32 now_ms = s->now_ns / 1000000, now_us = s->now_ns / 1000, notified, dups, word;
 	bool known = false, handed = false;
+	struct id_table *ids = device_table(d);
 	struct notice *t = &s->notice;
 	struct stamp stamp;
 	struct graft *g;
 
+	if (!ids)
+		return;
 	bpf_spin_lock(&dc->lock);
 	if (dc->gen == m->device_gen && conn_live(dc)) {
 		conn_done(dc, s->slot, m->device_seq);
@@ -245,13 +248,13 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 		if (answered && dc->in_flight)
 			dc->in_flight--;
 		notified = dc->rx_acked;
-		if (!answered || !m->qos || !ids_held(&d->ids, m->hold)) {
+		if (!answered || !m->qos || !ids_held(&d->ids, ids, m->hold)) {
 			conn_bare(dc, &stamp, now_us);
 		} else if (conn_crossing(dc, now_us) || !conn_can_insert(dc, 4) ||
 			   (t->len && dc->tx_nxt != t->seq + t->len)) {
 			handed = true;
 		} else {
-			ids_release(&d->ids, m->hold);
+			ids_release(&d->ids, ids, m->hold);
 			conn_stamp(dc, &stamp);
 			g = conn_insert(dc, 4, now_ms);
 			puback_sent(g, m->packet_id, now_ms);

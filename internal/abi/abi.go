@@ -31,12 +31,14 @@ const (
 	ParkBuckets     = 64         // of a queue's clients; a power of two
 	QueuesMax       = 1024       // functions with messages that wait; a multiple of 64
 	ParkFamilies    = 2          // of clients and pods: IPv4, IPv6
-	IdsMax          = 64         // packet identifiers of one connection's messages under way
+	IdsMax          = 64         // packet identifiers of messages under way that a connection's own entry holds
+	IdsTable        = 1024       // entries of a table for those beyond, one identifier each; a power of two
+	IdsTables       = 128        // such tables, of all connections; a power of two
 	PipelineMax     = 64         // requests in flight on one slot; a power of two
 	HistBuckets     = 40         // log2(ns) latency buckets
 	StatusCodes     = 100        // HTTP statuses that are counted, from 200 on
 	NoIndex         = 0xffffffff // in place of an index: none
-	HoldShift       = 6          // bits of a hold that are the number of its entry in struct ids; the generation is above
+	HoldShift       = 11         // bits of a hold that are the number of its entry (ids.h); the generation is above
 	HoldOutside     = 0xfffffffe // hold of a message that found no room among the identifiers (ids.h)
 	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
 	GraftMax        = 65535      // bytes of one graft

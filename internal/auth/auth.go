@@ -64,12 +64,13 @@ func (c *Checker) Check(a *config.Auth, from netip.Addr, username string, passwo
 	case !usable(password):
 		return Unusable
 	}
-	u := a.User(username)
-	exists := u != nil
-	if !exists {
-		u = &a.Users[c.memory.choose(username, len(a.Users))]
+	hash, exists := "", false
+	if u := a.User(username); u != nil {
+		hash, exists = u.PasswordHash, u.PasswordHash != ""
 	}
-	hash := u.PasswordHash
+	if !exists {
+		hash = other(a.Users, c.memory.choose(username, len(a.Users)))
+	}
 	f := c.memory.fingerprint(username, hash, password)
 	if exists && c.memory.has(f) {
 		return Accepted
@@ -94,6 +95,17 @@ func (c *Checker) hash(from netip.Addr, hash string, password []byte, f fingerpr
 	}
 	c.memory.add(f)
 	return Accepted
+}
+
+// other is the hash of some user that has a password, from one of them on: who has none, and is known by
+// a certificate, looks like one that does not exist. Empty: nobody has one.
+func other(users []config.User, from int) string {
+	for i := range users {
+		if h := users[(from+i)%len(users)].PasswordHash; h != "" {
+			return h
+		}
+	}
+	return ""
 }
 
 // usable says whether bcrypt sees the whole password. It ends at 72 bytes, and

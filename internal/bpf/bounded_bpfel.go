@@ -26,6 +26,7 @@ const (
 	BoundedMapFunctions           = "functions"
 	BoundedMapGrants              = "grants"
 	BoundedMapHints               = "hints"
+	BoundedMapIdTables            = "id_tables"
 	BoundedMapListeners           = "listeners"
 	BoundedMapMark                = "mark"
 	BoundedMapNodes               = "nodes"
@@ -171,6 +172,7 @@ type BoundedMapSpecs struct {
 	Functions     *ebpf.MapSpec `ebpf:"functions"`
 	Grants        *ebpf.MapSpec `ebpf:"grants"`
 	Hints         *ebpf.MapSpec `ebpf:"hints"`
+	IdTables      *ebpf.MapSpec `ebpf:"id_tables"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
@@ -270,6 +272,7 @@ type BoundedMaps struct {
 	Functions     *ebpf.Map `ebpf:"functions"`
 	Grants        *ebpf.Map `ebpf:"grants"`
 	Hints         *ebpf.Map `ebpf:"hints"`
+	IdTables      *ebpf.Map `ebpf:"id_tables"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
@@ -306,6 +309,7 @@ func (m *BoundedMaps) Close() error {
 		m.Functions,
 		m.Grants,
 		m.Hints,
+		m.IdTables,
 		m.Listeners,
 		m.Mark,
 		m.Nodes,

@@ -159,7 +159,8 @@ type EproxyDevice struct {
 		_       structs.HostLayout
 		Used    uint64
 		Outside uint32
-		Pad     uint32
+		Table   uint16
+		Gen     uint16
 		Block   [16]struct {
 			_   structs.HostLayout
 			Ids uint64
@@ -314,6 +315,16 @@ const (
 	EproxyHookHOOK_CONTROL       EproxyHook = 5
 	EproxyHookHOOK_COUNT         EproxyHook = 6
 )
+
+type EproxyIdTable struct {
+	_      structs.HostLayout
+	Taken  uint32
+	Count  uint32
+	Number uint16
+	Pad    [3]uint16
+	Ids    [1024]uint16
+	Gen    [1024]uint16
+}
 
 type EproxyLedger struct {
 	_     structs.HostLayout
@@ -485,7 +496,7 @@ type EproxyQueue struct {
 	Refused    uint32
 	FirstTurn  [2]uint16
 	LastTurn   [2]uint16
-	Pad        uint32
+	Most       uint32
 	IdPrefix   [16]uint8
 	Bucket     [64]uint16
 	_          [4]byte
@@ -743,6 +754,7 @@ const (
 	EproxyMapFunctions           = "functions"
 	EproxyMapGrants              = "grants"
 	EproxyMapHints               = "hints"
+	EproxyMapIdTables            = "id_tables"
 	EproxyMapListeners           = "listeners"
 	EproxyMapMark                = "mark"
 	EproxyMapNodes               = "nodes"
@@ -888,6 +900,7 @@ type EproxyMapSpecs struct {
 	Functions     *ebpf.MapSpec `ebpf:"functions"`
 	Grants        *ebpf.MapSpec `ebpf:"grants"`
 	Hints         *ebpf.MapSpec `ebpf:"hints"`
+	IdTables      *ebpf.MapSpec `ebpf:"id_tables"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
@@ -987,6 +1000,7 @@ type EproxyMaps struct {
 	Functions     *ebpf.Map `ebpf:"functions"`
 	Grants        *ebpf.Map `ebpf:"grants"`
 	Hints         *ebpf.Map `ebpf:"hints"`
+	IdTables      *ebpf.Map `ebpf:"id_tables"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
@@ -1023,6 +1037,7 @@ func (m *EproxyMaps) Close() error {
 		m.Functions,
 		m.Grants,
 		m.Hints,
+		m.IdTables,
 		m.Listeners,
 		m.Mark,
 		m.Nodes,

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/gopacket/layers"
+
+	"eproxy/internal/abi"
 )
 
 // refusal is a packet that must not be taken, and why.
@@ -75,7 +77,12 @@ func refusals() []refusal {
 		{name: "qos 2", reason: EproxyReasonREASON_QOS2, pub: publish("sensors/a/temp", 2, 7, "x")},
 		{name: "retain", reason: EproxyReasonREASON_RETAIN, pub: append([]byte{good[0] | 1}, good[1:]...)},
 		{name: "dup", reason: EproxyReasonREASON_DUP, pub: append([]byte{good[0] | 8}, good[1:]...)},
-		{name: "all packet identifiers in use", reason: EproxyReasonREASON_RING_FULL, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.Ids.Used = ^uint64(0) }) }},
+		{name: "all packet identifiers in use, and all tables", reason: EproxyReasonREASON_RING_FULL, rig: func(r *rig) {
+			r.device(func(d *EproxyDevice) { d.Ids.Used = ^uint64(0) })
+			for i := range uint32(abi.IdsTables) {
+				r.put(r.objs.IdTables, i+1, EproxyIdTable{Taken: 1})
+			}
+		}},
 		{name: "a message without room for its packet identifier", reason: EproxyReasonREASON_RING_FULL, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.Ids.Outside = 1 }) }},
 		{name: "partial", reason: EproxyReasonREASON_PARTIAL, pub: good[:len(good)-1]},
 		{name: "one byte", reason: EproxyReasonREASON_PARTIAL, pub: good[:1]},

@@ -106,3 +106,77 @@ func TestHoldIsHandedOver(t *testing.T) {
 		t.Errorf("hold %#x of the message taken over", args.Hold)
 	}
 }
+
+// table reads a table of packet identifiers.
+func (r *rig) table(n uint32) (t EproxyIdTable) {
+	r.t.Helper()
+	if err := r.objs.IdTables.Lookup(n, &t); err != nil {
+		r.t.Fatal(err)
+	}
+	return t
+}
+
+func (r *rig) readDevice() (out EproxyDevice) {
+	r.device(func(d *EproxyDevice) { out = *d })
+	return out
+}
+
+// TestManyIdentifiers: a client with more messages under way than its entry has room for gets a table, in which
+// repetitions are known and from which messages are acknowledged; when it is empty it is anybody's again.
+func TestManyIdentifiers(t *testing.T) {
+	r := newRig(t, false)
+	holds := make(map[uint16]uint32)
+	for id := uint16(100); id < 1000; id++ {
+		a := r.hold(id, false)
+		if a.Ok != 1 || a.Hold == abi.HoldOutside {
+			t.Fatalf("identifier %d: %+v", id, a)
+		}
+		holds[id] = a.Hold
+	}
+	number := uint32(r.readDevice().Ids.Table)
+	if number == 0 || r.table(number).Taken != 1 || r.table(number).Count != 900-abi.IdsMax {
+		t.Fatalf("table %d", number)
+	}
+	if a := r.hold(999, true); a.Repeated != 1 {
+		t.Errorf("a repetition of the latest: %+v", a)
+	}
+	if a := r.hold(99, true); a.Repeated != 0 || !r.release(a.Hold) {
+		t.Errorf("one that is not under way: %+v", a)
+	}
+	_, req := r.take(t) // identifier 7
+	if d := r.readDevice(); d.Ids.Outside != 0 || r.table(number).Ids[7] != 7 {
+		t.Errorf("what was taken is not in the table; %d outside", d.Ids.Outside)
+	}
+	_, out := r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+req, "PA", []byte(okResponse)))
+	if tcp := checkSegment(t, out); string(tcp.Payload) != "\x40\x02\x00\x07" || r.table(number).Ids[7] != 0 {
+		t.Errorf("its response is answered by % x", tcp.Payload)
+	}
+	for id, hold := range holds {
+		if !r.release(hold) || r.release(hold) {
+			t.Errorf("hold %#x of identifier %d", hold, id)
+		}
+	}
+	if d := r.readDevice(); d.Ids.Table != 0 || d.Ids.Used != 0 || r.table(number).Taken != 0 {
+		t.Errorf("the table was not given back: %d, taken %d", d.Ids.Table, r.table(number).Taken)
+	}
+}
+
+// TestTableOfAConnectionThatIsGone: it is empty, and anybody's; a message of the connection's that ends late does no harm.
+func TestTableOfAConnectionThatIsGone(t *testing.T) {
+	r := newRig(t, false)
+	var last EproxyDeviceArgs
+	for id := uint16(1); id <= 200; id++ {
+		last = r.hold(id, false)
+	}
+	number := uint32(r.readDevice().Ids.Table)
+	args := EproxyFreeArgs{Conn: rigDevice, Gen: 1}
+	if _, err := r.objs.ConnFree.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil || args.Ok != 1 {
+		t.Fatalf("%+v, %v", args, err)
+	}
+	if tab := r.table(number); number == 0 || tab.Taken != 0 || tab.Count != 0 || tab.Ids != [abi.IdsTable]uint16{} {
+		t.Errorf("table %d: taken %d, %d identifiers", number, tab.Taken, tab.Count)
+	}
+	if r.release(last.Hold) || r.table(number).Count != 0 {
+		t.Error("a message of a connection that is gone may be acknowledged")
+	}
+}

@@ -126,6 +126,9 @@ func newRig(t testing.TB, ipv6 bool) *rig {
 	for i := range r.objs.Reasons.MaxEntries() {
 		r.put(r.objs.Reasons, i, zero)
 	}
+	for i := range r.objs.IdTables.MaxEntries() {
+		r.put(r.objs.IdTables, i, EproxyIdTable{})
+	}
 	r.fill()
 	return r
 }

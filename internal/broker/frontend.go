@@ -52,6 +52,7 @@ type Peer interface {
 type Connect struct {
 	ClientID      string
 	Username      string
+	Certified     bool // the user name is that of the client's certificate, which was verified
 	Password      []byte
 	Version       byte          // MQTT protocol level: 3, 4 or 5
 	Clean         bool          // Clean Start, Clean Session

@@ -5,6 +5,9 @@ import "eproxy/internal/auth"
 // login checks the user name and password of a CONNECT, and counts and logs what
 // is refused. It returns an MQTT 5 reason code.
 func (s *Server) login(r *rules, c *Connect) byte {
+	if c.Certified {
+		return s.certified(r, c)
+	}
 	switch s.logins.Check(r.auth, c.Remote.Addr(), c.Username, c.Password) {
 	case auth.Accepted:
 		return CodeSuccess
@@ -17,5 +20,15 @@ func (s *Server) login(r *rules, c *Connect) byte {
 	default:
 		s.Refused("not_authenticated", "client refused: wrong user name or password", c.Remote, "client", c.ClientID, "user", c.Username)
 	}
+	return CodeBadCredentials
+}
+
+// certified lets a client in that its certificate names: as the user of that name, or where
+// everybody may connect and there is none.
+func (s *Server) certified(r *rules, c *Connect) byte {
+	if r.auth.AllowAnonymous || c.Username != "" && r.auth.User(c.Username) != nil {
+		return CodeSuccess
+	}
+	s.Refused("not_authenticated", "client refused: its certificate names no user", c.Remote, "client", c.ClientID, "user", c.Username)
 	return CodeBadCredentials
 }

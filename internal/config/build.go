@@ -139,28 +139,6 @@ func (b *builder) address(path, addr string) {
 	}
 }
 
-func (b *builder) listeners(ls []rawListener) {
-	if len(ls) == 0 {
-		ls = []rawListener{{Address: ":1883"}}
-	}
-	seen := make(map[string]bool)
-	for i, l := range ls {
-		path := fmt.Sprintf("$.listeners[%d].address", i)
-		b.address(path, l.Address)
-		if seen[l.Address] {
-			b.fail(path, "listener %q is a duplicate", l.Address)
-		}
-		seen[l.Address] = true
-		if l.TLS != nil {
-			b.fail(fmt.Sprintf("$.listeners[%d].tls", i), "tls listeners are not supported yet")
-		}
-		if l.Websocket {
-			b.fail(fmt.Sprintf("$.listeners[%d].websocket", i), "websocket listeners are not supported yet")
-		}
-		b.cfg.Listeners = append(b.cfg.Listeners, Listener{Address: l.Address})
-	}
-}
-
 func (b *builder) auth(a *rawAuth) {
 	if a == nil {
 		b.cfg.Auth.AllowAnonymous = true
@@ -178,7 +156,10 @@ func (b *builder) auth(a *rawAuth) {
 			b.fail(path+".username", "user %q is a duplicate", u.Username)
 		}
 		seen[u.Username] = true
-		hash := b.passwordHash(path+".password_hash", &u)
+		hash := ""
+		if u.PasswordHash != "" || !b.cfg.byCertificate() {
+			hash = b.passwordHash(path+".password_hash", &u)
+		}
 		for kind, filters := range map[string][]string{"publish": u.Publish, "subscribe": u.Subscribe} {
 			for j, f := range filters {
 				if err := topic.ValidateFilter(f); err != nil {

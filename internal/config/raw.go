@@ -22,15 +22,19 @@ type raw struct {
 }
 
 type rawListener struct {
-	Address   string  `yaml:"address"`
-	TLS       *rawTLS `yaml:"tls"`
-	Websocket bool    `yaml:"websocket"`
+	Address       string   `yaml:"address"`
+	TLS           *rawTLS  `yaml:"tls"`
+	Websocket     bool     `yaml:"websocket"`
+	Origins       []string `yaml:"origins"`
+	ProxyProtocol []string `yaml:"proxy_protocol"`
 }
 
 type rawTLS struct {
 	Cert     string `yaml:"cert"`
 	Key      string `yaml:"key"`
 	ClientCA string `yaml:"client_ca"`
+	CRL      string `yaml:"crl"`
+	Username string `yaml:"username"`
 }
 
 type rawBroker struct {
@@ -79,11 +83,13 @@ type rawFunction struct {
 
 type rawKubernetes struct {
 	Service   string `yaml:"service"`
+	Knative   string `yaml:"knative"`
 	Namespace string `yaml:"namespace"`
 	Port      string `yaml:"port"`
 }
 
 type rawCluster struct {
+	Name       string           `yaml:"name"`
 	Kubeconfig string           `yaml:"kubeconfig"`
 	Routes     []rawRouteSource `yaml:"routes"`
 }

@@ -29,6 +29,7 @@ type Config struct {
 	file           string
 	text           []byte
 	interfaceLines []int // of Interfaces
+	listenerLines  []int // of Listeners
 }
 
 // Text is what the configuration was read from.
@@ -55,15 +56,46 @@ func (c *Config) UnfitInterfaces(why func(name string) string) Errors {
 	return unfit
 }
 
-// Listener is a TCP address that the MQTT server listens on.
-type Listener struct {
-	Address   string // host:port, the host may be empty
-	TLS       *TLS
-	Websocket bool
+// UnfitListeners are errors that name the listeners of which why says something.
+func (c *Config) UnfitListeners(why func(*Listener) error) Errors {
+	var unfit Errors
+	for i := range c.Listeners {
+		if err := why(&c.Listeners[i]); err != nil {
+			unfit = append(unfit, &Error{File: c.file, Line: c.listenerLines[i], Message: fmt.Sprintf("listener %q: %v", c.Listeners[i].Address, err)})
+		}
+	}
+	return unfit
 }
 
-// TLS names a listener's certificate files.
-type TLS struct{ Cert, Key, ClientCA string }
+// Listener is a TCP address that the MQTT server listens on.
+type Listener struct {
+	Address   string         // host:port, the host may be empty
+	TLS       *TLS           // nil: none
+	Websocket bool           // MQTT packets travel in WebSocket frames (MQTT 5 section 6)
+	Origins   []string       // of the web pages that may connect to it (RFC 6454 section 6.2), in lower case; empty: all
+	Proxies   []netip.Prefix // who connects for others, and begins with a PROXY header that says for whom; empty: nobody
+}
+
+// Plain says whether the listener's connections are MQTT over TCP and nothing between, as
+// the kernel path needs it. A PROXY header at the beginning is no hindrance.
+func (l *Listener) Plain() bool { return l.TLS == nil && !l.Websocket }
+
+// TLS names a listener's certificate files, all by absolute paths.
+type TLS struct {
+	Cert, Key string
+	ClientCA  string // who signs the certificates that clients must have; empty: they need none
+	CRL       string // certificate revocation lists of those (RFC 5280 section 5); empty: none
+	Username  string // which part of a client's certificate is its user name, one of the Username constants; empty: none
+}
+
+// Parts of a client's certificate that can be its user name.
+const (
+	UsernameCommonName = "common_name" // of the subject
+	UsernameSubject    = "subject"     // the whole, as RFC 2253 writes it
+	UsernameDNS        = "dns"         // the first of these subject alternative names
+	UsernameEmail      = "email"
+	UsernameURI        = "uri"
+)
 
 // Broker says which MQTT server serves what is not routed.
 type Broker struct {
@@ -87,7 +119,7 @@ type Deny struct {
 // User is one account; %c in filters stands for the client id, %u for the user.
 type User struct {
 	Username     string
-	PasswordHash string // bcrypt
+	PasswordHash string // bcrypt; empty: a client is known by its certificate, or not at all
 	Publish      []string
 	Subscribe    []string
 }
@@ -109,7 +141,7 @@ type Function struct {
 	Pipeline    int              // requests in flight per connection, 1 to 64, or PipelineAuto
 	Timeout     time.Duration    // of one attempt, from its sending
 	Deadline    time.Duration    // from a message's arrival until no attempt begins any more; at least Timeout
-	Queue       Queue            // of what userspace holds for the function
+	Queue       Queue            // of its messages, on both paths
 	Retry       Retry
 	DeadLetter  *DeadLetter
 	Headers     map[string]string // static
@@ -127,23 +159,30 @@ type Discover struct {
 	Service Service
 }
 
-// Service is a Service of Kubernetes, whose EndpointSlices name the pods.
+// Service is a Service of Kubernetes, whose EndpointSlices name the pods, or one of Knative, whose
+// revisions have such Services.
 type Service struct {
 	Name      string // "": none
+	Knative   bool
 	Namespace string // "": that of the program's own pod, or of the kubeconfig's context
 	Port      string // name or number, as the EndpointSlices have it; "": the only one, or http
 }
 
 func (s Service) String() string {
-	if s.Namespace == "" {
-		return s.Name
+	name := s.Name
+	if s.Namespace != "" {
+		name = s.Namespace + "/" + name
 	}
-	return s.Namespace + "/" + s.Name
+	if s.Knative {
+		name = "Knative " + name
+	}
+	return name
 }
 
 // Kubernetes is how the API server is reached.
 type Kubernetes struct {
 	Kubeconfig string // absolute path; "": by the service account of the program's own pod
+	Name       string // of this installation, in conditions; "": there is but one
 	Routes     []RouteSource
 }
 
@@ -165,7 +204,8 @@ func (c *Config) With(functions []*Function, routes []*Route) *Config {
 	return &out
 }
 
-// Queue bounds what userspace holds for a function: messages that wait, and those under way.
+// Queue bounds what waits for a function in the kernel and what userspace holds for it, together: messages that
+// wait, and those that userspace has under way.
 type Queue struct {
 	Messages int
 	Bytes    int // of topics, payloads and properties

@@ -18,7 +18,7 @@ func (d *Datapath) objects() (map[string]*ebpf.Map, map[string]*ebpf.Program) {
 		"pod_socks": o.PodSocks, "pods": o.Pods, "functions": o.Functions, "routes": o.Routes,
 		"nodes": o.Nodes, "edges": o.Edges, "settings": o.Settings, "grants": o.Grants,
 		"listeners": o.Listeners, "reasons": o.Reasons, "route_counters": o.RouteCounters,
-		"pod_counters": o.PodCounters, "route_labels": o.RouteLabels, "pod_labels": o.PodLabels, "route_names": o.RouteNames,
+		"queues": o.Queues, "pod_counters": o.PodCounters, "route_labels": o.RouteLabels, "pod_labels": o.PodLabels, "route_names": o.RouteNames,
 		"function_names": o.FunctionNames, "pod_reasons": o.PodReasons, podgro.MapName: o.PodsGro, "events": o.Events,
 	}
 	progs := map[string]*ebpf.Program{

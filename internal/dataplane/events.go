@@ -8,7 +8,6 @@ import (
 
 	"github.com/cilium/ebpf/ringbuf"
 
-	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/broker"
 	"eproxy/internal/delivery"
@@ -95,11 +94,7 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 			q.tend()
 		}
 	case bpf.EproxyEventKindEVENT_ROOM:
-		p.wg.Go(func() { // the kernel waits for all processors
-			if err := p.growParked(p.queues.room + abi.ParkedRoom); err != nil {
-				p.often.Warn("no memory for more messages that wait", err.Error(), "error", err)
-			}
-		})
+		p.wg.Go(p.moreParked) // the kernel waits for all processors
 	case bpf.EproxyEventKindEVENT_SEND:
 		if err := p.sender.Send(int(e.Ifindex), e.Frame[:e.FrameLen]); err != nil {
 			p.log.Debug("sending an overdue segment", "error", err)

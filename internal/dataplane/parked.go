@@ -15,6 +15,7 @@ import (
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
+	"eproxy/internal/delivery"
 )
 
 // handoverBefore is how long before a message's deadline the programs give it up to
@@ -38,7 +39,8 @@ type queueTable struct {
 	mu     sync.Mutex
 	byName map[string]*queue
 	table  []atomic.Pointer[queue] // by index; nil: not in service
-	room   uint32                  // entries that have memory
+	room   parkedRoom
+	engine *delivery.Engine // whose queues they are a part of; nil before Start
 }
 
 // openParked makes what this process has of the messages that wait for slots.
@@ -46,22 +48,70 @@ func (p *Plane) openParked() error {
 	t := &p.queues
 	t.byName = make(map[string]*queue)
 	t.table = make([]atomic.Pointer[queue], p.arrays.queues.Entries())
-	return p.growParked(abi.ParkedRoom)
+	return p.initParkedRoom()
 }
 
-// growParked sees to it that so many messages can wait, of abi.ParkedMax.
-func (p *Plane) growParked(entries uint32) error {
-	p.queues.mu.Lock()
-	defer p.queues.mu.Unlock()
-	entries = min(entries, abi.ParkedMax)
-	for i := p.queues.room; i < entries; i++ {
-		if err := p.arrays.parked.Grow(i); err != nil {
-			return err
+// parkedRoom is the memory for messages that wait. It grows when the programs ask for more; they ask
+// once, until they are told how much there is.
+type parkedRoom struct {
+	grow func(entry uint32) error   // sees to it that this entry has memory
+	tell func(entries uint32) error // tells the programs that so many entries have
+	rest func()                     // lets some time pass
+
+	mu      sync.Mutex
+	entries uint32 // that have memory
+}
+
+// more sees to it that n messages more can wait, up to abi.ParkedMax. Where memory is short the programs
+// are told only after a while: else each message that comes would ask again.
+func (r *parkedRoom) more(n uint32) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var short error
+	for end := min(r.entries+n, abi.ParkedMax); r.entries < end && short == nil; {
+		if short = r.grow(r.entries); short == nil {
+			r.entries++
 		}
 	}
-	p.queues.room = max(p.queues.room, entries)
-	_, err := p.parkControl(bpf.EproxyParkOpPARK_OP_ROOM, bpf.EproxyParkArgs{Number: p.queues.room})
-	return err
+	if short != nil {
+		r.rest()
+	}
+	return errors.Join(short, r.tell(r.entries))
+}
+
+// initParkedRoom makes the room that is there beforehand.
+func (p *Plane) initParkedRoom() error {
+	r := &p.queues.room
+	r.grow = p.arrays.parked.Grow
+	r.tell = func(entries uint32) error {
+		_, err := p.parkControl(bpf.EproxyParkOpPARK_OP_ROOM, bpf.EproxyParkArgs{Number: entries})
+		return err
+	}
+	r.rest = func() {
+		select {
+		case <-p.ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return r.more(abi.ParkedRoom)
+}
+
+// moreParked gives the programs the memory that they have asked for.
+func (p *Plane) moreParked() {
+	if err := p.queues.room.more(abi.ParkedRoom); err != nil {
+		p.often.Warn("no memory for more messages that wait", err.Error(), "error", err)
+	}
+}
+
+// joinQueues makes the queues a part of those of the engine. Nothing waits in them before.
+func (p *Plane) joinQueues(engine *delivery.Engine) {
+	t := &p.queues
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.engine = engine
+	for name, q := range t.byName {
+		engine.Park(name, q)
+	}
 }
 
 // parkControl runs the control program of messages that wait for slots.
@@ -122,6 +172,9 @@ func (p *Plane) newQueue(fn *config.Function) *queue {
 		copy(q.mem.IdPrefix[:], fmt.Sprintf("%08x%04x", p.queueSeed, index))
 		t.byName[fn.Name] = q
 		t.table[i].Store(q)
+		if t.engine != nil {
+			t.engine.Park(fn.Name, q)
+		}
 		return q
 	}
 	return nil
@@ -154,6 +207,9 @@ func (p *Plane) switchQueues(cfg *config.Config) {
 	for name, q := range t.byName {
 		if !wanted[name] {
 			delete(t.byName, name)
+			if t.engine != nil {
+				t.engine.Park(name, nil)
+			}
 			p.wg.Go(q.end)
 		}
 	}
@@ -172,42 +228,35 @@ func (q *queue) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.handOver()
-	if q.count() == 0 {
+	if q.Count() == 0 {
 		atomic.StoreUint32(&q.mem.Function, abi.NoIndex)
 		q.plane.queues.table[q.index].Store(nil)
 	}
 }
 
-// count is how many messages wait.
-func (q *queue) count() int { return int(atomic.LoadUint32(&q.mem.Count)) }
+var _ delivery.Parked = (*queue)(nil)
+
+// Count is how many messages wait; delivery.Parked.
+func (q *queue) Count() int { return int(atomic.LoadUint32(&q.mem.Count)) }
+
+// Allow lets so many messages wait; delivery.Parked.
+func (q *queue) Allow(messages int) { atomic.StoreUint32(&q.mem.Most, uint32(messages)) }
 
 // parked is how many messages wait in the kernel, of all functions.
 func (p *Plane) parked() int {
 	n := 0
 	for i := range p.queues.table {
 		if q := p.queues.table[i].Load(); q != nil {
-			n += q.count()
+			n += q.Count()
 		}
 	}
 	return n
 }
 
-// Parked is how many messages wait for a slot in the kernel, by function.
-func (p *Plane) Parked() map[string]int {
-	t := &p.queues
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	out := make(map[string]int, len(t.byName))
-	for name, q := range t.byName {
-		out[name] = q.count()
-	}
-	return out
-}
-
 // tend sees to messages that wait, in the background: a slot is free that no packet told
 // of, or there is none left, or a deadline is near.
 func (q *queue) tend() {
-	if q.count() == 0 || q.again.Swap(true) {
+	if q.Count() == 0 || q.again.Swap(true) {
 		return
 	}
 	q.plane.wg.Go(func() {
@@ -234,7 +283,7 @@ func (q *queue) handOver() {
 		wait = 0
 	}
 	// The program looks at some of the clients at a time.
-	for misses := 0; q.count() > 0 && misses <= q.count()/abi.BoundedTurns; {
+	for misses := 0; q.Count() > 0 && misses <= q.Count()/abi.BoundedTurns; {
 		if !q.take(wait) {
 			misses++
 		}

@@ -116,7 +116,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	*mem = bpf.EproxyPod{
 		FirstSlot: index, Ifindex: uint32(ifindex), Ipv6: uint8(flag(addr.Addr().Is6())),
 		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: abi.PodUp, UnackedMs: uint32(unackedLimit / time.Millisecond),
-		Counter: counter,
+		Counter: counter, Queue: p.queueIndex(fn.Name),
 	}
 	p.setFunction(ps, fn)
 	p.startSlots(ps, fn.Concurrency)

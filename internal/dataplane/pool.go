@@ -58,8 +58,12 @@ func (ps *podState) Enter() bool {
 	return true
 }
 
-// Leave gives a place of the fallback's back; pool.Shared.
-func (ps *podState) Leave() { atomic.AddUint32(&ps.mem.Fallback, ^uint32(0)) }
+// Leave gives a place of the fallback's back; pool.Shared. No packet tells the programs of it: what waits
+// in the kernel is looked at here.
+func (ps *podState) Leave() {
+	atomic.AddUint32(&ps.mem.Fallback, ^uint32(0))
+	ps.tendParked()
+}
 
 // Adopt counts what the fallback has under way already; pool.Shared.
 func (ps *podState) Adopt(n int) { atomic.StoreUint32(&ps.mem.Fallback, uint32(n)) }
@@ -143,6 +147,9 @@ func (ps *podState) reserve(n int) int {
 	}
 	if word != old && !ps.gone.Load() {
 		atomic.StoreUint64(&ps.mem.Reserved, word)
+		if old&^word != 0 {
+			ps.tendParked() // no packet tells of a slot that may be used again
+		}
 	}
 	return bits.OnesCount64(word)
 }

@@ -120,6 +120,20 @@ func (e *Engine) Reload(cfg *config.Config, p pool.Pool) {
 	e.queues.follow(cfg)
 }
 
+// Park makes what waits for a function in the kernel a part of its queue: both together keep its bounds.
+func (e *Engine) Park(function string, p Parked) { e.queues.of(function).park(p) }
+
+// EachQueued tells how many messages userspace holds for each function that there is:
+// metrics.QueueSource.
+func (e *Engine) EachQueued(each func(function string, messages int)) {
+	cfg := e.state.Load().cfg
+	e.queues.each(func(name string, held bounds) {
+		if cfg.Function(name) != nil {
+			each(name, held.messages)
+		}
+	})
+}
+
 // Close logs what was counted and not yet logged.
 func (e *Engine) Close() { e.often.Close() }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/config"
 )
 
@@ -20,16 +21,30 @@ var queueBounds = bounds{messages: config.QueueMessages, bytes: config.QueueByte
 // what cannot: messages that the kernel path hands over, wills, responses.
 func (b bounds) share() bounds { return bounds{b.messages - b.messages/4, b.bytes - b.bytes/4} }
 
-// queue is what userspace holds for one function, on either path: messages that
-// wait for a connection or for their next attempt, and those that have one under
-// way. Which of them is next the pool decides (first come, first served); the queue
+// Parked is what waits for a function in the kernel: a part of its queue.
+type Parked interface {
+	Count() int         // messages that wait there
+	Allow(messages int) // so many may; it does not wait
+}
+
+// ParkedBytes is what a message that waits in the kernel counts in its queue.
+const ParkedBytes = abi.RequestMax
+
+// reserve is what is left of a queue's bounds to userspace, whatever waits in the kernel: so who waits for room
+// there is told of it by messages that leave userspace.
+func (b bounds) reserve() bounds { return bounds{b.messages / 4, b.bytes / 4} }
+
+// queue is what there is of one function's messages, on either path: those that wait in the kernel, which it
+// only counts, and those that userspace holds, which wait for a connection or for their next attempt, or have
+// one under way. Which of them is next the pool decides (first come, first served); the queue
 // decides which may come in, and who waits outside is served in order, too.
 type queue struct {
 	activate func() // told that a message waits and no pod is there for it
 
 	mu      sync.Mutex
 	bounds  bounds
-	held    bounds // now
+	held    bounds // by userspace, now
+	parked  Parked // may be nil
 	outside []*turn
 	asleep  bool // no pod gets the function's messages
 	woken   bool // and activate was told so
@@ -45,6 +60,7 @@ func (q *queue) follow(fn *config.Function) {
 	if q.asleep = len(fn.Pods) == 0; !q.asleep {
 		q.woken = false
 	}
+	q.allow()
 	q.grant()
 	q.wake()
 }
@@ -67,13 +83,37 @@ type turn struct {
 // fits says whether a message may come in; q.mu is held. One that is larger than
 // the whole queue may when it is empty.
 func (q *queue) fits(size int, b bounds) bool {
-	return q.held.messages < b.messages && (q.held.messages == 0 || q.held.bytes+size <= b.bytes)
+	least, parked := q.bounds.reserve(), 0
+	if q.parked != nil {
+		parked = q.parked.Count()
+	}
+	messages := max(min(least.messages, b.messages), b.messages-parked)
+	bytes := max(min(least.bytes, b.bytes), b.bytes-parked*ParkedBytes)
+	return q.held.messages < messages && (q.held.messages == 0 || q.held.bytes+size <= bytes)
 }
 
 func (q *queue) admit(size int) {
 	q.held.messages++
 	q.held.bytes += size
+	q.allow()
 	q.wake()
+}
+
+// allow lets as many messages wait in the kernel as userspace leaves of the bounds; q.mu is held.
+func (q *queue) allow() {
+	if q.parked == nil {
+		return
+	}
+	least := q.bounds.reserve()
+	q.parked.Allow(max(0, min(q.bounds.messages-max(q.held.messages, least.messages), (q.bounds.bytes-max(q.held.bytes, least.bytes))/ParkedBytes)))
+}
+
+// park joins what waits in the kernel to the queue.
+func (q *queue) park(p Parked) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.parked = p
+	q.allow()
 }
 
 // push takes in a message that cannot wait; false if there is no room.
@@ -151,6 +191,7 @@ func (q *queue) leave(size int) {
 func (q *queue) remove(size int) {
 	q.held.messages--
 	q.held.bytes -= size
+	q.allow()
 }
 
 // grant takes in who is next, as long as there is room; q.mu is held.
@@ -193,4 +234,16 @@ func (q *queues) of(function string) *queue {
 		q.m[function] = x
 	}
 	return q.m[function]
+}
+
+// each tells what userspace holds for the functions.
+func (q *queues) each(tell func(function string, held bounds)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for name, x := range q.m {
+		x.mu.Lock()
+		held := x.held
+		x.mu.Unlock()
+		tell(name, held)
+	}
 }

@@ -181,7 +181,8 @@ func (c *Collector) slots(ch chan<- prometheus.Metric) error {
 	return nil
 }
 
-// pods counts each function's pods by state; a state that none is in has a series, too.
+// pods counts each function's pods by state, a state that none is in has a series, too; and its messages that
+// wait for them.
 func (c *Collector) pods(ch chan<- prometheus.Metric) error {
 	functions, err := c.maps.Functions()
 	if err != nil {
@@ -204,6 +205,7 @@ func (c *Collector) pods(ch chan<- prometheus.Metric) error {
 		n[series{p.Function, p.State}]++
 	}
 	for _, f := range functions {
+		ch <- gauge(metrics.Queue, f.Waiting, f.Name, "kernel")
 		for _, state := range pinned.PodStates {
 			if state != "" {
 				ch <- gauge(pods, n[series{f.Name, state}], f.Name, state)

@@ -16,6 +16,7 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/outbox"
+	"eproxy/internal/transport"
 )
 
 // connectTimeout is how long a client may take to send CONNECT.
@@ -26,6 +27,10 @@ const connectTimeout = 30 * time.Second
 // count for the keep-alive.
 type conn struct {
 	*net.TCPConn
+	stream      transport.Conn // where MQTT packets travel: TLS, WebSocket; nil: the TCP connection itself
+	plain       []byte         // what was read of it at once
+	from        transport.Stream
+	leaving     atomic.Bool // what is written now must not wait
 	gate        gate
 	server      *Server
 	client      *mochi.Client // from CONNECT on
@@ -53,25 +58,30 @@ func newConn(s *Server, c *net.TCPConn) *conn {
 	w.gate.MaxConnect = min(connectSize, w.gate.MaxPacket)
 	w.gate.TopicAlias = topicAliases
 	w.raw, _ = c.SyscallConn() // nil only if closed, which Read will say
-	_ = c.SetReadDeadline(time.Now().Add(connectTimeout))
+	_ = c.SetReadDeadline(time.Now().Add(s.begin))
 	return w
 }
 
 // handshake reads until there is a valid CONNECT. Until then the server knows
 // nothing of the connection and spends nothing on it.
-func (c *conn) handshake(ctx context.Context) error {
+func (c *conn) handshake(ctx context.Context, l *listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.TCPConn.Close() })
 	defer stop()
-	for !c.gate.Open() {
+	if err := c.open(l); err != nil {
+		return c.unopened(err)
+	}
+	for {
+		c.gate.advance(nil) // something may have come with a PROXY header
+		switch {
+		case c.gate.Open():
+			return nil
+		case c.gate.violation != nil:
+			return c.refuse(c.gate.violation)
+		}
 		if err := c.receive(); err != nil {
 			return err
 		}
-		c.gate.advance(nil)
-		if v := c.gate.violation; v != nil && !c.gate.Open() {
-			return c.refuse(v)
-		}
 	}
-	return nil
 }
 
 // Read hands over what the client sent, as far as it is valid, and the broker does not take it. The
@@ -109,7 +119,9 @@ func (c *conn) flush() {
 // that goes on.
 func (c *conn) more() error {
 	c.gate.unused()
-	c.progress.use()
+	if c.stream == nil {
+		c.progress.use()
+	}
 	if x := c.session.Load(); x != nil {
 		if c.gate.atBoundary() {
 			x.Boundary(c.progress.read.Load())
@@ -126,34 +138,44 @@ func (c *conn) more() error {
 	return c.receive()
 }
 
-// receive reads from the socket.
+// receive reads from the socket, or from the stream in it.
 func (c *conn) receive() error {
+	if c.stream != nil {
+		return c.decode()
+	}
+	n, err := c.readSocket(c.gate.room, c.gate.unused)
+	c.gate.add(n)
+	return err
+}
+
+// readSocket reads into room once there is something to read; before it waits it calls idle. Each waiting ends
+// with the keep-alive's deadline.
+func (c *conn) readSocket(room func() []byte, idle func()) (int, error) {
 	if c.raw == nil {
-		return net.ErrClosed
+		return 0, net.ErrClosed
 	}
 	for {
 		var n int
 		var err error
 		rerr := c.raw.Read(func(fd uintptr) bool {
 			for n, err = -1, syscall.EINTR; err == syscall.EINTR; {
-				n, err = syscall.Read(int(fd), c.gate.room())
+				n, err = syscall.Read(int(fd), room())
 			}
 			if err != nil {
-				c.gate.unused() // it may wait for long
+				idle() // it may wait for long
 			}
 			return err != syscall.EAGAIN
 		})
 		switch {
 		case rerr == nil && err == nil && n > 0:
-			c.gate.add(n)
 			c.progress.read.Add(uint64(n))
-			return nil
+			return n, nil
 		case rerr == nil && err == nil:
-			return io.EOF
+			return 0, io.EOF
 		case rerr == nil:
-			return &net.OpError{Op: "read", Net: "tcp", Addr: c.RemoteAddr(), Err: os.NewSyscallError("read", err)}
+			return 0, &net.OpError{Op: "read", Net: "tcp", Addr: c.TCPConn.RemoteAddr(), Err: os.NewSyscallError("read", err)}
 		case !errors.Is(rerr, os.ErrDeadlineExceeded) || !c.extend():
-			return rerr
+			return 0, rerr
 		}
 	}
 }
@@ -208,12 +230,22 @@ const (
 // Write writes whole packets; the library holds the client's lock, and whoever has
 // a message of QoS 1 or 2 for the client waits for it. A client that is too slow is
 // disconnected, with RST: half a packet may have been written, so nothing can follow.
-func (c *conn) Write(p []byte) (n int, err error) {
+func (c *conn) Write(p []byte) (int, error) {
+	if c.stream != nil {
+		return c.stream.Write(p)
+	}
+	return c.writeSocket(p)
+}
+
+func (c *conn) writeSocket(p []byte) (n int, err error) {
 	limit := time.Now().Add(c.server.stall + time.Duration(len(p))*time.Second/writeRate)
 	for more := true; more; {
 		stall := c.server.stall
 		if span := time.Duration(c.span.Load()); span > 0 {
 			stall = min(stall, span)
+		}
+		if c.leaving.Load() {
+			stall = min(stall, farewell)
 		}
 		until := time.Now().Add(stall)
 		if until.After(limit) {
@@ -223,9 +255,9 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		var m int
 		m, err = c.TCPConn.Write(p[n:])
 		n += m
-		more = m > 0 && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(limit)
+		more = m > 0 && errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(limit) && !c.leaving.Load()
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.leaving.Load() {
 		c.abort()
 	}
 	return n, err
@@ -258,6 +290,7 @@ func (c *conn) stop() {
 func (c *conn) Close() error {
 	c.stop()
 	c.progress.end()
+	c.farewell()
 	err := c.TCPConn.Close()
 	if x := c.session.Load(); x != nil {
 		c.once.Do(x.Closed)
@@ -267,6 +300,7 @@ func (c *conn) Close() error {
 
 // abort closes with RST.
 func (c *conn) abort() {
+	c.leaving.Store(true) // no words: whoever writes holds what they would need
 	_ = c.SetLinger(0)
 	_ = c.Close()
 }

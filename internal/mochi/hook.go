@@ -40,6 +40,9 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c.quota.takeOver(cl)
 	// The will is the broker's: the library would publish it unasked.
 	cl.Properties.Will = mqtt.Will{}
+	if c.from.Certified {
+		c.connect.Certified, c.connect.Username = true, c.from.Username
+	}
 	id, code := h.s.broker.Authenticate(c.connect)
 	c.identity = id
 	if code == broker.CodeSuccess {
@@ -106,7 +109,10 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	}
 	c.beginTurn()
 	c.established = true
-	t := &broker.Transport{Conn: c.TCPConn, Read: c.progress.read.Load(), AtBoundary: c.gate.atBoundary()}
+	var t *broker.Transport
+	if c.stream == nil {
+		t = &broker.Transport{Conn: c.TCPConn, Read: c.progress.read.Load(), AtBoundary: c.gate.atBoundary()}
+	}
 	c.collect(cl)
 	c.session.Store(h.s.broker.Open(c.identity, c.connect, &peer{h.s, cl, c}, t))
 	c.connect = nil // with the password

@@ -11,26 +11,34 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"golang.org/x/sys/unix"
+
+	"eproxy/internal/config"
+	"eproxy/internal/transport"
 )
 
 // listener accepts connections for the mochi server.
 type listener struct {
-	address string
-	net     *net.TCPListener
-	server  *Server
+	address   string
+	net       *net.TCPListener
+	transport *transport.Listener
+	server    *Server
 }
 
 var _ listeners.Listener = (*listener)(nil)
 
 // listen opens the address. Multipath TCP stays off: grafting could not follow it.
-func listen(ctx context.Context, address string, s *Server) (*listener, error) {
+func listen(ctx context.Context, cfg *config.Listener, s *Server) (*listener, error) {
+	t, err := transport.New(cfg, func(message string, args ...any) { s.log.Warn(message, append(args, "listener", cfg.Address)...) })
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: %w", cfg.Address, err)
+	}
 	lc := net.ListenConfig{Control: socketOptions}
 	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(ctx, "tcp", address)
+	l, err := lc.Listen(ctx, "tcp", cfg.Address)
 	if err != nil {
-		return nil, fmt.Errorf("listener %s: %w", address, err)
+		return nil, fmt.Errorf("listener %s: %w", cfg.Address, err)
 	}
-	return &listener{address: address, net: l.(*net.TCPListener), server: s}, nil
+	return &listener{address: cfg.Address, net: l.(*net.TCPListener), transport: t, server: s}, nil
 }
 
 // rtoMax is the longest wait between two transmissions of what a client does not
@@ -93,12 +101,26 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			continue
 		}
 		pause = minPause
-		if a, ok := c.RemoteAddr().(*net.TCPAddr); ok && !l.server.broker.Admit(a.AddrPort().Addr().Unmap()) {
+		if !l.admit(c) {
 			_ = c.Close()
 			continue
 		}
-		go l.server.serve(c, func(w net.Conn) error { return establish(l.address, w) })
+		go l.server.serve(c, l, func(w net.Conn) error { return establish(l.address, w) })
 	}
+}
+
+// admit says whether somebody may connect from there.
+func (l *listener) admit(c *net.TCPConn) bool {
+	a, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return true
+	}
+	peer := a.AddrPort().Addr().Unmap()
+	if !l.transport.Trusts(peer) {
+		l.server.broker.Refused("denied_proxy", "connection refused: it comes from no address of proxy_protocol", a.AddrPort(), "listener", l.address)
+		return false
+	}
+	return l.server.broker.Admit(peer)
 }
 
 // Close stops accepting; the server then ends its clients.

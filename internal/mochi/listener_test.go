@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"eproxy/internal/config"
 )
 
 // TestListenerOptions: an accepted connection keeps urgent data in its stream,
 // and never waits longer than rtoMax before it sends again.
 func TestListenerOptions(t *testing.T) {
-	l, err := listen(t.Context(), "127.0.0.1:0", &Server{})
+	l, err := listen(t.Context(), &config.Listener{Address: "127.0.0.1:0"}, &Server{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
-	"eproxy/internal/outbox"
 	"eproxy/internal/pool"
 )
 
@@ -76,7 +75,7 @@ func (c *conn) collect(cl *mqtt.Client) {
 		if locked = cl.TryLock(); !locked { // who has it may wait for the client
 			return 0, nil
 		}
-		n, err := outbox.Try(c.raw, b)
+		n, err := c.try(b)
 		if n == len(b) || err != nil {
 			cl.Unlock()
 		}

@@ -26,8 +26,8 @@ func (c *conn) refuse(e *mqtt.Error) error {
 	c.server.violated(c, e)
 	switch {
 	case !c.established:
-		_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
-		_, _ = c.TCPConn.Write(connack(c.gate.Version(), e))
+		defer time.AfterFunc(refuseTimeout, c.abort).Stop()
+		_, _ = c.Write(connack(c.gate.Version(), e))
 	case c.gate.Version() == 5:
 		_ = c.server.mqtt.DisconnectClient(c.client, packets.Code{Code: e.Code, Reason: e.Text}) // [MQTT-4.13.1-1]
 	}
@@ -47,8 +47,8 @@ func sendDisconnect(cl *mochi.Client, pk packets.Packet) {
 	defer time.AfterFunc(refuseTimeout, c.abort).Stop()
 	cl.Lock() // whole packets only are written under it
 	defer cl.Unlock()
-	_ = c.SetWriteDeadline(time.Time{}) // the last packet's has passed
-	_, _ = c.TCPConn.Write(b.Bytes())
+	_, _ = c.Write(b.Bytes())
+	c.farewell()
 	_ = c.CloseWrite()
 }
 

@@ -12,7 +12,7 @@ var errFault = errors.New("fault of the server")
 
 // serve runs a connection to its end. A panic in it is a fault of the server's or
 // of the library's: it ends this connection and nothing else.
-func (s *Server) serve(tcp *net.TCPConn, establish func(net.Conn) error) {
+func (s *Server) serve(tcp *net.TCPConn, l *listener, establish func(net.Conn) error) {
 	c := newConn(s, tcp)
 	if !s.live.add(c) {
 		_ = c.Close()
@@ -27,7 +27,7 @@ func (s *Server) serve(tcp *net.TCPConn, establish func(net.Conn) error) {
 			s.abandon(c)
 		}
 	}()
-	err := c.handshake(s.ctx)
+	err := c.handshake(s.ctx, l)
 	if err == nil {
 		err = establish(c)
 	}

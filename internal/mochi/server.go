@@ -34,13 +34,14 @@ type Server struct {
 	cancel    context.CancelFunc
 	live      live
 	stall     time.Duration // writeStall, less in tests
+	begin     time.Duration // connectTimeout, less in tests
 }
 
 var _ broker.Frontend = (*Server)(nil)
 
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
-	s := &Server{broker: b, stall: writeStall, cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
+	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
@@ -54,8 +55,8 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
-	for _, l := range s.cfg.Listeners {
-		nl, err := listen(s.ctx, l.Address, s)
+	for i := range s.cfg.Listeners {
+		nl, err := listen(s.ctx, &s.cfg.Listeners[i], s)
 		if err == nil {
 			s.listeners = append(s.listeners, nl)
 			err = s.mqtt.AddListener(nl)

@@ -31,7 +31,7 @@ type Maps struct {
 	maps  map[string]*ebpf.Map
 	slots uint32 // conn indexes below this are slots
 
-	conns, devices, slotParts, routeCounters *chunk.Array
+	conns, devices, slotParts, routeCounters, queues *chunk.Array
 }
 
 // Open opens the maps pinned under dir, if this program can read them.
@@ -63,7 +63,7 @@ func Open(dir string) (*Maps, error) {
 
 // openArrays opens the arrays in chunks.
 func (m *Maps) openArrays() (err error) {
-	for name, to := range map[string]**chunk.Array{"conns": &m.conns, "devices": &m.devices, "slots": &m.slotParts, "route_counters": &m.routeCounters} {
+	for name, to := range map[string]**chunk.Array{"conns": &m.conns, "devices": &m.devices, "slots": &m.slotParts, "route_counters": &m.routeCounters, "queues": &m.queues} {
 		if *to, err = chunk.Open(pindir.Path(m.dir, "maps", name), name == "conns"); err != nil {
 			return fmt.Errorf("open pinned map %s: %w", name, err)
 		}
@@ -90,7 +90,7 @@ func (m *Maps) Close() {
 	for _, x := range m.maps {
 		_ = x.Close()
 	}
-	for _, x := range []*chunk.Array{m.conns, m.devices, m.slotParts, m.routeCounters} {
+	for _, x := range []*chunk.Array{m.conns, m.devices, m.slotParts, m.routeCounters, m.queues} {
 		if x != nil {
 			x.Close()
 		}
@@ -177,6 +177,7 @@ type Function struct {
 	URL         string
 	Concurrency uint32
 	TimeoutMs   uint32
+	Waiting     int // messages that wait in the kernel for a slot
 }
 
 // Functions are the installed functions, in the order of the configuration.
@@ -191,13 +192,34 @@ func (m *Maps) Functions() ([]Function, error) {
 		} else if !now {
 			continue
 		}
-		out = append(out, Function{k, text(info.Name[:], info.NameLen), text(info.Url[:], info.UrlLen), info.Concurrency, info.TimeoutMs})
+		waiting, err := m.waiting(k)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Function{k, text(info.Name[:], info.NameLen), text(info.Url[:], info.UrlLen), info.Concurrency, info.TimeoutMs, waiting})
 	}
 	if err := it.Err(); err != nil {
 		return nil, fmt.Errorf("read functions: %w", err)
 	}
 	sortBy(out, func(f Function) uint32 { return f.Index })
 	return out, nil
+}
+
+// waiting is how many messages wait for the slots of the function with this index.
+func (m *Maps) waiting(function uint32) (int, error) {
+	var fn bpf.EproxyFunction
+	if err := m.maps["functions"].Lookup(function, &fn); err != nil {
+		return 0, fmt.Errorf("read function %d: %w", function, err)
+	}
+	var q bpf.EproxyQueue
+	err := m.queues.Lookup(fn.Queue, &q, 0)
+	if errors.Is(err, ebpf.ErrKeyNotExist) { // it has none, or none yet
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read queue %d: %w", fn.Queue, err)
+	}
+	return int(q.Count), nil
 }
 
 func (m *Maps) functionNames() (map[uint32]string, error) {

@@ -77,9 +77,6 @@ func TestBurstIsParked(t *testing.T) {
 					t.Logf("the kernel took %d of %d messages, %d waited; %d were cut", taken, n, after["tc_device_in/parked"], cut)
 					// what segments cut is the server's to put together
 					due := min((n-cut)*95/100, n*85/100)
-					if qos == 1 {
-						due = min(due, 60) // 64 of its identifiers are kept at a time
-					}
 					if taken < due {
 						t.Errorf("the kernel took %d of %d messages: %v", taken, n, after)
 					}

@@ -242,7 +242,7 @@ func (w *world) identifiers(d *device) error {
 			if uint32(m.device) != uint32(d.conn) || uint32(m.device_gen) != d.gen || m.qos == 0 {
 				continue
 			}
-			n := uint32(m.hold) % IDsMax
+			n := uint32(m.hold) % IDsMax // no connection of this machine needs a table
 			if b := &ids.block[n/4]; uint32(b.gen[n%4]) == uint32(m.hold)>>HoldShift && uint16(b.ids>>(n%4*16)) != uint16(m.packet_id) {
 				return fmt.Errorf("packet id %d in flight on slot %d holds %d", m.packet_id, s, uint16(b.ids>>(n%4*16)))
 			}

@@ -28,6 +28,7 @@ func (w *world) parks() {
 	w.m.Parking().limit = parkingRoom
 	q := w.m.Queue(0)
 	q.handover_ms = 1 << 30
+	q.most = parkingRoom
 	copy(bytesOf(q.id_prefix[:]), fmt.Sprintf("%08x%04x", parkedSeed, 0))
 }
 

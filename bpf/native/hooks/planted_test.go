@@ -72,15 +72,15 @@ var planted = []struct {
 	25: {"the fallback's requests do not count", "the fallback wants the only place while a message is taken, XDP", []edit{
 		{"include/slot.h", "	return popcount64(filling |", "	return !planted(25) && popcount64(filling |"}}},
 	26: {"PUBACK for a message whose packet identifier is another's by now", "packet identifier is used again while the first message is answered", []edit{
-		{"tc/pod_in.h", "!m->qos || !ids_held(&d->ids, m->hold)) {", "!m->qos || (!planted(26) && !ids_held(&d->ids, m->hold))) {"}}},
+		{"tc/pod_in.h", "!m->qos || !ids_held(&d->ids, ids, m->hold)) {", "!m->qos || (!planted(26) && !ids_held(&d->ids, ids, m->hold))) {"}}},
 	27: {"message forgotten when its PUBACK is handed to userspace", "repetition comes to the server while its original is answered and the socket sends", []edit{
-		{"tc/pod_in.h", "\t\t\thanded = true;\n", "\t\t\thanded = true;\n\t\t\tif (planted(27))\n\t\t\t\tids_release(&d->ids, m->hold);\n"}}},
+		{"tc/pod_in.h", "\t\t\thanded = true;\n", "\t\t\thanded = true;\n\t\t\tif (planted(27))\n\t\t\t\tids_release(&d->ids, ids, m->hold);\n"}}},
 	28: {"PUBACK that is on its way not looked at", "repetition comes to the server while its original is answered", []edit{
 		{"control/control.h", "|| conn_notifying(c, id)))", "|| (!planted(28) && conn_notifying(c, id))))"}}},
 	29: {"hold not kept with its message", "repetition comes to the server while its original is taken over", []edit{
 		{"include/take.h", "\tslot_message(slot, s->number)->hold = hold;", "\tif (!planted(29))\n\t\tslot_message(slot, s->number)->hold = hold;"}}},
 	30: {"message entered before it is certain that it is taken", "the same message twice, XDP", []edit{
-		{"include/take.h", "\tone.len = len;\n", "\tone.len = len;\n\tif (planted(30))\n\t\tids_hold(&d->ids, s->publish.packet_id);\n"}}},
+		{"include/take.h", "\tone.len = len;\n", "\tone.len = len;\n\tif (planted(30))\n\t\tids_hold(&d->ids, ids, s->publish.packet_id);\n"}}},
 	31: {"limit looked at before the claim can be seen", "the fallback wants the only place while a message is taken, TC", []edit{
 		{"include/slot.h", "	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n", "	bool early = pod_full(pod, pod->filling | bit);\n	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n"},
 		{"include/slot.h", "pod_full(pod, filling | bit);\n", "(planted(31) ? early : pod_full(pod, filling | bit));\n"}}},

@@ -36,6 +36,7 @@ static struct map maps[32] = {
 	{ .name = "sweepers", .entries = 1, .shared = true },
 	{ .name = "queues", .entries = 1, .shared = true },
 	{ .name = "parkings", .entries = 1, .shared = true },
+	{ .name = "id_tables", .entries = 2, .shared = true },
 	{ .name = "devices", .entries = 8, .shared = true, .bulk = true },
 	{ .name = "requests", .entries = 32, .shared = true, .bulk = true },
 	{ .name = "parked", .entries = 8, .shared = true, .bulk = true },
@@ -111,6 +112,7 @@ void memory_init(void)
 	place("sweepers", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct sweeper));
 	place("queues", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct queue));
 	place("parkings", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct parking));
+	place("id_tables", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct id_table));
 	bulk_begin = used;
 	place("devices", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct device));
 	place("requests", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct request));
