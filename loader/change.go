@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"reflect"
 	"slices"
-	"syscall"
 
 	"eproxy/internal/config"
 	"eproxy/internal/control"
@@ -36,7 +32,7 @@ func (n *node) Change(ctx context.Context, c control.Change) error {
 
 // change makes an operator's change in the running configuration, and if it is to be saved
 // the same one in the file, whatever else may have been changed there. An error means
-// that neither has changed.
+// that neither has changed, unless it wraps control.ErrChanged.
 func (n *node) change(file string, c control.Change) error {
 	e, err := n.editOf(c)
 	if err != nil {
@@ -46,7 +42,7 @@ func (n *node) change(file string, c control.Change) error {
 	if err != nil {
 		return err
 	}
-	var saved *pending
+	saved := &pending{}
 	if c.Save {
 		if saved, err = prepareSave(file, e); err != nil {
 			return err
@@ -54,16 +50,17 @@ func (n *node) change(file string, c control.Change) error {
 		defer saved.discard()
 	}
 	before := n.file
-	if err := n.adopt(c, cfg); err != nil {
+	if err := n.adopt(cfg); err != nil {
 		return err
 	}
-	if saved != nil {
-		if err := saved.commit(); err != nil {
-			if back := n.adopt(c, before); back != nil {
-				return fmt.Errorf("%w; and the running configuration is changed nevertheless: %w", err, back)
-			}
-			return err
+	if err := saved.commit(); err != nil {
+		if back := n.adopt(before); back != nil {
+			return fmt.Errorf("%w: %w; the file is as it was: %w", control.ErrChanged, back, err)
 		}
+		return err
+	}
+	if err := saved.sync(); err != nil {
+		n.log.Warn("a saved change may be lost if the power fails now", "file", file, "error", err)
 	}
 	n.log.Info("changed by an operator", "verb", c.Verb, "function", c.Function, "pod", c.Pod, "topic", c.Topic, "saved", c.Save)
 	return nil
@@ -73,7 +70,7 @@ func (n *node) change(file string, c control.Change) error {
 func (n *node) editOf(c control.Change) (edit.Change, error) {
 	switch c.Verb {
 	case control.PodsAdd:
-		return edit.AddPod(c.Function, c.Pod), nil
+		return edit.AddPod(c.Function, c.Pod, n.knows(c.Function, c.Pod)), nil
 	case control.PodsDrain:
 		if !n.knows(c.Function, c.Pod) {
 			return nil, fmt.Errorf("function %s has no pod %s", c.Function, c.Pod)
@@ -99,11 +96,11 @@ func (n *node) knows(function, pod string) bool {
 
 // adopt has a configuration in force that a change has made of the one before. Where
 // only pods are concerned nothing else is touched.
-func (n *node) adopt(c control.Change, file *config.Config) error {
-	if c.Verb == control.RoutesAdd || c.Verb == control.RoutesDelete {
+func (n *node) adopt(file *config.Config) error {
+	cfg, before := n.resources.Apply(file), n.cfg
+	if !samePlan(before, cfg) { // by this change, or by resources that have changed since
 		return n.install(file)
 	}
-	cfg, before := n.resources.Apply(file), n.cfg
 	n.pods.Follow(cfg)
 	n.cfg = cfg
 	err := n.followPods()
@@ -117,6 +114,19 @@ func (n *node) adopt(c control.Change, file *config.Config) error {
 	return err
 }
 
+// samePlan says whether two configurations differ in nothing that the routes or the
+// functions' requests are made of: only in which pods there are, and which of them are to
+// get messages.
+func samePlan(a, b *config.Config) bool {
+	plan := func(fn *config.Function) config.Function {
+		out := *fn
+		out.Pods, out.Hosts, out.Drain, out.Paused = nil, nil, nil, false
+		return out
+	}
+	return slices.EqualFunc(a.Functions, b.Functions, func(x, y *config.Function) bool { return reflect.DeepEqual(plan(x), plan(y)) }) &&
+		slices.EqualFunc(a.Routes, b.Routes, func(x, y *config.Route) bool { return reflect.DeepEqual(x, y) })
+}
+
 // edited is the configuration that a change makes of a text.
 func edited(file string, text []byte, e edit.Change) (*config.Config, error) {
 	out, err := edit.Apply(text, e)
@@ -125,68 +135,3 @@ func edited(file string, text []byte, e edit.Change) (*config.Config, error) {
 	}
 	return config.Parse(file, out, config.NeedInterfaces)
 }
-
-// pending is a file that is written and not in its place yet.
-type pending struct{ from, to string }
-
-// prepareSave writes a changed configuration beside its file, with the same owner and
-// permissions, synced.
-func prepareSave(file string, e edit.Change) (*pending, error) {
-	to, err := filepath.EvalSymlinks(file)
-	if err != nil {
-		return nil, fmt.Errorf("save: %w", err)
-	}
-	text, err := os.ReadFile(to)
-	if err != nil {
-		return nil, fmt.Errorf("save: %w", err)
-	}
-	cfg, err := edited(file, text, e)
-	if err != nil {
-		return nil, fmt.Errorf("save: %w", err)
-	}
-	p := &pending{from: to + ".new", to: to}
-	if err := p.write(cfg.Text()); err != nil {
-		p.discard()
-		return nil, fmt.Errorf("save: %w", err)
-	}
-	return p, nil
-}
-
-// write writes the file beside its place.
-func (p *pending) write(text []byte) error {
-	info, err := os.Stat(p.to)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(p.from); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // what a save left that was interrupted
-	}
-	f, err := os.OpenFile(p.from, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok && (int(owner.Uid) != os.Geteuid() || int(owner.Gid) != os.Getegid()) {
-		if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
-			return err
-		}
-	}
-	if err := f.Chmod(info.Mode().Perm()); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-// commit renames the file into its place.
-func (p *pending) commit() error {
-	if err := os.Rename(p.from, p.to); err != nil {
-		return fmt.Errorf("save: %w", err)
-	}
-	return nil
-}
-
-// discard removes the file if it is not in its place.
-func (p *pending) discard() { _ = os.Remove(p.from) }

@@ -11,13 +11,14 @@ import (
 )
 
 // acknowledge notifies a client how its message ended: PUBACK or PUBREC; MQTT
-// 3.1.1 has no way to say no but to disconnect, so that the client sends again. b: see
+// 3.1.1 has no way to say no but to disconnect, so that the client sends again. What its function will
+// never have is acknowledged to it all the same: it would come again for ever. b: see
 // Peer.Acknowledge.
 func (s *Server) acknowledge(x *Session, id uint16, qos byte, o delivery.Outcome, b *pool.Batch) {
 	if x.peer.Closed() || o.Interrupted { // without an acknowledgement the client keeps the message
 		return
 	}
-	if !o.Acked && x.Version < 5 {
+	if !o.Acked && !o.Rejected && x.Version < 5 {
 		if s.ctx.Err() == nil {
 			s.often.Warn("client disconnected, its message was not delivered", o.Function,
 				"client", x.ClientID, "packet_id", id, "topic", o.Topic, "function", o.Function, "error", o.Err)

@@ -41,6 +41,7 @@ func (b *builder) function(path string, r *rawFunction) {
 		Attempts:   b.number(path+".retry.attempts", r.Retry.Attempts, defaultAttempts, 1, 100),
 		Backoff:    b.duration(path+".retry.backoff", r.Retry.Backoff, defaultBackoff),
 		MaxBackoff: b.duration(path+".retry.max_backoff", r.Retry.MaxBackoff, defaultMaxBackoff),
+		Final:      b.final(path+".retry.final", r),
 	}
 	f.Deadline = b.deadline(path+".deadline", r.Deadline, f)
 	if d := r.DeadLetter; d != nil {
@@ -53,6 +54,25 @@ func (b *builder) function(path string, r *rawFunction) {
 	}
 	b.headers(path, f)
 	b.cfg.Functions = append(b.cfg.Functions, f)
+}
+
+// defaultFinal are statuses by which a function says that the same request will not be served at another time
+// either (RFC 9110 section 15.5).
+var defaultFinal = []int{400, 404, 413, 422}
+
+// final reads which statuses end a message.
+func (b *builder) final(path string, r *rawFunction) []int {
+	if r.Retry.Final == nil {
+		return defaultFinal
+	}
+	out := slices.Clone(*r.Retry.Final)
+	for i, status := range out {
+		if status < 300 || status > 599 {
+			b.fail(fmt.Sprintf("%s[%d]", path, i), "function %q: retry.final %d: must be a status from 300 to 599", r.Name, status)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // pipeline reads how many requests a connection may have in flight.

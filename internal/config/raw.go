@@ -114,6 +114,7 @@ type rawRetry struct {
 	Attempts   *int      `yaml:"attempts"`
 	Backoff    *duration `yaml:"backoff"`
 	MaxBackoff *duration `yaml:"max_backoff"`
+	Final      *[]int    `yaml:"final"`
 }
 
 type rawDeadLetter struct {

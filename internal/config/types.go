@@ -222,6 +222,7 @@ type Retry struct {
 	Attempts   int
 	Backoff    time.Duration // before the second attempt, then doubled
 	MaxBackoff time.Duration
+	Final      []int // statuses after which a message is not tried again, ascending
 }
 
 // DeadLetter is where messages go whose attempts are spent.

@@ -31,10 +31,20 @@ var (
 	ErrNoClient = errors.New("no such client is connected")
 	// ErrRefused means that a change was not made, and nothing has changed.
 	ErrRefused = errors.New("refused")
+	// ErrChanged means that a change could not be made as it was wanted, nor undone: the
+	// running configuration is another now.
+	ErrChanged = errors.New("the running configuration has changed and could not be changed back")
+	// ErrUnknown means that it is not known whether a change was made.
+	ErrUnknown = errors.New("whether the change was made is not known, see what runs now")
 )
 
-// timeout bounds one request.
-const timeout = 10 * time.Second
+const (
+	// timeout bounds one request.
+	timeout = 10 * time.Second
+	// changeTimeout bounds a change: it waits for sources of pods, for counters of earlier
+	// routes, and for a reload that is under way.
+	changeTimeout = 2 * time.Minute
+)
 
 // maxChange is how long a change may be, in bytes: more than the longest topic.
 const maxChange = 1 << 17
@@ -68,7 +78,8 @@ const (
 	FunctionsResume = "functions resume"
 )
 
-// Changer makes changes; an error means that nothing has changed.
+// Changer makes changes; an error means that nothing has changed, unless it wraps
+// ErrChanged.
 type Changer interface {
 	Change(ctx context.Context, c Change) error
 }
@@ -77,6 +88,11 @@ type Changer interface {
 // that a dead loader left is replaced; the caller holds the lock of the pins, so
 // that no other lives.
 func Serve(path string, s Sessions, c Changer) (stop func(), err error) {
+	return serve(path, s, c, timeout)
+}
+
+// serve is Serve with a bound for one request that is no change.
+func serve(path string, s Sessions, c Changer, timeout time.Duration) (stop func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of the control socket: %w", err)
 	}
@@ -100,6 +116,13 @@ func listen(path string) (net.Listener, error) {
 	return net.Listen("unix", path)
 }
 
+// allow gives a request that has been read more time. (A read deadline that passes while a
+// request is handled cancels it.)
+func allow(w http.ResponseWriter, d time.Duration) {
+	r, until := http.NewResponseController(w), time.Now().Add(d)
+	_ = errors.Join(r.SetReadDeadline(until), r.SetWriteDeadline(until))
+}
+
 func handler(s Sessions, c Changer) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/clients", func(w http.ResponseWriter, _ *http.Request) {
@@ -121,9 +144,14 @@ func handler(s Sessions, c Changer) http.Handler {
 			http.Error(w, "not a change that this loader knows", http.StatusBadRequest)
 			return
 		}
+		allow(w, changeTimeout)
 		if err := c.Change(r.Context(), x); err != nil {
+			status := http.StatusConflict
+			if errors.Is(err, ErrChanged) {
+				status = http.StatusInternalServerError
+			}
 			line, _, _ := strings.Cut(err.Error(), "\n")
-			http.Error(w, line, http.StatusConflict)
+			http.Error(w, line, status)
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -133,8 +161,9 @@ func handler(s Sessions, c Changer) http.Handler {
 
 // Client speaks to a loader.
 type Client struct {
-	http *http.Client
-	path string
+	http    *http.Client
+	path    string
+	changes time.Duration // how long a change may take
 }
 
 // Dial finds the loader whose pins are in this directory.
@@ -144,9 +173,10 @@ func Dial(bpffs string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{path: path, http: &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	return &Client{path: path, changes: changeTimeout, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
 
+// do makes a request; ctx bounds it and the reading of its response.
 func (c *Client) do(ctx context.Context, method, target string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://loader"+target, body)
 	if err != nil {
@@ -159,13 +189,26 @@ func (c *Client) do(ctx context.Context, method, target string, body io.Reader) 
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("%w: nothing listens on %s", ErrNotRunning, c.path)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("control socket %s: only root may use it", c.path)
+		return nil, said{fs.ErrPermission, fmt.Sprintf("control socket %s: only root may use it", c.path)}
 	}
 	return nil, fmt.Errorf("control socket %s: %w", c.path, errors.Unwrap(err))
 }
 
+// said is what the loader says of an error, in its words.
+type said struct {
+	error
+	text string
+}
+
+func (s said) Error() string { return s.text }
+
+// Unwrap is which error it is.
+func (s said) Unwrap() error { return s.error }
+
 // Clients are the connected clients, by identifier.
 func (c *Client) Clients(ctx context.Context) ([]broker.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	res, err := c.do(ctx, http.MethodGet, "/v1/clients", nil)
 	if err != nil {
 		return nil, err
@@ -180,6 +223,8 @@ func (c *Client) Clients(ctx context.Context) ([]broker.Client, error) {
 
 // Kick ends a client's session. It returns ErrNoClient if there is none.
 func (c *Client) Kick(ctx context.Context, clientID string) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	res, err := c.do(ctx, http.MethodDelete, "/v1/clients?id="+url.QueryEscape(clientID), nil)
 	if err != nil {
 		return err
@@ -195,20 +240,31 @@ func (c *Client) Kick(ctx context.Context, clientID string) error {
 	return fmt.Errorf("client %q: the loader refuses (%s): %s", clientID, res.Status, strings.TrimSpace(string(b)))
 }
 
-// Change makes a change. The error wraps ErrRefused if the loader did not make it.
+// Change makes a change. The error wraps ErrRefused if the loader did not make it,
+// ErrChanged if it could neither make it as a whole nor undo it, and ErrUnknown if the
+// loader has said nothing.
 func (c *Client) Change(ctx context.Context, x Change) error {
 	body, err := json.Marshal(x)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.changes)
+	defer cancel()
 	res, err := c.do(ctx, http.MethodPost, "/v1/changes", bytes.NewReader(body))
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNotRunning) || errors.Is(err, fs.ErrPermission):
 		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusNoContent {
 		return nil
 	}
 	b, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
-	return fmt.Errorf("%w, nothing has changed: %s", ErrRefused, strings.TrimSpace(string(b)))
+	why := strings.TrimSpace(string(b))
+	if res.StatusCode == http.StatusInternalServerError {
+		return said{ErrChanged, why}
+	}
+	return fmt.Errorf("%w, nothing has changed: %s", ErrRefused, why)
 }

@@ -3,12 +3,14 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"eproxy/internal/broker"
 )
@@ -16,12 +18,22 @@ import (
 type fake struct {
 	kicked  []string
 	changes []Change
+	slow    <-chan time.Time // ends a slow change
 }
 
-func (f *fake) Change(_ context.Context, c Change) error {
+func (f *fake) Change(ctx context.Context, c Change) error {
 	f.changes = append(f.changes, c)
-	if c.Function == "no" {
+	switch c.Function {
+	case "no":
 		return errors.New("function no is not in the configuration\nand more")
+	case "half":
+		return fmt.Errorf("%w: no space left", ErrChanged)
+	case "slow":
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.slow:
+		}
 	}
 	return nil
 }
@@ -79,12 +91,39 @@ func TestControlSocket(t *testing.T) {
 		if want := "refused, nothing has changed: function no is not in the configuration"; !errors.Is(err, ErrRefused) || err.Error() != want {
 			t.Errorf("a change that is refused: %v, want %s", err, want)
 		}
-		if err := c.Change(t.Context(), Change{Topic: strings.Repeat("x", maxChange)}); !errors.Is(err, ErrRefused) || len(f.changes) != 2 {
+		err = c.Change(t.Context(), Change{Verb: PodsAdd, Function: "half"})
+		if want := ErrChanged.Error() + ": no space left"; !errors.Is(err, ErrChanged) || errors.Is(err, ErrRefused) || err.Error() != want {
+			t.Errorf("a change that could not be undone: %v, want %s", err, want)
+		}
+		if err := c.Change(t.Context(), Change{Topic: strings.Repeat("x", maxChange)}); !errors.Is(err, ErrRefused) || len(f.changes) != 3 {
 			t.Errorf("a change that is too long: %v, %d changes", err, len(f.changes))
 		}
 		stop()
 		if len(f.kicked) != 2 || f.kicked[0] != "a/b c?&id=x" {
 			t.Errorf("kicked %q", f.kicked)
 		}
+	}
+}
+
+// TestSlowChange: a change may take longer than any other request; who waits for it no longer
+// does not say that nothing has changed.
+func TestSlowChange(t *testing.T) {
+	const timeout = 50 * time.Millisecond
+	path := filepath.Join(t.TempDir(), "x.sock")
+	f := &fake{}
+	stop, err := serve(path, f, f, timeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	c := dial(path)
+	f.slow = time.After(5 * timeout)
+	if err := c.Change(t.Context(), Change{Function: "slow"}); err != nil {
+		t.Errorf("a change that takes %v: %v", 5*timeout, err)
+	}
+	c.changes, f.slow = timeout, nil
+	err = c.Change(t.Context(), Change{Function: "slow"})
+	if !errors.Is(err, ErrUnknown) || errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "nothing has changed") {
+		t.Errorf("nobody has waited for the change: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 const (
 	CodeSuccess       = 0x00
 	CodeUnspecified   = 0x80
+	CodeNotAccepted   = 0x83 // "implementation specific error": the receiver is not willing to accept it
 	CodeQuotaExceeded = 0x97
 )
 
@@ -42,6 +44,7 @@ type Outcome struct {
 	Overload     bool // it gave way to others, or there was no room for it
 	Interrupted  bool // the server ended first: neither a success nor a failure, its client has it
 	Lost         bool // QoS 0: the function may have read it, but has not answered; it is not sent again
+	Rejected     bool // the function has answered that it will not have it, whenever it is sent
 }
 
 // delivered is the name of the best outcome.
@@ -58,6 +61,8 @@ func (o Outcome) Name() string {
 		return "dead_letter"
 	case o.Acked:
 		return delivered
+	case o.Rejected:
+		return "rejected"
 	case o.Lost:
 		return "lost"
 	case o.Late:
@@ -91,6 +96,7 @@ type Engine struct {
 	state atomic.Pointer[state]
 	id    atomic.Uint64
 	dead  deadLetters
+	again poison
 
 	queues  queues
 	outside atomic.Int64 // bytes of messages that wait outside of queues
@@ -225,12 +231,16 @@ func (d *Delivery) outcome() Outcome {
 	if d.failed != nil {
 		return *d.failed
 	}
+	worst := d.singles[0].result
 	for _, x := range d.singles {
-		if !x.result.Acked {
+		switch {
+		case !x.result.Acked && !x.result.Rejected: // there is something to be had by sending it again
 			return *x.result
+		case !x.result.Acked && worst.Acked:
+			worst = x.result
 		}
 	}
-	return *d.singles[0].result
+	return *worst
 }
 
 // fanOut sends the message to all its functions at the same time. A panic is the
@@ -319,7 +329,13 @@ func statusOf(err error) int {
 // it may have been delivered.
 func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, attempts int) Outcome {
 	e.often.Warn("message not delivered", fn.Name, "function", fn.Name, "topic", m.Topic, "client", m.ClientID, "attempts", attempts, "error", o.Err)
-	if fn.DeadLetter == nil || o.Lost {
+	if o.Lost {
+		return o
+	}
+	if fn.DeadLetter == nil {
+		if o.Rejected = o.Rejected || e.again.tooOften(m, o); o.Rejected {
+			o.ReasonCode = CodeNotAccepted
+		}
 		return o
 	}
 	if err := e.dead.write(fn, m, o, attempts); err != nil {
@@ -332,6 +348,19 @@ func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, atte
 	}
 	o.Acked, o.DeadLettered, o.ReasonCode = true, true, CodeSuccess
 	return o
+}
+
+// final says whether an attempt failed so that another one cannot do better.
+func final(fn *config.Function, err error) bool {
+	return slices.Contains(fn.Retry.Final, statusOf(err))
+}
+
+// retryAfter is how long a function wants to wait for the next attempt; 0: it has not said.
+func retryAfter(err error) time.Duration {
+	if s, ok := errors.AsType[*pool.StatusError](err); ok {
+		return s.RetryAfter
+	}
+	return 0
 }
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }

@@ -249,10 +249,13 @@ func (x *single) try(t trial) Outcome {
 	backoff := fn.Retry.Backoff
 	for t.attempts < fn.Retry.Attempts {
 		if t.attempts > 0 {
+			if final(fn, t.o.Err) {
+				break
+			}
 			if x.m.QoS == 0 && !errors.Is(t.o.Err, pool.ErrUnread) {
 				break // at most once
 			}
-			sleep(x.waiting(), jitter(backoff))
+			sleep(x.waiting(), max(jitter(backoff), retryAfter(t.o.Err)))
 			backoff = min(2*backoff, fn.Retry.MaxBackoff)
 		}
 		l, err := x.engine.acquire(x.waiting(), fn, t.avoid)
@@ -274,6 +277,7 @@ func (x *single) try(t trial) Outcome {
 			return t.o
 		}
 	}
+	t.o.Rejected = final(fn, t.o.Err)
 	t.o.Lost = x.m.QoS == 0 && t.o.Status == 0 && !t.unread
 	return x.engine.giveUp(fn, x.m, t.o, t.attempts)
 }

@@ -43,23 +43,26 @@ func Apply(data []byte, c Change) ([]byte, error) {
 	return out.Bytes(), e.Close()
 }
 
-// AddPod has a function's list of pods name one more. One that is drained is drained no more.
-func AddPod(function, pod string) Change {
+// AddPod has a function's list of pods name one more. One that is drained is drained no more,
+// and goes into the list unless it is there, or known: a source of the function names it.
+func AddPod(function, pod string, known bool) Change {
 	return onFunction(function, func(fn *yaml.Node) error {
 		undrained, err := take(fn, "drain", pod)
 		if err != nil {
 			return err
 		}
-		pods, err := list(fn, "pods", !undrained)
+		if undrained && known {
+			return nil
+		}
+		pods, err := list(fn, "pods", true)
 		switch {
 		case err != nil:
 			return err
-		case pods != nil && holds(pods, pod) && !undrained:
+		case !holds(pods, pod):
+			pods.Content = append(pods.Content, text(pod))
+		case !undrained:
 			return fmt.Errorf("pod %s of function %s %w", pod, function, ErrPresent)
-		case undrained: // its source, or the list, names it
-			return nil
 		}
-		pods.Content = append(pods.Content, text(pod))
 		return nil
 	})
 }
@@ -97,8 +100,11 @@ func DeletePod(function, pod string) Change {
 // PauseFunction has a function's messages wait, or no more.
 func PauseFunction(function string, on bool) Change {
 	return onFunction(function, func(fn *yaml.Node) error {
-		old := get(fn, "paused")
-		if paused := old != nil && old.Value == "true"; paused == on {
+		paused := false
+		if old := get(fn, "paused"); old != nil && old.Decode(&paused) != nil {
+			return fmt.Errorf("line %d: paused is written in a way that can only be edited by hand", old.Line)
+		}
+		if paused == on {
 			return fmt.Errorf("function %s: paused: %t %w", function, on, ErrPresent)
 		}
 		set(fn, "paused", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: fmt.Sprint(on)})

@@ -24,6 +24,11 @@ functions:
     url: http://audit.local/
     discover: {file: /run/pods}
     paused: true # for now
+  - name: spare
+    url: http://spare.local/
+    paused: True # as YAML 1.1 has it
+    discover: {dns: 'pods.local:80'}
+    drain: [10.7.0.1:80]
 routes:
   - {topic: a/+, function: temp}
   # all
@@ -37,9 +42,12 @@ func TestEdit(t *testing.T) {
 		change    Change
 		has, lost string
 	}{
-		"add":                  {AddPod("temp", "10.0.0.3:80"), "'10.0.0.3:80'] # two", ""},
-		"add to none":          {AddPod("audit", "pod.local:80"), "pods: ['pod.local:80']", ""},
-		"add a drained one":    {AddPod("temp", "10.0.0.2:80"), "drain: []", ""},
+		"add":                  {AddPod("temp", "10.0.0.3:80", false), "'10.0.0.3:80'] # two", ""},
+		"add to none":          {AddPod("audit", "pod.local:80", false), "pods: ['pod.local:80']", ""},
+		"add a drained one":    {AddPod("temp", "10.0.0.2:80", false), "drain: []", ""},
+		"add a drained known":  {AddPod("spare", "10.7.0.1:80", true), "discover: {dns: 'pods.local:80'}\n    drain: []\n", "10.7.0.1"},
+		"add a drained stale":  {AddPod("spare", "10.7.0.1:80", false), "drain: []\n    pods: ['10.7.0.1:80']", ""},
+		"resume True":          {PauseFunction("spare", false), "paused: false # as YAML 1.1 has it", ""},
 		"drain":                {DrainPod("temp", "[fd00::2]:80"), "drain: ['10.0.0.2:80', '[fd00::2]:80']", ""},
 		"drain a source's":     {DrainPod("audit", "10.9.9.9:1"), "drain: ['10.9.9.9:1']", ""},
 		"delete":               {DeletePod("temp", "[fd00:0::2]:80"), "pods: ['10.0.0.2:80'] # two", "fd00"},
@@ -78,22 +86,24 @@ func TestEditErrors(t *testing.T) {
 		want   string
 		is     error
 	}{
-		"no function":      {before, AddPod("x", "10.0.0.3:80"), "function x is not in the configuration", ErrAbsent},
-		"pod is there":     {before, AddPod("temp", "[fd00::2]:80"), "pod [fd00::2]:80 of function temp is so already", ErrPresent},
+		"no function":      {before, AddPod("x", "10.0.0.3:80", false), "function x is not in the configuration", ErrAbsent},
+		"pod is there":     {before, AddPod("temp", "[fd00::2]:80", false), "pod [fd00::2]:80 of function temp is so already", ErrPresent},
 		"no pod":           {before, DeletePod("temp", "10.0.0.9:80"), "pod 10.0.0.9:80 of function temp is not in the configuration", ErrAbsent},
 		"a source's pod":   {before, DeletePod("audit", "10.0.0.9:80"), "what a source names can be drained", ErrAbsent},
 		"drained":          {before, DrainPod("temp", "10.0.0.2:80"), "to be drained is so already", ErrPresent},
 		"paused":           {before, PauseFunction("audit", true), "paused: true is so already", ErrPresent},
+		"paused, True":     {before, PauseFunction("spare", true), "paused: true is so already", ErrPresent},
+		"paused no bool":   {"functions: [{name: f, paused: [1]}]", PauseFunction("f", true), "line 1: paused is written", nil},
 		"not paused":       {before, PauseFunction("temp", false), "paused: false is so already", ErrPresent},
 		"no route":         {before, DeleteRoute("x"), "route x is not in the configuration", ErrAbsent},
 		"no routes":        {"functions: []", DeleteRoute("x"), "route x is not", ErrAbsent},
-		"aliased":          {anchored, AddPod("g", "10.0.0.3:80"), "line 3: pods is written in a way that can only be edited by hand", nil},
-		"anchored":         {anchored, AddPod("f", "10.0.0.3:80"), "line 2: pods is written in a way that can only be edited by hand", nil},
-		"pods are a text":  {"functions: [{name: f, pods: x}]", AddPod("f", "10.0.0.3:80"), "line 1: pods is written", nil},
-		"functions a text": {"functions: x", AddPod("f", "10.0.0.3:80"), "line 1: functions is written", nil},
-		"no mapping":       {"[]", AddPod("f", "10.0.0.3:80"), "no mapping", nil},
-		"empty":            {"", AddPod("f", "10.0.0.3:80"), "no mapping", nil},
-		"no YAML":          {"a: [", AddPod("f", "10.0.0.3:80"), "not YAML", nil},
+		"aliased":          {anchored, AddPod("g", "10.0.0.3:80", false), "line 3: pods is written in a way that can only be edited by hand", nil},
+		"anchored":         {anchored, AddPod("f", "10.0.0.3:80", false), "line 2: pods is written in a way that can only be edited by hand", nil},
+		"pods are a text":  {"functions: [{name: f, pods: x}]", AddPod("f", "10.0.0.3:80", false), "line 1: pods is written", nil},
+		"functions a text": {"functions: x", AddPod("f", "10.0.0.3:80", false), "line 1: functions is written", nil},
+		"no mapping":       {"[]", AddPod("f", "10.0.0.3:80", false), "no mapping", nil},
+		"empty":            {"", AddPod("f", "10.0.0.3:80", false), "no mapping", nil},
+		"no YAML":          {"a: [", AddPod("f", "10.0.0.3:80", false), "not YAML", nil},
 	} {
 		_, err := Apply([]byte(c.text), c.change)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") || c.is != nil && !errors.Is(err, c.is) {
@@ -126,8 +136,8 @@ func TestEditsUndoEachOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, changes := range map[string][2]Change{
-		"pod":      {AddPod("temp", "10.2.0.9:8080"), DeletePod("temp", "10.2.0.9:8080")},
-		"drain":    {DrainPod("temp", "10.2.0.2:8080"), AddPod("temp", "10.2.0.2:8080")},
+		"pod":      {AddPod("temp", "10.2.0.9:8080", false), DeletePod("temp", "10.2.0.9:8080")},
+		"drain":    {DrainPod("temp", "10.2.0.2:8080"), AddPod("temp", "10.2.0.2:8080", false)},
 		"function": {PauseFunction("temp", true), PauseFunction("temp", false)},
 		"route":    {AddRoute("a/#", "temp"), DeleteRoute("a/#")},
 	} {
@@ -159,7 +169,7 @@ func FuzzEdit(f *testing.F) {
 	f.Add([]byte("functions: [&a {name: f}, *a]\nroutes: null"), "f", "a: b # c")
 	f.Fuzz(func(t *testing.T, text []byte, function, pod string) {
 		kept := bytes.Clone(text)
-		out, err := Apply(text, AddPod(function, pod))
+		out, err := Apply(text, AddPod(function, pod, false))
 		if !bytes.Equal(text, kept) {
 			t.Fatal("the text was changed in place")
 		}

@@ -92,6 +92,9 @@ func (m *merging) function(f *MQTTFunction) verdict {
 		set(retry, "attempts", r.Attempts)
 		set(retry, "backoff", r.Backoff)
 		set(retry, "max_backoff", r.MaxBackoff)
+		if r.Final != nil {
+			retry["final"] = *r.Final
+		}
 		keys["retry"] = retry
 	}
 	if c := f.Spec.CloudEvents; c != nil {

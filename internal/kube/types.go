@@ -76,6 +76,7 @@ type RetrySpec struct {
 	Attempts   int    `json:"attempts,omitempty"`
 	Backoff    string `json:"backoff,omitempty"`
 	MaxBackoff string `json:"maxBackoff,omitempty"`
+	Final      *[]int `json:"final,omitempty"`
 }
 
 // CloudEventsSpec is what the ce-* headers say.

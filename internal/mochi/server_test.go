@@ -459,3 +459,26 @@ func TestExpiredMessage(t *testing.T) {
 		t.Errorf("X-Mqtt-Expiry is %q", got)
 	}
 }
+
+// TestRejectedIsNotSentAgain: a message that its function will never have: MQTT 5 says so, MQTT 3.1.1 cannot, and would
+// send it again for ever.
+func TestRejectedIsNotSentAgain(t *testing.T) {
+	s := newStage(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(422) }, nil, anonymous, func(o *broker.Options) {
+		o.Config.Functions[0].Retry.Final = []int{422}
+	})
+	c, _ := s.v5("r")
+	r, err := c.Publish(context.Background(), &paho.Publish{Topic: "in/x", QoS: 1, Payload: []byte("p")})
+	if r == nil || r.ReasonCode != 0x83 {
+		t.Errorf("MQTT 5: %+v, %v", r, err)
+	}
+	old := s.dial()
+	connect(t, old, 0)
+	write(t, old, 0x32, 9, 0, 4, 'i', 'n', '/', 'x', 0, 1, 'A')
+	want(t, old, 0x40, 2, 0, 1)
+	if got := s.payloads(); got != "p,A" {
+		t.Errorf("the function got %s, want each once", got)
+	}
+	if n := s.counts.ended("rejected"); n != 2 {
+		t.Errorf("%d counted as rejected, want 2", n)
+	}
+}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -173,7 +175,22 @@ func NewStatusError(r *Response) *StatusError {
 	if r.Status/100 == 3 {
 		e.Location = r.Header.Get("Location")
 	}
+	if r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable {
+		e.RetryAfter = retryAfter(r.Header.Get("Retry-After"), time.Now())
+	}
 	return e
+}
+
+// retryAfter reads a Retry-After header: seconds, or a date. What is neither counts as none.
+func retryAfter(s string, now time.Time) time.Duration {
+	if n, err := strconv.ParseUint(s, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(n, uint64(math.MaxInt64/time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(s)
+	if err != nil {
+		return 0
+	}
+	return max(0, at.Sub(now))
 }
 
 // Error names the status, and for a redirection where to: functions are called

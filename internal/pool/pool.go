@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"eproxy/internal/lograte"
 )
@@ -24,6 +25,9 @@ var (
 type StatusError struct {
 	Status   int
 	Location string // of a redirection (3xx): where to, as the function sent it
+	// RetryAfter is how long the function wants to be left alone with the message (RFC 9110 section 10.2.3), of 429 and
+	// 503; 0: it has not said, or now.
+	RetryAfter time.Duration
 }
 
 // Response is a function's response.

@@ -1,0 +1,60 @@
+package delivery
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"sync"
+
+	"eproxy/internal/request"
+)
+
+// poison knows messages that functions keep answering with errors, of clients that have no dead letter file and no way
+// to hear of it: MQTT 3.1.1 can only be disconnected, and sends the message again when it is back, for ever.
+type poison struct {
+	mu         sync.Mutex
+	young, old map[fingerprint]int // how often each was given up
+}
+
+// fingerprint is that of a message: who sent it, to which topic, and what.
+type fingerprint [sha256.Size]byte
+
+const (
+	// poisonRounds is how often a message is given up before it counts as one that its function will never have.
+	poisonRounds = 3
+	// poisonMemory is how many messages are remembered, once over: the youngest of them are, for sure.
+	poisonMemory = 4096
+)
+
+func fingerprintOf(m *request.Message) (f fingerprint) {
+	h := sha256.New()
+	for _, part := range [][]byte{[]byte(m.ClientID), []byte(m.Topic), m.Payload} {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		_, _ = h.Write(n[:])
+		_, _ = h.Write(part)
+	}
+	h.Sum(f[:0])
+	return f
+}
+
+// tooOften notes that a message was given up, and says whether that was so often that its client is to be freed of
+// it. Only what the function itself has answered counts: who cannot be reached has rejected nothing.
+func (p *poison) tooOften(m *request.Message, o Outcome) bool {
+	if m.QoS == 0 || m.Version >= 5 || statusOf(o.Err) == 0 {
+		return false
+	}
+	f := fingerprintOf(m)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rounds := max(p.young[f], p.old[f]) + 1
+	if rounds >= poisonRounds {
+		delete(p.young, f)
+		delete(p.old, f)
+		return true
+	}
+	if p.young == nil || len(p.young) >= poisonMemory {
+		p.young, p.old = make(map[fingerprint]int), p.young
+	}
+	p.young[f] = rounds
+	return false
+}
