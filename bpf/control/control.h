@@ -285,20 +285,26 @@ int conn_free(struct free_args *a)
 	return 0;
 }
 
-/* PARK_OP_TAKE: the message in a->number is userspace's, which finishes it; its device has one less in flight here. */
+/*
+ * PARK_OP_TAKE, of the family of what was refused last, if there is one: the message in a->number is userspace's, which finishes it; its
+ * device has one less in flight here.
+ */
 static __always_inline void park_take(struct park_args *a, __u32 queue, __u32 before_ms)
 {
 	struct queue *q = queue_entry(queue);
 	struct parking *k = parking_get();
 	struct parked_message *e;
-	__u32 n = PARK_NONE, device, gen;
+	__u32 n = PARK_NONE, device, gen, family;
 	struct conn *dc;
 
 	if (!q || !k)
 		return;
 	bpf_spin_lock(&k->lock);
-	if (parking_old(k, q, before_ms))
-		n = parking_pop(k, q);
+	family = q->refused;
+	if (!parking_old(k, q, family, before_ms))
+		family ^= 1;
+	if (parking_old(k, q, family, before_ms))
+		n = parking_pop(k, q, family);
 	bpf_spin_unlock(&k->lock);
 	e = parked_entry(n);
 	if (!n || !e)
@@ -357,5 +363,8 @@ int park_control(struct park_args *a)
 SEC("tc")
 int park_send(struct __sk_buff *skb)
 {
-	return unpark_all(skb, skb->cb[0], NO_INDEX, HOOK_CONTROL);
+	__u32 queue = skb->cb[0];
+	int refused = unpark_all(skb, queue, NO_INDEX, HOOK_CONTROL, 0);
+
+	return refused | unpark_all(skb, queue, NO_INDEX, HOOK_CONTROL, 1);
 }

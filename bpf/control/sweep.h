@@ -65,46 +65,60 @@ __attribute__((noinline)) int sweep_slot(__u32 index, __u32 now_ms)
 	return 0;
 }
 
-/* The queue of a pod, or NULL. index is a conn index: only the pod's first slot stands for it. */
-static __always_inline struct queue *sweep_queue(__u32 index, __u32 *queue)
-{
-	struct slot *slot = slot_entry(index);
-	struct pod *pod;
-	__u32 key;
+/* What a look at a queue works with. */
+struct sweep_queue {
+	__u32 queue;
+	__u32 family;
+	__u32 before_ms;
+	__u32 now_ms;
+	bool old;
+};
 
-	if (!slot)
-		return NULL;
-	key = slot->pod;
-	pod = bpf_map_lookup_elem(&pods, &key);
-	if (!pod || pod->first_slot != index)
-		return NULL;
-	*queue = pod->queue;
-	return queue_entry(*queue);
+static long sweep_old_step(__u64 index, void *data)
+{
+	struct sweep_queue *x = data;
+	struct queue *q = queue_entry(x->queue);
+	__u32 family = x->family, before_ms = x->before_ms;
+	struct parking *k = parking_get();
+	bool old;
+
+	if (!q || !k)
+		return 1;
+	bpf_spin_lock(&k->lock);
+	old = parking_old(k, q, family, before_ms);
+	bpf_spin_unlock(&k->lock);
+	x->old = old;
+	return old;
 }
 
 /*
- * Looks at the messages that wait for slots of a pod: userspace is called if some are about to wait too
- * long, or none has left since the last look. Returns whether there are any, 1 or 0.
+ * Looks at the messages that wait in a queue: userspace is called if one of them has waited too
+ * long, or none of a family has left since the last look. Returns whether there are any, 1 or 0.
  */
-__attribute__((noinline)) int sweep_parked(__u32 index, __u32 now_ms)
+__attribute__((noinline)) int sweep_parked(__u32 queue, __u32 now_ms)
 {
+	struct sweep_queue x = { .queue = queue };
 	struct parking *k = parking_get();
-	bool old, stuck, any;
-	struct queue *q;
-	__u32 queue = 0;
+	struct queue *q = queue_entry(queue);
+	bool stuck = false;
+	__u32 any;
 
-	q = sweep_queue(index, &queue);
 	if (!q || !k)
 		return 0;
 	bpf_spin_lock(&k->lock);
 	any = q->count;
-	old = any && parking_old(k, q, now_ms - q->handover_ms);
-	stuck = any && q->looked == q->popped;
-	q->looked = q->popped;
+	for (__u32 f = 0; f < PARK_FAMILIES; f++) {
+		stuck |= q->first_turn[f] && q->looked[f] == q->popped[f];
+		q->looked[f] = q->popped[f];
+	}
 	bpf_spin_unlock(&k->lock);
-	if (old || stuck)
+	x.before_ms = now_ms - q->handover_ms;
+	/* each look is at some of the clients: so many are at all of them */
+	for (x.family = 0; x.family < PARK_FAMILIES && !afresh(x.old) && !stuck; x.family++)
+		bpf_loop(any / TURNS_MAX + 1, sweep_old_step, &x, 0);
+	if (afresh(x.old) || stuck)
 		event_simple(HOOK_CONTROL, EVENT_PARKED, queue, 0);
-	return any;
+	return any ? 1 : 0;
 }
 
 /*
@@ -226,11 +240,6 @@ __attribute__((noinline)) int sweep_conn(__u32 index, __u32 now_ms)
 		tail_add(w, index, due_ms);
 	if (send)
 		sweep_send(index, gen);
-	/* Behind the critical section: who parks a message later finds `attended` cleared. */
-	if (index < knob_slots && sweep_parked(index, now_ms)) {
-		c->attended = 1;
-		again = 1;
-	}
 	return again;
 }
 
@@ -325,6 +334,54 @@ static __always_inline void sweep_part(struct sweep_ctx *ctx, const struct globa
 	w->next = next;
 }
 
+/*
+ * Looks at one queue, if its bit is set: that is cleared before the look, and set again behind it
+ * if need be. Both are full barriers.
+ */
+static long sweep_queue_step(__u64 index, void *data)
+{
+	struct sweep_ctx *ctx = data;
+	__u32 at = ctx->w->word & (QUEUES_MAX / 64 - 1), bit = index & 63;
+	struct parking *k = parking_get();
+	__u64 old;
+
+	if (!k || !(*(volatile __u64 *)&k->attended[at] >> bit & 1))
+		return 0;
+	ctx->w->queues++;
+	old = __sync_fetch_and_and(&k->attended[at], ~(1ull << bit));
+	opaque(old);
+	if (sweep_parked(at * 64 + bit, ctx->now_ms)) {
+		old = __sync_fetch_and_or(&k->attended[at], 1ull << bit);
+		opaque(old);
+	}
+	return 0;
+}
+
+static long sweep_queues_step(__u64 index, void *data)
+{
+	struct sweep_ctx *ctx = data;
+	__u32 at = index & (QUEUES_MAX / 64 - 1);
+	struct parking *k = parking_get();
+
+	if (!k || !*(volatile __u64 *)&k->attended[at])
+		return 0;
+	ctx->w->word = at;
+	bpf_loop(64, sweep_queue_step, ctx, 0);
+	return 0;
+}
+
+/* Looks at the queues, when their time has come: however long a pass over the connections takes. */
+static __always_inline void sweep_queues(struct sweep_ctx *ctx)
+{
+	struct sweeper *w = ctx->w;
+
+	if ((__s32)(w->queues_ms - ctx->now_ms) > 0)
+		return;
+	w->queues = 0;
+	w->queues_ms = ctx->now_ms + SWEEP_MS;
+	bpf_loop(QUEUES_MAX / 64, sweep_queues_step, ctx, 0);
+}
+
 /* Looks for a bit that is set. */
 struct attention_ctx {
 	bool any;
@@ -340,8 +397,17 @@ static long attention_step(__u64 word, void *data)
 	return ctx->any;
 }
 
+static long attention_queues_step(__u64 word, void *data)
+{
+	struct attention_ctx *ctx = data;
+	struct parking *k = parking_get();
+
+	ctx->any = k && *(volatile __u64 *)&k->attended[word & (QUEUES_MAX / 64 - 1)];
+	return ctx->any;
+}
+
 /*
- * After a whole pass that has found no connection the timer stops, unless a bit was set
+ * After a whole pass that has found no connection, with no message that waits, the timer stops, unless a bit was set
  * meanwhile (attention.h). Returns whether it has stopped, or somebody else started it again.
  */
 static __always_inline bool sweep_stop(struct sweeper *w, const struct globals *g)
@@ -349,11 +415,13 @@ static __always_inline bool sweep_stop(struct sweeper *w, const struct globals *
 	__u32 end = g->conns_end > g->slots_end ? g->conns_end : g->slots_end, old;
 	struct attention_ctx ctx = {};
 
-	if (w->next || w->found || w->count)
+	if (w->next || w->found || w->count || w->queues)
 		return false;
 	old = __sync_fetch_and_or(&w->stopped, 1);
 	opaque(old);
 	bpf_loop(end / 64 + 1, attention_step, &ctx, 0);
+	if (!afresh(ctx.any))
+		bpf_loop(QUEUES_MAX / 64, attention_queues_step, &ctx, 0);
 	return !ctx.any || !__sync_fetch_and_and(&w->stopped, 0);
 }
 
@@ -364,6 +432,8 @@ static __always_inline __u32 sweep_wait(const struct sweeper *w, __u32 now_ms)
 
 	if (w->count && (__s32)(w->tail_ms - now_ms) < wait)
 		wait = w->tail_ms - now_ms;
+	if (w->queues && (__s32)(w->queues_ms - now_ms) < wait)
+		wait = w->queues_ms - now_ms;
 	return wait < 1 ? 1 : wait > SWEEP_MS ? SWEEP_MS : wait;
 }
 
@@ -382,6 +452,7 @@ static int sweep_tick(void *map, __u32 *key, struct sweeper *w)
 	if (!g)
 		return 0;
 	w->count = 0;
+	sweep_queues(&ctx);
 	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2) {
 		w->next = 0;
 		w->pass_ms = now_ms + SWEEP_MS;

@@ -39,6 +39,8 @@
 #define PARKED_MAX	  4096	      /* entries for messages that wait for a slot, of all functions; a power of two */
 #define PARKED_ROOM	  1024	      /* of them that memory is there for beforehand */
 #define PARK_BUCKETS	  64	      /* of a queue's clients; a power of two */
+#define QUEUES_MAX	  1024	      /* functions with messages that wait; a multiple of 64 */
+#define PARK_FAMILIES	  2	      /* of clients and pods: IPv4, IPv6 */
 #define IDS_MAX		  64	      /* packet identifiers of messages under way that a connection's own entry holds */
 #define IDS_TABLE	  1024	      /* entries of a table for those beyond, one identifier each; a power of two */
 #define IDS_TABLES	  128	      /* such tables, of all connections; a power of two */
@@ -536,13 +538,15 @@ struct parked_message {
 
 /* The messages of one client that wait for one function. Entries of both kinds are named by numbers from 1; 0: none. */
 struct park_client {
-	__u32 client; /* conn index */
+	__u32 client; /* conn index; the highest bit is set if it is an IPv6 client */
 	__u16 first;  /* the oldest message, */
 	__u16 last;   /* and the youngest */
 	__u16 count;
-	__u16 turn;   /* the client whose turn comes behind this one's; of a free entry the next free one */
-	__u16 before; /* neighbours in its bucket */
+	__u16 turn;	   /* the client whose turn comes behind this one's; of a free entry the next free one */
+	__u16 turn_before; /* the one whose turn comes before */
+	__u16 before;	   /* neighbours in its bucket */
 	__u16 after;
+	__u16 pad;
 };
 
 /* All messages that wait for slots (parking.h). The lock also guards the queues, but for what is said there. */
@@ -556,8 +560,11 @@ struct parking {
 	__u16 free;	     /* number of a message that is free, */
 	__u16 clients_free;  /* and of a client */
 	__u32 pad;
-	__u16 next[PARKED_MAX];	    /* the client's next younger message; of a free one the next free one */
-	__u32 since_ms[PARKED_MAX]; /* when a message was parked, CLOCK_MONOTONIC */
+	__u64 attended[QUEUES_MAX / 64]; /* queues that the sweeper looks at, without the lock */
+	__u16 next[PARKED_MAX];		 /* the client's next younger message; of a free one the next free one */
+	__u16 previous[PARKED_MAX];	 /* the client's next older message */
+	__u32 since_ms[PARKED_MAX];	 /* when a message was parked, CLOCK_MONOTONIC */
+	__u32 order[PARKED_MAX];	 /* a client's messages by age, modulo 2^32 */
 	struct park_client clients[PARKED_MAX];
 };
 
@@ -566,16 +573,18 @@ struct parking {
  * its own messages in order. Userspace writes function, handover_ms, most and id_prefix.
  */
 struct queue {
-	__u32 function;	   /* index of the function as it is now; NO_INDEX: it is gone */
-	__u32 count;	   /* messages, with those that are just being parked */
-	__u32 popped;	   /* messages that have left it */
-	__u32 looked;	   /* popped, when the sweeper last looked, without the lock */
-	__u32 ids;	   /* messages so far: the second half of their ce-id */
+	__u32 function;		     /* index of the function as it is now; NO_INDEX: it is gone */
+	__u32 count;		     /* messages, with those that are just being parked */
+	__u32 popped[PARK_FAMILIES]; /* messages that have left it, by their clients' family */
+	__u32 looked[PARK_FAMILIES]; /* popped, when the sweeper last looked */
+	__u64 ids;	   /* messages so far: the second half of their ce-id, and the ninth digit of its first */
 	__u32 handover_ms; /* a message that has waited so long becomes userspace's */
-	__u16 first_turn;  /* clients in the order of their turns */
-	__u16 last_turn;
+	__u32 refused;	   /* family of the latest message that no slot took */
+	/* clients in the order of their turns: those of a family wait for pods of the same one */
+	__u16 first_turn[PARK_FAMILIES];
+	__u16 last_turn[PARK_FAMILIES];
 	__u32 most;		    /* messages that may wait; userspace changes it, without the lock */
-	__u8 id_prefix[16];	    /* first half of ce-id, 12 hexadecimal digits */
+	__u8 id_prefix[16];	    /* first half of ce-id, 12 hexadecimal digits; the ninth is written over */
 	__u16 bucket[PARK_BUCKETS]; /* clients by their conn index */
 };
 
@@ -857,16 +866,18 @@ struct tail {
 /* The timer behind sweep.h. All but stopped is its own. */
 struct sweeper {
 	struct bpf_timer timer;
-	__u32 stopped; /* 1: it does not run, and whoever sets a bit in attention starts it */
-	__u32 next;    /* conn index at which the next tick goes on */
-	__u32 pass_ms; /* when the next pass begins, CLOCK_MONOTONIC; while next is 0 */
-	__u32 found;   /* connections that this pass has looked at */
-	__u32 at;      /* conn index, and */
-	__u32 end;     /* end of the range that is being looked through */
-	__u32 budget;  /* connections that may still be looked at in it */
-	__u32 pad;
-	__u32 count;   /* of tails */
-	__u32 tail_ms; /* when the first of them is due */
+	__u32 stopped;	 /* 1: it does not run, and whoever sets a bit in attention starts it */
+	__u32 next;	 /* conn index at which the next tick goes on */
+	__u32 pass_ms;	 /* when the next pass begins, CLOCK_MONOTONIC; while next is 0 */
+	__u32 found;	 /* connections that this pass has looked at */
+	__u32 at;	 /* conn index, and */
+	__u32 end;	 /* end of the range that is being looked through */
+	__u32 budget;	 /* connections that may still be looked at in it */
+	__u32 queues_ms; /* when the queues are looked at next */
+	__u32 queues;	 /* of them that had messages */
+	__u32 word;	 /* of the queues' bits that is being looked at */
+	__u32 count;	 /* of tails */
+	__u32 tail_ms;	 /* when the first of them is due */
 	struct tail tails[SWEEP_TAILS];
 };
 

@@ -23,6 +23,13 @@
 /* Milliseconds between two passes of the sweeper, and until the first one after it was started. */
 #define SWEEP_MS 100
 
+/* Starts the sweeper's timer if it has stopped: behind setting a bit, with a full barrier between. */
+static __always_inline void attention_start(struct sweeper *w)
+{
+	if (*(volatile __u32 *)&w->stopped && __sync_fetch_and_and(&w->stopped, 0))
+		bpf_timer_start(&w->timer, (__u64)SWEEP_MS * 1000000, 0);
+}
+
 /*
  * Has the sweeper look at the connection with this conn index. Returns 0. A function of
  * its own, so that the verifier follows it once.
@@ -39,8 +46,7 @@ __attribute__((noinline)) int attention_set(__u32 conn)
 	*(volatile __u8 *)&c->attended = 1;
 	old = __sync_fetch_and_or(bits, 1ull << (conn & 63));
 	opaque(old); /* what uses its result is a full barrier */
-	if (*(volatile __u32 *)&w->stopped && __sync_fetch_and_and(&w->stopped, 0))
-		bpf_timer_start(&w->timer, (__u64)SWEEP_MS * 1000000, 0);
+	attention_start(w);
 	return 0;
 }
 

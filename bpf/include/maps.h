@@ -55,7 +55,7 @@ struct {
 } parkings SEC(".maps");
 
 /* The functions' queues (struct function, queue). Writer: programs under the lock in parkings; loader. Mapped by the loader. */
-CHUNKED(queues, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct queue, 1024);
+CHUNKED(queues, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct queue, QUEUES_MAX);
 
 /* Requests in flight (index slot * knob_pipeline + number modulo knob_pipeline). Writer: programs. Mapped by the loader. */
 CHUNKED(requests, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct request, 4096);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * park.h - messages that find no slot wait for one as finished requests, in the
- * order of parking.h. Who parks one sends what it can behind that, and so does who frees a
- * slot: each makes its change first, then looks for the other's, so that none is left
- * behind while a slot is free. For what is left otherwise (the last slot is gone, a
- * deadline is near) the sweeper calls userspace.
+ * order of parking.h. Who parks one looks at all pods behind that, and who frees a slot looks
+ * for messages that it can take: each makes its change first, then looks for the other's, so
+ * that none is left behind while a slot is free. For what is left otherwise (a slot that was
+ * claimed in vain, the last slot is gone, a deadline is near) the sweeper calls userspace.
  */
 #ifndef EPROXY_PARK_H
 #define EPROXY_PARK_H
@@ -46,25 +46,52 @@ static __always_inline struct pod *park_pod(const struct function *fn, bool ipv6
 	return found;
 }
 
-/* Has the sweeper look at the queue of this pod, as long as something is in it. */
-static __always_inline void park_attend(const struct pod *pod)
+/* Has the sweeper look at the queue, as long as something is in it: whatever becomes of the pods. */
+static __always_inline void park_attend(struct parking *k, __u32 queue)
 {
-	__u32 index = pod->first_slot;
-	struct conn *sc = conn_entry(index);
+	__u64 *word = &k->attended[(queue / 64) & (QUEUES_MAX / 64 - 1)], bit = 1ull << (queue & 63), old;
+	__u32 only = 0;
+	struct sweeper *w = bpf_map_lookup_elem(&sweepers, &only);
 
-	if (sc)
-		attend(sc, index);
+	if (!w || *(volatile __u64 *)word & bit)
+		return;
+	old = __sync_fetch_and_or(word, bit);
+	opaque(old); /* what uses its result is a full barrier */
+	attention_start(w);
+}
+
+/* Notes that the segment parks a message in this queue; false if it has parked some in too many others. */
+static __always_inline bool park_note(struct scratch *s, __u32 queue)
+{
+	bool noted = false;
+
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SEGMENT_QUEUES; i++)
+	{
+		if (i >= afresh(s->queue_count)) {
+			s->queues[i] = queue;
+			s->queue_count = i + 1;
+			noted = true;
+			break;
+		}
+		if (s->queues[i] == queue) {
+			noted = true;
+			break;
+		}
+	}
+	return noted;
 }
 
 /*
  * The message that take_publish found no slot for is parked: removed from the device's stream
- * and done there, its request finished. Returns enum reason; REASON_TAKEN: s->queue is where
- * it waits. A function of its own, so that the verifier follows it once.
+ * and done there, its request finished. Returns enum reason; REASON_TAKEN: it waits in one of
+ * s->queues. A function of its own, so that the verifier follows it once.
  */
 __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	__u32 n, id = 0, hold = HOLD_NONE, room;
+	__u32 n, hold = HOLD_NONE, room, name;
+	__u8 id_prefix[16];
+	__u64 id = 0;
 	struct device *d = device_entry(conn);
 	struct parking *k = parking_get();
 	struct conn *c = conn_entry(conn);
@@ -86,9 +113,11 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 	q = queue_entry(fn->queue);
 	if (!pod || !q)
 		return REASON_NO_SLOT;
-	s->queue = fn->queue;
+	if (!park_note(s, fn->queue))
+		return REASON_PARK_FULL;
+	name = park_name(conn, s->packet.ipv6);
 	bpf_spin_lock(&k->lock);
-	n = parking_admit(k, q, conn, &id);
+	n = parking_admit(k, q, name, &id);
 	room = k->limit - k->used;
 	bpf_spin_unlock(&k->lock);
 	now = bpf_ktime_get_ns();
@@ -101,7 +130,10 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 	if (!n)
 		return REASON_PARK_FULL;
 	e = parked_entry(n);
-	reason = e ? take_request(skb, false, s, (struct request *)e->buf, n, q->id_prefix, id) : REASON_NO_ENTRY;
+	memcpy(id_prefix, q->id_prefix, sizeof(id_prefix));
+	id_prefix[8] =
+		"0123456789abcdef"[(id >> 32) & 15]; /* a day's messages may be more than eight digits can count */
+	reason = e ? take_request(skb, false, s, (struct request *)e->buf, n, id_prefix, id) : REASON_NO_ENTRY;
 	if (!reason && e) {
 		ids = device_table(d);
 		bpf_spin_lock(&c->lock);
@@ -128,9 +160,10 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 	e->message.qos = s->publish.qos;
 	e->message.hold = hold;
 	bpf_spin_lock(&k->lock);
-	parking_push(k, q, conn, n, now / 1000000);
+	parking_push(k, q, name, n, now / 1000000);
 	bpf_spin_unlock(&k->lock);
-	park_attend(pod);
+	park_attend(k, fn->queue);
+	attend(c, conn); /* what is done here is to be acknowledged, whatever becomes of the segment's rest */
 	return REASON_TAKEN;
 }
 
@@ -190,78 +223,198 @@ static __always_inline enum reason unpark_into(struct scratch *s, struct pod *po
 	return REASON_TAKEN;
 }
 
+/* What came of trying to send a message that waits. */
+enum unpark {
+	UNPARK_NONE = 0, /* none waits, or there is no place for it */
+	UNPARK_SENT = 1,
+	UNPARK_REFUSED = 2, /* it fits no segment to this pod: it waits on, first in its turn */
+	UNPARK_AGAIN = 3,   /* the slot is of no use, or another message's turn came: one may be sent all the same */
+};
+
 /*
- * Claims a slot of this pod for a message of this QoS, if it serves the queue and one is free. Returns its conn
- * index, or NO_INDEX. A function of its own, so that the verifier follows it once.
+ * Claims a slot of this pod for a message of this QoS, if the pod serves the queue and the message's
+ * address family and has a place. Returns its conn index, or NO_INDEX. A function of its own, so that
+ * the verifier follows it once.
  */
-__attribute__((noinline)) int unpark_claim(__u32 pod, __u32 queue, __u32 hook, __u32 qos)
+__attribute__((noinline)) int unpark_claim(__u32 pod, __u32 queue, __u32 hook, __u32 qos, __u32 family)
 {
+	struct scratch *s = scratch_of(SCRATCH_UNPARK);
 	struct pod *p = bpf_map_lookup_elem(&pods, &pod);
+	__u64 shut;
+	__u32 slot;
 
-	if (!p || p->up != POD_UP || p->queue != queue)
+	if (!s || !p || p->up != POD_UP || p->queue != queue || p->ipv6 != family)
 		return NO_INDEX;
-	return slot_claim(hook, p, bpf_get_prandom_u32(), qos);
+	shut = s->shut_pod == pod ? s->shut : 0;
+	if (!((p->idle | pod_more(p, qos)) & ~(p->filling | p->reserved | pod_beyond(p) | shut)))
+		return NO_INDEX;
+	slot = slot_claim(hook, p, bpf_get_prandom_u32(), qos, shut);
+	if (slot == NO_INDEX)
+		pod_wake(hook, p); /* for who found the place that was only tried for */
+	return slot;
 }
 
-/* One of two random pods of the function, as pod_choose says, by its index; NO_INDEX if it has none. */
-__attribute__((noinline)) int unpark_choose(__u32 function)
+/* The pod at this place of the walk, by its index; NO_INDEX behind the last one. */
+static __always_inline __u32 unpark_pod(const struct unpark_walk *x, __u64 index)
 {
-	struct function *fn = bpf_map_lookup_elem(&functions, &function);
-	struct pod *p = fn ? pod_choose(fn) : NULL;
+	__u32 key = x->function, n, at;
+	struct function *fn = bpf_map_lookup_elem(&functions, &key);
 
-	return p ? p->first_slot : NO_INDEX;
+	if (!fn)
+		return NO_INDEX;
+	n = *(volatile __u32 *)&fn->pod_count;
+	if (!n || n > PODS_PER_FUNCTION || index >= n)
+		return NO_INDEX;
+	at = (x->from + (__u32)index) % n;
+	opaque(at);
+	return at < PODS_PER_FUNCTION ? fn->pods[at] : NO_INDEX;
+}
+
+static long unpark_walk_step(__u64 index, void *data)
+{
+	struct scratch *s = scratch_of(SCRATCH_UNPARK);
+	struct unpark_walk *x;
+	__u32 pod;
+
+	if (!s)
+		return 1;
+	x = &s->walk;
+	pod = unpark_pod(x, index);
+	if (pod == NO_INDEX)
+		return 1;
+	x->slot = unpark_claim(pod, x->queue, x->hook, x->qos, x->family);
+	x->pod = pod;
+	return afresh(x->slot) != NO_INDEX;
 }
 
 /*
- * The message of the queue whose turn it is gets a slot, if one is free: of this pod, or, where that has none,
- * of another one of the function. Returns 1 if it has one: the scratch of SCRATCH_UNPARK says which, and the caller sends
- * its request. 2: a slot was free, but its connection does not take this request, which waits on. A function of
- * its own, so that the verifier follows it once.
+ * Claims a slot for the message of this family whose turn it is: of this pod or, if it is NO_INDEX, of any of the function's,
+ * from a random one on. Returns 1 if there is one: s->slot, of s->pod. A function of its own, as the others.
  */
-__attribute__((noinline)) int unpark(__u32 queue, __u32 first, __u32 hook)
+__attribute__((noinline)) int unpark_find(__u32 queue, __u32 pod, __u32 hook, __u32 family)
+{
+	struct scratch *s = scratch_of(SCRATCH_UNPARK);
+	struct queue *q = queue_entry(queue);
+	struct parking *k = parking_get();
+	struct parked_message *e;
+	struct unpark_walk *x;
+	__u32 n;
+
+	if (!s || !q || !k || !*(volatile __u32 *)&q->count)
+		return 0;
+	bpf_spin_lock(&k->lock);
+	n = parking_peek(k, q, family);
+	bpf_spin_unlock(&k->lock);
+	e = parked_entry(n);
+	if (!n || !e)
+		return 0;
+	x = &s->walk;
+	x->function = q->function;
+	x->queue = queue;
+	x->from = bpf_get_prandom_u32() >> 8;
+	x->hook = hook;
+	x->qos = e->message.qos; /* if it is another's turn by then, slot_begin finds out */
+	x->family = family;
+	x->pod = pod;
+	if (pod == NO_INDEX) {
+		x->slot = NO_INDEX;
+		bpf_loop(PODS_PER_FUNCTION, unpark_walk_step, NULL, 0);
+	} else {
+		x->slot = unpark_claim(pod, queue, hook, x->qos, family);
+	}
+	s->slot = afresh(x->slot);
+	s->pod = afresh(x->pod);
+	return afresh(s->slot) != NO_INDEX;
+}
+
+static long unpark_busy_step(__u64 index, void *data)
+{
+	struct scratch *s = scratch_of(SCRATCH_UNPARK);
+	struct unpark_walk *x;
+	struct pod *p;
+	__u32 key;
+
+	if (!s)
+		return 1;
+	x = &s->walk;
+	key = unpark_pod(x, index);
+	if (key == NO_INDEX)
+		return 1;
+	p = bpf_map_lookup_elem(&pods, &key);
+	if (p && p->ipv6 == x->family && *(volatile __u64 *)&p->busy)
+		x->slot = 0;
+	return afresh(x->slot) != NO_INDEX;
+}
+
+/* Whether some pod of the function has a request in flight: its response looks at the queue again. */
+static __always_inline bool unpark_busy(struct scratch *s, __u32 queue, __u32 family)
+{
+	struct queue *q = queue_entry(queue);
+	struct unpark_walk *x = &s->walk;
+
+	if (!q)
+		return false;
+	x->function = q->function;
+	x->family = family;
+	x->slot = NO_INDEX;
+	bpf_loop(PODS_PER_FUNCTION, unpark_busy_step, NULL, 0);
+	return afresh(x->slot) != NO_INDEX;
+}
+
+/* Notes that a slot's connection takes no request now. */
+static __always_inline void unpark_shut(struct scratch *s, const struct pod *pod, __u32 key)
+{
+	if (s->shut_pod != key) {
+		s->shut_pod = key;
+		s->shut = 0;
+	}
+	s->shut |= slot_bit(pod, s->slot);
+}
+
+/*
+ * The message of this family whose turn it is gets the slot that unpark_find has claimed. Returns enum unpark; UNPARK_SENT:
+ * the caller sends its request. A function of its own, so that the verifier follows it once.
+ */
+__attribute__((noinline)) int unpark(__u32 queue, __u32 hook, __u32 family)
 {
 	struct scratch *s = scratch_of(SCRATCH_UNPARK);
 	struct queue *q = queue_entry(queue);
 	struct parking *k = parking_get();
 	struct parked_message *e;
 	enum reason reason;
-	__u32 key, n, qos;
 	struct pod *pod;
+	__u32 key, n;
 
-	if (!s || !q || !k || !*(volatile __u32 *)&q->count)
-		return 0;
-	bpf_spin_lock(&k->lock);
-	n = parking_peek(k, q);
-	bpf_spin_unlock(&k->lock);
-	e = parked_entry(n);
-	qos = e ? e->message.qos : 0; /* if it is another's turn by then, slot_begin finds out */
-	key = first;
-	s->slot = unpark_claim(key, queue, hook, qos);
-	if (afresh(s->slot) == NO_INDEX) {
-		key = unpark_choose(q->function);
-		s->slot = unpark_claim(key, queue, hook, qos);
-	}
+	if (!s || !q || !k)
+		return UNPARK_NONE;
+	key = s->pod;
 	pod = bpf_map_lookup_elem(&pods, &key);
-	if (afresh(s->slot) == NO_INDEX || !pod)
-		return 0;
+	if (!pod)
+		return UNPARK_NONE;
 	bpf_spin_lock(&k->lock);
-	n = parking_pop(k, q);
+	n = parking_pop(k, q, family);
 	bpf_spin_unlock(&k->lock);
 	e = parked_entry(n);
 	s->bad = n && e ? unpark_into(s, pod, e, n, hook) : REASON_NO_ENTRY;
 	reason = afresh(s->bad);
+	if (n && e) {
+		bpf_spin_lock(&k->lock);
+		if (reason)
+			parking_push_back(k, q, park_name(e->message.device, family), n);
+		else
+			parking_free(k, n);
+		if (reason == REASON_TOO_LARGE || reason == REASON_POD_WINDOW)
+			q->refused = family;
+		bpf_spin_unlock(&k->lock);
+	}
 	slot_release(pod, s->slot);
 	pod_wake(hook, pod);
 	if (!n || !e)
-		return 0;
-	bpf_spin_lock(&k->lock);
-	if (reason)
-		parking_push_back(k, q, e->message.device, n);
-	else
-		parking_free(k, n);
-	bpf_spin_unlock(&k->lock);
+		return UNPARK_AGAIN; /* who parked one meanwhile saw this slot claimed */
 	count(hook, reason ? reason : REASON_UNPARKED);
-	return !reason ? 1 : reason == REASON_TOO_LARGE || reason == REASON_POD_WINDOW ? 2 : 0;
+	if (reason == REASON_POD_WINDOW)
+		unpark_shut(s, pod, key);
+	return !reason ? UNPARK_SENT : reason == REASON_TOO_LARGE ? UNPARK_REFUSED : UNPARK_AGAIN;
 }
 
 /* What unpark_step works with. */
@@ -271,7 +424,9 @@ struct unpark_ctx {
 	__u32 queue;
 	__u32 pod;
 	enum hook hook;
+	__u32 family;
 	int refused;
+	int sent;
 };
 
 /* The requests collected so far leave as a clone of the skb, which TC egress of the pod's interface shapes. */
@@ -285,12 +440,17 @@ static long unpark_step(__u64 index, void *data)
 {
 	struct unpark_ctx *x = data;
 	struct scratch *s = x->s;
-	int got = unpark(x->queue, x->pod, x->hook);
+	int got = UNPARK_NONE;
 
-	if (got != 1) {
-		x->refused = got == 2;
+	if (unpark_find(x->queue, x->pod, x->hook, x->family))
+		got = unpark(x->queue, x->hook, x->family);
+	if (got == UNPARK_AGAIN)
+		return 0;
+	if (got != UNPARK_SENT) {
+		x->refused = got == UNPARK_REFUSED;
 		return 1;
 	}
+	x->sent = 1;
 	if (s->group.count && !group_joins(&s->group, s))
 		unpark_flush(x);
 	group_add(&s->group, s);
@@ -298,20 +458,26 @@ static long unpark_step(__u64 index, void *data)
 }
 
 /*
- * Sends the messages of a queue that find slots now, first those of this pod, as clones of the skb; if that is
- * CHECKSUM_PARTIAL it must be a TCP segment. Returns 1 if a slot's connection does not take the message whose turn
- * it is, else 0. A function of its own, so that the verifier follows it once.
+ * Sends the messages of a queue and address family (0: IPv4, 1: IPv6) that find slots now, of this pod or, if it is NO_INDEX, of
+ * any, as clones of the skb: a packet of that family or none of either; if it is CHECKSUM_PARTIAL it must be a TCP segment.
+ * Returns 1 if no slot will take the message whose turn it is, else 0: where windows are full the next response looks
+ * again, if one is due. A function of its own, so that the verifier follows it once.
  */
-__attribute__((noinline)) int unpark_all(struct __sk_buff *skb, __u32 queue, __u32 pod, __u32 hook)
+__attribute__((noinline)) int unpark_all(struct __sk_buff *skb, __u32 queue, __u32 pod, __u32 hook, __u32 family)
 {
-	struct unpark_ctx x = { .skb = skb, .s = scratch_of(SCRATCH_UNPARK), .queue = queue, .pod = pod, .hook = hook };
+	struct unpark_ctx x = {
+		.skb = skb, .s = scratch_of(SCRATCH_UNPARK), .queue = queue, .pod = pod, .hook = hook, .family = family
+	};
 
 	if (!x.s)
 		return 0;
 	x.s->group.count = 0;
+	x.s->shut_pod = NO_INDEX;
 	bpf_loop(UNPARK_MAX, unpark_step, &x, 0);
 	if (afresh(x.s->group.count))
 		unpark_flush(&x);
+	if (afresh(x.s->shut_pod) != NO_INDEX && !afresh(x.sent) && !unpark_busy(x.s, queue, family))
+		x.refused = 1;
 	if (afresh(x.refused) && hook != HOOK_CONTROL)
 		event_simple(hook, EVENT_PARKED, queue, 0);
 	return afresh(x.refused);

@@ -5,7 +5,9 @@
  * lock of struct parking.
  *
  * A queue's clients have their turn one after another, however many messages each of them
- * has; a client's own messages stay in order. No queue may hold more than is still free
+ * has; a client's own messages stay in order. A message can only be sent to a pod of its
+ * client's address family, and only from a packet of that family: so each family has its
+ * own turns, and none waits for the places of the other. No queue may hold more than is still free
  * for all, and no client more than its queue could still take: so whoever comes
  * later finds room, too, and one alone may have about a third of the entries. What the function's queue may
  * hold on both paths together bounds it as well: userspace says what is left of that. Everything is
@@ -17,6 +19,19 @@
 #include "common.h"
 
 #define PARK_NONE 0
+#define PARK_IPV6 (1u << 31) /* struct park_client, client */
+
+/* The family that a client's entry is of: 0 is IPv4, 1 is IPv6. */
+static __always_inline __u32 park_family(__u32 client)
+{
+	return client >> 31;
+}
+
+/* What a client's entry is known by. */
+static __always_inline __u32 park_name(__u32 conn, bool ipv6)
+{
+	return ipv6 ? conn | PARK_IPV6 : conn;
+}
 
 static __always_inline struct park_client *park_client(struct parking *p, __u32 k)
 {
@@ -26,6 +41,11 @@ static __always_inline struct park_client *park_client(struct parking *p, __u32 
 static __always_inline __u16 *park_next(struct parking *p, __u32 n)
 {
 	return &p->next[n & (PARKED_MAX - 1)];
+}
+
+static __always_inline __u16 *park_previous(struct parking *p, __u32 n)
+{
+	return &p->previous[n & (PARKED_MAX - 1)];
 }
 
 static __always_inline __u16 *park_bucket(struct queue *q, __u32 client)
@@ -57,7 +77,7 @@ static __always_inline __u32 parking_find(struct parking *p, struct queue *q, __
  * A number for a message of this client, which counts as the queue's from now on, and
  * the second half of its ce-id. PARK_NONE if there is no room.
  */
-static __always_inline __u32 parking_admit(struct parking *p, struct queue *q, __u32 client, __u32 *id)
+static __always_inline __u32 parking_admit(struct parking *p, struct queue *q, __u32 client, __u64 *id)
 {
 	__u32 free = PARKED_MAX - 1 - p->used, k, n;
 
@@ -76,6 +96,7 @@ static __always_inline __u32 parking_admit(struct parking *p, struct queue *q, _
 	p->used++;
 	q->count++;
 	*id = ++q->ids;
+	p->order[n & (PARKED_MAX - 1)] = q->ids;
 	return n;
 }
 
@@ -94,22 +115,46 @@ static __always_inline void parking_cancel(struct parking *p, struct queue *q, _
 	parking_free(p, n);
 }
 
-/* The client's turn comes next (front), or when all others have had theirs. */
+/* The client's turn comes next (front), or when all others have had theirs. It has none now. */
 static __always_inline void parking_turn(struct parking *p, struct queue *q, __u32 k, bool front)
 {
+	struct park_client *c = park_client(p, k);
+	__u32 f = park_family(c->client), old;
+
+	c->turn = c->turn_before = PARK_NONE;
 	if (front) {
-		park_client(p, k)->turn = q->first_turn;
-		q->first_turn = k;
-		if (!q->last_turn)
-			q->last_turn = k;
-		return;
+		old = q->first_turn[f];
+		c->turn = old;
+		q->first_turn[f] = k;
+		if (old)
+			park_client(p, old)->turn_before = k;
+		else
+			q->last_turn[f] = k;
+	} else {
+		old = q->last_turn[f];
+		c->turn_before = old;
+		q->last_turn[f] = k;
+		if (old)
+			park_client(p, old)->turn = k;
+		else
+			q->first_turn[f] = k;
 	}
-	park_client(p, k)->turn = PARK_NONE;
-	if (q->last_turn)
-		park_client(p, q->last_turn)->turn = k;
+}
+
+/* The client has no turn any more. */
+static __always_inline void parking_turn_over(struct parking *p, struct queue *q, __u32 k)
+{
+	struct park_client *c = park_client(p, k);
+	__u32 f = park_family(c->client);
+
+	if (c->turn_before)
+		park_client(p, c->turn_before)->turn = c->turn;
 	else
-		q->first_turn = k;
-	q->last_turn = k;
+		q->first_turn[f] = c->turn;
+	if (c->turn)
+		park_client(p, c->turn)->turn_before = c->turn_before;
+	else
+		q->last_turn[f] = c->turn_before;
 }
 
 /* An entry for a client that has no messages in the queue. There are as many as messages, so that one is always free. */
@@ -136,41 +181,72 @@ static __always_inline __u32 parking_enter(struct parking *p, struct queue *q, _
 	return k;
 }
 
-/* Puts an admitted message behind its client's others. */
-static __always_inline void parking_push(struct parking *p, struct queue *q, __u32 client, __u32 n, __u32 now_ms)
+/* Whether message n was admitted later than message `than`. */
+static __always_inline bool park_younger(const struct parking *p, __u32 n, __u32 than)
 {
-	__u32 k = parking_find(p, q, client);
-	struct park_client *c;
+	return (__s32)(p->order[n & (PARKED_MAX - 1)] - p->order[than & (PARKED_MAX - 1)]) > 0;
+}
 
-	if (!k)
-		k = parking_enter(p, q, client, false);
-	c = park_client(p, k);
-	*park_next(p, n) = PARK_NONE;
-	p->since_ms[n & (PARKED_MAX - 1)] = now_ms;
-	if (c->last)
-		*park_next(p, c->last) = n;
+/*
+ * Puts a message among its client's others, by age: of two processors the one with the younger
+ * message may be here first. It is looked for from the oldest one on (front), or from the youngest one back:
+ * where it is as a rule. Where so many are out of order that the look ends it stands where that was.
+ */
+static __always_inline void parking_insert(struct parking *p, struct park_client *c, __u32 n, bool front)
+{
+	__u32 before = front ? PARK_NONE : c->last, after = front ? c->first : PARK_NONE;
+
+	repeat(i, TURNS_MAX) {
+		if (front) {
+			if (!after || !park_younger(p, n, after))
+				break;
+			before = after;
+			after = *park_next(p, after);
+		} else {
+			if (!before || park_younger(p, n, before))
+				break;
+			after = before;
+			before = *park_previous(p, before);
+		}
+	}
+	*park_next(p, n) = after;
+	*park_previous(p, n) = before;
+	if (before)
+		*park_next(p, before) = n;
 	else
 		c->first = n;
-	c->last = n;
+	if (after)
+		*park_previous(p, after) = n;
+	else
+		c->last = n;
 	c->count++;
 }
 
-/* Puts a message that was popped back in front of its client's others. */
+/* Puts an admitted message among its client's others: it is the youngest, as a rule. */
+static __always_inline void parking_push(struct parking *p, struct queue *q, __u32 client, __u32 n, __u32 now_ms)
+{
+	__u32 k = parking_find(p, q, client);
+
+	if (!k)
+		k = parking_enter(p, q, client, false);
+	p->since_ms[n & (PARKED_MAX - 1)] = now_ms;
+	parking_insert(p, park_client(p, k), n, false);
+}
+
+/* Puts a message that was popped back: it is its client's oldest, as a rule, and it is that client's turn again. */
 static __always_inline void parking_push_back(struct parking *p, struct queue *q, __u32 client, __u32 n)
 {
 	__u32 k = parking_find(p, q, client);
-	struct park_client *c;
 
-	if (!k)
+	if (k) {
+		parking_turn_over(p, q, k);
+		parking_turn(p, q, k, true);
+	} else {
 		k = parking_enter(p, q, client, true);
-	c = park_client(p, k);
-	*park_next(p, n) = c->first;
-	c->first = n;
-	if (!c->last)
-		c->last = n;
-	c->count++;
+	}
+	parking_insert(p, park_client(p, k), n, true);
 	q->count++;
-	q->popped--;
+	q->popped[park_family(client)]--;
 }
 
 /* A client that has no messages in the queue any more, and no turn. */
@@ -188,55 +264,53 @@ static __always_inline void parking_leave(struct parking *p, struct queue *q, __
 	p->clients_free = k;
 }
 
-/* The client whose turn it is, which has it no more; there is one. */
-static __always_inline __u32 parking_next(struct parking *p, struct queue *q)
+/* The message of this family that parking_pop would return now. */
+static __always_inline __u32 parking_peek(struct parking *p, const struct queue *q, __u32 family)
 {
-	__u32 k = q->first_turn;
+	__u32 k = q->first_turn[family & (PARK_FAMILIES - 1)];
 
-	q->first_turn = park_client(p, k)->turn;
-	if (!q->first_turn)
-		q->last_turn = PARK_NONE;
-	return k;
+	return k ? park_client(p, k)->first : PARK_NONE;
 }
 
-/* The message that parking_pop would return now. */
-static __always_inline __u32 parking_peek(struct parking *p, const struct queue *q)
+/*
+ * The oldest message of the client of this family whose turn it is; PARK_NONE if none waits. It keeps its number
+ * until parking_free.
+ */
+static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u32 family)
 {
-	return q->first_turn ? park_client(p, q->first_turn)->first : PARK_NONE;
-}
-
-/* The oldest message of the client whose turn it is; PARK_NONE if none waits. It keeps its number until parking_free. */
-static __always_inline __u32 parking_pop(struct parking *p, struct queue *q)
-{
+	__u32 k, n, f = family & (PARK_FAMILIES - 1);
 	struct park_client *c;
-	__u32 k, n;
 
-	if (!q->first_turn)
+	k = q->first_turn[f];
+	if (!k)
 		return PARK_NONE;
-	k = parking_next(p, q);
+	parking_turn_over(p, q, k);
 	c = park_client(p, k);
 	n = c->first;
 	c->first = *park_next(p, n);
 	c->count--;
-	if (c->first)
+	if (c->first) {
+		*park_previous(p, c->first) = PARK_NONE;
 		parking_turn(p, q, k, false);
-	else
+	} else {
 		parking_leave(p, q, k);
+	}
 	q->count--;
-	q->popped++;
+	q->popped[f]++;
 	return n;
 }
 
 /*
- * Whether a client has a message that was parked no later than before_ms; its turn is the next
+ * Whether a client of this family has a message that was parked no later than before_ms; its turn is the next
  * one then. Looks at some clients, whose turns are over: asked again it looks at others.
  */
-static __always_inline bool parking_old(struct parking *p, struct queue *q, __u32 before_ms)
+static __always_inline bool parking_old(struct parking *p, struct queue *q, __u32 family, __u32 before_ms)
 {
+	__u32 f = family & (PARK_FAMILIES - 1);
 	bool old = false;
 
 	repeat(i, TURNS_MAX) {
-		__u32 k = q->first_turn, n = park_client(p, k)->first;
+		__u32 k = q->first_turn[f], n = park_client(p, k)->first;
 
 		if (!k)
 			break;
@@ -244,7 +318,8 @@ static __always_inline bool parking_old(struct parking *p, struct queue *q, __u3
 			old = true;
 			break;
 		}
-		parking_turn(p, q, parking_next(p, q), false);
+		parking_turn_over(p, q, k);
+		parking_turn(p, q, k, false);
 	}
 	return old;
 }

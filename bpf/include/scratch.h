@@ -18,6 +18,9 @@ enum done_kind {
 /* Requests that leave in one segment; a power of two. */
 #define GROUP_MAX 16
 
+/* Queues in which messages of one segment may wait; the rest of a segment with more is userspace's. */
+#define SEGMENT_QUEUES 8
+
 /* Requests of one slot that leave in one segment, as they were taken from one segment of a device. */
 struct group {
 	__u32 slot;
@@ -63,6 +66,18 @@ enum shape {
 	SHAPE_CUT = 6,	  /* what tx says of the packet's bytes, from its front on */
 };
 
+/* A walk over a function's pods. */
+struct unpark_walk {
+	__u32 function;
+	__u32 queue;
+	__u32 from; /* any number */
+	__u32 hook;
+	__u32 qos;
+	__u32 family;
+	__u32 pod;  /* found, with */
+	__u32 slot; /* or NO_INDEX */
+};
+
 /*
  * One run's work space. What every message needs comes first, in few cache
  * lines. Arrays that are read in words have room for one word more.
@@ -87,8 +102,14 @@ struct scratch {
 	__s32 route;
 	__u32 counter; /* of the route and its function */
 	__u32 function;
-	__u32 queue;  /* of its messages that wait for a slot */
-	__u32 parked; /* messages of the segment that wait */
+	__u32 queue;  /* of the pod's function */
+	__u32 vain;   /* a slot was claimed for nothing: who parked a message meanwhile saw it taken */
+	__u32 parked; /* messages of the segment that wait, */
+	__u32 queue_count;
+	__u32 queues[SEGMENT_QUEUES]; /* and where */
+	__u32 shut_pod;		      /* SCRATCH_UNPARK: of this pod's slots */
+	__u64 shut;		      /* these bits are of connections that took no request */
+	struct unpark_walk walk;
 	__u32 pod;    /* of a slot that has received something */
 	__u32 rights; /* of the device, when the take began */
 	__u32 cache_version;

@@ -175,11 +175,11 @@ static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit, __u32
  * the one that tries how many requests the pod can do with. The caller
  * holds its bit in `filling` until slot_release; nobody else makes a request
  * for it meanwhile. Returns NO_INDEX if there is none. Where no idle one is left
- * userspace is asked for more.
+ * userspace is asked for more. The slots whose bits are in `not` are left out.
  */
-static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 device, __u32 qos)
+static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 device, __u32 qos, __u64 not)
 {
-	__u64 beyond = pod_beyond(pod);
+	__u64 beyond = pod_beyond(pod) | not;
 	__u32 index = NO_INDEX;
 	bool full = false;
 

@@ -556,7 +556,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return pod->ipv6 != p->ipv6 ? REASON_FAMILY : REASON_NO_XDP_TARGET;
 	}
 	if (s->slot == NO_INDEX)
-		s->slot = slot_claim(hook, pod, t->conn, s->publish.qos);
+		s->slot = slot_claim(hook, pod, t->conn, s->publish.qos, 0);
 	if (s->slot == NO_INDEX) {
 		pod->denied_ms = bpf_ktime_get_ns() / 1000000;
 		pod_wake(hook, pod); /* for who found the place that was only tried for */
@@ -565,6 +565,8 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	reason = take_into(ctx, xdp, t, s, pod, len);
 	slot_release(pod, s->slot);
 	pod_wake(hook, pod);
+	s->queue = fn->queue;
+	s->vain = reason != REASON_TAKEN;
 	return reason;
 }
 

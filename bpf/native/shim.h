@@ -85,7 +85,7 @@ enum shim_park {
 
 static __u32 shim_park(struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms)
 {
-	__u32 id;
+	__u64 id;
 
 	switch (op) {
 	case SHIM_PARK_ADMIT:
@@ -97,7 +97,7 @@ static __u32 shim_park(struct parking *p, struct queue *q, __u32 op, __u32 clien
 		parking_push(p, q, client, n, ms);
 		return 0;
 	case SHIM_PARK_POP:
-		return parking_pop(p, q);
+		return parking_pop(p, q, park_family(client));
 	case SHIM_PARK_BACK:
 		parking_push_back(p, q, client, n);
 		return 0;
@@ -105,7 +105,7 @@ static __u32 shim_park(struct parking *p, struct queue *q, __u32 op, __u32 clien
 		parking_free(p, n);
 		return 0;
 	case SHIM_PARK_OLD:
-		return parking_old(p, q, ms);
+		return parking_old(p, q, park_family(client), ms);
 	}
 	return 0;
 }

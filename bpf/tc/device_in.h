@@ -258,7 +258,10 @@ static long burst_turn(__u64 index, void *data)
 	struct burst *b = data;
 	struct scratch *s = b->s;
 
+	s->vain = 0;
 	bpf_loop(BURST_MAX, burst_step, b, 0);
+	if (afresh(s->vain))
+		park_note(s, afresh(s->queue));
 	if (afresh(s->bad) != REASON_NO_SLOT)
 		return 1;
 	s->bad = park_message(b->skb, b->t.conn);
@@ -284,6 +287,17 @@ static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, s
 	if (s->burst_sent) /* behind the clones, not past them */
 		return bpf_redirect(s->group.frame.ifindex, 0);
 	return skb_to_pod(s->group.slot, &s->group.frame);
+}
+
+/* Slots may have become free since messages were parked: in each queue that the segment has some in. */
+static __always_inline void device_unpark(struct __sk_buff *skb, struct scratch *s)
+{
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SEGMENT_QUEUES; i++)
+	{
+		if (i >= afresh(s->queue_count))
+			break;
+		unpark_all(skb, afresh(s->queues[i]), NO_INDEX, HOOK_TC_DEVICE_IN, afresh(s->packet.ipv6));
+	}
 }
 
 /*
@@ -693,6 +707,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	s->burst_last = 0;
 	s->group.count = 0;
 	s->parked = 0;
+	s->queue_count = 0;
 	/* too long to be cut: what is left must be able to pass behind its front */
 	if (large && afresh(s->lags))
 		s->bad = REASON_MULTI;
@@ -710,8 +725,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 		return burst_end(skb, s, &b);
 	if (afresh(s->group.count))
 		burst_flush(skb, s);
-	if (afresh(s->parked)) /* a slot may have become free meanwhile */
-		unpark_all(skb, afresh(s->queue), NO_INDEX, HOOK_TC_DEVICE_IN);
+	device_unpark(skb, s);
 	if (afresh(s->burst_last))
 		return device_parked(skb, conn);
 	if (afresh(s->bad))

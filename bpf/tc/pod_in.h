@@ -524,13 +524,16 @@ __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
 	return pod_resend(skb);
 }
 
-/* Messages that wait for a slot of this one's pod, or of its function's others, leave if one is free. */
+/*
+ * Messages that wait for a slot of this one's pod leave if one is free. Places of others are not looked for: who
+ * frees one of those does this, too.
+ */
 static __always_inline void pod_unpark(struct __sk_buff *skb, const struct scratch *s)
 {
 	struct queue *q = queue_entry(s->queue);
 
 	if (q && *(volatile __u32 *)&q->count)
-		unpark_all(skb, s->queue, s->pod, HOOK_TC_POD_IN);
+		unpark_all(skb, s->queue, s->pod, HOOK_TC_POD_IN, s->packet.ipv6);
 }
 
 /* What is no TCP segment. Returns the TC verdict. */

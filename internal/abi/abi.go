@@ -29,6 +29,8 @@ const (
 	ParkedMax       = 4096       // entries for messages that wait for a slot, of all functions; a power of two
 	ParkedRoom      = 1024       // of them that memory is there for beforehand
 	ParkBuckets     = 64         // of a queue's clients; a power of two
+	QueuesMax       = 1024       // functions with messages that wait; a multiple of 64
+	ParkFamilies    = 2          // of clients and pods: IPv4, IPv6
 	IdsMax          = 64         // packet identifiers of messages under way that a connection's own entry holds
 	IdsTable        = 1024       // entries of a table for those beyond, one identifier each; a power of two
 	IdsTables       = 128        // such tables, of all connections; a power of two

@@ -489,15 +489,17 @@ type EproxyQueue struct {
 	_          structs.HostLayout
 	Function   uint32
 	Count      uint32
-	Popped     uint32
-	Looked     uint32
-	Ids        uint32
+	Popped     [2]uint32
+	Looked     [2]uint32
+	Ids        uint64
 	HandoverMs uint32
-	FirstTurn  uint16
-	LastTurn   uint16
+	Refused    uint32
+	FirstTurn  [2]uint16
+	LastTurn   [2]uint16
 	Most       uint32
 	IdPrefix   [16]uint8
 	Bucket     [64]uint16
+	_          [4]byte
 }
 
 type EproxyReason uint32

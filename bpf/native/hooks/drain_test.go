@@ -51,8 +51,11 @@ func (w *world) run(steps ...Step) error {
 
 // restless says what is still to happen.
 func (w *world) restless() string {
-	if len(w.attention)+len(w.pubacks)+len(w.broken)+len(w.holds) > 0 {
+	if len(w.attention)+len(w.pubacks)+len(w.broken)+len(w.holds) > 0 || w.parked {
 		return "events wait"
+	}
+	if n := w.m.Queue(0).count; n > 0 {
+		return fmt.Sprintf("%d messages wait for a slot", n)
 	}
 	for i := range w.devs {
 		d := &w.devs[i]
@@ -131,6 +134,9 @@ func (w *world) userspace(late bool) error {
 		}
 	}
 	w.pubacks = nil
+	if err := w.tendParked(late); err != nil {
+		return err
+	}
 	end := make([]bool, len(w.pods))
 	for i := range w.pods {
 		p := &w.pods[i]
@@ -152,7 +158,7 @@ func (w *world) userspace(late bool) error {
 		if err := w.run(w.hangUp(i)...); err != nil {
 			return err
 		}
-		if err := w.run(w.dial(w.pods[i].conn)...); err != nil {
+		if err := w.run(append(w.dial(w.pods[i].conn), sendParked)...); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ var fullEffort = effort{pairs: 1000, random: 300}
 // would have become something else.
 var mustHappen = []int{ReasonResponse, ReasonDoneByAck, ReasonReinjected, ReasonPubackResent, ReasonRace, ReasonDeviceGone,
 	ReasonPubackHanded, ReasonSlotRetired, ReasonDeadSocket, ReasonRedirectError, ReasonInjected, ReasonResync,
-	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot, ReasonRepeated}
+	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot, ReasonRepeated, ReasonParked, ReasonUnparked, ReasonParkHanded}
 
 // explorer tries schedules of one scenario.
 type explorer struct {
@@ -109,9 +109,13 @@ func (e *explorer) run(fine bool, turns ...turn) (stopped []bool, err error) {
 	w := e.base.clone()
 	e.ready = false
 	if err = w.absorb(); err == nil {
-		if err = w.ledgers(); err == nil {
-			err = w.life()
-		}
+		err = w.ledgers()
+	}
+	if err == nil {
+		err = w.stranded()
+	}
+	if err == nil {
+		err = w.life()
 	}
 	e.overdue += w.overdue
 	if err != nil {
@@ -139,6 +143,9 @@ func (e *explorer) key() uint64 {
 		case RecordControl:
 			v := controlOf(r)
 			h.Write([]byte{byte(v.op), byte(v.ok), byte(v.device), byte(v.device_gen), byte(v.packet_id)})
+		case RecordParked:
+			v := parkedOf(r)
+			h.Write([]byte{byte(v.device), byte(v.device_gen), byte(v.packet_id)})
 		case RecordDeviceControl:
 			v := deviceControlOf(r)
 			h.Write([]byte{byte(v.op), byte(v.ok), byte(v.repeated), byte(v.hold)})
@@ -251,7 +258,7 @@ func (e *explorer) length(task int) int {
 
 func describe(rs []Record) string {
 	var b strings.Builder
-	names := []string{"", "to the device", "to a pod", "to the device's socket", "to a slot's socket", "dropped", "event", "control", "device control"}
+	names := []string{"", "to the device", "to a pod", "to the device's socket", "to a slot's socket", "dropped", "event", "control", "device control", "taken that waited"}
 	for i := range rs {
 		r := &rs[i]
 		fmt.Fprintf(&b, "  processor %d: %s", r.task, names[r.kind])

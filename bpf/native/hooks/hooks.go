@@ -36,6 +36,7 @@ static void call_knobs(struct machine *m, __u32 slots, __u32 pipeline)
 static struct event *record_event(struct record *r) { return &r->event; }
 static struct slot_args *record_control(struct record *r) { return &r->control; }
 static struct device_args *record_device_control(struct record *r) { return &r->device; }
+static struct message *record_parked(struct record *r) { return &r->parked; }
 */
 import "C"
 
@@ -53,6 +54,9 @@ type (
 	Ledger        = C.struct_ledger
 	Graft         = C.struct_graft
 	Message       = C.struct_message
+	Parking       = C.struct_parking
+	Queue         = C.struct_queue
+	Parked        = C.struct_parked_message
 	Tuple         = C.struct_tuple
 	Step          = C.struct_step
 	Record        = C.struct_record
@@ -126,6 +130,9 @@ const (
 	StepReload        = C.STEP_RELOAD
 	StepEnter         = C.STEP_ENTER
 	StepLeave         = C.STEP_LEAVE
+	StepParkTake      = C.STEP_PARK_TAKE
+	StepParkSend      = C.STEP_PARK_SEND
+	StepPod           = C.STEP_POD
 
 	RecordDeviceWire    = C.RECORD_DEVICE_WIRE
 	RecordPodWire       = C.RECORD_POD_WIRE
@@ -135,6 +142,7 @@ const (
 	RecordEvent         = C.RECORD_EVENT
 	RecordControl       = C.RECORD_CONTROL
 	RecordDeviceControl = C.RECORD_DEVICE_CONTROL
+	RecordParked        = C.RECORD_PARKED
 
 	ReasonResponse      = C.REASON_RESPONSE
 	ReasonDoneByAck     = C.REASON_DONE_BY_ACK
@@ -152,12 +160,21 @@ const (
 	ReasonDupRequest    = C.REASON_DUP_REQUEST
 	ReasonNoSlot        = C.REASON_NO_SLOT
 	ReasonRepeated      = C.REASON_REPEATED
+	ReasonParked        = C.REASON_PARKED
+	ReasonUnparked      = C.REASON_UNPARKED
+	ReasonParkHanded    = C.REASON_PARK_HANDED
 
 	EventPuback = C.EVENT_PUBACK
 	EventSlot   = C.EVENT_SLOT
 	EventBroken = C.EVENT_BROKEN
 	EventSend   = C.EVENT_SEND
 	EventPlace  = C.EVENT_PLACE
+	EventParked = C.EVENT_PARKED
+
+	PodUp     = C.POD_UP
+	PodDrains = C.POD_DRAINS
+
+	ParkFamilies = C.PARK_FAMILIES
 )
 
 // Machine is one compiled copy of the programs with its maps.
@@ -256,6 +273,15 @@ func (m *Machine) Device(i int) *Device { return at(m.c.devices, i-int(*m.c.slot
 // Slot is an entry of the slots map.
 func (m *Machine) Slot(i int) *Slot { return at(m.c.slots, i) }
 
+// Parking is the order of the messages that wait.
+func (m *Machine) Parking() *Parking { return m.c.parking }
+
+// Queue is an entry of the queues map.
+func (m *Machine) Queue(i int) *Queue { return at(m.c.queues, i) }
+
+// Parked is the message that waits with this number.
+func (m *Machine) Parked(number int) *Parked { return at(m.c.parked, number) }
+
 // Request is the buffer of a slot's request.
 func (m *Machine) Request(slot int, number uint32) []byte {
 	i, n := slot, int(number)&int(*m.c.pipeline-1)
@@ -276,6 +302,8 @@ func eventOf(r *Record) *Event { return C.record_event(r) }
 func controlOf(r *Record) *Control { return C.record_control(r) }
 
 func deviceControlOf(r *Record) *DeviceControl { return C.record_device_control(r) }
+
+func parkedOf(r *Record) *Message { return C.record_parked(r) }
 
 func frameOf(r *Record) []byte { return bytesOf(r.bytes[:])[:r.len] }
 

@@ -4,6 +4,7 @@ package hooks
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -27,7 +28,8 @@ func TestInterleavings(t *testing.T) {
 	m := mustBuild(t)
 	n := effortFactor(t)
 	ran, runs, reasons := 0, 0, map[int]int{}
-	for _, s := range scenarios {
+	all := slices.Concat(scenarios, parkScenarios)
+	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
 			began := time.Now()
 			e := newExplorer(m, s)
@@ -42,8 +44,8 @@ func TestInterleavings(t *testing.T) {
 			t.Logf("%d interleavings, %d outcomes, %d overdue, %v", e.runs, len(e.seen), e.overdue, time.Since(began))
 		})
 	}
-	t.Logf("%d interleavings of %d scenarios, reasons %v", runs, len(scenarios), reasons)
-	if ran < len(scenarios) {
+	t.Logf("%d interleavings of %d scenarios, reasons %v", runs, len(all), reasons)
+	if ran < len(all) {
 		return // failed, or not all were asked for
 	}
 	for _, r := range mustHappen {

@@ -26,6 +26,9 @@ func (w *world) ledgers() error {
 			return fmt.Errorf("conn %d: %d messages taken after operation %d had found %d", f.conn, n-f.taken, f.op, f.taken)
 		}
 	}
+	if err := w.queueLedgers(); err != nil {
+		return err
+	}
 	if err := w.attended(); err != nil {
 		return err
 	}
@@ -172,14 +175,19 @@ func (w *world) deviceLedgers(i int) error {
 	}
 	n := 0
 	for s := range slotCount {
-		for _, m := range w.inFlight(w.m.Slot(s)) {
-			if uint32(m.device) != uint32(d.conn) || uint32(m.device_gen) != d.gen {
+		for i, m := range w.inFlight(w.m.Slot(s)) {
+			if !w.isOf(m, d) {
 				continue
 			}
 			n++
-			if m.acked == 0 && !hasGraft(grafts, s, m) {
+			if m.acked == 0 && !w.waited(s, uint32(w.m.Slot(s).head)+uint32(i)) && !hasGraft(grafts, s, m) {
 				return fmt.Errorf("slot %d carries its message at %d, its ledger has no open graft for it", s, uint32(m.device_seq)-d.iss)
 			}
+		}
+	}
+	for _, m := range w.waiting() {
+		if w.isOf(m, d) {
+			n++
 		}
 	}
 	if n != int(c.in_flight) {
@@ -238,6 +246,11 @@ func (w *world) identifiers(d *device) error {
 			if b := &ids.block[n/4]; uint32(b.gen[n%4]) == uint32(m.hold)>>HoldShift && uint16(b.ids>>(n%4*16)) != uint16(m.packet_id) {
 				return fmt.Errorf("packet id %d in flight on slot %d holds %d", m.packet_id, s, uint16(b.ids>>(n%4*16)))
 			}
+			live[uint32(m.hold)] = true
+		}
+	}
+	for _, m := range w.waiting() {
+		if w.isOf(m, d) && m.qos > 0 {
 			live[uint32(m.hold)] = true
 		}
 	}

@@ -36,6 +36,9 @@ enum step_kind {
 	STEP_RELOAD,	       /* userspace switches to the routes whose root is index, then the epoch */
 	STEP_ENTER,	       /* the fallback wants a place at pod index; without one it waits */
 	STEP_LEAVE,	       /* the fallback gives one back */
+	STEP_PARK_TAKE,	       /* userspace takes a message that waits, reads it and frees its entry */
+	STEP_PARK_SEND,	       /* userspace has the programs send what waits in queue index */
+	STEP_POD,	       /* userspace sets `up` of pod index to state */
 };
 
 struct step {
@@ -50,7 +53,7 @@ struct step {
 	__u32 state;	    /* STEP_SOCKET: TCP state; 0: leaves */
 	__u32 op;	    /* STEP_CONTROL, STEP_DEVICE_CONTROL */
 	__u32 overdue;
-	__u32 repeat;	 /* STEP_CONTROL: until it refuses */
+	__u32 repeat;	 /* STEP_CONTROL, STEP_PARK_TAKE: until it refuses */
 	__u32 packet_id; /* STEP_DEVICE_CONTROL: DEVICE_OP_HOLD */
 	__u32 dup;
 	__u32 hold; /* STEP_DEVICE_CONTROL: DEVICE_OP_RELEASE */
@@ -80,6 +83,7 @@ enum record_kind {
 	RECORD_EVENT,
 	RECORD_CONTROL, /* with the request that was taken over */
 	RECORD_DEVICE_CONTROL,
+	RECORD_PARKED, /* a message that userspace took, with its request */
 };
 
 struct record {
@@ -91,6 +95,7 @@ struct record {
 		struct event event;
 		struct slot_args control;
 		struct device_args device;
+		struct message parked;
 	};
 	__u8 bytes[RECORD_BYTES];
 };
@@ -108,6 +113,9 @@ struct machine {
 	struct globals *settings;
 	__u64 *attention;
 	struct sweeper *sweeper;
+	struct parking *parking;
+	struct queue *queues;
+	struct parked_message *parked;
 	__u8 *shared; /* all maps that change, as bytes */
 	__u64 shared_len;
 	volatile __u32 *slot_count; /* knob_slots */

@@ -4,6 +4,7 @@ package hooks
 
 import (
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -126,7 +127,7 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 	}
 	m := mustBuild(t, edits...)
 	byName := map[string]scenario{}
-	for _, s := range scenarios {
+	for _, s := range slices.Concat(scenarios, parkScenarios) {
 		byName[s.name] = s
 	}
 	for i, p := range planted {

@@ -37,6 +37,8 @@ type world struct {
 	frozen    []DeviceControl // after which nothing may be taken of the connection
 	holds     []held          // on packet identifiers of messages that are userspace's
 	released  bool            // what the latest release said
+	parked    bool            // messages that wait need userspace
+	vain      bool            // slots may be claimed in vain while messages wait: the sweeper finds out
 }
 
 // held is what a message of a connection holds.
@@ -267,11 +269,15 @@ func (w *world) note(r *Record) error {
 			w.broken = append(w.broken, *e)
 		case EventPlace:
 			w.freed++
+		case EventParked:
+			w.parked = true
 		}
 	case RecordControl:
 		if c := controlOf(r); c.ok == 1 && c.op == OpTakeOver {
 			return w.takenOver(c, frameOf(r))
 		}
+	case RecordParked:
+		return w.takenParked(parkedOf(r), frameOf(r))
 	case RecordDeviceControl:
 		return w.controlled(deviceControlOf(r))
 	}
@@ -352,17 +358,26 @@ func (w *world) takenOver(c *Control, b []byte) error {
 	for i := range w.msgs {
 		m := &w.msgs[i]
 		if m.dev == dev && m.matches(b) {
-			if m.pid != uint16(c.packet_id) {
-				return fmt.Errorf("message %d was taken over with packet id %d", i, c.packet_id)
-			}
-			m.taken++
-			if m.qos > 0 {
-				w.holds = append(w.holds, held{uint32(c.device), uint32(c.device_gen), uint32(c.hold)})
+			if err := w.taken(i, uint16(c.packet_id), held{uint32(c.device), uint32(c.device_gen), uint32(c.hold)}); err != nil {
+				return err
 			}
 			return w.takenFrom(i, c)
 		}
 	}
 	return fmt.Errorf("taken over from slot %d for device %d, packet id %d, but with these bytes: %q", c.slot, dev, c.packet_id, b)
+}
+
+// taken: message i is userspace's.
+func (w *world) taken(i int, pid uint16, h held) error {
+	m := &w.msgs[i]
+	if m.pid != pid {
+		return fmt.Errorf("message %d was taken over with packet id %d", i, pid)
+	}
+	m.taken++
+	if m.qos > 0 {
+		w.holds = append(w.holds, h)
+	}
+	return nil
 }
 
 // takenFrom: the generation that was asked for is the one that carried the message.

@@ -303,6 +303,9 @@ struct machine *eproxy_machine(void)
 	machine.settings = memory_of("settings", 0);
 	machine.attention = memory_of("attention", 0);
 	machine.sweeper = memory_of("sweepers", 0);
+	machine.parking = memory_of("parkings", 0);
+	machine.queues = memory_of("queues", 0);
+	machine.parked = memory_of("parked", 0);
 	machine.flow = flow_put;
 	machine.edge = edge_put;
 	machine.clear = clear;

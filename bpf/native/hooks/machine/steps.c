@@ -224,6 +224,44 @@ static void enter_or_wait(struct pod *p)
 		__sync_fetch_and_and(&p->waiting, 0);
 }
 
+/* As queue.take: the entry is free once its bytes are read. */
+static void park_take_step(const struct step *s)
+{
+	struct park_args a, done;
+	struct record *r;
+
+	do {
+		__u32 half;
+		__u8 *buf;
+
+		a = (struct park_args){ .op = PARK_OP_TAKE, .queue = s->index, .before_ms = machine.now_ns / 1000000 };
+		park_control(&a);
+		if (!a.ok)
+			break;
+		point(0);
+		r = record_new(RECORD_PARKED);
+		r->parked = machine.parked[a.number].message;
+		buf = machine.parked[a.number].buf;
+		r->len = r->parked.request_len;
+		half = r->len / 2;
+		touch_range(buf, r->len, false);
+		memcpy(r->bytes, buf, half);
+		touch_range(buf, r->len, false);
+		memcpy(r->bytes + half, buf + half, r->len - half);
+		done = (struct park_args){ .op = PARK_OP_FREE, .number = a.number };
+		park_control(&done);
+	} while (s->repeat && !machine.fault[0]);
+}
+
+static void park_send_step(const struct step *s)
+{
+	static const __u8 zeroes[64];
+	struct skb *k = skb_new(zeroes, sizeof(zeroes));
+
+	k->ctx.cb[0] = s->index;
+	park_send(&k->ctx);
+}
+
 static void step(struct task *t, const struct step *s)
 {
 	switch (s->kind) {
@@ -272,6 +310,16 @@ static void step(struct task *t, const struct step *s)
 		break;
 	case STEP_LEAVE:
 		__sync_fetch_and_sub(&machine.pods[s->index].fallback, 1);
+		break;
+	case STEP_PARK_TAKE:
+		park_take_step(s);
+		break;
+	case STEP_PARK_SEND:
+		park_send_step(s);
+		break;
+	case STEP_POD:
+		point(0);
+		machine.pods[s->index].up = s->state;
 		break;
 	default:
 		fault("unknown step");
