@@ -7,7 +7,7 @@ LINT_PACKAGES := clang-format-19 shellcheck
 KUBERNETES_PACKAGES := etcd-server
 KUBERNETES_NODE_PACKAGES := $(KUBERNETES_PACKAGES) containerd runc containernetworking-plugins nftables mosquitto-clients
 LWIP_PACKAGES := gcc libc6-dev liblwip-dev
-TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev
+TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev containernetworking-plugins
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
 # get none either, so that this list cannot be wrong unnoticed.

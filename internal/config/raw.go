@@ -83,11 +83,13 @@ type rawFunction struct {
 
 type rawKubernetes struct {
 	Service   string `yaml:"service"`
+	Knative   string `yaml:"knative"`
 	Namespace string `yaml:"namespace"`
 	Port      string `yaml:"port"`
 }
 
 type rawCluster struct {
+	Name       string           `yaml:"name"`
 	Kubeconfig string           `yaml:"kubeconfig"`
 	Routes     []rawRouteSource `yaml:"routes"`
 }

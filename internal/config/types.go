@@ -159,23 +159,30 @@ type Discover struct {
 	Service Service
 }
 
-// Service is a Service of Kubernetes, whose EndpointSlices name the pods.
+// Service is a Service of Kubernetes, whose EndpointSlices name the pods, or one of Knative, whose
+// revisions have such Services.
 type Service struct {
 	Name      string // "": none
+	Knative   bool
 	Namespace string // "": that of the program's own pod, or of the kubeconfig's context
 	Port      string // name or number, as the EndpointSlices have it; "": the only one, or http
 }
 
 func (s Service) String() string {
-	if s.Namespace == "" {
-		return s.Name
+	name := s.Name
+	if s.Namespace != "" {
+		name = s.Namespace + "/" + name
 	}
-	return s.Namespace + "/" + s.Name
+	if s.Knative {
+		name = "Knative " + name
+	}
+	return name
 }
 
 // Kubernetes is how the API server is reached.
 type Kubernetes struct {
 	Kubeconfig string // absolute path; "": by the service account of the program's own pod
+	Name       string // of this installation, in conditions; "": there is but one
 	Routes     []RouteSource
 }
 

@@ -139,8 +139,12 @@ func Load(opts Options) (*Plane, error) {
 }
 
 // deepest is the number of request buffers that a slot may need: the largest
-// pipeline of any function, rounded up to a power of two.
+// pipeline of any function, rounded up to a power of two. Functions that resources of
+// Kubernetes bring later may have the deepest.
 func deepest(cfg *config.Config) uint32 {
+	if len(cfg.Kubernetes.Routes) > 0 {
+		return abi.PipelineMax
+	}
 	n := uint32(1)
 	for _, fn := range cfg.Functions {
 		if fn.Pipeline == config.PipelineAuto {

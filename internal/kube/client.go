@@ -47,6 +47,9 @@ var scheme = func() *runtime.Scheme {
 	s.AddKnownTypeWithName(Resources.WithKind("MQTTFunction"), &MQTTFunction{})
 	s.AddKnownTypeWithName(Resources.WithKind("MQTTFunctionList"), &functionList{})
 	metav1.AddToGroupVersion(s, Resources)
+	s.AddKnownTypeWithName(Knative.WithKind("Service"), &knativeService{})
+	s.AddKnownTypeWithName(Knative.WithKind("ServiceList"), &knativeServiceList{})
+	metav1.AddToGroupVersion(s, Knative)
 	return s
 }()
 

@@ -10,7 +10,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"eproxy/internal/config"
 )
@@ -76,7 +75,10 @@ func (m *merging) function(f *MQTTFunction) verdict {
 	if m.file.Function(name) != nil {
 		return verdict{conflict, fmt.Sprintf("the configuration file has a function %q", name)}
 	}
-	keys := map[string]any{"name": name, "url": cmp.Or(f.Spec.URL, serviceURL(f.Namespace, f.Spec.Service.Name)), "kubernetes": serviceKeys(f.Namespace, f.Spec.Service.Name, f.Spec.Service.Port)}
+	if why := wrongGroup(f.Spec.Service.Group); why != "" {
+		return verdict{invalid, "service." + why}
+	}
+	keys := map[string]any{"name": name, "url": cmp.Or(f.Spec.URL, serviceURL(f.Namespace, f.Spec.Service.Name)), "kubernetes": serviceKeys(f.Namespace, f.Spec.Service)}
 	set(keys, "concurrency", f.Spec.Concurrency)
 	set(keys, "pipeline", f.Spec.Pipeline)
 	set(keys, "timeout", f.Spec.Timeout)
@@ -146,8 +148,15 @@ func (m *merging) target(r *MQTTRoute) (*config.Function, verdict) {
 	default:
 		return nil, verdict{invalid, fmt.Sprintf("functionRef.kind %q: must be Service or MQTTFunction", ref.Kind)}
 	}
+	if why := wrongGroup(ref.Group); why != "" {
+		return nil, verdict{invalid, "functionRef." + why}
+	}
 	// no MQTTFunction that is accepted has a dot in its name
-	name := strings.Join([]string{r.Namespace, ref.Name, "svc"}, ".")
+	kind := "svc"
+	if ref.Group != "" {
+		kind = "ksvc"
+	}
+	name := strings.Join([]string{r.Namespace, ref.Name, kind}, ".")
 	if ref.Port != nil {
 		name += "." + ref.Port.String()
 	}
@@ -157,7 +166,7 @@ func (m *merging) target(r *MQTTRoute) (*config.Function, verdict) {
 	if fn := m.used[name]; fn != nil {
 		return fn, verdict{}
 	}
-	cfg, err := parse(map[string]any{"name": name, "url": serviceURL(r.Namespace, ref.Name), "kubernetes": serviceKeys(r.Namespace, ref.Name, ref.Port)}, nil)
+	cfg, err := parse(map[string]any{"name": name, "url": serviceURL(r.Namespace, ref.Name), "kubernetes": serviceKeys(r.Namespace, ServiceRef{ref.Group, ref.Name, ref.Port})}, nil)
 	if err != nil {
 		return nil, verdict{invalid, err.Error()}
 	}
@@ -167,12 +176,24 @@ func (m *merging) target(r *MQTTRoute) (*config.Function, verdict) {
 func serviceURL(namespace, name string) string { return "http://" + name + "." + namespace + ".svc/" }
 
 // serviceKeys are a Service as the configuration names it.
-func serviceKeys(namespace, name string, port *intstr.IntOrString) map[string]any {
-	out := map[string]any{"service": name, "namespace": namespace}
-	if port != nil {
-		out["port"] = port.String()
+func serviceKeys(namespace string, s ServiceRef) map[string]any {
+	key := "service"
+	if s.Group != "" {
+		key = "knative"
+	}
+	out := map[string]any{key: s.Name, "namespace": namespace}
+	if s.Port != nil {
+		out["port"] = s.Port.String()
 	}
 	return out
+}
+
+// wrongGroup says what is wrong with the group of a Service; empty: nothing.
+func wrongGroup(group string) string {
+	if group == "" || group == Knative.Group {
+		return ""
+	}
+	return fmt.Sprintf("group %q: must be empty or %s", group, Knative.Group)
 }
 
 // set has a key say a value, unless that is to be the default.
@@ -206,11 +227,11 @@ func parse(function, route map[string]any) (*config.Config, error) {
 	return cfg, err
 }
 
-// condition is a verdict as a condition; since is when it came to be.
-func (v verdict) condition(generation int64, since metav1.Time) metav1.Condition {
+// condition is a verdict as a condition of a type, of a generation of the resource.
+func (v verdict) condition(kind string, generation int64) metav1.Condition {
 	status := metav1.ConditionFalse
 	if v.ok() {
 		status = metav1.ConditionTrue
 	}
-	return metav1.Condition{Type: "Accepted", Status: status, Reason: v.reason, Message: v.message, ObservedGeneration: generation, LastTransitionTime: since}
+	return metav1.Condition{Type: kind, Status: status, Reason: v.reason, Message: v.message, ObservedGeneration: generation}
 }

@@ -48,6 +48,8 @@ func TestMergeResources(t *testing.T) {
 	ported := route("edge", "ported", 1, "sensors/p", "", "temp")
 	ported.Spec.FunctionRef.Port = &port
 	ported.Spec.Ordered, ported.Spec.AlsoBroker = true, true
+	knativeRoute, foreign := route("edge", "knative", 1, "sensors/k", "", "temp"), route("edge", "foreign", 1, "sensors/f", "", "temp")
+	knativeRoute.Spec.FunctionRef.Group, foreign.Spec.FunctionRef.Group = Knative.Group, "apps"
 	all := FunctionSpec{Service: ServiceRef{Name: "temp", Port: &port}, URL: "http://temp/in", Concurrency: 3, Pipeline: 2, Timeout: "5s", Deadline: "9s",
 		Retry: &RetrySpec{Attempts: 7, Backoff: "1s", MaxBackoff: "2s"}, Headers: map[string]string{"X-A": "a"}, ContentType: "text/plain",
 		CloudEvents: &CloudEventsSpec{Type: "t", Source: "//s", FromPublisher: true}}
@@ -60,6 +62,9 @@ func TestMergeResources(t *testing.T) {
 	}{
 		{name: "a Service", routes: []*MQTTRoute{route("edge", "a", 1, "sensors/+/temp", "", "temp")}, want: map[string]string{"edge/a": `Accepted to the function "edge.temp.svc"`}, added: "sensors/+/temp>edge.temp.svc"},
 		{name: "a Service with a port", routes: []*MQTTRoute{ported}, want: map[string]string{"edge/ported": "Accepted"}, added: "sensors/p>edge.temp.svc.8080"},
+		{name: "a Service of Knative", routes: []*MQTTRoute{knativeRoute}, want: map[string]string{"edge/knative": `Accepted to the function "edge.temp.ksvc"`}, added: "sensors/k>edge.temp.ksvc"},
+		{name: "a Service of somebody else", routes: []*MQTTRoute{foreign}, functions: []*MQTTFunction{mqttFunction("temp", FunctionSpec{Service: ServiceRef{Group: "x", Name: "temp"}})},
+			want: map[string]string{"edge/foreign": `Invalid functionRef.group "apps": must be empty or serving.knative.dev`, "edge/function-temp": `Invalid service.group "x"`}},
 		{name: "two routes to one Service", routes: []*MQTTRoute{route("edge", "a", 2, "sensors/a", "", "temp"), route("edge", "b", 1, "sensors/b", "Service", "temp")},
 			want: map[string]string{"edge/a": "Accepted", "edge/b": "Accepted"}, added: "sensors/a>edge.temp.svc sensors/b>edge.temp.svc"},
 		{name: "a function", routes: []*MQTTRoute{route("edge", "a", 1, "sensors/a", "MQTTFunction", "function-temp")}, functions: []*MQTTFunction{mqttFunction("temp", all)},
@@ -126,6 +131,11 @@ func TestMergeResources(t *testing.T) {
 	if f.Timeout != 30*time.Second || f.URL.String() != "http://temp.edge.svc/" || f.Discover.Service != (config.Service{Name: "temp", Namespace: "edge", Port: "8080"}) {
 		t.Errorf("%+v", f)
 	}
+	cfg, _ = mergeResources(fileOf(t, ownFile), []*MQTTRoute{knativeRoute}, nil)
+	if s := cfg.Function("edge.temp.ksvc").Discover.Service; s != (config.Service{Name: "temp", Namespace: "edge", Knative: true}) {
+		t.Errorf("%+v", s)
+	}
+	cfg, _ = mergeResources(fileOf(t, ownFile), []*MQTTRoute{ported}, nil)
 	for _, r := range cfg.Routes {
 		if r.Topic == "sensors/p" && (!r.Ordered || !r.AlsoBroker) {
 			t.Errorf("%+v", r)

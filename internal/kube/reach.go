@@ -10,6 +10,7 @@ import (
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
@@ -29,6 +30,7 @@ var backoff = wait.Backoff{Duration: 250 * time.Millisecond, Factor: 2, Jitter: 
 type what struct {
 	resource, namespace string
 	labels              string // selector; "": all
+	name                string // of the only object; "": all
 	object              runtime.Object
 }
 
@@ -45,7 +47,11 @@ type asking struct {
 // follow has a store filled with what is asked for until ctx ends.
 func (a *asking) follow(ctx context.Context, client rest.Interface, w what, store cache.ReflectorStore) {
 	silent := logr.Discard()
-	lw := observed{cache.NewFilteredListWatchFromClient(client, w.resource, w.namespace, func(o *metav1.ListOptions) { o.LabelSelector = w.labels }), a.went}
+	lw := observed{cache.NewFilteredListWatchFromClient(client, w.resource, w.namespace, func(o *metav1.ListOptions) {
+		if o.LabelSelector = w.labels; w.name != "" {
+			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, w.name).String()
+		}
+	}), a.went}
 	r := cache.NewReflectorWithOptions(lw, w.object, store, cache.ReflectorOptions{Logger: &silent, Name: w.resource, Backoff: &backoff})
 	r.RunWithContext(klog.NewContext(ctx, silent))
 }

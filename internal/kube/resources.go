@@ -40,7 +40,7 @@ func (c *Cluster) WatchResources(cfg *config.Config) *ResourceWatcher {
 	w := &ResourceWatcher{cluster: c, changed: make(chan struct{}, 1), stop: stop}
 	w.status = newStatusWriter(c)
 	for _, s := range cfg.Kubernetes.Routes {
-		for _, what := range []what{{"mqttroutes", s.Namespace, "", &MQTTRoute{}}, {"mqttfunctions", s.Namespace, "", &MQTTFunction{}}} {
+		for _, what := range []what{{resource: "mqttroutes", namespace: s.Namespace, object: &MQTTRoute{}}, {resource: "mqttfunctions", namespace: s.Namespace, object: &MQTTFunction{}}} {
 			l := newCollection(c, what, w.change, w.status.seen)
 			w.all = append(w.all, l)
 			w.wg.Go(func() { l.run(ctx) })
@@ -97,14 +97,14 @@ func (w *ResourceWatcher) Apply(file *config.Config) *config.Config {
 		}
 	}
 	cfg, verdicts := mergeResources(file, routes, functions)
-	wanted := make(map[types.UID]wantedStatus)
+	wanted, kind := make(map[types.UID]wantedStatus), conditionType(w.cluster.cfg.Name)
 	for _, r := range routes {
-		want(wanted, "mqttroutes", &r.ObjectMeta, r.Status, verdicts[r.UID])
+		want(wanted, "MQTTRoute", &r.ObjectMeta, r.Status, verdicts[r.UID].condition(kind, r.Generation))
 	}
 	for _, f := range functions {
-		want(wanted, "mqttfunctions", &f.ObjectMeta, f.Status, verdicts[f.UID])
+		want(wanted, "MQTTFunction", &f.ObjectMeta, f.Status, verdicts[f.UID].condition(kind, f.Generation))
 	}
-	w.status.set(wanted)
+	w.status.set(wanted, verdicts)
 	return cfg
 }
 
@@ -120,13 +120,13 @@ type collection struct {
 	asking // its mutex is that of objects
 	what
 	changed  func()
-	seen     func(types.UID, Status) // a status that has changed, and nothing else
-	answered chan struct{}           // closed when all are known, or it is known that they cannot be
+	seen     func(types.UID, Status) bool // a status that has changed, and nothing else; whether to look again
+	answered chan struct{}                // closed when all are known, or it is known that they cannot be
 	once     sync.Once
 	objects  map[string]runtime.Object // by name
 }
 
-func newCollection(c *Cluster, w what, changed func(), seen func(types.UID, Status)) *collection {
+func newCollection(c *Cluster, w what, changed func(), seen func(types.UID, Status) bool) *collection {
 	l := &collection{what: w, changed: changed, seen: seen, answered: make(chan struct{}), objects: make(map[string]runtime.Object)}
 	log := c.log.With(slog.String("resource", w.resource+"."+Resources.Group), slog.String("namespace", w.namespace))
 	said := false
@@ -146,18 +146,8 @@ func newCollection(c *Cluster, w what, changed func(), seen func(types.UID, Stat
 }
 
 func (l *collection) run(ctx context.Context) {
-	for {
-		client, _, err := l.cluster.client(Resources)
-		if err == nil {
-			l.follow(ctx, client, l.what, l)
-			return
-		}
-		l.went(ctx, err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(credentialsRetry):
-		}
+	if client, _ := l.cluster.clientFor(ctx, Resources, func(err error) { l.went(ctx, err) }); client != nil {
+		l.follow(ctx, client, l.what, l)
 	}
 }
 
@@ -204,7 +194,9 @@ func (l *collection) Add(obj any) error {
 	l.objects[name] = o
 	now, status := parts(o)
 	if before != nil && before.UID == now.UID && before.Generation == now.Generation {
-		l.seen(now.UID, status)
+		if l.seen(now.UID, status) {
+			l.changed()
+		}
 		return nil
 	}
 	l.changed()

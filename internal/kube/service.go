@@ -11,6 +11,8 @@ import (
 	discovery "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
 	"eproxy/internal/config"
@@ -24,18 +26,35 @@ const credentialsRetry = 2 * time.Second
 // pods (there is none of that name, it has no such port) is logged when it
 // begins and when it ends.
 func (c *Cluster) Follow(ctx context.Context, s config.Service, found func([]netip.AddrPort), failed func(error)) {
+	if s.Knative {
+		c.followKnative(ctx, s, found, failed)
+		return
+	}
+	c.followSlices(ctx, s, labels.Set{discovery.LabelServiceName: s.Name}, found, failed)
+}
+
+// followSlices is Follow of the EndpointSlices that have labels.
+func (c *Cluster) followSlices(ctx context.Context, s config.Service, selector labels.Set, found func([]netip.AddrPort), failed func(error)) {
+	client, namespace := c.clientFor(ctx, discovery.SchemeGroupVersion, failed)
+	if client == nil {
+		return
+	}
+	if s.Namespace == "" {
+		s.Namespace = namespace
+	}
+	f := &service{Service: s, found: found, slices: make(map[string]slice)}
+	f.asking = asking{cluster: c, mended: f.mended, failed: func(err error) { failed(fmt.Errorf("ask for EndpointSlices: %w", err)) }}
+	f.follow(ctx, client, what{resource: "endpointslices", namespace: s.Namespace, labels: selector.String(), object: &discovery.EndpointSlice{}}, f)
+}
+
+// clientFor waits for credentials, and is nil when ctx ends before. Whatever is wrong with them is
+// told once.
+func (c *Cluster) clientFor(ctx context.Context, gv schema.GroupVersion, failed func(error)) (client rest.Interface, namespace string) {
 	var told string
 	for {
-		client, namespace, err := c.client(discovery.SchemeGroupVersion)
+		client, namespace, err := c.client(gv)
 		if err == nil {
-			if s.Namespace == "" {
-				s.Namespace = namespace
-			}
-			f := &service{Service: s, found: found, slices: make(map[string]slice)}
-			f.asking = asking{cluster: c, mended: f.mended, failed: func(err error) { failed(fmt.Errorf("ask for EndpointSlices: %w", err)) }}
-			selector := labels.Set{discovery.LabelServiceName: s.Name}.String()
-			f.follow(ctx, client, what{"endpointslices", s.Namespace, selector, &discovery.EndpointSlice{}}, f)
-			return
+			return client, namespace
 		}
 		if told != err.Error() { // it is asked often, and said once
 			told = err.Error()
@@ -43,7 +62,7 @@ func (c *Cluster) Follow(ctx context.Context, s config.Service, found func([]net
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil, ""
 		case <-time.After(credentialsRetry):
 		}
 	}

@@ -31,12 +31,13 @@ type RouteSpec struct {
 	Ordered     bool        `json:"ordered,omitempty"`
 }
 
-// FunctionRef names a function in the same namespace: a Service, for which defaults do, or an
-// MQTTFunction.
+// FunctionRef names a function in the same namespace: a Service, of Kubernetes or of Knative, for which
+// defaults do, or an MQTTFunction.
 type FunctionRef struct {
-	Kind string              `json:"kind,omitempty"` // Service, if empty
-	Name string              `json:"name"`
-	Port *intstr.IntOrString `json:"port,omitempty"` // of a Service
+	Group string              `json:"group,omitempty"` // of a Service: none, or Knative's
+	Kind  string              `json:"kind,omitempty"`  // Service, if empty
+	Name  string              `json:"name"`
+	Port  *intstr.IntOrString `json:"port,omitempty"` // of a Service
 }
 
 // MQTTFunction is a Service with more said of it than its name.
@@ -65,8 +66,9 @@ type FunctionSpec struct {
 
 // ServiceRef names a Service in the same namespace.
 type ServiceRef struct {
-	Name string              `json:"name"`
-	Port *intstr.IntOrString `json:"port,omitempty"`
+	Group string              `json:"group,omitempty"` // none, or Knative's
+	Name  string              `json:"name"`
+	Port  *intstr.IntOrString `json:"port,omitempty"`
 }
 
 // RetrySpec says how often and how a message is tried.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -181,7 +182,14 @@ var readSlices = rbac.PolicyRule{APIGroups: []string{discovery.GroupName}, Resou
 // pods with whether they are ready.
 func (w *world) service(name, port string, pods map[lab.Role]bool) {
 	w.t.Helper()
+	w.slice(name, port, nil, pods)
+}
+
+// slice is service, with more labels.
+func (w *world) slice(name, port string, more map[string]string, pods map[lab.Role]bool) {
+	w.t.Helper()
 	number, labels := int32(8080), map[string]string{discovery.LabelServiceName: name}
+	maps.Copy(labels, more)
 	s := &discovery.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: name + "-1", Namespace: namespace, Labels: labels},
 		AddressType: discovery.AddressTypeIPv4, Ports: []discovery.EndpointPort{{Name: &port, Port: &number}}}
 	for pod, ready := range pods {
@@ -213,6 +221,12 @@ routes:
 // how the API server is reached.
 func (w *world) run(token, more, config string) *lab.Process {
 	w.t.Helper()
+	return w.runAs("tc", token, more, config)
+}
+
+// runAs is run in one of the lab's modes.
+func (w *world) runAs(mode, token, more, config string) *lab.Process {
+	w.t.Helper()
 	file, err := w.plane.Kubeconfig("eproxy", token, namespace)
 	if err != nil {
 		w.t.Fatal(err)
@@ -221,7 +235,7 @@ func (w *world) run(token, more, config string) *lab.Process {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p, err := w.StartEproxy(context.Background(), w.t.TempDir(), lab.Eproxy{Bin: abs, Mode: "tc", Config: config + "kubernetes: {kubeconfig: " + file + more + "}\n"})
+	p, err := w.StartEproxy(context.Background(), w.t.TempDir(), lab.Eproxy{Bin: abs, Mode: mode, Config: config + "kubernetes: {kubeconfig: " + file + more + "}\n"})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -43,28 +43,34 @@ func (w *world) installCRDs() {
 	if err != nil || len(files) != 2 {
 		w.t.Fatalf("%v %v", files, err)
 	}
-	crds := w.dynamic().Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
 	for _, f := range files {
 		text, err := os.ReadFile(f)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		o := &unstructured.Unstructured{}
-		if err := yaml.Unmarshal(text, &o.Object); err != nil {
-			w.t.Fatal(err)
-		}
-		if _, err := crds.Create(w.t.Context(), o, metav1.CreateOptions{FieldValidation: "Strict"}); err != nil {
-			w.t.Fatal(err)
-		}
-		w.until("the CRD to be established", func() bool {
-			got, err := crds.Get(w.t.Context(), o.GetName(), metav1.GetOptions{})
-			if err != nil {
-				return false
-			}
-			conditions, _, _ := unstructured.NestedSlice(got.Object, "status", "conditions")
-			return strings.Contains(fmt.Sprint(conditions), "type:Established") && strings.Contains(fmt.Sprint(conditions), "status:True type:Established")
-		})
+		w.installCRD(text)
 	}
+}
+
+// installCRD makes a kind of resource known.
+func (w *world) installCRD(text []byte) {
+	w.t.Helper()
+	crds := w.dynamic().Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	o := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(text, &o.Object); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := crds.Create(w.t.Context(), o, metav1.CreateOptions{FieldValidation: "Strict"}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.until("the CRD to be established", func() bool {
+		got, err := crds.Get(w.t.Context(), o.GetName(), metav1.GetOptions{})
+		if err != nil {
+			return false
+		}
+		conditions, _, _ := unstructured.NestedSlice(got.Object, "status", "conditions")
+		return strings.Contains(fmt.Sprint(conditions), "type:Established") && strings.Contains(fmt.Sprint(conditions), "status:True type:Established")
+	})
 }
 
 // create makes a resource: its kind, name and spec in YAML.
@@ -96,20 +102,32 @@ func (w *world) delete(kind, name string) {
 // becomes waits until a resource has a condition for a reason.
 func (w *world) becomes(kind, name, reason string) {
 	w.t.Helper()
+	w.becomesOf(kind, name, "Accepted", reason)
+}
+
+// becomesOf is becomes, of a condition of some type.
+func (w *world) becomesOf(kind, name, condition, reason string) {
+	w.t.Helper()
 	last := ""
 	w.untilSo(func() string { return fmt.Sprintf("%s %s to be %s, it is %s", kind, name, reason, last) }, func() bool {
-		o, err := w.dynamic().Resource(kube.Resources.WithResource(strings.ToLower(kind)+"s")).Namespace(namespace).Get(w.t.Context(), name, metav1.GetOptions{})
-		if err != nil {
-			return false
-		}
-		var typed kube.MQTTRoute // both have the same status
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"status": o.Object["status"]}, &typed); err != nil {
-			return false
-		}
-		c := meta.FindStatusCondition(typed.Status.Conditions, "Accepted")
+		o, c := w.condition(kind, name, condition)
 		last = fmt.Sprint(c)
 		return c != nil && c.Reason == reason && (c.Status == metav1.ConditionTrue) == (reason == "Accepted") && c.ObservedGeneration == o.GetGeneration()
 	})
+}
+
+// condition is a resource and its condition of a type; nil: there is none.
+func (w *world) condition(kind, name, condition string) (*unstructured.Unstructured, *metav1.Condition) {
+	w.t.Helper()
+	o, err := w.dynamic().Resource(kube.Resources.WithResource(strings.ToLower(kind)+"s")).Namespace(namespace).Get(w.t.Context(), name, metav1.GetOptions{})
+	if err != nil {
+		return nil, nil
+	}
+	var typed kube.MQTTRoute // both have the same status
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(map[string]any{"status": o.Object["status"]}, &typed); err != nil {
+		w.t.Fatal(err)
+	}
+	return o, meta.FindStatusCondition(typed.Status.Conditions, condition)
 }
 
 // TestResources: MQTTRoutes and MQTTFunctions route messages beside the configuration file,
@@ -150,8 +168,10 @@ func TestResources(t *testing.T) {
 		"{topic: '', functionRef: {name: temp}}":                              "spec.topic",
 		"{topic: a, functionRef: {name: temp, kind: Pod}}":                    "Unsupported value",
 		"{topic: a, functionRef: {name: temp, kind: MQTTFunction, port: 80}}": "port is only for a Service",
-		"{topic: a, functionRef: {name: temp}, ordred: true}":                 "unknown field",
-		"{topic: a, functionRef: {name: temp}, ordered: sometimes}":           "must be of type boolean",
+		"{topic: a, functionRef: {name: temp, kind: MQTTFunction, group: serving.knative.dev}}": "group is only for a Service",
+		"{topic: a, functionRef: {name: temp, group: apps}}":                                    "Unsupported value",
+		"{topic: a, functionRef: {name: temp}, ordred: true}":                                   "unknown field",
+		"{topic: a, functionRef: {name: temp}, ordered: sometimes}":                             "must be of type boolean",
 	} {
 		if err := w.create("MQTTRoute", "refused", spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", spec, err, want)
@@ -179,5 +199,43 @@ func TestResources(t *testing.T) {
 		if !strings.Contains(string(table), want) {
 			t.Errorf("kubectl get shows no %s: %s", want, table)
 		}
+	}
+}
+
+// TestNodesDisagree: of two nodes whose files differ each writes its condition once, and the one that
+// is overwritten says so; where their installations have names each has a condition of its own.
+func TestNodesDisagree(t *testing.T) {
+	w := newWorld(t)
+	w.installCRDs()
+	w.service("temp", "http", map[lab.Role]bool{lab.Pod0: true})
+	token := w.token("eproxy", readSlices, readResources, writeStatus)
+	const all, none = ", routes: [{namespace: edge}]", ", routes: [{namespace: edge, topics: [other/#]}]"
+	another := "listeners: [{address: \"127.0.0.1:1884\"}]\n"
+	w.mustCreate("MQTTRoute", "a", "{topic: sensors/+/temp, functionRef: {name: temp}}")
+	first := w.run(token, all, "")
+	w.becomes("MQTTRoute", "a", "Accepted")
+	second := w.runAs("fallback", token, none, another)
+	w.becomes("MQTTRoute", "a", "NotAllowed")
+	w.says(first, "another node has come to another condition of a resource")
+	before, _ := w.condition("MQTTRoute", "a", "Accepted")
+	w.mustCreate("MQTTRoute", "b", "{topic: other/b, functionRef: {name: temp}}") // has both look at all
+	w.becomes("MQTTRoute", "b", "Accepted")
+	w.mustCreate("MQTTRoute", "c", "{topic: other/c, functionRef: {name: temp}}")
+	w.becomes("MQTTRoute", "c", "Accepted")
+	if after, _ := w.condition("MQTTRoute", "a", "Accepted"); after.GetResourceVersion() != before.GetResourceVersion() {
+		t.Errorf("they go on writing: version %s has become %s", before.GetResourceVersion(), after.GetResourceVersion())
+	}
+	w.says(first, "another node has come to another condition of a resource")
+	if strings.Contains(second.Log(), "another node has come") {
+		t.Error("both say that they are overwritten")
+	}
+	if err := second.Stop(); err != nil {
+		t.Error(err)
+	}
+	w.runAs("fallback", token, ", name: west"+none, another)
+	w.becomesOf("MQTTRoute", "a", "west.eproxy.io/Accepted", "NotAllowed")
+	w.becomesOf("MQTTRoute", "b", "west.eproxy.io/Accepted", "Accepted")
+	if _, c := w.condition("MQTTRoute", "a", "Accepted"); c == nil {
+		t.Error("the condition without a name is gone")
 	}
 }
