@@ -258,10 +258,19 @@ func connectDevice(i int) (fd int, err error) {
 		return 0, err
 	}
 	var connack [4]byte
-	if n, err := unix.Read(fd, connack[:]); err != nil || n != 4 || connack != [4]byte{0x20, 2} {
+	if n, err := read(fd, connack[:]); err != nil || n != 4 || connack != [4]byte{0x20, 2} {
 		return 0, fmt.Errorf("CONNACK %x: %w", connack[:max(n, 0)], err)
 	}
 	return fd, nil
+}
+
+// read reads; a signal of the runtime's ends a call that waits with a timeout, whatever SA_RESTART says (signal(7)).
+func read(fd int, b []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(fd, b); err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 // pingSlices is how often in a second some devices ping.
@@ -297,7 +306,7 @@ func (f *fleet) ping(ctx context.Context, keepAlive, span time.Duration) error {
 	}
 	for i, p := range pinged {
 		if p {
-			if n, _, err := unix.Recvfrom(f.fds[i], buf[:], 0); err != nil || n != 2 {
+			if n, err := read(f.fds[i], buf[:]); err != nil || n != 2 {
 				return fmt.Errorf("device %d: PINGRESP %x: %w", i, buf[:max(n, 0)], err)
 			}
 		}

@@ -46,7 +46,8 @@ type conn struct {
 	identity    broker.Identity
 	session     atomic.Pointer[broker.Session]
 	span        atomic.Int64 // keep-alive in nanoseconds, 0: none
-	heard       time.Time    // when the broker last took a message
+	heard       time.Time    // when the client's last packet came
+	timed       bool         // the deadline of reading is that of the keep-alive
 	topic       string       // its topic
 	once        sync.Once
 	raw         syscall.RawConn
@@ -189,7 +190,7 @@ func (c *conn) acknowledge() {
 	}
 }
 
-// extend moves the deadline if the kernel path, or the broker, has heard of the client since.
+// extend moves the deadline if something has been heard of the client since, here or in the kernel path.
 func (c *conn) extend() bool {
 	x, span := c.session.Load(), time.Duration(c.span.Load())
 	if x == nil || span == 0 {
@@ -209,14 +210,19 @@ func (c *conn) extend() bool {
 // SetDeadline is called by the library to enforce the keep-alive [MQTT-3.1.2-22];
 // before CONNECT it is not called. The deadline is that of reading, one and a half
 // times the keep-alive from now. What the library asks for overflows 16 bits from
-// 43,691 s on.
+// 43,691 s on. The socket's own deadline is moved when it passes (see extend), not with each
+// packet: of a node's many idle connections each would wake the process for it.
 func (c *conn) SetDeadline(time.Time) error {
 	span := time.Duration(c.client.State.Keepalive) * time.Second * 3 / 2
-	c.span.Store(int64(span))
+	c.heard = time.Now()
+	if c.span.Swap(int64(span)) == int64(span) && c.timed {
+		return nil
+	}
+	c.timed = true
 	if span == 0 {
 		return c.SetReadDeadline(time.Time{})
 	}
-	return c.SetReadDeadline(time.Now().Add(span))
+	return c.SetReadDeadline(c.heard.Add(span))
 }
 
 // Bounds of the time that one packet may take to be written: it must get on within
@@ -237,7 +243,12 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.writeSocket(p)
 }
 
+// writeSocket writes at once what the socket has room for, and waits with the rest: a deadline that nobody
+// needs is a timer that wakes the process later.
 func (c *conn) writeSocket(p []byte) (n int, err error) {
+	if n, err = outbox.Try(c.raw, p); n == len(p) || err != nil {
+		return n, err
+	}
 	limit := time.Now().Add(c.server.stall + time.Duration(len(p))*time.Second/writeRate)
 	for more := true; more; {
 		stall := c.server.stall

@@ -23,7 +23,8 @@ func (h *hook) ID() string { return "eproxy" }
 func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnDisconnect:
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnDisconnect,
+		mqtt.OnQosPublish, mqtt.OnRetainMessage:
 		return true
 	}
 	return false
@@ -123,8 +124,17 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	if c, ok := cl.Net.Conn.(*conn); ok {
 		c.running.Store(true)
+		if cl.State.Inflight.Len() > 0 { // taken over with the session
+			h.s.clock.hold(cl)
+		}
 	}
 }
+
+// OnQosPublish is called when something of QoS 1 or 2 waits for a client.
+func (h *hook) OnQosPublish(cl *mqtt.Client, _ packets.Packet, _ int64, _ int) { h.s.clock.hold(cl) }
+
+// OnRetainMessage is called when a message is retained.
+func (h *hook) OnRetainMessage(_ *mqtt.Client, pk packets.Packet, _ int64) { h.s.clock.retain(&pk) }
 
 // OnACLCheck says whether a client may receive what a filter or a topic name
 // matches; whether it may publish is decided by OnPublish, which knows the topic
@@ -157,6 +167,7 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	}
 	c.ended = true
 	c.beginTurn()
+	h.s.clock.leave(cl)
 }
 
 // sessionOf is a client's session; nil for the server's own client.

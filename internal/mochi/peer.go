@@ -40,6 +40,7 @@ func (p *peer) Acknowledge(id uint16, qos, code byte, b *pool.Batch) error {
 			// PUBREL finds it here; a repetition of the PUBLISH too.
 			p.cl.State.Inflight.DecreaseReceiveQuota()
 			p.cl.State.Inflight.Set(ack)
+			p.s.clock.hold(p.cl)
 		}
 	}
 	return p.cl.WritePacket(ack)

@@ -80,5 +80,7 @@ func (s *Server) abandon(c *conn) {
 		cl.ClearInflights()
 		s.mqtt.UnsubscribeClient(cl)
 		s.mqtt.Clients.Delete(cl.ID)
+		return
 	}
+	s.clock.leave(cl)
 }

@@ -30,6 +30,7 @@ type Server struct {
 	inline    *mqtt.Client
 	listeners []*listener
 	turns     turns
+	clock     *clock
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
 	live      live
@@ -41,13 +42,14 @@ var _ broker.Frontend = (*Server)(nil)
 
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
-	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
+	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, clock: newClock(), cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
 	caps.ReceiveMaximum = broker.ReceiveMaximum
 	caps.TopicAliasMaximum = topicAliases
-	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log), SysTopicResendInterval: sysInterval,
+	caps.MaximumMessageExpiryInterval = 0 // none: what is retained stays until it is replaced, what waits for a client as long as its session
+	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log),
 		// No buffer: what the library puts there while messages wait stays there if the
 		// last of them is not sent.
 		ClientNetWriteBufferSize: 1})
@@ -69,15 +71,10 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	return s, nil
 }
 
-// sysInterval is seconds between two updates of $SYS topics, as mosquitto's.
-// Each stops all goroutines for a moment to read memory statistics.
-const sysInterval = 10
-
-// Serve serves until ctx ends.
+// Serve serves until ctx ends. The library's own Serve would run its loop, too: see clock.
 func (s *Server) Serve(ctx context.Context) error {
-	if err := s.mqtt.Serve(); err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
+	s.mqtt.Listeners.ServeAll(s.mqtt.EstablishConnection)
+	go s.run()
 	<-ctx.Done()
 	return nil
 }
@@ -106,6 +103,10 @@ func (s *Server) Retain(m *request.Message) {
 	pk := packetOf(m)
 	pk.FixedHeader.Retain = true
 	pk.Created = time.Now().Unix()
+	if m.MessageExpiry > 0 {
+		pk.Expiry = pk.Created + int64(m.MessageExpiry)
+	}
+	s.clock.retain(&pk)
 	s.mqtt.Topics.RetainMessage(pk.Copy(false))
 }
 
