@@ -1,0 +1,115 @@
+package netns
+
+import (
+	"strings"
+	"testing"
+
+	"eproxy/test/lib/lab"
+)
+
+// parkedBurst has a client's messages wait in the kernel, but for those that the pods were given.
+func parkedBurst(t *testing.T, s *system, id string, n int) (c *rawConn, want []string) {
+	t.Helper()
+	c = rawConnect(t, s.lab, id)
+	want = c.flood(id, n, 1)
+	s.await(t, "all wait", func(counts map[string]int) bool {
+		taken, _ := share(nil, counts)
+		return taken+counts["tc_device_in/partial"] >= n
+	})
+	if s.counts()["tc_device_in/parked"] == 0 {
+		t.Fatal("no message waits in the kernel: the test tests nothing")
+	}
+	return c, want
+}
+
+// TestParkedPodGoes: a pod is removed while messages wait; the other one gets them, each once.
+func TestParkedPodGoes(t *testing.T) {
+	s, r, open := gatedPods(t)
+	const n = 60
+	c, want := parkedBurst(t, s, "goes", n)
+	s.reload(", \""+lab.PodAddr(lab.Pod1, false).String()+":8080\"]", "]", "msg=reloaded")
+	open()
+	c.pubacks(n)
+	r.once(t, want)
+}
+
+// TestParkedFunctionGoes: a function is removed while messages wait for it. What a pod was not given becomes a dead letter;
+// every message is acknowledged.
+func TestParkedFunctionGoes(t *testing.T) {
+	s, _, open := gatedPods(t)
+	const n = 60
+	c, _ := parkedBurst(t, s, "function", n)
+	s.reload("- name: temp", "- name: other", "reload refused") // a route leads there still
+	s.reload("function: temp", "function: other", "msg=reloaded")
+	open()
+	c.pubacks(n)
+	if handed := s.counts()["control/park_handed"]; handed == 0 {
+		t.Errorf("userspace took nothing over: %v", s.counts())
+	}
+}
+
+// TestParkedOverPause: messages that wait while their function is paused reach it when it is resumed.
+func TestParkedOverPause(t *testing.T) {
+	s, r, open := gatedPods(t)
+	const n = 60
+	c, want := parkedBurst(t, s, "pause", n)
+	s.verb("functions", "pause", "temp")
+	open()
+	s.verb("functions", "resume", "temp")
+	c.pubacks(n)
+	r.once(t, want)
+}
+
+// TestParkedIsDrained: messages that wait when the loader is told to stop are delivered and acknowledged before it does.
+func TestParkedIsDrained(t *testing.T) {
+	s, r, open := gatedPods(t)
+	const n = 60
+	c, want := parkedBurst(t, s, "drain", n)
+	draining := s.Expect("msg=draining")
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop() }()
+	if err := draining(); err != nil {
+		t.Fatal(err)
+	}
+	open()
+	c.pubacks(n)
+	r.once(t, want)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(s.Log(), "in_flight=") || strings.Contains(s.Log(), "in_flight=0") {
+		t.Error("what waits in the kernel does not count as in flight")
+	}
+}
+
+// TestParkedAreShown: mapsctl says how many messages wait, and Prometheus the same.
+func TestParkedAreShown(t *testing.T) {
+	s, r, open := gatedPods(t)
+	const n = 60
+	c, want := parkedBurst(t, s, "shown", n)
+	waits := func() int {
+		for _, f := range s.mapsctl("functions") {
+			if f["name"] == "temp" {
+				return int(f["waiting"].(float64))
+			}
+		}
+		return -1
+	}
+	shown := func() int {
+		for _, m := range s.mapsctl("metrics") {
+			labels, _ := m["labels"].(map[string]any)
+			if m["name"] == "eproxy_function_queue_messages" && labels["path"] == "kernel" {
+				return int(m["value"].(float64))
+			}
+		}
+		return -1
+	}
+	parked := s.counts()["tc_device_in/parked"]
+	if got, metric := waits(), shown(); got < parked/2 || got != metric {
+		t.Errorf("mapsctl functions says that %d wait, metrics %d; %d were parked", got, metric, parked)
+	}
+	open()
+	c.pubacks(n)
+	r.once(t, want)
+	eventually(t, func() (bool, string) { return waits() == 0, "messages wait that were delivered" })
+}
