@@ -33,6 +33,12 @@ const (
 	deviceLwIP   = "lwip"
 )
 
+// Who is behind the bad link.
+const (
+	sideDevices = "devices"
+	sidePods    = "pods"
+)
+
 // linkLoad is what devices send over a link.
 type linkLoad struct {
 	name        string
@@ -85,9 +91,10 @@ func linksCommand() *cli.Command {
 			&cli.IntFlag{Name: "seeds", Usage: "interleaved rounds `N`, each with another seed (default: 5, with --full 9)"},
 			&cli.Uint64Flag{Name: "first-seed", Value: 1, Usage: "seed of the first round; the next ones follow"},
 			&cli.DurationFlag{Name: "bound", Value: 20 * time.Second, Usage: "how long one run may take; two that take longer end the measurement of a row in a cell"},
+			&cli.StringFlag{Name: "side", Value: sideDevices, Usage: "who is behind the bad link: devices, pods (each has its own)"},
 			&cli.StringFlag{Name: "device", Value: deviceLinux, Usage: "the devices' TCP: linux, nosack (Linux without selective acknowledgements), lwip"},
-			&cli.StringFlag{Name: "congestion", Value: "reno", Usage: "congestion control of Linux devices and of the node"},
-			&cli.StringSliceFlag{Name: "sysctl", Usage: "a parameter of devices and node, such as ipv4/tcp_timestamps=0"},
+			&cli.StringFlag{Name: "congestion", Value: "reno", Usage: "congestion control of Linux devices, of the node and of pods"},
+			&cli.StringSliceFlag{Name: "sysctl", Usage: "a parameter of devices, node and pods, such as ipv4/tcp_timestamps=0"},
 			&cli.StringFlag{Name: "json", Usage: "write all runs to `FILE`"},
 		},
 		Action: runLinks,
@@ -104,6 +111,7 @@ func loadNames() []string {
 
 // cell is a load on a shape of link.
 type cell struct {
+	Side   string        `json:"side"` // who is behind the link
 	Load   string        `json:"load"`
 	Loss   float64       `json:"loss"` // probability
 	Delay  time.Duration `json:"delay_ns"`
@@ -117,7 +125,7 @@ func (c cell) params() [2]link.Params {
 }
 
 func (c cell) String() string {
-	return fmt.Sprintf("%s, %g %% loss, %s, %g %% jitter", c.Load, 100*c.Loss, c.Delay, 100*c.Jitter)
+	return fmt.Sprintf("%s, %s behind %g %% loss, %s, %g %% jitter", c.Load, c.Side, 100*c.Loss, c.Delay, 100*c.Jitter)
 }
 
 // cells are what the flags ask for, load by load.
@@ -148,7 +156,7 @@ func cells(c *cli.Context) ([]cell, error) {
 		for _, d := range delays {
 			for _, j := range jitter {
 				for _, p := range loss {
-					out = append(out, cell{Load: name, Loss: p / 100, Delay: d, Jitter: j / 100, load: l})
+					out = append(out, cell{Side: c.String("side"), Load: name, Loss: p / 100, Delay: d, Jitter: j / 100, load: l})
 				}
 			}
 		}
@@ -190,6 +198,9 @@ func numbers(c *cli.Context, flag, otherwise string) ([]float64, error) {
 func runLinks(c *cli.Context) error {
 	if d := c.String("device"); d != deviceLinux && d != deviceNoSACK && d != deviceLwIP {
 		return cliutil.Usagef("--device %q: must be %s, %s or %s", d, deviceLinux, deviceNoSACK, deviceLwIP)
+	}
+	if farSides[c.String("side")] == nil {
+		return cliutil.Usagef("--side %q: must be %s or %s", c.String("side"), sideDevices, sidePods)
 	}
 	todo, err := cells(c)
 	if err != nil {
@@ -304,7 +315,7 @@ func (s *site) load(l linkLoad, plan load.Plan) (*load.Result, error) {
 
 // run makes one run.
 func (s *site) run(x cell, seed uint64, bound time.Duration) (run linkRun, err error) {
-	s.link.Begin(seed, x.params())
+	s.begin(seed, x.params())
 	taken, err := s.taken()
 	if err != nil {
 		return run, err
@@ -315,21 +326,19 @@ func (s *site) run(x cell, seed uint64, bound time.Duration) (run linkRun, err e
 	if err != nil && !unfinished {
 		return run, err
 	}
-	up, down := s.link.Counts(link.AtoB), s.link.Counts(link.BtoA)
-	if n := up.Overflow + down.Overflow + up.Long + down.Long; n > 0 {
+	counts := s.counts()
+	if n := counts.Overflow + counts.Long; n > 0 {
 		return run, fmt.Errorf("the emulated link is overburdened: %d packets neither carried nor lost by the seed", n)
 	}
 	now, err := s.taken()
 	if err != nil {
 		return run, err
 	}
-	late := up.Late
-	late.Add(down.Late)
 	return linkRun{
 		Seed: seed, Unfinished: unfinished,
 		Messages: plan.Connections * plan.Messages, Acknowledged: r.Answered, Taken: int(now - taken),
-		Lost: up.Lost + down.Lost, Packets: up.Packets + down.Packets,
+		Lost: counts.Lost, Packets: counts.Packets,
 		Seconds: r.Elapsed.Seconds(), P50: r.Quantile(0.5).Seconds(), P99: r.Quantile(0.99).Seconds(),
-		LinkLate: late.Quantile(0.99).Seconds(),
+		LinkLate: counts.Late.Quantile(0.99).Seconds(),
 	}, nil
 }

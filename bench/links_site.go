@@ -20,12 +20,19 @@ import (
 	"eproxy/test/lib/link"
 )
 
-// site is a network with an emulated link between the devices and a node that runs
-// eproxy one way, while other sites run it other ways.
+// farSides are the hosts behind a bad link, by the name of the side.
+var farSides = map[string][]lab.Role{
+	sideDevices: {lab.Dev},
+	sidePods:    {lab.Pod0, lab.Pod1},
+}
+
+// site is a network with an emulated link between the devices, or each pod, and a
+// node that runs eproxy one way, while other sites run it other ways.
 type site struct {
 	ctx   context.Context
 	lab   *lab.Lab
-	link  *link.Link
+	far   []lab.Role   // who is behind a bad link
+	links []*link.Link // of each of them
 	maps  *pinned.Maps // nil: nothing is attached
 	after []func()     // undoes what was made
 
@@ -34,7 +41,7 @@ type site struct {
 
 // openSite starts a row.
 func openSite(c *cli.Context, row string) (s *site, err error) {
-	s = &site{ctx: c.Context}
+	s = &site{ctx: c.Context, far: farSides[c.String("side")]}
 	s.connect = func(ctx context.Context) (net.Conn, error) {
 		return s.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
 	}
@@ -47,7 +54,7 @@ func openSite(c *cli.Context, row string) (s *site, err error) {
 	if err != nil {
 		return s, err
 	}
-	if s.lab, err = lab.NewWired(lab.Dev); err != nil {
+	if s.lab, err = lab.NewWired(s.far...); err != nil {
 		return s, err
 	}
 	s.after = append(s.after, s.lab.Close)
@@ -56,18 +63,15 @@ func openSite(c *cli.Context, row string) (s *site, err error) {
 	}
 	for _, x := range c.StringSlice("sysctl") {
 		name, value, _ := strings.Cut(x, "=")
-		if err := errors.Join(s.lab.SetSysctl(lab.Dev, name, value), s.lab.SetSysctl(lab.Node, name, value)); err != nil {
-			return s, err
+		for _, r := range lab.Roles {
+			if err := s.lab.SetSysctl(r, name, value); err != nil {
+				return s, err
+			}
 		}
 	}
-	err = s.lab.Do(lab.Wire, func() error {
-		s.link, err = link.Open(lab.WireEnds(lab.Dev))
-		return err
-	})
-	if err != nil {
+	if err := s.openLinks(); err != nil {
 		return s, err
 	}
-	s.after = append(s.after, s.link.Close)
 	if c.String("device") == deviceLwIP {
 		p, err := s.lab.StartLwIP(c.Context, filepath.Join(filepath.Dir(self), "lwip-relay"))
 		if err != nil {
@@ -82,6 +86,49 @@ func openSite(c *cli.Context, row string) (s *site, err error) {
 	}
 	s.after = append(s.after, stop)
 	return s, s.startEproxy(c.Context, filepath.Dir(self), row)
+}
+
+// openLinks opens the link of each that is behind one.
+func (s *site) openLinks() error {
+	return s.lab.Do(lab.Wire, func() error {
+		for _, r := range s.far {
+			k, err := link.Open(lab.WireEnds(r))
+			if err != nil {
+				return err
+			}
+			s.links = append(s.links, k)
+			s.after = append(s.after, k.Close)
+		}
+		return nil
+	})
+}
+
+// begin gives the links another seed and shape. Devices connect anew in each run, and meet
+// what those of the other rows meet; the connections to pods stay from run to run.
+func (s *site) begin(seed uint64, params [2]link.Params) {
+	if s.far[0] == lab.Dev {
+		s.links[0].Begin(seed, params)
+		return
+	}
+	for i, k := range s.links {
+		k.Continue(seed+uint64(i)<<32, params)
+	}
+}
+
+// counts are those of all links and both directions.
+func (s *site) counts() (sum link.Counts) {
+	for _, k := range s.links {
+		for _, d := range []link.Direction{link.AtoB, link.BtoA} {
+			n := k.Counts(d)
+			sum.Packets += n.Packets
+			sum.Passed += n.Passed
+			sum.Lost += n.Lost
+			sum.Overflow += n.Overflow
+			sum.Long += n.Long
+			sum.Late.Add(n.Late)
+		}
+	}
+	return sum
 }
 
 func (s *site) startEproxy(ctx context.Context, bin, row string) error {
@@ -116,7 +163,7 @@ func (s *site) close() {
 // lab's limit of its backoff.
 func (s *site) tune(congestion string, noSACK bool) error {
 	var err error
-	for _, r := range []lab.Role{lab.Dev, lab.Node} {
+	for _, r := range lab.Roles {
 		e := s.lab.SetSysctl(r, "ipv4/tcp_congestion_control", congestion)
 		if errors.Is(e, fs.ErrPermission) {
 			e = fmt.Errorf("%w: a namespace may have what net.ipv4.tcp_allowed_congestion_control of the machine lists", e)
@@ -142,9 +189,13 @@ func (s *site) dial(ctx context.Context) (net.Conn, error) {
 	return c, c.(*net.TCPConn).SetLinger(0)
 }
 
-// dialGood connects to the same server by a pod's link.
+// dialGood connects to the same server by a link without delay and loss.
 func (s *site) dialGood(ctx context.Context) (net.Conn, error) {
-	return s.lab.Dial(ctx, lab.Pod0, net.JoinHostPort(lab.NodeV4.String(), "1883"))
+	near := lab.Pod0
+	if s.far[0] == lab.Pod0 {
+		near = lab.Dev
+	}
+	return s.lab.Dial(ctx, near, net.JoinHostPort(lab.NodeV4.String(), "1883"))
 }
 
 // taken are the messages that the programs took so far.
@@ -178,9 +229,9 @@ func (s *site) limits() (string, error) {
 func (s *site) lateness() (late link.Lateness, err error) {
 	const packets, delay, gap = 500, 20 * time.Millisecond, 2 * time.Millisecond
 	p := link.Params{Delay: delay}
-	s.link.Begin(0, [2]link.Params{p, p})
+	s.begin(0, [2]link.Params{p, p})
 	var c net.Conn
-	err = s.lab.Do(lab.Dev, func() (err error) {
+	err = s.lab.Do(s.far[0], func() (err error) {
 		c, err = net.Dial("udp", net.JoinHostPort(lab.NodeV4.String(), "9"))
 		return err
 	})
@@ -194,14 +245,14 @@ func (s *site) lateness() (late link.Lateness, err error) {
 		_, _ = c.Write([]byte{0}) // refused: nobody listens
 		<-tick.C
 	}
-	return s.link.Counts(link.AtoB).Late, nil
+	return s.links[0].Counts(link.AtoB).Late, nil
 }
 
 // capacity is how many packets per second the link carries of a bulk transfer, in
 // both directions together, whose ends run on the same machine.
 func (s *site) capacity() (float64, error) {
 	const span = time.Second
-	s.link.Begin(0, [2]link.Params{})
+	s.begin(0, [2]link.Params{})
 	ln, err := s.lab.Listen(lab.Node, net.JoinHostPort(lab.NodeV4.String(), "9"))
 	if err != nil {
 		return 0, err
@@ -213,7 +264,7 @@ func (s *site) capacity() (float64, error) {
 			c.Close()
 		}
 	}()
-	c, err := s.lab.Dial(s.ctx, lab.Dev, ln.Addr().String())
+	c, err := s.lab.Dial(s.ctx, s.far[0], ln.Addr().String())
 	if err != nil {
 		return 0, err
 	}
@@ -223,6 +274,5 @@ func (s *site) capacity() (float64, error) {
 	for err == nil {
 		_, err = c.Write(b)
 	}
-	up, down := s.link.Counts(link.AtoB), s.link.Counts(link.BtoA)
-	return float64(up.Passed+down.Passed) / span.Seconds(), nil
+	return float64(s.counts().Passed) / span.Seconds(), nil
 }

@@ -97,6 +97,17 @@ static void call_sack(const struct shim *t, struct conn *c, struct sack *k, int 
 	t->sack(c, k, received, kack, ack);
 }
 
+static int call_loss(const struct shim *t, struct conn *c, const struct segment *s, struct sack *k, struct pubacks *p,
+		     __u32 now)
+{
+	return t->loss(c, s, k, p, now);
+}
+
+static __u32 call_overdue(const struct shim *t, struct conn *c, struct pubacks *p, __u32 more, __u32 now)
+{
+	return t->overdue(c, p, more, now);
+}
+
 static int call_publish(const __u8 *buf, __u32 len, __u32 version, struct publish *p)
 {
 	return mqtt_publish(buf, len, version, p);
@@ -150,6 +161,8 @@ type (
 	HTTP = C.struct_http
 	// Sack is struct sack: a TCP header's options with selective acknowledgements.
 	Sack = C.struct_sack
+	// Pubacks is struct pubacks: PUBACKs that are sent again in one segment.
+	Pubacks = C.struct_pubacks
 	// Framing is struct framing: the state of following MQTT framing.
 	Framing = C.struct_framing
 	// Recovery is struct recovery: losses among what a slot has in flight.
@@ -200,6 +213,7 @@ const (
 	FlagLost    = C.CONN_LOST
 	FlagRstSent = C.CONN_RST_SENT
 	FlagPassed  = C.CONN_PASSED
+	FlagSack    = C.CONN_SACK
 
 	GraftOpen = C.GRAFT_OPEN
 	GraftDone = C.GRAFT_DONE
@@ -342,6 +356,24 @@ func (t *Table) Sack(c *Conn, options []byte, received bool, kack, ack uint32) (
 	}
 	C.call_sack(t.t, c, &k, r, u32(kack), u32(ack))
 	return k
+}
+
+// Loss does what tc_device_in does with a segment without payload and its options before
+// Rx: whether PUBACKs may be missing, and which of them are sent again now.
+func (t *Table) Loss(c *Conn, s *Segment, options []byte, now uint32) (p Pubacks, shown bool) {
+	var k Sack
+	for i, b := range options {
+		k.before[i] = u8(b)
+	}
+	k.len = u32(len(options))
+	shown = C.call_loss(t.t, c, s, &k, &p, u32(now)) != 0
+	return p, shown
+}
+
+// Overdue is loss_overdue: the PUBACKs whose time is up, and when the oldest was due.
+func (t *Table) Overdue(c *Conn, more, now uint32) (p Pubacks, due uint32) {
+	due = uint32(C.call_overdue(t.t, c, &p, u32(more), u32(now)))
+	return p, due
 }
 
 // ParsePublish is mqtt_publish; only the first Look bytes of b are looked at.

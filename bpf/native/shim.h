@@ -37,6 +37,8 @@ struct shim {
 	void (*responses)(const __u8 *b, __u32 len, struct responses *a, struct http *h);
 	int (*recovery_ack)(struct recovery *r, const struct conn *c, const struct segment *s);
 	void (*sack)(struct conn *c, struct sack *k, bool received, __u32 kack, __u32 ack);
+	int (*loss)(struct conn *c, const struct segment *s, struct sack *k, struct pubacks *p, __u32 now_ms);
+	__u32 (*overdue)(struct conn *c, struct pubacks *p, __u32 more, __u32 now_ms);
 	__u32 (*ids)(struct ids *ids, struct id_table *t, __u32 op, __u32 arg);
 	__u32 (*park)(struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms);
 };
@@ -294,6 +296,44 @@ static void shim_sack(struct conn *c, struct sack *k, bool received, __u32 kack,
 		i++;
 }
 
+/*
+ * As tc_device_in does before the ledger hears of a segment without payload, whose options
+ * are in k->before. Returns whether PUBACKs may be missing; those to be sent again are in p.
+ */
+static int shim_loss(struct conn *c, const struct segment *s, struct sack *k, struct pubacks *p, __u32 now_ms)
+{
+	bool shown = false;
+
+	p->len = 0;
+	for (__u32 i = 0; i < k->len && !sack_scan(k, i);)
+		i++;
+	if (!k->came && !loss_is_duplicate(c, s->ack, s->wnd))
+		return false;
+	sack_read(k);
+	if (!conn_ack_ok(c, s))
+		return false;
+	if (k->came) {
+		sack_admit(k, c, s->ack);
+		for (__u32 i = 0; !sack_strip(k, i);)
+			i++;
+		sack_keep(k, s->ack);
+		shown = k->top != k->una;
+	} else if (!s->len && s->flags == TH_ACK) {
+		shown = loss_duplicate(c, k);
+	}
+	if (!shown)
+		return false;
+	if (k->came)
+		loss_blocks(c, k);
+	loss_collect(c, k, s->ack, now_ms, p);
+	return true;
+}
+
+static __u32 shim_overdue(struct conn *c, struct pubacks *p, __u32 more, __u32 now_ms)
+{
+	return loss_overdue(c, now_ms, more, p);
+}
+
 static const struct shim shim_table = {
 	.rx = shim_rx,
 	.front = shim_front,
@@ -317,6 +357,8 @@ static const struct shim shim_table = {
 	.responses = shim_responses,
 	.recovery_ack = shim_recovery_ack,
 	.sack = shim_sack,
+	.loss = shim_loss,
+	.overdue = shim_overdue,
 	.ids = shim_ids,
 	.park = shim_park,
 };

@@ -52,15 +52,6 @@ func (a *arrays) close() {
 	a.routeCounters.Close()
 }
 
-// growDevice sees to it that a device's connection has memory; index is its conn
-// index.
-func (p *Plane) growDevice(index uint32) error {
-	if err := p.arrays.devices.Grow(index - p.slots); err != nil {
-		return err
-	}
-	return p.arrays.conns.Grow(index)
-}
-
 // requestIndex is where the buffer of a slot's request is (request_buffer in slot.h): the
 // first of each slot lie together, then those of a slot do, and the slots of a pod.
 func (p *Plane) requestIndex(slot, number uint32) uint32 {
@@ -86,7 +77,7 @@ func (p *Plane) growSlot(index uint32, deep bool) error {
 	if err := p.arrays.slots.Grow(index); err != nil {
 		return err
 	}
-	if err := p.arrays.conns.Grow(index); err != nil {
+	if err := p.conns.Grow(index); err != nil {
 		return err
 	}
 	for end := atomic.LoadUint32(&p.globals.SlotsEnd); end <= index; end = atomic.LoadUint32(&p.globals.SlotsEnd) {

@@ -1,14 +1,6 @@
 package dataplane
 
-import (
-	"time"
+import "eproxy/internal/clock"
 
-	"golang.org/x/sys/unix"
-)
-
-// monotonic is CLOCK_MONOTONIC, the clock of the BPF programs.
-func monotonic() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return time.Duration(ts.Nano())
-}
+// monotonic is the clock of the BPF programs.
+var monotonic = clock.Monotonic

@@ -49,17 +49,17 @@ func (p *Plane) startEvents() error {
 func (p *Plane) handle(e *bpf.EproxyEvent) {
 	switch bpf.EproxyEventKind(e.Kind) {
 	case bpf.EproxyEventKindEVENT_PUBACK:
-		if d := p.conns.get(e.Conn, e.Gen); d != nil {
-			d.info.Complete(e.PacketId, broker.Hold(e.Hold), delivery.Outcome{Acked: true})
+		if d := p.devices.Get(e.Conn, e.Gen); d != nil {
+			d.Info.Complete(e.PacketId, broker.Hold(e.Hold), delivery.Outcome{Acked: true})
 		}
 	case bpf.EproxyEventKindEVENT_SLOT:
 		if s := p.slotByIndex(e.Conn); s != nil {
 			s.attention(e.Gen)
 		}
 	case bpf.EproxyEventKindEVENT_BROKEN:
-		if d := p.conns.get(e.Conn, e.Gen); d != nil {
-			p.log.Warn("bytes bypassed the programs, connection aborted", "client", d.info.ClientID)
-			d.info.Abort()
+		if d := p.devices.Get(e.Conn, e.Gen); d != nil {
+			p.log.Warn("bytes bypassed the programs, connection aborted", "client", d.Info.ClientID)
+			d.Info.Abort()
 		}
 	case bpf.EproxyEventKindEVENT_OVERDUE, bpf.EproxyEventKindEVENT_TRIAL:
 		only := bpf.EproxyTakeOnlyTAKE_OVERDUE

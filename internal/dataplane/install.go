@@ -104,7 +104,7 @@ func (p *Plane) serve(s staged) error {
 	if p.ctx.Err() != nil {
 		return errEnded
 	}
-	p.inflightMax.Store(uint32(s.cfg.Limits.InflightPerClient))
+	p.devices.SetInflight(uint32(s.cfg.Limits.InflightPerClient))
 	p.node = reach.Node{Interfaces: s.cfg.Interfaces, XDP: p.mayXDP()}
 	p.podsGRO = s.cfg.PodsGRO
 	p.set = s.set
@@ -231,7 +231,7 @@ func (p *Plane) reasons(cfg *config.Config) map[bpf.EproxyPodKey]bpf.EproxyPodRe
 		}
 		v := bpf.EproxyPodReason{State: n.State}
 		v.Len = uint32(copy(v.Text[:], n.Reason))
-		out[bpf.EproxyPodKey{Function: id, Address: address(n.Address.Addr()), Port: port(n.Address.Port())}] = v
+		out[bpf.EproxyPodKey{Function: id, Address: bpf.Address(n.Address.Addr()), Port: bpf.Port(n.Address.Port())}] = v
 	}
 	for _, fn := range cfg.Functions {
 		for _, a := range fn.Pods {

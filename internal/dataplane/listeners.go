@@ -13,9 +13,9 @@ import (
 // cannot honour. An unspecified address stands for all of this host.
 func (p *Plane) SetListeners(addrs []netip.AddrPort) error {
 	for _, a := range addrs {
-		k := bpf.EproxyListener{Port: port(a.Port())}
+		k := bpf.EproxyListener{Port: bpf.Port(a.Port())}
 		if !a.Addr().IsUnspecified() {
-			k.Address = address(a.Addr())
+			k.Address = bpf.Address(a.Addr())
 		}
 		if err := p.objs.Listeners.Update(&k, uint32(1), ebpf.UpdateAny); err != nil {
 			return fmt.Errorf("enter listener %s: %w", a, err)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/conntable"
 )
 
 // macOf is a link address.
@@ -335,7 +336,7 @@ func (n *neighbours) update(c linkConn, hop neighbour) {
 		return // what comes of it will be noticed
 	}
 	src, ok := n.links[hop.ifindex]
-	state, err := n.p.readConn(c.index)
+	state, err := n.p.conns.Read(c.index)
 	if !ok || err != nil || state.Gen != c.gen || state.DstMac == dst && state.SrcMac == src {
 		return
 	}
@@ -363,15 +364,9 @@ func (n *neighbours) resolve(hop neighbour) {
 
 // linkConns are all connections that the programs may build frames for.
 func (p *Plane) linkConns() (conns []linkConn) {
-	p.conns.mu.Lock()
-	for index, d := range p.conns.entries {
-		local, ok1 := addrPort(d.info.Conn.LocalAddr())
-		remote, ok2 := addrPort(d.info.Conn.RemoteAddr())
-		if ok1 && ok2 {
-			conns = append(conns, linkConn{index, d.gen, ends{local.Addr(), remote.Addr()}})
-		}
+	for _, l := range p.devices.Links() {
+		conns = append(conns, linkConn{l.Index, l.Gen, ends{l.Local, l.Remote}})
 	}
-	p.conns.mu.Unlock()
 	for i := range p.slotTable {
 		s := p.slotTable[i].Load()
 		if s == nil {
@@ -379,7 +374,7 @@ func (p *Plane) linkConns() (conns []linkConn) {
 		}
 		s.mu.Lock()
 		if s.conn != nil {
-			if local, ok := addrPort(s.conn.LocalAddr()); ok {
+			if local, ok := conntable.AddrPort(s.conn.LocalAddr()); ok {
 				conns = append(conns, linkConn{s.index, s.gen, ends{local.Addr(), s.pod.id.addr.Addr()}})
 			}
 		}

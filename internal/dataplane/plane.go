@@ -14,8 +14,10 @@ import (
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
+	"eproxy/internal/broker"
 	"eproxy/internal/chunk"
 	"eproxy/internal/config"
+	"eproxy/internal/conntable"
 	"eproxy/internal/datapath"
 	"eproxy/internal/delivery"
 	"eproxy/internal/lograte"
@@ -37,6 +39,8 @@ type Plane struct {
 	path *datapath.Datapath
 
 	objs     *bpf.EproxyObjects // of path
+	conns    *conntable.Entries
+	devices  *conntable.Devices
 	arrays   arrays
 	podMem   []bpf.EproxyPod
 	globals  *bpf.EproxyGlobals
@@ -45,7 +49,6 @@ type Plane struct {
 	pipeline uint32 // request buffers of a slot, a power of two
 	depth    uint32 // most requests in flight on one slot that the programs can have
 
-	flowMu    sync.Mutex                 // arming and freeing: an entry and its flow belong together
 	slotTable []atomic.Pointer[slot]     // by conn index; nil: not in service
 	podTable  []atomic.Pointer[podState] // by index in the pods map; nil: not in service
 
@@ -56,11 +59,10 @@ type Plane struct {
 
 	mu        sync.Mutex
 	node      reach.Node
-	live      *config.Config // as it is installed, with the pods of now; nil: none yet
-	set       *routes.Set    // its routes
-	short     []podID        // pods that the kernel path reaches and has no entry for
-	notes     []PodNote      // of pods that get no messages
-	conns     connTable
+	live      *config.Config       // as it is installed, with the pods of now; nil: none yet
+	set       *routes.Set          // its routes
+	short     []podID              // pods that the kernel path reaches and has no entry for
+	notes     []PodNote            // of pods that get no messages
 	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState
 	leaving   map[uint32]*podState // of those indexes, not to be used again before the slots have ended
@@ -83,8 +85,6 @@ type Plane struct {
 	sender *frameSender
 	// of the slots' ce-ids, and of the queues'
 	idSeed, queueSeed uint32
-	// inflightMax is how many messages of one client may be in flight in the kernel path.
-	inflightMax atomic.Uint32
 	// finishing is how many messages were taken over and have no outcome yet.
 	finishing atomic.Int64
 
@@ -219,7 +219,8 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 	if err := p.openParked(); err != nil {
 		return err
 	}
-	p.conns.init(p.slots, uint32(cfg.Limits.Connections))
+	p.conns = conntable.NewEntries(p.objs, p.arrays.conns, p.often)
+	p.devices = conntable.New(p.objs, p.conns, p.arrays.devices, &p.globals.ConnsEnd, p.slots, uint32(cfg.Limits.Connections), p.log)
 	mark, err := bpf.Knob(spec, "knob_mark")
 	if err != nil {
 		return err
@@ -256,8 +257,7 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	if err := p.startSweeper(); err != nil {
 		return fmt.Errorf("start the sweeper's timer: %w", err)
 	}
-	p.wg.Add(1)
-	go p.reapLoop()
+	p.wg.Go(func() { p.devices.Run(p.ctx) })
 	return p.startWatch()
 }
 
@@ -278,6 +278,9 @@ func (p *Plane) startSweeper() error {
 	}
 	return err
 }
+
+// Established arms a client's connection; broker.Grafter.
+func (p *Plane) Established(ci broker.ConnInfo) broker.Graft { return p.devices.Established(ci) }
 
 // SetDraining makes the programs take nothing more (or take again).
 func (p *Plane) SetDraining(on bool) {

@@ -65,8 +65,8 @@ func (p *Plane) place(fn *config.Function, addr netip.AddrPort, others int) *pod
 			path = p.withGRO(ps, path)
 		}
 		p.setFunction(ps, fn)
-		p.podMem[ps.index].XdpOk = uint8(flag(path.Way == reach.XDP))
-		p.podMem[ps.index].PeerOk = uint8(flag(path.Peer))
+		p.podMem[ps.index].XdpOk = bpf.Flag(path.Way == reach.XDP)
+		p.podMem[ps.index].PeerOk = bpf.Flag(path.Peer)
 	}
 	p.setPath(id, path)
 	return ps
@@ -114,8 +114,8 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	ps := &podState{plane: p, id: id, index: index, mem: mem, ifindex: ifindex,
 		over: make(chan struct{}), tried: make(chan struct{})}
 	*mem = bpf.EproxyPod{
-		FirstSlot: index, Ifindex: uint32(ifindex), Ipv6: uint8(flag(addr.Addr().Is6())),
-		Address: address(addr.Addr()), Port: port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: abi.PodUp, UnackedMs: uint32(unackedLimit / time.Millisecond),
+		FirstSlot: index, Ifindex: uint32(ifindex), Ipv6: bpf.Flag(addr.Addr().Is6()),
+		Address: bpf.Address(addr.Addr()), Port: bpf.Port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: abi.PodUp, UnackedMs: uint32(unackedLimit / time.Millisecond),
 		Counter: counter, Queue: p.queueIndex(fn.Name),
 	}
 	p.setFunction(ps, fn)

@@ -221,7 +221,7 @@ func (s *slot) spoilt(args bpf.EproxySlotArgs, cause error) (spent int) {
 
 // free gives the entry of a connection back that is over, or never came up.
 func (s *slot) free(gen uint32, tuple bpf.EproxyTuple) {
-	s.plane.freeConn(s.index, gen, tuple)
+	s.plane.conns.Free(s.index, gen, tuple)
 	atomic.StoreUint32(&s.memory().State, uint32(bpf.EproxySlotStateSLOT_FREE))
 }
 
@@ -243,11 +243,11 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 			if local, inner = bindLocal(int(fd), s.pod.id.addr.Addr()); inner != nil {
 				return
 			}
-			tuple = tupleOf(local, s.pod.id.addr)
+			tuple = bpf.TupleOf(local, s.pod.id.addr)
 			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index,
 				Count: mem.Count + 1, Dials: mem.Dials + 1, First: mem.Count + 1}
 			copy(mem.IdPrefix[:], fmt.Sprintf("%07x%05x", p.idSeed>>4, s.index))
-			gen, inner = p.armConn(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
+			gen, inner = p.conns.Arm(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
 		})
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/broker"
 	"eproxy/internal/config"
+	"eproxy/internal/conntable"
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
@@ -20,8 +21,8 @@ type taken struct {
 	engine   *delivery.Engine
 	recorder Recorder
 	fn       *config.Function
-	filter   string  // of its route
-	device   *device // nil: its connection is gone
+	filter   string            // of its route
+	device   *conntable.Device // nil: its connection is gone
 	packetID uint16
 	hold     uint32
 	qos      byte
@@ -32,7 +33,7 @@ type taken struct {
 // newTaken names a message's function, device and route; nil while nothing can be
 // delivered. Who calls has counted it in finishing.
 func (p *Plane) newTaken(fn *config.Function, device, deviceGen, counter uint32) *taken {
-	t := &taken{plane: p, fn: fn, device: p.conns.get(device, deviceGen)}
+	t := &taken{plane: p, fn: fn, device: p.devices.Get(device, deviceGen)}
 	p.mu.Lock()
 	route, _ := p.counts.routes.Labels(counter)
 	t.filter, t.engine, t.recorder = route.Filter, p.engine, p.recorder
@@ -48,7 +49,7 @@ func (p *Plane) newTaken(fn *config.Function, device, deviceGen, counter uint32)
 func (t *taken) finish(o delivery.Outcome) {
 	t.recorder.Message(t.filter, t.fn.Name, t.qos, o.Name(), monotonic()-t.arrived)
 	if t.device != nil {
-		t.device.info.Complete(t.packetID, broker.Hold(t.hold), o)
+		t.device.Info.Complete(t.packetID, broker.Hold(t.hold), o)
 	}
 	t.plane.finishing.Add(-1)
 }
@@ -60,9 +61,9 @@ func (t *taken) deliver(attempts int, cause error) {
 	m.QoS = t.qos
 	m.PacketID = t.packetID
 	if t.device != nil {
-		m.ClientID = t.device.info.ClientID
-		m.Username = t.device.info.Username
-		m.Version = t.device.info.Version
+		m.ClientID = t.device.Info.ClientID
+		m.Username = t.device.Info.Username
+		m.Version = t.device.Info.Version
 	}
 	p := t.plane
 	p.wg.Go(func() {

@@ -116,6 +116,17 @@ func (l *Link) Begin(seed uint64, params [2]Params) {
 	l.seed, l.params, l.counts, l.streams = seed, params, [2]Counts{}, newStreams()
 }
 
+// Continue is Begin, but the connections that are open stay known: their packets meet
+// what the new seed decides, at the places that their streams have come to.
+func (l *Link) Continue(seed uint64, params [2]Params) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.pumps {
+		p.in.dropped()
+	}
+	l.seed, l.params, l.counts = seed, params, [2]Counts{}
+}
+
 // OnLost calls f, which must be quick, for each packet that the seed decides to lose.
 func (l *Link) OnLost(f func(Key)) {
 	l.mu.Lock()
