@@ -62,7 +62,7 @@ var planted = []struct {
 	20: {"known topic outlives the rights it was judged under", "rights end while a message on a known topic is taken, TC", []edit{
 		{"control/control.h", "\t\t\td->cache_version++;\n", "\t\t\tif (!planted(20))\n\t\t\t\td->cache_version++;\n"}}},
 	21: {"session's end not looked at when a message is taken", "the session ends while messages are taken, TC", []edit{
-		{"include/take.h", "!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_take", "!(c->flags & (CONN_LOST | (planted(21) ? 0 : CONN_NO_TAKE) | CONN_BROKEN)) && conn_take"}}},
+		{"include/take.h", "!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) &&\n", "!(c->flags & (CONN_LOST | (planted(21) ? 0 : CONN_NO_TAKE) | CONN_BROKEN)) &&\n"}}},
 	22: {"session's end forgotten when the connection is seeded", "the session ends before its CONNACK has left, and a message comes, XDP", []edit{
 		{"tc/out.h", "if (d->stopped)", "if (!planted(22) && d->stopped)"}}},
 	23: {"response that came before its request", "response that nobody asked for while a message is taken, XDP", []edit{
