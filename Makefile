@@ -11,7 +11,7 @@ TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
 # get none either, so that this list cannot be wrong unnoticed.
-ROOT_PACKAGES := ./internal/bpf ./internal/chunk ./internal/netdev ./internal/pindir ./internal/podgro ./internal/routes ./test/lib/lab ./test/netns
+ROOT_PACKAGES := ./internal/bpf ./internal/chunk ./internal/instances ./internal/netdev ./internal/pindir ./internal/podgro ./internal/routes ./test/lib/lab ./test/netns
 # Most of their time is spent in C, of which the race detector sees nothing.
 NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))

@@ -15,6 +15,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/dataplane"
 	"eproxy/internal/endpoints"
+	"eproxy/internal/instances"
 	"eproxy/internal/kube"
 	"eproxy/internal/reach"
 	"eproxy/internal/request"
@@ -44,6 +45,11 @@ func checkCommand() *cli.Command {
 			}
 			for _, fn := range cfg.Functions {
 				fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, way(cfg, fn, int(headroom)))
+			}
+			for _, fn := range cfg.Functions {
+				if fn.Run != nil {
+					fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, runs(fn.Run))
+				}
 			}
 			m, err := dataplane.Maps(cfg, runtime.NumCPU())
 			if err != nil {
@@ -76,6 +82,16 @@ func sourceSays(s endpoints.Said) string {
 	return fmt.Sprintf("it names %d pods", s.Pods)
 }
 
+// runs says what the loader will run, and what hinders it on this machine.
+func runs(run *config.Run) string {
+	out := fmt.Sprintf("the loader runs %d instances of %s as %s, of up to %d MiB each", run.Instances, run.Command[0], run.User, run.Memory>>20)
+	hindered, without := instances.Fit(run)
+	if why := hindered + without; why != "" {
+		out += "; here " + why
+	}
+	return out
+}
+
 // warnings are what run would refuse on this machine, and what is of no use.
 func warnings(file string, cfg *config.Config) []string {
 	var out []string
@@ -84,6 +100,9 @@ func warnings(file string, cfg *config.Config) []string {
 	}
 	for _, e := range cfg.UnfitListeners(func(l *config.Listener) error { _, err := transport.New(l, nil); return err }) {
 		out = append(out, e.Error())
+	}
+	if err := cfg.Untrusted(file); err != nil {
+		out = append(out, err.Error())
 	}
 	if w := cfg.Exposed(file); w != "" {
 		out = append(out, w)

@@ -28,12 +28,14 @@ func doctorCommand() *cli.Command {
 				}
 			}
 			var said []endpoints.Said
+			var local []doctor.Feature
 			if cfg != nil {
+				local = doctor.Instances(cfg)
 				cfg, said = endpoints.Look(c.Context, cfg, kube.New(cfg.Kubernetes, slog.New(slog.DiscardHandler)))
 			}
 			rows := &output.Rows{Columns: []string{"feature", "state", "detail"}}
 			missing := 0
-			for _, f := range doctor.Examine(cfg) {
+			for _, f := range append(doctor.Examine(cfg), local...) {
 				rows.Add(f.Name, f.State, f.Detail)
 				if f.State == doctor.Missing {
 					missing++

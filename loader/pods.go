@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
+
 	"eproxy/internal/abi"
 	"eproxy/internal/config"
 	"eproxy/internal/dataplane"
+	"eproxy/internal/instances"
 	"eproxy/internal/upstream"
 )
 
@@ -11,8 +14,23 @@ import (
 // noted to be shown.
 func (n *node) live(cfg *config.Config) *config.Config {
 	live := n.life.Apply(n.pods.Apply(cfg))
-	n.plane.NotePods(notes(cfg, n.life.Pods()))
+	n.plane.NotePods(append(notes(cfg, n.life.Pods()), waiting(n.local.Instances())...))
 	return live
+}
+
+// waiting are the instances that are no pods yet, or no more.
+func waiting(all []instances.Status) (out []dataplane.PodNote) {
+	for _, i := range all {
+		if i.State == instances.Ready {
+			continue
+		}
+		why := fmt.Sprintf("instance %d: %s", i.Instance, i.State)
+		if i.Reason != "" {
+			why += ": " + i.Reason
+		}
+		out = append(out, dataplane.PodNote{Function: i.Function, Address: i.Address, State: abi.PodDiscovered, Reason: why})
+	}
+	return out
 }
 
 // undo has the pods of the running configuration followed again, after a live that
@@ -20,6 +38,7 @@ func (n *node) live(cfg *config.Config) *config.Config {
 func (n *node) undo() {
 	n.life.Undo()
 	n.live(n.cfg)
+	n.pods.Again() // what has happened to pods meanwhile is not in force
 }
 
 // notes say why pods get no messages.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/doctor"
 	"eproxy/internal/endpoints"
+	"eproxy/internal/instances"
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/kube"
 	"eproxy/internal/metrics"
@@ -49,7 +51,7 @@ func runCommand() *cli.Command {
 
 // serve runs the node until ctx ends, then drains and detaches.
 func serve(ctx context.Context, file string, log *slog.Logger) error {
-	cfg, err := cliutil.LoadConfig(file, log, config.NeedInterfaces)
+	cfg, err := load(file, log)
 	if err != nil {
 		return err
 	}
@@ -76,14 +78,24 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer resources.Close()
 	resources.Settle(ctx)
 	merged := resources.Apply(cfg)
-	pods := endpoints.Watch(merged, cluster, log)
-	defer pods.Close()
+	local, err := instances.New(instances.Options{ID: filepath.Base(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Logger: log})
+	if err != nil {
+		return err
+	}
+	pods := endpoints.Watch(merged, endpoints.Sources{Cluster: cluster, Local: local}, log)
+	defer func() {
+		local.Hurry() // nothing is under way any more
+		pods.Close()
+		if err := local.Close(); err != nil {
+			log.Error("clearing up after instances", "error", err)
+		}
+	}()
 	pods.Settle(ctx)
 	lifeCtx, endLife := context.WithCancel(context.WithoutCancel(ctx))
 	var living sync.WaitGroup
 	defer living.Wait()
 	defer endLife()
-	n, err := startNode(plane, merged, pods, log)
+	n, err := startNode(plane, merged, pods, local, log)
 	if err != nil {
 		return err
 	}
@@ -92,6 +104,18 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer n.engine.Close()
 	defer n.broker.Close()
 	return n.loop(ctx, file)
+}
+
+// load reads the configuration, which may say what to run only if it is root's.
+func load(file string, log *slog.Logger) (*config.Config, error) {
+	cfg, err := cliutil.LoadConfig(file, log, config.NeedInterfaces)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.Untrusted(file); err != nil {
+		return nil, err
+	}
+	return cfg, nil
 }
 
 // refused says what the kernel lacks if it takes the programs for no other
@@ -111,6 +135,7 @@ type node struct {
 	cfg       *config.Config // with what resources add to it
 	resources *kube.ResourceWatcher
 	pods      *endpoints.Watcher // adds what sources say
+	local     *instances.Runtime // runs instances of functions
 	life      *upstream.Life     // says which of them get messages
 	log       *slog.Logger
 	plane     *dataplane.Plane
@@ -120,8 +145,8 @@ type node struct {
 	changes   chan change // of operators, for loop
 }
 
-func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, pods: pods, log: log, plane: plane, metrics: metrics.New(), changes: make(chan change)}
+func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, local *instances.Runtime, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, pods: pods, local: local, log: log, plane: plane, metrics: metrics.New(), changes: make(chan change)}
 	n.life = upstream.New(log, func(id upstream.ID) uint64 { return plane.Answered(id.Function, id.Address) })
 	for _, name := range cfg.Interfaces {
 		mode, err := plane.AttachDevice(name, cfg.XDP)
@@ -187,7 +212,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {
 		return err
 	}
-	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker, n)
+	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker, n, n.local)
 	if err != nil {
 		return err
 	}
@@ -215,6 +240,8 @@ func (n *node) loop(ctx context.Context, file string) error {
 			}
 		case <-n.life.Changed():
 			n.followPodsOrAgain()
+		case <-n.local.Changed():
+			n.followPodsOrAgain()
 		case <-n.pods.Changed():
 			n.followPodsOrAgain()
 		case <-ctx.Done():
@@ -240,7 +267,7 @@ func (n *node) drain(stop context.CancelFunc, done <-chan error) error {
 // What was fixed at start (interfaces, listeners, limits) must not change. When
 // it returns, what the configuration forbids is refused.
 func (n *node) reload(file string) error {
-	cfg, err := cliutil.LoadConfig(file, n.log, config.NeedInterfaces)
+	cfg, err := load(file, n.log)
 	if err != nil {
 		return err
 	}

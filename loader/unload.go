@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -12,6 +13,7 @@ import (
 	"eproxy/internal/cliutil"
 	"eproxy/internal/control"
 	"eproxy/internal/datapath"
+	"eproxy/internal/instances"
 	"eproxy/internal/pinned"
 	"eproxy/internal/podgro"
 )
@@ -30,6 +32,9 @@ func unloadCommand() *cli.Command {
 			}
 			if err := os.Remove(control.Path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove the control socket: %w", err)
+			}
+			if err := instances.Unload(filepath.Base(dir), filepath.Dir(control.Path(dir))); err != nil {
+				return fmt.Errorf("remove what instances of functions left: %w", err)
 			}
 			if unread != nil {
 				fmt.Fprintf(c.App.ErrWriter, "removed all the same: %s\n", strings.ReplaceAll(unread.Error(), "\n", "; "))

@@ -55,7 +55,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	resources.Settle(ctx)
 	ours := cfg
 	cfg = resources.Apply(ours)
-	pods := endpoints.Watch(cfg, cluster, log)
+	pods := endpoints.Watch(cfg, endpoints.Sources{Cluster: cluster}, log)
 	defer pods.Close()
 	pods.Settle(ctx)
 	life := upstream.New(log, func(upstream.ID) uint64 { return 0 })

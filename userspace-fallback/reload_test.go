@@ -72,7 +72,7 @@ functions:
 	if err != nil {
 		t.Fatal(err)
 	}
-	pods := &answersLate{Watcher: endpoints.Watch(cfg, nil, log)}
+	pods := &answersLate{Watcher: endpoints.Watch(cfg, endpoints.Sources{}, log)}
 	defer pods.Close()
 	p := pool.New(cfg.Functions)
 	defer p.Close()

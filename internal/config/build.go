@@ -58,6 +58,7 @@ func (b *builder) build(r *raw) {
 	}
 	b.routes(r.Routes)
 	b.cluster(&r.Kubernetes)
+	b.runtime(&r.Runtime)
 	c.Metrics.Listen = r.Metrics.Listen
 	if c.Metrics.Listen != "" {
 		b.address("$.metrics.listen", c.Metrics.Listen)

@@ -21,6 +21,7 @@ func (old *Config) Restart(next *Config, program string) error {
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"metrics", old.Metrics, next.Metrics},
 		{"kubernetes", old.Kubernetes, next.Kubernetes},
+		{"runtime", old.Runtime, next.Runtime},
 	} {
 		if !reflect.DeepEqual(k.a, k.b) {
 			errs = append(errs, fmt.Errorf("%s changed: restart %s", k.name, program))

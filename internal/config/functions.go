@@ -97,9 +97,10 @@ func (b *builder) pods(path string, f *Function, r *rawFunction) {
 		f.Discover.Service = b.service(path+".kubernetes", r.Name, r.Kubernetes)
 	case d.Kubernetes != nil:
 		f.Discover.Service = b.service(path+".discover.kubernetes", r.Name, d.Kubernetes)
-	case len(r.Pods) == 0 && d.File == "" && d.DNS == "":
-		b.fail(path+".pods", "function %q has no pods: list them, or say where to discover them", r.Name)
+	case len(r.Pods) == 0 && d.File == "" && d.DNS == "" && r.Run == nil:
+		b.fail(path+".pods", "function %q has no pods: list them, or say where to discover them, or what to run", r.Name)
 	}
+	f.Run = b.run(path, r.Name, r.Run)
 	if f.Discover.File = d.File; d.File != "" && !strings.HasPrefix(d.File, "/") {
 		b.fail(path+".discover.file", "function %q: discover file %q: must be an absolute path", r.Name, d.File)
 	}

@@ -15,6 +15,7 @@ type raw struct {
 	Functions    []rawFunction `yaml:"functions"`
 	Routes       []rawRoute    `yaml:"routes"`
 	Kubernetes   rawCluster    `yaml:"kubernetes"`
+	Runtime      rawRuntime    `yaml:"runtime"`
 	Metrics      rawMetrics    `yaml:"metrics"`
 	Limits       rawLimits     `yaml:"limits"`
 	DrainTimeout *duration     `yaml:"drain_timeout"`
@@ -66,6 +67,7 @@ type rawFunction struct {
 	Pods        []string          `yaml:"pods"`
 	Kubernetes  *rawKubernetes    `yaml:"kubernetes"`
 	Discover    rawDiscover       `yaml:"discover"`
+	Run         *rawRun           `yaml:"run"`
 	Drain       []string          `yaml:"drain"`
 	Probe       string            `yaml:"probe"`
 	Paused      bool              `yaml:"paused"`
@@ -103,6 +105,25 @@ type rawDiscover struct {
 	File       string         `yaml:"file"`
 	DNS        string         `yaml:"dns"`
 	Kubernetes *rawKubernetes `yaml:"kubernetes"`
+}
+
+type rawRun struct {
+	Command   []string          `yaml:"command"`
+	Env       map[string]string `yaml:"env"`
+	Dir       string            `yaml:"dir"`
+	User      string            `yaml:"user"`
+	Memory    string            `yaml:"memory"`
+	CPU       string            `yaml:"cpu"`
+	Instances *int              `yaml:"instances"`
+	Sandbox   string            `yaml:"sandbox"`
+	Network   string            `yaml:"network"`
+	Port      *int              `yaml:"port"`
+	Start     *duration         `yaml:"start"`
+	Stop      *duration         `yaml:"stop"`
+}
+
+type rawRuntime struct {
+	Addresses string `yaml:"addresses"`
 }
 
 type rawQueue struct {

@@ -21,6 +21,7 @@ type Config struct {
 	Functions    []*Function   // names are unique
 	Routes       []*Route      // filters are unique
 	Kubernetes   Kubernetes    // how its API server is reached
+	Runtime      Runtime       // of instances that the loader starts
 	Metrics      Metrics       // Prometheus
 	Limits       Limits        // sizes
 	DrainTimeout time.Duration // for what is in flight at SIGTERM
@@ -134,6 +135,7 @@ type Function struct {
 	Pods        []netip.AddrPort
 	Hosts       []HostPort       // whose addresses are pods, too
 	Discover    Discover         // where more pods are found
+	Run         *Run             // instances that the loader starts, pods too; nil: none
 	Drain       []netip.AddrPort // pods that get no messages, whoever names them
 	Probe       string           // what a new pod is asked before it gets messages: ProbeTCP, a path, or empty: nothing
 	Paused      bool             // its messages wait

@@ -34,6 +34,7 @@ type Devices struct {
 	// inflightMax is how many messages of one client may be in flight in the kernel path.
 	inflightMax atomic.Uint32
 	growing     sync.WaitGroup
+	strays      strays
 
 	mu      sync.Mutex
 	free    []uint32
@@ -50,7 +51,7 @@ func New(o *bpf.EproxyObjects, e *Entries, memory *chunk.Memory[bpf.EproxyDevice
 }
 
 func newDevices(k kernel, first, n uint32, log *slog.Logger) *Devices {
-	t := &Devices{kernel: k, log: log, first: first, live: make(map[uint32]*Device), closed: make(chan struct{}, 1)}
+	t := &Devices{kernel: k, log: log, first: first, live: make(map[uint32]*Device), closed: make(chan struct{}, 1), strays: strays{more: make(chan struct{}, 1)}}
 	for i := n; i > 0; i-- {
 		t.free = append(t.free, first+i-1)
 	}
@@ -127,6 +128,7 @@ func (t *Devices) arm(ci broker.ConnInfo, local, remote netip.AddrPort) (*Device
 	t.mu.Lock()
 	t.live[index] = d
 	t.mu.Unlock()
+	t.strays.add(d)
 	return d, nil
 }
 

@@ -61,6 +61,7 @@ func (f *fake) forget(index, gen uint32, t bpf.EproxyTuple) {
 	}
 }
 func (f *fake) flow(t bpf.EproxyTuple) (uint32, bool) { i, ok := f.flows[t]; return i, ok }
+func (f *fake) unseen(index, gen uint32) bool         { return f.gens[index] == gen && !f.reset[index] }
 func (f *fake) ended(index, gen uint32) bool          { return f.gens[index] != gen || f.reset[index] }
 func (f *fake) control(args *bpf.EproxyDeviceArgs) error {
 	f.ops = append(f.ops, *args)

@@ -23,6 +23,8 @@ type kernel interface {
 	flow(t bpf.EproxyTuple) (index uint32, ok bool)
 	// ended says whether no packet of a generation can need translation.
 	ended(index, gen uint32) bool
+	// unseen says whether no program has seen a packet of a generation yet.
+	unseen(index, gen uint32) bool
 	// control changes something under the entry's lock.
 	control(args *bpf.EproxyDeviceArgs) error
 	// lastTake is when the programs last took a message, clock.Monotonic; 0: never.
@@ -69,6 +71,11 @@ func (m *maps) ended(index, gen uint32) bool {
 		return false
 	}
 	return c.Gen != gen || c.State == uint16(bpf.EproxyConnStateCONN_FREE) || c.State == uint16(bpf.EproxyConnStateCONN_CLOSED)
+}
+
+func (m *maps) unseen(index, gen uint32) bool {
+	c, err := m.Read(index)
+	return err == nil && c.Gen == gen && c.State == uint16(bpf.EproxyConnStateCONN_ARMED)
 }
 
 func (m *maps) control(args *bpf.EproxyDeviceArgs) error {

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/instances"
 )
 
 // Errors of the client's side.
@@ -58,6 +59,11 @@ type Sessions interface {
 	Kick(clientID string) bool
 }
 
+// Instances are those of functions that a loader runs.
+type Instances interface {
+	Instances() []instances.Status
+}
+
 // Change is what one of mapsctl's verbs changes.
 type Change struct {
 	Verb     string `json:"verb"`               // of Verbs
@@ -87,12 +93,12 @@ type Changer interface {
 // Serve answers on the socket until stop is called, which removes it. A socket
 // that a dead loader left is replaced; the caller holds the lock of the pins, so
 // that no other lives.
-func Serve(path string, s Sessions, c Changer) (stop func(), err error) {
-	return serve(path, s, c, timeout)
+func Serve(path string, s Sessions, c Changer, i Instances) (stop func(), err error) {
+	return serve(path, s, c, i, timeout)
 }
 
 // serve is Serve with a bound for one request that is no change.
-func serve(path string, s Sessions, c Changer, timeout time.Duration) (stop func(), err error) {
+func serve(path string, s Sessions, c Changer, i Instances, timeout time.Duration) (stop func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of the control socket: %w", err)
 	}
@@ -103,7 +109,7 @@ func serve(path string, s Sessions, c Changer, timeout time.Duration) (stop func
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	srv := &http.Server{Handler: handler(s, c), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
+	srv := &http.Server{Handler: handler(s, c, i), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
 	go func() { _ = srv.Serve(l) }()
 	return func() { _ = errors.Join(srv.Close(), l.Close()) }, nil
 }
@@ -123,11 +129,15 @@ func allow(w http.ResponseWriter, d time.Duration) {
 	_ = errors.Join(r.SetReadDeadline(until), r.SetWriteDeadline(until))
 }
 
-func handler(s Sessions, c Changer) http.Handler {
+func handler(s Sessions, c Changer, i Instances) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/clients", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s.Clients())
+	})
+	mux.HandleFunc("GET /v1/instances", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(i.Instances())
 	})
 	mux.HandleFunc("DELETE /v1/clients", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Kick(r.URL.Query().Get("id")) {
@@ -207,18 +217,31 @@ func (s said) Unwrap() error { return s.error }
 
 // Clients are the connected clients, by identifier.
 func (c *Client) Clients(ctx context.Context) ([]broker.Client, error) {
+	var out []broker.Client
+	err := c.get(ctx, "/v1/clients", &out)
+	return out, err
+}
+
+// Instances are those of functions that the loader runs, by function and number.
+func (c *Client) Instances(ctx context.Context) ([]instances.Status, error) {
+	var out []instances.Status
+	err := c.get(ctx, "/v1/instances", &out)
+	return out, err
+}
+
+// get reads what the loader says.
+func (c *Client) get(ctx context.Context, target string, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	res, err := c.do(ctx, http.MethodGet, "/v1/clients", nil)
+	res, err := c.do(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer res.Body.Close()
-	var out []broker.Client
-	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
-		return nil, fmt.Errorf("control socket %s: the response is not what a loader of this version sends", c.path)
+	if json.NewDecoder(res.Body).Decode(out) != nil {
+		return fmt.Errorf("control socket %s: the response is not what a loader of this version sends", c.path)
 	}
-	return out, nil
+	return nil
 }
 
 // Kick ends a client's session. It returns ErrNoClient if there is none.

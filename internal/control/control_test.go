@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/instances"
 )
 
 type fake struct {
@@ -41,6 +43,9 @@ func (f *fake) Change(ctx context.Context, c Change) error {
 func (f *fake) Clients() []broker.Client {
 	return []broker.Client{{ClientID: "a/b c?", Username: "u", Version: "5", Path: "kernel"}}
 }
+func (f *fake) Instances() []instances.Status {
+	return []instances.Status{{Function: "f", Address: netip.MustParseAddrPort("10.0.0.2:8080"), State: instances.Failed, Reason: "why"}}
+}
 func (f *fake) Kick(id string) bool {
 	f.kicked = append(f.kicked, id)
 	return id == "a/b c?&id=x"
@@ -66,7 +71,7 @@ func TestControlSocket(t *testing.T) {
 	}
 	for range 2 { // the second replaces the first one's socket
 		f := &fake{}
-		stop, err := Serve(path, f, f)
+		stop, err := Serve(path, f, f, f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,6 +81,9 @@ func TestControlSocket(t *testing.T) {
 		}
 		if got, err := c.Clients(t.Context()); err != nil || len(got) != 1 || got[0].ClientID != "a/b c?" {
 			t.Errorf("clients %+v, %v", got, err)
+		}
+		if got, err := c.Instances(t.Context()); err != nil || len(got) != 1 || got[0] != f.Instances()[0] {
+			t.Errorf("instances %+v, %v", got, err)
 		}
 		if err := c.Kick(t.Context(), "a/b c?&id=x"); err != nil {
 			t.Error(err)
@@ -111,7 +119,7 @@ func TestSlowChange(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := serve(path, f, f, timeout)
+	stop, err := serve(path, f, f, f, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}

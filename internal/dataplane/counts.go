@@ -127,18 +127,19 @@ func (p *Plane) podCounter(l counters.Pod) (uint32, error) {
 // retainCounts notes which counters the running configuration needs. p.mu is held.
 func (p *Plane) retainCounts() {
 	if p.live != nil {
-		now := time.Now()
-		p.counts.routes.Retain(routeCounts(p.live), now)
-		p.counts.pods.Retain(podCounts(p.live), now)
+		p.counts.routes.Retain(routeCounts(p.live), time.Now())
+		p.retainPodCounts()
 	}
 }
 
-// makeRoom frees as many counters as a configuration needs beyond those that are
+// retainPodCounts is retainCounts where the routes are those of before. p.mu is held.
+func (p *Plane) retainPodCounts() { p.counts.pods.Retain(podCounts(p.live), time.Now()) }
+
+// makeRoom frees as many counters as are needed beyond those that are
 // left; a pod for which there is none is the fallback's. They are those of routes and pods that a reload removed long ago, and
 // that no message in flight names: what they counted is added to past when no
 // program can count under them any more.
-func (p *Plane) makeRoom(cfg *config.Config) error {
-	want := wanted{routeCounts(cfg), podCounts(cfg)}
+func (p *Plane) makeRoom(want wanted) error {
 	v := p.victims(want, false)
 	if v.routesNeeded+v.podsNeeded == 0 {
 		return nil

@@ -51,7 +51,7 @@ func (p *Plane) Install(cfg *config.Config, before func()) error {
 func (p *Plane) InstallPods(cfg *config.Config) error {
 	p.installing.Lock()
 	defer p.installing.Unlock()
-	if err := p.makeRoom(cfg); err != nil {
+	if err := p.makeRoom(wanted{pods: podCounts(cfg)}); err != nil { // the routes have theirs
 		return err
 	}
 	p.mu.Lock()
@@ -71,7 +71,7 @@ func (p *Plane) stage(cfg *config.Config) (staged, error) {
 		return staged{}, fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.pipeline)
 	}
 	p.awaitLeaving()
-	if err := p.makeRoom(cfg); err != nil {
+	if err := p.makeRoom(wanted{routeCounts(cfg), podCounts(cfg)}); err != nil {
 		return staged{}, err
 	}
 	counters, err := p.countRoutes(cfg)
@@ -115,6 +115,7 @@ func (p *Plane) serve(s staged) error {
 	}
 	p.switchQueues(s.cfg)
 	p.settlePods(s.cfg)
+	p.retainCounts()
 	return nil
 }
 
@@ -127,6 +128,7 @@ func (p *Plane) servePods(cfg *config.Config) {
 		p.routes.SetPods(fn.Name, pods[fn.Name])
 	}
 	p.settlePods(cfg)
+	p.retainPodCounts()
 }
 
 // placePods brings the pods of a configuration into service that are new, and returns
@@ -156,7 +158,6 @@ func (p *Plane) settlePods(cfg *config.Config) {
 	p.settleXDP()
 	p.keepGRO()
 	p.placeAgain()
-	p.retainCounts()
 	if err := p.writeReasons(cfg); err != nil {
 		p.log.Warn("reasons of pods cannot be shown", "error", err)
 	}
@@ -248,32 +249,23 @@ func (p *Plane) reasons(cfg *config.Config) map[bpf.EproxyPodKey]bpf.EproxyPodRe
 // without the loader. p.mu is held.
 func (p *Plane) writeReasons(cfg *config.Config) error {
 	reasons := p.reasons(cfg)
-	m := p.objs.PodReasons
-	var stale []bpf.EproxyPodKey
-	var k bpf.EproxyPodKey
-	var v bpf.EproxyPodReason
-	it := m.Iterate()
-	for it.Next(&k, &v) {
-		want, ok := reasons[k]
-		switch {
-		case !ok:
-			stale = append(stale, k)
-		case v == want:
-			delete(reasons, k)
+	for k := range p.shown {
+		if _, ok := reasons[k]; ok {
+			continue
 		}
-	}
-	if err := it.Err(); err != nil {
-		return err
-	}
-	for _, k := range stale { // first: there may be no more room
-		if err := m.Delete(&k); err != nil {
+		if err := p.objs.PodReasons.Delete(&k); err != nil { // first: there may be no more room
 			return err
 		}
+		delete(p.shown, k)
 	}
 	for k, v := range reasons {
-		if err := m.Put(&k, &v); err != nil {
+		if was, ok := p.shown[k]; ok && was == v {
+			continue
+		}
+		if err := p.objs.PodReasons.Put(&k, &v); err != nil {
 			return err
 		}
+		p.shown[k] = v
 	}
 	return nil
 }

@@ -65,16 +65,17 @@ type Plane struct {
 	notes     []PodNote            // of pods that get no messages
 	podByID   map[uint32]*podState // with slots, by index in the pods map
 	podKey    map[podID]*podState
-	leaving   map[uint32]*podState // of those indexes, not to be used again before the slots have ended
-	paths     map[podID]reach.Path // of all pods, as they are served
-	found     map[podID]reach.Path // the same, as the node's network alone has them
-	gro       *podgro.Switch       // nil until the maps are there
-	podsGRO   bool                 // GRO is to be switched on at the pods' ends
-	unseen    map[podID]unseen     // pods whose connections the programs do not see
-	deviceXDP map[string]string    // interfaces that devices arrive on, with the choice for each
-	noXDP     bool                 // XDP was to be attached to them, and could not
-	refused   map[string]string    // those of them that it could not be attached to, with the error that was logged
-	own       *pool.Standalone     // the fallback's own connections, to all pods
+	leaving   map[uint32]*podState                     // of those indexes, not to be used again before the slots have ended
+	paths     map[podID]reach.Path                     // of all pods, as they are served
+	found     map[podID]reach.Path                     // the same, as the node's network alone has them
+	gro       *podgro.Switch                           // nil until the maps are there
+	podsGRO   bool                                     // GRO is to be switched on at the pods' ends
+	unseen    map[podID]unseen                         // pods whose connections the programs do not see
+	shown     map[bpf.EproxyPodKey]bpf.EproxyPodReason // what the map of reasons has
+	deviceXDP map[string]string                        // interfaces that devices arrive on, with the choice for each
+	noXDP     bool                                     // XDP was to be attached to them, and could not
+	refused   map[string]string                        // those of them that it could not be attached to, with the error that was logged
+	own       *pool.Standalone                         // the fallback's own connections, to all pods
 	often     *lograte.Logger
 	engine    *delivery.Engine
 	recorder  Recorder
@@ -118,6 +119,7 @@ func Load(opts Options) (*Plane, error) {
 		paths:     make(map[podID]reach.Path),
 		found:     make(map[podID]reach.Path),
 		unseen:    make(map[podID]unseen),
+		shown:     make(map[bpf.EproxyPodKey]bpf.EproxyPodReason),
 		deviceXDP: make(map[string]string),
 		refused:   make(map[string]string),
 		changed:   make(chan struct{}, 1),
@@ -240,6 +242,7 @@ type Recorder interface {
 	Request(function, pod string, status int)
 	InterfaceGone(name string)
 	ConnectFailed(function, pod string)
+	Stray(reason string) // a connection of a device that no program sees
 	// PipelineTrouble counts a connection that ended, for this reason, with one of several requests unanswered.
 	PipelineTrouble(function, pod, reason string)
 }
@@ -258,6 +261,7 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 		return fmt.Errorf("start the sweeper's timer: %w", err)
 	}
 	p.wg.Go(func() { p.devices.Run(p.ctx) })
+	p.wg.Go(func() { p.devices.WatchStrays(p.ctx, p.stray) })
 	return p.startWatch()
 }
 
@@ -350,4 +354,11 @@ func (p *Plane) release() {
 	for _, u := range p.unmap {
 		_ = u()
 	}
+}
+
+// stray counts and logs a device's connection that no program has seen.
+func (p *Plane) stray(s conntable.Stray) {
+	p.recorder.Stray(s.Reason)
+	p.often.Warn("a device's connection stays with the fallback, no program sees it", s.Reason+" "+s.Local.String(),
+		"client", s.ClientID, "local", s.Local, "reason", s.Why)
 }

@@ -45,7 +45,7 @@ func function(fn config.Function) *config.Config {
 func start(t *testing.T, cfg *config.Config) (*Watcher, *logged) {
 	t.Helper()
 	log := &logged{}
-	w := Watch(cfg, nil, slog.New(slog.NewTextHandler(log, nil)))
+	w := Watch(cfg, Sources{}, slog.New(slog.NewTextHandler(log, nil)))
 	t.Cleanup(w.Close)
 	w.Settle(t.Context())
 	return w, log
@@ -287,6 +287,12 @@ func TestReloadKeepsSources(t *testing.T) {
 	write(t, y, "[10.0.0.2:80]")
 	both := &config.Config{Functions: []*config.Function{{Name: "f", Discover: config.Discover{File: x}}, {Name: "g", Discover: config.Discover{File: y}}}}
 	w, _ := start(t, both)
+	before, again := w.Apply(both), w.Apply(both)
+	for i := range before.Functions {
+		if len(before.Functions[i].Pods) != 1 || before.Functions[i] != again.Functions[i] {
+			t.Errorf("%s with the same pods is another function", before.Functions[i].Name)
+		}
+	}
 	w.mu.Lock()
 	kept := w.sources[file{x}]
 	w.mu.Unlock()

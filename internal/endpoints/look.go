@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"eproxy/internal/config"
 )
@@ -18,12 +19,27 @@ type Said struct {
 
 // Look asks the sources of a configuration's functions once, and waits as long as a
 // start does. It returns the configuration with the pods that they name, and what
-// each said, in the configuration's order.
+// each said, in the configuration's order. Nothing is run for it: instances that the
+// loader is to start are no pods here.
 func Look(ctx context.Context, cfg *config.Config, cluster Cluster) (*config.Config, []Said) {
-	w := Watch(cfg, cluster, slog.New(slog.DiscardHandler))
+	w := Watch(idle(cfg), Sources{Cluster: cluster}, slog.New(slog.DiscardHandler))
 	defer w.Close()
 	w.Settle(ctx)
-	return w.Apply(cfg), w.said(cfg)
+	return w.Apply(idle(cfg)), w.said(idle(cfg))
+}
+
+// idle is a configuration by which nothing is run.
+func idle(cfg *config.Config) *config.Config {
+	out := *cfg
+	out.Functions = slices.Clone(cfg.Functions)
+	for i, fn := range out.Functions {
+		if fn.Run != nil {
+			still := *fn
+			still.Run = nil
+			out.Functions[i] = &still
+		}
+	}
+	return &out
 }
 
 // said is what the sources of a configuration's functions have said.

@@ -17,12 +17,13 @@ import (
 type Watcher struct {
 	log     *slog.Logger
 	often   *lograte.Logger
-	cluster Cluster // nil: there is none
+	from    Sources
 	changed chan struct{}
 	wg      sync.WaitGroup
 
 	mu      sync.Mutex
 	sources map[source]*followed
+	applied map[*config.Function]*config.Function // what the latest Apply has made of each
 }
 
 // followed is a source that is followed, for one function or several.
@@ -35,10 +36,15 @@ type followed struct {
 	logged   bool  // that err was logged
 }
 
+// Sources are what some kinds of sources need; nil: there are none of the kind.
+type Sources struct {
+	Cluster Cluster // Services of Kubernetes
+	Local   Local   // instances on this machine
+}
+
 // Watch begins to follow the sources of a configuration's functions; Close ends it.
-// Those of Services ask cluster.
-func Watch(cfg *config.Config, cluster Cluster, log *slog.Logger) *Watcher {
-	w := &Watcher{log: log, cluster: cluster, often: lograte.New(log), changed: make(chan struct{}, 1), sources: make(map[source]*followed)}
+func Watch(cfg *config.Config, from Sources, log *slog.Logger) *Watcher {
+	w := &Watcher{log: log, from: from, often: lograte.New(log), changed: make(chan struct{}, 1), sources: make(map[source]*followed)}
 	w.Follow(cfg)
 	return w
 }
@@ -55,7 +61,10 @@ func (w *Watcher) sourcesOf(fn *config.Function) (out []source) {
 		out = append(out, dns{fn.Discover.DNS})
 	}
 	if fn.Discover.Service.Name != "" {
-		out = append(out, kubernetes{fn.Discover.Service, w.cluster})
+		out = append(out, kubernetes{fn.Discover.Service, w.from.Cluster})
+	}
+	if fn.Run != nil {
+		out = append(out, local{fn.Name, fn.Run.Key(), w.from.Local})
 	}
 	return out
 }
@@ -170,12 +179,15 @@ func (w *Watcher) Settle(ctx context.Context) {
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
 // Apply is the configuration with the pods of each function as they are known now:
-// those that it names, and those of its sources.
+// those that it names, and those of its sources. A function that has the pods of the call before is
+// the same one, so that it is seen at once that nothing of it has changed.
 func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := *cfg
 	out.Functions = make([]*config.Function, len(cfg.Functions))
+	before := w.applied
+	w.applied = make(map[*config.Function]*config.Function, len(cfg.Functions))
 	for i, fn := range cfg.Functions {
 		out.Functions[i] = fn
 		sources := w.sourcesOf(fn)
@@ -190,7 +202,11 @@ func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 			}
 		}
 		all.Pods = tidy(all.Pods)
-		out.Functions[i] = &all
+		w.applied[fn] = &all
+		if same := before[fn]; same != nil && slices.Equal(same.Pods, all.Pods) {
+			w.applied[fn] = same
+		}
+		out.Functions[i] = w.applied[fn]
 	}
 	return &out
 }

@@ -53,7 +53,7 @@ func follow(t *testing.T, kubeconfig string, s config.Service) (pods func(want s
 	log = &logged{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	cfg := &config.Config{Functions: []*config.Function{{Name: "f", Discover: config.Discover{Service: s}}}}
-	w := endpoints.Watch(cfg, New(config.Kubernetes{Kubeconfig: kubeconfig}, logger), logger)
+	w := endpoints.Watch(cfg, endpoints.Sources{Cluster: New(config.Kubernetes{Kubeconfig: kubeconfig}, logger)}, logger)
 	t.Cleanup(w.Close)
 	return func(want string) {
 		t.Helper()

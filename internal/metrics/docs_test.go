@@ -73,6 +73,9 @@ func TestDocumented(t *testing.T) {
 	for name := range first(`foreign: "([a-z_]+)"`, sources(t, "internal/mqtt")) {
 		code[name] = true
 	}
+	for name := range first(`\{transport\.Err[A-Za-z]+, "([a-z_]+)"\}`, sources(t, "internal/mochi")) {
+		code[name] = true
+	}
 	for way := range first(`\.enter\((?s:.{1,400}?)"([a-z]+)"\)`, sources(t, "internal/broker")) {
 		code[way+"_not_authorized"] = true
 	}

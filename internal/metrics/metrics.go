@@ -55,6 +55,7 @@ type Metrics struct {
 	refused     *prometheus.CounterVec
 	gone        *prometheus.CounterVec
 	connect     *prometheus.CounterVec
+	strays      *prometheus.CounterVec
 	trouble     *prometheus.CounterVec
 
 	// The series that each message counts in, found once.
@@ -87,7 +88,9 @@ func New() *Metrics {
 		Name: "eproxy_connect_failures_total", Help: "Keep-alive connections to pods that did not come up."}, []string{"function", "pod"})
 	m.trouble = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "eproxy_pipeline_troubles_total", Help: "Connections to pods on which one of several requests in flight was not answered as it should be."}, []string{"function", "pod", "reason"})
-	m.Registry.MustRegister(m.messages, m.duration, m.deadLetters, m.refused, m.gone, m.connect, m.trouble)
+	m.strays = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "eproxy_stray_connections_total", Help: "Connections of devices that the kernel path never sees."}, []string{"reason"})
+	m.Registry.MustRegister(m.messages, m.duration, m.deadLetters, m.refused, m.gone, m.connect, m.trouble, m.strays)
 	return m
 }
 
@@ -140,6 +143,9 @@ func (m *Metrics) Request(function, pod string, status int) {
 
 // InterfaceGone counts an interface that was deleted under the programs.
 func (m *Metrics) InterfaceGone(name string) { m.gone.WithLabelValues(name).Inc() }
+
+// Stray counts a connection of a device that no program sees: translated, or elsewhere.
+func (m *Metrics) Stray(reason string) { m.strays.WithLabelValues(reason).Inc() }
 
 // ConnectFailed counts a connection to a pod that did not come up.
 func (m *Metrics) ConnectFailed(function, pod string) { m.connect.WithLabelValues(function, pod).Inc() }

@@ -67,6 +67,10 @@ func (l *Life) Apply(cfg *config.Config) *config.Config {
 	defer l.mu.Unlock()
 	l.before = l.m.remember()
 	l.m.Want(cfg.Functions, time.Now())
+	select {
+	case <-l.changed: // whatever has changed until now is in what is returned
+	default:
+	}
 	l.failing.Store(l.m.Failing())
 	l.hosts = make(map[string]string, len(cfg.Functions))
 	out := *cfg

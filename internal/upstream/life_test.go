@@ -126,3 +126,28 @@ func TestFailingPodRests(t *testing.T) {
 	}
 	await(t, l, cfg, 2)
 }
+
+// TestApplyAnnouncesNothingOfItsOwn: what Apply itself changes is in what it returns, and no reason to
+// call it once more; what happens afterwards is.
+func TestApplyAnnouncesNothingOfItsOwn(t *testing.T) {
+	l := New(slog.New(slog.DiscardHandler), func(ID) uint64 { return 0 })
+	fn := &config.Function{Name: "f", URL: &url.URL{Host: "f.local"}, Pods: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:80")}}
+	cfg := &config.Config{Functions: []*config.Function{fn}}
+	announced := func() bool {
+		select {
+		case <-l.Changed():
+			return true
+		default:
+			return false
+		}
+	}
+	if live := l.Apply(cfg); len(live.Functions[0].Pods) != 2 || announced() {
+		t.Errorf("new pods: %v", live.Functions[0].Pods)
+	}
+	for range failureLimit {
+		l.Request("f", fn.Pods[0].String(), 0)
+	}
+	if !announced() {
+		t.Error("a pod that rests is not announced")
+	}
+}

@@ -102,8 +102,14 @@ func (m *Machine) Want(functions []*config.Function, now time.Time) {
 			delete(m.pods, id)
 		}
 	}
+	ready := make(map[string]bool)
+	for id, p := range m.pods {
+		ready[id.Function] = ready[id.Function] || p.State == Ready
+	}
 	for _, fn := range functions {
-		m.relent(fn.Name, now)
+		if !ready[fn.Name] {
+			m.relent(fn.Name, now)
+		}
 	}
 }
 
@@ -142,12 +148,9 @@ func (m *Machine) count(function string, s State) (n int) {
 	return n
 }
 
-// relent has a function's suspect pods get messages if no other does: one that
+// relent has the suspect pods of a function that has no ready one get messages: one that
 // fails is better than none.
 func (m *Machine) relent(function string, now time.Time) {
-	if m.count(function, Ready) > 0 {
-		return
-	}
 	for id, p := range m.pods {
 		if id.Function == function && p.State == Suspect {
 			m.move(p, Ready, "the function has no other pod", now)

@@ -106,6 +106,7 @@ var places = []string{
 	minimal + `auth: {users: [{username: u, password_hash: "$2y$05$abcdefghijklmnopqrstuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu.", %s}]}` + "\n",
 	strings.Replace(minimal, "interfaces: [eth0]\n", "%s\n", 1),
 	strings.Replace(minimal, "pods: [10.2.0.2:8080]", "%s", 1),
+	strings.Replace(minimal, "pods: [10.2.0.2:8080]", "run: {command: [node], %s}", 1),
 }
 
 func TestSettingsInProseAreValid(t *testing.T) {

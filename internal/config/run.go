@@ -1,0 +1,139 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Run is how the loader starts instances of a function on this machine.
+type Run struct {
+	Command   []string          // at least one; looked up in the PATH of Env
+	Env       map[string]string // beside PATH, HOME and PORT
+	Dir       string            // absolute path that it is started in
+	User      string            // name or number, never root
+	Memory    int64             // bytes
+	CPU       float64           // processors; 0: no limit
+	Instances int               // 1 to MaxInstances
+	ReadOnly  bool              // all file systems but those for temporary files
+	Outgoing  bool              // it may connect to other machines
+	Port      uint16            // that it must listen on, PORT in its environment
+	Start     time.Duration     // within which it must
+	Stop      time.Duration     // from SIGTERM to SIGKILL
+}
+
+// MaxInstances is how many instances one function may have.
+const MaxInstances = 256
+
+// Key is the same text for two of the same.
+func (r *Run) Key() string {
+	b, _ := json.Marshal(r) // there is nothing in it that cannot be marshalled; maps are sorted
+	return string(b)
+}
+
+// Runtime is what all instances share.
+type Runtime struct {
+	Addresses netip.Prefix // of instances; the first is this machine's towards them
+}
+
+// Defaults of Run and Runtime.
+const (
+	defaultUser      = "nobody"
+	defaultMemory    = 512 << 20
+	defaultPort      = 8080
+	defaultStart     = 30 * time.Second
+	defaultStop      = 10 * time.Second
+	defaultAddresses = "100.127.240.0/20" // of the shared address space (RFC 6598), which no network of one's own has
+)
+
+// run reads how a function is run.
+func (b *builder) run(path, name string, r *rawRun) *Run {
+	if r == nil {
+		return nil
+	}
+	path += ".run"
+	f := &Run{Command: r.Command, Env: r.Env, Dir: or(r.Dir, "/"), User: or(r.User, defaultUser)}
+	if len(r.Command) == 0 || r.Command[0] == "" {
+		b.fail(path+".command", "function %q: run has no command: a list, as [/usr/bin/node, server.js]", name)
+	}
+	for i, s := range r.Command {
+		if strings.ContainsRune(s, 0) {
+			b.fail(fmt.Sprintf("%s.command[%d]", path, i), "function %q: run.command: has a NUL", name)
+		}
+	}
+	for key, value := range r.Env {
+		switch {
+		case key == "" || strings.ContainsAny(key, "=\x00") || strings.ContainsRune(value, 0):
+			b.fail(path+".env."+key, "function %q: run.env %q: must have a name without =, and no NUL", name, key)
+		case key == "PORT":
+			b.fail(path+".env."+key, "function %q: run.env PORT: it is set by run.port", name)
+		}
+	}
+	if !strings.HasPrefix(f.Dir, "/") {
+		b.fail(path+".dir", "function %q: run.dir %q: must be an absolute path", name, r.Dir)
+	}
+	if f.User == "root" || f.User == "0" {
+		b.fail(path+".user", "function %q: run.user %q: instances never run as root", name, r.User)
+	}
+	f.Memory = b.bytes(path+".memory", r.Memory, defaultMemory)
+	if r.CPU != "" {
+		cpu, err := strconv.ParseFloat(r.CPU, 64)
+		if f.CPU = cpu; err != nil || !(cpu >= 0.01 && cpu <= 1024) {
+			b.fail(path+".cpu", "function %q: run.cpu %q: must be processors, as 0.5 or 2", name, r.CPU)
+		}
+	}
+	f.Instances = b.number(path+".instances", r.Instances, 1, 1, MaxInstances)
+	f.ReadOnly = b.choice(path+".sandbox", r.Sandbox, "none", "read-only") == "read-only"
+	f.Outgoing = b.choice(path+".network", r.Network, "outgoing", "none") == "outgoing"
+	f.Port = uint16(b.number(path+".port", r.Port, defaultPort, 1, 65535))
+	f.Start = b.duration(path+".start", r.Start, defaultStart)
+	f.Stop = b.duration(path+".stop", r.Stop, defaultStop)
+	return f
+}
+
+// choice reads one of two words, the first of which is the default.
+func (b *builder) choice(path, s, one, other string) string {
+	if s = or(s, one); s != one && s != other {
+		b.fail(path, "%s %q: must be %s or %s", b.named(path), s, one, other)
+	}
+	return s
+}
+
+// units are what sizes in bytes may end with.
+var units = []struct {
+	suffix string
+	shift  uint
+}{{"Ki", 10}, {"Mi", 20}, {"Gi", 30}}
+
+// bytes reads a size of memory.
+func (b *builder) bytes(path, s string, fallback int64) int64 {
+	if s == "" {
+		return fallback
+	}
+	const least, most = 1 << 20, 1 << 50
+	number, shift := s, uint(0)
+	for _, u := range units {
+		if n, ok := strings.CutSuffix(s, u.suffix); ok {
+			number, shift = n, u.shift
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > most>>shift || n<<shift < least {
+		b.fail(path, "%s %q: must be bytes, at least 1Mi, as 256Mi or 2Gi", b.named(path), s)
+		return fallback
+	}
+	return n << shift
+}
+
+// runtime reads what all instances share.
+func (b *builder) runtime(r *rawRuntime) {
+	p, err := netip.ParsePrefix(or(r.Addresses, defaultAddresses))
+	if err != nil || !p.Addr().Is4() || p.Bits() > 30 || p.Bits() < 8 {
+		b.fail("$.runtime.addresses", "runtime.addresses %q: must be an IPv4 prefix of /8 to /30, as %s", r.Addresses, defaultAddresses)
+		return
+	}
+	b.cfg.Runtime.Addresses = p.Masked()
+}

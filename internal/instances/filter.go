@@ -1,0 +1,86 @@
+package instances
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Offsets of addresses in an IPv4 header (RFC 791 section 3.1).
+const (
+	sourceAddress      = 12
+	destinationAddress = 16
+)
+
+// filter makes the table of nftables anew: instances have this machine's address beyond
+// it, and open no connection to it or to each other; nobody but this machine opens one to
+// them.
+func (n *network) filter() error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	t := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: n.table}
+	c.AddTable(t) // so that there is one to delete
+	c.DelTable(t)
+	c.AddTable(t)
+	nat := c.AddChain(&nftables.Chain{Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
+	c.AddRule(&nftables.Rule{Table: t, Chain: nat, Exprs: join(n.match(sourceAddress, expr.CmpOpEq), n.match(destinationAddress, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})})
+	for name, hook := range map[string]*nftables.ChainHook{"input": nftables.ChainHookInput, "forward": nftables.ChainHookForward} {
+		address := uint32(sourceAddress)
+		if name == "forward" {
+			address = destinationAddress
+		}
+		chain := c.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter})
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.match(address, expr.CmpOpEq), opens(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})})
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}
+
+// unfilter removes the table, if there is one.
+func (n *network) unfilter() error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	c.DelTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: n.table})
+	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}
+
+// match compares an address with those of instances.
+func (n *network) match(offset uint32, op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(n.addresses.Bits(), 32), Xor: binary.BigEndian.AppendUint32(nil, 0)},
+		&expr.Cmp{Op: op, Register: 1, Data: n.addresses.Addr().AsSlice()},
+	}
+}
+
+// opens is whether a packet is the first of its connection.
+func opens() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitNEW), Xor: binaryutil.NativeEndian.PutUint32(0)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)},
+	}
+}
+
+func join(parts ...[]expr.Any) (out []expr.Any) {
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	return out
+}

@@ -1,0 +1,96 @@
+package instances
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/nftables"
+
+	"eproxy/internal/cgroup"
+	"eproxy/internal/config"
+)
+
+// Fit says what hinders instances of a function on this machine, and what else they will
+// have to do without; what is empty is well. It starts nothing.
+func Fit(run *config.Run) (hindered, without string) {
+	groups, err := cgroup.Find()
+	if err != nil {
+		return err.Error(), ""
+	}
+	for _, c := range controllers(run) {
+		if groups.Where(c) == "" {
+			return fmt.Sprintf("no cgroup hierarchy has the controller %s", c), ""
+		}
+	}
+	if _, err := lookup(run.User); err != nil {
+		return err.Error(), ""
+	}
+	if err := exists(run); err != nil {
+		return err.Error(), ""
+	}
+	if os.Geteuid() != 0 {
+		return "", "not tried further: that needs root"
+	}
+	c, err := nftables.New()
+	if err == nil {
+		_, err = c.ListTables()
+	}
+	if err != nil {
+		return fmt.Sprintf("nftables: %v", err), ""
+	}
+	if run.Outgoing && !forwards() {
+		return "", "they reach no other machine: " + forwardHint
+	}
+	return "", ""
+}
+
+// controllers are those that a function's limits need.
+func controllers(run *config.Run) []string {
+	if run.CPU > 0 {
+		return []string{cgroup.Memory, cgroup.PIDs, cgroup.CPU}
+	}
+	return []string{cgroup.Memory, cgroup.PIDs}
+}
+
+// exists says whether there is a function's command; its user may still not be allowed to
+// run it.
+func exists(run *config.Run) error {
+	name := run.Command[0]
+	paths := []string{name}
+	switch {
+	case !strings.Contains(name, "/"):
+		paths = nil
+		for _, e := range environment(run) {
+			if list, ok := strings.CutPrefix(e, "PATH="); ok {
+				for _, dir := range filepath.SplitList(list) {
+					paths = append(paths, filepath.Join(dir, name))
+				}
+			}
+		}
+	case !filepath.IsAbs(name):
+		paths = []string{filepath.Join(run.Dir, name)}
+	}
+	for _, p := range paths {
+		if _, err := exec.LookPath(p); err == nil || errors.Is(err, exec.ErrDot) {
+			return nil
+		}
+	}
+	return fmt.Errorf("command %q is no program here", name)
+}
+
+// Describe says in which hierarchies of this machine limits are set, for people.
+func Describe(run *config.Run) string {
+	groups, err := cgroup.Find()
+	if err != nil {
+		return err.Error()
+	}
+	var out []string
+	for _, c := range controllers(run) {
+		out = append(out, fmt.Sprintf("%s by %s", c, groups.Where(c)))
+	}
+	return strings.Join(out, ", ")
+}

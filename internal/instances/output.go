@@ -1,0 +1,62 @@
+package instances
+
+import (
+	"bytes"
+	"time"
+)
+
+const (
+	// maxLine is how much of a line that an instance writes is logged, in bytes.
+	maxLine = 4096
+	// Lines of one stream beyond so many in one second are counted only.
+	maxLines = 200
+	// outputTime is how long what an instance wrote is read after it has ended.
+	outputTime = time.Second
+)
+
+// lines makes lines of what an instance writes to a stream. One that writes without end
+// gets neither the loader's memory nor its log.
+type lines struct {
+	say     func(line string, left int) // left: lines that were left out before
+	part    []byte                      // of a line that has not ended yet
+	second  int64
+	said    int // in this second
+	left    int
+	skipped bool // the rest of this line is left out
+}
+
+// Write takes any part of the stream; it never fails.
+func (l *lines) Write(b []byte) (int, error) {
+	n := len(b)
+	for len(b) > 0 {
+		line, rest, ended := bytes.Cut(b, []byte("\n"))
+		b = rest
+		if room := maxLine - len(l.part); !l.skipped {
+			l.part = append(l.part, line[:min(len(line), room)]...)
+			l.skipped = len(line) > room
+		}
+		if ended {
+			l.end(time.Now().Unix())
+		}
+	}
+	return n, nil
+}
+
+// end logs a line, at a second of the clock.
+func (l *lines) end(now int64) {
+	text := string(bytes.TrimRight(l.part, "\r"))
+	if l.skipped {
+		text += "..."
+	}
+	l.part, l.skipped = l.part[:0], false
+	if now != l.second {
+		l.second, l.said = now, 0
+	}
+	if l.said == maxLines {
+		l.left++
+		return
+	}
+	l.said++
+	l.say(text, l.left)
+	l.left = 0
+}

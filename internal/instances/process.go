@@ -1,0 +1,206 @@
+package instances
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"os/user"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"eproxy/internal/cgroup"
+	"eproxy/internal/config"
+	"eproxy/internal/instances/stage"
+)
+
+// maxPIDs is how many processes and threads an instance may have.
+const maxPIDs = 1024
+
+// process is a started command.
+type process struct {
+	cmd   *exec.Cmd
+	group *cgroup.Group
+	done  chan struct{} // closed when it has ended, and all of its PID namespace with it
+}
+
+// account is whom a command runs as.
+type account struct {
+	uid, gid int
+	groups   []int
+}
+
+var errRoot = errors.New("is root: instances never run as root")
+
+// lookup finds the account of a user by name, or by number, which need not be known here.
+func lookup(name string) (account, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		id, bad := strconv.ParseUint(name, 10, 31)
+		if bad != nil {
+			return account{}, fmt.Errorf("user %q is not known on this machine", name)
+		}
+		if u, err = user.LookupId(name); err != nil {
+			return notRoot(name, account{uid: int(id), gid: int(id)})
+		}
+	}
+	a := account{}
+	if a.uid, err = strconv.Atoi(u.Uid); err != nil {
+		return account{}, fmt.Errorf("user %q: %w", name, err)
+	}
+	if a.gid, err = strconv.Atoi(u.Gid); err != nil {
+		return account{}, fmt.Errorf("user %q: %w", name, err)
+	}
+	ids, _ := u.GroupIds() // one that cannot be read is one group fewer
+	for _, s := range ids {
+		if id, err := strconv.Atoi(s); err == nil && id != 0 {
+			a.groups = append(a.groups, id)
+		}
+	}
+	return notRoot(name, a)
+}
+
+func notRoot(name string, a account) (account, error) {
+	if a.uid == 0 || a.gid == 0 {
+		return a, fmt.Errorf("user %q %w", name, errRoot)
+	}
+	return a, nil
+}
+
+// environment is what a command has in its environment: nothing of the loader's.
+func environment(run *config.Run) []string {
+	env := map[string]string{"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"}
+	maps.Copy(env, run.Env)
+	env["PORT"] = strconv.Itoa(int(run.Port))
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, key+"="+env[key])
+	}
+	return out
+}
+
+// begin starts the stage in namespaces of its own and in the group, has connect make its
+// network, and returns when it has become the command.
+func (r *Runtime) begin(i *instance, group *cgroup.Group) (*process, error) {
+	who, err := lookup(i.run.User)
+	if err != nil {
+		return nil, err
+	}
+	socket, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(socket[0]), "stage"), os.NewFile(uintptr(socket[1]), "loader")
+	defer ours.Close()
+	p := &process{group: group, done: make(chan struct{})}
+	p.cmd = &exec.Cmd{Path: "/proc/self/exe", Args: []string{stage.Name}, Env: []string{}, Dir: "/",
+		Stdout: &lines{say: i.say("stdout")}, Stderr: &lines{say: i.say("stderr")}, ExtraFiles: []*os.File{theirs}, WaitDelay: outputTime,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL,
+			Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS}}
+	r.starter.do(func() { err = p.cmd.Start() })
+	theirs.Close()
+	if err != nil {
+		return nil, fmt.Errorf("start a process in namespaces of its own: %w", err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.done)
+	}()
+	if err := r.order(i, p, who, ours); err != nil {
+		p.kill()
+		<-p.done
+		return nil, err
+	}
+	return p, nil
+}
+
+// order makes what the stage needs, tells it what to do and waits until it is done.
+func (r *Runtime) order(i *instance, p *process, who account, socket *os.File) error {
+	if err := p.group.Add(p.pid()); err != nil {
+		return err
+	}
+	if err := r.network.connect(i.number, p.pid(), i.run.Outgoing); err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	order := stage.Order{Command: i.run.Command, Env: environment(i.run), Dir: i.run.Dir, UID: who.uid, GID: who.gid, Groups: who.groups, ReadOnly: i.run.ReadOnly}
+	if i.run.Outgoing {
+		order.Resolv = r.resolv
+	}
+	if err := json.NewEncoder(socket).Encode(order); err != nil {
+		return fmt.Errorf("the process has ended before it was told what to do: %w", err)
+	}
+	var f stage.Failure
+	switch err := json.NewDecoder(socket).Decode(&f); {
+	case errors.Is(err, io.EOF):
+		return nil // exec has closed it
+	case err != nil:
+		return err
+	}
+	return errors.New(f.Message)
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// kill ends the process, and with the first of its PID namespace all others.
+func (p *process) kill() { _ = p.cmd.Process.Kill() }
+
+// defaultTime is how long a process may go on that has set the handling of SIGTERM back to
+// the default after it came.
+const defaultTime = time.Second
+
+// stop asks the process to end, and kills it if it does not within limit; then it says
+// why. The first of a PID namespace gets no signal that it does not catch: one that does
+// not is killed without more words, and so is, a little later, one that sends itself the
+// signal again by default, as Node does.
+func (p *process) stop(limit time.Duration) (why string) {
+	defer p.kill()
+	if !p.catchesTerm() {
+		return ""
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	late, poll := time.After(limit), time.NewTicker(drainPoll)
+	defer poll.Stop()
+	var byDefault <-chan time.Time
+	for {
+		select {
+		case <-p.done:
+			return ""
+		case <-byDefault:
+			return ""
+		case <-late:
+			return fmt.Sprintf("it has not ended %s after SIGTERM", limit)
+		case <-poll.C:
+			if byDefault == nil && !p.catchesTerm() {
+				byDefault = time.After(defaultTime)
+			}
+		}
+	}
+}
+
+// catchesTerm says whether the process has a handler for SIGTERM (SigCgt, proc_pid_status(5)).
+func (p *process) catchesTerm() bool {
+	caught, err := statusWord(p.pid(), "SigCgt")
+	return err == nil && caught&(1<<(syscall.SIGTERM-1)) != 0
+}
+
+// ended says how the process ended, for people; p.done is closed.
+func (p *process) ended(memory int64) string {
+	if p.group.OOMKills() > 0 {
+		return fmt.Sprintf("killed: it needs more than its memory limit of %d MiB", memory>>20)
+	}
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	switch {
+	case ok && status.Signaled():
+		return "killed by signal " + unix.SignalName(status.Signal())
+	case p.cmd.ProcessState.ExitCode() == 0:
+		return "it ended by itself with status 0: if it goes to the background, have it stay in the foreground"
+	}
+	return fmt.Sprintf("it ended with status %d", p.cmd.ProcessState.ExitCode())
+}

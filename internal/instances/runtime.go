@@ -1,0 +1,270 @@
+package instances
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"eproxy/internal/cgroup"
+	"eproxy/internal/config"
+	"eproxy/internal/lograte"
+)
+
+// top is the cgroup that holds those of all loaders of this machine.
+const top = "eproxy"
+
+// retry is how long a function waits whose instances cannot even be begun.
+const retry = 5 * time.Second
+
+// Options are what a Runtime is made with.
+type Options struct {
+	ID        string       // of this loader, different from others on this machine; a file name
+	Dir       string       // for files, exists
+	Addresses netip.Prefix // of instances
+	Logger    *slog.Logger
+}
+
+// Runtime runs the instances of a loader.
+type Runtime struct {
+	id      string
+	log     *slog.Logger
+	often   *lograte.Logger
+	groups  *cgroup.Hierarchies
+	network network
+	starter *starter
+	hurry   chan struct{}
+	files   string        // path of the name servers that instances have
+	changed chan struct{} // sent to when Instances may say something else
+
+	preparing sync.Mutex
+	prepared  bool
+	resolv    string // as the Order has it
+
+	mu   sync.Mutex
+	used map[int]*instance // by number
+}
+
+// New makes a Runtime and removes what a loader of the same ID left when it was killed.
+// Nothing else is done before there is a function to run.
+func New(o Options) (*Runtime, error) {
+	groups, err := cgroup.Find()
+	if err != nil {
+		return nil, fmt.Errorf("find cgroups: %w", err)
+	}
+	r := &Runtime{id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}),
+		network: network{o.Addresses, table(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), used: make(map[int]*instance)}
+	if err := sweep(groups, o.ID, r.files); err != nil {
+		o.Logger.Warn("something of an earlier run's instances stays", "error", err)
+	}
+	return r, nil
+}
+
+// files is the path of a loader's file of name servers.
+func files(dir, id string) string { return filepath.Join(dir, id+".resolv.conf") }
+
+// table is the name of a loader's table of nftables.
+func table(id string) string { return "eproxy-" + id }
+
+// prepare makes what all instances need, once.
+func (r *Runtime) prepare() error {
+	r.preparing.Lock()
+	defer r.preparing.Unlock()
+	if r.prepared {
+		return nil
+	}
+	if err := r.network.prepare(); err != nil {
+		return err
+	}
+	var err error
+	if r.resolv, err = writeResolv(r.files); err != nil {
+		return err
+	}
+	if !forwards() {
+		r.log.Warn("instances reach no other machine: " + forwardHint)
+	}
+	r.prepared = true
+	return nil
+}
+
+// forwardHint says how instances come to reach other machines.
+const forwardHint = "net.ipv4.ip_forward is 0 here, sysctl -w net.ipv4.ip_forward=1 switches it on"
+
+// forwards says whether this machine passes packets on, which is for its operator to
+// decide: it then does for others, too.
+func forwards() bool {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	return err != nil || len(b) > 0 && b[0] != '0'
+}
+
+// Follow runs the instances of a function until ctx ends, and returns when they have.
+// found is called with the addresses of those that are ready: when each is, or has failed
+// once, and then whenever they are others. failed is called while none can be begun. spec
+// is the function's config.Run.Key.
+func (r *Runtime) Follow(ctx context.Context, function, spec string, found func([]netip.AddrPort), failed func(error)) {
+	var run config.Run
+	if err := json.Unmarshal([]byte(spec), &run); err != nil {
+		failed(fmt.Errorf("what to run: %w", err))
+		return
+	}
+	for {
+		all, err := r.reserve(function, &run)
+		if err == nil {
+			s := &set{all: all, found: found}
+			var running sync.WaitGroup
+			for _, i := range all {
+				i.changed = s.changed
+				running.Go(func() { i.live(ctx) })
+			}
+			running.Wait()
+			r.release(all)
+			return
+		}
+		failed(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retry):
+		}
+	}
+}
+
+// reserve makes a function's instances, without running them.
+func (r *Runtime) reserve(function string, run *config.Run) ([]*instance, error) {
+	if err := r.prepare(); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*instance
+	for n := 1; n <= r.network.capacity() && len(out) < run.Instances; n++ {
+		if r.used[n] == nil {
+			i := &instance{r: r, function: function, run: run, number: n}
+			i.status = Status{Function: function, Instance: n, Address: netip.AddrPortFrom(r.network.address(n), run.Port), State: Starting, Memory: run.Memory}
+			out = append(out, i)
+		}
+	}
+	if len(out) < run.Instances {
+		return nil, fmt.Errorf("runtime.addresses %s has too few addresses for %d instances more", r.network.addresses, run.Instances)
+	}
+	for _, i := range out {
+		r.used[i.number] = i
+	}
+	return out, nil
+}
+
+// release forgets instances that have ended.
+func (r *Runtime) release(all []*instance) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, i := range all {
+		delete(r.used, i.number)
+	}
+}
+
+// Instances are all instances, by function and number.
+func (r *Runtime) Instances() []Status {
+	r.mu.Lock()
+	out := []Status{}
+	for _, i := range r.used {
+		out = append(out, i.status)
+	}
+	r.mu.Unlock()
+	for n := range out {
+		s := &out[n]
+		s.Used = r.groups.At(top, r.id, fmt.Sprintf("%d-%s", s.Instance, s.Function)).MemoryUsed()
+	}
+	slices.SortFunc(out, func(a, b Status) int {
+		return cmp.Or(cmp.Compare(a.Function, b.Function), cmp.Compare(a.Instance, b.Instance))
+	})
+	return out
+}
+
+// Changed is sent to when an instance has come into another state.
+func (r *Runtime) Changed() <-chan struct{} { return r.changed }
+
+// Hurry has instances that are to stop wait for their connections no more.
+func (r *Runtime) Hurry() { close(r.hurry) }
+
+// Close removes what all instances shared; every Follow must have returned.
+func (r *Runtime) Close() error {
+	r.starter.close()
+	r.often.Close()
+	err := r.groups.At(top, r.id).Remove()
+	r.groups.At(top).RemoveIfEmpty()
+	if !r.prepared {
+		return err
+	}
+	return errors.Join(err, r.network.unfilter(), removeFile(r.files))
+}
+
+// Unload removes what a loader left that was killed. Its instances have died with it.
+func Unload(id, dir string) error {
+	groups, err := cgroup.Find()
+	if err != nil {
+		return fmt.Errorf("find cgroups: %w", err)
+	}
+	return sweep(groups, id, files(dir, id))
+}
+
+// sweep removes what a loader's instances have left, if it had any: then there is their
+// cgroup.
+func sweep(groups *cgroup.Hierarchies, id, resolv string) error {
+	group := groups.At(top, id)
+	if !group.Exists() {
+		return nil
+	}
+	err := errors.Join((&network{table: table(id)}).unfilter(), removeFile(resolv))
+	if err != nil {
+		return err // the cgroup stays, too: the next one to look finds it
+	}
+	err = group.Remove()
+	groups.At(top).RemoveIfEmpty()
+	return err
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// set are the instances of one function.
+type set struct {
+	mu       sync.Mutex
+	all      []*instance
+	found    func([]netip.AddrPort)
+	answered bool
+}
+
+// changed says which instances are ready, if that is known of all.
+func (s *set) changed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pods, unknown := []netip.AddrPort{}, 0
+	for _, i := range s.all {
+		i.r.mu.Lock()
+		switch i.status.State {
+		case Ready:
+			pods = append(pods, i.status.Address)
+		case Starting:
+			unknown++
+		case Failed, Stopping:
+		}
+		i.r.mu.Unlock()
+	}
+	if s.answered = s.answered || unknown == 0; s.answered {
+		slices.SortFunc(pods, netip.AddrPort.Compare)
+		s.found(pods)
+	}
+}
