@@ -62,7 +62,7 @@ var planted = []struct {
 	20: {"known topic outlives the rights it was judged under", "rights end while a message on a known topic is taken, TC", []edit{
 		{"control/control.h", "\t\t\td->cache_version++;\n", "\t\t\tif (!planted(20))\n\t\t\t\td->cache_version++;\n"}}},
 	21: {"session's end not looked at when a message is taken", "the session ends while messages are taken, TC", []edit{
-		{"include/take.h", "!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) && conn_take", "!(c->flags & (CONN_LOST | (planted(21) ? 0 : CONN_NO_TAKE) | CONN_BROKEN)) && conn_take"}}},
+		{"include/take.h", "!(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) &&\n", "!(c->flags & (CONN_LOST | (planted(21) ? 0 : CONN_NO_TAKE) | CONN_BROKEN)) &&\n"}}},
 	22: {"session's end forgotten when the connection is seeded", "the session ends before its CONNACK has left, and a message comes, XDP", []edit{
 		{"tc/out.h", "if (d->stopped)", "if (!planted(22) && d->stopped)"}}},
 	23: {"response that came before its request", "response that nobody asked for while a message is taken, XDP", []edit{
@@ -114,6 +114,29 @@ var planted = []struct {
 		{"control/sweep.h", "\t\told = __sync_fetch_and_or(bits, bit);", "\t\told = planted(45) ? 0 : __sync_fetch_and_or(bits, bit);"}}},
 	46: {"timer not started by a bit", "the sweeper stops while a message is taken, XDP", []edit{
 		{"include/attention.h", "if (*(volatile __u32 *)&w->stopped && ", "if (!planted(46) && *(volatile __u32 *)&w->stopped && "}}},
+	47: {"who frees a slot does not look for messages that wait", "message is parked while the response comes", []edit{
+		{"tc/pod_in.h", "	if (q && *(volatile __u32 *)&q->count)\n", "	if (!planted(47) && q && *(volatile __u32 *)&q->count)\n"}}},
+	48: {"who parks a message does not look for a slot behind that", "message is parked while the response comes", []edit{
+		{"tc/device_in.h", "		if (i >= afresh(s->queue_count))\n			break;\n		unpark_all", "		if (planted(48) || i >= afresh(s->queue_count))\n			break;\n		unpark_all"}}},
+	49: {"message that waits sent by two", "two responses come while messages wait", []edit{
+		{"include/park.h", "	n = parking_pop(k, q, family);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->bad", "	n = planted(49) ? parking_peek(k, q, family) : parking_pop(k, q, family);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->bad"}}},
+	50: {"message that a slot did not take is forgotten", "slot's socket is found dead when a message that waits is to leave", []edit{
+		{"include/park.h", "		if (reason)\n			parking_push_back(", "		if (reason && !planted(50))\n			parking_push_back("}}},
+	51: {"hold lost while the message waited", "two responses come while messages wait", []edit{
+		{"include/park.h", "	m->hold = e->message.hold;", "	if (!planted(51))\n		m->hold = e->message.hold;"}}},
+	52: {"message that waited stays in flight when userspace takes it", "userspace takes what waits while the response comes and a message is parked", []edit{
+		{"control/control.h", "		if (dc->gen == gen && dc->in_flight)\n			dc->in_flight--;", "		if (!planted(52) && (planted(53) || dc->gen == gen) && dc->in_flight)\n			dc->in_flight--;"}}},
+	53: {"generation of the client not checked when userspace takes its message", "another client gets the entry while userspace takes its message that waits", nil},
+	54: {"room for a message that was not parked after all", "the same message is parked twice while the response comes", []edit{
+		{"include/park.h", "		parking_cancel(k, q, n);", "		if (!planted(54))\n			parking_cancel(k, q, n);"}}},
+	55: {"the sweeper's bit of a queue cleared after the look", "the sweeper looks at a queue while a message is parked", []edit{
+		{"control/sweep.h", "	old = __sync_fetch_and_and(&k->attended[at], ~(1ull << bit));\n	opaque(old);\n	if (sweep_parked(at * 64 + bit, ctx->now_ms)) {", "	old = planted(55) ? 0 : __sync_fetch_and_and(&k->attended[at], ~(1ull << bit));\n	opaque(old);\n	if (planted(55) && !sweep_parked(at * 64 + bit, ctx->now_ms)) {\n		__sync_fetch_and_and(&k->attended[at], ~(1ull << bit));\n	} else if (planted(55) || sweep_parked(at * 64 + bit, ctx->now_ms)) {"}}},
+	56: {"nobody looks after a claim in vain while a message is parked", "the same message is parked twice while the response comes", []edit{
+		{"tc/device_in.h", "	if (afresh(s->vain))\n", "	if (!planted(56) && afresh(s->vain))\n"}}},
+	57: {"nobody looks after a client whose message waits", "messages of one segment are parked while the response comes", []edit{
+		{"include/park.h", "	attend(c, conn);", "	if (!planted(57))\n		attend(c, conn);"}}},
+	58: {"nobody looks after what waits", "pod drains while a message is parked and the response comes", []edit{
+		{"include/park.h", "	park_attend(k, fn->queue);", "	if (!planted(58))\n		park_attend(k, fn->queue);"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.
