@@ -330,7 +330,7 @@ func (c cluster) Follow(ctx context.Context, _ config.Service, found func([]Pod)
 func TestIdentities(t *testing.T) {
 	c := make(cluster)
 	cfg := function(config.Function{Discover: config.Discover{Service: config.Service{Name: "s"}}})
-	w := Watch(cfg, c, slog.New(slog.DiscardHandler))
+	w := Watch(cfg, Sources{Cluster: c}, slog.New(slog.DiscardHandler))
 	t.Cleanup(w.Close)
 	at := netip.MustParseAddrPort("10.0.0.1:80")
 	var before *config.Config

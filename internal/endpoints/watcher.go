@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -202,7 +203,7 @@ func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 		}
 		all.Pods = tidy(all.Pods)
 		w.applied[fn] = &all
-		if same := before[fn]; same != nil && slices.Equal(same.Pods, all.Pods) {
+		if same := before[fn]; same != nil && slices.Equal(same.Pods, all.Pods) && maps.Equal(same.Identities, all.Identities) {
 			w.applied[fn] = same
 		}
 		out.Functions[i] = w.applied[fn]
