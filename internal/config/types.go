@@ -133,6 +133,7 @@ type Function struct {
 	Name        string
 	URL         *url.URL // Host header and path
 	Pods        []netip.AddrPort
+	Identities  Identities       // of the pods whose sources tell them apart by more than their address
 	Hosts       []HostPort       // whose addresses are pods, too
 	Discover    Discover         // where more pods are found
 	Run         *Run             // instances that the loader starts, pods too; nil: none
@@ -150,6 +151,14 @@ type Function struct {
 	ContentType string            // when the publisher names none
 	CloudEvents CloudEvents
 }
+
+// Identities says which pod has an address, as its source tells pods apart (in Kubernetes the
+// pod's UID). An address whose identity changes is another pod's.
+type Identities map[netip.AddrPort]string
+
+// Reused says whether an address that had one identity is another pod's with the other. An
+// empty one is not known: it may be anybody.
+func Reused(before, now string) bool { return before != now && before != "" && now != "" }
 
 // ProbeTCP is the probe that a pod takes connections.
 const ProbeTCP = "tcp"

@@ -1,4 +1,9 @@
-// Package dataplane owns the kernel side of eproxy: it loads, pins and attaches
-// the BPF programs, installs routes, keeps the connections to the pods (slots),
-// arms the connections of devices, and finishes what the programs hand over.
+// Package dataplane serves pods from the kernel: it keeps the connections to them
+// (slots), and finishes what the programs hand over.
+//
+// It owns the pods' entries with their slots, and the messages that wait in the kernel.
+// What else there is belongs to parts that it holds together: entries of connections
+// (conntable), routes (routes), counters (counters), the node's network (netview), and
+// which pods are to be in service (reconcile). It may touch the maps that none of these
+// owns.
 package dataplane

@@ -9,7 +9,6 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/counters"
 	"eproxy/internal/pool"
-	"eproxy/internal/reach"
 	"eproxy/internal/routes"
 )
 
@@ -103,8 +102,7 @@ func (p *Plane) serve(s staged) error {
 		return errEnded
 	}
 	p.devices.SetInflight(uint32(s.cfg.Limits.InflightPerClient))
-	p.node = reach.Node{Interfaces: s.cfg.Interfaces, XDP: p.mayXDP()}
-	p.podsGRO = s.cfg.PodsGRO
+	p.net.Configure(s.cfg)
 	p.set = s.set
 	err := p.pods.Step(s.cfg.Functions, func(pods map[string][]*podState) error {
 		p.reloadOwn(s.cfg) // first: what the fallback has under way counts when the programs begin
@@ -154,8 +152,7 @@ func indexesOf(pods []*podState) []uint32 {
 // held.
 func (p *Plane) settlePods(cfg *config.Config) {
 	p.live = cfg
-	p.settleXDP()
-	p.keepGRO()
+	p.settleNetwork()
 	p.placeAgain()
 	if err := p.writeReasons(cfg); err != nil {
 		p.log.Warn("reasons of pods cannot be shown", "error", err)

@@ -22,9 +22,9 @@ import (
 	"eproxy/internal/datapath"
 	"eproxy/internal/delivery"
 	"eproxy/internal/lograte"
+	"eproxy/internal/netview"
 	"eproxy/internal/podgro"
 	"eproxy/internal/pool"
-	"eproxy/internal/reach"
 	"eproxy/internal/reconcile"
 	"eproxy/internal/routes"
 )
@@ -54,29 +54,23 @@ type Plane struct {
 	slotTable []atomic.Pointer[slot]     // by conn index; nil: not in service
 	podTable  []atomic.Pointer[podState] // by index in the pods map; nil: not in service
 
-	installing sync.Mutex    // held while a configuration is installed, or the network looked at
-	changed    chan struct{} // the network is to be looked at
+	installing sync.Mutex // held while a configuration is installed, or the network looked at
 
 	routes *routes.Table
 
-	mu        sync.Mutex
-	node      reach.Node
-	live      *config.Config                           // as it is installed, with the pods of now; nil: none yet
-	set       *routes.Set                              // its routes
-	notes     []PodNote                                // of pods that get no messages
-	podByID   map[uint32]*podState                     // with slots, by index in the pods map
-	leaving   map[uint32]*podState                     // of those indexes, not to be used again before the slots have ended
-	pods      *reconcile.Set[*podState]                // that are in service
-	gro       *podgro.Switch                           // nil until the maps are there
-	podsGRO   bool                                     // GRO is to be switched on at the pods' ends
-	shown     map[bpf.EproxyPodKey]bpf.EproxyPodReason // what the map of reasons has
-	deviceXDP map[string]string                        // interfaces that devices arrive on, with the choice for each
-	noXDP     bool                                     // XDP was to be attached to them, and could not
-	refused   map[string]string                        // those of them that it could not be attached to, with the error that was logged
-	own       *pool.Standalone                         // the fallback's own connections, to all pods
-	often     *lograte.Logger
-	engine    *delivery.Engine
-	recorder  Recorder
+	mu       sync.Mutex
+	net      *netview.View                            // guarded by mu but for Look and Changed; nil until the maps are there
+	live     *config.Config                           // as it is installed, with the pods of now; nil: none yet
+	set      *routes.Set                              // its routes
+	shown    map[bpf.EproxyPodKey]bpf.EproxyPodReason // what the map of reasons has
+	notes    []PodNote                                // of pods that get no messages
+	podByID  map[uint32]*podState                     // with slots, by index in the pods map
+	leaving  map[uint32]*podState                     // of those indexes, not to be used again before the slots have ended
+	pods     *reconcile.Set[*podState]                // that are in service
+	own      *pool.Standalone                         // the fallback's own connections, to all pods
+	often    *lograte.Logger
+	engine   *delivery.Engine
+	recorder Recorder
 
 	counts *counters.Table
 	queues queueTable
@@ -114,9 +108,6 @@ func Load(opts Options) (*Plane, error) {
 		podByID:   make(map[uint32]*podState),
 		leaving:   make(map[uint32]*podState),
 		shown:     make(map[bpf.EproxyPodKey]bpf.EproxyPodReason),
-		deviceXDP: make(map[string]string),
-		refused:   make(map[string]string),
-		changed:   make(chan struct{}, 1),
 		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
 		queueSeed: rand.Uint32(),
@@ -213,7 +204,7 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 	if p.routes, err = routes.New(&p.objs.EproxyMaps, p.globals, p.log); err != nil {
 		return err
 	}
-	p.gro = podgro.New(p.objs.PodsGro)
+	p.net = netview.New(p.path, podgro.New(p.objs.PodsGro), &p.globals.XdpIdle, p.log, p.often)
 	if err := p.openParked(); err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ type world struct{ *Plane }
 var _ reconcile.World[*podState] = world{}
 
 // Reach finds out how an address is reached now; reconcile.World.
-func (p world) Reach(a netip.Addr) reach.Path { return p.node.To(a) }
+func (p world) Reach(a netip.Addr) reach.Path { return p.net.Reach(a) }
 
 // Add brings a pod into service; reconcile.World.
 func (p world) Add(fn *config.Function, addr netip.AddrPort, ifindex int) (*podState, error) {
@@ -42,7 +42,9 @@ func (p world) Add(fn *config.Function, addr netip.AddrPort, ifindex int) (*podS
 
 // Improve switches GRO on at the pod's end; reconcile.World.
 func (p world) Improve(ps *podState, path reach.Path) (served, found reach.Path) {
-	return p.withGRO(ps, path)
+	served, found, lacks := p.net.Improve(ps.id.Address.Addr(), path)
+	ps.lacks.Store(lacks)
+	return served, found
 }
 
 // Update gives a pod its function's configuration and its path; reconcile.World.
@@ -149,8 +151,7 @@ func (p *Plane) drainPod(ps *podState) {
 		defer p.mu.Unlock()
 		if !ps.gone.Load() {
 			p.removePod(ps)
-			p.settleXDP()
-			p.keepGRO()
+			p.settleNetwork()
 			p.placeAgain()
 		}
 	})
@@ -198,7 +199,7 @@ func (p *Plane) removePod(ps *podState) {
 // given up theirs since. p.mu is held.
 func (p *Plane) placeAgain() {
 	if len(p.leaving) > 0 && p.pods.AgainShort() {
-		p.look()
+		p.net.Look()
 	}
 }
 

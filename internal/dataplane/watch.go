@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -36,7 +35,7 @@ func (p *Plane) startWatch() error {
 		return err
 	}
 	p.wg.Go(p.followLoop)
-	p.look() // what changed since the pods were placed
+	p.net.Look() // what changed since the pods were placed
 	return nil
 }
 
@@ -56,17 +55,9 @@ func (p *Plane) lookWhen(s *nl.NetlinkSocket, what string) {
 				}
 				return
 			}
-			p.look()
+			p.net.Look()
 		}
 	})
-}
-
-// look has the node's network looked at soon.
-func (p *Plane) look() {
-	select {
-	case p.changed <- struct{}{}:
-	default: // it will be
-	}
 }
 
 func (p *Plane) followLoop() {
@@ -74,7 +65,7 @@ func (p *Plane) followLoop() {
 		select {
 		case <-p.ctx.Done():
 			return
-		case <-p.changed:
+		case <-p.net.Changed():
 		}
 		for _, err := range p.follow() {
 			p.often.Warn("following a change of the network", err.Error(), "error", err)
@@ -105,7 +96,7 @@ func (p *Plane) follow() []error {
 
 // forgetGone gives up the links whose interfaces are gone; p.mu is held.
 func (p *Plane) forgetGone() []error {
-	gone, errs := p.path.ForgetGone()
+	gone, errs := p.net.ForgetGone()
 	for _, ifname := range gone {
 		p.often.Warn("interface is gone", ifname, "interface", ifname)
 		if p.recorder != nil {
@@ -121,31 +112,15 @@ func (p *Plane) forgetGone() []error {
 func (p *Plane) AttachDevice(name, xdp string) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.deviceXDP[name] = xdp
-	return p.path.AttachDevice(name, xdp)
+	return p.net.AttachDevice(name, xdp)
 }
 
 // attachAgain attaches to the interfaces that devices arrive on and that were
 // made again. (Pods' interfaces are attached to with their pods.) p.mu is held.
-func (p *Plane) attachAgain() (errs []error) {
-	again := false
-	for name, xdp := range p.deviceXDP {
-		l, err := netlink.LinkByName(name)
-		if err != nil || p.path.Attached(l.Attrs().Index) {
-			continue // gone, or the one that it was
-		}
-		mode, err := p.path.AttachDevice(name, xdp)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		p.log.Info("attached again", "interface", name, "xdp", mode)
-		p.noXDP, again = false, true
-		clear(p.refused)
-	}
+func (p *Plane) attachAgain() []error {
+	again, errs := p.net.AttachAgain()
 	if again && p.live != nil {
-		p.node.XDP = p.mayXDP() // follow finds out which pods that concerns
-		p.settleXDP()
+		p.settleNetwork()
 	}
 	return errs
 }
@@ -164,5 +139,5 @@ func (p *Plane) leaveUnseen(ps *podState) {
 	defer p.mu.Unlock()
 	p.pods.LeaveUnseen(ps.id, ps.ifindex, fmt.Sprintf("connections to it do not leave through %s as they are dialled: "+
 		"its address is translated, or its traffic routed by policy", p.pods.Path(ps.id).Interface))
-	p.look()
+	p.net.Look()
 }

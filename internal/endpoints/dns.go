@@ -30,7 +30,7 @@ type dns struct{ config.HostPort }
 
 func (d dns) String() string { return "dns " + d.HostPort.String() }
 
-func (d dns) follow(ctx context.Context, found func([]netip.AddrPort), failed func(error)) {
+func (d dns) follow(ctx context.Context, found func([]Pod), failed func(error)) {
 	retry := retryMin
 	for {
 		wait := retry
@@ -43,7 +43,7 @@ func (d dns) follow(ctx context.Context, found func([]netip.AddrPort), failed fu
 			retry = min(2*retry, retryMax)
 		default:
 			wait, retry = min(max(ttl, minTTL), maxTTL), retryMin
-			found(pods)
+			found(anonymous(pods))
 		}
 		if !sleep(ctx, wait) {
 			return

@@ -310,3 +310,41 @@ func TestReloadKeepsSources(t *testing.T) {
 		t.Errorf("%d sources, the one that stays was replaced: %v", len(w.sources), w.sources[file{x}] != kept)
 	}
 }
+
+// cluster is pods of a Service as the test says.
+type cluster chan []Pod
+
+func (c cluster) Follow(ctx context.Context, _ config.Service, found func([]Pod), _ func(error)) {
+	for {
+		select {
+		case pods := <-c:
+			found(pods)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// TestIdentities: another pod at the same address is a change, and its identity is told with
+// it; a result that was handed out does not change afterwards.
+func TestIdentities(t *testing.T) {
+	c := make(cluster)
+	cfg := function(config.Function{Discover: config.Discover{Service: config.Service{Name: "s"}}})
+	w := Watch(cfg, Sources{Cluster: c}, slog.New(slog.DiscardHandler))
+	t.Cleanup(w.Close)
+	at := netip.MustParseAddrPort("10.0.0.1:80")
+	var before *config.Config
+	for _, identity := range []string{"one", "two", ""} {
+		c <- []Pod{{at, identity}, {netip.MustParseAddrPort("[::ffff:10.0.0.2]:80"), "other"}}
+		<-w.Changed()
+		now := w.Apply(cfg)
+		ids := now.Functions[0].Identities
+		if ids[at] != identity || ids[netip.MustParseAddrPort("10.0.0.2:80")] != "other" {
+			t.Errorf("identities %v, want %q", ids, identity)
+		}
+		if identity == "two" && before.Functions[0].Identities[at] != "one" {
+			t.Error("an earlier result has changed")
+		}
+		before = now
+	}
+}

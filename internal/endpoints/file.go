@@ -29,7 +29,7 @@ const rereadEvery = 30 * time.Second
 
 // follow watches the file's directory: the file may be replaced, by a rename or by
 // a symbolic link on the way to it, and neither need be there yet.
-func (f file) follow(ctx context.Context, found func([]netip.AddrPort), failed func(error)) {
+func (f file) follow(ctx context.Context, found func([]Pod), failed func(error)) {
 	for {
 		err := f.watch(ctx, found, failed)
 		if ctx.Err() != nil {
@@ -43,7 +43,7 @@ func (f file) follow(ctx context.Context, found func([]netip.AddrPort), failed f
 }
 
 // watch reads the file whenever its directory changes, for as long as there is one.
-func (f file) watch(ctx context.Context, found func([]netip.AddrPort), failed func(error)) error {
+func (f file) watch(ctx context.Context, found func([]Pod), failed func(error)) error {
 	dir := filepath.Dir(f.path)
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -57,7 +57,7 @@ func (f file) watch(ctx context.Context, found func([]netip.AddrPort), failed fu
 		if pods, err := f.read(); err != nil {
 			failed(err)
 		} else {
-			found(pods)
+			found(anonymous(pods))
 		}
 		select {
 		case <-ctx.Done():

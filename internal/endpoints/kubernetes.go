@@ -3,7 +3,7 @@ package endpoints
 import (
 	"context"
 	"errors"
-	"net/netip"
+	"slices"
 
 	"eproxy/internal/config"
 )
@@ -14,7 +14,7 @@ import (
 type Cluster interface {
 	// Follow calls found with the pods of a Service that are ready, at once and whenever
 	// they have changed, and failed when it cannot find them out, until ctx ends.
-	Follow(ctx context.Context, s config.Service, found func([]netip.AddrPort), failed func(error))
+	Follow(ctx context.Context, s config.Service, found func([]Pod), failed func(error))
 }
 
 // ErrLogged is what a source's error wraps if the source has logged it already, for
@@ -29,22 +29,23 @@ type kubernetes struct {
 
 func (k kubernetes) String() string { return "kubernetes " + k.Service.String() }
 
-func (k kubernetes) follow(ctx context.Context, found func([]netip.AddrPort), failed func(error)) {
+func (k kubernetes) follow(ctx context.Context, found func([]Pod), failed func(error)) {
 	if k.cluster == nil {
 		failed(errors.New("this program does not ask Kubernetes"))
 		return
 	}
-	k.cluster.Follow(ctx, k.Service, func(addresses []netip.AddrPort) {
-		pods := []netip.AddrPort{}
-		for _, a := range addresses {
-			if p, err := pod(a.Addr(), a.Port()); err == nil {
-				pods = append(pods, p)
+	k.cluster.Follow(ctx, k.Service, func(named []Pod) {
+		pods := []Pod{}
+		for _, p := range named {
+			if a, err := pod(p.Address.Addr(), p.Address.Port()); err == nil {
+				pods = append(pods, Pod{a, p.Identity})
 			}
 		}
+		slices.SortStableFunc(pods, func(a, b Pod) int { return a.Address.Compare(b.Address) })
 		if len(pods) > maxPods {
 			failed(errTooMany)
 			return
 		}
-		found(tidy(pods))
+		found(pods)
 	}, failed)
 }

@@ -24,10 +24,10 @@ type local struct {
 
 func (l local) String() string { return "instances of " + l.function }
 
-func (l local) follow(ctx context.Context, found func([]netip.AddrPort), failed func(error)) {
+func (l local) follow(ctx context.Context, found func([]Pod), failed func(error)) {
 	if l.runtime == nil {
 		failed(errors.New("this program runs no functions, the loader does"))
 		return
 	}
-	l.runtime.Follow(ctx, l.function, l.spec, found, failed)
+	l.runtime.Follow(ctx, l.function, l.spec, func(pods []netip.AddrPort) { found(anonymous(pods)) }, failed)
 }

@@ -14,12 +14,30 @@ const maxPods = 4096
 
 var errTooMany = fmt.Errorf("names more than %d pods", maxPods)
 
+// Pod is a pod that a source names.
+type Pod struct {
+	Address  netip.AddrPort
+	Identity string // what tells it from another pod of the same address; empty: the source cannot
+}
+
+// String is its address.
+func (p Pod) String() string { return p.Address.String() }
+
+// anonymous are pods of a source that knows only addresses. Not nil.
+func anonymous(addresses []netip.AddrPort) []Pod {
+	pods := make([]Pod, 0, len(addresses))
+	for _, a := range addresses {
+		pods = append(pods, Pod{Address: a})
+	}
+	return pods
+}
+
 // source is where the pods of a function may be found. Two of the same
 // configuration are equal.
 type source interface {
 	// follow calls found with the source's pods, sorted, at once and whenever they
 	// may have changed, and failed when it cannot find them out, until ctx ends.
-	follow(ctx context.Context, found func(pods []netip.AddrPort), failed func(error))
+	follow(ctx context.Context, found func(pods []Pod), failed func(error))
 	// String names the source for people.
 	String() string
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,8 +29,8 @@ type Watcher struct {
 // followed is a source that is followed, for one function or several.
 type followed struct {
 	stop     context.CancelFunc
-	pods     []netip.AddrPort // as it said last
-	answered chan struct{}    // closed when it has said anything, or that it cannot
+	pods     []Pod         // as it said last
+	answered chan struct{} // closed when it has said anything, or that it cannot
 	once     sync.Once
 	err      error // why it could not be read the last time; nil: it could
 	logged   bool  // that err was logged
@@ -116,7 +116,7 @@ func (w *Watcher) change() {
 func (w *Watcher) follow(s source) *followed {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &followed{stop: stop, answered: make(chan struct{})}
-	found := func(pods []netip.AddrPort) {
+	found := func(pods []Pod) {
 		w.mu.Lock()
 		same := slices.Equal(pods, f.pods)
 		repaired := f.logged
@@ -194,21 +194,35 @@ func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 		if len(sources) == 0 {
 			continue
 		}
-		all := *fn
+		all := *fn // its Identities are of this result alone: a file names none
 		all.Pods = slices.Clone(fn.Pods)
 		for _, s := range sources {
 			if f := w.sources[s]; f != nil {
-				all.Pods = append(all.Pods, f.pods...)
+				add(&all, f.pods)
 			}
 		}
 		all.Pods = tidy(all.Pods)
 		w.applied[fn] = &all
-		if same := before[fn]; same != nil && slices.Equal(same.Pods, all.Pods) {
+		if same := before[fn]; same != nil && slices.Equal(same.Pods, all.Pods) && maps.Equal(same.Identities, all.Identities) {
 			w.applied[fn] = same
 		}
 		out.Functions[i] = w.applied[fn]
 	}
 	return &out
+}
+
+// add gives a function the pods of a source, with their identities.
+func add(fn *config.Function, pods []Pod) {
+	for _, p := range pods {
+		fn.Pods = append(fn.Pods, p.Address)
+		if p.Identity == "" {
+			continue
+		}
+		if fn.Identities == nil {
+			fn.Identities = make(config.Identities)
+		}
+		fn.Identities[p.Address] = p.Identity
+	}
 }
 
 // Close ends following.

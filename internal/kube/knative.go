@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"eproxy/internal/config"
+	"eproxy/internal/endpoints"
 )
 
 // Knative is the group and version of Knative's own Services.
@@ -79,8 +79,8 @@ type knative struct {
 	config.Service
 	asking // its mutex is that of what follows
 	ctx    context.Context
-	found  func([]netip.AddrPort)
-	pods   func(ctx context.Context, revision string, found func([]netip.AddrPort)) // calls found with a revision's pods until ctx ends
+	found  func([]endpoints.Pod)
+	pods   func(ctx context.Context, revision string, found func([]endpoints.Pod)) // calls found with a revision's pods until ctx ends
 
 	synced    bool                 // it is known whether the Service exists, and what revisions it has
 	revisions map[string]*revision // whose pods count, by name
@@ -92,12 +92,12 @@ type revision struct {
 	stop   context.CancelFunc
 	wanted bool // it gets a share of the traffic
 	known  bool // pods are those that it has
-	pods   []netip.AddrPort
+	pods   []endpoints.Pod
 }
 
 // followKnative is Follow of a Service of Knative: its pods are those of all revisions that get a
 // share of its traffic. How large a share is not kept to: messages go to whichever pod is free.
-func (c *Cluster) followKnative(ctx context.Context, s config.Service, found func([]netip.AddrPort), failed func(error)) {
+func (c *Cluster) followKnative(ctx context.Context, s config.Service, found func([]endpoints.Pod), failed func(error)) {
 	client, namespace := c.clientFor(ctx, Knative, failed)
 	if client == nil {
 		return
@@ -108,7 +108,7 @@ func (c *Cluster) followKnative(ctx context.Context, s config.Service, found fun
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	k := &knative{Service: s, ctx: ctx, found: found, revisions: make(map[string]*revision)}
-	k.pods = func(ctx context.Context, revision string, found func([]netip.AddrPort)) {
+	k.pods = func(ctx context.Context, revision string, found func([]endpoints.Pod)) {
 		s := config.Service{Name: revision, Namespace: s.Namespace, Port: s.Port}
 		c.followSlices(ctx, s, labels.Set{revisionLabel: revision, serviceTypeLabel: privateService}, found, failed)
 	}
@@ -145,7 +145,7 @@ func (k *knative) has(names []string, why string) {
 func (k *knative) begin(name string) *revision {
 	ctx, stop := context.WithCancel(k.ctx)
 	r := &revision{stop: stop}
-	go k.pods(ctx, name, func(pods []netip.AddrPort) {
+	go k.pods(ctx, name, func(pods []endpoints.Pod) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if ctx.Err() == nil {
@@ -166,7 +166,7 @@ func (k *knative) tell() {
 	if !known || k.broken != "" {
 		return
 	}
-	pods := []netip.AddrPort{}
+	pods := []endpoints.Pod{}
 	for name, r := range k.revisions {
 		if !r.wanted {
 			r.stop()

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"eproxy/internal/config"
+	"eproxy/internal/endpoints"
 )
 
 // TestKnativeRevisions: the pods of a Knative Service are those of all revisions that get traffic; while
@@ -16,13 +17,13 @@ import (
 func TestKnativeRevisions(t *testing.T) {
 	var began sync.WaitGroup
 	var mu sync.Mutex
-	revisions := make(map[string]func([]netip.AddrPort)) // that are followed
+	revisions := make(map[string]func([]endpoints.Pod)) // that are followed
 	ended := make(map[string]<-chan struct{})
 	log := &logged{}
 	told := "nothing"
 	k := &knative{Service: config.Service{Name: "temp", Namespace: "edge", Knative: true}, ctx: t.Context(), revisions: make(map[string]*revision),
-		found: func(pods []netip.AddrPort) { told = fmt.Sprint(pods) },
-		pods: func(ctx context.Context, revision string, found func([]netip.AddrPort)) {
+		found: func(pods []endpoints.Pod) { told = fmt.Sprint(pods) },
+		pods: func(ctx context.Context, revision string, found func([]endpoints.Pod)) {
 			mu.Lock()
 			defer mu.Unlock()
 			revisions[revision], ended[revision] = found, ctx.Done()
@@ -44,9 +45,9 @@ func TestKnativeRevisions(t *testing.T) {
 		began.Wait()
 	}
 	has := func(revision string, pods ...string) {
-		list := []netip.AddrPort{}
+		list := []endpoints.Pod{}
 		for _, p := range pods {
-			list = append(list, netip.MustParseAddrPort(p))
+			list = append(list, endpoints.Pod{Address: netip.MustParseAddrPort(p)})
 		}
 		revisions[revision](list)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	discovery "k8s.io/api/discovery/v1"
@@ -16,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"eproxy/internal/config"
+	"eproxy/internal/endpoints"
 )
 
 // credentialsRetry is how long after a failure the credentials are read again.
@@ -25,7 +25,7 @@ const credentialsRetry = 2 * time.Second
 // failed when that cannot be asked, until ctx ends. What keeps a Service from having
 // pods (there is none of that name, it has no such port) is logged when it
 // begins and when it ends.
-func (c *Cluster) Follow(ctx context.Context, s config.Service, found func([]netip.AddrPort), failed func(error)) {
+func (c *Cluster) Follow(ctx context.Context, s config.Service, found func([]endpoints.Pod), failed func(error)) {
 	if s.Knative {
 		c.followKnative(ctx, s, found, failed)
 		return
@@ -34,7 +34,7 @@ func (c *Cluster) Follow(ctx context.Context, s config.Service, found func([]net
 }
 
 // followSlices is Follow of the EndpointSlices that have labels.
-func (c *Cluster) followSlices(ctx context.Context, s config.Service, selector labels.Set, found func([]netip.AddrPort), failed func(error)) {
+func (c *Cluster) followSlices(ctx context.Context, s config.Service, selector labels.Set, found func([]endpoints.Pod), failed func(error)) {
 	client, namespace := c.clientFor(ctx, discovery.SchemeGroupVersion, failed)
 	if client == nil {
 		return
@@ -73,7 +73,7 @@ func (c *Cluster) clientFor(ctx context.Context, gv schema.GroupVersion, failed 
 type service struct {
 	config.Service
 	asking // its mutex is that of the following
-	found  func([]netip.AddrPort)
+	found  func([]endpoints.Pod)
 	synced bool             // slices are those of the Service, all of them
 	slices map[string]slice // by name
 	why    string           // there are no pods

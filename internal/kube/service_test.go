@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -224,7 +223,7 @@ func TestFollowEnds(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			c.Follow(ctx, temp, func([]netip.AddrPort) { cancel() }, func(error) { cancel() })
+			c.Follow(ctx, temp, func([]endpoints.Pod) { cancel() }, func(error) { cancel() })
 		}()
 		select {
 		case <-done:
@@ -244,7 +243,7 @@ func TestFailureIsToldOnce(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.Follow(ctx, temp, func([]netip.AddrPort) { cancel() }, func(err error) { told = append(told, err.Error()) })
+		c.Follow(ctx, temp, func([]endpoints.Pod) { cancel() }, func(err error) { told = append(told, err.Error()) })
 	}()
 	until(t, a.queries, func() bool { return strings.Count(a.queries(), "\n") >= 6 })
 	a.refuse(http.StatusNotFound)

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,6 +12,8 @@ import (
 	core "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"eproxy/internal/endpoints"
 )
 
 // slice is what is kept of an EndpointSlice.
@@ -100,7 +103,7 @@ func (s *slice) choose(wanted string) uint16 {
 
 // merge is the pods of a Service by all its EndpointSlices; why says what is wrong with
 // these if there can be none.
-func merge(all map[string]slice, wanted string) (pods []netip.AddrPort, why string) {
+func merge(all map[string]slice, wanted string) (pods []endpoints.Pod, why string) {
 	if len(all) == 0 {
 		return nil, "it has no EndpointSlices: does the Service exist?"
 	}
@@ -122,12 +125,14 @@ func merge(all map[string]slice, wanted string) (pods []netip.AddrPort, why stri
 		found = true
 		for _, e := range s.ready {
 			if e.pod == "" || e.addr.Is4() == family[e.pod] {
-				pods = append(pods, netip.AddrPortFrom(e.addr, number))
+				pods = append(pods, endpoints.Pod{Address: netip.AddrPortFrom(e.addr, number), Identity: string(e.pod)})
 			}
 		}
 	}
-	slices.SortFunc(pods, netip.AddrPort.Compare)
-	pods = slices.Compact(pods)
+	slices.SortFunc(pods, func(a, b endpoints.Pod) int { // what is known before what is not
+		return cmp.Or(a.Address.Compare(b.Address), -cmp.Compare(a.Identity, b.Identity))
+	})
+	pods = slices.CompactFunc(pods, func(a, b endpoints.Pod) bool { return a.Address == b.Address })
 	switch {
 	case found || !without: // there are pods, or the Service has none at the moment
 		return pods, ""

@@ -95,3 +95,20 @@ func TestMerge(t *testing.T) {
 		})
 	}
 }
+
+// TestMergeIdentities: each address comes with the pod that has it; of two slices that name one
+// address, one of which does not know whose it is, the other says.
+func TestMergeIdentities(t *testing.T) {
+	all := map[string]slice{
+		"a": trim(of("IPv4", ports("", 80), ready("10.0.0.1"), pod("u2", ready("10.0.0.2")))),
+		"b": trim(of("IPv4", ports("", 80), pod("u1", ready("10.0.0.1")), ready("10.0.0.3"))),
+	}
+	var got []string
+	pods, _ := merge(all, "")
+	for _, p := range pods {
+		got = append(got, p.String()+"="+p.Identity)
+	}
+	if want := "[10.0.0.1:80=u1 10.0.0.2:80=u2 10.0.0.3:80=]"; fmt.Sprint(got) != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+}

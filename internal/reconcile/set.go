@@ -40,8 +40,9 @@ type World[P any] interface {
 
 // placed is a pod in service.
 type placed[P any] struct {
-	pod     P
-	ifindex int
+	pod      P
+	ifindex  int
+	identity string // of config.Identities, when it came or was known first
 }
 
 // unseen notes that the programs do not see the connections of a pod behind an interface.
@@ -100,7 +101,7 @@ func (s *Set[P]) place(fn *config.Function, addr netip.AddrPort, others int) (po
 		path = reach.Left("the kernel path holds %d pods of one function", others)
 	}
 	now, ok := s.pods[id]
-	if ok && (path.Way == reach.Fallback || path.Ifindex != now.ifindex) {
+	if ok && (path.Way == reach.Fallback || path.Ifindex != now.ifindex || config.Reused(now.identity, fn.Identities[addr])) {
 		s.move(id)
 		ok = false
 	}
@@ -112,6 +113,7 @@ func (s *Set[P]) place(fn *config.Function, addr netip.AddrPort, others int) (po
 		ok = err == nil
 	}
 	if ok {
+		s.know(id, fn.Identities[addr])
 		if old := s.paths[id]; known && old.GRO && old.Ifindex == path.Ifindex {
 			path = old // that has been tried
 		} else {
@@ -144,9 +146,17 @@ func (s *Set[P]) add(fn *config.Function, id ID, ifindex int) (placed[P], error)
 	if err != nil {
 		return placed[P]{}, err
 	}
-	now := placed[P]{pod, ifindex}
+	now := placed[P]{pod, ifindex, fn.Identities[id.Address]}
 	s.pods[id] = now
 	return now, nil
+}
+
+// know notes the identity of a pod that was not known before.
+func (s *Set[P]) know(id ID, identity string) {
+	if now := s.pods[id]; now.identity == "" {
+		now.identity = identity
+		s.pods[id] = now
+	}
 }
 
 // move has a pod's place given up for another one.

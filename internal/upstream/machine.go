@@ -57,6 +57,7 @@ type Pod struct {
 // pod is a pod of the machine's. One that goes and comes back is another.
 type pod struct {
 	Pod
+	identity string // of config.Identities, when it came or was known first
 	probe    string
 	failures int       // in a row
 	answered uint64    // requests that it had answered elsewhere when the first of these came
@@ -94,7 +95,11 @@ func (m *Machine) Want(functions []*config.Function, now time.Time) {
 		for _, a := range fn.Pods {
 			id := ID{fn.Name, a}
 			wanted[id] = true
+			m.forgetReused(id, fn.Identities[a])
 			m.want(id, fn.Probe, slices.Contains(fn.Drain, a), now)
+			if p := m.pods[id]; p.identity == "" {
+				p.identity = fn.Identities[a]
+			}
 		}
 	}
 	for id := range m.pods {
@@ -110,6 +115,14 @@ func (m *Machine) Want(functions []*config.Function, now time.Time) {
 		if !ready[fn.Name] {
 			m.relent(fn.Name, now)
 		}
+	}
+}
+
+// forgetReused forgets a pod whose address is another's now: what it has failed, and that it
+// rests, is not the other's.
+func (m *Machine) forgetReused(id ID, identity string) {
+	if p := m.pods[id]; p != nil && config.Reused(p.identity, identity) {
+		delete(m.pods, id)
 	}
 }
 

@@ -169,6 +169,36 @@ func TestStaleProbe(t *testing.T) {
 	}
 }
 
+// TestReusedAddress: a pod that has the address of another is a new one: it is probed, what the
+// other has failed is not its own, and neither is that it rests. An identity that a source does not
+// know, or comes to know, makes no other pod.
+func TestReusedAddress(t *testing.T) {
+	w := newWorld(t)
+	fn := &config.Function{Name: "f", Pods: []netip.AddrPort{addr(1), addr(2)}, Probe: config.ProbeTCP}
+	w.functions = []*config.Function{fn}
+	is := func(identity string, want State) {
+		t.Helper()
+		fn.Identities = config.Identities{addr(1): identity}
+		w.want()
+		if s := w.state(1); s != want {
+			t.Errorf("with the identity %q the pod is %v, want %v", identity, s, want)
+		}
+	}
+	is("", Discovered)
+	w.pass(time.Second)
+	is("", Ready)
+	is("one", Ready) // the source has come to know it
+	is("", Ready)
+	is("one", Ready)
+	is("two", Discovered)
+	w.pass(time.Second)
+	for range failureLimit {
+		w.Failed(ID{"f", addr(1)}, 0, "no response", w.now)
+	}
+	is("two", Suspect)
+	is("three", Discovered)
+}
+
 // TestRefusedConfigurationChangesNothing: what a configuration would have changed that could
 // not be had is as before: pods that it did not have, or that it would have drained, get messages.
 func TestRefusedConfigurationChangesNothing(t *testing.T) {
