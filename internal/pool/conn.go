@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"eproxy/internal/depth"
 	"eproxy/internal/outbox"
 )
 
@@ -29,6 +30,10 @@ type conn struct {
 
 	// guarded by the pool's mu
 	inFlight int       // calls that have its place; none of a lease's
+	trials   int       // of them, those that are trials
+	once     int       // of them, those that must not be sent again
+	run      int       // calls that it was given since it was idle
+	carried  int       // calls that it was given
 	dead     bool      // it takes no more
 	answered time.Time // when the last one was
 
@@ -36,10 +41,13 @@ type conn struct {
 
 	mu       sync.Mutex
 	calls    []*Call // that were put into out, and not answered; in order
+	tested   int     // of them, those that are trials
 	failed   bool    // its calls were ended
 	used     bool    // it has carried a request that was answered
 	err      error   // why it takes no more; nil: it does
 	deadline time.Time
+	patience time.Duration         // with a response to a call behind others; 0: that may take its time
+	behind   time.Time             // until when the next one is waited for, where one stands behind others; zero: none does
 	stop     func() (stalled bool) // ends the watch over the first response; nil: there is none
 }
 
@@ -94,8 +102,8 @@ var errEnded = fmt.Errorf("%w: the connection has ended", ErrUnread)
 
 // push puts a request behind those that are under way, for Flush to write; false if the connection has
 // ended. patience is that with the first response. The pool's mu is held for calls that have their
-// place from it.
-func (c *conn) push(call *Call, now time.Time, patience time.Duration) (ok bool) {
+// place from it. watched: calls behind others are waited for no longer than that, too.
+func (c *conn) push(call *Call, now time.Time, patience time.Duration, watched bool) (ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failed || c.err != nil { // nothing of it would be written, and its place in the stream means nothing
@@ -106,10 +114,30 @@ func (c *conn) push(call *Call, now time.Time, patience time.Duration) (ok bool)
 	}
 	call.sent, call.end, call.ahead = now, c.out.Put(call.Request), len(c.calls)
 	c.calls = append(c.calls, call)
+	if call.trial > 0 { // put into the same buffer as the one before, if that is there still
+		c.tested++
+		call.together = call.trial > 2 || c.out.Given() <= c.calls[0].end-uint64(len(c.calls[0].Request))
+	}
+	if watched && call.ahead > 0 && c.behind.IsZero() {
+		c.patience = patience
+		c.watchBehind(now.Add(unansweredPatience * patience))
+	}
 	if until := now.Add(call.Timeout); c.deadline.IsZero() || until.Before(c.deadline) {
 		c.until(until)
 	}
 	return true
+}
+
+// unansweredPatience is how many times longer a first response may take than the others, where several are
+// waited for.
+const unansweredPatience = 4
+
+// watchBehind waits for the next response until then, since one stands behind others; c.mu is held.
+func (c *conn) watchBehind(until time.Time) {
+	c.behind = until
+	if c.deadline.IsZero() || until.Before(c.deadline) {
+		c.until(until)
+	}
 }
 
 // until sets when reading is to be looked after; c.mu is held.
@@ -158,8 +186,13 @@ func (c *conn) late() bool {
 		c.until(time.Time{})
 		return false
 	}
-	end := c.calls[0].sent.Add(c.calls[0].Timeout)
-	if !end.After(time.Now()) {
+	end, now := c.calls[0].sent.Add(c.calls[0].Timeout), time.Now()
+	if !c.behind.IsZero() && c.behind.Before(end) {
+		if end = c.behind; !end.After(now) {
+			c.err = errStalled
+		}
+	}
+	if !end.After(now) {
 		return true
 	}
 	c.until(end)
@@ -193,6 +226,7 @@ func (c *conn) responses(b *Batch) error {
 			}
 			now = time.Now()
 		}
+		c.hold(acknowledged)
 		if call.end > acknowledged && resp.Status/100 == 2 {
 			return ErrEarly
 		}
@@ -245,6 +279,15 @@ func (c *conn) settle(call *Call, resp *Response, now time.Time, b *Batch) error
 	if c.calls = c.calls[1:]; len(c.calls) == 0 {
 		c.calls = c.calls[:0]
 	}
+	if !c.behind.IsZero() {
+		c.behind = time.Time{}
+		if len(c.calls) > 0 && c.calls[len(c.calls)-1].ahead > 0 {
+			c.watchBehind(now.Add(c.patience))
+		}
+	}
+	if call.trial > 0 {
+		c.tested--
+	}
 	x := Exchange{Took: now.Sub(call.sent), Reused: c.used}
 	c.used = true
 	stop := c.stop
@@ -258,6 +301,10 @@ func (c *conn) settle(call *Call, resp *Response, now time.Time, b *Batch) error
 		shared.Exchanged(x)
 	}
 	call.Response, call.more = resp, c.r.Buffered() > 0
+	if call.trial > 0 && depth.Unreadable(resp.Status) {
+		call.Behind = true
+		c.pool.troubled(c, depth.Status, NewStatusError(resp))
+	}
 	if !call.leased {
 		c.pool.answered(c, call, resp.KeepAlive, now, b)
 	}
@@ -305,14 +352,18 @@ func (c *conn) fail(err error, b *Batch) {
 	if stop != nil {
 		stop()
 	}
-	c.pool.ended(c, b)
+	trouble := c.pool.ended(c, b) && !errors.Is(err, errClosing)
+	if trouble {
+		c.pool.troubled(c, whyEnded(cause), cause)
+	}
 	for _, call := range calls {
 		call.Err = cause
-		unread := call.end-uint64(len(call.Request)) >= taken || errors.Is(err, io.EOF) && call.end > acknowledged
+		unread := call.end-uint64(len(call.Request)) >= taken || errors.Is(err, io.EOF) && call.end > acknowledged ||
+			errors.Is(err, errClosing) // what is behind that response was not read (RFC 9112 section 9.6)
 		if unread && !errors.Is(cause, ErrUnread) {
 			call.Err = fmt.Errorf("%w: %w", ErrUnread, cause)
 		}
-		call.Behind = call.ahead > 0
+		call.Behind = call.ahead > 0 || trouble
 		if errors.Is(call.Err, ErrUnread) && (call.Behind || used && !call.replaced) && !call.leased {
 			call.replaced = call.replaced || !call.Behind
 			if c.pool.Send(call, b) && call.Waits != nil {
