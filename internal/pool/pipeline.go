@@ -56,7 +56,34 @@ func (p *pod) most() int {
 // takes says whether one more call may be sent behind those that are under way on the connection, and is likely
 // to wait for them no longer than that. None that must not be sent again is put beside a trial. The pool's mu is held.
 func (c *conn) takes(call *Call, wait time.Duration) bool {
-	return c.open(wait) && c.inFlight < c.pod.most() && (call.Repeatable || c.trials == 0)
+	most := c.pod.most()
+	return c.open(wait) && c.inFlight < most && (call.Repeatable || c.trials == 0) && (c.pod.trying(most) != c || c.waits(call, most))
+}
+
+// trying is the connection where it is being tried what the pod does; nil: nowhere.
+func (p *pod) trying(most int) *conn {
+	if d := &p.pipe; d.Tried > most {
+		return d.trial
+	}
+	return nil
+}
+
+// tries says whether it is being tried what the pod does, or may be.
+func (p *pod) tries() bool {
+	return p.pipe.Tried > p.most() || p.pipe.May(time.Since(started))
+}
+
+// plainRun is how many times what is proven is sent, at most, before a connection for trials is idle again that has
+// something on it that must not be sent again.
+const plainRun = 2
+
+// waits says whether a call may go behind others on the connection for trials: those that may be sent again gather there,
+// the others come and go.
+func (c *conn) waits(call *Call, most int) bool {
+	if c.once == 0 {
+		return call.Repeatable
+	}
+	return c.run < plainRun*most
 }
 
 // open says whether anything may be sent behind what is under way on the connection; the pool's mu is held.
@@ -113,6 +140,28 @@ func (s *Standalone) trying(f *function, call *Call) *conn {
 	}
 	call.trial = d.Tried
 	return c
+}
+
+// gather puts calls that may be sent again behind others on the connection for trials, if the last one went there,
+// also though others wait before them: where most must not be, trials would be rare. s.mu is held.
+func (s *Standalone) gather(f *function) {
+	const far = 128
+	at := s.batch.last
+	if at == nil || at.f != f || at.once > 0 || !at.pod.tries() {
+		return
+	}
+	now, next := time.Now(), f.turns.Front()
+	for i := 0; i < far && next != nil; i++ {
+		t := next.Value.(*turn)
+		next = next.Next()
+		if t.call == nil || !t.call.Repeatable {
+			continue
+		}
+		if !at.takes(t.call, behindTime) && s.trying(f, t.call) != at || !s.put(at, t.call, now) {
+			return
+		}
+		f.leave(t)
+	}
 }
 
 // tried notes a trial that was answered. The pool's mu is held.

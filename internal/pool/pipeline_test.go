@@ -38,15 +38,22 @@ func automatic(t *testing.T, pod netip.AddrPort) (*Standalone, *troubles) {
 	return s, counted
 }
 
-// burst sends n calls in one batch, of which every plain-th must not be sent again (0: none), and returns them when they have ended.
+// Which messages of a burst may be sent again.
+func all(int) bool          { return true }
+func none(int) bool         { return false }
+func fifths(i int) bool     { return i%5 != 0 }
+func oneInTen(i int) bool   { return i%10 == 0 }
+func everyOther(i int) bool { return i%2 == 0 }
+
+// burst sends n calls in one batch, of which those may be sent again, and returns them when they have ended.
 // Those that failed through no fault of theirs are sent again, as delivery does it.
-func burst(t *testing.T, s *Standalone, from, n, plain int) []*Call {
+func burst(t *testing.T, s *Standalone, from, n int, repeatable func(i int) bool) []*Call {
 	t.Helper()
 	ended := make(chan *Call, n)
 	var b Batch
 	for i := from; i < from+n; i++ {
 		body := fmt.Sprintf("%06d", i)
-		c := &Call{Function: "f", Timeout: 20 * time.Second, Repeatable: plain == 0 || i%plain != 0,
+		c := &Call{Function: "f", Timeout: 20 * time.Second, Repeatable: repeatable(i),
 			Request: []byte("POST / HTTP/1.1\r\nHost: f\r\nContent-Length: 6\r\n\r\n" + body)}
 		c.Done = func(c *Call, b *Batch) {
 			if c.Behind && c.Repeatable {
@@ -58,16 +65,16 @@ func burst(t *testing.T, s *Standalone, from, n, plain int) []*Call {
 		s.Send(c, &b)
 	}
 	b.Flush()
-	var all []*Call
+	var calls []*Call
 	for range n {
 		select {
 		case c := <-ended:
-			all = append(all, c)
+			calls = append(calls, c)
 		case <-time.After(30 * time.Second):
-			t.Fatalf("%d of %d calls have ended", len(all), n)
+			t.Fatalf("%d of %d calls have ended", len(calls), n)
 		}
 	}
-	return all
+	return calls
 }
 
 // pipeOf is what is known of the only pod.
@@ -82,21 +89,36 @@ func pipeOf(s *Standalone) pipe {
 func TestDepthIsFoundOut(t *testing.T) {
 	pod := newServer(t, answers)
 	s, counted := automatic(t, pod.addr)
-	burst(t, s, 0, 200, 1)
+	burst(t, s, 0, 200, none)
 	if d := pipeOf(s); d.Proven != 1 || d.Tried != 1 {
 		t.Errorf("%d proven, %d tried with messages that must not be sent again", d.Proven, d.Tried)
 	}
-	if n := succeeded(burst(t, s, 0, 1000, 0)); n != 1000 {
+	if n := succeeded(burst(t, s, 0, 1000, all)); n != 1000 {
 		t.Errorf("%d of 1000 were answered", n)
 	}
 	if d := pipeOf(s); d.Proven < 8 {
 		t.Errorf("%d proven after 1000 requests, want at least 8", d.Proven)
 	}
-	if n := succeeded(burst(t, s, 0, 100, 2)); n != 100 {
+	if n := succeeded(burst(t, s, 0, 100, everyOther)); n != 100 {
 		t.Errorf("%d of 100 were answered", n)
 	}
 	if len(counted.why) > 0 || pod.made != 1 {
 		t.Errorf("troubles %v, %d connections", counted.why, pod.made)
+	}
+}
+
+// TestDepthIsFoundOutAmongOthers: where most messages must not be sent again, the few others are enough.
+func TestDepthIsFoundOutAmongOthers(t *testing.T) {
+	pod := newServer(t, answers)
+	s, _ := automatic(t, pod.addr)
+	if n := succeeded(burst(t, s, 0, 4000, oneInTen)); n != 4000 {
+		t.Errorf("%d of 4000 were answered", n)
+	}
+	if d := pipeOf(s); d.Proven < 4 {
+		t.Errorf("%d proven", d.Proven)
+	}
+	if n := len(pod.bodies()); n != 4000 {
+		t.Errorf("%d requests for 4000 messages", n)
 	}
 }
 
@@ -166,15 +188,15 @@ func TestServersThatCannot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pod := newServer(t, segments(c.answer))
 			s, counted := automatic(t, pod.addr)
-			all := burst(t, s, 0, 60, 5)
-			if n := succeeded(all); n != 60 {
+			calls := burst(t, s, 0, 60, fifths)
+			if n := succeeded(calls); n != 60 {
 				t.Errorf("%d of 60 were answered", n)
 			}
 			answered := make(map[string]int)
 			for _, body := range pod.bodies() {
 				answered[body]++
 			}
-			for _, call := range all {
+			for _, call := range calls {
 				body := string(call.Request[len(call.Request)-6:])
 				if answered[body] == 0 {
 					t.Errorf("%s counts as answered, and was not", body)
@@ -211,10 +233,10 @@ func TestQuotaOfConnections(t *testing.T) {
 		}
 	})
 	s, counted := automatic(t, pod.addr)
-	if n := succeeded(burst(t, s, 0, 1000, 0)); n != 1000 {
+	if n := succeeded(burst(t, s, 0, 1000, all)); n != 1000 {
 		t.Errorf("%d of 1000 were answered", n)
 	}
-	if n := succeeded(burst(t, s, 1000, 1000, 2)); n != 1000 {
+	if n := succeeded(burst(t, s, 1000, 1000, everyOther)); n != 1000 {
 		t.Errorf("%d of 1000 were answered", n)
 	}
 	if n := len(pod.bodies()); n != 2000 {

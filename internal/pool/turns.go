@@ -123,6 +123,7 @@ func (s *Standalone) serve(name string, f *function) {
 			// who leaves from now on says so; who left before is found by looking again
 			f.await(func() { s.Wake(name) })
 			if !s.admit(name, f, t) {
+				s.gather(f)
 				return
 			}
 		}
