@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -69,6 +70,7 @@ type Flusher interface {
 type Batch struct {
 	dirty []Flusher
 	last  *conn // where the last call went
+	holds []*atomic.Int64
 }
 
 // Add notes that something is to be written.
@@ -78,6 +80,12 @@ func (b *Batch) Add(f Flusher) {
 	}
 }
 
+// Hold adds one to a count until what was put together so far is given to be written.
+func (b *Batch) Hold(n *atomic.Int64) {
+	n.Add(1)
+	b.holds = append(b.holds, n)
+}
+
 // Flush writes all there is to write.
 func (b *Batch) Flush() {
 	for i, f := range b.dirty {
@@ -85,6 +93,10 @@ func (b *Batch) Flush() {
 		f.Flush()
 	}
 	b.dirty = b.dirty[:0]
+	for _, n := range b.holds {
+		n.Add(-1)
+	}
+	b.holds = b.holds[:0]
 }
 
 // Send sends a call; Sender.

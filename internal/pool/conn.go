@@ -206,7 +206,7 @@ var (
 
 // responses reads all responses that have come, and at least one.
 func (c *conn) responses(b *Batch) error {
-	acknowledged, now := c.acknowledged(), time.Now()
+	acknowledged, now := c.surely(), time.Now()
 	for c.r.Buffered() > 0 {
 		call := c.oldest()
 		if call == nil {
@@ -234,7 +234,7 @@ func (c *conn) responses(b *Batch) error {
 			return err
 		}
 		if more { // has been read meanwhile
-			acknowledged = c.acknowledged()
+			acknowledged = c.surely()
 		}
 	}
 	return nil
@@ -261,8 +261,20 @@ func (c *conn) readUntil(end time.Time) {
 
 // acknowledged is how many bytes of the connection's requests the pod's TCP has acknowledged, at
 // most: what is just being written may be or not.
-func (c *conn) acknowledged() uint64 {
-	return atMost(func() int { return unsent(c.raw) }, c.out.Given)
+func (c *conn) acknowledged() (n uint64, known bool) {
+	n = atMost(func() (waits int) {
+		waits, known = unsent(c.raw)
+		return waits
+	}, c.out.Given)
+	return n, known
+}
+
+// surely is how many bytes of them it has acknowledged as far as that is known: for what needs them to be.
+func (c *conn) surely() uint64 {
+	if n, known := c.acknowledged(); known {
+		return n
+	}
+	return 0
 }
 
 // atMost is how many bytes of a stream are acknowledged, of which others may be given to the socket meanwhile: what
@@ -334,9 +346,9 @@ func (c *conn) kill(err error) {
 
 // fail ends the connection, and all calls that are under way on it.
 func (c *conn) fail(err error, b *Batch) {
-	acknowledged := uint64(0)
+	acknowledged, known := uint64(0), false
 	if errors.Is(err, io.EOF) {
-		acknowledged = c.acknowledged()
+		acknowledged, known = c.acknowledged()
 	}
 	c.mu.Lock()
 	if c.err == nil {
@@ -358,7 +370,7 @@ func (c *conn) fail(err error, b *Batch) {
 	}
 	for _, call := range calls {
 		call.Err = cause
-		unread := call.end-uint64(len(call.Request)) >= taken || errors.Is(err, io.EOF) && call.end > acknowledged ||
+		unread := call.end-uint64(len(call.Request)) >= taken || known && call.end > acknowledged ||
 			errors.Is(err, errClosing) // what is behind that response was not read (RFC 9112 section 9.6)
 		if unread && !errors.Is(cause, ErrUnread) {
 			call.Err = fmt.Errorf("%w: %w", ErrUnread, cause)
