@@ -146,4 +146,3 @@ func whyEnded(err error) depth.Why {
 	}
 	return depth.Broken
 }
-
