@@ -155,7 +155,7 @@ func (s *Standalone) assign(f *function, c *Call) bool {
 
 // put sends a call on a connection that has a place for it; false if that has ended meanwhile. s.mu is held.
 func (s *Standalone) put(at *conn, c *Call, now time.Time) bool {
-	if !at.push(c, now, patienceOf(at.pod.shared), at.pod.pipe.Auto) {
+	if !at.push(c, now, s.patienceOf(at.pod.shared), at.pod.pipe.Auto) {
 		c.trial = 0
 		at.dead = true
 		if at.inFlight == 0 {

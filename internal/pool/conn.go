@@ -42,6 +42,7 @@ type conn struct {
 	mu       sync.Mutex
 	calls    []*Call // that were put into out, and not answered; in order
 	tested   int     // of them, those that are trials
+	plain    int     // of them, those that must not be sent again
 	failed   bool    // its calls were ended
 	used     bool    // it has carried a request that was answered
 	err      error   // why it takes no more; nil: it does
@@ -114,6 +115,9 @@ func (c *conn) push(call *Call, now time.Time, patience time.Duration, watched b
 	}
 	call.sent, call.end, call.ahead = now, c.out.Put(call.Request), len(c.calls)
 	c.calls = append(c.calls, call)
+	if !call.Repeatable {
+		c.plain++
+	}
 	if call.trial > 0 { // put into the same buffer as the one before, if that is there still
 		c.tested++
 		call.together = call.trial > 2 || c.out.Given() <= c.calls[0].end-uint64(len(c.calls[0].Request))
@@ -187,6 +191,9 @@ func (c *conn) late() bool {
 		return false
 	}
 	end, now := c.calls[0].sent.Add(c.calls[0].Timeout), time.Now()
+	if !c.behind.IsZero() && !c.behind.After(now) && c.plain > 0 {
+		c.behind = now.Add(c.patience) // what would be lost has all its time
+	}
 	if !c.behind.IsZero() && c.behind.Before(end) {
 		if end = c.behind; !end.After(now) {
 			c.err = errStalled
@@ -300,6 +307,9 @@ func (c *conn) settle(call *Call, resp *Response, now time.Time, b *Batch) error
 	if call.trial > 0 {
 		c.tested--
 	}
+	if !call.Repeatable {
+		c.plain--
+	}
 	x := Exchange{Took: now.Sub(call.sent), Reused: c.used}
 	c.used = true
 	stop := c.stop
@@ -408,7 +418,7 @@ func (c *conn) watch(patience time.Duration) (stop func() bool) {
 		} else {
 			c.pool.CloseIdle(c.f.name, c.pod.addr)
 		}
-		t.Reset(patienceOf(shared))
+		t.Reset(c.pool.patienceOf(shared))
 	})
 	return func() bool {
 		mu.Lock()
@@ -420,9 +430,9 @@ func (c *conn) watch(patience time.Duration) (stop func() bool) {
 }
 
 // patienceOf is how long the first response on a connection may take; shared is the pod's limit.
-func patienceOf(shared Shared) time.Duration {
+func (s *Standalone) patienceOf(shared Shared) time.Duration {
 	if shared == nil {
-		return stallLimit
+		return s.stall
 	}
 	return max(shared.Patience(), time.Millisecond)
 }

@@ -25,7 +25,8 @@ const (
 // as well: then it shares their concurrency limits (Shared).
 type Standalone struct {
 	log   *lograte.Logger
-	count Troubles // nil: nobody counts
+	count Troubles      // nil: nobody counts
+	stall time.Duration // the patience with pods that nobody else uses
 
 	mu        sync.Mutex // taken with lock, and left with unlock
 	functions map[string]*function
@@ -57,7 +58,7 @@ var _ Pool = (*Standalone)(nil)
 
 // New makes a pool for the functions.
 func New(functions []*config.Function) *Standalone {
-	s := &Standalone{}
+	s := &Standalone{stall: stallLimit}
 	s.Reload(functions)
 	return s
 }
@@ -364,7 +365,7 @@ func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error)
 		timeout = time.Until(deadline)
 	}
 	call := &Call{Request: request, Timeout: timeout, whole: true, leased: true, Done: func(*Call, *Batch) { close(ended) }}
-	if !c.push(call, time.Now(), patienceOf(c.shared()), false) {
+	if !c.push(call, time.Now(), l.pool.patienceOf(c.shared()), false) {
 		return nil, errEnded
 	}
 	stop := context.AfterFunc(ctx, func() { c.kill(ctx.Err()) })
