@@ -67,6 +67,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	live := life.Apply(pods.Apply(cfg))
 	p := pool.New(live.Functions)
 	p.LogTo(often)
+	p.CountTo(m)
 	defer p.Close()
 	m.Registry.MustRegister(metrics.NewInFlight(p))
 	engine := delivery.New(live, p, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: m, Life: life}, Activate: upstream.Waits(log)})

@@ -166,6 +166,7 @@ func (f *flight) finish() {
 // Ended acknowledges the message; delivery.Ender.
 func (f *flight) Ended(o delivery.Outcome, b *pool.Batch) {
 	s, m := f.server, f.message
+	b.Hold(&s.pending.open) // its acknowledgement is still to be written
 	s.record(f.route, m, o, time.Since(f.delivery.Arrived))
 	if to := f.leave(); to != nil && m.QoS > 0 {
 		s.acknowledge(to, m.PacketID, m.QoS, o, b)

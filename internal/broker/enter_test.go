@@ -145,6 +145,25 @@ func TestLateMessageIsCounted(t *testing.T) {
 	}
 }
 
+// TestAcknowledgementIsWrittenFirst: a message is under way, so that who drains waits for it, until its acknowledgement is written.
+func TestAcknowledgementIsWrittenFirst(t *testing.T) {
+	l := newLateServer(t)
+	defer l.Close()
+	x, peer := l.open(5)
+	m, route := &request.Message{Topic: "t", QoS: 1, PacketID: 7}, l.Config().Routes[0]
+	p, _ := l.pending.begin(x, m)
+	f := &flight{server: l.Server, session: x, pending: p, delivery: x.queued.Begin(l.ctx, route, m, nil), message: m, route: route}
+	var b pool.Batch
+	f.Ended(delivery.Outcome{Acked: true}, &b)
+	if n := l.pending.open.Load(); n != 1 || len(peer.answered) != 1 {
+		t.Errorf("%d under way while %d acknowledgements are to be written", n, len(peer.answered))
+	}
+	b.Flush()
+	if n := l.pending.open.Load(); n != 0 {
+		t.Errorf("%d under way in the end", n)
+	}
+}
+
 // TestLateMessageOfAnotherSession: a message that its client repeats on its next connection, while the one before still
 // has it, is answered there: by its outcome, or, if there is none, so that the client sends it again.
 func TestLateMessageOfAnotherSession(t *testing.T) {

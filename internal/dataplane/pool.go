@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"eproxy/internal/depth"
 	"eproxy/internal/pool"
 )
 
@@ -70,6 +71,14 @@ func (ps *podState) Adopt(n int) { atomic.StoreUint32(&ps.mem.Fallback, uint32(n
 
 // Free is how many places there are; pool.Shared.
 func (ps *podState) Free() int { return int(ps.mem.Concurrency) - ps.used() }
+
+// Depth is how many requests in flight the pod was seen to answer in order on a slot; pool.Shared.
+func (ps *podState) Depth() (proven int, troubles uint32) {
+	return int(atomic.LoadUint32(&ps.mem.Proven)), atomic.LoadUint32(&ps.mem.Troubles)
+}
+
+// Troubled notes that the pod did not answer several requests on a connection of the fallback's; pool.Shared.
+func (ps *podState) Troubled(why depth.Why, cause error) { ps.troubled(why, cause) }
 
 // Await has the programs say when there is a place, and reserves slots' places:
 // at most an eighth of them, but always one; none for callers that could not have

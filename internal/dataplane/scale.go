@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/depth"
 	"eproxy/internal/pool"
 )
 
@@ -24,7 +25,7 @@ const (
 type scale struct {
 	mu       sync.Mutex
 	demand   demand
-	pipe     pipelining
+	pipe     depth.Depth
 	open     int    // slots that have a connection, or dial one
 	dialling int    // of those, the latter
 	closing  int    // of those, the ones that are being closed
@@ -75,7 +76,7 @@ func (ps *podState) grow() {
 		ps.openSlot()
 	}
 	if ps.mayTry(monotonic()) {
-		ps.scale.pipe.try()
+		ps.scale.pipe.Try()
 		ps.showDepth()
 	}
 	ps.scale.lacked = lacked
@@ -124,7 +125,7 @@ func (ps *podState) ended(s *slot, e ending) (again bool) {
 		ps.scale.failing = true
 		atomic.StoreUint32(&ps.mem.Refuses, 1)
 		d.forget()
-		ps.scale.pipe.forget()
+		ps.scale.pipe.Forget()
 		again = alone
 	case e.unneeded || int(s.bit) >= d.most:
 	case e.requests == 0: // it is the server's to keep it
@@ -143,7 +144,7 @@ func (ps *podState) ended(s *slot, e ending) (again bool) {
 		ps.scale.open--
 	}
 	if e.unread > 0 {
-		ps.scale.pipe.cut(e.requests - e.unread)
+		ps.scale.pipe.Cut(e.requests - e.unread)
 	}
 	ps.showDepth()
 	ps.settle()
@@ -174,10 +175,10 @@ func (ps *podState) settle() {
 	if d.retry > 0 {
 		next = sooner(next, d.retry-now)
 	}
-	if wait := ps.scale.pipe.retry - now; wait > 0 {
+	if wait := ps.scale.pipe.Retry - now; wait > 0 {
 		next = sooner(next, wait)
 	}
-	atomic.StoreUint32(&ps.mem.Quota, uint32(ps.scale.pipe.quota))
+	atomic.StoreUint32(&ps.mem.Quota, uint32(ps.scale.pipe.Quota))
 	retries := ps.scale.dialling > 0 // they say whether the pod takes connections again
 	if ps.scale.failing && !retries {
 		next = sooner(next, backoffMax)
@@ -282,7 +283,7 @@ func (ps *podState) learn(r rest) {
 	if r.answered && r.requests > 1 {
 		d.reused()
 	}
-	ps.scale.pipe.carried(r.requests)
+	ps.scale.pipe.Carried(r.requests)
 }
 
 // closeIdle closes connections that nothing comes on, because a request waits: of

@@ -19,6 +19,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/datapath"
+	"eproxy/internal/depth"
 	"eproxy/internal/pool"
 	"eproxy/internal/reach"
 )
@@ -364,8 +365,8 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 		switch {
 		case err != nil:
 			spent = s.spoilt(args, err)
-		case args.Company == uint32(bpf.EproxyCompanyCOMPANY_TRIAL) && unreadable(resp.Status):
-			s.pod.troubled(bpf.EproxyDepthWhyDEPTH_STATUS, pool.NewStatusError(resp))
+		case args.Company == uint32(bpf.EproxyCompanyCOMPANY_TRIAL) && depth.Unreadable(resp.Status):
+			s.pod.troubled(depth.Status, pool.NewStatusError(resp))
 			spent = 0
 		}
 		p.takeOver(s, args, resp, err, spent)

@@ -23,7 +23,7 @@ func (x *single) start(d *Delivery, b *pool.Batch, end Ender) bool {
 		return false
 	}
 	x.delivery, x.ender = d, end
-	x.call = pool.Call{Function: x.fn.Name, Request: x.build(), Timeout: x.fn.Timeout, Done: x.answered, Waits: func() { x.await(sender) }}
+	x.call = pool.Call{Function: x.fn.Name, Request: x.build(), Timeout: x.fn.Timeout, Repeatable: x.m.QoS > 0, Done: x.answered, Waits: func() { x.await(sender) }}
 	if !x.begin() {
 		return false
 	}

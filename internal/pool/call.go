@@ -1,10 +1,12 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +15,9 @@ type Call struct {
 	Function string
 	Request  []byte        // not changed until Done is called
 	Timeout  time.Duration // from its sending to its response
+	// Repeatable says that it may be sent again though the pod may have read it. Only such calls meet where it is
+	// found out whether a pod answers several on one connection.
+	Repeatable bool
 	// Done is called once, when the call has ended, by any goroutine; it must not wait.
 	Done func(*Call, *Batch)
 	// Waits is called when a call that was under way is sent again, unread, and waits for a place;
@@ -24,8 +29,8 @@ type Call struct {
 	PodName  string    // the same, as metrics have it
 	Response *Response // without header and body, unless it is no success
 	Err      error
-	// Behind says that the call failed with its connection, on which others were ahead of it:
-	// that says nothing about this request.
+	// Behind says that the call failed with its connection, on which others were ahead of it, or because
+	// others were on it: that says nothing about this request.
 	Behind bool
 
 	turn     *turn // waits for a place; nil: it has one, or has ended
@@ -35,6 +40,9 @@ type Call struct {
 	sent     time.Time
 	end      uint64 // of the request, in the connection's stream
 	ahead    int    // requests that were under way on the connection
+	trial    int    // so many in flight were tried with it; 0: none
+	together bool   // the trial was written along with what it stands behind, or more than two are tried
+	held     bool   // the pod had it when it answered one before
 	more     bool   // bytes have come behind the response
 }
 
@@ -62,6 +70,7 @@ type Flusher interface {
 type Batch struct {
 	dirty []Flusher
 	last  *conn // where the last call went
+	holds []*atomic.Int64
 }
 
 // Add notes that something is to be written.
@@ -71,6 +80,12 @@ func (b *Batch) Add(f Flusher) {
 	}
 }
 
+// Hold adds one to a count until what was put together so far is given to be written.
+func (b *Batch) Hold(n *atomic.Int64) {
+	n.Add(1)
+	b.holds = append(b.holds, n)
+}
+
 // Flush writes all there is to write.
 func (b *Batch) Flush() {
 	for i, f := range b.dirty {
@@ -78,13 +93,17 @@ func (b *Batch) Flush() {
 		f.Flush()
 	}
 	b.dirty = b.dirty[:0]
+	for _, n := range b.holds {
+		n.Add(-1)
+	}
+	b.holds = b.holds[:0]
 }
 
 // Send sends a call; Sender.
 func (s *Standalone) Send(c *Call, b *Batch) (waits bool) {
 	s.lock(b)
 	defer s.unlock()
-	c.Err, c.Behind = nil, false // of when it was sent before
+	c.Err, c.Behind, c.trial, c.together, c.held = nil, false, 0, false, false // of when it was sent before
 	f := s.functions[c.Function]
 	if f == nil || s.closed {
 		s.end(c, fmt.Errorf("function %s: %w", c.Function, ErrNoPod))
@@ -116,7 +135,7 @@ func (s *Standalone) assign(f *function, c *Call) bool {
 	now := time.Now()
 	for {
 		at := s.batch.last
-		if at == nil || at.f != f || !at.takes(followTime) {
+		if at == nil || at.f != f || !at.takes(c, followTime) {
 			at = nil
 			if p := f.choose(nil, now); p != nil {
 				if at = p.hot(); at == nil {
@@ -124,7 +143,7 @@ func (s *Standalone) assign(f *function, c *Call) bool {
 					return true
 				}
 				p.busy = append(p.busy, at)
-			} else if at = f.shortest(); at == nil {
+			} else if at = cmp.Or(f.shortest(c), s.trying(f, c)); at == nil {
 				return false
 			}
 		}
@@ -136,7 +155,8 @@ func (s *Standalone) assign(f *function, c *Call) bool {
 
 // put sends a call on a connection that has a place for it; false if that has ended meanwhile. s.mu is held.
 func (s *Standalone) put(at *conn, c *Call, now time.Time) bool {
-	if !at.push(c, now, patienceOf(at.pod.shared)) {
+	if !at.push(c, now, s.patienceOf(at.pod.shared), at.pod.pipe.Auto) {
+		c.trial = 0
 		at.dead = true
 		if at.inFlight == 0 {
 			at.pod.idled(at)
@@ -144,7 +164,12 @@ func (s *Standalone) put(at *conn, c *Call, now time.Time) bool {
 		}
 		return false
 	}
-	at.inFlight++
+	if at.inFlight++; at.inFlight == 1 {
+		at.run = 0
+	}
+	at.run++
+	at.carried++
+	at.count(c, 1)
 	c.Pod, c.PodName = at.pod.addr, at.pod.name
 	s.batch.Add(at)
 	s.batch.last = at
@@ -202,7 +227,15 @@ func (s *Standalone) answered(c *conn, call *Call, keep bool, now time.Time, b *
 		began = c.answered
 	}
 	c.answered = now
-	p.depth.answered(now.Sub(began))
+	p.pipe.answered(now.Sub(began))
+	p.pipe.Carried(c.carried)
+	c.count(call, -1)
+	if call.trial > 0 {
+		p.tried(c, call)
+	}
+	if !keep && c.inFlight > 1 {
+		p.pipe.Cut(c.carried - c.inFlight + 1)
+	}
 	c.dead = c.dead || !keep
 	if c.inFlight--; c.inFlight == 0 {
 		p.idled(c)
@@ -218,19 +251,32 @@ func (s *Standalone) answered(c *conn, call *Call, keep bool, now time.Time, b *
 	s.serve(call.Function, c.f)
 }
 
-// ended gives up the place of a connection that has ended.
-func (s *Standalone) ended(c *conn, b *Batch) {
+// count counts a call that comes to the connection, or leaves it; the pool's mu is held.
+func (c *conn) count(call *Call, n int) {
+	if call.trial > 0 {
+		c.trials += n
+	}
+	if !call.Repeatable {
+		c.once += n
+	}
+}
+
+// ended gives up the place of a connection that has ended. trouble: it had several requests in flight, where it is
+// found out whether the pod answers them.
+func (s *Standalone) ended(c *conn, b *Batch) (trouble bool) {
 	s.lock(b)
 	defer s.unlock()
 	p := c.pod
 	c.dead = true
 	p.idle = slices.DeleteFunc(p.idle, func(other *conn) bool { return other == c })
+	trouble = p.pipe.Auto && !p.gone && c.run > 1
 	if c.inFlight > 0 {
-		c.inFlight = 0
+		c.inFlight, c.trials, c.once = 0, 0, 0
 		p.idled(c)
 		p.leave()
 		s.serve(c.f.name, c.f)
 	}
+	return trouble
 }
 
 // idled takes a connection from those with requests in flight; the pool's mu is held.

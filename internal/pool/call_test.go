@@ -2,6 +2,7 @@ package pool
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -267,5 +268,22 @@ func TestAcknowledgedWhileOthersWrite(t *testing.T) {
 		func() uint64 { defer write(); return given })
 	if n < 1000 {
 		t.Errorf("%d bytes are acknowledged of 1000", n)
+	}
+}
+
+// TestUnknownIsNotAcknowledged: where it cannot be found out what a pod's TCP has acknowledged, no response counts as one that came
+// after its request was received, and no request as one that was not read.
+func TestUnknownIsNotAcknowledged(t *testing.T) {
+	s := newServer(t, answers)
+	tcp, err := connect(context.Background(), s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConn(New(nil), &function{}, &pod{}, tcp)
+	c.out.Put([]byte("request"))
+	c.Flush()
+	_ = c.Close()
+	if _, known := c.acknowledged(); known || c.surely() != 0 {
+		t.Error("a closed connection says what was acknowledged")
 	}
 }

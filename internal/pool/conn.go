@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"eproxy/internal/depth"
 	"eproxy/internal/outbox"
 )
 
@@ -29,6 +30,10 @@ type conn struct {
 
 	// guarded by the pool's mu
 	inFlight int       // calls that have its place; none of a lease's
+	trials   int       // of them, those that are trials
+	once     int       // of them, those that must not be sent again
+	run      int       // calls that it was given since it was idle
+	carried  int       // calls that it was given
 	dead     bool      // it takes no more
 	answered time.Time // when the last one was
 
@@ -36,10 +41,14 @@ type conn struct {
 
 	mu       sync.Mutex
 	calls    []*Call // that were put into out, and not answered; in order
+	tested   int     // of them, those that are trials
+	plain    int     // of them, those that must not be sent again
 	failed   bool    // its calls were ended
 	used     bool    // it has carried a request that was answered
 	err      error   // why it takes no more; nil: it does
 	deadline time.Time
+	patience time.Duration         // with a response to a call behind others; 0: that may take its time
+	behind   time.Time             // until when the next one is waited for, where one stands behind others; zero: none does
 	stop     func() (stalled bool) // ends the watch over the first response; nil: there is none
 }
 
@@ -94,8 +103,8 @@ var errEnded = fmt.Errorf("%w: the connection has ended", ErrUnread)
 
 // push puts a request behind those that are under way, for Flush to write; false if the connection has
 // ended. patience is that with the first response. The pool's mu is held for calls that have their
-// place from it.
-func (c *conn) push(call *Call, now time.Time, patience time.Duration) (ok bool) {
+// place from it. watched: calls behind others are waited for no longer than that, too.
+func (c *conn) push(call *Call, now time.Time, patience time.Duration, watched bool) (ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.failed || c.err != nil { // nothing of it would be written, and its place in the stream means nothing
@@ -106,10 +115,33 @@ func (c *conn) push(call *Call, now time.Time, patience time.Duration) (ok bool)
 	}
 	call.sent, call.end, call.ahead = now, c.out.Put(call.Request), len(c.calls)
 	c.calls = append(c.calls, call)
+	if !call.Repeatable {
+		c.plain++
+	}
+	if call.trial > 0 { // put into the same buffer as the one before, if that is there still
+		c.tested++
+		call.together = call.trial > 2 || c.out.Given() <= c.calls[0].end-uint64(len(c.calls[0].Request))
+	}
+	if watched && call.ahead > 0 && c.behind.IsZero() {
+		c.patience = patience
+		c.watchBehind(now.Add(unansweredPatience * patience))
+	}
 	if until := now.Add(call.Timeout); c.deadline.IsZero() || until.Before(c.deadline) {
 		c.until(until)
 	}
 	return true
+}
+
+// unansweredPatience is how many times longer a first response may take than the others, where several are
+// waited for.
+const unansweredPatience = 4
+
+// watchBehind waits for the next response until then, since one stands behind others; c.mu is held.
+func (c *conn) watchBehind(until time.Time) {
+	c.behind = until
+	if c.deadline.IsZero() || until.Before(c.deadline) {
+		c.until(until)
+	}
 }
 
 // until sets when reading is to be looked after; c.mu is held.
@@ -158,8 +190,16 @@ func (c *conn) late() bool {
 		c.until(time.Time{})
 		return false
 	}
-	end := c.calls[0].sent.Add(c.calls[0].Timeout)
-	if !end.After(time.Now()) {
+	end, now := c.calls[0].sent.Add(c.calls[0].Timeout), time.Now()
+	if !c.behind.IsZero() && !c.behind.After(now) && c.plain > 0 {
+		c.behind = now.Add(c.patience) // what would be lost has all its time
+	}
+	if !c.behind.IsZero() && c.behind.Before(end) {
+		if end = c.behind; !end.After(now) {
+			c.err = errStalled
+		}
+	}
+	if !end.After(now) {
 		return true
 	}
 	c.until(end)
@@ -173,7 +213,7 @@ var (
 
 // responses reads all responses that have come, and at least one.
 func (c *conn) responses(b *Batch) error {
-	acknowledged, now := c.acknowledged(), time.Now()
+	acknowledged, now := c.surely(), time.Now()
 	for c.r.Buffered() > 0 {
 		call := c.oldest()
 		if call == nil {
@@ -193,6 +233,7 @@ func (c *conn) responses(b *Batch) error {
 			}
 			now = time.Now()
 		}
+		c.hold(acknowledged)
 		if call.end > acknowledged && resp.Status/100 == 2 {
 			return ErrEarly
 		}
@@ -200,7 +241,7 @@ func (c *conn) responses(b *Batch) error {
 			return err
 		}
 		if more { // has been read meanwhile
-			acknowledged = c.acknowledged()
+			acknowledged = c.surely()
 		}
 	}
 	return nil
@@ -227,8 +268,20 @@ func (c *conn) readUntil(end time.Time) {
 
 // acknowledged is how many bytes of the connection's requests the pod's TCP has acknowledged, at
 // most: what is just being written may be or not.
-func (c *conn) acknowledged() uint64 {
-	return atMost(func() int { return unsent(c.raw) }, c.out.Given)
+func (c *conn) acknowledged() (n uint64, known bool) {
+	n = atMost(func() (waits int) {
+		waits, known = unsent(c.raw)
+		return waits
+	}, c.out.Given)
+	return n, known
+}
+
+// surely is how many bytes of them it has acknowledged as far as that is known: for what needs them to be.
+func (c *conn) surely() uint64 {
+	if n, known := c.acknowledged(); known {
+		return n
+	}
+	return 0
 }
 
 // atMost is how many bytes of a stream are acknowledged, of which others may be given to the socket meanwhile: what
@@ -245,6 +298,18 @@ func (c *conn) settle(call *Call, resp *Response, now time.Time, b *Batch) error
 	if c.calls = c.calls[1:]; len(c.calls) == 0 {
 		c.calls = c.calls[:0]
 	}
+	if !c.behind.IsZero() {
+		c.behind = time.Time{}
+		if len(c.calls) > 0 && c.calls[len(c.calls)-1].ahead > 0 {
+			c.watchBehind(now.Add(c.patience))
+		}
+	}
+	if call.trial > 0 {
+		c.tested--
+	}
+	if !call.Repeatable {
+		c.plain--
+	}
 	x := Exchange{Took: now.Sub(call.sent), Reused: c.used}
 	c.used = true
 	stop := c.stop
@@ -258,6 +323,10 @@ func (c *conn) settle(call *Call, resp *Response, now time.Time, b *Batch) error
 		shared.Exchanged(x)
 	}
 	call.Response, call.more = resp, c.r.Buffered() > 0
+	if call.trial > 0 && depth.Unreadable(resp.Status) {
+		call.Behind = true
+		c.pool.troubled(c, depth.Status, NewStatusError(resp))
+	}
 	if !call.leased {
 		c.pool.answered(c, call, resp.KeepAlive, now, b)
 	}
@@ -287,9 +356,9 @@ func (c *conn) kill(err error) {
 
 // fail ends the connection, and all calls that are under way on it.
 func (c *conn) fail(err error, b *Batch) {
-	acknowledged := uint64(0)
+	acknowledged, known := uint64(0), false
 	if errors.Is(err, io.EOF) {
-		acknowledged = c.acknowledged()
+		acknowledged, known = c.acknowledged()
 	}
 	c.mu.Lock()
 	if c.err == nil {
@@ -305,14 +374,18 @@ func (c *conn) fail(err error, b *Batch) {
 	if stop != nil {
 		stop()
 	}
-	c.pool.ended(c, b)
+	trouble := c.pool.ended(c, b) && !errors.Is(err, errClosing)
+	if trouble {
+		c.pool.troubled(c, whyEnded(cause), cause)
+	}
 	for _, call := range calls {
 		call.Err = cause
-		unread := call.end-uint64(len(call.Request)) >= taken || errors.Is(err, io.EOF) && call.end > acknowledged
+		unread := call.end-uint64(len(call.Request)) >= taken || known && call.end > acknowledged ||
+			errors.Is(err, errClosing) // what is behind that response was not read (RFC 9112 section 9.6)
 		if unread && !errors.Is(cause, ErrUnread) {
 			call.Err = fmt.Errorf("%w: %w", ErrUnread, cause)
 		}
-		call.Behind = call.ahead > 0
+		call.Behind = call.ahead > 0 || trouble
 		if errors.Is(call.Err, ErrUnread) && (call.Behind || used && !call.replaced) && !call.leased {
 			call.replaced = call.replaced || !call.Behind
 			if c.pool.Send(call, b) && call.Waits != nil {
@@ -345,7 +418,7 @@ func (c *conn) watch(patience time.Duration) (stop func() bool) {
 		} else {
 			c.pool.CloseIdle(c.f.name, c.pod.addr)
 		}
-		t.Reset(patienceOf(shared))
+		t.Reset(c.pool.patienceOf(shared))
 	})
 	return func() bool {
 		mu.Lock()
@@ -357,9 +430,9 @@ func (c *conn) watch(patience time.Duration) (stop func() bool) {
 }
 
 // patienceOf is how long the first response on a connection may take; shared is the pod's limit.
-func patienceOf(shared Shared) time.Duration {
+func (s *Standalone) patienceOf(shared Shared) time.Duration {
 	if shared == nil {
-		return stallLimit
+		return s.stall
 	}
 	return max(shared.Patience(), time.Millisecond)
 }

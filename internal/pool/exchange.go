@@ -96,12 +96,13 @@ func (r *Reader) Position() uint64 { return r.read - uint64(r.br.Buffered()) }
 func (r *Reader) Response() (*Response, error) {
 	if err := r.Wait(); err != nil {
 		err = fmt.Errorf("read response: %w", err)
-		if errors.Is(err, io.EOF) && unacknowledged(r.conn) { // it takes no more
+		if n, known := unsentTo(r.conn); errors.Is(err, io.EOF) && known && n > 0 { // it takes no more
 			err = fmt.Errorf("%w: %w", ErrUnread, err)
 		}
 		return nil, err
 	}
-	early := unacknowledged(r.conn)
+	n, known := unsentTo(r.conn)
+	early := !known || n > 0
 	res, err := r.respond()
 	if err == nil && early && res.Status/100 == 2 {
 		return nil, ErrEarly
@@ -150,20 +151,24 @@ func (r *Reader) head() (*http.Response, error) {
 	return nil, errInterim
 }
 
-// unacknowledged says whether the peer has not acknowledged all that was
-// written to the connection.
-func unacknowledged(c *net.TCPConn) bool {
+// unsentTo is unsent of a connection.
+func unsentTo(c *net.TCPConn) (n int, known bool) {
 	rc, err := c.SyscallConn()
-	return err == nil && unsent(rc) > 0
+	if err != nil {
+		return 0, false
+	}
+	return unsent(rc)
 }
 
 // unsent is how many bytes of what was written to a connection the peer has not
-// acknowledged (SIOCOUTQ, tcp(7)).
-func unsent(rc syscall.RawConn) (n int) {
-	if rc == nil || rc.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) }) != nil {
-		return 0
+// acknowledged (SIOCOUTQ, tcp(7)); not known of a connection that was closed.
+func unsent(rc syscall.RawConn) (n int, known bool) {
+	if rc == nil {
+		return 0, false
 	}
-	return n
+	var failed error
+	err := rc.Control(func(fd uintptr) { n, failed = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
+	return n, err == nil && failed == nil
 }
 
 // maxLocation is how many bytes of a Location field an error shows.

@@ -24,7 +24,9 @@ const (
 // Standalone is a Pool that dials its connections itself. Others may use the pods
 // as well: then it shares their concurrency limits (Shared).
 type Standalone struct {
-	log *lograte.Logger
+	log   *lograte.Logger
+	count Troubles      // nil: nobody counts
+	stall time.Duration // the patience with pods that nobody else uses
 
 	mu        sync.Mutex // taken with lock, and left with unlock
 	functions map[string]*function
@@ -44,7 +46,7 @@ type pod struct {
 	used     int
 	idle     []*conn // the last one is the hottest
 	busy     []*conn // with calls in flight
-	depth    depth
+	pipe     pipe
 	down     time.Time // until then
 	failures int       // to connect, in a row; each counts downTime once
 	noRoute  bool      // nobody can reach it now
@@ -56,7 +58,7 @@ var _ Pool = (*Standalone)(nil)
 
 // New makes a pool for the functions.
 func New(functions []*config.Function) *Standalone {
-	s := &Standalone{}
+	s := &Standalone{stall: stallLimit}
 	s.Reload(functions)
 	return s
 }
@@ -94,10 +96,8 @@ func (s *Standalone) ReloadShared(functions []*config.Function, shared func(func
 				f.pods = append(f.pods, &pod{addr: a, name: a.String()})
 			}
 			p := f.pods[len(f.pods)-1]
-			p.limit, p.depth.most = fn.Concurrency, fn.Pipeline
-			if fn.Pipeline == config.PipelineAuto { // the programs find out, and send again by way of these connections
-				p.depth.most = 1
-			}
+			p.limit = fn.Concurrency
+			p.pipe.Configure(fn.Pipeline, deepest)
 			p.share(shared(fn.Name, a))
 		}
 		for _, p := range pods {
@@ -347,6 +347,7 @@ func (s *Standalone) dialled(function string, p *pod, err error) {
 	case err == nil:
 		p.failures, p.down, p.noRoute = 0, time.Time{}, false
 	case now.After(p.down): // several at a time are one failure
+		p.pipe.Forget()
 		p.down = now.Add(min(downTime<<p.failures, downMost))
 		p.failures = min(p.failures+1, 10)
 	}
@@ -364,7 +365,7 @@ func (l *lease) exchange(ctx context.Context, request []byte) (*Response, error)
 		timeout = time.Until(deadline)
 	}
 	call := &Call{Request: request, Timeout: timeout, whole: true, leased: true, Done: func(*Call, *Batch) { close(ended) }}
-	if !c.push(call, time.Now(), patienceOf(c.shared())) {
+	if !c.push(call, time.Now(), l.pool.patienceOf(c.shared()), false) {
 		return nil, errEnded
 	}
 	stop := context.AfterFunc(ctx, func() { c.kill(ctx.Err()) })

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"eproxy/internal/config"
+	"eproxy/internal/depth"
 )
 
 // pods are addresses that nothing is dialled at before Do.
@@ -294,9 +295,11 @@ func (l *limit) Free() int   { return l.places }
 func (l *limit) Calm()       { l.waiting = 0 }
 func (l *limit) Spare() bool { return true }
 
-func (l *limit) Patience() time.Duration { return time.Hour }
-func (l *limit) Stalled()                {}
-func (l *limit) Exchanged(Exchange)      {}
+func (l *limit) Patience() time.Duration   { return time.Hour }
+func (l *limit) Stalled()                  {}
+func (l *limit) Exchanged(Exchange)        {}
+func (l *limit) Depth() (int, uint32)      { return 1, 0 }
+func (l *limit) Troubled(depth.Why, error) {}
 
 func (l *limit) Await(n int) (int, time.Duration) {
 	l.waiting = n

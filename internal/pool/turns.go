@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"eproxy/internal/depth"
 )
 
 // Shared is the concurrency limit of a pod that others use, too: the programs of
@@ -29,12 +31,18 @@ type Shared interface {
 	// Spare says whether a connection may be kept while nothing is to be sent on it.
 	Spare() bool
 
+	// Depth is how many requests in flight on one connection the pod was seen to answer in order
+	// to others, and how often it did not, counting Troubled.
+	Depth() (proven int, troubles uint32)
+
 	// Those below may be called at any time.
 
 	// Patience is how long the first response on a connection may take before
 	// Stalled is called, so that connections that keep the pod from it can be closed.
 	Patience() time.Duration
 	Stalled()
+	// Troubled says that the pod did not answer several requests on a connection.
+	Troubled(why depth.Why, cause error)
 	// Exchanged says how a request that was answered fared.
 	Exchanged(Exchange)
 }
@@ -115,6 +123,7 @@ func (s *Standalone) serve(name string, f *function) {
 			// who leaves from now on says so; who left before is found by looking again
 			f.await(func() { s.Wake(name) })
 			if !s.admit(name, f, t) {
+				s.gather(f)
 				return
 			}
 		}

@@ -1,16 +1,15 @@
-package dataplane
+package depth
 
 import (
 	"testing"
 	"time"
 
-	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 )
 
-func automatic(most int) *pipelining {
-	var d pipelining
-	d.configure(config.PipelineAuto, most)
+func automatic(most int) *Depth {
+	var d Depth
+	d.Configure(config.PipelineAuto, most)
 	return &d
 }
 
@@ -18,24 +17,24 @@ func automatic(most int) *pipelining {
 // allowed only once that went well; never more than the programs can do.
 func TestDepthIsProvenStepByStep(t *testing.T) {
 	d := automatic(24)
-	if d.proven != 1 || d.depth != 1 || !d.may(0) {
+	if d.Proven != 1 || d.Tried != 1 || !d.May(0) {
 		t.Fatalf("at first: %+v", *d)
 	}
-	d.proved()
-	if d.proven != 1 {
-		t.Errorf("%d proven, and nothing was tried", d.proven)
+	d.Proved()
+	if d.Proven != 1 {
+		t.Errorf("%d proven, and nothing was tried", d.Proven)
 	}
-	d.try()
-	if d.may(0) {
+	d.Try()
+	if d.May(0) {
 		t.Error("more is tried while something is tried")
 	}
 	for _, want := range []struct{ proven, depth int }{{1, 2}, {2, 4}, {4, 8}, {8, 16}, {16, 24}, {24, 24}, {24, 24}} {
-		if d.proven != want.proven || d.depth != want.depth {
-			t.Fatalf("%d proven, %d tried, want %+v", d.proven, d.depth, want)
+		if d.Proven != want.proven || d.Tried != want.depth {
+			t.Fatalf("%d proven, %d tried, want %+v", d.Proven, d.Tried, want)
 		}
-		d.proved()
+		d.Proved()
 	}
-	if d.may(time.Hour) || d.why != bpf.EproxyDepthWhyDEPTH_PROVEN {
+	if d.May(time.Hour) || d.Why != Proven {
 		t.Errorf("at its most: %+v", *d)
 	}
 }
@@ -47,17 +46,17 @@ func TestDepthAfterTrouble(t *testing.T) {
 	d, now := automatic(64), time.Hour
 	trouble := func(want time.Duration) {
 		t.Helper()
-		if !d.may(now) {
+		if !d.May(now) {
 			t.Fatalf("nothing may be tried: %+v", *d)
 		}
-		d.try()
-		d.proved()
-		d.failed(bpf.EproxyDepthWhyDEPTH_STALLED, now)
-		d.failed(bpf.EproxyDepthWhyDEPTH_CLOSED, now)
-		if d.proven != 1 || d.depth != 1 || d.why != bpf.EproxyDepthWhyDEPTH_STALLED || d.penalty != want {
+		d.Try()
+		d.Proved()
+		d.Failed(Stalled, now)
+		d.Failed(Closed, now)
+		if d.Proven != 1 || d.Tried != 1 || d.Why != Stalled || d.Penalty != want {
 			t.Fatalf("after trouble: %+v, want a penalty of %v", *d, want)
 		}
-		if d.may(now + want - 1) {
+		if d.May(now + want - 1) {
 			t.Errorf("tried again after less than %v", want)
 		}
 		now += want
@@ -69,9 +68,9 @@ func TestDepthAfterTrouble(t *testing.T) {
 	trouble(troubleMost)
 	now += troubleQuiet * troubleMost
 	trouble(troubleMin)
-	d.forget() // the pod refuses a connection: perhaps for what was tried
+	d.Forget() // the pod refuses a connection: perhaps for what was tried
 	now -= troubleMin
-	if d.may(now) {
+	if d.May(now) {
 		t.Error("a pod that took no connections is tried at once")
 	}
 }
@@ -79,11 +78,11 @@ func TestDepthAfterTrouble(t *testing.T) {
 // TestDepthIsForgotten: what comes back may be another server.
 func TestDepthIsForgotten(t *testing.T) {
 	d := automatic(64)
-	d.try()
-	d.proved()
-	d.cut(100)
-	d.forget()
-	if d.proven != 1 || d.depth != 1 || d.quota != 0 || !d.may(0) {
+	d.Try()
+	d.Proved()
+	d.Cut(100)
+	d.Forget()
+	if d.Proven != 1 || d.Tried != 1 || d.Quota != 0 || !d.May(0) {
 		t.Errorf("%+v", *d)
 	}
 }
@@ -91,24 +90,24 @@ func TestDepthIsForgotten(t *testing.T) {
 // TestFixedDepth: what the configuration says is neither found out nor given up.
 func TestFixedDepth(t *testing.T) {
 	d := automatic(24)
-	d.try()
+	d.Try()
 	for n, want := range map[int]int{1: 1, 8: 8, 64: 24} {
-		d.configure(n, 24)
-		d.failed(bpf.EproxyDepthWhyDEPTH_CLOSED, time.Hour)
-		d.proved()
-		d.forget()
-		if d.proven != want || d.depth != want || d.may(time.Hour) || d.why != bpf.EproxyDepthWhyDEPTH_FIXED {
+		d.Configure(n, 24)
+		d.Failed(Closed, time.Hour)
+		d.Proved()
+		d.Forget()
+		if d.Proven != want || d.Tried != want || d.May(time.Hour) || d.Why != Fixed {
 			t.Errorf("pipeline %d: %+v", n, *d)
 		}
 	}
-	d.configure(config.PipelineAuto, 24)
-	if d.proven != 1 || !d.may(0) {
+	d.Configure(config.PipelineAuto, 24)
+	if d.Proven != 1 || !d.May(0) {
 		t.Errorf("auto again: %+v", *d)
 	}
-	d.try()
-	d.proved()
-	d.configure(config.PipelineAuto, 24)
-	if d.proven != 2 {
+	d.Try()
+	d.Proved()
+	d.Configure(config.PipelineAuto, 24)
+	if d.Proven != 2 {
 		t.Errorf("a reload has forgotten what the pod does: %+v", *d)
 	}
 }
@@ -118,15 +117,15 @@ func TestFixedDepth(t *testing.T) {
 func TestQuota(t *testing.T) {
 	d := automatic(64)
 	for _, c := range []struct{ cut, want int }{{100, 100}, {120, 100}, {90, 90}, {0, 1}} {
-		if d.cut(c.cut); d.quota != c.want {
-			t.Errorf("closed after %d: quota %d, want %d", c.cut, d.quota, c.want)
+		if d.Cut(c.cut); d.Quota != c.want {
+			t.Errorf("closed after %d: quota %d, want %d", c.cut, d.Quota, c.want)
 		}
 	}
-	d.quota = 90
-	if d.carried(180); d.quota != 90 {
-		t.Errorf("quota %d after 180", d.quota)
+	d.Quota = 90
+	if d.Carried(180); d.Quota != 90 {
+		t.Errorf("quota %d after 180", d.Quota)
 	}
-	if d.carried(181); d.quota != 0 {
-		t.Errorf("quota %d after 181", d.quota)
+	if d.Carried(181); d.Quota != 0 {
+		t.Errorf("quota %d after 181", d.Quota)
 	}
 }
