@@ -11,9 +11,9 @@ TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
 # get none either, so that this list cannot be wrong unnoticed.
-ROOT_PACKAGES := ./internal/bpf ./internal/chunk ./internal/instances ./internal/netdev ./internal/pindir ./internal/podgro ./internal/routes ./test/lib/lab ./test/netns
+ROOT_PACKAGES := ./internal/bpf ./internal/bpf/observer ./internal/chunk ./internal/instances ./internal/netdev ./internal/pindir ./internal/podgro ./internal/routes ./test/lib/lab ./test/netns
 # Most of their time is spent in C, of which the race detector sees nothing.
-NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks
+NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 

@@ -64,6 +64,7 @@ func (n *node) followPods() error {
 		return err
 	}
 	n.engine.Reload(live, n.plane)
+	n.observe(live)
 	return nil
 }
 

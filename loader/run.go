@@ -30,6 +30,7 @@ import (
 	"eproxy/internal/kube"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
+	"eproxy/internal/observe"
 	"eproxy/internal/pinned"
 	"eproxy/internal/upstream"
 )
@@ -101,6 +102,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	}
 	n.file, n.resources = cfg, resources
 	living.Go(func() { n.life.Run(lifeCtx) })
+	living.Go(func() { n.runObserver(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
 	return n.loop(ctx, file)
@@ -142,7 +144,8 @@ type node struct {
 	engine    *delivery.Engine
 	broker    *broker.Server
 	metrics   *metrics.Metrics
-	changes   chan change // of operators, for loop
+	observer  *observe.Observer // nil: nothing is
+	changes   chan change       // of operators, for loop
 }
 
 func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, local *instances.Runtime, log *slog.Logger) (*node, error) {
@@ -178,6 +181,9 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	}
 	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Frontend: mochi.New})
 	if err != nil {
+		return nil, err
+	}
+	if err := n.startObserver(cfg, live); err != nil {
 		return nil, err
 	}
 	return n, nil
@@ -299,6 +305,7 @@ func (n *node) install(file *config.Config) error {
 		return err
 	}
 	n.engine.Reload(live, n.plane)
+	n.observe(live)
 	change.Commit()
 	n.file, n.cfg = file, cfg
 	n.pods.Keep(cfg)

@@ -87,11 +87,15 @@ static __always_inline enum stream_event stream_status_line(struct stream *s, __
 	return STREAM_BEGUN;
 }
 
-/* Flags the bytes of a word that are not in a method: letters, '-' and '_' of the characters of RFC 9110 section 5.6.2. */
+/*
+ * Flags the bytes of a word that are not in a method: capitals, '-' and '_' of the
+ * characters of RFC 9110 section 5.6.2. Methods with others are nobody's, and
+ * text that only looks like a request is not mistaken for one.
+ */
 static __always_inline __u64 method_ends(__u64 w)
 {
-	__u64 x7 = w & ~HIGH, v = x7 | LOWER;
-	__u64 letter = (v + ONES * (0x80 - 'a')) & ~(v + ONES * (0x7f - 'z'));
+	__u64 x7 = w & ~HIGH;
+	__u64 letter = (x7 + ONES * (0x80 - 'A')) & ~(x7 + ONES * (0x7f - 'Z'));
 	__u64 dash = ~((x7 ^ ONES * '-') + ONES * 0x7f) | ~((x7 ^ ONES * '_') + ONES * 0x7f);
 
 	return ~((letter | dash) & ~w) & HIGH;

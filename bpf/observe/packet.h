@@ -261,10 +261,8 @@ static __always_inline void conn_segment(struct __sk_buff *skb, struct observe_s
 		if (c->slot == NO_INDEX || direction == FROM_POD)
 			conn_scan(skb, w, c, o, p, direction, now_ns);
 	}
-	if (c->slot == NO_INDEX || direction == FROM_POD)
+	if (p->seg.len && (c->slot == NO_INDEX || direction == FROM_POD)) /* without bytes it may lie anywhere */
 		bytes_beyond(s, p->seg.seq + p->seg.len);
-	else
-		before = s->next;
 	*bytes += s->next - before;
 	if (c->slot != NO_INDEX && direction == FROM_POD && (p->seg.flags & TH_ACK) && c->request.begun)
 		o->request_bytes += bytes_beyond(&c->request, p->seg.ack);

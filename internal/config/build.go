@@ -59,6 +59,7 @@ func (b *builder) build(r *raw) {
 	b.routes(r.Routes)
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
+	c.Monitoring = r.Monitoring
 	c.Metrics.Listen = r.Metrics.Listen
 	if c.Metrics.Listen != "" {
 		b.address("$.metrics.listen", c.Metrics.Listen)
@@ -226,6 +227,7 @@ func (b *builder) limits(r *rawLimits) {
 		MaxPacketSize:     b.number("$.limits.max_packet_size", r.MaxPacketSize, defaultPacket, 1024, 268435460),
 		InflightPerClient: b.number("$.limits.inflight_per_client", r.InflightPerClient, abi.InflightMax, 1, abi.InflightMax),
 		Routes:            b.number("$.limits.routes", r.Routes, 16384, 1, 1<<20),
+		Observed:          b.number("$.limits.observed", r.Observed, 16384, 1, 1<<20),
 	}
 }
 

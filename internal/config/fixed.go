@@ -19,6 +19,7 @@ func (old *Config) Restart(next *Config, program string) error {
 		{"listeners", old.Listeners, next.Listeners},
 		{"limits", old.Limits, next.Limits},
 		{"bpffs", old.BPFFS, next.BPFFS},
+		{"monitoring", old.Monitoring, next.Monitoring},
 		{"metrics", old.Metrics, next.Metrics},
 		{"kubernetes", old.Kubernetes, next.Kubernetes},
 		{"runtime", old.Runtime, next.Runtime},

@@ -16,6 +16,7 @@ type raw struct {
 	Routes       []rawRoute    `yaml:"routes"`
 	Kubernetes   rawCluster    `yaml:"kubernetes"`
 	Runtime      rawRuntime    `yaml:"runtime"`
+	Monitoring   bool          `yaml:"monitoring"`
 	Metrics      rawMetrics    `yaml:"metrics"`
 	Limits       rawLimits     `yaml:"limits"`
 	DrainTimeout *duration     `yaml:"drain_timeout"`
@@ -168,6 +169,7 @@ type rawLimits struct {
 	MaxPacketSize     *int `yaml:"max_packet_size"`
 	InflightPerClient *int `yaml:"inflight_per_client"`
 	Routes            *int `yaml:"routes"`
+	Observed          *int `yaml:"observed"`
 }
 
 // duration is a Go duration string.

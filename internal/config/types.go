@@ -22,6 +22,7 @@ type Config struct {
 	Routes       []*Route      // filters are unique
 	Kubernetes   Kubernetes    // how its API server is reached
 	Runtime      Runtime       // of instances that the loader starts
+	Monitoring   bool          // the HTTP of the pods is to be counted, whoever sends it
 	Metrics      Metrics       // Prometheus
 	Limits       Limits        // sizes
 	DrainTimeout time.Duration // for what is in flight at SIGTERM
@@ -267,6 +268,7 @@ type Limits struct {
 	MaxPacketSize     int // bytes of one MQTT packet
 	InflightPerClient int // messages of one client in the kernel path; up to UserspaceInflight of them also for each function in the fallback; 1 to 1024
 	Routes            int
+	Observed          int // connections to pods that monitoring follows
 }
 
 // UserspaceInflight is the most messages of one client that wait in userspace for one

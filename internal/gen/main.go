@@ -66,6 +66,10 @@ func Generate(root string) (map[string][]byte, error) {
 			return nil, fmt.Errorf("bpf/include/abi.h: REASON_%s has no description: write one behind it, in the same line", strings.ToUpper(r.name))
 		}
 	}
+	observed, err := os.ReadFile(root + "/bpf/observe/maps.h")
+	if err != nil {
+		return nil, err
+	}
 	src, err := format.Source(goSource(reasons, hooks))
 	if err != nil {
 		return nil, err
@@ -78,7 +82,7 @@ func Generate(root string) (map[string][]byte, error) {
 		root + "/internal/abi/abi.go":        constants,
 		root + "/internal/reason/reasons.go": src,
 		root + "/docs/REASONS.md":            reasonsDoc(reasons),
-		root + "/docs/MAPS.md":               mapsDoc(maps),
+		root + "/docs/MAPS.md":               mapsDoc(maps, observed),
 	}, nil
 }
 
@@ -160,22 +164,33 @@ func reasonsDoc(reasons []entry) []byte {
 	return b.Bytes()
 }
 
-func mapsDoc(src []byte) []byte {
+func mapsDoc(src, observed []byte) []byte {
 	var b bytes.Buffer
-	b.WriteString("# Maps\n\nGenerated from `bpf/include/maps.h` and `scratch.h` by `make generate`. Sizes are defaults; the loader sets those\nthat `limits` in the configuration asks for. Those in chunks have memory only for the chunks of 256 entries that were needed so far,\nwhich are pinned as `<name>-<number>`. Pinned under `<bpffs>/maps/<name>`, except `mark`, which is\n`<bpffs>/mark`, and `hints`, `attention`, `scratches` and `sweepers`, which are not.\n\n| name | type | key | value | entries | what for |\n|---|---|---|---|---|---|\n")
+	b.WriteString("# Maps\n\nGenerated from `bpf/include/maps.h` and `scratch.h` by `make generate`. Sizes are defaults; the loader sets those\nthat `limits` in the configuration asks for. Those in chunks have memory only for the chunks of 256 entries that were needed so far,\nwhich are pinned as `<name>-<number>`. Pinned under `<bpffs>/maps/<name>`, except `mark`, which is\n`<bpffs>/mark`, and `hints`, `attention`, `scratches` and `sweepers`, which are not.\n\n")
+	mapRows(&b, src)
+	b.WriteString("\n## The observer's\n\nFrom `bpf/observe/maps.h`: there with `monitoring: true`, and not pinned. It reads `flows` and `slots` as well.\n\n")
+	mapRows(&b, observed)
+	return b.Bytes()
+}
+
+// mapRows is a table of the maps that a header declares, without those that another one does.
+func mapRows(b *bytes.Buffer, src []byte) {
+	b.WriteString("| name | type | key | value | entries | what for |\n|---|---|---|---|---|---|\n")
 	for _, m := range mapBlock.FindAllSubmatch(src, -1) {
 		text := strings.Join(strings.Fields(strings.ReplaceAll(string(m[1]), "\n *", " ")), " ")
+		if strings.HasPrefix(text, "As in ") {
+			continue
+		}
 		if m[4] != nil { // an array that grows
-			fmt.Fprintf(&b, "| `%s` | %s, in chunks | __u32 | %s | %s | %s |\n", m[4], m[5], m[6], m[7], text)
+			fmt.Fprintf(b, "| `%s` | %s, in chunks | __u32 | %s | %s | %s |\n", m[4], m[5], m[6], m[7], text)
 			continue
 		}
 		f := map[string]string{}
 		for _, x := range mapField.FindAllSubmatch(m[2], -1) {
 			f[string(x[2])] = string(x[3])
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", m[3], strings.TrimPrefix(f["type"], "BPF_MAP_TYPE_"), or(f["key"]), or(f["value"]), f["max_entries"], text)
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s |\n", m[3], strings.TrimPrefix(f["type"], "BPF_MAP_TYPE_"), or(f["key"]), or(f["value"]), f["max_entries"], text)
 	}
-	return b.Bytes()
 }
 
 func or(s string) string {

@@ -227,8 +227,8 @@ func carries(t *Table) error {
 		{"HTTP/1.1 600 x\r\n\r\n", true, broken},
 		{"GET / HTTP/1.1\r\nContent-Length: 1, 2\r\n\r\n", false, broken},
 		{"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", false, broken},
-		{"GET / HTTP/1.1\r\nContent-Length:\r\n 2\r\n\r\n", false, broken},
-		{"GET / HTTP/1.1\r\nContent-Length:                  12\r\n\r\n", false, broken},
+		{"GET / HTTP/1.1\r\nContent-Length: 2\r\n 3\r\n\r\n", false, broken},
+		{"GET / HTTP/1.1\r\nContent-Length:               12345\r\n\r\n", false, broken},
 		{"GET / HTTP/1.1\r\nTransfer-Encoding: chunked,\r\n\r\n", false, broken},
 	} {
 		f := t.NewStream(c.response, 0).Feed([]byte(c.in))
@@ -309,7 +309,7 @@ func TestBuckets(t *testing.T) {
 }
 
 var planted = []struct{ name, old, new string }{
-	{"length of 32 bytes", "if (n >= OBSERVE_LINE || !digits ||", "if (!digits ||"},
+	{"length of 32 bytes", "if (n >= OBSERVE_LINE || !some ||", "if (!some ||"},
 	{"chunked has a length too", "if (s->chunked) { /*", "if (s->chunked && !s->has_length) { /*"},
 	{"204 has a body", "s->status == 204 || ", ""},
 	{"1xx is final", "if (s->status < 200)", "if (s->status < 100)"},
@@ -330,9 +330,8 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = streams(20000, false, func(r *rand.Rand, b []byte, response bool) error { return compare(table, r, b, response, true) })
-			if err == nil {
-				err = carries(table)
+			if err = carries(table); err == nil {
+				err = streams(20000, false, func(r *rand.Rand, b []byte, response bool) error { return compare(table, r, b, response, true) })
 			}
 			if err == nil {
 				err = streams(60000, true, func(r *rand.Rand, b []byte, response bool) error { return compare(table, r, b, response, false) })
