@@ -33,6 +33,7 @@ type apiServer struct {
 	asked   []string
 	stopped bool
 	noWatch bool // is allowed
+	expired int  // how often it has forgotten what watches are to go on from
 }
 
 // event is a change of an object.
@@ -119,6 +120,15 @@ func (a *apiServer) set(name string, s *discovery.EndpointSlice) {
 	a.changed.Broadcast()
 }
 
+// expire ends all watches as an API server does that has forgotten the versions which they go on from
+// (410 Gone), after a change that none of them is told of.
+func (a *apiServer) expire(name string, s *discovery.EndpointSlice) {
+	a.mu.Lock()
+	a.expired++
+	a.mu.Unlock()
+	a.set(name, s)
+}
+
 // refuse has every request answered with a status; 0: with what is asked for.
 func (a *apiServer) refuse(status int) {
 	a.mu.Lock()
@@ -186,7 +196,12 @@ func (a *apiServer) watch(w http.ResponseWriter, initial bool, since string) {
 		end.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
 		_ = out.Encode(event{"BOOKMARK", end})
 	}
-	for ; !a.stopped; a.changed.Wait() {
+	for at := a.expired; !a.stopped; a.changed.Wait() {
+		if at != a.expired {
+			_ = json.NewEncoder(w).Encode(map[string]any{"type": "ERROR", "object": metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+				Status: metav1.StatusFailure, Reason: metav1.StatusReasonExpired, Code: http.StatusGone, Message: "too old resource version"}})
+			return
+		}
 		for ; next < len(a.events); next++ {
 			_ = out.Encode(a.events[next])
 		}

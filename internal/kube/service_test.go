@@ -2,13 +2,26 @@ package kube
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
+	"math/big"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,4 +284,60 @@ func TestTooMany(t *testing.T) {
 		a.set(fmt.Sprint("many-", i), of("IPv4", ports("", 80), all...))
 	}
 	log.has(t, "more than 4096 pods")
+}
+
+// TestExpired: a watch that cannot go on from where it was is begun anew by a list, and nobody is
+// bothered with it.
+func TestExpired(t *testing.T) {
+	a := newAPIServer(t)
+	a.set("temp-1", of("IPv4", ports("", 80), ready("10.0.0.1")))
+	a.set("temp-2", of("IPv4", ports("", 80), ready("10.0.0.2")))
+	pods, log := follow(t, a.kubeconfig(), temp)
+	pods("[10.0.0.1:80 10.0.0.2:80]")
+	a.expire("temp-2", nil)
+	pods("[10.0.0.1:80]")
+	a.expire("temp-1", of("IPv4", ports("", 80), ready("10.0.0.3")))
+	pods("[10.0.0.3:80]")
+	if text := log.String(); text != "" {
+		t.Errorf("logged:\n%s", text)
+	}
+}
+
+// TestClockSkew: where the clocks of the node and of the API server differ so much that its certificate is not
+// valid here, that is one line, which says so.
+func TestClockSkew(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert}, PrivateKey: key}}}
+	var handshakes atomic.Int64
+	s.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		handshakes.Add(1)
+		return nil, nil
+	}
+	s.StartTLS()
+	defer s.Close()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	ca := base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))
+	text := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u}}],
+  clusters: [{name: c, cluster: {server: %q, certificate-authority-data: %s}}], users: [{name: u, user: {}}]}`, s.URL, ca)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, log := follow(t, path, temp)
+	log.has(t, "certificate has expired or is not yet valid")
+	until(t, log.String, func() bool { return handshakes.Load() >= 4 })
+	log.has(t, "cannot be asked, what it said last stays")
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("%d lines, want one:\n%s", n, log)
+	}
 }

@@ -231,6 +231,7 @@ func (h *herd) measure(duration time.Duration) (took []time.Duration) {
 	for end := time.Now().Add(duration); time.Now().Before(end); {
 		id := uint16(len(took)%1000 + 1)
 		began := time.Now()
+		_ = c.SetDeadline(began.Add(stallLimit)) // of this message
 		c.write(publishPacket("sensors/meter/temp", 1, id, sealed("meter", "temp", int(id), 10)))
 		c.acknowledged(id)
 		took = append(took, time.Since(began))
