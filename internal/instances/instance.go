@@ -108,9 +108,11 @@ func (i *instance) once(ctx context.Context) (why string, ready time.Duration) {
 		return why, 0
 	}
 	since := time.Now()
+	c := clock{idle: i.run.Idle}
+	c.woken(since, i.r.requests(i.function)) // what comes from now on is use
 	i.enter(Ready, "", p.pid())
 	i.r.log.Info("instance is ready", "function", i.function, "instance", i.number, "address", i.status.Address, "pid", p.pid(), "after", since.Sub(began).Round(time.Microsecond))
-	if i.serve(ctx, p) {
+	if i.serve(ctx, p, &c) {
 		return p.ended(i.run.Memory), time.Since(since)
 	}
 	i.shutDown(p)

@@ -563,12 +563,26 @@ func TestKeptAwake(t *testing.T) {
 // beLoader runs a function until it is killed.
 func beLoader(id string, argv []string) {
 	r := newRuntime(exiter{}, id, os.TempDir(), io.Discard)
-	run := command(argv...)
-	r.Follow(context.Background(), "f", run.Key(), func(pods []netip.AddrPort) {
-		if len(pods) > 0 {
-			fmt.Println(r.Instances()[0].PID)
+	run := command(argv[1:]...)
+	if argv[0] == string(Frozen) {
+		run.Idle = time.Second
+	}
+	go func() {
+		for {
+			r.Touch("f")
+			time.Sleep(50 * time.Millisecond)
+			if all := r.Instances(); len(all) == 1 && all[0].State == Ready {
+				break
+			}
 		}
-	}, func(err error) { fmt.Println(err) })
+		for ; ; time.Sleep(10 * time.Millisecond) {
+			if all := r.Instances(); string(all[0].State) == argv[0] {
+				fmt.Println(all[0].PID)
+				return
+			}
+		}
+	}()
+	r.Follow(context.Background(), "f", run.Key(), func([]netip.AddrPort) {}, func(err error) { fmt.Println(err) })
 }
 
 type exiter struct{}
@@ -580,6 +594,13 @@ func (exiter) Fatal(args ...any) { fmt.Println(args...); os.Exit(1) }
 // removes what is left.
 func TestLoaderKilled(t *testing.T) {
 	uplink(t)
+	for _, state := range []State{Ready, Frozen} {
+		t.Run(string(state), func(t *testing.T) { loaderKilled(t, state) })
+	}
+}
+
+// loaderKilled kills a loader whose instance is in a state.
+func loaderKilled(t *testing.T, state State) {
 	id := fmt.Sprintf("test-%d-killed", os.Getpid())
 	fork := `
 import os, socket, time
@@ -588,7 +609,7 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0: time.sleep(1000)
 time.sleep(1000)`
-	cmd := exec.Command("/proc/self/exe", asLoader, id, "/usr/bin/python3", "-c", fork)
+	cmd := exec.Command("/proc/self/exe", asLoader, id, string(state), "/usr/bin/python3", "-c", fork)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -71,7 +71,7 @@ func (r *Runtime) requests(function string) (n uint64) {
 
 // serve lets a ready process work, and freezes it whenever its function has had no request
 // for a while, until it has ended (true) or ctx has (false); then it is not frozen.
-func (i *instance) serve(ctx context.Context, p *process) (ended bool) {
+func (i *instance) serve(ctx context.Context, p *process, c *clock) (ended bool) {
 	freezer := i.freezer(p)
 	if freezer == nil {
 		select {
@@ -84,8 +84,6 @@ func (i *instance) serve(ctx context.Context, p *process) (ended bool) {
 	defer freezer.Close()
 	look := time.NewTicker(i.run.Idle / 4)
 	defer look.Stop()
-	c := clock{idle: i.run.Idle}
-	c.woken(time.Now(), i.r.requests(i.function))
 	for {
 		select {
 		case <-p.done:
@@ -102,10 +100,10 @@ func (i *instance) serve(ctx context.Context, p *process) (ended bool) {
 			if i.drained(ctx, p) {
 				i.sleep(ctx, p, freezer)
 			}
+			c.woken(time.Now(), i.r.requests(i.function))
 			if ctx.Err() == nil {
 				i.enter(Ready, "", p.pid())
 			}
-			c.woken(time.Now(), i.r.requests(i.function))
 		}
 	}
 }
