@@ -330,6 +330,11 @@ func TestConfinement(t *testing.T) {
 	outside := uplink(t)
 	w := newWorld(t)
 	listener := serveHere(t)
+	leak, err := syscall.Open("/etc/hostname", syscall.O_RDONLY, 0) // without O_CLOEXEC
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(leak)
 	stopNeighbour := w.run("neighbour", says("1"))
 	there := w.found("neighbour", 1)[0]
 	connect := func(a netip.AddrPort) string {
@@ -569,9 +574,9 @@ func beLoader(id string, argv []string) {
 	}
 	go func() {
 		for {
-			r.Touch("f")
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(5 * time.Millisecond)
 			if all := r.Instances(); len(all) == 1 && all[0].State == Ready {
+				r.Touch("f")
 				break
 			}
 		}
