@@ -79,7 +79,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer resources.Close()
 	resources.Settle(ctx)
 	merged := resources.Apply(cfg)
-	local, err := instances.New(instances.Options{ID: filepath.Base(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Logger: log})
+	local, err := instances.New(instances.Options{ID: filepath.Base(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Answered: plane.Answered, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -174,9 +174,9 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 		return nil, err
 	}
 	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests(), plane))
-	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: n.metrics, Life: n.life}, Activate: upstream.Waits(log)})
+	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: n.recorder(), Activate: n.activate})
 	n.metrics.Registry.MustRegister(metrics.NewQueued(n.engine))
-	if err := plane.Start(n.engine, upstream.Recorder{Metrics: n.metrics, Life: n.life}); err != nil {
+	if err := plane.Start(n.engine, n.recorder()); err != nil {
 		return nil, err
 	}
 	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Frontend: mochi.New})

@@ -142,6 +142,8 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"timeout: 5s", "run: {command: [a], network: on}", `f.yaml:6: function "temp": run.network "on": must be outgoing or none`},
 		{"timeout: 5s", "run: {command: [a], port: 0}", `f.yaml:6: function "temp": run.port 0: must be 1 to 65535`},
 		{"timeout: 5s", "run: {command: [a], start: 0s}", `f.yaml:6: function "temp": run.start: duration "0s": must be positive`},
+		{"timeout: 5s", "run: {command: [a], idle: 0s}", `f.yaml:6: function "temp": run.idle: duration "0s": must be positive`},
+		{"timeout: 5s", "run: {command: [a], idle: 100ms}", `f.yaml:6: function "temp": run.idle 100ms: must be at least 1s`},
 		{"routes:", "runtime: {addresses: 10.0.0.0/31}\nroutes:", `f.yaml:7: runtime.addresses "10.0.0.0/31": must be an IPv4 prefix of /8 to /30`},
 		{"interfaces: [eth0]", "interfaces: [eth0]\nxdp: fast", `f.yaml:2: xdp "fast"`},
 		{"interfaces: [eth0]", "interfaces: [eth0]\nlisteners: [{address: \"1883\"}]", `f.yaml:2: listeners[0].address: address "1883"`},

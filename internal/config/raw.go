@@ -121,6 +121,7 @@ type rawRun struct {
 	Port      *int              `yaml:"port"`
 	Start     *duration         `yaml:"start"`
 	Stop      *duration         `yaml:"stop"`
+	Idle      *duration         `yaml:"idle"`
 }
 
 type rawRuntime struct {

@@ -23,6 +23,7 @@ type Run struct {
 	Port      uint16            // that it must listen on, PORT in its environment
 	Start     time.Duration     // within which it must
 	Stop      time.Duration     // from SIGTERM to SIGKILL
+	Idle      time.Duration     // without a request, after which instances are frozen; 0: never
 }
 
 // MaxInstances is how many instances one function may have.
@@ -46,6 +47,7 @@ const (
 	defaultPort      = 8080
 	defaultStart     = 30 * time.Second
 	defaultStop      = 10 * time.Second
+	minIdle          = time.Second
 	defaultAddresses = "100.127.240.0/20" // of the shared address space (RFC 6598), which no network of one's own has
 )
 
@@ -91,6 +93,11 @@ func (b *builder) run(path, name string, r *rawRun) *Run {
 	f.Port = uint16(b.number(path+".port", r.Port, defaultPort, 1, 65535))
 	f.Start = b.duration(path+".start", r.Start, defaultStart)
 	f.Stop = b.duration(path+".stop", r.Stop, defaultStop)
+	if r.Idle != nil {
+		if f.Idle = b.duration(path+".idle", r.Idle, 0); f.Idle > 0 && f.Idle < minIdle {
+			b.fail(path+".idle", "function %q: run.idle %s: must be at least %s", name, f.Idle, minIdle)
+		}
+	}
 	return f
 }
 

@@ -26,6 +26,9 @@ func Fit(run *config.Run) (hindered, without string) {
 			return fmt.Sprintf("no cgroup hierarchy has the controller %s", c), ""
 		}
 	}
+	if run.Idle > 0 && groups.Unified() == "" {
+		return "", cgroup.ErrNoFreezer.Error()
+	}
 	if _, err := lookup(run.User); err != nil {
 		return err.Error(), ""
 	}

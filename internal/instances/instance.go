@@ -21,6 +21,8 @@ const (
 	Ready    State = "ready"
 	Failed   State = "failed"   // it has ended, or never listened, and is started again after a while
 	Stopping State = "stopping" // nobody wants it any more
+	Dozing   State = "dozing"   // it is to be frozen when its connections have ended
+	Frozen   State = "frozen"   // it takes no processor time until it is woken
 )
 
 const (
@@ -59,6 +61,7 @@ type instance struct {
 	function string
 	run      *config.Run
 	number   int
+	wake     chan struct{}
 	changed  func() // whenever status, which r.mu guards, is another
 	status   Status
 }
@@ -105,15 +108,15 @@ func (i *instance) once(ctx context.Context) (why string, ready time.Duration) {
 		return why, 0
 	}
 	since := time.Now()
+	c := clock{idle: i.run.Idle}
+	c.woken(since, i.r.requests(i.function)) // what comes from now on is use
 	i.enter(Ready, "", p.pid())
 	i.r.log.Info("instance is ready", "function", i.function, "instance", i.number, "address", i.status.Address, "pid", p.pid(), "after", since.Sub(began).Round(time.Microsecond))
-	select {
-	case <-p.done:
+	if i.serve(ctx, p, &c) {
 		return p.ended(i.run.Memory), time.Since(since)
-	case <-ctx.Done():
-		i.shutDown(p)
-		return "", time.Since(since)
 	}
+	i.shutDown(p)
+	return "", time.Since(since)
 }
 
 // await waits until the process takes connections, and says why it does not.

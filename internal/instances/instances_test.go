@@ -330,6 +330,11 @@ func TestConfinement(t *testing.T) {
 	outside := uplink(t)
 	w := newWorld(t)
 	listener := serveHere(t)
+	leak, err := syscall.Open("/etc/hostname", syscall.O_RDONLY, 0) // without O_CLOEXEC
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(leak)
 	stopNeighbour := w.run("neighbour", says("1"))
 	there := w.found("neighbour", 1)[0]
 	connect := func(a netip.AddrPort) string {
@@ -464,15 +469,125 @@ func TestStubborn(t *testing.T) {
 	w.close()
 }
 
+// asleep waits until a function's only instance is frozen, as the kernel has it, too.
+func (w *world) asleep(name string) Status {
+	w.t.Helper()
+	var s Status
+	until(w.t, "frozen instance", func() bool {
+		for _, s = range w.r.Instances() {
+			if s.Function == name && s.State == Frozen {
+				return true
+			}
+		}
+		return false
+	})
+	if !w.frozen(s) {
+		w.t.Error("the kernel does not have it frozen")
+	}
+	return s
+}
+
+func (w *world) frozen(s Status) bool {
+	groups, err := cgroup.Find()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(groups.Unified(), top, w.id, fmt.Sprintf("%d-%s", s.Instance, s.Function), "cgroup.events"))
+	return err == nil && strings.Contains(string(b), "frozen 1")
+}
+
+// TestSleep: an instance without requests is frozen and no pod; a message, or a
+// connection, has it go on as the same process; it can be stopped, killed and cleared away
+// while it is frozen.
+func TestSleep(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	run := says("os.getpid()")
+	run.Idle = time.Second
+	stop := w.run("f", run)
+	w.found("f", 1)
+	w.r.Touch("f")
+	before := w.asleep("f")
+	w.found("f", 0)
+	if !w.r.Wake("f") {
+		t.Error("none is said to be asleep")
+	}
+	pod := w.found("f", 1)[0]
+	if w.r.Wake("f") {
+		t.Error("one is said to be asleep")
+	}
+	if got := get(t, pod); got != "1" {
+		t.Errorf("it says %q", got)
+	}
+	w.r.Touch("f")
+	if again := w.asleep("f"); again.PID != before.PID || again.Starts != 1 {
+		t.Errorf("%+v, was %+v", again, before)
+	}
+	if got := get(t, pod); got != "1" { // of somebody who does not know
+		t.Errorf("it says %q", got)
+	}
+	w.found("f", 1)
+	w.r.Touch("f")
+	if err := syscall.Kill(w.asleep("f").PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "another process", func() bool { s := w.r.Instances()[0]; return s.State == Ready && s.Starts == 2 })
+	w.r.Touch("f")
+	w.asleep("f")
+	stop()
+	w.close()
+}
+
+// TestKeptAwake: an instance with a request under way, or with requests from time to time,
+// is not frozen.
+func TestKeptAwake(t *testing.T) {
+	start := time.Now()
+	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+	c := clock{idle: 2 * time.Second}
+	c.woken(start, 10)
+	for _, x := range []struct {
+		at       float64
+		requests uint64
+		want     bool
+	}{
+		{1, 10, false}, {29, 10, false}, {30, 10, true}, // never used
+		{31, 11, false}, {32.5, 11, false}, {33, 11, true},
+		{34, 12, false}, {35, 13, false}, {36.9, 13, false},
+		{37, 0, false}, {38.9, 0, false}, {39, 0, true}, // its counters are gone
+	} {
+		if got := c.due(at(x.at), x.requests); got != x.want {
+			t.Errorf("at %v, %d requests: due %v", x.at, x.requests, got)
+		}
+	}
+	c.woken(at(50), 0)
+	if c.due(at(53), 0) {
+		t.Error("frozen before the message that woke it was sent")
+	}
+}
+
 // beLoader runs a function until it is killed.
 func beLoader(id string, argv []string) {
 	r := newRuntime(exiter{}, id, os.TempDir(), io.Discard)
-	run := command(argv...)
-	r.Follow(context.Background(), "f", run.Key(), func(pods []netip.AddrPort) {
-		if len(pods) > 0 {
-			fmt.Println(r.Instances()[0].PID)
+	run := command(argv[1:]...)
+	if argv[0] == string(Frozen) {
+		run.Idle = time.Second
+	}
+	go func() {
+		for {
+			time.Sleep(5 * time.Millisecond)
+			if all := r.Instances(); len(all) == 1 && all[0].State == Ready {
+				r.Touch("f")
+				break
+			}
 		}
-	}, func(err error) { fmt.Println(err) })
+		for ; ; time.Sleep(10 * time.Millisecond) {
+			if all := r.Instances(); string(all[0].State) == argv[0] {
+				fmt.Println(all[0].PID)
+				return
+			}
+		}
+	}()
+	r.Follow(context.Background(), "f", run.Key(), func([]netip.AddrPort) {}, func(err error) { fmt.Println(err) })
 }
 
 type exiter struct{}
@@ -484,6 +599,13 @@ func (exiter) Fatal(args ...any) { fmt.Println(args...); os.Exit(1) }
 // removes what is left.
 func TestLoaderKilled(t *testing.T) {
 	uplink(t)
+	for _, state := range []State{Ready, Frozen} {
+		t.Run(string(state), func(t *testing.T) { loaderKilled(t, state) })
+	}
+}
+
+// loaderKilled kills a loader whose instance is in a state.
+func loaderKilled(t *testing.T, state State) {
 	id := fmt.Sprintf("test-%d-killed", os.Getpid())
 	fork := `
 import os, socket, time
@@ -492,7 +614,7 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0: time.sleep(1000)
 time.sleep(1000)`
-	cmd := exec.Command("/proc/self/exe", asLoader, id, "/usr/bin/python3", "-c", fork)
+	cmd := exec.Command("/proc/self/exe", asLoader, id, string(state), "/usr/bin/python3", "-c", fork)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

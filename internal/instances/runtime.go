@@ -28,9 +28,10 @@ const retry = 5 * time.Second
 
 // Options are what a Runtime is made with.
 type Options struct {
-	ID        string       // of this loader, different from others on this machine; a file name
-	Dir       string       // for files, exists
-	Addresses netip.Prefix // of instances
+	ID        string                                           // of this loader, different from others on this machine; a file name
+	Dir       string                                           // for files, exists
+	Addresses netip.Prefix                                     // of instances
+	Answered  func(function string, pod netip.AddrPort) uint64 // requests that were answered in the kernel; nil: none
 	Logger    *slog.Logger
 }
 
@@ -50,6 +51,9 @@ type Runtime struct {
 	prepared  bool
 	resolv    string // as the Order has it
 
+	answered func(string, netip.AddrPort) uint64
+	asked    sync.Map // *atomic.Uint64 by function: requests from userspace
+
 	mu   sync.Mutex
 	used map[int]*instance // by number
 }
@@ -62,7 +66,7 @@ func New(o Options) (*Runtime, error) {
 		return nil, fmt.Errorf("find cgroups: %w", err)
 	}
 	r := &Runtime{id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}),
-		network: network{o.Addresses, table(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), used: make(map[int]*instance)}
+		network: network{o.Addresses, table(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, used: make(map[int]*instance)}
 	if err := sweep(groups, o.ID, r.files); err != nil {
 		o.Logger.Warn("something of an earlier run's instances stays", "error", err)
 	}
@@ -148,7 +152,7 @@ func (r *Runtime) reserve(function string, run *config.Run) ([]*instance, error)
 	var out []*instance
 	for n := 1; n <= r.network.capacity() && len(out) < run.Instances; n++ {
 		if r.used[n] == nil {
-			i := &instance{r: r, function: function, run: run, number: n}
+			i := &instance{r: r, function: function, run: run, number: n, wake: make(chan struct{}, 1)}
 			i.status = Status{Function: function, Instance: n, Address: netip.AddrPortFrom(r.network.address(n), run.Port), State: Starting, Memory: run.Memory}
 			out = append(out, i)
 		}
@@ -259,7 +263,7 @@ func (s *set) changed() {
 			pods = append(pods, i.status.Address)
 		case Starting:
 			unknown++
-		case Failed, Stopping:
+		case Failed, Stopping, Dozing, Frozen:
 		}
 		i.r.mu.Unlock()
 	}

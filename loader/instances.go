@@ -1,0 +1,29 @@
+package main
+
+import (
+	"eproxy/internal/instances"
+	"eproxy/internal/upstream"
+)
+
+// recorder tells the runtime of instances, too, which functions are in use.
+type recorder struct {
+	upstream.Recorder
+	local *instances.Runtime
+}
+
+func (n *node) recorder() recorder {
+	return recorder{upstream.Recorder{Metrics: n.metrics, Life: n.life}, n.local}
+}
+
+// Request counts a request that a pod was sent; status 0: there was no response.
+func (r recorder) Request(function, pod string, status int) {
+	r.Recorder.Request(function, pod, status)
+	r.local.Touch(function)
+}
+
+// activate is told that a message waits for a function without a pod.
+func (n *node) activate(function string) {
+	if !n.local.Wake(function) {
+		upstream.Waits(n.log)(function)
+	}
+}
