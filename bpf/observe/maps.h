@@ -35,7 +35,7 @@ struct {
 	__type(value, struct observe_conn);
 } observed_conns SEC(".maps");
 
-/* What was counted of each pod's HTTP. Writer: observer. Reader: loader, mapsctl. */
+/* What was counted of each pod's HTTP. Writer: observer. Reader: loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 256);
@@ -43,7 +43,7 @@ struct {
 	__type(value, struct observe_counts);
 } observed SEC(".maps");
 
-/* Requests in flight to each pod. Writer: observer under the lock. Reader: loader, mapsctl, with BPF_F_LOCK. */
+/* Requests in flight to each pod. Writer: observer under the lock. Reader: loader, with BPF_F_LOCK. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 256);

@@ -123,3 +123,29 @@ func (c *rawConn) retransmissions() uint32 {
 	}
 	return info.Total_retrans
 }
+
+// TestGoodbyeBehindABurst: a client that sends many messages of QoS 0, says goodbye and closes at once, as those of
+// scripts and batteries do, loses none of them, whichever of them wait in the kernel by then.
+func TestGoodbyeBehindABurst(t *testing.T) {
+	const rounds, burst = 20, 60
+	for _, mode := range []string{"fallback", "tc", "xdp"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			r := newRecorder()
+			r.serveGo(t, l, false, ok, nil)
+			start(t, l, mode, fmt.Sprintf(burstsConfig, lab.PodAddr(lab.Pod0, false)))
+			for round := range rounds {
+				r.forget()
+				c := rawConnect(t, l, fmt.Sprintf("brief%d", round))
+				var want []string
+				for i := range burst {
+					want = append(want, fmt.Sprintf("%03d%060d", i, round))
+					c.write(publishPacket("sensors/brief/temp", 0, 0, want[i]))
+				}
+				c.write([]byte{0xe0, 0})
+				_ = c.Close()
+				r.once(t, want)
+			}
+		})
+	}
+}
