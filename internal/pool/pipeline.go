@@ -29,7 +29,6 @@ var started = time.Now()
 // the pod pipelines, or where it was seen to: by the pool, or by the others that use the pod. The pool's mu is held.
 type pipe struct {
 	depth.Depth
-	others   int           // so many have answered in order to the others
 	troubles uint32        // of the others' with the pod, as seen last
 	trial    *conn         // where it is tried what the pod does; nil: nowhere
 	wanted   int           // trials that are still to be answered

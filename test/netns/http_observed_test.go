@@ -133,6 +133,7 @@ func moreAsk(t *testing.T, c net.Conn, text string, n int) {
 			t.Fatal(err)
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
 	}
 }
 

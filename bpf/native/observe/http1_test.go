@@ -29,6 +29,7 @@ func ends(b []byte, response bool) (at []int, whole bool) {
 			if err != nil {
 				return at, false
 			}
+			defer res.Body.Close()
 			if res.StatusCode == http.StatusSwitchingProtocols {
 				return at, false
 			}
