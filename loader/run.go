@@ -174,7 +174,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 		return nil, err
 	}
 	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests(), plane))
-	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: n.recorder(), Activate: n.activate})
+	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: n.recorder(), Activate: n.activate, Served: plane.Answered})
 	n.metrics.Registry.MustRegister(metrics.NewQueued(n.engine))
 	if err := plane.Start(n.engine, n.recorder()); err != nil {
 		return nil, err

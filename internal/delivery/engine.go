@@ -86,6 +86,9 @@ type Options struct {
 	// Activate is called, in a goroutine of its own, when a message waits for a function that has no
 	// pod: once, until it has had one. May be nil.
 	Activate func(function string)
+	// Served is how many requests a pod of a function's has answered 2xx on another path than the engine's.
+	// May be nil.
+	Served func(function string, pod netip.AddrPort) uint64
 }
 
 // Engine delivers messages.
@@ -97,6 +100,9 @@ type Engine struct {
 	id    atomic.Uint64
 	dead  deadLetters
 	again poison
+	// served counts the messages that each function has answered 2xx, by its name.
+	served          sync.Map // *atomic.Uint64
+	servedElsewhere func(function string, pod netip.AddrPort) uint64
 
 	queues  queues
 	outside atomic.Int64 // bytes of messages that wait outside of queues
@@ -109,7 +115,7 @@ type state struct {
 
 // New makes an engine for a configuration's functions.
 func New(cfg *config.Config, p pool.Pool, opts Options) *Engine {
-	e := &Engine{log: opts.Logger, rec: opts.Recorder}
+	e := &Engine{log: opts.Logger, rec: opts.Recorder, servedElsewhere: opts.Served}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -333,7 +339,7 @@ func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, atte
 		return o
 	}
 	if fn.DeadLetter == nil {
-		if o.Rejected = o.Rejected || e.again.tooOften(m, o); o.Rejected {
+		if o.Rejected = o.Rejected || e.again.tooOften(m, o, e.servedBy(fn)); o.Rejected {
 			o.ReasonCode = CodeNotAccepted
 		}
 		return o
@@ -348,6 +354,28 @@ func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, atte
 	}
 	o.Acked, o.DeadLettered, o.ReasonCode = true, true, CodeSuccess
 	return o
+}
+
+// serve counts a message that a function has answered 2xx.
+func (e *Engine) serve(function string) {
+	n, ok := e.served.Load(function)
+	if !ok {
+		n, _ = e.served.LoadOrStore(function, new(atomic.Uint64))
+	}
+	n.(*atomic.Uint64).Add(1)
+}
+
+// servedBy is how many messages a function has answered 2xx, on all paths.
+func (e *Engine) servedBy(fn *config.Function) (sum uint64) {
+	if n, ok := e.served.Load(fn.Name); ok {
+		sum = n.(*atomic.Uint64).Load()
+	}
+	if e.servedElsewhere != nil {
+		for _, pod := range fn.Pods {
+			sum += e.servedElsewhere(fn.Name, pod)
+		}
+	}
+	return sum
 }
 
 // final says whether an attempt failed so that another one cannot do better.

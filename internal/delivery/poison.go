@@ -8,11 +8,18 @@ import (
 	"eproxy/internal/request"
 )
 
-// poison knows messages that functions keep answering with errors, of clients that have no dead letter file and no way
-// to hear of it: MQTT 3.1.1 can only be disconnected, and sends the message again when it is back, for ever.
+// poison knows messages that functions keep answering with errors while they serve others, of clients that have no
+// dead letter file and no way to hear of it: MQTT 3.1.1 can only be disconnected, and sends the message again when it is
+// back, for ever. A function that serves nobody has an outage; its messages are kept.
 type poison struct {
 	mu         sync.Mutex
-	young, old map[fingerprint]int // how often each was given up
+	young, old map[fingerprint]rounds
+}
+
+// rounds is how often a message was given up, each time after its function had served others since the time before.
+type rounds struct {
+	n      int
+	served uint64 // messages that the function had served the last time
 }
 
 // fingerprint is that of a message: who sent it, to which topic, and what.
@@ -37,24 +44,32 @@ func fingerprintOf(m *request.Message) (f fingerprint) {
 	return f
 }
 
-// tooOften notes that a message was given up, and says whether that was so often that its client is to be freed of
-// it. Only what the function itself has answered counts: who cannot be reached has rejected nothing.
-func (p *poison) tooOften(m *request.Message, o Outcome) bool {
+// tooOften notes that a message was given up by a function that has served so many others, and says whether that was
+// so often that its client is to be freed of it. Only what the function itself has answered counts: who cannot be
+// reached has rejected nothing.
+func (p *poison) tooOften(m *request.Message, o Outcome, served uint64) bool {
 	if m.QoS == 0 || m.Version >= 5 || statusOf(o.Err) == 0 {
 		return false
 	}
 	f := fingerprintOf(m)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	rounds := max(p.young[f], p.old[f]) + 1
-	if rounds >= poisonRounds {
+	r, known := p.young[f]
+	if !known {
+		r, known = p.old[f]
+	}
+	if known && served <= r.served {
+		return false
+	}
+	r = rounds{r.n + 1, served}
+	if r.n >= poisonRounds {
 		delete(p.young, f)
 		delete(p.old, f)
 		return true
 	}
 	if p.young == nil || len(p.young) >= poisonMemory {
-		p.young, p.old = make(map[fingerprint]int), p.young
+		p.young, p.old = make(map[fingerprint]rounds), p.young
 	}
-	p.young[f] = rounds
+	p.young[f] = r
 	return false
 }

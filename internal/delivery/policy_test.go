@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,9 +81,9 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestPoison: a message that its function always answers with an error does not come again for ever from a client that
-// cannot be told: after three rounds it is rejected. One that differs in anything, one of MQTT 5, and one whose function
-// does not answer are none of that.
+// TestPoison: a message that its function always answers with an error, while it serves others, does not come again for
+// ever from a client that cannot be told: it is rejected the third time. One that differs in anything, one of MQTT 5, one
+// whose function does not answer, and one whose function serves nobody meanwhile are none of that.
 func TestPoison(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1, answers(500))
@@ -90,31 +91,59 @@ func TestPoison(t *testing.T) {
 		give := func(m request.Message, want string) {
 			t.Helper()
 			m.QoS = 1
-			if o := b.e.Deliver(t.Context(), b.route, &m); o.Name() != want || o.Acked {
+			if o := b.e.Deliver(t.Context(), b.route, &m); o.Name() != want || o.Acked != (want == delivered) {
 				t.Errorf("%+v, want %s", o, want)
 			}
 		}
+		healthy := func() {
+			b.pool.steps = []exchange{answers(200)}
+			give(request.Message{ClientID: "other"}, delivered)
+			b.pool.steps = []exchange{answers(500)}
+		}
 		m := request.Message{ClientID: "c", Topic: "t", Payload: []byte("x"), Version: 4}
-		give(m, "failed")
+		for range 9 {
+			give(m, "failed") // an outage
+		}
+		healthy()
 		give(m, "failed")
 		for _, other := range []request.Message{{ClientID: "d", Topic: "t", Payload: []byte("x"), Version: 4}, {ClientID: "ct", Payload: []byte("x"), Version: 4},
 			{ClientID: "c", Topic: "t", Payload: []byte("y"), Version: 3}, {ClientID: "c", Topic: "t", Payload: []byte("x"), Version: 5}} {
 			give(other, "failed")
 		}
+		healthy()
 		give(m, "rejected")
 		give(m, "failed") // begins anew
-		b.pool.steps = []exchange{fails(errReset)}
 		for range 5 {
+			healthy()
+			b.pool.steps = []exchange{fails(errReset)}
 			give(m, "failed")
 		}
-		b.pool.steps = []exchange{answers(500)}
 		for i := range 3 * poisonMemory {
-			b.e.again.tooOften(&request.Message{QoS: 1, Version: 4, Topic: fmt.Sprint(i)}, Outcome{Err: &pool.StatusError{Status: 500}})
+			b.e.again.tooOften(&request.Message{QoS: 1, Version: 4, Topic: fmt.Sprint(i)}, Outcome{Err: &pool.StatusError{Status: 500}}, 0)
 		}
 		if n := len(b.e.again.young) + len(b.e.again.old); n > 2*poisonMemory {
 			t.Errorf("%d messages are remembered", n)
 		}
 	})
+}
+
+// TestServedInTheKernel: what a function has served in the kernel path counts as well.
+func TestServedInTheKernel(t *testing.T) {
+	b := newBench(t, 1, answers(500))
+	b.fn.DeadLetter, b.fn.Pods = nil, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:80")}
+	var served uint64
+	b.e.servedElsewhere = func(_ string, pod netip.AddrPort) uint64 {
+		if pod != b.fn.Pods[1] {
+			return 0
+		}
+		served++
+		return served
+	}
+	for _, want := range []string{"failed", "failed", "rejected"} {
+		if o := b.e.Deliver(t.Context(), b.route, &request.Message{QoS: 1, Version: 4}); o.Name() != want {
+			t.Errorf("%+v, want %s", o, want)
+		}
+	}
 }
 
 // TestRejectedByOne: what one function of a route rejects and another one cannot be given now is not settled.
