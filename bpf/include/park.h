@@ -122,6 +122,7 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 	bpf_spin_unlock(&k->lock);
 	now = bpf_ktime_get_ns();
 	pod->denied_ms = now / 1000000;
+	pod_ask(HOOK_TC_DEVICE_IN, pod);
 	if (room < PARK_SCARCE && k->limit < PARKED_MAX && !*(volatile __u32 *)&k->asked) {
 		*(volatile __u32 *)&k->asked = 1;
 		if (!event_simple(HOOK_TC_DEVICE_IN, EVENT_ROOM, 0, 0))
@@ -179,6 +180,14 @@ __attribute__((noinline)) int unpark_copy(__u32 slot, __u32 number, __u32 messag
 	return 0;
 }
 
+/* How long a message has waited, in microseconds; 0 where another processor's clock is behind, and no more than fits. */
+static __always_inline __u32 waited_us(__u64 now, __u64 since)
+{
+	__u64 us = now > since ? (now - since) / 1000 : 0;
+
+	return us < ~0u ? us : ~0u;
+}
+
 /*
  * A parked message's request becomes the next one of the claimed slot s->slot. Returns enum reason;
  * REASON_TAKEN: its frame's headers are in s->frame, and it must be sent.
@@ -218,7 +227,7 @@ static __always_inline enum reason unpark_into(struct scratch *s, struct pod *po
 	/* nobody looks at it before: the slot is still claimed */
 	m = slot_message(slot, s->number);
 	m->hold = e->message.hold;
-	m->waited_us = (now - e->message.taken_ns) / 1000;
+	m->waited_us = waited_us(now, e->message.taken_ns);
 	attend(sc, s->slot);
 	return REASON_TAKEN;
 }
@@ -252,6 +261,20 @@ __attribute__((noinline)) int unpark_claim(__u32 pod, __u32 queue, __u32 hook, _
 	if (slot == NO_INDEX)
 		pod_wake(hook, p); /* for who found the place that was only tried for */
 	return slot;
+}
+
+/*
+ * A message waits and this pod, which serves its queue and family, has no place: userspace is asked for more
+ * slots, and the fallback keeps to its share. While messages wait, nobody else finds out.
+ */
+static __always_inline void unpark_lacks(__u32 pod, __u32 queue, enum hook hook, __u32 family)
+{
+	struct pod *p = bpf_map_lookup_elem(&pods, &pod);
+
+	if (!p || p->up != POD_UP || p->queue != queue || p->ipv6 != family)
+		return;
+	p->denied_ms = bpf_ktime_get_ns() / 1000000;
+	pod_ask(hook, p);
 }
 
 /* The pod at this place of the walk, by its index; NO_INDEX behind the last one. */
@@ -321,6 +344,8 @@ __attribute__((noinline)) int unpark_find(__u32 queue, __u32 pod, __u32 hook, __
 		bpf_loop(PODS_PER_FUNCTION, unpark_walk_step, NULL, 0);
 	} else {
 		x->slot = unpark_claim(pod, queue, hook, x->qos, family);
+		if (afresh(x->slot) == NO_INDEX)
+			unpark_lacks(pod, queue, hook, family);
 	}
 	s->slot = afresh(x->slot);
 	s->pod = afresh(x->pod);
@@ -406,6 +431,8 @@ __attribute__((noinline)) int unpark(__u32 queue, __u32 hook, __u32 family)
 		if (reason == REASON_TOO_LARGE || reason == REASON_POD_WINDOW)
 			q->refused = family;
 		bpf_spin_unlock(&k->lock);
+		if (reason) /* the sweeper may have seen the queue without this message, and looks no more */
+			park_attend(k, queue);
 	}
 	slot_release(pod, s->slot);
 	pod_wake(hook, pod);

@@ -256,7 +256,7 @@ func (p *Plane) parked() int {
 // tend sees to messages that wait, in the background: a slot is free that no packet told
 // of, or there is none left, or a deadline is near.
 func (q *queue) tend() {
-	if q.Count() == 0 || q.again.Swap(true) {
+	if q.Count() == 0 || q.plane.ctx.Err() != nil || q.again.Swap(true) {
 		return
 	}
 	q.plane.wg.Go(func() {

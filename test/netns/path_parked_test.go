@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -85,6 +86,40 @@ func TestBurstIsParked(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestParkedGetConnections: while messages wait the pods get as many connections as their function may have, though nobody
+// but what waits asks for them.
+func TestParkedGetConnections(t *testing.T) {
+	const most = 2 * 4 // pods, concurrency
+	l := newLab(t)
+	r := newRecorder()
+	gate := make(chan struct{})
+	open := sync.OnceFunc(func() { close(gate) })
+	defer open()
+	var working atomic.Int32
+	r.serveGo(t, l, false, func(n int64, w http.ResponseWriter, q *http.Request) {
+		if working.Add(1) == most {
+			open()
+		}
+		select {
+		case <-gate:
+		case <-time.After(200 * time.Millisecond): // what a request takes, until there are enough
+		}
+		working.Add(-1)
+		ok(n, w, q)
+	}, nil)
+	s := start(t, l, "tc", podConfig(parkedConfig, false))
+	c := rawConnect(t, l, "burst")
+	want := c.flood("burst", 150, 1)
+	c.pubacks(len(want))
+	select {
+	case <-gate:
+	default:
+		t.Errorf("the function never had %d requests at a time", most)
+	}
+	r.once(t, want)
+	s.slotsReturn(t)
 }
 
 // TestParkedInTurn: of clients whose messages wait each has its turn: while one floods, those that
