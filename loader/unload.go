@@ -33,7 +33,7 @@ func unloadCommand() *cli.Command {
 			if err := os.Remove(control.Path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove the control socket: %w", err)
 			}
-			if err := instances.Unload(filepath.Base(dir), filepath.Dir(control.Path(dir))); err != nil {
+			if err := instances.Unload(instances.ID(dir), filepath.Dir(control.Path(dir))); err != nil {
 				return fmt.Errorf("remove what instances of functions left: %w", err)
 			}
 			if unread != nil {

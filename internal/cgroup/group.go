@@ -162,6 +162,27 @@ func (g *Group) OOMKills() int {
 	return n
 }
 
+// Kill ends all processes of the group and of those in it, frozen ones too.
+func (g *Group) Kill() {
+	for _, in := range g.h.roots() {
+		_ = filepath.WalkDir(filepath.Join(in.root, g.path), func(dir string, e fs.DirEntry, err error) error {
+			if err != nil || !e.IsDir() {
+				return nil
+			}
+			if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil { // v2, Linux 5.14
+				return nil
+			}
+			b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+			for word := range strings.FieldsSeq(string(b)) {
+				if pid, err := strconv.Atoi(word); err == nil && pid > 1 {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+			return nil
+		})
+	}
+}
+
 // removeTime is how long Remove waits for processes that are just ending.
 const removeTime = 5 * time.Second
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -45,6 +46,19 @@ func (n *network) filter() error {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	return nil
+}
+
+// filtered says whether the table is there.
+func (n *network) filtered() (bool, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyIPv4)
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == n.table }), nil
 }
 
 // unfilter removes the table, if there is one.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"eproxy/internal/cgroup"
@@ -62,7 +63,8 @@ type instance struct {
 	run      *config.Run
 	number   int
 	wake     chan struct{}
-	changed  func() // whenever status, which r.mu guards, is another
+	owed     atomic.Bool // it was woken while it slept, or was about to
+	changed  func()      // whenever status, which r.mu guards, is another
 	status   Status
 }
 

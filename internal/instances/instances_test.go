@@ -563,6 +563,13 @@ func TestKeptAwake(t *testing.T) {
 	if c.due(at(53), 0) {
 		t.Error("frozen before the message that woke it was sent")
 	}
+	c.owed = true // nobody wakes it again for the message that waits
+	if c.due(at(5000), 0) {
+		t.Error("frozen while the message that woke it waits for it to be a pod")
+	}
+	if c.due(at(5001), 1) || !c.due(at(5004), 1) {
+		t.Error("not frozen after the message that woke it")
+	}
 }
 
 // beLoader runs a function until it is killed.

@@ -1,6 +1,8 @@
 package instances
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -13,8 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkPrefix begins the names of this machine's ends of the veth pairs.
+// linkPrefix begins the names of this machine's ends of the veth pairs; what tells loaders from each other
+// follows, and the number.
 const linkPrefix = "epfn"
+
+// mark tells a loader's interfaces from those of others, in two characters: names have 15 at most.
+func mark(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:1])
+}
 
 // inside is the name of the instance's end.
 const inside = "eth0"
@@ -25,6 +34,7 @@ const inside = "eth0"
 type network struct {
 	addresses netip.Prefix
 	table     string // of nftables
+	mark      string // of the interfaces
 }
 
 // gateway is this machine's address towards the instances.
@@ -41,7 +51,7 @@ func (n *network) address(number int) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(at >> 24), byte(at >> 16), byte(at >> 8), byte(at)})
 }
 
-func link(number int) string { return fmt.Sprint(linkPrefix, number) }
+func (n *network) link(number int) string { return fmt.Sprint(linkPrefix, n.mark, "-", number) }
 
 // prepare checks that the addresses are free, and makes the rules for them.
 func (n *network) prepare() error {
@@ -65,19 +75,19 @@ func (n *network) prepare() error {
 // own says whether an interface is one that this package made.
 func (n *network) own(index int) bool {
 	l, err := netlink.LinkByIndex(index)
-	return err != nil || strings.HasPrefix(l.Attrs().Name, linkPrefix)
+	return err != nil || strings.HasPrefix(l.Attrs().Name, linkPrefix+n.mark+"-")
 }
 
 // connect gives the network namespace of a process its end of a veth pair, its address
 // and its routes. The pair goes with the namespace.
 func (n *network) connect(number, pid int, outgoing bool) error {
-	if old, err := netlink.LinkByName(link(number)); err == nil { // of a process that the kernel is still clearing away
+	if old, err := netlink.LinkByName(n.link(number)); err == nil { // of a process that the kernel is still clearing away
 		if err := netlink.LinkDel(old); err != nil && !errors.Is(err, unix.ENODEV) {
-			return fmt.Errorf("remove old %s: %w", link(number), err)
+			return fmt.Errorf("remove old %s: %w", n.link(number), err)
 		}
 	}
 	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: inside, PeerNamespace: netlink.NsPid(pid)}
-	veth.Name = link(number)
+	veth.Name = n.link(number)
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make %s: %w", veth.Name, err)
 	}
@@ -159,7 +169,7 @@ func (n *network) routes(h *netlink.Handle, index int, outgoing bool) error {
 // disconnect removes an instance's veth pair, which its namespace may not have taken
 // along yet.
 func (n *network) disconnect(number int) {
-	if l, err := netlink.LinkByName(link(number)); err == nil {
+	if l, err := netlink.LinkByName(n.link(number)); err == nil {
 		_ = netlink.LinkDel(l)
 	}
 }

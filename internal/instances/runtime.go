@@ -3,6 +3,8 @@ package instances
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,7 +51,8 @@ type Runtime struct {
 
 	preparing sync.Mutex
 	prepared  bool
-	resolv    string // as the Order has it
+	closed    chan struct{} // closed by Close
+	resolv    string        // as the Order has it
 
 	answered func(string, netip.AddrPort) uint64
 	asked    sync.Map // *atomic.Uint64 by function: requests from userspace
@@ -65,12 +68,18 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find cgroups: %w", err)
 	}
-	r := &Runtime{id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}),
-		network: network{o.Addresses, table(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, used: make(map[int]*instance)}
+	r := &Runtime{id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}), closed: make(chan struct{}),
+		network: network{o.Addresses, table(o.ID), mark(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, used: make(map[int]*instance)}
 	if err := sweep(groups, o.ID, r.files); err != nil {
 		o.Logger.Warn("something of an earlier run's instances stays", "error", err)
 	}
 	return r, nil
+}
+
+// ID is that of the loader that pins its maps in this directory.
+func ID(bpffs string) string {
+	sum := sha256.Sum256([]byte(filepath.Clean(bpffs)))
+	return filepath.Base(bpffs) + "-" + hex.EncodeToString(sum[:3])
 }
 
 // files is the path of a loader's file of name servers.
@@ -84,7 +93,7 @@ func (r *Runtime) prepare() error {
 	r.preparing.Lock()
 	defer r.preparing.Unlock()
 	if r.prepared {
-		return nil
+		return r.guard()
 	}
 	if err := r.network.prepare(); err != nil {
 		return err
@@ -97,7 +106,45 @@ func (r *Runtime) prepare() error {
 		r.log.Warn("instances reach no other machine: " + forwardHint)
 	}
 	r.prepared = true
+	go r.keep()
 	return nil
+}
+
+// guardInterval is how often it is looked whether the rules for instances are there.
+const guardInterval = 5 * time.Second
+
+// keep looks after the rules until Close: whoever flushes nftables' ruleset takes them along, and with them what
+// keeps instances from this machine and from each other.
+func (r *Runtime) keep() {
+	t := time.NewTicker(guardInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-r.closed:
+			return
+		case <-t.C:
+		}
+		r.preparing.Lock()
+		if err := r.guard(); err != nil {
+			r.often.Warn("instances are not kept from this machine and from each other", "rules", "error", err)
+		}
+		r.preparing.Unlock()
+	}
+}
+
+// guard makes the rules for instances again if somebody has removed them; r.preparing is held.
+func (r *Runtime) guard() error {
+	select {
+	case <-r.closed:
+		return nil
+	default:
+	}
+	there, err := r.network.filtered()
+	if err != nil || there {
+		return err
+	}
+	r.log.Warn("somebody has removed the rules for instances, they are made again", "table", r.network.table)
+	return r.network.filter()
 }
 
 // forwardHint says how instances come to reach other machines.
@@ -202,7 +249,11 @@ func (r *Runtime) Hurry() { close(r.hurry) }
 // Close removes what all instances shared; every Follow must have returned.
 func (r *Runtime) Close() error {
 	r.starter.close()
+	r.preparing.Lock()
+	close(r.closed)
+	r.preparing.Unlock()
 	r.often.Close()
+	r.groups.At(top, r.id).Kill()
 	err := r.groups.At(top, r.id).Remove()
 	r.groups.At(top).RemoveIfEmpty()
 	if !r.prepared {
@@ -227,6 +278,7 @@ func sweep(groups *cgroup.Hierarchies, id, resolv string) error {
 	if !group.Exists() {
 		return nil
 	}
+	group.Kill() // a process may have seen to it that it does not die with its loader
 	err := errors.Join((&network{table: table(id)}).unfilter(), removeFile(resolv))
 	if err != nil {
 		return err // the cgroup stays, too: the next one to look finds it

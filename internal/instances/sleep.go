@@ -92,6 +92,7 @@ func (i *instance) serve(ctx context.Context, p *process, c *clock) (ended bool)
 			return false
 		case <-i.wake:
 			c.woken(time.Now(), i.r.requests(i.function))
+			c.owed = true
 		case now := <-look.C:
 			if !c.due(now, i.r.requests(i.function)) {
 				continue
@@ -101,6 +102,7 @@ func (i *instance) serve(ctx context.Context, p *process, c *clock) (ended bool)
 				i.sleep(ctx, p, freezer)
 			}
 			c.woken(time.Now(), i.r.requests(i.function))
+			c.owed = i.owed.Swap(false)
 			if ctx.Err() == nil {
 				i.enter(Ready, "", p.pid())
 			}
@@ -114,6 +116,7 @@ type clock struct {
 	since time.Time // of the last request that was seen, or of waking
 	seen  uint64    // requests
 	used  bool      // by a request since it was woken
+	owed  bool      // it was woken for a message, and nobody wakes it again for that: it stays awake until it has it
 }
 
 func (c *clock) woken(now time.Time, requests uint64) {
@@ -124,7 +127,10 @@ func (c *clock) woken(now time.Time, requests uint64) {
 // be a pod a little later than it is awake.
 func (c *clock) due(now time.Time, requests uint64) bool {
 	if requests != c.seen {
-		c.since, c.seen, c.used = now, requests, true
+		c.since, c.seen, c.used, c.owed = now, requests, true, false
+		return false
+	}
+	if c.owed {
 		return false
 	}
 	idle := c.idle
@@ -166,6 +172,7 @@ func (i *instance) drained(ctx context.Context, p *process) bool {
 		case <-p.done:
 			return false
 		case <-i.wake:
+			i.owed.Store(true)
 			return false
 		case <-time.After(drainPoll):
 		}
@@ -197,6 +204,7 @@ func (i *instance) sleep(ctx context.Context, p *process, f *cgroup.Freezer) {
 	for {
 		select {
 		case <-i.wake:
+			i.owed.Store(true)
 			return
 		case <-p.done:
 			return

@@ -140,7 +140,7 @@ func TestInstancesOfFunctions(t *testing.T) {
 	}
 	t.Logf("SIGTERM took %s", time.Since(began))
 	gone("SIGTERM", after)
-	if left, _ := filepath.Glob("/sys/fs/cgroup/*/eproxy/" + filepath.Base(l.BPFFS())); len(left) > 0 {
+	if left, _ := filepath.Glob("/sys/fs/cgroup/*/eproxy/" + filepath.Base(l.BPFFS()) + "-*"); len(left) > 0 {
 		t.Errorf("cgroups are left: %v", left)
 	}
 	if out, err := l.Run(t.Context(), lab.Node, "nft", "list", "tables"); err != nil || strings.Contains(string(out), "eproxy") {
