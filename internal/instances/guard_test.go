@@ -52,10 +52,7 @@ func TestSweepKills(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	r, err := New(Options{ID: id, Dir: t.TempDir(), Addresses: testAddresses, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := New(Options{ID: id, Dir: t.TempDir(), Addresses: testAddresses, Logger: slog.New(slog.DiscardHandler)})
 	err = <-ended
 	if e, ok := errors.AsType[*exec.ExitError](err); !ok || e.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Errorf("ended with %v", err)

@@ -59,7 +59,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	worlds++
 	w := &world{t: t, id: fmt.Sprintf("test-%d-%d", os.Getpid(), worlds), log: &logged{}, pods: make(map[string][]netip.AddrPort), news: make(chan struct{}, 1)}
-	w.r = newRuntime(t, w.id, t.TempDir(), w.log)
+	w.r = newRuntime(w.id, t.TempDir(), w.log)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(w.log)
@@ -68,14 +68,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-type fataler interface{ Fatal(args ...any) }
-
-func newRuntime(t fataler, id, dir string, log io.Writer) *Runtime {
-	r, err := New(Options{ID: id, Dir: dir, Addresses: testAddresses, Logger: slog.New(slog.NewTextHandler(log, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+func newRuntime(id, dir string, log io.Writer) *Runtime {
+	return New(Options{ID: id, Dir: dir, Addresses: testAddresses, Logger: slog.New(slog.NewTextHandler(log, nil))})
 }
 
 // run runs a function until stop is called.
@@ -574,7 +568,7 @@ func TestKeptAwake(t *testing.T) {
 
 // beLoader runs a function until it is killed.
 func beLoader(id string, argv []string) {
-	r := newRuntime(exiter{}, id, os.TempDir(), io.Discard)
+	r := newRuntime(id, os.TempDir(), io.Discard)
 	run := command(argv[1:]...)
 	if argv[0] == string(Frozen) {
 		run.Idle = time.Second
@@ -596,10 +590,6 @@ func beLoader(id string, argv []string) {
 	}()
 	r.Follow(context.Background(), "f", run.Key(), func([]netip.AddrPort) {}, func(err error) { fmt.Println(err) })
 }
-
-type exiter struct{}
-
-func (exiter) Fatal(args ...any) { fmt.Println(args...); os.Exit(1) }
 
 // TestLoaderKilled: when the loader is killed no process of an instance lives on, also
 // none that it has started, nor one that has left its session; the next run

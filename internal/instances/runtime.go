@@ -39,15 +39,17 @@ type Options struct {
 
 // Runtime runs the instances of a loader.
 type Runtime struct {
-	id      string
-	log     *slog.Logger
-	often   *lograte.Logger
-	groups  *cgroup.Hierarchies
-	network network
-	starter *starter
-	hurry   chan struct{}
-	files   string        // path of the name servers that instances have
-	changed chan struct{} // sent to when Instances may say something else
+	id     string
+	log    *slog.Logger
+	often  *lograte.Logger
+	groups *cgroup.Hierarchies
+	// noGroups is why there are none; nil: there are.
+	noGroups error
+	network  network
+	starter  *starter
+	hurry    chan struct{}
+	files    string        // path of the name servers that instances have
+	changed  chan struct{} // sent to when Instances may say something else
 
 	preparing sync.Mutex
 	prepared  bool
@@ -63,17 +65,17 @@ type Runtime struct {
 
 // New makes a Runtime and removes what a loader of the same ID left when it was killed.
 // Nothing else is done before there is a function to run.
-func New(o Options) (*Runtime, error) {
+func New(o Options) *Runtime {
 	groups, err := cgroup.Find()
-	if err != nil {
-		return nil, fmt.Errorf("find cgroups: %w", err)
-	}
-	r := &Runtime{id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}), closed: make(chan struct{}),
+	r := &Runtime{noGroups: err, id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}), closed: make(chan struct{}),
 		network: network{o.Addresses, table(o.ID), mark(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, used: make(map[int]*instance)}
+	if err != nil { // which is nothing to a loader that has no function to run
+		return r
+	}
 	if err := sweep(groups, o.ID, r.files); err != nil {
 		o.Logger.Warn("something of an earlier run's instances stays", "error", err)
 	}
-	return r, nil
+	return r
 }
 
 // ID is that of the loader that pins its maps in this directory.
@@ -92,6 +94,9 @@ func table(id string) string { return "eproxy-" + id }
 func (r *Runtime) prepare() error {
 	r.preparing.Lock()
 	defer r.preparing.Unlock()
+	if r.noGroups != nil {
+		return fmt.Errorf("find cgroups: %w", r.noGroups)
+	}
 	if r.prepared {
 		return r.guard()
 	}
@@ -253,6 +258,9 @@ func (r *Runtime) Close() error {
 	close(r.closed)
 	r.preparing.Unlock()
 	r.often.Close()
+	if r.noGroups != nil {
+		return nil
+	}
 	r.groups.At(top, r.id).Kill()
 	err := r.groups.At(top, r.id).Remove()
 	r.groups.At(top).RemoveIfEmpty()
@@ -266,7 +274,7 @@ func (r *Runtime) Close() error {
 func Unload(id, dir string) error {
 	groups, err := cgroup.Find()
 	if err != nil {
-		return fmt.Errorf("find cgroups: %w", err)
+		return nil // where there are none, none was made
 	}
 	return sweep(groups, id, files(dir, id))
 }
