@@ -220,18 +220,29 @@ func (p *Plane) switchQueues(cfg *config.Config) {
 func (q *queue) end() {
 	q.gone.Store(true)
 	q.tend()
-	select {
-	case <-q.plane.ctx.Done():
-		return
-	case <-time.After(grace):
+	for {
+		select {
+		case <-q.plane.ctx.Done():
+			return
+		case <-time.After(grace):
+		}
+		if q.emptied() {
+			return
+		}
 	}
+}
+
+// emptied hands over what waits and, if nothing does any more, gives the queue up.
+func (q *queue) emptied() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.handOver()
-	if q.Count() == 0 {
-		atomic.StoreUint32(&q.mem.Function, abi.NoIndex)
-		q.plane.queues.table[q.index].Store(nil)
+	if q.Count() > 0 {
+		return false
 	}
+	atomic.StoreUint32(&q.mem.Function, abi.NoIndex)
+	q.plane.queues.table[q.index].Store(nil)
+	return true
 }
 
 var _ delivery.Parked = (*queue)(nil)

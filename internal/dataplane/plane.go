@@ -328,8 +328,8 @@ func (p *Plane) Detach() error {
 func (p *Plane) release() {
 	p.cancel()
 	p.closeSlots()
-	p.wg.Wait()
 	_ = p.own.Close()
+	p.wg.Wait()
 	p.often.Close()
 	if p.sender != nil {
 		p.sender.Close()

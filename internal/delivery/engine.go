@@ -339,14 +339,14 @@ func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, atte
 		return o
 	}
 	if fn.DeadLetter == nil {
-		if o.Rejected = o.Rejected || e.again.tooOften(m, o, e.servedBy(fn)); o.Rejected {
+		if o.Rejected = o.Rejected || e.again.tooOften(fn.Name, m, o, e.servedBy(fn)); o.Rejected {
 			o.ReasonCode = CodeNotAccepted
 		}
 		return o
 	}
 	if err := e.dead.write(fn, m, o, attempts); err != nil {
 		e.log.Error("dead letter not written", "function", fn.Name, "error", err)
-		o.Err = fmt.Errorf("%w; %w", o.Err, err)
+		o.Err, o.Rejected = fmt.Errorf("%w; %w", o.Err, err), false // it is to be kept, and only its client has it
 		return o
 	}
 	if e.rec != nil {

@@ -22,7 +22,7 @@ type rounds struct {
 	served uint64 // messages that the function had served the last time
 }
 
-// fingerprint is that of a message: who sent it, to which topic, and what.
+// fingerprint is that of a message for a function: who sent it, to which topic, and what.
 type fingerprint [sha256.Size]byte
 
 const (
@@ -32,9 +32,9 @@ const (
 	poisonMemory = 4096
 )
 
-func fingerprintOf(m *request.Message) (f fingerprint) {
+func fingerprintOf(function string, m *request.Message) (f fingerprint) {
 	h := sha256.New()
-	for _, part := range [][]byte{[]byte(m.ClientID), []byte(m.Topic), m.Payload} {
+	for _, part := range [][]byte{[]byte(function), []byte(m.ClientID), []byte(m.Topic), m.Payload} {
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
 		_, _ = h.Write(n[:])
@@ -47,11 +47,11 @@ func fingerprintOf(m *request.Message) (f fingerprint) {
 // tooOften notes that a message was given up by a function that has served so many others, and says whether that was
 // so often that its client is to be freed of it. Only what the function itself has answered counts: who cannot be
 // reached has rejected nothing.
-func (p *poison) tooOften(m *request.Message, o Outcome, served uint64) bool {
+func (p *poison) tooOften(function string, m *request.Message, o Outcome, served uint64) bool {
 	if m.QoS == 0 || m.Version >= 5 || statusOf(o.Err) == 0 {
 		return false
 	}
-	f := fingerprintOf(m)
+	f := fingerprintOf(function, m)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r, known := p.young[f]
@@ -61,15 +61,22 @@ func (p *poison) tooOften(m *request.Message, o Outcome, served uint64) bool {
 	if known && served <= r.served {
 		return false
 	}
-	r = rounds{r.n + 1, served}
-	if r.n >= poisonRounds {
-		delete(p.young, f)
-		delete(p.old, f)
-		return true
-	}
+	r = rounds{min(r.n+1, poisonRounds), served}
 	if p.young == nil || len(p.young) >= poisonMemory {
 		p.young, p.old = make(map[fingerprint]rounds), p.young
 	}
 	p.young[f] = r
-	return false
+	return r.n == poisonRounds
+}
+
+// forget notes that a function has served a message, if it was given up before.
+func (p *poison) forget(function string, m *request.Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.young)+len(p.old) == 0 {
+		return // as nearly always
+	}
+	f := fingerprintOf(function, m)
+	delete(p.young, f)
+	delete(p.old, f)
 }

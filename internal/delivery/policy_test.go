@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,6 +114,12 @@ func TestPoison(t *testing.T) {
 		}
 		healthy()
 		give(m, "rejected")
+		give(m, "failed") // others were not served since
+		healthy()
+		give(m, "rejected")
+		b.pool.steps = []exchange{answers(200)}
+		give(m, delivered)
+		healthy()
 		give(m, "failed") // begins anew
 		for range 5 {
 			healthy()
@@ -119,7 +127,7 @@ func TestPoison(t *testing.T) {
 			give(m, "failed")
 		}
 		for i := range 3 * poisonMemory {
-			b.e.again.tooOften(&request.Message{QoS: 1, Version: 4, Topic: fmt.Sprint(i)}, Outcome{Err: &pool.StatusError{Status: 500}}, 0)
+			b.e.again.tooOften("f", &request.Message{QoS: 1, Version: 4, Topic: fmt.Sprint(i)}, Outcome{Err: &pool.StatusError{Status: 500}}, 0)
 		}
 		if n := len(b.e.again.young) + len(b.e.again.old); n > 2*poisonMemory {
 			t.Errorf("%d messages are remembered", n)
@@ -143,6 +151,20 @@ func TestServedInTheKernel(t *testing.T) {
 		if o := b.e.Deliver(t.Context(), b.route, &request.Message{QoS: 1, Version: 4}); o.Name() != want {
 			t.Errorf("%+v, want %s", o, want)
 		}
+	}
+}
+
+// TestRejectedAndNotWritten: a message whose dead letter cannot be written is not settled, whatever its function thinks
+// of it.
+func TestRejectedAndNotWritten(t *testing.T) {
+	b := newBench(t, 1, answers(422))
+	b.fn.Retry.Final = []int{422}
+	b.fn.DeadLetter.File = filepath.Join(b.fn.DeadLetter.File, "no", "directory")
+	if err := os.WriteFile(filepath.Dir(filepath.Dir(b.fn.DeadLetter.File)), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if o := b.e.Deliver(t.Context(), b.route, &request.Message{QoS: 1, Version: 4}); o.Acked || o.Rejected || o.Name() != "failed" {
+		t.Errorf("%+v", o)
 	}
 }
 

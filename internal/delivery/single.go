@@ -289,6 +289,7 @@ func (x *single) judge(t *trial, pod netip.AddrPort, resp *pool.Response, err er
 		if t.o.Status = resp.Status; resp.Status/100 == 2 {
 			t.o.Acked, t.o.ReasonCode = true, CodeSuccess
 			x.engine.serve(x.fn.Name)
+			x.engine.again.forget(x.fn.Name, x.m)
 			return true
 		}
 		t.o.Err = pool.NewStatusError(resp)

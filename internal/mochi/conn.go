@@ -263,6 +263,9 @@ func (c *conn) writeSocket(p []byte) (n int, err error) {
 			until = limit
 		}
 		_ = c.SetWriteDeadline(until)
+		if c.leaving.Load() && stall > farewell { // just now: farewell's deadline came before this one
+			_ = c.SetWriteDeadline(time.Now().Add(farewell))
+		}
 		var m int
 		m, err = c.TCPConn.Write(p[n:])
 		n += m

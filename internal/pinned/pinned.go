@@ -434,6 +434,9 @@ func (m *Maps) Slots() ([]Slot, error) {
 				return nil, fmt.Errorf("read slot %d: %w", index, err)
 			}
 			c, err := m.conn(index)
+			if errors.Is(err, ebpf.ErrKeyNotExist) { // it is just being made
+				c, err = bpf.EproxyConn{}, nil
+			}
 			if err != nil {
 				return nil, err
 			}

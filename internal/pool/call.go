@@ -261,6 +261,13 @@ func (c *conn) count(call *Call, n int) {
 	}
 }
 
+// tests says whether it is being tried on a connection what the pod does with several requests.
+func (s *Standalone) tests(c *conn) bool {
+	s.lock(nil)
+	defer s.unlock()
+	return c.trials > 0
+}
+
 // ended gives up the place of a connection that has ended. trouble: it had several requests in flight, where it is
 // found out whether the pod answers them.
 func (s *Standalone) ended(c *conn, b *Batch) (trouble bool) {
@@ -269,7 +276,7 @@ func (s *Standalone) ended(c *conn, b *Batch) (trouble bool) {
 	p := c.pod
 	c.dead = true
 	p.idle = slices.DeleteFunc(p.idle, func(other *conn) bool { return other == c })
-	trouble = p.pipe.Auto && !p.gone && c.run > 1
+	trouble = p.pipe.Auto && !p.gone && c.inFlight > 0 && c.run > 1
 	if c.inFlight > 0 {
 		c.inFlight, c.trials, c.once = 0, 0, 0
 		p.idled(c)

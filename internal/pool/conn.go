@@ -323,7 +323,7 @@ func (c *conn) settle(call *Call, resp *Response, now time.Time, b *Batch) error
 		shared.Exchanged(x)
 	}
 	call.Response, call.more = resp, c.r.Buffered() > 0
-	if call.trial > 0 && depth.Unreadable(resp.Status) {
+	if depth.Unreadable(resp.Status) && (call.trial > 0 || c.pool.tests(c)) { // or what the pod read was more than this request
 		call.Behind = true
 		c.pool.troubled(c, depth.Status, NewStatusError(resp))
 	}

@@ -63,6 +63,11 @@ func readLists(name string) ([]*x509.RevocationList, error) {
 		if err != nil {
 			return nil, fmt.Errorf("crl %s: %w", name, err)
 		}
+		for _, x := range list.Extensions {
+			if x.Critical { // of a part of the certificates, or what has changed (RFC 5280 section 5.2)
+				return nil, fmt.Errorf("crl %s: a list with the critical extension %s is not a complete one", name, x.Id)
+			}
+		}
 		lists = append(lists, list)
 	}
 	if len(lists) == 0 {

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -119,9 +120,12 @@ func (s *system) rows(noun string, sub ...string) []map[string]any {
 	s.t.Helper()
 	flags := []string{"-o", "json", "--bpffs", s.lab.BPFFS()}
 	args := slices.Concat([]string{noun}, sub, flags)
-	out, err := exec.Command(filepath.Join(bin, "mapsctl"), args...).Output()
+	var said bytes.Buffer
+	cmd := exec.Command(filepath.Join(bin, "mapsctl"), args...)
+	cmd.Stderr = &said
+	out, err := cmd.Output()
 	if err != nil {
-		s.t.Fatalf("mapsctl %v: %v", args, err)
+		s.t.Fatalf("mapsctl %v: %v: %s", args, err, &said)
 	}
 	var rows []map[string]any
 	if err := json.Unmarshal(out, &rows); err != nil {
