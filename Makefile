@@ -17,7 +17,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-connections test-kubernetes test-kubernetes-full image generate-manifest soak churn demo bench bench-xdp bench-links bench-proactive fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak churn demo bench bench-xdp bench-links bench-proactive fuzz clean
 
 all: build
 
@@ -88,7 +88,6 @@ test: need-root test-deps build bin/lwip-relay unit
 kernels: build
 	@./test/install.sh $(KERNEL_PACKAGES)
 	$(GO) build -o bin/demo ./demo
-	CGO_ENABLED=0 $(GO) build -o bin/bench ./bench
 	$(GO) build -o bin/kernels ./test/kernels
 	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/bpf.test ./internal/bpf
 	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/netns.test ./test/netns
@@ -96,10 +95,6 @@ kernels: build
 ## test-kernels: Debian's kernels 6.12 and 6.1 in an emulator, and what works on each; root for apt
 test-kernels: kernels
 	bin/kernels
-
-## test-connections: 100,000 devices connected at once, on Debian's 6.12 in an emulator with 16 GB of memory; root for apt
-test-connections: kernels
-	bin/kernels --kernel 6.12=connections --memory 16384 --timeout 40m
 
 # As Kubernetes builds them. A module of its own, so that what Kubernetes depends on stays out of go.mod.
 KUBERNETES_VERSION = $(shell cd test/kubernetes && $(GO) list -m -f '{{.Version}}' k8s.io/kubernetes)

@@ -24,8 +24,6 @@ func main() {
 			&cli.StringSliceFlag{Name: "kernel", Value: cli.NewStringSlice("6.12=full", "6.1=fallback"), Usage: "boot the newest `SERIES=CASES`, with what guest/CASES.sh tries"},
 			&cli.StringFlag{Name: "cache", Value: ".cache/kernels", Usage: "keep downloads, images and logs in `DIR`"},
 			&cli.StringFlag{Name: "netns", Value: "TestStartErrors TestReload TestBackOnKernelPath TestBursts", Usage: "`TESTS` of test/netns that full.sh runs: short ones, which need no more programs than the image has"},
-			&cli.StringFlag{Name: "counts", Value: "1000,10000,100000", Usage: "`DEVICES` that connections.sh connects, ascending"},
-			&cli.IntFlag{Name: "memory", Value: 2048, Usage: "`MIB` of memory of the emulated machine"},
 			&cli.DurationFlag{Name: "timeout", Value: 20 * time.Minute, Usage: "for one kernel, from power on to power off"},
 		},
 		Action: run,
@@ -50,7 +48,7 @@ func run(c *cli.Context) error {
 		if !ok {
 			return cliutil.Usagef("--kernel %q: must be SERIES=CASES", choice)
 		}
-		a := attempt{cache: cache, series: series, cases: cases, netns: c.String("netns"), counts: c.String("counts"), memory: c.Int("memory"), timeout: c.Duration("timeout")}
+		a := attempt{cache: cache, series: series, cases: cases, netns: c.String("netns"), timeout: c.Duration("timeout")}
 		rs, err := try(c.Context, a, files)
 		if err != nil {
 			return fmt.Errorf("kernel %s: %w", series, err)
@@ -69,8 +67,6 @@ type attempt struct {
 	series  string // such as 6.12
 	cases   string // a script in guest
 	netns   string // tests of test/netns
-	counts  string // of devices that are connected
-	memory  int    // in MiB
 	timeout time.Duration
 }
 
@@ -86,5 +82,5 @@ func try(ctx context.Context, a attempt, files []file) ([]result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	return boot(ctx, k, image, a.memory, filepath.Join(a.cache, k.release+".log"))
+	return boot(ctx, k, image, filepath.Join(a.cache, k.release+".log"))
 }
