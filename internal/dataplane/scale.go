@@ -31,6 +31,7 @@ type scale struct {
 	closing  int    // of those, the ones that are being closed
 	lacked   uint32 // messages that had found no idle slot when slots were last dialled
 	failing  bool   // the latest connection was refused
+	held     bool   // no more are dialled before the new ones have answered
 	jam      *jam   // idle connections were closed, and whether it helps is not known yet
 	timer    *time.Timer
 	ctx      context.Context
@@ -71,6 +72,10 @@ func (ps *podState) grow() {
 			ps.learn(s.resting())
 		}
 	}
+	if ps.scale.held = ps.unproven(); ps.scale.held { // what lacks goes on lacking
+		ps.settle()
+		return
+	}
 	more := ps.scale.demand.more(ps.scale.open, int(lacked-ps.scale.lacked))
 	for range more {
 		ps.openSlot()
@@ -82,6 +87,21 @@ func (ps *podState) grow() {
 	ps.scale.lacked = lacked
 	ps.settle()
 }
+
+// unproven says whether a new connection awaits its first response. A server that serves one connection until it closes
+// would have requests on all that are dialled meanwhile, and none would be answered while messages wait: so it is waited for
+// whether it serves the last ones, which takes a function no longer than a request. scale.mu is held.
+func (ps *podState) unproven() bool {
+	for _, s := range ps.slots {
+		if r := s.resting(); s.open && r.connected && !r.idle && !r.answered {
+			return true
+		}
+	}
+	return false
+}
+
+// provenLook is how often it is looked whether new connections have answered.
+const provenLook = 20 * time.Millisecond
 
 // openSlot dials the first slot that is closed; scale.mu is held.
 func (ps *podState) openSlot() {
@@ -183,7 +203,9 @@ func (ps *podState) settle() {
 	if ps.scale.failing && !retries {
 		next = sooner(next, backoffMax)
 	}
-	if !retries && !ps.scale.failing && (d.more(ps.scale.open, 0) > 0 || ps.mayTry(now)) {
+	if ps.scale.held = ps.scale.held && ps.unproven(); ps.scale.held {
+		next = sooner(next, provenLook)
+	} else if !retries && !ps.scale.failing && (d.more(ps.scale.open, 0) > 0 || ps.mayTry(now)) {
 		atomic.StoreUint32(&ps.mem.Asked, 0)
 	}
 	if ps.scale.timer != nil {
