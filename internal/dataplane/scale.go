@@ -203,7 +203,11 @@ func (ps *podState) settle() {
 	if ps.scale.failing && !retries {
 		next = sooner(next, backoffMax)
 	}
-	if ps.scale.held = ps.scale.held && ps.unproven(); ps.scale.held {
+	if ps.scale.held {
+		ps.scale.held = ps.unproven()
+		ps.scale.lacked = atomic.LoadUint32(&ps.mem.Lacked) // those who lacked meanwhile asked again and again
+	}
+	if ps.scale.held {
 		next = sooner(next, provenLook)
 	} else if !retries && !ps.scale.failing && (d.more(ps.scale.open, 0) > 0 || ps.mayTry(now)) {
 		atomic.StoreUint32(&ps.mem.Asked, 0)
