@@ -2,9 +2,6 @@ package dataplane
 
 import (
 	"errors"
-	"io"
-	"net"
-	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -132,17 +129,4 @@ func (ps *podState) troubled(why depth.Why, cause error) {
 	}
 	ps.showDepth()
 	ps.settle()
-}
-
-// whyEnded is what the end of a connection says about a pod that left some of several
-// requests unanswered.
-func whyEnded(err error) depth.Why {
-	var socket *net.OpError
-	switch {
-	case errors.Is(err, errTrial), errors.Is(err, errTimeout), errors.Is(err, os.ErrDeadlineExceeded):
-		return depth.Stalled
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &socket):
-		return depth.Closed
-	}
-	return depth.Broken
 }

@@ -163,7 +163,7 @@ func (s *slot) session(ctx context.Context) (e ending) {
 	trouble := s.trouble
 	s.mu.Unlock()
 	if trouble != nil && ctx.Err() == nil {
-		s.pod.troubled(whyEnded(trouble), trouble)
+		s.pod.troubled(depth.WhyEnded(trouble, errTrial, errTimeout), trouble)
 	}
 	e.atOnce = left == 0 && (errors.Is(err, errClosing) || answered > 0 && monotonic()-answered < atOnce)
 	abort(conn)

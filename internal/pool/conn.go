@@ -376,7 +376,7 @@ func (c *conn) fail(err error, b *Batch) {
 	}
 	trouble := c.pool.ended(c, b) && !errors.Is(err, errClosing)
 	if trouble {
-		c.pool.troubled(c, whyEnded(cause), cause)
+		c.pool.troubled(c, depth.WhyEnded(cause, errStalled), cause)
 	}
 	for _, call := range calls {
 		call.Err = cause

@@ -2,9 +2,6 @@ package pool
 
 import (
 	"errors"
-	"io"
-	"net"
-	"os"
 	"time"
 
 	"eproxy/internal/depth"
@@ -198,19 +195,6 @@ func (c *conn) hold(acknowledged uint64) {
 
 // errStalled is the end of a connection on which a request behind others was not answered in time.
 var errStalled = errors.New("a request behind others of its connection was not answered in time")
-
-// whyEnded is what the end of a connection says about a pod that left some of several
-// requests unanswered.
-func whyEnded(err error) depth.Why {
-	var socket *net.OpError
-	switch {
-	case errors.Is(err, errStalled), errors.Is(err, os.ErrDeadlineExceeded):
-		return depth.Stalled
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &socket):
-		return depth.Closed
-	}
-	return depth.Broken
-}
 
 // Troubles counts.
 type Troubles interface {
