@@ -50,5 +50,6 @@ func (s *Server) refused(reason string) {
 func (s *Server) Refused(reason, message string, remote netip.AddrPort, args ...any) {
 	s.refused(reason)
 	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	s.remember(reason, message, remote, args)
 	s.often.Warn(message, remote.Addr().String(), append([]any{"remote", remote}, args...)...)
 }

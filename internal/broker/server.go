@@ -53,6 +53,7 @@ type Server struct {
 	front    Frontend
 	rules    atomic.Pointer[rules]
 	sessions sessions
+	refusals refusals
 	wills    wills
 	// willsUnderWay are the wills that are being published.
 	willsUnderWay atomic.Int64

@@ -57,6 +57,7 @@ func Path(bpffs string) string { return filepath.Join("/run/eproxy", filepath.Ba
 type Sessions interface {
 	Clients() []broker.Client
 	Kick(clientID string) bool
+	Explain(clientID, topic string) broker.Explanation
 }
 
 // Instances are those of functions that a loader runs.
@@ -134,6 +135,11 @@ func handler(s Sessions, c Changer, i Instances) http.Handler {
 	mux.HandleFunc("GET /v1/clients", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s.Clients())
+	})
+	mux.HandleFunc("GET /v1/explanation", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		q := r.URL.Query()
+		_ = json.NewEncoder(w).Encode(s.Explain(q.Get("client"), q.Get("topic")))
 	})
 	mux.HandleFunc("GET /v1/instances", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -219,6 +225,13 @@ func (s said) Unwrap() error { return s.error }
 func (c *Client) Clients(ctx context.Context) ([]broker.Client, error) {
 	var out []broker.Client
 	err := c.get(ctx, "/v1/clients", &out)
+	return out, err
+}
+
+// Explain is what the MQTT server says of a client and a topic.
+func (c *Client) Explain(ctx context.Context, clientID, topic string) (broker.Explanation, error) {
+	var out broker.Explanation
+	err := c.get(ctx, "/v1/explanation?"+url.Values{"client": {clientID}, "topic": {topic}}.Encode(), &out)
 	return out, err
 }
 

@@ -43,6 +43,10 @@ func (f *fake) Change(ctx context.Context, c Change) error {
 func (f *fake) Clients() []broker.Client {
 	return []broker.Client{{ClientID: "a/b c?", Username: "u", Version: "5", Path: "kernel"}}
 }
+func (f *fake) Explain(client, topic string) broker.Explanation {
+	return broker.Explanation{Route: &broker.RouteOfTopic{Filter: topic}, Refusals: []broker.Refusal{{Reason: "not_authorized", Text: client}}}
+}
+
 func (f *fake) Instances() []instances.Status {
 	return []instances.Status{{Function: "f", Address: netip.MustParseAddrPort("10.0.0.2:8080"), State: instances.Failed, Reason: "why"}}
 }
@@ -84,6 +88,9 @@ func TestControlSocket(t *testing.T) {
 		}
 		if got, err := c.Instances(t.Context()); err != nil || len(got) != 1 || got[0] != f.Instances()[0] {
 			t.Errorf("instances %+v, %v", got, err)
+		}
+		if got, err := c.Explain(t.Context(), "a&topic=b", "c/d e&f"); err != nil || got.Route.Filter != "c/d e&f" || got.Refusals[0].Text != "a&topic=b" {
+			t.Errorf("explanation %+v, %v", got, err)
 		}
 		if err := c.Kick(t.Context(), "a/b c?&id=x"); err != nil {
 			t.Error(err)
