@@ -49,6 +49,9 @@ const (
 	BoundedMapSettings            = "settings"
 	BoundedMapSlots               = "slots"
 	BoundedMapSweepers            = "sweepers"
+	BoundedMapTraced              = "traced"
+	BoundedMapTraces              = "traces"
+	BoundedMapTracings            = "tracings"
 	BoundedProgConnFree           = "conn_free"
 	BoundedProgDeviceControl      = "device_control"
 	BoundedProgLinkControl        = "link_control"
@@ -100,6 +103,7 @@ const (
 	BoundedVarUnusedSlotResult    = "unused_slot_result"
 	BoundedVarUnusedSlotState     = "unused_slot_state"
 	BoundedVarUnusedTakeOnly      = "unused_take_only"
+	BoundedVarUnusedTraceEvent    = "unused_trace_event"
 	BoundedVarZero                = "zero"
 )
 
@@ -196,6 +200,9 @@ type BoundedMapSpecs struct {
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	Sweepers      *ebpf.MapSpec `ebpf:"sweepers"`
+	Traced        *ebpf.MapSpec `ebpf:"traced"`
+	Traces        *ebpf.MapSpec `ebpf:"traces"`
+	Tracings      *ebpf.MapSpec `ebpf:"tracings"`
 }
 
 // BoundedVariableSpecs contains global variables before they are loaded into the kernel.
@@ -241,6 +248,7 @@ type BoundedVariableSpecs struct {
 	UnusedSlotResult    *ebpf.VariableSpec `ebpf:"unused_slot_result"`
 	UnusedSlotState     *ebpf.VariableSpec `ebpf:"unused_slot_state"`
 	UnusedTakeOnly      *ebpf.VariableSpec `ebpf:"unused_take_only"`
+	UnusedTraceEvent    *ebpf.VariableSpec `ebpf:"unused_trace_event"`
 	Zero                *ebpf.VariableSpec `ebpf:"zero"`
 }
 
@@ -297,6 +305,9 @@ type BoundedMaps struct {
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	Sweepers      *ebpf.Map `ebpf:"sweepers"`
+	Traced        *ebpf.Map `ebpf:"traced"`
+	Traces        *ebpf.Map `ebpf:"traces"`
+	Tracings      *ebpf.Map `ebpf:"tracings"`
 }
 
 func (m *BoundedMaps) Close() error {
@@ -334,6 +345,9 @@ func (m *BoundedMaps) Close() error {
 		m.Settings,
 		m.Slots,
 		m.Sweepers,
+		m.Traced,
+		m.Traces,
+		m.Tracings,
 	)
 }
 
@@ -380,6 +394,7 @@ type BoundedVariables struct {
 	UnusedSlotResult    *ebpf.Variable `ebpf:"unused_slot_result"`
 	UnusedSlotState     *ebpf.Variable `ebpf:"unused_slot_state"`
 	UnusedTakeOnly      *ebpf.Variable `ebpf:"unused_take_only"`
+	UnusedTraceEvent    *ebpf.Variable `ebpf:"unused_trace_event"`
 	Zero                *ebpf.Variable `ebpf:"zero"`
 }
 

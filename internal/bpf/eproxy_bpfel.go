@@ -153,7 +153,8 @@ type EproxyDevice struct {
 	CacheTopicLen uint8
 	CacheTopic    [48]uint8
 	CachePlain    uint8
-	Pad           [7]uint8
+	NotTaken      uint8
+	Pad           [6]uint8
 	Sender        [176]uint8
 	Ids           struct {
 		_       structs.HostLayout
@@ -276,7 +277,7 @@ type EproxyGlobals struct {
 	SlotsEnd   uint32
 	ConnsEnd   uint32
 	XdpIdle    uint32
-	Pad        uint32
+	Tracing    uint32
 }
 
 type EproxyGraft struct {
@@ -777,6 +778,9 @@ const (
 	EproxyMapSettings            = "settings"
 	EproxyMapSlots               = "slots"
 	EproxyMapSweepers            = "sweepers"
+	EproxyMapTraced              = "traced"
+	EproxyMapTraces              = "traces"
+	EproxyMapTracings            = "tracings"
 	EproxyProgConnFree           = "conn_free"
 	EproxyProgDeviceControl      = "device_control"
 	EproxyProgLinkControl        = "link_control"
@@ -828,6 +832,7 @@ const (
 	EproxyVarUnusedSlotResult    = "unused_slot_result"
 	EproxyVarUnusedSlotState     = "unused_slot_state"
 	EproxyVarUnusedTakeOnly      = "unused_take_only"
+	EproxyVarUnusedTraceEvent    = "unused_trace_event"
 	EproxyVarZero                = "zero"
 )
 
@@ -924,6 +929,9 @@ type EproxyMapSpecs struct {
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	Sweepers      *ebpf.MapSpec `ebpf:"sweepers"`
+	Traced        *ebpf.MapSpec `ebpf:"traced"`
+	Traces        *ebpf.MapSpec `ebpf:"traces"`
+	Tracings      *ebpf.MapSpec `ebpf:"tracings"`
 }
 
 // EproxyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -969,6 +977,7 @@ type EproxyVariableSpecs struct {
 	UnusedSlotResult    *ebpf.VariableSpec `ebpf:"unused_slot_result"`
 	UnusedSlotState     *ebpf.VariableSpec `ebpf:"unused_slot_state"`
 	UnusedTakeOnly      *ebpf.VariableSpec `ebpf:"unused_take_only"`
+	UnusedTraceEvent    *ebpf.VariableSpec `ebpf:"unused_trace_event"`
 	Zero                *ebpf.VariableSpec `ebpf:"zero"`
 }
 
@@ -1025,6 +1034,9 @@ type EproxyMaps struct {
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	Sweepers      *ebpf.Map `ebpf:"sweepers"`
+	Traced        *ebpf.Map `ebpf:"traced"`
+	Traces        *ebpf.Map `ebpf:"traces"`
+	Tracings      *ebpf.Map `ebpf:"tracings"`
 }
 
 func (m *EproxyMaps) Close() error {
@@ -1062,6 +1074,9 @@ func (m *EproxyMaps) Close() error {
 		m.Settings,
 		m.Slots,
 		m.Sweepers,
+		m.Traced,
+		m.Traces,
+		m.Tracings,
 	)
 }
 
@@ -1108,6 +1123,7 @@ type EproxyVariables struct {
 	UnusedSlotResult    *ebpf.Variable `ebpf:"unused_slot_result"`
 	UnusedSlotState     *ebpf.Variable `ebpf:"unused_slot_state"`
 	UnusedTakeOnly      *ebpf.Variable `ebpf:"unused_take_only"`
+	UnusedTraceEvent    *ebpf.Variable `ebpf:"unused_trace_event"`
 	Zero                *ebpf.Variable `ebpf:"zero"`
 }
 

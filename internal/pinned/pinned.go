@@ -20,6 +20,7 @@ import (
 	"eproxy/internal/counters"
 	"eproxy/internal/pindir"
 	"eproxy/internal/podgro"
+	"eproxy/internal/reason"
 )
 
 // ErrNotLoaded means that there are no pins.
@@ -513,7 +514,11 @@ func (m *Maps) Flows() ([]Flow, error) {
 			return nil, fmt.Errorf("read device %d: %w", index, err)
 		}
 		client, _, _ := strings.Cut(text(d.Sender[:], uint32(d.SenderLen[0])), "\r\n") // the user name's header follows
-		out = append(out, Flow{Index: index, Client: client, Gen: c.Gen, InFlightMax: int(d.InflightMax), Rights: d.Rights,
+		notTaken := ""
+		if r := int(d.NotTaken); r > 0 && r < len(reason.All) {
+			notTaken = reason.All[r].Name
+		}
+		out = append(out, Flow{NotTaken: notTaken, Index: index, Client: client, Gen: c.Gen, InFlightMax: int(d.InflightMax), Rights: d.Rights,
 			RightsAll: d.Rights&uint32(bpf.EproxyRightRIGHTS_ALL) != 0, Stopped: d.Stopped != 0 || c.Flags&stopped != 0, Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
 			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: flowState(&c), Taken: d.Taken, InFlight: int(c.InFlight),
 			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.State == uint16(bpf.EproxyConnStateCONN_OPEN) && c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0 && c.Flags&ending == 0})
