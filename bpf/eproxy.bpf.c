@@ -33,7 +33,6 @@ const enum park_op *unused_park_op __attribute__((unused));
 const struct park_args *unused_park_args __attribute__((unused));
 const struct link_args *unused_link_args __attribute__((unused));
 const struct free_args *unused_free_args __attribute__((unused));
-const struct trace_event *unused_trace_event __attribute__((unused));
 /* Those of arrays in chunks, which the compiler would only name there. */
 const struct conn *unused_conn __attribute__((unused));
 const struct device *unused_device __attribute__((unused));

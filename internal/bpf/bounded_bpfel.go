@@ -103,7 +103,6 @@ const (
 	BoundedVarUnusedSlotResult    = "unused_slot_result"
 	BoundedVarUnusedSlotState     = "unused_slot_state"
 	BoundedVarUnusedTakeOnly      = "unused_take_only"
-	BoundedVarUnusedTraceEvent    = "unused_trace_event"
 	BoundedVarZero                = "zero"
 )
 
@@ -248,7 +247,6 @@ type BoundedVariableSpecs struct {
 	UnusedSlotResult    *ebpf.VariableSpec `ebpf:"unused_slot_result"`
 	UnusedSlotState     *ebpf.VariableSpec `ebpf:"unused_slot_state"`
 	UnusedTakeOnly      *ebpf.VariableSpec `ebpf:"unused_take_only"`
-	UnusedTraceEvent    *ebpf.VariableSpec `ebpf:"unused_trace_event"`
 	Zero                *ebpf.VariableSpec `ebpf:"zero"`
 }
 
@@ -394,7 +392,6 @@ type BoundedVariables struct {
 	UnusedSlotResult    *ebpf.Variable `ebpf:"unused_slot_result"`
 	UnusedSlotState     *ebpf.Variable `ebpf:"unused_slot_state"`
 	UnusedTakeOnly      *ebpf.Variable `ebpf:"unused_take_only"`
-	UnusedTraceEvent    *ebpf.Variable `ebpf:"unused_trace_event"`
 	Zero                *ebpf.Variable `ebpf:"zero"`
 }
 

@@ -733,6 +733,46 @@ const (
 	EproxyTakeOnlyTAKE_TRIAL   EproxyTakeOnly = 2
 )
 
+type EproxyTraceEvent struct {
+	_         structs.HostLayout
+	EndedNs   uint64
+	TookNs    uint64
+	WaitedNs  uint64
+	Device    uint32
+	DeviceGen uint32
+	Counter   uint32
+	Pod       uint32
+	Status    uint16
+	Hook      uint8
+	Reason    uint8
+	Qos       uint8
+	TopicLen  uint8
+	TopicCut  uint8
+	Pad       uint8
+	Topic     [128]uint8
+}
+
+type EproxyTraceKey struct {
+	_         structs.HostLayout
+	Device    uint32
+	DeviceGen uint32
+	DeviceSeq uint32
+}
+
+type EproxyTracing struct {
+	_         structs.HostLayout
+	Lost      uint64
+	Sample    uint32
+	Queue     uint32
+	ClientLen uint32
+	TopicLen  uint32
+	Status    uint16
+	Reason    uint8
+	Pad       [5]uint8
+	Topic     [128]uint8
+	Client    [176]uint8
+}
+
 type EproxyTuple struct {
 	_          structs.HostLayout
 	Local      [4]uint32
@@ -832,7 +872,6 @@ const (
 	EproxyVarUnusedSlotResult    = "unused_slot_result"
 	EproxyVarUnusedSlotState     = "unused_slot_state"
 	EproxyVarUnusedTakeOnly      = "unused_take_only"
-	EproxyVarUnusedTraceEvent    = "unused_trace_event"
 	EproxyVarZero                = "zero"
 )
 
@@ -977,7 +1016,6 @@ type EproxyVariableSpecs struct {
 	UnusedSlotResult    *ebpf.VariableSpec `ebpf:"unused_slot_result"`
 	UnusedSlotState     *ebpf.VariableSpec `ebpf:"unused_slot_state"`
 	UnusedTakeOnly      *ebpf.VariableSpec `ebpf:"unused_take_only"`
-	UnusedTraceEvent    *ebpf.VariableSpec `ebpf:"unused_trace_event"`
 	Zero                *ebpf.VariableSpec `ebpf:"zero"`
 }
 
@@ -1123,7 +1161,6 @@ type EproxyVariables struct {
 	UnusedSlotResult    *ebpf.Variable `ebpf:"unused_slot_result"`
 	UnusedSlotState     *ebpf.Variable `ebpf:"unused_slot_state"`
 	UnusedTakeOnly      *ebpf.Variable `ebpf:"unused_take_only"`
-	UnusedTraceEvent    *ebpf.Variable `ebpf:"unused_trace_event"`
 	Zero                *ebpf.Variable `ebpf:"zero"`
 }
 
