@@ -26,21 +26,22 @@ static __always_inline struct tracing *tracing_get(void)
 	return bpf_map_lookup_elem(&tracings, &only);
 }
 
-/* Whether the connection is the client's that is asked for. */
+/* Whether the connection is the client's that is asked for: its sender begins with that, and what follows is another line. */
 static __always_inline bool trace_client(const struct tracing *t, const struct device *d)
 {
-	bool same = true;
+	__u8 b = 0;
 
+	if (!t->client_len)
+		return true;
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SENDER_MAX; i++)
 	{
+		b = afresh(d->sender[i]);
 		if (i >= afresh(t->client_len))
-			break;
-		if (afresh(t->client[i]) != afresh(d->sender[i])) {
-			same = false;
-			break;
-		}
+			return b < 0x20;
+		if (afresh(t->client[i]) != b)
+			return false;
 	}
-	return same;
+	return true;
 }
 
 /*

@@ -223,6 +223,7 @@ func TestTraceFilters(t *testing.T) {
 		"other topic":       {func(f *EproxyTracing) { f.byTopic("sensors/+/hum") }, false, false},
 		"client":            {func(f *EproxyTracing) { f.byClient("dev-1") }, true, true},
 		"other client":      {func(f *EproxyTracing) { f.byClient("dev-2") }, false, false},
+		"shorter client":    {func(f *EproxyTracing) { f.byClient("dev-") }, false, false},
 		"longer client":     {func(f *EproxyTracing) { f.byClient("dev-1\r\n") }, false, false},
 		"function":          {func(f *EproxyTracing) { f.Queue = 0 }, true, true}, // of what is left it is not known
 		"other function":    {func(f *EproxyTracing) { f.Queue = 1 }, false, true},

@@ -8,6 +8,7 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
+	"eproxy/internal/trace"
 )
 
 // acknowledge notifies a client how its message ended: PUBACK or PUBREC; MQTT
@@ -32,6 +33,10 @@ func (s *Server) acknowledge(x *Session, id uint16, qos byte, o delivery.Outcome
 }
 
 func (s *Server) record(route *config.Route, m *request.Message, o delivery.Outcome, took time.Duration) {
+	if s.opts.Tracer.On() {
+		s.opts.Tracer.Ended(trace.Event{Time: time.Now(), Client: m.ClientID, Topic: m.Topic, QoS: m.QoS, Path: trace.Fallback,
+			Route: route.Filter, Function: o.Function, Status: o.Status, Outcome: o.Name(), Took: took})
+	}
 	if s.opts.Recorder == nil {
 		return
 	}

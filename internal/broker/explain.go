@@ -31,18 +31,28 @@ func (s *Server) Explain(clientID, name string) Explanation {
 		e.Client, e.Link = &c, x.grafted()
 		e.MayPublish, _, _, r = s.judged(x, name)
 	}
-	if route := r.route(name); route != nil {
-		e.Route = &RouteOfTopic{Filter: route.Filter, Functions: route.Functions, AlsoBroker: route.AlsoBroker, Ordered: route.Ordered}
-	}
+	e.Route = r.describe(name)
 	return e
 }
 
-// grafted is the far end of the connection that the kernel path has; empty: it has none.
+// RouteOf is the route that a topic takes now, nil: none.
+func (s *Server) RouteOf(name string) *RouteOfTopic { return s.rules.Load().describe(name) }
+
+// describe is route for people.
+func (r *rules) describe(name string) *RouteOfTopic {
+	route := r.route(name)
+	if route == nil {
+		return nil
+	}
+	return &RouteOfTopic{Filter: route.Filter, Functions: route.Functions, AlsoBroker: route.AlsoBroker, Ordered: route.Ordered}
+}
+
+// grafted is the far end of the connection that the kernel path has, which the header of a proxy may not name; empty: it has none.
 func (s *Session) grafted() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.graft == nil || s.over {
 		return ""
 	}
-	return s.link.String()
+	return s.conn.RemoteAddr().String()
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"eproxy/internal/trace"
 )
 
 // What is remembered of refusals is bounded, whoever brings them about: clients choose
@@ -92,4 +94,5 @@ func (s *Server) remember(reason, text string, remote netip.AddrPort, args []any
 		}
 	}
 	s.refusals.add(client, x)
+	s.opts.Tracer.Ended(trace.Event{Time: x.Time, Client: client, Topic: x.Topic, Path: trace.Refused, Reason: reason})
 }

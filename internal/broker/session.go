@@ -31,7 +31,7 @@ type Session struct {
 	rights  rights
 	version uint32   // of the rights, as the kernel path knows them
 	graft   Graft    // nil: the connection is the frontend's alone
-	link    net.Addr // the far end of the connection that graft has, which a proxy's header may not name
+	conn    net.Conn // that graft has
 	over    bool     // the server has decided that the session has ended
 	heir    *Session // the session that took this one over
 }
@@ -52,7 +52,7 @@ func (s *Session) arm(g Grafter, t *Transport) {
 	if s.over || g == nil || t == nil {
 		return
 	}
-	s.link = t.Conn.RemoteAddr()
+	s.conn = t.Conn
 	s.graft = g.Established(ConnInfo{
 		Conn: t.Conn, ClientID: s.ClientID, Username: s.account(), Version: s.Version, Read: t.Read, AtBoundary: t.AtBoundary,
 		Rights: kernelRights(s.version, s.rights.all()),

@@ -22,6 +22,7 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/instances"
+	"eproxy/internal/trace"
 )
 
 // Errors of the client's side.
@@ -65,6 +66,11 @@ type Instances interface {
 	Instances() []instances.Status
 }
 
+// Tracer shows messages: trace.Hub.
+type Tracer interface {
+	Watch(ctx context.Context, f trace.Filter, begun func() error, show func(trace.Event) error) error
+}
+
 // Change is what one of mapsctl's verbs changes.
 type Change struct {
 	Verb     string `json:"verb"`               // of Verbs
@@ -94,12 +100,12 @@ type Changer interface {
 // Serve answers on the socket until stop is called, which removes it. A socket
 // that a dead loader left is replaced; the caller holds the lock of the pins, so
 // that no other lives.
-func Serve(path string, s Sessions, c Changer, i Instances) (stop func(), err error) {
-	return serve(path, s, c, i, timeout)
+func Serve(path string, s Sessions, c Changer, i Instances, t Tracer) (stop func(), err error) {
+	return serve(path, s, c, i, t, timeout)
 }
 
 // serve is Serve with a bound for one request that is no change.
-func serve(path string, s Sessions, c Changer, i Instances, timeout time.Duration) (stop func(), err error) {
+func serve(path string, s Sessions, c Changer, i Instances, t Tracer, timeout time.Duration) (stop func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of the control socket: %w", err)
 	}
@@ -110,7 +116,7 @@ func serve(path string, s Sessions, c Changer, i Instances, timeout time.Duratio
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	srv := &http.Server{Handler: handler(s, c, i), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
+	srv := &http.Server{Handler: handler(s, c, i, t), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
 	go func() { _ = srv.Serve(l) }()
 	return func() { _ = errors.Join(srv.Close(), l.Close()) }, nil
 }
@@ -130,7 +136,7 @@ func allow(w http.ResponseWriter, d time.Duration) {
 	_ = errors.Join(r.SetReadDeadline(until), r.SetWriteDeadline(until))
 }
 
-func handler(s Sessions, c Changer, i Instances) http.Handler {
+func handler(s Sessions, c Changer, i Instances, t Tracer) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/clients", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -141,6 +147,7 @@ func handler(s Sessions, c Changer, i Instances) http.Handler {
 		q := r.URL.Query()
 		_ = json.NewEncoder(w).Encode(s.Explain(q.Get("client"), q.Get("topic")))
 	})
+	mux.HandleFunc("GET /v1/trace", func(w http.ResponseWriter, r *http.Request) { answerTrace(w, r, t) })
 	mux.HandleFunc("GET /v1/instances", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(i.Instances())

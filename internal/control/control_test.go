@@ -15,12 +15,14 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/instances"
+	"eproxy/internal/trace"
 )
 
 type fake struct {
 	kicked  []string
 	changes []Change
 	slow    <-chan time.Time // ends a slow change
+	left    chan struct{}    // who looked at messages has gone
 }
 
 func (f *fake) Change(ctx context.Context, c Change) error {
@@ -45,6 +47,19 @@ func (f *fake) Clients() []broker.Client {
 }
 func (f *fake) Explain(client, topic string) broker.Explanation {
 	return broker.Explanation{Route: &broker.RouteOfTopic{Filter: topic}, Refusals: []broker.Refusal{{Reason: "not_authorized", Text: client}}}
+}
+
+// Watch shows one message for each client that is asked for, and goes on until nobody looks; "busy" is refused.
+func (f *fake) Watch(ctx context.Context, t trace.Filter, begun func() error, show func(trace.Event) error) error {
+	if t.Client == "busy" {
+		return trace.ErrBusy
+	}
+	if err := errors.Join(begun(), show(trace.Event{Client: t.Client, Topic: t.Topic, Status: t.Status})); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	f.left <- struct{}{}
+	return nil
 }
 
 func (f *fake) Instances() []instances.Status {
@@ -75,7 +90,7 @@ func TestControlSocket(t *testing.T) {
 	}
 	for range 2 { // the second replaces the first one's socket
 		f := &fake{}
-		stop, err := Serve(path, f, f, f)
+		stop, err := Serve(path, f, f, f, f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +141,7 @@ func TestSlowChange(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := serve(path, f, f, f, timeout)
+	stop, err := serve(path, f, f, f, f, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,6 +76,14 @@ func (t *Table) RouteOf(index uint32) Route {
 	return l
 }
 
+// PodOf is RouteOf for a pod.
+func (t *Table) PodOf(index uint32) Pod {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l, _ := t.pods.Labels(index)
+	return l
+}
+
 // Retain notes which label sets are in use from now on; without Routes those of before are.
 func (t *Table) Retain(want Wanted, now time.Time) {
 	t.mu.Lock()
