@@ -31,7 +31,7 @@ type scale struct {
 	closing  int    // of those, the ones that are being closed
 	lacked   uint32 // messages that had found no idle slot when slots were last dialled
 	failing  bool   // the latest connection was refused
-	held     bool   // no more are dialled before the new ones have answered
+	held     bool   // no more are dialled, because of how the new ones fare
 	jam      *jam   // idle connections were closed, and whether it helps is not known yet
 	timer    *time.Timer
 	ctx      context.Context
@@ -88,19 +88,18 @@ func (ps *podState) grow() {
 	ps.settle()
 }
 
-// unproven says whether a new connection awaits its first response. A server that serves one connection until it closes
-// would have requests on all that are dialled meanwhile, and none would be answered while messages wait: so it is waited for
-// whether it serves the last ones, which takes a function no longer than a request. scale.mu is held.
+// unproven says whether new connections are waited for, see held; scale.mu is held.
 func (ps *podState) unproven() bool {
+	var conns []rest
 	for _, s := range ps.slots {
-		if r := s.resting(); s.open && r.connected && !r.idle && !r.answered {
-			return true
+		if s.open {
+			conns = append(conns, s.resting())
 		}
 	}
-	return false
+	return held(conns, monotonic(), ps.scale.demand.patience(ps.fn.Load().Timeout))
 }
 
-// provenLook is how often it is looked whether new connections have answered.
+// provenLook is how often it is looked how new connections fare.
 const provenLook = 20 * time.Millisecond
 
 // openSlot dials the first slot that is closed; scale.mu is held.
@@ -454,6 +453,8 @@ type rest struct {
 	idle      bool          // it may be claimed
 	answered  bool          // some request was
 	requests  int           // that it has carried
+	ready     time.Duration // when it was connected
+	asked     time.Duration // when the oldest request in flight was given to it, where there is one
 	since     time.Duration // the latest response, or its beginning
 	service   time.Duration // of a request, smoothed
 }
@@ -467,8 +468,18 @@ func (s *slot) resting() (r rest) {
 	}
 	mem := s.memory()
 	at := time.Duration(atomic.LoadUint64(&mem.RespondedNs))
-	return rest{connected: true, closing: s.unneeded, idle: atomic.LoadUint32(&mem.State) == uint32(bpf.EproxySlotStateSLOT_IDLE), answered: at > 0,
-		requests: int(atomic.LoadUint32(&mem.Count) - s.requests), since: max(s.ready, at), service: time.Duration(atomic.LoadUint32(&mem.ServiceNs))}
+	oldest := &mem.Messages[atomic.LoadUint32(&mem.Head)%uint32(len(mem.Messages))]
+	return rest{
+		connected: true,
+		closing:   s.unneeded,
+		idle:      atomic.LoadUint32(&mem.State) == uint32(bpf.EproxySlotStateSLOT_IDLE),
+		answered:  at > 0,
+		requests:  int(atomic.LoadUint32(&mem.Count) - s.requests),
+		ready:     s.ready,
+		asked:     max(s.ready, time.Duration(atomic.LoadUint64(&oldest.TakenNs))),
+		since:     max(s.ready, at),
+		service:   time.Duration(atomic.LoadUint32(&mem.ServiceNs)),
+	}
 }
 
 // restingAs is resting if the slot's connection is still of this generation.
