@@ -72,11 +72,12 @@ func (ps *podState) grow() {
 			ps.learn(s.resting())
 		}
 	}
-	if ps.scale.held = ps.unproven(); ps.scale.held { // what lacks goes on lacking
+	growth := ps.growth()
+	if ps.scale.held = growth == 0; ps.scale.held { // what lacks goes on lacking
 		ps.settle()
 		return
 	}
-	more := ps.scale.demand.more(ps.scale.open, int(lacked-ps.scale.lacked))
+	more := min(growth, ps.scale.demand.more(ps.scale.open, int(lacked-ps.scale.lacked)))
 	for range more {
 		ps.openSlot()
 	}
@@ -88,15 +89,19 @@ func (ps *podState) grow() {
 	ps.settle()
 }
 
-// unproven says whether new connections are waited for, see held; scale.mu is held.
-func (ps *podState) unproven() bool {
+// growth is how many slots may be dialled now, see the function; none while it is found out whether closing idle
+// ones helps. scale.mu is held.
+func (ps *podState) growth() int {
+	if ps.scale.jam != nil {
+		return 0
+	}
 	var conns []rest
 	for _, s := range ps.slots {
 		if s.open {
 			conns = append(conns, s.resting())
 		}
 	}
-	return held(conns, monotonic(), ps.scale.demand.patience(ps.fn.Load().Timeout))
+	return growth(conns, monotonic(), ps.scale.demand.patience(ps.fn.Load().Timeout))
 }
 
 // provenLook is how often it is looked how new connections fare.
@@ -203,7 +208,7 @@ func (ps *podState) settle() {
 		next = sooner(next, backoffMax)
 	}
 	if ps.scale.held {
-		ps.scale.held = ps.unproven()
+		ps.scale.held = ps.growth() == 0
 		ps.scale.lacked = atomic.LoadUint32(&ps.mem.Lacked) // those who lacked meanwhile asked again and again
 	}
 	if ps.scale.held {
