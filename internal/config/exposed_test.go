@@ -27,7 +27,7 @@ func TestReadableHashesAreWarnedOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := cfg.Exposed(file); (got != "") != c.warn || c.warn && !strings.Contains(got, file) {
+		if got := strings.Join(cfg.Exposed(file), "; "); (got != "") != c.warn || c.warn && !strings.Contains(got, file) {
 			t.Errorf("mode %v, %d users: %q", c.mode, len(cfg.Auth.Users), got)
 		}
 	}
