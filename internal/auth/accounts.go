@@ -135,7 +135,7 @@ func (a *Accounts) Rights(x *Account) (*config.User, bool) {
 // judge finds an Account again; nil: it would not be let in.
 func (a *Accounts) judge(x *Account) *config.User {
 	switch {
-	case x.by == password && a.hashes[x.Name] == x.hash, x.by == certificate && a.exists(x.Name):
+	case x.by == password && x.hash != "" && a.hashes[x.Name] == x.hash, x.by == certificate && a.exists(x.Name):
 		return a.named(x.Name)
 	case x.by == token && a.tokens != nil:
 		if c, err := a.tokens.verify(x.token); err == nil && c.name == x.Name {

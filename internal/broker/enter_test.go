@@ -48,11 +48,19 @@ type notedPeer struct {
 }
 
 func (p *notedPeer) Settle()      {}
+func (p *notedPeer) Abort()       {}
 func (p *notedPeer) Closed() bool { return false }
 func (p *notedPeer) Disconnect(byte, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
+}
+
+// over says whether the client was disconnected.
+func (p *notedPeer) over() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
 }
 
 func (p *notedPeer) Acknowledge(_ uint16, _, code byte, _ *pool.Batch) error {
@@ -62,15 +70,32 @@ func (p *notedPeer) Acknowledge(_ uint16, _, code byte, _ *pool.Batch) error {
 	return nil
 }
 
-// outcomes notes how messages ended.
+// outcomes notes how messages ended, and what was refused.
 type outcomes struct {
-	mu    sync.Mutex
-	names []string
+	mu      sync.Mutex
+	names   []string
+	refused []string
+}
+
+// count is how often something was refused for a reason.
+func (o *outcomes) count(reason string) (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range o.refused {
+		if r == reason {
+			n++
+		}
+	}
+	return n
 }
 
 func (o *outcomes) Request(string, string, int) {}
 func (o *outcomes) DeadLetter(string)           {}
-func (o *outcomes) Refused(string)              {}
+func (o *outcomes) Refused(reason string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refused = append(o.refused, reason)
+}
 func (o *outcomes) Message(_, _ string, _ byte, outcome string, _ time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

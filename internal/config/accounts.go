@@ -89,7 +89,7 @@ func (b *builder) jwt(r *rawJWT) *JWT {
 		Username: or(r.Username, "sub"), Publish: or(r.Publish, "publish"), Subscribe: or(r.Subscribe, "subscribe"),
 	}
 	if len(j.Files()) == 0 {
-		b.fail(path, "auth.jwt: no keys: name a secret_file, a public_key_file or a jwks_file")
+		b.fail(path+".jwks_file", "auth.jwt: no keys: name a secret_file, a public_key_file or a jwks_file")
 	}
 	return j
 }
