@@ -95,6 +95,7 @@ type rawFunction struct {
 	Drain       []string          `yaml:"drain"`
 	Probe       string            `yaml:"probe"`
 	Paused      bool              `yaml:"paused"`
+	Topology    string            `yaml:"topology"`
 	Concurrency *int              `yaml:"concurrency"`
 	Pipeline    string            `yaml:"pipeline"`
 	Timeout     *duration         `yaml:"timeout"`

@@ -160,6 +160,12 @@ type User struct {
 // PipelineAuto is a pipeline that follows what each pod was seen to do.
 const PipelineAuto = -1
 
+// Topologies: which pods of a function are preferred.
+const (
+	TopologyLocal = "prefer-local" // those on this node, as long as they can carry more
+	TopologyAny   = "any"
+)
+
 // Function is an HTTP function with its pods.
 type Function struct {
 	Name        string
@@ -172,6 +178,7 @@ type Function struct {
 	Drain       []netip.AddrPort // pods that get no messages, whoever names them
 	Probe       string           // what a new pod is asked before it gets messages: ProbeTCP, a path, or empty: nothing
 	Paused      bool             // its messages wait
+	Topology    string           // one of the Topology constants; empty is TopologyLocal
 	Concurrency int              // connections in use at a time per pod, 1 to 64
 	Pipeline    int              // requests in flight per connection, 1 to 64, or PipelineAuto
 	Timeout     time.Duration    // of one attempt, from its sending
