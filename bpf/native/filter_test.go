@@ -61,7 +61,7 @@ func TestTraceFilter(t *testing.T) {
 		{shown, packetOf(0x30, long, 0, 5, false), false, shown}, // it goes on
 		{shown, packetOf(0x30, shown, 0, 5, false), true, shown},
 		{strings.Repeat("+/", 60) + "+", packetOf(0x30, long, 0, 5, false), false, shown}, // it may go on
-		{"#", []byte{0x30, 5, 0}, false, ""},                                             // no length
+		{"#", []byte{0x30, 5, 0}, false, ""},                                              // no length
 		{"", []byte{0x30, 5, 0}, true, ""},
 		{"a/#", []byte{0x30, 9, 0, 7, 'a', '/', 'b'}, true, "a/b"}, // the rest is in the next segment
 		{"a/b", []byte{0x30, 9, 0, 7, 'a', '/', 'b'}, false, "a/b"},
