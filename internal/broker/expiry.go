@@ -2,16 +2,17 @@ package broker
 
 import "time"
 
-// limit ends the session when the client's account expires: a token is good until a
-// moment, and so is what it allows.
+// limit ends the session when the client's account or certificate expires: it is good
+// until a moment, and so is what it allows.
 func (s *Session) limit() {
-	if s.Account == nil || s.Account.Expires.IsZero() {
+	at := s.expires()
+	if at.IsZero() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.over {
-		s.expires = time.AfterFunc(time.Until(s.Account.Expires), s.expire)
+		s.expiring = time.AfterFunc(time.Until(at), s.expire)
 	}
 }
 
@@ -19,14 +20,14 @@ func (s *Session) limit() {
 func (s *Session) expire() {
 	defer s.server.contain(s.ClientID)
 	s.mu.Lock()
-	left, over := time.Until(s.Account.Expires), s.over
+	left, over := time.Until(s.expires()), s.over
 	if left > 0 && !over {
-		s.expires.Reset(left)
+		s.expiring.Reset(left)
 	}
 	s.mu.Unlock()
 	if left > 0 || over {
 		return
 	}
-	s.server.Refused("login_expired", "client disconnected: its login has expired", s.Remote, "client", s.ClientID, "user", s.account())
-	s.revoke("the login has expired")
+	s.server.Refused("login_expired", "client disconnected: its token or certificate has expired", s.Remote, "client", s.ClientID, "user", s.account())
+	s.Revoke("the token or certificate has expired")
 }

@@ -19,6 +19,17 @@ type Identity struct {
 	// Account is the account that the client has proven to be; nil for an anonymous
 	// client, whatever name it gave.
 	Account *auth.Account
+	// Until is when the client's certificate is out of date; zero: it has none.
+	Until time.Time
+}
+
+// expires is when the client must have gone; zero: never.
+func (id Identity) expires() time.Time {
+	at := id.Until
+	if a := id.Account; a != nil && !a.Expires.IsZero() && (at.IsZero() || a.Expires.Before(at)) {
+		at = a.Expires
+	}
+	return at
 }
 
 // account is the name of the client's account; empty: it is anonymous, whatever

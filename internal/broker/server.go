@@ -130,7 +130,7 @@ func (s *Server) Admit(remote netip.Addr) bool {
 // holds then.
 func (s *Server) Authenticate(c *Connect) (Identity, byte) {
 	r := s.rules.Load()
-	id := Identity{ClientID: c.ClientID, Username: c.Username, Remote: c.Remote}
+	id := Identity{ClientID: c.ClientID, Username: c.Username, Remote: c.Remote, Until: c.Until}
 	if r.denied(id) {
 		s.Refused("denied_client", "client refused: it is denied", c.Remote, "client", c.ClientID, "user", c.Username)
 		return id, CodeBanned

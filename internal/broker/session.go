@@ -27,14 +27,14 @@ type Session struct {
 	expiry time.Duration
 	clean  bool
 
-	mu      sync.Mutex
-	rights  rights
-	version uint32      // of the rights, as the kernel path knows them
-	expires *time.Timer // ends the session with the client's account; nil: it does not expire
-	graft   Graft       // nil: the connection is the frontend's alone
-	conn    net.Conn    // that graft has
-	over    bool        // the server has decided that the session has ended
-	heir    *Session    // the session that took this one over
+	mu       sync.Mutex
+	rights   rights
+	version  uint32      // of the rights, as the kernel path knows them
+	expiring *time.Timer // ends the session with the client's account; nil: it does not expire
+	graft    Graft       // nil: the connection is the frontend's alone
+	conn     net.Conn    // that graft has
+	over     bool        // the server has decided that the session has ended
+	heir     *Session    // the session that took this one over
 }
 
 // kernelRights is the word by which the programs know the rights of a session.
@@ -77,8 +77,8 @@ func (s *Session) Stop() {
 	}
 	s.over = true
 	close(s.gone)
-	if s.expires != nil {
-		s.expires.Stop()
+	if s.expiring != nil {
+		s.expiring.Stop()
 	}
 	if s.graft != nil {
 		s.graft.Stop()
@@ -124,12 +124,12 @@ func (s *Session) judge(r, next *rules) {
 	s.authorize(now)
 	s.mu.Unlock()
 	if !valid {
-		s.revoke("the account was removed or changed, or access is denied")
+		s.Revoke("the account was removed or changed, or access is denied")
 	}
 }
 
-// revoke ends the session of a client that may not be connected any more.
-func (s *Session) revoke(reason string) {
+// Revoke ends the session of a client that may not be connected any more. It does not wait for the client.
+func (s *Session) Revoke(reason string) {
 	s.Stop()
 	go func() { // may wait for the client
 		defer s.server.absorb(s.ClientID)

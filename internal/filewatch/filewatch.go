@@ -52,7 +52,7 @@ const (
 )
 
 // Follow calls changed whenever something may have changed about one of the files, which need not be there yet, until
-// ctx ends. failed hears of a directory that cannot be watched, and is called again with nil when it can.
+// ctx ends; an empty name is none. failed hears of a directory that cannot be watched, and is called again with nil when it can.
 func Follow(ctx context.Context, names []string, changed func(), failed func(error)) {
 	for len(names) > 0 && ctx.Err() == nil {
 		err := follow(ctx, directories(names), changed, failed)
@@ -72,7 +72,9 @@ func Follow(ctx context.Context, names []string, changed func(), failed func(err
 func directories(names []string) []string {
 	var out []string
 	for _, name := range names {
-		out = append(out, filepath.Dir(name))
+		if name != "" {
+			out = append(out, filepath.Dir(name))
+		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
