@@ -229,6 +229,7 @@ const (
 	EproxyEventKindEVENT_TRIAL   EproxyEventKind = 10
 	EproxyEventKindEVENT_PARKED  EproxyEventKind = 11
 	EproxyEventKindEVENT_ROOM    EproxyEventKind = 12
+	EproxyEventKindEVENT_WAKE    EproxyEventKind = 13
 )
 
 type EproxyFraming struct {
@@ -450,7 +451,17 @@ type EproxyPod struct {
 	Why         uint32
 	Troubles    uint32
 	Far         uint32
-	Pad1        [4]uint32
+	ThawedNs    uint64
+	Sleep       uint32
+	Pad1        uint32
+}
+
+type EproxyPodArgs struct {
+	_   structs.HostLayout
+	Pod uint32
+	Op  uint32
+	Ok  uint32
+	Pad uint32
 }
 
 type EproxyPodGro struct {
@@ -468,6 +479,14 @@ type EproxyPodKey struct {
 	Pad      uint16
 }
 
+type EproxyPodOp uint32
+
+const (
+	EproxyPodOpPOD_OP_REST  EproxyPodOp = 1
+	EproxyPodOpPOD_OP_WAKE  EproxyPodOp = 2
+	EproxyPodOpPOD_OP_AWAKE EproxyPodOp = 3
+)
+
 type EproxyPodReason struct {
 	_     structs.HostLayout
 	State uint32
@@ -483,6 +502,14 @@ type EproxyPodSeries struct {
 	FunctionLen uint16
 	Function    [112]uint8
 }
+
+type EproxyPodSleep uint32
+
+const (
+	EproxyPodSleepPOD_AWAKE  EproxyPodSleep = 0
+	EproxyPodSleepPOD_ASLEEP EproxyPodSleep = 1
+	EproxyPodSleepPOD_WAKING EproxyPodSleep = 2
+)
 
 type EproxyPodStats struct {
 	_        structs.HostLayout
@@ -748,6 +775,7 @@ type EproxyTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	EproxyMapAsleep              = "asleep"
 	EproxyMapAttention           = "attention"
 	EproxyMapConns               = "conns"
 	EproxyMapDevices             = "devices"
@@ -781,11 +809,13 @@ const (
 	EproxyMapSettings            = "settings"
 	EproxyMapSlots               = "slots"
 	EproxyMapSweepers            = "sweepers"
+	EproxyMapWakes               = "wakes"
 	EproxyProgConnFree           = "conn_free"
 	EproxyProgDeviceControl      = "device_control"
 	EproxyProgLinkControl        = "link_control"
 	EproxyProgParkControl        = "park_control"
 	EproxyProgParkSend           = "park_send"
+	EproxyProgPodControl         = "pod_control"
 	EproxyProgSlotControl        = "slot_control"
 	EproxyProgSweepStart         = "sweep_start"
 	EproxyProgTcDeviceIn         = "tc_device_in"
@@ -819,6 +849,8 @@ const (
 	EproxyVarUnusedParkArgs      = "unused_park_args"
 	EproxyVarUnusedParkOp        = "unused_park_op"
 	EproxyVarUnusedParkedMessage = "unused_parked_message"
+	EproxyVarUnusedPodOp         = "unused_pod_op"
+	EproxyVarUnusedPodSleep      = "unused_pod_sleep"
 	EproxyVarUnusedPodStats      = "unused_pod_stats"
 	EproxyVarUnusedQueue         = "unused_queue"
 	EproxyVarUnusedReason        = "unused_reason"
@@ -882,6 +914,7 @@ type EproxyProgramSpecs struct {
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
 	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
+	PodControl    *ebpf.ProgramSpec `ebpf:"pod_control"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -895,6 +928,7 @@ type EproxyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyMapSpecs struct {
+	Asleep        *ebpf.MapSpec `ebpf:"asleep"`
 	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
@@ -928,6 +962,7 @@ type EproxyMapSpecs struct {
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	Sweepers      *ebpf.MapSpec `ebpf:"sweepers"`
+	Wakes         *ebpf.MapSpec `ebpf:"wakes"`
 }
 
 // EproxyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -960,6 +995,8 @@ type EproxyVariableSpecs struct {
 	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.VariableSpec `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.VariableSpec `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.VariableSpec `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.VariableSpec `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.VariableSpec `ebpf:"unused_reason"`
@@ -996,6 +1033,7 @@ func (o *EproxyObjects) Close() error {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyMaps struct {
+	Asleep        *ebpf.Map `ebpf:"asleep"`
 	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
 	Devices       *ebpf.Map `ebpf:"devices"`
@@ -1029,10 +1067,12 @@ type EproxyMaps struct {
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	Sweepers      *ebpf.Map `ebpf:"sweepers"`
+	Wakes         *ebpf.Map `ebpf:"wakes"`
 }
 
 func (m *EproxyMaps) Close() error {
 	return _EproxyClose(
+		m.Asleep,
 		m.Attention,
 		m.Conns,
 		m.Devices,
@@ -1066,6 +1106,7 @@ func (m *EproxyMaps) Close() error {
 		m.Settings,
 		m.Slots,
 		m.Sweepers,
+		m.Wakes,
 	)
 }
 
@@ -1099,6 +1140,8 @@ type EproxyVariables struct {
 	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.Variable `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.Variable `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.Variable `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.Variable `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.Variable `ebpf:"unused_reason"`
@@ -1124,6 +1167,7 @@ type EproxyPrograms struct {
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	ParkControl   *ebpf.Program `ebpf:"park_control"`
 	ParkSend      *ebpf.Program `ebpf:"park_send"`
+	PodControl    *ebpf.Program `ebpf:"pod_control"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -1140,6 +1184,7 @@ func (p *EproxyPrograms) Close() error {
 		p.LinkControl,
 		p.ParkControl,
 		p.ParkSend,
+		p.PodControl,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,
