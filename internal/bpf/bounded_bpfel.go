@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	BoundedMapAsleep              = "asleep"
 	BoundedMapAttention           = "attention"
 	BoundedMapConns               = "conns"
 	BoundedMapDevices             = "devices"
@@ -52,11 +53,13 @@ const (
 	BoundedMapTraced              = "traced"
 	BoundedMapTraces              = "traces"
 	BoundedMapTracings            = "tracings"
+	BoundedMapWakes               = "wakes"
 	BoundedProgConnFree           = "conn_free"
 	BoundedProgDeviceControl      = "device_control"
 	BoundedProgLinkControl        = "link_control"
 	BoundedProgParkControl        = "park_control"
 	BoundedProgParkSend           = "park_send"
+	BoundedProgPodControl         = "pod_control"
 	BoundedProgSlotControl        = "slot_control"
 	BoundedProgSweepStart         = "sweep_start"
 	BoundedProgTcDeviceIn         = "tc_device_in"
@@ -90,6 +93,8 @@ const (
 	BoundedVarUnusedParkArgs      = "unused_park_args"
 	BoundedVarUnusedParkOp        = "unused_park_op"
 	BoundedVarUnusedParkedMessage = "unused_parked_message"
+	BoundedVarUnusedPodOp         = "unused_pod_op"
+	BoundedVarUnusedPodSleep      = "unused_pod_sleep"
 	BoundedVarUnusedPodStats      = "unused_pod_stats"
 	BoundedVarUnusedQueue         = "unused_queue"
 	BoundedVarUnusedReason        = "unused_reason"
@@ -153,6 +158,7 @@ type BoundedProgramSpecs struct {
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
 	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
+	PodControl    *ebpf.ProgramSpec `ebpf:"pod_control"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -166,6 +172,7 @@ type BoundedProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BoundedMapSpecs struct {
+	Asleep        *ebpf.MapSpec `ebpf:"asleep"`
 	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
@@ -202,6 +209,7 @@ type BoundedMapSpecs struct {
 	Traced        *ebpf.MapSpec `ebpf:"traced"`
 	Traces        *ebpf.MapSpec `ebpf:"traces"`
 	Tracings      *ebpf.MapSpec `ebpf:"tracings"`
+	Wakes         *ebpf.MapSpec `ebpf:"wakes"`
 }
 
 // BoundedVariableSpecs contains global variables before they are loaded into the kernel.
@@ -234,6 +242,8 @@ type BoundedVariableSpecs struct {
 	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.VariableSpec `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.VariableSpec `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.VariableSpec `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.VariableSpec `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.VariableSpec `ebpf:"unused_reason"`
@@ -270,6 +280,7 @@ func (o *BoundedObjects) Close() error {
 //
 // It can be passed to LoadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BoundedMaps struct {
+	Asleep        *ebpf.Map `ebpf:"asleep"`
 	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
 	Devices       *ebpf.Map `ebpf:"devices"`
@@ -306,10 +317,12 @@ type BoundedMaps struct {
 	Traced        *ebpf.Map `ebpf:"traced"`
 	Traces        *ebpf.Map `ebpf:"traces"`
 	Tracings      *ebpf.Map `ebpf:"tracings"`
+	Wakes         *ebpf.Map `ebpf:"wakes"`
 }
 
 func (m *BoundedMaps) Close() error {
 	return _BoundedClose(
+		m.Asleep,
 		m.Attention,
 		m.Conns,
 		m.Devices,
@@ -346,6 +359,7 @@ func (m *BoundedMaps) Close() error {
 		m.Traced,
 		m.Traces,
 		m.Tracings,
+		m.Wakes,
 	)
 }
 
@@ -379,6 +393,8 @@ type BoundedVariables struct {
 	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.Variable `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.Variable `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.Variable `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.Variable `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.Variable `ebpf:"unused_reason"`
@@ -404,6 +420,7 @@ type BoundedPrograms struct {
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	ParkControl   *ebpf.Program `ebpf:"park_control"`
 	ParkSend      *ebpf.Program `ebpf:"park_send"`
+	PodControl    *ebpf.Program `ebpf:"pod_control"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -420,6 +437,7 @@ func (p *BoundedPrograms) Close() error {
 		p.LinkControl,
 		p.ParkControl,
 		p.ParkSend,
+		p.PodControl,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,
