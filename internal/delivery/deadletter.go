@@ -81,6 +81,7 @@ type letterFile struct {
 	syncDir func(dir string) error
 	unnamed []string   // directories whose names may not be on disk; nil: nothing was written yet
 	disk    sync.Mutex // held while files are written or renamed
+	replay  sync.Mutex // held while letters are read, or delivered again
 
 	mu      sync.Mutex
 	limit   rotation

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -149,5 +150,111 @@ func TestFilesAreRotated(t *testing.T) {
 	}
 	if all, _ := filepath.Glob(d.File + "*"); len(all) != 3 {
 		t.Errorf("files: %q", all)
+	}
+}
+
+// topicsOf are those of a function's letters, in their order.
+func (b *bench) topicsOf() string {
+	b.t.Helper()
+	var out []string
+	if err := b.e.EachLetter("f", func(l *Letter) bool { out = append(out, l.Topic); return true }); err != nil {
+		b.t.Fatal(err)
+	}
+	return strings.Join(out, " ")
+}
+
+// TestReplay: letters are delivered to their function, those that fail are kept behind those that have come since, and none is
+// lost or written twice; what a replay before has left is the first.
+func TestReplay(t *testing.T) {
+	b := newBench(t, 1, answers(500))
+	dead := func(topics ...string) {
+		t.Helper()
+		for _, topic := range topics {
+			if o := b.e.Deliver(t.Context(), b.route, &request.Message{QoS: 1, Topic: topic}); !o.DeadLettered {
+				t.Fatalf("%+v", o)
+			}
+		}
+	}
+	replay := func(steps []exchange, want Replayed, left string) {
+		t.Helper()
+		b.pool.steps = steps
+		b.pool.made.Store(0)
+		got, err := b.e.Replay(t.Context(), "f")
+		if err != nil || got != want {
+			t.Errorf("replayed %+v (%v), want %+v", got, err, want)
+		}
+		if got := b.topicsOf(); got != left {
+			t.Errorf("letters of %q are left, want %q", got, left)
+		}
+		b.pool.steps = []exchange{answers(500)}
+	}
+	replay(nil, Replayed{}, "")
+	dead("a", "b", "c")
+	replay([]exchange{answers(204), answers(500), answers(200)}, Replayed{Delivered: 2, Failed: 1}, "b")
+	replay([]exchange{answers(500)}, Replayed{Failed: 1}, "b")
+	replay([]exchange{answers(200)}, Replayed{Delivered: 1}, "")
+
+	// Files of before are first, and each time one.
+	dead("old")
+	if err := os.Rename(b.fn.DeadLetter.File, b.fn.DeadLetter.File+".1"); err != nil {
+		t.Fatal(err)
+	}
+	b.fn.DeadLetter.Keep = 1
+	dead("new")
+	replay([]exchange{answers(200)}, Replayed{Delivered: 1, Left: 1}, "new")
+
+	// Whoever has no time leaves all.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got, err := b.e.Replay(ctx, "f"); err != nil || got != (Replayed{Left: 1}) {
+		t.Errorf("without time: %+v, %v", got, err)
+	}
+	dead("later")
+	if got := b.topicsOf(); got != "new later" {
+		t.Errorf("letters of %q", got)
+	}
+	replay([]exchange{answers(200)}, Replayed{Delivered: 1, Left: 1}, "later")
+	if all, _ := filepath.Glob(b.fn.DeadLetter.File + "*"); len(all) != 1 {
+		t.Errorf("files: %q", all)
+	}
+	if n, err := b.e.Purge("f"); n != 1 || err != nil || b.topicsOf() != "" {
+		t.Errorf("purged %d, %v", n, err)
+	}
+}
+
+// TestReplayStopsWhereAllFails: a function that is still down is not tried with every letter, nor are they all kept in memory.
+func TestReplayStopsWhereAllFails(t *testing.T) {
+	b := newBench(t, 1, answers(500))
+	const n = failuresAtOnce + 20
+	for range n {
+		b.e.Deliver(t.Context(), b.route, &request.Message{QoS: 1})
+	}
+	b.pool.made.Store(0)
+	b.pool.steps = slices.Repeat([]exchange{answers(500)}, n)
+	if got, err := b.e.Replay(t.Context(), "f"); err != nil || got != (Replayed{Failed: failuresAtOnce, Left: 20}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	count := 0
+	if err := b.e.EachLetter("f", func(*Letter) bool { count++; return true }); err != nil || count != n {
+		t.Errorf("%d letters, want %d: %v", count, n, err)
+	}
+}
+
+// TestLettersThatAreNotKept: functions without a file, and files that are no letters, are said to be so.
+func TestLettersThatAreNotKept(t *testing.T) {
+	b := newBench(t, 1)
+	for function, d := range map[string]*config.DeadLetter{"none": nil, "f": {Topic: "t"}} {
+		b.fn.DeadLetter = d
+		if _, err := b.e.Purge(function); err == nil || !strings.Contains(err.Error(), "function "+function) {
+			t.Errorf("%s: %v", function, err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(file, []byte("{}\nnot a letter\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.fn.DeadLetter = &config.DeadLetter{File: file}
+	if err := b.e.EachLetter("f", func(*Letter) bool { return true }); err == nil || !strings.Contains(err.Error(), file+":2: ") {
+		t.Errorf("%v", err)
 	}
 }
