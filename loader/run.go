@@ -216,7 +216,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {
 		return err
 	}
-	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker, n, n.local)
+	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker, n, n.local, n.engine)
 	if err != nil {
 		return err
 	}

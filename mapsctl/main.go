@@ -24,6 +24,7 @@ func newApp() *cli.App {
 			noun("slots", "keep-alive connections to the pods", showSlots),
 			noun("flows", "connections of devices that the kernel path knows", showFlows),
 			clientsCommand(),
+			deadLettersCommand(),
 			instancesCommand(),
 			noun("metrics", "counters under their Prometheus names", showMetrics),
 			noun("reasons", "why packets were taken or left to the fallback, by hook", showReasons),

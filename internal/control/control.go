@@ -93,12 +93,12 @@ type Changer interface {
 // Serve answers on the socket until stop is called, which removes it. A socket
 // that a dead loader left is replaced; the caller holds the lock of the pins, so
 // that no other lives.
-func Serve(path string, s Sessions, c Changer, i Instances) (stop func(), err error) {
-	return serve(path, s, c, i, timeout)
+func Serve(path string, s Sessions, c Changer, i Instances, d Letters) (stop func(), err error) {
+	return serve(path, s, c, i, d, timeout)
 }
 
 // serve is Serve with a bound for one request that is no change.
-func serve(path string, s Sessions, c Changer, i Instances, timeout time.Duration) (stop func(), err error) {
+func serve(path string, s Sessions, c Changer, i Instances, d Letters, timeout time.Duration) (stop func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of the control socket: %w", err)
 	}
@@ -109,7 +109,7 @@ func serve(path string, s Sessions, c Changer, i Instances, timeout time.Duratio
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	srv := &http.Server{Handler: handler(s, c, i), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
+	srv := &http.Server{Handler: handler(s, c, i, d), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
 	go func() { _ = srv.Serve(l) }()
 	return func() { _ = errors.Join(srv.Close(), l.Close()) }, nil
 }
@@ -129,8 +129,9 @@ func allow(w http.ResponseWriter, d time.Duration) {
 	_ = errors.Join(r.SetReadDeadline(until), r.SetWriteDeadline(until))
 }
 
-func handler(s Sessions, c Changer, i Instances) http.Handler {
+func handler(s Sessions, c Changer, i Instances, d Letters) http.Handler {
 	mux := http.NewServeMux()
+	handleLetters(mux, d)
 	mux.HandleFunc("GET /v1/clients", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s.Clients())
