@@ -180,7 +180,7 @@ func (s *shares) judge(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("least share %d of %d; %d clients' windows of %d with messages waiting all the time", least, s.equal, looked, (sharing+1)*(windows-1))
+	t.Logf("least share %d of %d; %d clients' windows of %d with messages waiting all the time; the last: %v", least, s.equal, looked, (sharing+1)*(windows-1), s.closed[len(s.closed)-1].of)
 	if most := (sharing + 1) * (windows - 1); looked < most/2 {
 		t.Errorf("clients had messages waiting in %d of %d cases: nothing is shown", looked, most)
 	}
