@@ -26,6 +26,7 @@ func newApp() *cli.App {
 			clientsCommand(),
 			explainCommand(),
 			traceCommand(),
+			deadLettersCommand(),
 			instancesCommand(),
 			noun("metrics", "counters under their Prometheus names", showMetrics),
 			noun("reasons", "why packets were taken or left to the fallback, by hook", showReasons),

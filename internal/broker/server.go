@@ -90,6 +90,9 @@ func New(opts Options) (*Server, error) {
 		s.cancel()
 		return nil, err
 	}
+	if opts.Engine != nil {
+		opts.Engine.PublishWith(s.front.Publish)
+	}
 	return s, nil
 }
 

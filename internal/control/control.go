@@ -97,15 +97,24 @@ type Changer interface {
 	Change(ctx context.Context, c Change) error
 }
 
+// Parts are what the socket speaks for: all of a loader's.
+type Parts struct {
+	Sessions  Sessions
+	Changer   Changer
+	Instances Instances
+	Letters   Letters
+	Tracer    Tracer
+}
+
 // Serve answers on the socket until stop is called, which removes it. A socket
 // that a dead loader left is replaced; the caller holds the lock of the pins, so
 // that no other lives.
-func Serve(path string, s Sessions, c Changer, i Instances, t Tracer) (stop func(), err error) {
-	return serve(path, s, c, i, t, timeout)
+func Serve(path string, p Parts) (stop func(), err error) {
+	return serve(path, p, timeout)
 }
 
 // serve is Serve with a bound for one request that is no change.
-func serve(path string, s Sessions, c Changer, i Instances, t Tracer, timeout time.Duration) (stop func(), err error) {
+func serve(path string, p Parts, timeout time.Duration) (stop func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of the control socket: %w", err)
 	}
@@ -116,7 +125,7 @@ func serve(path string, s Sessions, c Changer, i Instances, t Tracer, timeout ti
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	srv := &http.Server{Handler: handler(s, c, i, t), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
+	srv := &http.Server{Handler: handler(p), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
 	go func() { _ = srv.Serve(l) }()
 	return func() { _ = errors.Join(srv.Close(), l.Close()) }, nil
 }
@@ -136,24 +145,25 @@ func allow(w http.ResponseWriter, d time.Duration) {
 	_ = errors.Join(r.SetReadDeadline(until), r.SetWriteDeadline(until))
 }
 
-func handler(s Sessions, c Changer, i Instances, t Tracer) http.Handler {
+func handler(p Parts) http.Handler {
 	mux := http.NewServeMux()
+	handleLetters(mux, p.Letters)
 	mux.HandleFunc("GET /v1/clients", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(s.Clients())
+		_ = json.NewEncoder(w).Encode(p.Sessions.Clients())
 	})
 	mux.HandleFunc("GET /v1/explanation", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		q := r.URL.Query()
-		_ = json.NewEncoder(w).Encode(s.Explain(q.Get("client"), q.Get("topic")))
+		_ = json.NewEncoder(w).Encode(p.Sessions.Explain(q.Get("client"), q.Get("topic")))
 	})
-	mux.HandleFunc("GET /v1/trace", func(w http.ResponseWriter, r *http.Request) { answerTrace(w, r, t) })
+	mux.HandleFunc("GET /v1/trace", func(w http.ResponseWriter, r *http.Request) { answerTrace(w, r, p.Tracer) })
 	mux.HandleFunc("GET /v1/instances", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(i.Instances())
+		_ = json.NewEncoder(w).Encode(p.Instances.Instances())
 	})
 	mux.HandleFunc("DELETE /v1/clients", func(w http.ResponseWriter, r *http.Request) {
-		if !s.Kick(r.URL.Query().Get("id")) {
+		if !p.Sessions.Kick(r.URL.Query().Get("id")) {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
@@ -168,7 +178,7 @@ func handler(s Sessions, c Changer, i Instances, t Tracer) http.Handler {
 			return
 		}
 		allow(w, changeTimeout)
-		if err := c.Change(r.Context(), x); err != nil {
+		if err := p.Changer.Change(r.Context(), x); err != nil {
 			status := http.StatusConflict
 			if errors.Is(err, ErrChanged) {
 				status = http.StatusInternalServerError

@@ -14,7 +14,7 @@ import (
 func TestTrace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	f := &fake{left: make(chan struct{})}
-	stop, err := Serve(path, f, f, f, f)
+	stop, err := Serve(path, partsOf(f))
 	if err != nil {
 		t.Fatal(err)
 	}
