@@ -25,6 +25,8 @@ func newApp() *cli.App {
 			noun("flows", "connections of devices that the kernel path knows", showFlows),
 			clientsCommand(),
 			deadLettersCommand(),
+			explainCommand(),
+			traceCommand(),
 			instancesCommand(),
 			noun("metrics", "counters under their Prometheus names", showMetrics),
 			noun("reasons", "why packets were taken or left to the fallback, by hook", showReasons),

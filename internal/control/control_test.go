@@ -16,12 +16,14 @@ import (
 	"eproxy/internal/broker"
 	"eproxy/internal/delivery"
 	"eproxy/internal/instances"
+	"eproxy/internal/trace"
 )
 
 type fake struct {
 	kicked  []string
 	changes []Change
 	slow    <-chan time.Time // ends a slow change
+	left    chan struct{}    // who looked at messages has gone
 }
 
 func (f *fake) Change(ctx context.Context, c Change) error {
@@ -44,6 +46,23 @@ func (f *fake) Change(ctx context.Context, c Change) error {
 func (f *fake) Clients() []broker.Client {
 	return []broker.Client{{ClientID: "a/b c?", Username: "u", Version: "5", Path: "kernel"}}
 }
+func (f *fake) Explain(client, topic string) broker.Explanation {
+	return broker.Explanation{Route: &broker.RouteOfTopic{Filter: topic}, Refusals: []broker.Refusal{{Reason: "not_authorized", Text: client}}}
+}
+
+// Watch shows one message for each client that is asked for, and goes on until nobody looks; "busy" is refused.
+func (f *fake) Watch(ctx context.Context, t trace.Filter, begun func() error, show func(trace.Event) error) error {
+	if t.Client == "busy" {
+		return trace.ErrBusy
+	}
+	if err := errors.Join(begun(), show(trace.Event{Client: t.Client, Topic: t.Topic, Status: t.Status})); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	f.left <- struct{}{}
+	return nil
+}
+
 func (f *fake) Instances() []instances.Status {
 	return []instances.Status{{Function: "f", Address: netip.MustParseAddrPort("10.0.0.2:8080"), State: instances.Failed, Reason: "why"}}
 }
@@ -90,7 +109,7 @@ func TestControlSocket(t *testing.T) {
 	}
 	for range 2 { // the second replaces the first one's socket
 		f := &fake{}
-		stop, err := Serve(path, f, f, f, f)
+		stop, err := Serve(path, Served{f, f, f, f, f})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,6 +122,9 @@ func TestControlSocket(t *testing.T) {
 		}
 		if got, err := c.Instances(t.Context()); err != nil || len(got) != 1 || got[0] != f.Instances()[0] {
 			t.Errorf("instances %+v, %v", got, err)
+		}
+		if got, err := c.Explain(t.Context(), "a&topic=b", "c/d e&f"); err != nil || got.Route.Filter != "c/d e&f" || got.Refusals[0].Text != "a&topic=b" {
+			t.Errorf("explanation %+v, %v", got, err)
 		}
 		if err := c.Kick(t.Context(), "a/b c?&id=x"); err != nil {
 			t.Error(err)
@@ -138,7 +160,7 @@ func TestSlowChange(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := serve(path, f, f, f, f, timeout)
+	stop, err := serve(path, Served{f, f, f, f, f}, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +181,7 @@ func TestSlowChange(t *testing.T) {
 func TestLettersThroughTheSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := Serve(path, f, f, f, f)
+	stop, err := Serve(path, Served{f, f, f, f, f})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"eproxy/internal/pool"
 	"eproxy/internal/reconcile"
 	"eproxy/internal/routes"
+	"eproxy/internal/trace"
 )
 
 // Options of Load.
@@ -67,6 +68,7 @@ type Plane struct {
 	often    *lograte.Logger
 	engine   *delivery.Engine
 	recorder Recorder
+	tracer   *trace.Hub // nil: nobody can look at messages
 
 	counts *counters.Table
 	queues queueTable
