@@ -153,7 +153,9 @@ type EproxyDevice struct {
 	CacheTopicLen uint8
 	CacheTopic    [48]uint8
 	CachePlain    uint8
-	Pad           [7]uint8
+	Kept          uint8
+	KeepRest      uint8
+	Pad           [5]uint8
 	Sender        [176]uint8
 	Ids           struct {
 		_       structs.HostLayout
@@ -585,7 +587,9 @@ const (
 	EproxyReasonREASON_UNPARKED        EproxyReason = 77
 	EproxyReasonREASON_PARK_FULL       EproxyReason = 78
 	EproxyReasonREASON_PARK_HANDED     EproxyReason = 79
-	EproxyReasonREASON_COUNT           EproxyReason = 80
+	EproxyReasonREASON_KEPT            EproxyReason = 80
+	EproxyReasonREASON_KEPT_VAIN       EproxyReason = 81
+	EproxyReasonREASON_COUNT           EproxyReason = 82
 )
 
 type EproxyRequest struct {
@@ -755,6 +759,7 @@ const (
 	EproxyMapGrants              = "grants"
 	EproxyMapHints               = "hints"
 	EproxyMapIdTables            = "id_tables"
+	EproxyMapKeeps               = "keeps"
 	EproxyMapListeners           = "listeners"
 	EproxyMapMark                = "mark"
 	EproxyMapNodes               = "nodes"
@@ -902,6 +907,7 @@ type EproxyMapSpecs struct {
 	Grants        *ebpf.MapSpec `ebpf:"grants"`
 	Hints         *ebpf.MapSpec `ebpf:"hints"`
 	IdTables      *ebpf.MapSpec `ebpf:"id_tables"`
+	Keeps         *ebpf.MapSpec `ebpf:"keeps"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
@@ -1003,6 +1009,7 @@ type EproxyMaps struct {
 	Grants        *ebpf.Map `ebpf:"grants"`
 	Hints         *ebpf.Map `ebpf:"hints"`
 	IdTables      *ebpf.Map `ebpf:"id_tables"`
+	Keeps         *ebpf.Map `ebpf:"keeps"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
@@ -1040,6 +1047,7 @@ func (m *EproxyMaps) Close() error {
 		m.Grants,
 		m.Hints,
 		m.IdTables,
+		m.Keeps,
 		m.Listeners,
 		m.Mark,
 		m.Nodes,
