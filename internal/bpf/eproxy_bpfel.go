@@ -328,6 +328,19 @@ type EproxyIdTable struct {
 	Gen    [1024]uint16
 }
 
+type EproxyKept struct {
+	_     structs.HostLayout
+	Busy  uint32
+	Conn  uint32
+	Gen   uint32
+	Seq   uint32
+	Len   uint32
+	Whole uint32
+	Ms    uint32
+	Pad   uint32
+	Bytes [3232]uint8
+}
+
 type EproxyLedger struct {
 	_     structs.HostLayout
 	Base  uint32
