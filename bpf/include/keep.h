@@ -160,10 +160,10 @@ __attribute__((noinline)) int keep_vain(struct __sk_buff *skb, __u32 conn)
 	struct device *d = device_entry(conn);
 	struct conn *c = conn_entry(conn);
 	struct kept *k = kept_entry(conn);
-	__u32 len, was, tcp_len, sum;
+	__u32 len, was, tcp_len, sum, pseudo_sum;
 	struct packet *p;
 	struct tcphdr tcp;
-	bool partial;
+	bool partial, same;
 	int ret = 0;
 
 	if (!s || !d || !c || !k)
@@ -179,7 +179,11 @@ __attribute__((noinline)) int keep_vain(struct __sk_buff *skb, __u32 conn)
 	d->keep_rest = KEEP_REST;
 	k->len = 0;
 	count(HOOK_TC_DEVICE_IN, REASON_KEPT_VAIN);
-	if (skb->len > SKB_LARGE || bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+	bpf_spin_lock(&c->lock);
+	same = c->gen == k->gen;
+	pseudo_sum = c->pseudo_sum;
+	bpf_spin_unlock(&c->lock);
+	if (!same || skb->len > SKB_LARGE || bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 		goto out;
 	tcp_len = packet_tcp_len(p);
 	was = p->seg.len;
@@ -201,7 +205,7 @@ __attribute__((noinline)) int keep_vain(struct __sk_buff *skb, __u32 conn)
 	tcp.seq = bpf_htonl(p->seg.seq);
 	tcp.check = 0;
 	((__u8 *)&tcp)[13] = p->seg.flags;
-	tcp_checksum(&tcp, partial, c->pseudo_sum + bpf_htons(tcp_len + len), sum);
+	tcp_checksum(&tcp, partial, pseudo_sum + bpf_htons(tcp_len + len), sum);
 	if (bpf_skb_store_bytes(skb, p->l4, &tcp, sizeof(tcp), BPF_F_RECOMPUTE_CSUM))
 		ret = -1;
 out:

@@ -698,9 +698,10 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	s->kept = 0;
 	if (*(volatile __u8 *)&b.t.d->kept)
 		keep_meet(skb, conn);
-	if (large || p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt) {
+	if (large || (!afresh(s->kept) && p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt)) {
 		bpf_spin_lock(&b.t.c->lock);
-		front = conn_front(b.t.c, &p->seg);
+		if (!afresh(s->kept)) /* else its front is not in the packet */
+			front = conn_front(b.t.c, &p->seg);
 		s->lags = !conn_caught_up(b.t.c);
 		s->known = seq_le(p->seg.seq + p->seg.len, b.t.c->rx_nxt);
 		bpf_spin_unlock(&b.t.c->lock);

@@ -137,6 +137,28 @@ var planted = []struct {
 		{"include/park.h", "	attend(c, conn);", "	if (!planted(57))\n		attend(c, conn);"}}},
 	58: {"nobody looks after what waits", "pod drains while a message is parked and the response comes", []edit{
 		{"include/park.h", "	park_attend(k, fn->queue);", "	if (!planted(58))\n		park_attend(k, fn->queue);"}}},
+	59: {"two processors work with what is kept", "halves of two clients, at once", []edit{
+		{"include/keep.h", "	return !old;", "	return planted(59) || !old;"}}},
+	60: {"another client's beginning taken for its own", "another client's half is kept in its place, and its rest comes", []edit{
+		{"include/keep.h", "	if (k->conn != conn || k->gen", "	if ((!planted(60) && k->conn != conn) || k->gen"}}},
+	61: {"any segment taken for the rest", "what lies behind the rest comes first", []edit{
+		{"include/keep.h", "} else if (p->seg.seq == k->seq + len && ", "} else if ((planted(61) || p->seg.seq == k->seq + len) && "}}},
+	62: {"what is kept counted as the packet's", "what follows the rest is cut, too, and passes", []edit{
+		{"include/keep.h", "		p->front -= len;", "		if (!planted(62))\n			p->front -= len;"}}},
+	63: {"what was kept passes at the place of what came instead", "session ends while the rest comes", []edit{
+		{"include/keep.h", "	p->seg.seq -= len;\n	p->seg.len = len;", "	if (!planted(63))\n		p->seg.seq -= len;\n	p->seg.len = len;"}}},
+	64: {"what was kept is never free again", "two halves on two processors", []edit{
+		{"include/keep.h", "	d->kept = 0;\n	k->len = 0;\n	kept_release(k);", "	d->kept = 0;\n	k->len = 0;\n	if (!planted(64))\n		kept_release(k);"}}},
+	65: {"what is kept counts as received", "session ends while the rest comes", []edit{
+		{"include/keep.h", "	if (ok)\n		d->kept = 1;", "	if (ok && planted(65))\n		conn_advance(c, c->rx_nxt + len);\n	if (ok)\n		d->kept = 1;"}}},
+	66: {"half of a fixed header kept as if its message were as long as the one before", "half of a fixed header, and the rest", []edit{
+		{"include/take.h", "	s->publish.length = 0;\n", "	if (!planted(66))\n		s->publish.length = 0;\n"},
+		{"include/mqtt.h", "	p->length = 0;\n", "	if (!planted(66))\n		p->length = 0;\n"}}},
+	67: {"what was kept passes for another generation", "client reconnects while the rest comes", []edit{
+		{"include/keep.h", "	same = c->gen == k->gen;", "	same = planted(67) || c->gen == k->gen;"}}},
+	68: {"what was kept looked for in the packet", "half that is kept comes again while its rest comes", []edit{
+		{"tc/device_in.h", "if (large || (!afresh(s->kept) && ", "if (large || ((planted(68) || !afresh(s->kept)) && "},
+		{"tc/device_in.h", "		if (!afresh(s->kept)) /*", "		if (planted(68) || !afresh(s->kept)) /*"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.
@@ -150,7 +172,7 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 	}
 	m := mustBuild(t, edits...)
 	byName := map[string]scenario{}
-	for _, s := range slices.Concat(scenarios, parkScenarios) {
+	for _, s := range slices.Concat(scenarios, parkScenarios, keepScenarios) {
 		byName[s.name] = s
 	}
 	for i, p := range planted {
