@@ -21,7 +21,7 @@ func (n *node) live(cfg *config.Config) *config.Config {
 // waiting are the instances that are no pods yet, or no more.
 func waiting(all []instances.Status) (out []dataplane.PodNote) {
 	for _, i := range all {
-		if i.State == instances.Ready {
+		if i.Pod {
 			continue
 		}
 		why := fmt.Sprintf("instance %d: %s", i.Instance, i.State)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -79,7 +80,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer resources.Close()
 	resources.Settle(ctx)
 	merged := resources.Apply(cfg)
-	local := instances.New(instances.Options{ID: instances.ID(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Answered: plane.Answered, Logger: log})
+	local := instances.New(instances.Options{ID: instances.ID(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Answered: plane.Answered, Rest: restOf(plane), Logger: log})
 	pods := endpoints.Watch(merged, endpoints.Sources{Cluster: cluster, Local: local}, log)
 	defer func() {
 		local.Hurry() // nothing is under way any more
@@ -225,6 +226,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	debug.FreeOSMemory() // what loading the programs took, which the runtime would keep for later
 	n.metrics.Ready(true)
 	n.log.Info("serving", "listeners", len(n.cfg.Listeners), "functions", len(n.cfg.Functions), "routes", len(n.cfg.Routes))
 	for {

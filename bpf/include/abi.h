@@ -533,7 +533,17 @@ struct pod {
 	__s32 wanted;	/* responses to trials until userspace is told; at most 0: it is not */
 	__u32 why;	/* enum depth_why */
 	__u32 troubles; /* so often something went wrong on a connection with several requests in flight */
-	__u32 pad1[5];
+	__u32 far;	/* 1: on another node, as far as the way to it shows; for mapsctl */
+	__u64 thawed_ns; /* when its processes last went on after they were frozen, CLOCK_MONOTONIC; 0: they never were */
+	__u32 sleep;	 /* enum pod_sleep; changed atomically */
+	__u32 pad1;
+};
+
+/* Whether a pod's processes run. One that is asleep has its slots all the same: the kernel keeps what comes for a frozen process. */
+enum pod_sleep {
+	POD_AWAKE = 0,
+	POD_ASLEEP = 1, /* they are frozen, or about to be: who has something for them says so */
+	POD_WAKING = 2, /* somebody has: userspace lets them go on */
 };
 
 /* Why the connections to a pod have as many requests in flight as they have at most. */
@@ -612,13 +622,16 @@ struct queue {
 
 /*
  * pods and pod_count change while programs read them: whatever they see, each of
- * pods[0] to pods[pod_count - 1] is or was one of the function's.
+ * pods[0] to pods[pod_count - 1] is or was one of the function's. The first ones, near of them, get
+ * messages as long as they have idle slots; 0: all are alike.
  */
 struct function {
 	__u32 pod_count;
+	__u32 near;
 	__u32 prefix_len;
 	__u32 from_publisher; /* 1: the longer sender of a device goes along */
 	__u32 queue;	      /* of its messages that wait for a slot: the same after a reload */
+	__u32 pad;
 	__u32 pods[PODS_PER_FUNCTION];
 	__u8 prefix[PREFIX_MAX]; /* request up to and including "ce-source: <source>/" */
 };
@@ -658,7 +671,7 @@ struct globals {
 	__u32 pad;
 };
 
-/* Key of listeners: where the MQTT server listens. */
+/* Key of listeners: where the MQTT server listens; of asleep: where a pod does. */
 struct listener {
 	__be32 address[4]; /* IPv4 as ::ffff:a.b.c.d; all zero: every address of this host, of both families */
 	__be16 port;
@@ -699,7 +712,8 @@ struct pod_key {
 struct pod_reason {
 	__u32 state; /* POD_DISCOVERED and the like; 0: it gets messages */
 	__u32 len;
-	__u8 text[248];
+	__u32 far; /* 1: it is on another node, as far as the way to it shows */
+	__u8 text[244];
 };
 
 /* Where userspace has switched GRO on at the far end of a veth pair: by its near end's ifindex. */
@@ -758,6 +772,8 @@ enum event_kind {
 	EVENT_TRIAL = 10,  /* sweeper: a trial on the slot is not answered in time */
 	EVENT_PARKED = 11, /* conn is the index of a queue whose messages need userspace */
 	EVENT_ROOM = 12,   /* memory for messages that wait is scarce */
+	EVENT_WAKE =
+		13, /* in the ring wakes: conn is the index of a pod whose processes are frozen, and have something to do */
 };
 
 struct event {
@@ -836,6 +852,19 @@ struct park_args {
 	__u32 before_ms; /* PARK_OP_TAKE: only one that was parked no later, CLOCK_MONOTONIC */
 	__u32 number;	 /* PARK_OP_FREE; PARK_OP_ROOM: entries below this; result of PARK_OP_TAKE */
 	__u32 ok;	 /* result: 1: done */
+};
+
+enum pod_op {
+	POD_OP_REST = 1,  /* AWAKE -> ASLEEP, if nothing is in flight */
+	POD_OP_WAKE = 2,  /* ASLEEP -> WAKING, as a request does */
+	POD_OP_AWAKE = 3, /* any -> AWAKE: its processes run */
+};
+
+struct pod_args {
+	__u32 pod;
+	__u32 op; /* enum pod_op */
+	__u32 ok; /* result: 1: the state was changed */
+	__u32 pad;
 };
 
 enum device_op {

@@ -98,12 +98,13 @@ __attribute__((noinline)) int keep_beginning(struct __sk_buff *skb, __u32 conn, 
 /*
  * The connection has the beginning of a message kept, and a segment with payload comes. If that brings the rest it is from now
  * on one that begins where the message does: s->kept says how much of it is not in the packet, and the entry
- * stays claimed until keep_end or keep_vain. Returns 0. A function of its own, so that the verifier follows it once.
+ * stays claimed until keep_end or keep_vain. Returns 1 if all of the segment is kept, too: it ends within the message, and more
+ * follows; else 0. A function of its own, so that the verifier follows it once.
  */
 __attribute__((noinline)) int keep_meet(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	__u32 now_ms = bpf_ktime_get_ns() / 1000000, len, rest;
+	__u32 now_ms = bpf_ktime_get_ns() / 1000000, len, rest, more;
 	struct device *d = device_entry(conn);
 	struct conn *c = conn_entry(conn);
 	struct kept *k = kept_entry(conn);
@@ -114,7 +115,7 @@ __attribute__((noinline)) int keep_meet(struct __sk_buff *skb, __u32 conn)
 	p = &s->packet;
 	len = k->len;
 	rest = k->whole - len;
-	if (k->conn != conn || k->gen != *(volatile __u32 *)&c->gen || !kept_live(k, now_ms) || !conn_next(c, k->seq)) {
+	if (k->conn != conn || k->gen != *(volatile __u32 *)&c->gen || !k->len || !conn_next(c, k->seq)) {
 		d->kept = 0; /* it is of no use any more */
 	} else if (p->seg.seq == k->seq) {
 		/* it comes again: the device waits for its acknowledgement */
@@ -122,8 +123,20 @@ __attribute__((noinline)) int keep_meet(struct __sk_buff *skb, __u32 conn)
 		d->kept = 0;
 		d->keep_rest = KEEP_REST;
 		count(HOOK_TC_DEVICE_IN, REASON_KEPT_VAIN);
-	} else if (p->seg.seq == k->seq + len && p->seg.len >= rest && within(len, 1, KEPT_MAX) &&
-		   within(rest, 1, KEPT_MAX) && !bpf_skb_load_bytes(skb, p->payload, k->bytes + len, rest)) {
+	} else if (p->seg.seq == k->seq + len && kept_live(k, now_ms)) {
+		more = p->seg.len < rest ? p->seg.len : rest;
+		if (!within(len, 1, KEPT_MAX) || !within(more, 1, KEPT_MAX) ||
+		    bpf_skb_load_bytes(skb, p->payload, k->bytes + len, more)) {
+			kept_release(k);
+			return 0;
+		}
+		if (p->seg.len < rest && p->seg.flags == TH_ACK) {
+			k->len += more;
+			k->ms = now_ms;
+			s->device_gen = k->gen;
+			kept_release(k);
+			return 1;
+		}
 		p->payload -= len;
 		p->front -= len;
 		p->seg.seq -= len;

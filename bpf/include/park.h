@@ -221,7 +221,7 @@ static __always_inline enum reason unpark_into(struct scratch *s, struct pod *po
 		return REASON_NO_ENTRY;
 	slot->count++; /* userspace counts requests by it */
 	now = bpf_ktime_get_ns();
-	reason = slot_begin(sc, slot, pod, s, gen, now);
+	reason = slot_begin(hook, sc, slot, pod, s, gen, now);
 	if (reason)
 		return reason;
 	/* nobody looks at it before: the slot is still claimed */
@@ -342,11 +342,12 @@ __attribute__((noinline)) int unpark_find(__u32 queue, __u32 pod, __u32 hook, __
 	if (pod == NO_INDEX) {
 		x->slot = NO_INDEX;
 		bpf_loop(PODS_PER_FUNCTION, unpark_walk_step, NULL, 0);
+		pod = unpark_pod(x, 0);
 	} else {
 		x->slot = unpark_claim(pod, queue, hook, x->qos, family);
-		if (afresh(x->slot) == NO_INDEX)
-			unpark_lacks(pod, queue, hook, family);
 	}
+	if (afresh(x->slot) == NO_INDEX && pod != NO_INDEX)
+		unpark_lacks(pod, queue, hook, family); /* where all are in question: one, by chance */
 	s->slot = afresh(x->slot);
 	s->pod = afresh(x->pod);
 	return afresh(s->slot) != NO_INDEX;

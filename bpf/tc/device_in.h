@@ -696,8 +696,10 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	s->lags = 0;
 	s->known = 0;
 	s->kept = 0;
-	if (*(volatile __u8 *)&b.t.d->kept)
-		keep_meet(skb, conn);
+	if (*(volatile __u8 *)&b.t.d->kept && keep_meet(skb, conn)) {
+		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
+		return device_parked(skb, conn);
+	}
 	if (large || (!afresh(s->kept) && p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt)) {
 		bpf_spin_lock(&b.t.c->lock);
 		if (!afresh(s->kept)) /* else its front is not in the packet */

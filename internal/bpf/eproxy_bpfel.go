@@ -231,6 +231,7 @@ const (
 	EproxyEventKindEVENT_TRIAL   EproxyEventKind = 10
 	EproxyEventKindEVENT_PARKED  EproxyEventKind = 11
 	EproxyEventKindEVENT_ROOM    EproxyEventKind = 12
+	EproxyEventKindEVENT_WAKE    EproxyEventKind = 13
 )
 
 type EproxyFraming struct {
@@ -252,9 +253,11 @@ type EproxyFreeArgs struct {
 type EproxyFunction struct {
 	_             structs.HostLayout
 	PodCount      uint32
+	Near          uint32
 	PrefixLen     uint32
 	FromPublisher uint32
 	Queue         uint32
+	Pad           uint32
 	Pods          [256]uint32
 	Prefix        [512]uint8
 }
@@ -462,7 +465,18 @@ type EproxyPod struct {
 	Wanted      int32
 	Why         uint32
 	Troubles    uint32
-	Pad1        [5]uint32
+	Far         uint32
+	ThawedNs    uint64
+	Sleep       uint32
+	Pad1        uint32
+}
+
+type EproxyPodArgs struct {
+	_   structs.HostLayout
+	Pod uint32
+	Op  uint32
+	Ok  uint32
+	Pad uint32
 }
 
 type EproxyPodGro struct {
@@ -480,11 +494,20 @@ type EproxyPodKey struct {
 	Pad      uint16
 }
 
+type EproxyPodOp uint32
+
+const (
+	EproxyPodOpPOD_OP_REST  EproxyPodOp = 1
+	EproxyPodOpPOD_OP_WAKE  EproxyPodOp = 2
+	EproxyPodOpPOD_OP_AWAKE EproxyPodOp = 3
+)
+
 type EproxyPodReason struct {
 	_     structs.HostLayout
 	State uint32
 	Len   uint32
-	Text  [248]uint8
+	Far   uint32
+	Text  [244]uint8
 }
 
 type EproxyPodSeries struct {
@@ -494,6 +517,14 @@ type EproxyPodSeries struct {
 	FunctionLen uint16
 	Function    [112]uint8
 }
+
+type EproxyPodSleep uint32
+
+const (
+	EproxyPodSleepPOD_AWAKE  EproxyPodSleep = 0
+	EproxyPodSleepPOD_ASLEEP EproxyPodSleep = 1
+	EproxyPodSleepPOD_WAKING EproxyPodSleep = 2
+)
 
 type EproxyPodStats struct {
 	_        structs.HostLayout
@@ -761,6 +792,7 @@ type EproxyTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	EproxyMapAsleep              = "asleep"
 	EproxyMapAttention           = "attention"
 	EproxyMapConns               = "conns"
 	EproxyMapDevices             = "devices"
@@ -795,11 +827,13 @@ const (
 	EproxyMapSettings            = "settings"
 	EproxyMapSlots               = "slots"
 	EproxyMapSweepers            = "sweepers"
+	EproxyMapWakes               = "wakes"
 	EproxyProgConnFree           = "conn_free"
 	EproxyProgDeviceControl      = "device_control"
 	EproxyProgLinkControl        = "link_control"
 	EproxyProgParkControl        = "park_control"
 	EproxyProgParkSend           = "park_send"
+	EproxyProgPodControl         = "pod_control"
 	EproxyProgSlotControl        = "slot_control"
 	EproxyProgSweepStart         = "sweep_start"
 	EproxyProgTcDeviceIn         = "tc_device_in"
@@ -833,6 +867,8 @@ const (
 	EproxyVarUnusedParkArgs      = "unused_park_args"
 	EproxyVarUnusedParkOp        = "unused_park_op"
 	EproxyVarUnusedParkedMessage = "unused_parked_message"
+	EproxyVarUnusedPodOp         = "unused_pod_op"
+	EproxyVarUnusedPodSleep      = "unused_pod_sleep"
 	EproxyVarUnusedPodStats      = "unused_pod_stats"
 	EproxyVarUnusedQueue         = "unused_queue"
 	EproxyVarUnusedReason        = "unused_reason"
@@ -896,6 +932,7 @@ type EproxyProgramSpecs struct {
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
 	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
+	PodControl    *ebpf.ProgramSpec `ebpf:"pod_control"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -909,6 +946,7 @@ type EproxyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyMapSpecs struct {
+	Asleep        *ebpf.MapSpec `ebpf:"asleep"`
 	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
@@ -943,6 +981,7 @@ type EproxyMapSpecs struct {
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	Sweepers      *ebpf.MapSpec `ebpf:"sweepers"`
+	Wakes         *ebpf.MapSpec `ebpf:"wakes"`
 }
 
 // EproxyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -975,6 +1014,8 @@ type EproxyVariableSpecs struct {
 	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.VariableSpec `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.VariableSpec `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.VariableSpec `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.VariableSpec `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.VariableSpec `ebpf:"unused_reason"`
@@ -1011,6 +1052,7 @@ func (o *EproxyObjects) Close() error {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyMaps struct {
+	Asleep        *ebpf.Map `ebpf:"asleep"`
 	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
 	Devices       *ebpf.Map `ebpf:"devices"`
@@ -1045,10 +1087,12 @@ type EproxyMaps struct {
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	Sweepers      *ebpf.Map `ebpf:"sweepers"`
+	Wakes         *ebpf.Map `ebpf:"wakes"`
 }
 
 func (m *EproxyMaps) Close() error {
 	return _EproxyClose(
+		m.Asleep,
 		m.Attention,
 		m.Conns,
 		m.Devices,
@@ -1083,6 +1127,7 @@ func (m *EproxyMaps) Close() error {
 		m.Settings,
 		m.Slots,
 		m.Sweepers,
+		m.Wakes,
 	)
 }
 
@@ -1116,6 +1161,8 @@ type EproxyVariables struct {
 	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.Variable `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.Variable `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.Variable `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.Variable `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.Variable `ebpf:"unused_reason"`
@@ -1141,6 +1188,7 @@ type EproxyPrograms struct {
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	ParkControl   *ebpf.Program `ebpf:"park_control"`
 	ParkSend      *ebpf.Program `ebpf:"park_send"`
+	PodControl    *ebpf.Program `ebpf:"pod_control"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -1157,6 +1205,7 @@ func (p *EproxyPrograms) Close() error {
 		p.LinkControl,
 		p.ParkControl,
 		p.ParkSend,
+		p.PodControl,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

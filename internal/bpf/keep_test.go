@@ -157,6 +157,7 @@ func TestKeptInVain(t *testing.T) {
 		ahead   bool   // the segment passes as it is, beyond what is missing
 	}{
 		"it comes again":         {nil, "PA", again, nil, string(cut[:k]), false},
+		"it comes again, late":   {func(r *rig) { r.keep(func(k *EproxyKept) { k.Ms -= 1000 }) }, "PA", again, nil, string(cut[:k]), false},
 		"it comes again, longer": {nil, "PA", func(at uint32) (uint32, []byte) { return at, cut[:k+3] }, nil, string(cut[:k+3]), false},
 		"the session is over": {func(r *rig) {
 			r.change(rigDevice, func(c *EproxyConn) { c.Flags |= uint32(EproxyConnFlagCONN_NO_TAKE) })
@@ -171,7 +172,7 @@ func TestKeptInVain(t *testing.T) {
 		"too many are in flight":    {func(r *rig) { r.device(func(d *EproxyDevice) { d.InflightMax = 1 }) }, "PA", rest, nil, string(cut[:k]), false},
 		"FIN behind the rest":       {nil, "FPA", rest, nil, string(cut[:k]), false},
 		"the rest of the rest":      {nil, "PA", func(at uint32) (uint32, []byte) { return at + k + 2, cut[k+2:] }, nil, string(cut[k+2:]), true},
-		"part of the rest":          {nil, "PA", func(at uint32) (uint32, []byte) { return at + k, cut[k : k+2] }, nil, string(cut[k : k+2]), true},
+		"part of the rest, no more": {nil, "PA", func(at uint32) (uint32, []byte) { return at + k, cut[k : k+2] }, nil, string(cut[:k]), false},
 		"FIN":                       {nil, "FA", func(at uint32) (uint32, []byte) { return at + k, nil }, nil, "", true},
 		"too late":                  {func(r *rig) { r.keep(func(k *EproxyKept) { k.Ms -= 201 }) }, "PA", rest, nil, string(cut[k:]) + "\xc0\x00", true},
 		"another connection's":      {func(r *rig) { r.keep(func(k *EproxyKept) { k.Conn++ }) }, "PA", rest, nil, string(cut[k:]) + "\xc0\x00", true},
@@ -229,6 +230,29 @@ func TestKeptInVain(t *testing.T) {
 					t.Errorf("kept %d, rests for %d", d.Kept, d.KeepRest)
 				}
 			})
+		}
+	}
+}
+
+// TestCutMessageInPieces: the rest of a message may itself be cut, as long as more follows each piece.
+func TestCutMessageInPieces(t *testing.T) {
+	cut := publish("sensors/a/temp", 1, 9, strings.Repeat("0123456789", 90))
+	for _, ipv6 := range []bool{false, true} {
+		r, at := keptRig(t, ipv6, "A", cut, 5)
+		for k := 5; k < 905; k += 100 {
+			if ret, _ := r.run(r.objs.TcDeviceIn, r.fromDevice(at+uint32(k), "A", cut[k:k+100])); ret != tcShot {
+				t.Fatalf("piece at %d: verdict %d: %v", k, ret, r.allReasons())
+			}
+			if c := r.readConn(rigDevice); c.RxNxt != at {
+				t.Fatalf("piece at %d counts as received", k)
+			}
+		}
+		r.run(r.objs.TcDeviceIn, r.fromDevice(at+905, "PA", cut[905:]))
+		if got := r.bodies(); len(got) != 2 || got[1] != strings.Repeat("0123456789", 90) {
+			t.Errorf("in flight %q: %v", got, r.allReasons())
+		}
+		if c := r.readConn(rigDevice); c.RxNxt != at+uint32(len(cut)) {
+			t.Errorf("next byte %d", c.RxNxt-devISS)
 		}
 	}
 }

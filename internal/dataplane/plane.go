@@ -180,7 +180,7 @@ func mapSizes(cfg *config.Config, slots uint32) map[string]uint32 {
 	conns := slots + uint32(cfg.Limits.Connections)
 	return map[string]uint32{
 		"flows": conns, "hints": hintsFor(conns), "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
-		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
+		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods), "asleep": uint32(cfg.Limits.Pods),
 		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
 		"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
 		"pod_counters": chunk.Chunks(podSeries(cfg)), "pod_labels": podSeries(cfg),
@@ -242,6 +242,9 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	p.mu.Unlock()
 	p.joinQueues(engine)
 	if err := p.startEvents(); err != nil {
+		return err
+	}
+	if err := p.startWakes(); err != nil {
 		return err
 	}
 	if err := p.startSweeper(); err != nil {

@@ -88,6 +88,12 @@ var keepScenarios = []scenario{
 		at := w.msgs[len(w.msgs)-2].off + cutAt
 		return [][]Step{{w.fromDevice(more(w.devs[d].segment(half, at)), false)}, {g}}
 	}},
+	{"rest comes in two pieces, on two processors", 1, 4, func(w *world) [][]Step {
+		d, f, _ := w.halvesOf(4, "d0", 40000)
+		w.do(f)
+		at, end := w.msgs[len(w.msgs)-2].off+cutAt, uint32(len(w.devs[d].stream))
+		return [][]Step{{w.fromDevice(more(w.devs[d].segment(at, at+10)), false)}, {w.fromDevice(w.devs[d].segment(at+10, end), false)}}
+	}},
 	{"session ends while the rest comes", 1, 4, func(w *world) [][]Step {
 		d, f, g := w.halvesOf(4, "d0", 40000)
 		w.do(f)
