@@ -14,7 +14,7 @@ import (
 // noted to be shown.
 func (n *node) live(cfg *config.Config) *config.Config {
 	live := n.life.Apply(n.pods.Apply(cfg))
-	n.plane.NotePods(append(notes(cfg, n.life.Pods()), waiting(n.local.Instances())...))
+	n.plane.NotePods(append(notes(cfg, n.life.Unserved()), waiting(n.local.Instances())...))
 	return live
 }
 

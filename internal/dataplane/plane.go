@@ -59,15 +59,14 @@ type Plane struct {
 	routes *routes.Table
 
 	mu       sync.Mutex
-	net      *netview.View                            // guarded by mu but for Look and Changed; nil until the maps are there
-	live     *config.Config                           // as it is installed, with the pods of now; nil: none yet
-	set      *routes.Set                              // its routes
-	shown    map[bpf.EproxyPodKey]bpf.EproxyPodReason // what the map of reasons has
-	notes    []PodNote                                // of pods that get no messages
-	podByID  map[uint32]*podState                     // with slots, by index in the pods map
-	leaving  map[uint32]*podState                     // of those indexes, not to be used again before the slots have ended
-	pods     *reconcile.Set[*podState]                // that are in service
-	own      *pool.Standalone                         // the fallback's own connections, to all pods
+	net      *netview.View             // guarded by mu but for Look and Changed; nil until the maps are there
+	live     *config.Config            // as it is installed, with the pods of now; nil: none yet
+	set      *routes.Set               // its routes
+	reasons  reasons                   // of pods that are not served in the best way
+	podByID  map[uint32]*podState      // with slots, by index in the pods map
+	leaving  map[uint32]*podState      // of those indexes, not to be used again before the slots have ended
+	pods     *reconcile.Set[*podState] // that are in service
+	own      *pool.Standalone          // the fallback's own connections, to all pods
 	often    *lograte.Logger
 	engine   *delivery.Engine
 	recorder Recorder
@@ -107,7 +106,6 @@ func Load(opts Options) (*Plane, error) {
 		podTable:  make([]atomic.Pointer[podState], cfg.Limits.Pods),
 		podByID:   make(map[uint32]*podState),
 		leaving:   make(map[uint32]*podState),
-		shown:     make(map[bpf.EproxyPodKey]bpf.EproxyPodReason),
 		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
 		queueSeed: rand.Uint32(),
@@ -191,6 +189,7 @@ func mapSizes(cfg *config.Config, slots uint32) map[string]uint32 {
 func (p *Plane) open(cfg *config.Config) (err error) {
 	spec := p.path.Spec
 	p.arrays = newArrays(&p.objs.EproxyMaps, spec, p.path.Dir())
+	p.reasons = newReasons(p.objs.PodReasons)
 	p.counts = newCounts(counters.Maps{RouteLabels: p.objs.RouteLabels, RouteCounters: p.arrays.routeCounters,
 		PodLabels: p.objs.PodLabels, PodCounters: p.arrays.podCounters}, cfg)
 	if p.podMem, err = mapped[bpf.EproxyPod](p, p.objs.Pods); err != nil {
