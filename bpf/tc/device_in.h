@@ -4,6 +4,7 @@
  * Takes a PUBLISH (XDP off, unsupported, or headroom too small), keeps the
  * ledger of what passes, answers for what the programs took.
  */
+#include "../include/keep.h"
 #include "../include/park.h"
 #include "../include/resend.h"
 #include "../include/socket.h"
@@ -228,6 +229,8 @@ static __always_inline void burst_flush(struct __sk_buff *skb, struct scratch *s
 /* Goes on behind the message that was just taken. Returns 1 if it was the segment's last, else 0. */
 static __always_inline long burst_next(struct scratch *s)
 {
+	if (afresh(s->kept))
+		keep_end(s);
 	if (s->publish.length >= s->packet.seg.len) {
 		s->burst_last = 1;
 		return 1;
@@ -693,6 +696,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	bool large = skb->len > SKB_LARGE;
+	bool taken, again;
 	__u32 front = 0;
 	int remainder = 0;
 	struct burst b = {};
@@ -710,9 +714,15 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
 	s->lags = 0;
 	s->known = 0;
-	if (large || p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt) {
+	s->kept = 0;
+	if (*(volatile __u8 *)&b.t.d->kept && keep_meet(skb, conn)) {
+		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
+		return device_parked(skb, conn);
+	}
+	if (large || (!afresh(s->kept) && p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt)) {
 		bpf_spin_lock(&b.t.c->lock);
-		front = conn_front(b.t.c, &p->seg);
+		if (!afresh(s->kept)) /* else its front is not in the packet */
+			front = conn_front(b.t.c, &p->seg);
 		s->lags = !conn_caught_up(b.t.c);
 		s->known = seq_le(p->seg.seq + p->seg.len, b.t.c->rx_nxt);
 		bpf_spin_unlock(&b.t.c->lock);
@@ -732,13 +742,19 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 		s->bad = REASON_MULTI;
 	else if (p->l3 == ETH_HLEN && !afresh(s->known))
 		bpf_loop(BURST_MAX, burst_turn, &b, 0);
+	if (afresh(s->kept) && keep_vain(skb, conn))
+		return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
+	taken = afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->parked);
+	again = taken && (remainder || (front && afresh(s->lags)));
+	if (taken && afresh(s->bad) == REASON_PARTIAL && !(again && large) && keep_beginning(skb, conn, again)) {
+		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
+		s->burst_last = 1;
+	}
 	/*
 	 * What the socket lacks of the front follows: the segment comes
 	 * again, and only that is passed of it.
 	 */
-	if ((remainder || (front && afresh(s->lags))) &&
-	    (afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->parked)) &&
-	    bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+	if (again && bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 	if (afresh(s->burst_last) && !afresh(s->parked))
 		return burst_end(skb, s, &b);

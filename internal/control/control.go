@@ -97,8 +97,8 @@ type Changer interface {
 	Change(ctx context.Context, c Change) error
 }
 
-// Parts are what the socket speaks for: all of a loader's.
-type Parts struct {
+// Served is who answers, each its part.
+type Served struct {
 	Sessions  Sessions
 	Changer   Changer
 	Instances Instances
@@ -109,12 +109,12 @@ type Parts struct {
 // Serve answers on the socket until stop is called, which removes it. A socket
 // that a dead loader left is replaced; the caller holds the lock of the pins, so
 // that no other lives.
-func Serve(path string, p Parts) (stop func(), err error) {
-	return serve(path, p, timeout)
+func Serve(path string, s Served) (stop func(), err error) {
+	return serve(path, s, timeout)
 }
 
 // serve is Serve with a bound for one request that is no change.
-func serve(path string, p Parts, timeout time.Duration) (stop func(), err error) {
+func serve(path string, s Served, timeout time.Duration) (stop func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of the control socket: %w", err)
 	}
@@ -125,7 +125,7 @@ func serve(path string, p Parts, timeout time.Duration) (stop func(), err error)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	srv := &http.Server{Handler: handler(p), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
+	srv := &http.Server{Handler: handler(s), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
 	go func() { _ = srv.Serve(l) }()
 	return func() { _ = errors.Join(srv.Close(), l.Close()) }, nil
 }
@@ -145,25 +145,25 @@ func allow(w http.ResponseWriter, d time.Duration) {
 	_ = errors.Join(r.SetReadDeadline(until), r.SetWriteDeadline(until))
 }
 
-func handler(p Parts) http.Handler {
+func handler(s Served) http.Handler {
 	mux := http.NewServeMux()
-	handleLetters(mux, p.Letters)
+	handleLetters(mux, s.Letters)
 	mux.HandleFunc("GET /v1/clients", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(p.Sessions.Clients())
+		_ = json.NewEncoder(w).Encode(s.Sessions.Clients())
 	})
 	mux.HandleFunc("GET /v1/explanation", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		q := r.URL.Query()
-		_ = json.NewEncoder(w).Encode(p.Sessions.Explain(q.Get("client"), q.Get("topic")))
+		_ = json.NewEncoder(w).Encode(s.Sessions.Explain(q.Get("client"), q.Get("topic")))
 	})
-	mux.HandleFunc("GET /v1/trace", func(w http.ResponseWriter, r *http.Request) { answerTrace(w, r, p.Tracer) })
+	mux.HandleFunc("GET /v1/trace", func(w http.ResponseWriter, r *http.Request) { answerTrace(w, r, s.Tracer) })
 	mux.HandleFunc("GET /v1/instances", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(p.Instances.Instances())
+		_ = json.NewEncoder(w).Encode(s.Instances.Instances())
 	})
 	mux.HandleFunc("DELETE /v1/clients", func(w http.ResponseWriter, r *http.Request) {
-		if !p.Sessions.Kick(r.URL.Query().Get("id")) {
+		if !s.Sessions.Kick(r.URL.Query().Get("id")) {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
@@ -178,7 +178,7 @@ func handler(p Parts) http.Handler {
 			return
 		}
 		allow(w, changeTimeout)
-		if err := p.Changer.Change(r.Context(), x); err != nil {
+		if err := s.Changer.Change(r.Context(), x); err != nil {
 			status := http.StatusConflict
 			if errors.Is(err, ErrChanged) {
 				status = http.StatusInternalServerError

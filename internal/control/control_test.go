@@ -26,11 +26,6 @@ type fake struct {
 	left    chan struct{}    // who looked at messages has gone
 }
 
-// partsOf are all parts of a loader in one.
-func partsOf(f *fake) Parts {
-	return Parts{Sessions: f, Changer: f, Instances: f, Letters: f, Tracer: f}
-}
-
 func (f *fake) Change(ctx context.Context, c Change) error {
 	f.changes = append(f.changes, c)
 	switch c.Function {
@@ -114,7 +109,7 @@ func TestControlSocket(t *testing.T) {
 	}
 	for range 2 { // the second replaces the first one's socket
 		f := &fake{}
-		stop, err := Serve(path, partsOf(f))
+		stop, err := Serve(path, Served{f, f, f, f, f})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +160,7 @@ func TestSlowChange(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := serve(path, partsOf(f), timeout)
+	stop, err := serve(path, Served{f, f, f, f, f}, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +181,7 @@ func TestSlowChange(t *testing.T) {
 func TestLettersThroughTheSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := Serve(path, partsOf(f))
+	stop, err := Serve(path, Served{f, f, f, f, f})
 	if err != nil {
 		t.Fatal(err)
 	}

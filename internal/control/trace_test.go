@@ -14,7 +14,7 @@ import (
 func TestTrace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	f := &fake{left: make(chan struct{})}
-	stop, err := Serve(path, partsOf(f))
+	stop, err := Serve(path, Served{f, f, f, f, f})
 	if err != nil {
 		t.Fatal(err)
 	}

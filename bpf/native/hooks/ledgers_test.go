@@ -29,6 +29,9 @@ func (w *world) ledgers() error {
 	if err := w.queueLedgers(); err != nil {
 		return err
 	}
+	if w.m.KeptBusy() {
+		return fmt.Errorf("the beginning of a message is still being worked with")
+	}
 	if err := w.attended(); err != nil {
 		return err
 	}
