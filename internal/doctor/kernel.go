@@ -116,7 +116,7 @@ func programs(needed []Feature) Feature {
 		return Feature{what, Missing, err.Error()}
 	}
 	for name, m := range spec.Maps {
-		if name != "events" && name != "reasons" && m.MaxEntries > 64 {
+		if m.Type != ebpf.RingBuf && name != "reasons" && m.MaxEntries > 64 { // a ring has whole pages
 			m.MaxEntries = 64
 		}
 	}
