@@ -13,7 +13,7 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 
-#define ABI_VERSION 3	       /* of the pinned maps; one more whenever a map of an older version would be misread */
+#define ABI_VERSION 4	       /* of the pinned maps; one more whenever a map of an older version would be misread */
 #define MARK_MAGIC  0x65705859 /* in the map mark: the directory of the pins is eproxy's */
 
 #define CHUNK_SIZE	  256  /* entries in a chunk of the arrays that grow (chunk.h); a power of two */
@@ -314,8 +314,10 @@ struct conn {
 	__u32 rx_dups; /* duplicate acknowledgements of the local socket that wait for an open graft */
 
 	/* the first grafts of each are in the cache line of its counters */
-	__u32 srtt; /* smoothed round-trip time, 1/8 ms; 0: none was measured */
-	__u32 pad1[3];
+	__u32 srtt;    /* smoothed round-trip time, 1/8 ms; 0: none was measured */
+	__u32 rttvar;  /* slot: its variation, 1/4 ms */
+	__u32 rtt_min; /* slot: the shortest one, ms; 0: none was measured, or it is below one */
+	__u32 pad1;
 	struct ledger rx;
 	struct ledger tx;
 	struct again rx_again; /* latest duplicate that the local socket was passed */
@@ -399,7 +401,7 @@ struct recovery {
 	__u8 known;    /* recover is meant */
 	__u8 on;       /* acknowledgements below recover show further holes */
 	__u8 dup_acks; /* duplicate ACKs in a row */
-	__u8 pad;
+	__u8 backoff;  /* how often the timeout has doubled since a round trip was measured */
 };
 
 /* A message whose request is in flight on a slot. */
@@ -416,9 +418,10 @@ struct message {
 	__u8 acked;	 /* the pod acknowledged the whole request */
 	__u32 due;	 /* wire: once acked, where in the slot's stream its response may begin */
 	__u32 hold;	 /* on its packet identifier (ids.h) */
-	__u32 company;	 /* enum company */
+	__u16 company;	 /* enum company */
+	__u16 again;	 /* the request was sent more than once */
 	__u32 waited_us; /* how long it was parked before taken_ns, microseconds */
-	__u32 pad;
+	__u32 sent_ms;	 /* when its request was last sent, CLOCK_MONOTONIC */
 };
 
 /* What was in flight on the slot when a message was given to it. */
@@ -736,6 +739,8 @@ enum event_kind {
 	EVENT_TRIAL = 10,  /* sweeper: a trial on the slot is not answered in time */
 	EVENT_PARKED = 11, /* conn is the index of a queue whose messages need userspace */
 	EVENT_ROOM = 12,   /* memory for messages that wait is scarce */
+	EVENT_LOST =
+		13, /* sweeper: the pod has not acknowledged the slot's oldest request in time: requests_send sends it again */
 };
 
 struct event {
@@ -857,7 +862,7 @@ struct link_args {
 
 #define SWEEP_TAILS 512 /* connections that a pass may note, a power of two */
 
-/* A connection whose oldest PUBACK is sent again at a time between two passes, unless it is acknowledged. */
+/* A connection whose oldest PUBACK, or request, is sent again at a time between two passes, unless it is acknowledged. */
 struct tail {
 	__u32 conn;
 	__u32 due_ms; /* CLOCK_MONOTONIC */

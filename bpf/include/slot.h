@@ -311,6 +311,26 @@ static __always_inline struct message *slot_message(struct slot *slot, __u32 num
 	return &slot->messages[number & (knob_pipeline - 1) & (PIPELINE_MAX - 1)];
 }
 
+/* The number of the oldest request in flight that the pod has not acknowledged; tail if there is none. */
+static __always_inline __u32 slot_unacked(const struct slot *slot)
+{
+	return (__s32)(slot->acked - slot->head) < 0 ? slot->head : slot->acked;
+}
+
+/*
+ * When the oldest request that the pod has not acknowledged is due to be sent again, CLOCK_MONOTONIC
+ * milliseconds; now_ms + ROUND_TRIP_MAX if nothing is. Userspace sees to a slot that it has, or that has
+ * ended. Under the lock.
+ */
+static __always_inline __u32 slot_due(const struct conn *c, struct slot *slot, __u32 now_ms)
+{
+	__u32 oldest = slot_unacked(slot);
+
+	if (c->state != CONN_OPEN || slot->state == SLOT_RETIRED || oldest == slot->tail)
+		return now_ms + ROUND_TRIP_MAX;
+	return recovery_due(&slot->recovery, c, slot_message(slot, oldest)->sent_ms);
+}
+
 /* Whether message `last` - 1 is in flight; last is the slot's plain or trial. */
 static __always_inline bool slot_has(const struct slot *slot, __u32 last)
 {

@@ -185,6 +185,8 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		m->packet_id = s->publish.packet_id;
 		m->qos = s->publish.qos;
 		m->acked = 0;
+		m->again = 0;
+		m->sent_ms = now_ns / 1000000;
 		m->hold = HOLD_NONE; /* until the device's ledger has it */
 		m->company = slot_company(pod, s->slot, slot);
 		m->waited_us = 0;
@@ -200,6 +202,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		s->slot_gen = gen;
 		s->slot_seq = stamp.seq;
 		s->slot_mss = mss;
+		s->far = recovery_far(sc);
 	}
 	bpf_spin_unlock(&sc->lock);
 	return reason;
@@ -423,8 +426,8 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	enum reason reason;
 	struct graft *graft;
 	struct request *r;
+	bool taken, far;
 	__u64 now;
-	bool taken;
 
 	if (!slot || !sc)
 		return REASON_DEAD_SOCKET;
@@ -451,11 +454,15 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	attend(sc, s->slot);
 
 	ids = device_table(d);
+	far = !xdp && afresh(s->far); /* XDP can send the device no acknowledgement beside the request */
 	bpf_spin_lock(&c->lock);
 	graft = take_account(c, d, ids, s, len, now, &hold);
 	taken = graft != NULL;
 	if (graft) {
-		graft->who = s->slot;
+		if (far)
+			ledger_removed(&c->rx);
+		else
+			graft->who = s->slot;
 		d->last_slot = s->slot;
 	}
 	bpf_spin_unlock(&c->lock);

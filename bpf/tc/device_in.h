@@ -56,6 +56,8 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 			stamp.seq = m->request_seq;
 			number = slot->head + i;
 			len = m->request_len;
+			m->sent_ms = now_ms;
+			m->again = 1;
 			frame_fill(&s->frame, sc, &stamp, TH_ACK | TH_PSH, len);
 			break;
 		}
@@ -246,6 +248,11 @@ static long burst_step(__u64 index, void *data)
 		return 1;
 	count(HOOK_TC_DEVICE_IN, REASON_TAKEN);
 	count_taken(s);
+	if (s->far) {
+		s->kept++;
+		attend(b->t.c,
+		       b->t.conn); /* what is done is to be acknowledged, whatever becomes of the segment's rest */
+	}
 	if (s->group.count && !group_joins(&s->group, s))
 		burst_flush(b->skb, s);
 	group_add(&s->group, s);
@@ -269,7 +276,7 @@ static long burst_turn(__u64 index, void *data)
 		return 1;
 	count(HOOK_TC_DEVICE_IN, REASON_PARKED);
 	count_taken(s);
-	s->parked++;
+	s->kept++;
 	return burst_next(s);
 }
 
@@ -301,12 +308,12 @@ static __always_inline void device_unpark(struct __sk_buff *skb, struct scratch 
 }
 
 /*
- * All of the segment was taken, and some of it is parked: the device is acknowledged what it has sent,
- * since nothing else may leave to it for long. If the segment was also news of the local socket's
+ * All of the segment was taken, and some of it is parked or on its way to a pod that is far: the device is
+ * acknowledged what it has sent, since nothing else may leave to it for long. If the segment was also news of the local socket's
  * bytes, the skb becomes the bare ACK that the socket waits for. Returns the TC verdict. A function of
  * its own for the verifier, and for the size of the stack.
  */
-__attribute__((noinline)) int device_parked(struct __sk_buff *skb, __u32 conn)
+__attribute__((noinline)) int device_kept(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	__u32 now_us = bpf_ktime_get_ns() / 1000, before;
@@ -706,7 +713,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	s->burst_sent = 0;
 	s->burst_last = 0;
 	s->group.count = 0;
-	s->parked = 0;
+	s->kept = 0;
 	s->queue_count = 0;
 	/* too long to be cut: what is left must be able to pass behind its front */
 	if (large && afresh(s->lags))
@@ -718,16 +725,16 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	 * again, and only that is passed of it.
 	 */
 	if ((remainder || (front && afresh(s->lags))) &&
-	    (afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->parked)) &&
+	    (afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->kept)) &&
 	    bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-	if (afresh(s->burst_last) && !afresh(s->parked))
+	if (afresh(s->burst_last) && !afresh(s->kept))
 		return burst_end(skb, s, &b);
 	if (afresh(s->group.count))
 		burst_flush(skb, s);
 	device_unpark(skb, s);
 	if (afresh(s->burst_last))
-		return device_parked(skb, conn);
+		return device_kept(skb, conn);
 	if (afresh(s->bad))
 		count(HOOK_TC_DEVICE_IN, s->bad);
 	return DEVICE_REST;

@@ -80,6 +80,8 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 	conn_seed(c, seed->rcv_nxt, d ? seed->queued : seed->rcv_nxt);
 	c->flags = (p->ipv6 ? CONN_IPV6 : 0) | (seed->sack_ok ? CONN_SACK : 0);
 	c->srtt = seed->srtt;
+	c->rttvar = seed->srtt / 4; /* half of the first one (RFC 6298 section 2.2) */
+	c->rtt_min = seed->srtt / 8;
 	c->tx_nxt = p->seg.seq + p->seg.len;
 	c->tx_knxt = c->tx_nxt;
 	c->tx_framed = p->seg.seq; /* userspace arms it between two packets */

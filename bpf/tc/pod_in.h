@@ -113,24 +113,34 @@ static __always_inline void done_push(struct scratch *s, const struct message *m
 	s->done_count++;
 }
 
-/* The requests that the pod's TCP has acknowledged, but those that are answered here. Under the lock. */
+/*
+ * The requests that the pod's TCP has acknowledged, and how long that took; those that are answered
+ * here have no other consequence. Under the lock.
+ */
 static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct slot *slot, __u32 completed,
 				       enum done_kind kind)
 {
-	__u32 answered = slot->head + completed;
+	__u32 answered = slot->head + completed, oldest = slot_unacked(slot), again = 0, sent_ms = 0;
 
-	if ((__s32)(slot->acked - answered) < 0)
-		slot->acked = answered;
+	slot->acked = slot_unacked(slot);
 	repeat(i, PIPELINE_MAX) {
 		struct message *m = slot_message(slot, slot->acked);
+		bool is_answered = (__s32)(slot->acked - answered) < 0;
 
-		if (slot->acked == slot->tail || seq_lt(c->tx_una, m->request_seq + m->request_len))
+		if (!is_answered && (slot->acked == slot->tail || seq_lt(c->tx_una, m->request_seq + m->request_len)))
 			break;
-		m->acked = 1;
-		m->due = s->due;
-		done_push(s, m, kind);
+		again |= m->again;
+		sent_ms = m->sent_ms;
+		if (!is_answered) {
+			m->acked = 1;
+			m->due = s->due;
+			done_push(s, m, kind);
+		}
 		slot->acked++;
 	}
+	/* of a request that was sent twice nobody knows which of the two is acknowledged (RFC 6298 section 3) */
+	if (slot->acked != oldest && !again)
+		recovery_measure(&slot->recovery, c, s->now_ns / 1000000 - sent_ms);
 }
 
 /*
@@ -492,7 +502,7 @@ __attribute__((noinline)) int pod_resend(struct __sk_buff *skb)
 __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
-	__u32 index, pod_key, mss, end, now_ms = bpf_ktime_get_ns() / 1000000;
+	__u32 index, pod_key, mss, now_ms = bpf_ktime_get_ns() / 1000000;
 	struct slot *slot;
 	struct conn *c;
 	struct pod *pod;
@@ -510,16 +520,7 @@ __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
 		return 0;
 	mss = slot_mss(pod, c, now_ms);
 	bpf_spin_lock(&c->lock);
-	s->piece.end = slot->acked;
-	repeat(i, GROUP_MAX) {
-		struct message *m = slot_message(slot, afresh(s->piece.end));
-
-		if (afresh(s->piece.end) == slot->tail || (i && m->request_seq + m->request_len - c->tx_una > mss))
-			break;
-		s->piece.end++;
-	}
-	end = afresh(s->piece.end);
-	requests_lost(&s->piece, index, s->slot_gen, slot->acked, end);
+	requests_missing(&s->piece, index, c, slot, mss);
 	bpf_spin_unlock(&c->lock);
 	return pod_resend(skb);
 }

@@ -4,7 +4,7 @@
 package abi
 
 const (
-	AbiVersion      = 3          // of the pinned maps; one more whenever a map of an older version would be misread
+	AbiVersion      = 4          // of the pinned maps; one more whenever a map of an older version would be misread
 	MarkMagic       = 0x65705859 // in the map mark: the directory of the pins is eproxy's
 	ChunkSize       = 256        // entries in a chunk of the arrays that grow (chunk.h); a power of two
 	LedgerRing      = 64         // unsettled grafts per connection and direction

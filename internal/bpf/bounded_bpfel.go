@@ -54,6 +54,7 @@ const (
 	BoundedProgLinkControl        = "link_control"
 	BoundedProgParkControl        = "park_control"
 	BoundedProgParkSend           = "park_send"
+	BoundedProgRequestsSend       = "requests_send"
 	BoundedProgSlotControl        = "slot_control"
 	BoundedProgSweepStart         = "sweep_start"
 	BoundedProgTcDeviceIn         = "tc_device_in"
@@ -150,6 +151,7 @@ type BoundedProgramSpecs struct {
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
 	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
+	RequestsSend  *ebpf.ProgramSpec `ebpf:"requests_send"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -392,6 +394,7 @@ type BoundedPrograms struct {
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	ParkControl   *ebpf.Program `ebpf:"park_control"`
 	ParkSend      *ebpf.Program `ebpf:"park_send"`
+	RequestsSend  *ebpf.Program `ebpf:"requests_send"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -408,6 +411,7 @@ func (p *BoundedPrograms) Close() error {
 		p.LinkControl,
 		p.ParkControl,
 		p.ParkSend,
+		p.RequestsSend,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

@@ -73,7 +73,9 @@ type EproxyConn struct {
 	RxFin       uint32
 	RxDups      uint32
 	Srtt        uint32
-	Pad1        [3]uint32
+	Rttvar      uint32
+	RttMin      uint32
+	Pad1        uint32
 	Rx          EproxyLedger
 	Tx          EproxyLedger
 	RxAgain     EproxyAgain
@@ -229,6 +231,7 @@ const (
 	EproxyEventKindEVENT_TRIAL   EproxyEventKind = 10
 	EproxyEventKindEVENT_PARKED  EproxyEventKind = 11
 	EproxyEventKindEVENT_ROOM    EproxyEventKind = 12
+	EproxyEventKindEVENT_LOST    EproxyEventKind = 13
 )
 
 type EproxyFraming struct {
@@ -366,9 +369,10 @@ type EproxyMessage struct {
 	Acked      uint8
 	Due        uint32
 	Hold       uint32
-	Company    uint32
+	Company    uint16
+	Again      uint16
 	WaitedUs   uint32
-	Pad        uint32
+	SentMs     uint32
 }
 
 type EproxyNode struct {
@@ -660,7 +664,7 @@ type EproxySlot struct {
 		Known   uint8
 		On      uint8
 		DupAcks uint8
-		Pad     uint8
+		Backoff uint8
 	}
 	Dials uint32
 	Trial uint32
@@ -782,6 +786,7 @@ const (
 	EproxyProgLinkControl        = "link_control"
 	EproxyProgParkControl        = "park_control"
 	EproxyProgParkSend           = "park_send"
+	EproxyProgRequestsSend       = "requests_send"
 	EproxyProgSlotControl        = "slot_control"
 	EproxyProgSweepStart         = "sweep_start"
 	EproxyProgTcDeviceIn         = "tc_device_in"
@@ -878,6 +883,7 @@ type EproxyProgramSpecs struct {
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
 	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
+	RequestsSend  *ebpf.ProgramSpec `ebpf:"requests_send"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -1120,6 +1126,7 @@ type EproxyPrograms struct {
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	ParkControl   *ebpf.Program `ebpf:"park_control"`
 	ParkSend      *ebpf.Program `ebpf:"park_send"`
+	RequestsSend  *ebpf.Program `ebpf:"requests_send"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -1136,6 +1143,7 @@ func (p *EproxyPrograms) Close() error {
 		p.LinkControl,
 		p.ParkControl,
 		p.ParkSend,
+		p.RequestsSend,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,
