@@ -316,7 +316,7 @@ struct conn {
 	/* the first grafts of each are in the cache line of its counters */
 	__u32 srtt;    /* smoothed round-trip time, 1/8 ms; 0: none was measured */
 	__u32 rttvar;  /* slot: its variation, 1/4 ms */
-	__u32 rtt_min; /* slot: the shortest one, ms; 0: none was measured, or it is below one */
+	__u32 rtt_low; /* slot: what short ones take, 1/16 ms: falls with each shorter one, rises slowly */
 	__u32 pad1;
 	struct ledger rx;
 	struct ledger tx;

@@ -57,11 +57,13 @@ static __always_inline void recovery_measure(struct recovery *r, struct conn *c,
 	if (!c->srtt) {
 		c->srtt = 8 * rtt;
 		c->rttvar = 2 * rtt;
-		c->rtt_min = rtt;
+		c->rtt_low = 16 * rtt;
 		return;
 	}
-	if (rtt < c->rtt_min)
-		c->rtt_min = rtt;
+	if (16 * rtt < c->rtt_low)
+		c->rtt_low = 16 * rtt;
+	else
+		c->rtt_low += rtt - c->rtt_low / 16;
 	off = c->srtt / 8 < rtt ? rtt - c->srtt / 8 : c->srtt / 8 - rtt;
 	c->rttvar = c->rttvar - c->rttvar / 4 + off;
 	c->srtt = c->srtt - c->srtt / 8 + rtt;
@@ -114,7 +116,7 @@ static __always_inline void recovery_expire(struct recovery *r, const struct con
  */
 static __always_inline bool recovery_far(const struct conn *c)
 {
-	return c->rtt_min >= FAR_MS;
+	return c->rtt_low >= 16 * FAR_MS;
 }
 
 /* All that is in flight is being sent again, for another reason. */

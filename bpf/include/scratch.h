@@ -125,7 +125,8 @@ struct scratch {
 	__u32 action; /* what is to be done with a segment: enum rx_action; with a pod's: enum pod_duty, */
 	__u32 duties;
 	__u32 passed; /* and enum reason if it passes */
-	__u32 lost;   /* a pod's segment shows that requests got lost */
+	__u32 blocks; /* a pod's segment has SACK blocks: they are in sack */
+	__u32 lost;   /* it shows that requests got lost */
 	__u32 due;    /* where responses to the requests that it acknowledges may begin */
 	__u32 proofs; /* its responses show that the pod answers several requests in order */
 	__u32 pad0;

@@ -417,6 +417,44 @@ static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, st
 }
 
 /*
+ * The segment becomes the answer that s->action calls for: an ACK, with what came twice
+ * if it is a duplicate. Returns the TC verdict. A function of its own, for the size of the stack.
+ */
+__attribute__((noinline)) int pod_reply(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+	__u32 now_us = bpf_ktime_get_ns() / 1000, n = 0, options = 0;
+	enum reason reason = REASON_CHALLENGE;
+	struct sack_block blocks[2];
+	struct stamp stamp;
+	struct conn *c;
+	bool ok = false;
+
+	if (!s)
+		return TC_DROP;
+	c = conn_entry(s->slot);
+	if (!c)
+		return TC_DROP;
+	bpf_spin_lock(&c->lock);
+	if (c->gen == s->slot_gen && conn_live(c)) {
+		conn_bare(c, &stamp, now_us);
+		if (s->action == RX_ACK)
+			n = conn_duplicate(c, &s->packet.seg, stamp.ack, blocks);
+		if (n)
+			options = sack_option(s->notice.bytes, blocks, n);
+		frame_fill(&s->frame, c, &stamp, TH_ACK, options);
+		frame_options(&s->frame, options);
+		ok = true;
+	}
+	bpf_spin_unlock(&c->lock);
+	if (!ok)
+		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);
+	if (s->action == RX_ACK)
+		reason = seq_gt(s->packet.seg.seq, s->rx.seq) ? REASON_AHEAD : REASON_OLD_DUPLICATE;
+	return pod_send(skb, s, &s->frame, reason);
+}
+
+/*
  * Does what the ledger says, once their lock is released. Returns the TC verdict.
  * A function of its own, so that the verifier follows it once, not once for
  * each outcome.
@@ -450,14 +488,13 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	}
 	switch (action) {
 	case RX_ACK:
-		return pod_send(skb, s, &s->frame,
-				seq_gt(s->packet.seg.seq, s->rx.seq) ? REASON_AHEAD : REASON_OLD_DUPLICATE);
 	case RX_CHALLENGE:
-		return pod_send(skb, s, &s->frame, REASON_CHALLENGE);
+		return pod_reply(skb);
 	case RX_PASS:
 		if (s->rx.len < s->packet.seg.len && skb_cut(skb, s, s->rx.len))
 			return counted(HOOK_TC_POD_IN, REASON_CUT_ERROR, TC_DROP);
-		if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd))
+		if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ||
+		    (s->blocks && skb_options_store(skb, s)))
 			return counted(HOOK_TC_POD_IN, REASON_TRANSLATE_ERROR, TC_DROP);
 		return counted(HOOK_TC_POD_IN, s->passed, TC_PASS);
 	case RX_PASS_RAW:
@@ -472,6 +509,21 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	default:
 		return counted(HOOK_TC_POD_IN, REASON_CHALLENGE, TC_DROP);
 	}
+}
+
+/*
+ * Reads the segment's SACK blocks. They are about requests, of which the local socket knows nothing: if it
+ * is passed the segment it is shown none. Returns 0. A function of its own, so that the verifier follows it once.
+ */
+__attribute__((noinline)) int pod_blocks(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+
+	if (!s)
+		return 0;
+	s->blocks = !skb_options(skb, s) && s->sack.came;
+	s->sack.count = 0;
+	return 0;
 }
 
 /*
@@ -596,6 +648,9 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 		bpf_spin_unlock(&c->lock);
 		packet_advance(&s->packet, front);
 	}
+	s->blocks = 0;
+	if (!s->packet.plain)
+		pod_blocks(skb);
 	s->lost = 0;
 	s->proofs = 0;
 	s->slot = index;
@@ -692,9 +747,9 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 		else if (seg->len && slot->state == SLOT_PASSING)
 			passed = REASON_RESPONSE_HANDED;
 		slot_show(pod, index, slot);
-		if (action == RX_ACK || action == RX_CHALLENGE || (duties & DUTY_POD_ACK)) {
-			if (action == RX_ACK)
-				s->rx.seq = c->rx_nxt;
+		if (action == RX_ACK)
+			s->rx.seq = c->rx_nxt;
+		if (duties & DUTY_POD_ACK) {
 			conn_bare(c, &stamp, s->now_ns / 1000);
 			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
 		}

@@ -74,7 +74,7 @@ type EproxyConn struct {
 	RxDups      uint32
 	Srtt        uint32
 	Rttvar      uint32
-	RttMin      uint32
+	RttLow      uint32
 	Pad1        uint32
 	Rx          EproxyLedger
 	Tx          EproxyLedger
