@@ -397,7 +397,7 @@ __attribute__((noinline)) int requests_expire(__u32 index, __u32 gen)
 	bpf_spin_lock(&c->lock);
 	if (c->gen == gen && (__s32)(slot_due(c, slot, now_ms) - now_ms) <= 0) {
 		recovery_expire(&slot->recovery, c);
-		requests_missing(&s->piece, index, c, slot, mss);
+		requests_missing(&s->piece, index, c, slot, mss, now_ms);
 		expired = 1;
 	}
 	bpf_spin_unlock(&c->lock);

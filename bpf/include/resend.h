@@ -172,11 +172,11 @@ static __always_inline void requests_resend(struct __sk_buff *skb, struct scratc
 }
 
 /*
- * Names the oldest requests of a slot that its pod has not acknowledged for requests_resend: as
+ * Names the oldest requests of a slot that its pod may be missing for requests_resend: as
  * many as can have left in one segment of mss bytes. Under the slot's lock.
  */
 static __always_inline void requests_missing(struct piece *p, __u32 index, const struct conn *c, struct slot *slot,
-					     __u32 mss)
+					     __u32 mss, __u32 now_ms)
 {
 	__u32 first = slot_unacked(slot);
 
@@ -184,7 +184,8 @@ static __always_inline void requests_missing(struct piece *p, __u32 index, const
 	repeat(i, GROUP_MAX) {
 		struct message *m = slot_message(slot, afresh(p->end));
 
-		if (afresh(p->end) == slot->tail || (i && m->request_seq + m->request_len - c->tx_una > mss))
+		if (afresh(p->end) == slot->tail || !recovery_missing(c, m->sent_ms, now_ms) ||
+		    (i && m->request_seq + m->request_len - c->tx_una > mss))
 			break;
 		p->end++;
 	}

@@ -240,12 +240,13 @@ static __always_inline void slot_served(struct slot *slot, __u64 began_ns, __u64
  * function, has room, and its pod answers fast: the device's messages stay in
  * order, and the pod reads several at once. A slow one had better get them on
  * idle connections, and so does one whose depth is found out, as long as it has
- * any. Returns the pod, or NULL; as slot_claim otherwise.
+ * any, and one that is far: what gets lost or comes late on the way holds up all behind it. Returns the pod, or NULL; as slot_claim otherwise.
  */
 static __always_inline struct pod *slot_follow(const struct conn *c, const struct device *d, __u32 function, __u32 qos,
 					       __u32 *index)
 {
 	__u32 key = *(volatile __u32 *)&d->last_slot, pod_key;
+	const struct conn *sc;
 	struct slot *slot;
 	struct pod *pod;
 	__u64 bit, free;
@@ -253,7 +254,8 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 	if (!*(volatile __u16 *)&c->in_flight || key >= knob_slots)
 		return NULL;
 	slot = slot_entry(key);
-	if (!slot || (__u64)(slot->tail - slot->head) * slot->service_ns > QUEUE_NS)
+	sc = conn_entry(key);
+	if (!slot || !sc || (__u64)(slot->tail - slot->head) * slot->service_ns > QUEUE_NS)
 		return NULL;
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
@@ -261,7 +263,7 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 		return NULL;
 	bit = slot_bit(pod, key);
 	free = ~(pod->filling | pod->reserved | pod_beyond(pod));
-	if (pod->wait_ns && pod->idle & free & ~bit)
+	if ((pod->wait_ns || recovery_far(sc)) && pod->idle & free & ~bit)
 		return NULL;
 	if (!((pod->idle | pod_more(pod, qos)) & free & bit) || slot_try(pod, bit, qos) != SLOT_HELD)
 		return NULL;

@@ -649,7 +649,7 @@ __attribute__((noinline)) int device_seen(struct __sk_buff *skb)
 	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && listener_syn(skb)) {
 		note_syn(&p->tuple);
 		return skb_strip_syn(skb, p) ? counted(HOOK_TC_DEVICE_IN, REASON_SYN_ERROR, TC_DROP)
-						   : counted(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN, TC_PASS);
+					     : counted(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN, TC_PASS);
 	}
 	c = flow_find(&p->tuple, &conn);
 	if (!c || conn < knob_slots)

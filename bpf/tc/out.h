@@ -310,7 +310,7 @@ __attribute__((noinline)) int out_segment(struct __sk_buff *skb, __u32 hook, __u
 	if (p->seg.flags & TH_SYN) {
 		if (!device)
 			return skb_strip_syn(skb, p) ? counted(hook, REASON_SYN_ERROR, TC_DROP)
-							    : counted(hook, REASON_SLOT_SYN, TC_PASS);
+						     : counted(hook, REASON_SLOT_SYN, TC_PASS);
 		/* A SYN-ACK to this 4-tuple: whatever was here belongs to the past. */
 		bpf_spin_lock(&c->lock);
 		if (c->state != CONN_FREE) {

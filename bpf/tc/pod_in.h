@@ -572,7 +572,7 @@ __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
 		return 0;
 	mss = slot_mss(pod, c, now_ms);
 	bpf_spin_lock(&c->lock);
-	requests_missing(&s->piece, index, c, slot, mss);
+	requests_missing(&s->piece, index, c, slot, mss, now_ms);
 	bpf_spin_unlock(&c->lock);
 	return pod_resend(skb);
 }
