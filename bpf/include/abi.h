@@ -419,7 +419,8 @@ struct message {
 	__u32 due;	 /* wire: once acked, where in the slot's stream its response may begin */
 	__u32 hold;	 /* on its packet identifier (ids.h) */
 	__u16 company;	 /* enum company */
-	__u16 again;	 /* the request was sent more than once */
+	__u8 again;	 /* the request was sent more than once */
+	__u8 kept;	 /* it was done in its device's ledger when the slot got it: it had waited, or the pod is far */
 	__u32 waited_us; /* how long it was parked before taken_ns, microseconds */
 	__u32 sent_ms;	 /* when its request was last sent, CLOCK_MONOTONIC */
 };

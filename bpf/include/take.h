@@ -186,6 +186,7 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		m->qos = s->publish.qos;
 		m->acked = 0;
 		m->again = 0;
+		m->kept = 0;
 		m->sent_ms = now_ns / 1000000;
 		m->hold = HOLD_NONE; /* until the device's ledger has it */
 		m->company = slot_company(pod, s->slot, slot);
@@ -472,6 +473,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	}
 	/* nobody looks at it before: the request has not left, and the slot is still claimed */
 	slot_message(slot, s->number)->hold = hold;
+	slot_message(slot, s->number)->kept = far;
 	return REASON_TAKEN;
 }
 

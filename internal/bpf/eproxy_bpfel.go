@@ -370,7 +370,8 @@ type EproxyMessage struct {
 	Due        uint32
 	Hold       uint32
 	Company    uint16
-	Again      uint16
+	Again      uint8
+	Kept       uint8
 	WaitedUs   uint32
 	SentMs     uint32
 }

@@ -84,7 +84,7 @@ func TestRequestRoundTrip(t *testing.T) {
 	const ms = 1000
 	for name, c := range map[string]struct {
 		response string
-		again    uint16
+		again    uint8
 	}{"acknowledged": {}, "answered": {response: okResponse}, "sent twice": {again: 1}, "sent twice, answered": {okResponse, 1}} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, false)
