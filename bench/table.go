@@ -87,6 +87,7 @@ func (t *table) print(w io.Writer, load string) {
 		compared bool
 	}{
 		{"cpu us/msg", func(m measurement) float64 { return m.cpu }, true},
+		{"charged us/msg", func(m measurement) float64 { return m.parts }, true},
 		{"process", func(m measurement) float64 { return m.own }, false},
 		{"msg/s", func(m measurement) float64 { return m.rate }, true},
 		{"p50 us", func(m measurement) float64 { return m.p50 }, true},

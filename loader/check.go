@@ -17,6 +17,7 @@ import (
 	"eproxy/internal/endpoints"
 	"eproxy/internal/instances"
 	"eproxy/internal/kube"
+	"eproxy/internal/passhash"
 	"eproxy/internal/reach"
 	"eproxy/internal/request"
 	"eproxy/internal/transport"
@@ -56,8 +57,9 @@ func checkCommand() *cli.Command {
 				return err
 			}
 			fmt.Fprintf(c.App.Writer, "memory of the maps: about %d MiB at rest, %d MiB with all that limits and pipeline allow\n", m.Rest>>20, m.Full>>20)
-			if n := len(cfg.Auth.Users); n > 0 {
-				fmt.Fprintf(c.App.Writer, "users: %d; passwords of more than %d bytes, or with a NUL, are refused at CONNECT (bcrypt)\n", n, auth.MaxPassword)
+			if accounts, err := auth.Load(&cfg.Auth); err == nil && accounts.Count() > 0 { // else warned of
+				n := accounts.Count()
+				fmt.Fprintf(c.App.Writer, "users: %d; passwords with a NUL, or of more than %d bytes where the hash is bcrypt's, are refused at CONNECT\n", n, passhash.MaxBcrypt)
 			}
 			live, said := endpoints.Look(c.Context, cfg, kube.New(cfg.Kubernetes, slog.New(slog.DiscardHandler)))
 			for _, s := range said {
@@ -104,8 +106,9 @@ func warnings(file string, cfg *config.Config) []string {
 	if err := cfg.Untrusted(file); err != nil {
 		out = append(out, err.Error())
 	}
-	if w := cfg.Exposed(file); w != "" {
-		out = append(out, w)
+	out = append(out, cfg.Exposed(file)...)
+	if _, err := auth.Load(&cfg.Auth); err != nil {
+		out = append(out, err.Error())
 	}
 	if len(cfg.Routes) == 0 {
 		out = append(out, file+": no routes: no message goes to a function")
@@ -147,7 +150,7 @@ func xdpSenders(fn *config.Function, auth *config.Auth, headroom int) (who []str
 	if auth.AllowAnonymous {
 		say("%s of up to %d bytes", "")
 	}
-	if len(auth.Users) > 0 {
+	if auth.Logins() {
 		say("%s and user names of up to %d bytes together", "u")
 	}
 	return who, least

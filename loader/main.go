@@ -5,9 +5,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"eproxy/internal/cliutil"
+	"eproxy/internal/heap"
 )
 
-func main() { cliutil.Main(newApp()) }
+func main() {
+	heap.Floor()
+	cliutil.Main(newApp())
+}
 
 func newApp() *cli.App {
 	return &cli.App{

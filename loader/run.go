@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -225,6 +226,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	debug.FreeOSMemory() // what loading the programs took, which the runtime would keep for later
 	n.metrics.Ready(true)
 	n.log.Info("serving", "listeners", len(n.cfg.Listeners), "functions", len(n.cfg.Functions), "routes", len(n.cfg.Routes))
 	for {

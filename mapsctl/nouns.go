@@ -70,13 +70,13 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &output.Rows{Columns: []string{"function", "pod", "state", "concurrency", "slots", "idle", "fallback", "answered", "pipeline", "pipeline_why", "reached_by", "reason"}}
+	r := &output.Rows{Columns: []string{"function", "pod", "state", "concurrency", "slots", "idle", "fallback", "answered", "pipeline", "pipeline_why", "place", "reached_by", "reason"}}
 	for _, p := range pods {
 		by := reach.TC
 		if p.XDP {
 			by = reach.XDP
 		}
-		r.Add(p.Function, p.Address.String(), p.State, p.Concurrency, p.Connected, bits.OnesCount64(p.Idle), p.Fallback, p.Answered, p.Pipeline, p.PipelineWhy, by.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), p.State, p.Concurrency, p.Connected, bits.OnesCount64(p.Idle), p.Fallback, p.Answered, p.Pipeline, p.PipelineWhy, placeOf(p.Far), by.String(), p.Reason)
 	}
 	functions, err := m.Functions()
 	if err != nil {
@@ -87,9 +87,17 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 		concurrency[f.Name] = f.Concurrency
 	}
 	for _, p := range left { // what the fallback has in flight there is known to the loader alone, and to Prometheus
-		r.Add(p.Function, p.Address.String(), p.State, concurrency[p.Function], 0, 0, nil, 0, 1, "", reach.Fallback.String(), p.Reason)
+		r.Add(p.Function, p.Address.String(), p.State, concurrency[p.Function], 0, 0, nil, 0, 1, "", placeOf(p.Far), reach.Fallback.String(), p.Reason)
 	}
 	return r, nil
+}
+
+// placeOf says where a pod is, as far as the way to it shows.
+func placeOf(far bool) string {
+	if far {
+		return "remote"
+	}
+	return "local"
 }
 
 func showSlots(m *pinned.Maps) (*output.Rows, error) {

@@ -16,6 +16,7 @@ import (
 	"eproxy/internal/cliutil"
 	"eproxy/internal/delivery"
 	"eproxy/internal/endpoints"
+	"eproxy/internal/heap"
 	"eproxy/internal/kube"
 	"eproxy/internal/lograte"
 	"eproxy/internal/metrics"
@@ -25,6 +26,7 @@ import (
 )
 
 func main() {
+	heap.Floor()
 	cliutil.Main(&cli.App{
 		Name:  "userspace-fallback",
 		Usage: "deliver MQTT messages to HTTP functions, without BPF and without root",

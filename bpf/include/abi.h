@@ -515,7 +515,8 @@ struct pod {
 	__s32 wanted;	/* responses to trials until userspace is told; at most 0: it is not */
 	__u32 why;	/* enum depth_why */
 	__u32 troubles; /* so often something went wrong on a connection with several requests in flight */
-	__u32 pad1[5];
+	__u32 far;	/* 1: on another node, as far as the way to it shows; for mapsctl */
+	__u32 pad1[4];
 };
 
 /* Why the connections to a pod have as many requests in flight as they have at most. */
@@ -594,13 +595,16 @@ struct queue {
 
 /*
  * pods and pod_count change while programs read them: whatever they see, each of
- * pods[0] to pods[pod_count - 1] is or was one of the function's.
+ * pods[0] to pods[pod_count - 1] is or was one of the function's. The first ones, near of them, get
+ * messages as long as they have idle slots; 0: all are alike.
  */
 struct function {
 	__u32 pod_count;
+	__u32 near;
 	__u32 prefix_len;
 	__u32 from_publisher; /* 1: the longer sender of a device goes along */
 	__u32 queue;	      /* of its messages that wait for a slot: the same after a reload */
+	__u32 pad;
 	__u32 pods[PODS_PER_FUNCTION];
 	__u8 prefix[PREFIX_MAX]; /* request up to and including "ce-source: <source>/" */
 };
@@ -681,7 +685,8 @@ struct pod_key {
 struct pod_reason {
 	__u32 state; /* POD_DISCOVERED and the like; 0: it gets messages */
 	__u32 len;
-	__u8 text[248];
+	__u32 far; /* 1: it is on another node, as far as the way to it shows */
+	__u8 text[244];
 };
 
 /* Where userspace has switched GRO on at the far end of a veth pair: by its near end's ifindex. */

@@ -343,11 +343,12 @@ __attribute__((noinline)) int unpark_find(__u32 queue, __u32 pod, __u32 hook, __
 	if (pod == NO_INDEX) {
 		x->slot = NO_INDEX;
 		bpf_loop(PODS_PER_FUNCTION, unpark_walk_step, NULL, 0);
+		pod = unpark_pod(x, 0);
 	} else {
 		x->slot = unpark_claim(pod, queue, hook, x->qos, family);
-		if (afresh(x->slot) == NO_INDEX)
-			unpark_lacks(pod, queue, hook, family);
 	}
+	if (afresh(x->slot) == NO_INDEX && pod != NO_INDEX)
+		unpark_lacks(pod, queue, hook, family); /* where all are in question: one, by chance */
 	s->slot = afresh(x->slot);
 	s->pod = afresh(x->pod);
 	return afresh(s->slot) != NO_INDEX;

@@ -100,23 +100,21 @@ static __always_inline __u32 pod_score(const struct pod *pod)
 	return popcount64(pod->idle & free) * 64 + popcount64(pod->room & free);
 }
 
-/* One of two random pods of the function: the one that can carry more. */
-static __always_inline struct pod *pod_choose(const struct function *fn)
+/* Of a function's pods, n of them from this one on, one of two random ones: the one that can carry more. */
+static __always_inline struct pod *pod_of(const struct function *fn, __u32 from, __u32 n)
 {
-	__u32 n = *(volatile __u32 *)&fn->pod_count, r, a, b;
+	__u32 r, a, b;
 	struct pod *pa, *pb;
 
-	if (n == 1) {
-		a = fn->pods[0];
-		return bpf_map_lookup_elem(&pods, &a);
-	}
 	if (!n || n > PODS_PER_FUNCTION)
 		return NULL;
-	r = bpf_get_prandom_u32();
+	r = n > 1 ? bpf_get_prandom_u32() : 0;
 	a = ((r & 0xffff) * n) >> 16;
 	b = a + 1 + (((r >> 16) * (n - 1)) >> 16);
 	if (b >= n)
 		b -= n;
+	a += from;
+	b += from;
 	opaque(a);
 	opaque(b);
 	if (a >= PODS_PER_FUNCTION || b >= PODS_PER_FUNCTION)
@@ -124,10 +122,35 @@ static __always_inline struct pod *pod_choose(const struct function *fn)
 	a = fn->pods[a];
 	b = fn->pods[b];
 	pa = bpf_map_lookup_elem(&pods, &a);
+	if (a == b)
+		return pa;
 	pb = bpf_map_lookup_elem(&pods, &b);
 	if (!pa || !pb)
 		return pa ? pa : pb;
 	return pod_score(pb) > pod_score(pa) ? pb : pa;
+}
+
+/*
+ * The pod that a message goes to: one of those near by, or where that is busy one of
+ * the others, if that is not. The near one is given more slots meanwhile if it may have more.
+ */
+static __always_inline struct pod *pod_choose(enum hook hook, const struct function *fn)
+{
+	__u32 n = *(volatile __u32 *)&fn->pod_count, near = *(volatile __u32 *)&fn->near;
+	struct pod *pod, *other;
+
+	if (!near || near >= n)
+		return pod_of(fn, 0, n);
+	pod = pod_of(fn, 0, near);
+	if (pod && pod_score(pod))
+		return pod;
+	other = pod_of(fn, near, n - near);
+	if (!other || !pod)
+		return pod ? pod : other;
+	if (!pod_score(other))
+		return pod;
+	pod_ask(hook, pod);
+	return other;
 }
 
 /* Ends what slot_try began. */

@@ -556,7 +556,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	s->slot = NO_INDEX;
 	pod = slot_follow(c, d, s->function, s->publish.qos, &s->slot);
 	if (!pod)
-		pod = pod_choose(fn);
+		pod = pod_choose(hook, fn);
 	if (!pod)
 		return REASON_NO_SLOT;
 	if (pod->ipv6 != p->ipv6 || (xdp && !pod->xdp_ok)) {

@@ -1,4 +1,5 @@
-// Package auth checks passwords at CONNECT. A bcrypt hash takes a processor for
+// Package auth says who a client is at CONNECT, and later whether it still is: by
+// passwords, tokens (JWT) and certificates. A password hash takes a processor for
 // tens of milliseconds, on purpose; this package sees to it that nobody can make
 // the machine spend more than one processor on them, that who was right once
 // costs nothing the next time, and that a wrong user name looks like a wrong
@@ -6,13 +7,11 @@
 package auth
 
 import (
-	"bytes"
 	"net/netip"
 
-	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/sync/singleflight"
 
-	"eproxy/internal/config"
+	"eproxy/internal/passhash"
 )
 
 // Result is what became of a login.
@@ -21,20 +20,27 @@ type Result int
 // Results of Check.
 const (
 	Accepted Result = iota
-	Refused         // no such user, wrong password, or no user name where one is needed
-	Unusable        // a password that bcrypt cannot tell from others
+	Refused         // no such user, wrong password or token, or no user name where one is needed
+	Unusable        // a password that its hash cannot tell from others
 	Busy            // too many other logins wait for their turn
 )
 
-// MaxPassword is the length of the longest password, in bytes: bcrypt does not see
-// what follows.
-const MaxPassword = 72
-
-// Compare says whether a bcrypt hash is that of a password: nil if it is.
+// Compare says whether a hash is that of a password: nil if it is.
 type Compare func(hash, password []byte) error
 
-// Bcrypt is the Compare of everything but tests.
-var Bcrypt Compare = bcrypt.CompareHashAndPassword
+// Login is what a client says of itself.
+type Login struct {
+	From     netip.Addr
+	Username string
+	Password []byte
+}
+
+// Answer is what became of a login.
+type Answer struct {
+	Result  Result
+	Account *Account // of who is accepted; nil: it is anonymous, whatever name it gave
+	Why     string   // more about a refusal, for operators; empty: there is no more
+}
 
 // Checker checks logins. Its methods may be called by any goroutine.
 type Checker struct {
@@ -44,72 +50,71 @@ type Checker struct {
 	flights singleflight.Group // logins that are being checked, by fingerprint
 }
 
-// New makes a checker.
-func New(compare Compare) *Checker { return &Checker{compare: compare, memory: newMemory()} }
+// New makes a checker; compare nil: passhash.Compare.
+func New(compare Compare) *Checker {
+	if compare == nil {
+		compare = passhash.Compare
+	}
+	return &Checker{compare: compare, memory: newMemory()}
+}
 
 // Close refuses everybody who waits, and from then on everybody who would have to.
 func (c *Checker) Close() { c.turns.close() }
 
-// Check says whether a client at an address may log in to one of the accounts. It
+// Check says whether a client may log in to one of the accounts. It
 // waits for its turn if the password has to be hashed; the accounts may have been
 // replaced when it returns. Who is remembered is so for a password hash: another
 // hash is compared again.
-func (c *Checker) Check(a *config.Auth, from netip.Addr, username string, password []byte) Result {
+func (c *Checker) Check(a *Accounts, l Login) Answer {
 	switch {
-	case username == "" || len(a.Users) == 0:
-		if a.AllowAnonymous {
-			return Accepted
+	case a.tokens != nil && isToken(l.Password):
+		return a.byToken(string(l.Password))
+	case l.Username == "" || !a.cfg.Logins():
+		if a.cfg.AllowAnonymous {
+			return Answer{}
 		}
-		return Refused
-	case !usable(password):
-		return Unusable
+		return Answer{Result: Refused}
 	}
-	hash, exists := "", false
-	if u := a.User(username); u != nil {
-		hash, exists = u.PasswordHash, u.PasswordHash != ""
-	}
+	hash, exists := a.hashes[l.Username]
 	if !exists {
-		hash = other(a.Users, c.memory.choose(username, len(a.Users)))
+		hash = a.other(c.memory, l.Username)
 	}
-	f := c.memory.fingerprint(username, hash, password)
+	switch {
+	case hash == "": // nobody has a password
+		return Answer{Result: Refused}
+	case !passhash.Sees(hash, l.Password):
+		return Answer{Result: Unusable}
+	}
+	if r := c.password(l, hash, exists); r != Accepted {
+		return Answer{Result: r}
+	}
+	return Answer{Account: &Account{Name: l.Username, by: password, hash: hash}}
+}
+
+// password compares a password with a hash, which is another user's if there is none of that name.
+func (c *Checker) password(l Login, hash string, exists bool) Result {
+	f := c.memory.fingerprint(l.Username, hash, l.Password)
 	if exists && c.memory.has(f) {
 		return Accepted
 	}
 	// Devices of a fleet that share a password wait together for one answer.
-	r, _, _ := c.flights.Do(string(f[:]), func() (any, error) { return c.hash(from, hash, password, f, exists), nil })
+	r, _, _ := c.flights.Do(string(f[:]), func() (any, error) { return c.hash(l, hash, f, exists), nil })
 	return r.(Result)
 }
 
 // hash compares a password with a hash, in its turn. A user that does not exist
 // takes as long as one that does.
-func (c *Checker) hash(from netip.Addr, hash string, password []byte, f fingerprint, exists bool) Result {
-	if !c.turns.take(from) {
+func (c *Checker) hash(l Login, hash string, f fingerprint, exists bool) Result {
+	if !c.turns.take(l.From) {
 		return Busy
 	}
 	defer c.turns.end()
 	if exists && c.memory.has(f) {
 		return Accepted // since Check looked
 	}
-	if c.compare([]byte(hash), password) != nil || !exists {
+	if c.compare([]byte(hash), l.Password) != nil || !exists {
 		return Refused
 	}
 	c.memory.add(f)
 	return Accepted
-}
-
-// other is the hash of some user that has a password, from one of them on: who has none, and is known by
-// a certificate, looks like one that does not exist. Empty: nobody has one.
-func other(users []config.User, from int) string {
-	for i := range users {
-		if h := users[(from+i)%len(users)].PasswordHash; h != "" {
-			return h
-		}
-	}
-	return ""
-}
-
-// usable says whether bcrypt sees the whole password. It ends at 72 bytes, and
-// repeats what is shorter with a NUL in between: "a" and "a\x00a" have one hash.
-func usable(password []byte) bool {
-	return len(password) <= MaxPassword && bytes.IndexByte(password, 0) < 0
 }

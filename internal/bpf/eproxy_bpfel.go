@@ -253,9 +253,11 @@ type EproxyFreeArgs struct {
 type EproxyFunction struct {
 	_             structs.HostLayout
 	PodCount      uint32
+	Near          uint32
 	PrefixLen     uint32
 	FromPublisher uint32
 	Queue         uint32
+	Pad           uint32
 	Pods          [256]uint32
 	Prefix        [512]uint8
 }
@@ -452,7 +454,8 @@ type EproxyPod struct {
 	Wanted      int32
 	Why         uint32
 	Troubles    uint32
-	Pad1        [5]uint32
+	Far         uint32
+	Pad1        [4]uint32
 }
 
 type EproxyPodGro struct {
@@ -474,7 +477,8 @@ type EproxyPodReason struct {
 	_     structs.HostLayout
 	State uint32
 	Len   uint32
-	Text  [248]uint8
+	Far   uint32
+	Text  [244]uint8
 }
 
 type EproxyPodSeries struct {

@@ -249,6 +249,21 @@ func TestParkedFindsAnyPod(t *testing.T) {
 	}
 }
 
+// TestParkedAsks: while a message waits that no pod had a place for, each look asks userspace for more connections, once
+// userspace may be asked: no other message may come that would.
+func TestParkedAsks(t *testing.T) {
+	r := newParkingRig(t)
+	r.publishes(0, "a1")
+	r.pod(func(p *EproxyPod) { p.Asked, p.Lacked = 0, 0 })
+	r.send()
+	r.waiting(1)
+	r.pod(func(p *EproxyPod) {
+		if p.Asked != 1 || p.Lacked != 1 {
+			t.Errorf("asked %d, lacked %d after a look: %v", p.Asked, p.Lacked, r.allReasons())
+		}
+	})
+}
+
 // TestParkedWindows: where the pod's receive window is full a message waits as long as somebody will answer; if nobody
 // will it is userspace's, and just that one.
 func TestParkedWindows(t *testing.T) {

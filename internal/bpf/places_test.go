@@ -61,6 +61,49 @@ func TestPlacesAreShared(t *testing.T) {
 	}
 }
 
+// TestNearPodsFirst: a message goes to a pod near by as long as one has an idle slot, then to one of the
+// others, and the near one is asked for more slots meanwhile; where all are alike the two are compared.
+func TestNearPodsFirst(t *testing.T) {
+	const other = 1 // index of the pod beside the rig's, whose slots have no connection
+	for name, c := range map[string]struct {
+		pods  []uint32
+		near  uint32
+		idle  uint64 // the other one's slots
+		taken bool   // by the rig's pod
+		asked uint32 // the other one
+	}{
+		"the near one is idle":                 {[]uint32{rigSlot, other}, 1, 1, true, 0},
+		"the near one is busy":                 {[]uint32{other, rigSlot}, 1, 0, true, 1},
+		"the near one and the others are idle": {[]uint32{other, rigSlot}, 1, 2, false, 0},
+		"all are alike":                        {[]uint32{other, rigSlot}, 0, 0, true, 0},
+		"all are near":                         {[]uint32{other, rigSlot}, 2, 0, true, 0},
+		"the list has become shorter":          {[]uint32{rigSlot}, 2, 1, true, 0},
+	} {
+		for range 16 { // which pods are looked at is random
+			r := newRig(t, false)
+			var fn EproxyFunction
+			if err := r.objs.Functions.Lookup(uint32(0), &fn); err != nil {
+				t.Fatal(err)
+			}
+			fn.PodCount, fn.Near = uint32(copy(fn.Pods[:], c.pods)), c.near
+			r.put(r.objs.Functions, uint32(0), &fn)
+			p := placesOf(2, 0)
+			p.Idle, p.FirstSlot = c.idle, other
+			r.put(r.objs.Pods, uint32(other), &p)
+			r.run(r.objs.TcDeviceIn, r.fromDevice(devISS, "PA", publish("sensors/a/temp", 1, 7, "x")))
+			if taken := r.reason(EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_TAKEN) == 1; taken != c.taken {
+				t.Fatalf("%s: taken: %v; %v", name, taken, r.allReasons())
+			}
+			if err := r.objs.Pods.Lookup(uint32(other), &p); err != nil {
+				t.Fatal(err)
+			}
+			if p.Asked != c.asked {
+				t.Fatalf("%s: asked %d, want %d", name, p.Asked, c.asked)
+			}
+		}
+	}
+}
+
 // TestWhoWaitsIsToldOnce: the response that makes a place free is an event if somebody
 // waits for one: once, and only if there is a place. Where there is no room for the
 // event it is still to come.

@@ -73,7 +73,7 @@ func load(objs *EproxyObjects) error {
 	if err != nil {
 		return err
 	}
-	for name, n := range map[string]uint32{"flows": 128, "conns": 1, "devices": 1, "slots": 1, "requests": 1, "route_counters": 1, "pod_counters": 1, "pod_socks": rigSlots, "pods": 1, "nodes": 1 << 16, "routes": 1 << 14} {
+	for name, n := range map[string]uint32{"flows": 128, "conns": 1, "devices": 1, "slots": 1, "requests": 1, "route_counters": 1, "pod_counters": 1, "pod_socks": rigSlots, "pods": 2, "nodes": 1 << 16, "routes": 1 << 14} {
 		spec.Maps[name].MaxEntries = n
 	}
 	for name, v := range map[string]uint32{"knob_slots": rigSlots, "knob_sweep": 16, "knob_pipeline": 8} {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"eproxy/internal/auth"
 	"eproxy/internal/config"
 )
 
@@ -42,6 +43,20 @@ func mayDo(publish ...string) *config.Config {
 	return c
 }
 
+// accountOf is the account of that name, as a certificate proves it.
+func accountOf(t *testing.T, cfg *config.Config, name string) *auth.Account {
+	t.Helper()
+	accounts, err := auth.Load(&cfg.Auth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, ok := accounts.Certified(name)
+	if !ok {
+		t.Fatalf("no account %s", name)
+	}
+	return a
+}
+
 // mustMay checks what a session may publish to.
 func mustMay(t *testing.T, x *Session, when string, topic string, want bool) {
 	t.Helper()
@@ -63,7 +78,7 @@ func TestNoMessageUnderAMixOfConfigurations(t *testing.T) {
 	}
 	defer s.Close()
 	open := func(client string) *Session {
-		id := Identity{ClientID: client, Username: "dev", Account: old.Auth.User("dev"), Remote: netip.MustParseAddrPort("192.0.2.1:1")}
+		id := Identity{ClientID: client, Username: "dev", Account: accountOf(t, old, "dev"), Remote: netip.MustParseAddrPort("192.0.2.1:1")}
 		return s.Open(id, &Connect{ClientID: client, Version: 5, SessionExpiry: time.Minute}, deafPeer{}, &Transport{})
 	}
 	connected := open("connected")
@@ -111,7 +126,7 @@ func TestReloadThatChangesNoRightsKeepsGrants(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Open(Identity{ClientID: "c", Username: "dev", Account: cfg.Auth.User("dev")}, &Connect{ClientID: "c", Version: 5}, deafPeer{}, &Transport{})
+		s.Open(Identity{ClientID: "c", Username: "dev", Account: accountOf(t, cfg, "dev")}, &Connect{ClientID: "c", Version: 5}, deafPeer{}, &Transport{})
 		if err := s.Reload(mayDo(publish...)); err != nil {
 			t.Fatal(err)
 		}

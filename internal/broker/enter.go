@@ -21,7 +21,11 @@ func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 		s.refused("session_over")
 		s.log.Debug("message behind the end of its session", "client", x.ClientID, "topic", m.Topic)
 		return false
-	case !ok || topic.Reserved(m.Topic):
+	case topic.Reserved(m.Topic): // bridges tell of themselves there
+		s.Refused("reserved_topic", "message to a topic of the server's own dropped", x.Remote, "client", x.ClientID, "topic", m.Topic)
+		s.drop(x, m)
+		return false
+	case !ok:
 		s.Refused("not_authorized", "client may not publish to this topic", x.Remote, "client", x.ClientID, "topic", m.Topic)
 		s.refuse(x, m)
 		return false
@@ -61,6 +65,17 @@ func (s *Server) refuse(x *Session, m *request.Message) {
 		x.end(CodeNotAuthorized, "not authorized to publish to this topic")
 	default:
 		s.acknowledge(x, m.PacketID, m.QoS, delivery.Outcome{ReasonCode: CodeNotAuthorized}, nil)
+	}
+}
+
+// drop acknowledges a message that goes nowhere; MQTT 5 says so.
+func (s *Server) drop(x *Session, m *request.Message) {
+	code := byte(CodeSuccess)
+	if x.Version >= 5 {
+		code = CodeNotAuthorized
+	}
+	if m.QoS > 0 {
+		s.acknowledge(x, m.PacketID, m.QoS, delivery.Outcome{Acked: true, ReasonCode: code}, nil)
 	}
 }
 

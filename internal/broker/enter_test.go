@@ -48,11 +48,19 @@ type notedPeer struct {
 }
 
 func (p *notedPeer) Settle()      {}
+func (p *notedPeer) Abort()       {}
 func (p *notedPeer) Closed() bool { return false }
 func (p *notedPeer) Disconnect(byte, string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
+}
+
+// over says whether the client was disconnected.
+func (p *notedPeer) over() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
 }
 
 func (p *notedPeer) Acknowledge(_ uint16, _, code byte, _ *pool.Batch) error {
@@ -62,15 +70,32 @@ func (p *notedPeer) Acknowledge(_ uint16, _, code byte, _ *pool.Batch) error {
 	return nil
 }
 
-// outcomes notes how messages ended.
+// outcomes notes how messages ended, and what was refused.
 type outcomes struct {
-	mu    sync.Mutex
-	names []string
+	mu      sync.Mutex
+	names   []string
+	refused []string
+}
+
+// count is how often something was refused for a reason.
+func (o *outcomes) count(reason string) (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range o.refused {
+		if r == reason {
+			n++
+		}
+	}
+	return n
 }
 
 func (o *outcomes) Request(string, string, int) {}
 func (o *outcomes) DeadLetter(string)           {}
-func (o *outcomes) Refused(string)              {}
+func (o *outcomes) Refused(reason string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refused = append(o.refused, reason)
+}
 func (o *outcomes) Message(_, _ string, _ byte, outcome string, _ time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -103,9 +128,9 @@ func newLateServer(t *testing.T) *lateServer {
 	return l
 }
 
-func (l *lateServer) open(version byte) (*Session, *notedPeer) {
+func (l *lateServer) open(t *testing.T, version byte) (*Session, *notedPeer) {
 	p := &notedPeer{}
-	id := Identity{ClientID: "c", Username: "dev", Account: l.Config().Auth.User("dev"), Remote: netip.MustParseAddrPort("192.0.2.1:1")}
+	id := Identity{ClientID: "c", Username: "dev", Account: accountOf(t, l.Config(), "dev"), Remote: netip.MustParseAddrPort("192.0.2.1:1")}
 	return l.Open(id, &Connect{ClientID: "c", Version: version, KeepAlive: time.Hour}, p, nil), p
 }
 
@@ -119,14 +144,14 @@ func TestLateMessageIsCounted(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					l := newLateServer(t)
-					x, _ := l.open(5)
+					x, _ := l.open(t, 5)
 					l.Publish(x, &request.Message{Topic: "first"}) // has the place
 					m := &request.Message{Topic: "late"}
 					want := "interrupted"
 					if expired {
 						m.Expires, want = time.Now(), "expired"
 					} else if name == "rights changed" {
-						x, _ = l.open(5) // with a place
+						x, _ = l.open(t, 5) // with a place
 					}
 					go l.Publish(x, m)
 					synctest.Wait()
@@ -149,7 +174,7 @@ func TestLateMessageIsCounted(t *testing.T) {
 func TestAcknowledgementIsWrittenFirst(t *testing.T) {
 	l := newLateServer(t)
 	defer l.Close()
-	x, peer := l.open(5)
+	x, peer := l.open(t, 5)
 	m, route := &request.Message{Topic: "t", QoS: 1, PacketID: 7}, l.Config().Routes[0]
 	p, _ := l.pending.begin(x, m)
 	f := &flight{server: l.Server, session: x, pending: p, delivery: x.queued.Begin(l.ctx, route, m, nil), message: m, route: route}
@@ -171,7 +196,7 @@ func TestLateMessageOfAnotherSession(t *testing.T) {
 		for _, expired := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLateServer(t)
-				x, _ := l.open(version)
+				x, _ := l.open(t, version)
 				l.Publish(x, &request.Message{Topic: "first"})
 				m := request.Message{Topic: "late", QoS: 1, PacketID: 7}
 				if expired {
@@ -181,7 +206,7 @@ func TestLateMessageOfAnotherSession(t *testing.T) {
 				again.Dup = true
 				go l.Publish(x, &m)
 				synctest.Wait()
-				y, peer := l.open(version)
+				y, peer := l.open(t, version)
 				l.Publish(y, &again)
 				close(l.until)
 				synctest.Wait()

@@ -59,7 +59,8 @@ type Connect struct {
 	KeepAlive     time.Duration // 0: none
 	SessionExpiry time.Duration
 	Remote        netip.AddrPort
-	Will          *Will // nil: none
+	Until         time.Time // when the client's certificate is out of date; zero: it has none
+	Will          *Will     // nil: none
 }
 
 // Will is what is published for a client whose connection ends otherwise than by

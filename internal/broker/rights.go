@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"eproxy/internal/auth"
 	"eproxy/internal/config"
 	"eproxy/internal/request"
 )
@@ -15,9 +16,20 @@ type Identity struct {
 	ClientID string
 	Username string
 	Remote   netip.AddrPort
-	// Account is the account whose password the client knew, as it was then; nil for
-	// an anonymous client, whatever name it gave.
-	Account *config.User
+	// Account is the account that the client has proven to be; nil for an anonymous
+	// client, whatever name it gave.
+	Account *auth.Account
+	// Until is when the client's certificate is out of date; zero: it has none.
+	Until time.Time
+}
+
+// expires is when the client must have gone; zero: never.
+func (id Identity) expires() time.Time {
+	at := id.Until
+	if a := id.Account; a != nil && !a.Expires.IsZero() && (at.IsZero() || a.Expires.Before(at)) {
+		at = a.Expires
+	}
+	return at
 }
 
 // account is the name of the client's account; empty: it is anonymous, whatever
@@ -26,7 +38,7 @@ func (id Identity) account() string {
 	if id.Account == nil {
 		return ""
 	}
-	return id.Account.Username
+	return id.Account.Name
 }
 
 // stamp names the client as a message's publisher. The message's interval begins
@@ -43,24 +55,21 @@ func (id Identity) stamp(m *request.Message) {
 type rights struct {
 	id      Identity
 	valid   bool         // the client may be connected at all
-	account *config.User // nil: anonymous, to whom nothing is forbidden
+	account *config.User // what it may do; nil: nothing is forbidden to it
 	next    *config.User // the same under a configuration that is being put in force, where it forbids something
 }
 
 // rights finds what a client may do now: nothing, if its account is gone, has
-// another password, or if nobody may be anonymous any more.
+// another password, or has expired, or if nobody may be anonymous any more.
 func (r *rules) rights(id Identity) rights {
 	if r.denied(id) {
 		return rights{}
 	}
-	if id.Account == nil {
-		return rights{id: id, valid: r.auth.AllowAnonymous}
-	}
-	now := r.auth.User(id.Username)
-	if now == nil || now.PasswordHash != id.Account.PasswordHash {
+	u, ok := r.accounts.Rights(id.Account)
+	if !ok {
 		return rights{}
 	}
-	return rights{id: id, valid: true, account: now}
+	return rights{id: id, valid: true, account: u}
 }
 
 func (r rights) mayPublish(topic string) bool {
@@ -80,16 +89,25 @@ func (r rights) within(next rights) rights {
 	return r
 }
 
-// publish are the lists of filters of which each must allow a topic, no two of
-// them equal.
-func (r rights) publish() (lists [][]string) {
+// limits are the filters of what may be published and of what must not be.
+type limits struct{ allowed, denied []string }
+
+// publish are the limits of which each must allow a topic, no two of them equal.
+func (r rights) publish() (all []limits) {
 	for _, u := range []*config.User{r.account, r.next} {
-		if u == nil || u.Publish == nil || len(lists) > 0 && slices.Equal(lists[0], u.Publish) {
+		if u == nil || !u.Limited() {
 			continue
 		}
-		lists = append(lists, u.Publish)
+		if l := (limits{u.Publish, u.DenyPublish}); len(all) == 0 || !all[0].same(l) {
+			all = append(all, l)
+		}
 	}
-	return lists
+	return all
+}
+
+// same compares two limits. Nothing that is listed as allowed is not the same as no list.
+func (l limits) same(other limits) bool {
+	return (l.allowed == nil) == (other.allowed == nil) && slices.Equal(l.allowed, other.allowed) && slices.Equal(l.denied, other.denied)
 }
 
 // all says whether the client may publish to every topic.
@@ -101,7 +119,7 @@ func (r rights) samePublish(other rights) bool {
 	if r.valid != other.valid || !r.valid {
 		return r.valid == other.valid
 	}
-	return slices.EqualFunc(r.publish(), other.publish(), slices.Equal[[]string])
+	return slices.EqualFunc(r.publish(), other.publish(), limits.same)
 }
 
 // describe is for people.
@@ -112,5 +130,13 @@ func (r rights) describe() string {
 	case r.all():
 		return "all"
 	}
-	return strings.Join(r.publish()[0], " ")
+	l := r.publish()[0]
+	out := l.allowed
+	if out == nil {
+		out = []string{"#"}
+	}
+	for _, f := range l.denied {
+		out = append(out[:len(out):len(out)], "not "+f)
+	}
+	return strings.Join(out, " ")
 }

@@ -5,17 +5,19 @@ import (
 	"slices"
 	"strings"
 
+	"eproxy/internal/auth"
 	"eproxy/internal/config"
 	"eproxy/internal/topic"
 )
 
 // rules are what a reload can change: routes and permissions.
 type rules struct {
-	auth   *config.Auth
-	routes []*config.Route
-	auto   *topic.Automaton
-	edges  map[topic.Edge]uint32
-	table  *topic.Table // for what the automaton does not hold
+	auth     *config.Auth
+	accounts *auth.Accounts
+	routes   []*config.Route
+	auto     *topic.Automaton
+	edges    map[topic.Edge]uint32
+	table    *topic.Table // for what the automaton does not hold
 }
 
 func newRules(cfg *config.Config) (*rules, error) {
@@ -27,7 +29,11 @@ func newRules(cfg *config.Config) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rules{auth: &cfg.Auth, routes: cfg.Routes, table: table}
+	accounts, err := auth.Load(&cfg.Auth)
+	if err != nil {
+		return nil, err
+	}
+	r := &rules{auth: &cfg.Auth, accounts: accounts, routes: cfg.Routes, table: table}
 	// The same automaton as in the kernel, where it can be built.
 	if auto, err := topic.Compile(filters, 1<<18); err == nil && len(auto.Unsupported) == 0 {
 		r.auto = auto
@@ -37,6 +43,17 @@ func newRules(cfg *config.Config) (*rules, error) {
 		}
 	}
 	return r, nil
+}
+
+// reread are the same rules with the accounts as their files have them now.
+func (r *rules) reread() (*rules, error) {
+	accounts, err := auth.Load(r.auth)
+	if err != nil {
+		return nil, err
+	}
+	out := *r
+	out.accounts = accounts
+	return &out, nil
 }
 
 // route is the route of a topic name, or nil.

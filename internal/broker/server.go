@@ -42,7 +42,7 @@ type Options struct {
 	// Frontend makes the MQTT server that will ask this one. It opens the
 	// listeners; clients are served from Serve on.
 	Frontend func(*Server) (Frontend, error)
-	Compare  auth.Compare // nil: auth.Bcrypt
+	Compare  auth.Compare // nil: passhash.Compare
 }
 
 // Server is what decides.
@@ -61,6 +61,8 @@ type Server struct {
 	queued        atomic.Int64 // acknowledgements of the kernel path that wait for their client
 	drained       atomic.Bool
 	logins        *auth.Checker
+	changing      sync.Mutex // held while rules are replaced
+	unfollow      func()     // ends following the files of accounts
 	closed        sync.Once
 	ctx           context.Context // of deliveries
 	cancel        context.CancelFunc
@@ -70,9 +72,6 @@ type Server struct {
 func New(opts Options) (*Server, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	if opts.Compare == nil {
-		opts.Compare = auth.Bcrypt
 	}
 	s := &Server{opts: opts, log: opts.Logger, often: lograte.New(opts.Logger), logins: auth.New(opts.Compare)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -128,16 +127,14 @@ func (s *Server) Admit(remote netip.Addr) bool {
 // holds then.
 func (s *Server) Authenticate(c *Connect) (Identity, byte) {
 	r := s.rules.Load()
-	id := Identity{ClientID: c.ClientID, Username: c.Username, Remote: c.Remote}
+	id := Identity{ClientID: c.ClientID, Username: c.Username, Remote: c.Remote, Until: c.Until}
 	if r.denied(id) {
 		s.Refused("denied_client", "client refused: it is denied", c.Remote, "client", c.ClientID, "user", c.Username)
 		return id, CodeBanned
 	}
-	if code := s.login(r, c); code != CodeSuccess {
+	var code byte
+	if id.Account, code = s.login(r, c); code != CodeSuccess {
 		return id, code
-	}
-	if c.Username != "" {
-		id.Account = r.auth.User(c.Username)
 	}
 	if w := c.Will; w != nil && !r.rights(id).mayPublish(w.Message.Topic) {
 		s.Refused("will_not_authorized", "client refused: it may not publish its will", c.Remote, "client", c.ClientID, "topic", w.Message.Topic)
@@ -178,6 +175,7 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 		p.Abort() // before CONNACK there is no DISCONNECT [MQTT-3.14.0-1]
 		return x
 	}
+	x.limit()
 	x.arm(s.opts.Grafter, t)
 	return x
 }

@@ -26,12 +26,13 @@ type Session struct {
 	expiry time.Duration
 	clean  bool
 
-	mu      sync.Mutex
-	rights  rights
-	version uint32   // of the rights, as the kernel path knows them
-	graft   Graft    // nil: the connection is the frontend's alone
-	over    bool     // the server has decided that the session has ended
-	heir    *Session // the session that took this one over
+	mu       sync.Mutex
+	rights   rights
+	version  uint32      // of the rights, as the kernel path knows them
+	expiring *time.Timer // ends the session with the client's account; nil: it does not expire
+	graft    Graft       // nil: the connection is the frontend's alone
+	over     bool        // the server has decided that the session has ended
+	heir     *Session    // the session that took this one over
 }
 
 // kernelRights is the word by which the programs know the rights of a session.
@@ -73,6 +74,9 @@ func (s *Session) Stop() {
 	}
 	s.over = true
 	close(s.gone)
+	if s.expiring != nil {
+		s.expiring.Stop()
+	}
 	if s.graft != nil {
 		s.graft.Stop()
 	}
@@ -105,19 +109,29 @@ func (s *Session) end(code byte, reason string) {
 	s.peer.Disconnect(code, reason)
 }
 
-// judge gives the session the rights of a new configuration.
-func (s *Session) judge(r *rules) {
+// judge gives the session the rights of a configuration, as far as one that is about to replace it, if next is not
+// nil, gives them too. Who may not be connected is disconnected.
+func (s *Session) judge(r, next *rules) {
 	now := r.rights(s.Identity)
+	valid := now.valid
+	if next != nil {
+		now = now.within(next.rights(s.Identity))
+	}
 	s.mu.Lock()
 	s.authorize(now)
 	s.mu.Unlock()
-	if !now.valid {
-		s.Stop()
-		go func() { // may wait for the client
-			defer s.server.absorb(s.ClientID)
-			s.peer.Disconnect(CodeNotAuthorized, "the account was removed or changed, or access is denied")
-		}()
+	if !valid {
+		s.Revoke("the account was removed or changed, or access is denied")
 	}
+}
+
+// Revoke ends the session of a client that may not be connected any more. It does not wait for the client.
+func (s *Session) Revoke(reason string) {
+	s.Stop()
+	go func() { // may wait for the client
+		defer s.server.absorb(s.ClientID)
+		s.peer.Disconnect(CodeNotAuthorized, reason)
+	}()
 }
 
 // restrict leaves the session those of its rights that a new configuration gives

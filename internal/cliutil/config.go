@@ -13,7 +13,7 @@ func LoadConfig(file string, log *slog.Logger, needs ...config.Need) (*config.Co
 	if err != nil {
 		return nil, err
 	}
-	if w := cfg.Exposed(file); w != "" {
+	for _, w := range cfg.Exposed(file) {
 		log.Warn(w)
 	}
 	return cfg, nil

@@ -5,16 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"eproxy/internal/abi"
-	"eproxy/internal/topic"
 )
 
 // DefaultBPFFS is where pins are if the file does not say it.
@@ -139,85 +135,6 @@ func (b *builder) address(path, addr string) {
 	if err != nil {
 		b.fail(path, "%s: address %q: must be host:port or :port", b.named(path), addr)
 	}
-}
-
-func (b *builder) auth(a *rawAuth) {
-	if a == nil {
-		b.cfg.Auth.AllowAnonymous = true
-		return
-	}
-	b.cfg.Auth.AllowAnonymous = a.AllowAnonymous
-	b.deny(&a.Deny)
-	seen := make(map[string]bool)
-	for i, u := range a.Users {
-		path := fmt.Sprintf("$.auth.users[%d]", i)
-		if u.Username == "" {
-			b.fail(path, "auth.users[%d]: user without a username", i)
-		}
-		if seen[u.Username] {
-			b.fail(path+".username", "user %q is a duplicate", u.Username)
-		}
-		seen[u.Username] = true
-		hash := ""
-		if u.PasswordHash != "" || !b.cfg.byCertificate() {
-			hash = b.passwordHash(path+".password_hash", &u)
-		}
-		for kind, filters := range map[string][]string{"publish": u.Publish, "subscribe": u.Subscribe} {
-			for j, f := range filters {
-				if err := topic.ValidateFilter(f); err != nil {
-					b.fail(fmt.Sprintf("%s.%s[%d]", path, kind, j), "user %q: filter %q: %v", u.Username, f, err)
-				}
-			}
-		}
-		b.cfg.Auth.Users = append(b.cfg.Auth.Users, User{u.Username, hash, u.Publish, u.Subscribe})
-	}
-}
-
-func (b *builder) deny(d *rawDeny) {
-	for i, s := range d.Addresses {
-		p, err := parsePrefix(s)
-		if err != nil {
-			b.fail(fmt.Sprintf("$.auth.deny.addresses[%d]", i), "auth.deny: address %q: must be an address or a prefix, as 192.0.2.7 or 2001:db8::/32", s)
-		}
-		b.cfg.Auth.Deny.Addresses = append(b.cfg.Auth.Deny.Addresses, p)
-	}
-	for i, s := range d.Clients {
-		if s == "" {
-			b.fail(fmt.Sprintf("$.auth.deny.clients[%d]", i), "auth.deny: client identifier is empty")
-		}
-	}
-	b.cfg.Auth.Deny.Clients = d.Clients
-}
-
-// parsePrefix reads an address, which stands for itself alone, or a prefix.
-func parsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		a = a.Unmap().WithZone("")
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	return p.Masked(), err
-}
-
-// maxCost is the highest cost of a password hash: each step doubles the time that
-// a login takes a processor, which is some four seconds then.
-const maxCost = 16
-
-// bcryptHash is the form of a hash: version, cost, and 22 and 31 characters of salt
-// and hash.
-var bcryptHash = regexp.MustCompile(`^\$2[aby]\$[0-9]{2}\$[./A-Za-z0-9]{53}$`)
-
-// passwordHash checks a user's hash. $2y$ is what htpasswd writes, the same as
-// $2b$ and $2a$.
-func (b *builder) passwordHash(path string, u *rawUser) string {
-	cost, err := bcrypt.Cost([]byte(u.PasswordHash))
-	switch {
-	case err != nil || !bcryptHash.MatchString(u.PasswordHash):
-		b.fail(path, "user %q: password_hash is not a bcrypt hash, as htpasswd -nbB writes", u.Username)
-	case cost > maxCost:
-		b.fail(path, "user %q: password_hash has the cost %d: more than %d would keep each login waiting for seconds", u.Username, cost, maxCost)
-	}
-	return u.PasswordHash
 }
 
 func (b *builder) limits(r *rawLimits) {

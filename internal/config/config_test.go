@@ -122,6 +122,16 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"routes:", "auth: {users: [{username: u, password_hash: $2y$05$abc}]}\nroutes:", `f.yaml:7: user "u": password_hash is not a bcrypt hash`},
 		{"routes:", "auth: {users: [{username: u, password_hash: $2y$05$abcdefghijklmnopqrstuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu!.}]}\nroutes:", `f.yaml:7: user "u": password_hash is not a bcrypt hash`},
 		{"routes:", "auth: {users: [{username: u, password_hash: $2y$17$abcdefghijklmnopqrstuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu.}]}\nroutes:", `f.yaml:7: user "u": password_hash has the cost 17: more than 16`},
+		{"routes:", "auth: {users: [{username: u, password_hash: $6$a$b}]}\nroutes:", `f.yaml:7: user "u": password_hash is not a bcrypt hash, as htpasswd -nbB writes, or one of mosquitto_passwd`},
+		{"routes:", "auth: {users: [{username: u, publish: [a]}]}\nroutes:", `f.yaml:7: user "u": password_hash is not`},
+		{"routes:", "auth: {password_file: passwd}\nroutes:", `f.yaml:7: auth.password_file "passwd": must be an absolute path`},
+		{"routes:", "auth: {jwt: {}}\nroutes:", `f.yaml:7: auth.jwt: no keys: name a secret_file, a public_key_file or a jwks_file`},
+		{"routes:", "auth:\n  jwt:\n    secret_file: s\nroutes:", `f.yaml:9: auth.jwt.secret_file "s": must be an absolute path`},
+		{"routes:", "auth: {jwt: {public_key_file: s}}\nroutes:", `f.yaml:7: auth.jwt.public_key_file "s": must be an absolute path`},
+		{"routes:", "auth: {jwt: {jwks_file: s}}\nroutes:", `f.yaml:7: auth.jwt.jwks_file "s": must be an absolute path`},
+		{"routes:", "auth: {jwt: {jwks: s}}\nroutes:", `f.yaml:7: auth.jwt.jwks: unknown key; known are secret_file`},
+		{"routes:", "auth: {default: {deny_publish: [a/#/b]}}\nroutes:", `f.yaml:7: auth.default: filter "a/#/b"`},
+		{"routes:", "auth: {password_file: /p, users: [{username: u, deny_subscribe: [a, b#]}]}\nroutes:", `f.yaml:7: user "u": filter "b#"`},
 		{"sensors/+/temp", "$SYS/#", `f.yaml:8: route "$SYS/#": topics under $SYS and $share are the server's own`},
 		{"sensors/+/temp", "$share/g/$SYS", `f.yaml:8: route "$share/g/$SYS": topics under`},
 		{"timeout: 5s", "headers: {Host: x}", `header "Host" is written by eproxy itself`},
@@ -236,6 +246,51 @@ func TestPermissionFilters(t *testing.T) {
 	}
 	if u.MayPublish("+", "sensors/x/t") {
 		t.Error("a client id brought a wildcard into a filter")
+	}
+}
+
+// TestNamesBringNothingIntoFilters: a client id or a user name is a part of a level, whatever it is.
+func TestNamesBringNothingIntoFilters(t *testing.T) {
+	u := User{Username: "dev", Publish: []string{"in/%c/x", "as-%u/%c"}}
+	for _, x := range []struct {
+		client, name string
+		want         bool
+	}{
+		{"c", "in/c/x", true}, {"c", "as-dev/c", true}, {"%u", "in/dev/x", false}, {"%u", "in/%u/x", true}, {"a/b", "in/a/b/x", false},
+		{"+", "in/any/x", false}, {"", "in//x", false}, {"#", "in/#/x", false},
+	} {
+		if got := u.MayPublish(x.client, x.name); got != x.want {
+			t.Errorf("client %q to %s: %v", x.client, x.name, got)
+		}
+	}
+}
+
+// TestDeniedFilters: what is denied is, whatever is allowed. Names that cannot be put into a filter deny more, not less.
+func TestDeniedFilters(t *testing.T) {
+	u := User{Username: "dev", Publish: []string{"a/#", "$x/#"}, DenyPublish: []string{"a/secret/#", "a/+/private", "a/own/%c/x", "+/by-%u"},
+		DenySubscribe: []string{"secret/#", "own/%c"}}
+	for _, x := range []struct {
+		client, name string
+		want         bool
+	}{
+		{"c", "a/b", true}, {"c", "a/secret", false}, {"c", "a/secret/x", false}, {"c", "a/b/private", false}, {"c", "a/b/private/x", true}, {"c", "b", false},
+		{"c", "a/own/c/x", false}, {"c", "a/own/d/x", true}, {"c", "a/by-dev", false}, {"c", "$x/by-dev", false}, {"c", "a/by-ops", true},
+		{"+", "a/own/d/x", false}, {"", "a/own/d/x", false}, {"c/x", "a/own/c/x/x", false}, {"c/x", "a/other", true},
+	} {
+		if got := u.MayPublish(x.client, x.name); got != x.want {
+			t.Errorf("client %q to %s: %v", x.client, x.name, got)
+		}
+	}
+	for _, x := range []struct {
+		client, filter string
+		want           bool
+	}{
+		{"c", "#", true}, {"c", "secret/#", false}, {"c", "secret/a", false}, {"c", "secret/+/x", false}, {"c", "$share/g/secret/a", false}, {"c", "+/a", true},
+		{"c", "own/c", false}, {"c", "own/d", true}, {"c", "own/+", true}, {"+", "own/d", false},
+	} {
+		if got := u.MaySubscribe(x.client, x.filter); got != x.want {
+			t.Errorf("client %q subscribes to %s: %v", x.client, x.filter, got)
+		}
 	}
 }
 

@@ -7,14 +7,25 @@ import (
 	"syscall"
 )
 
-// Exposed is a warning if the file that c was read from gives password hashes
-// to every user of this host, who can then guess passwords at leisure; else "".
-func (c *Config) Exposed(file string) string {
-	i, err := os.Stat(file)
-	if err != nil || len(c.Auth.Users) == 0 || i.Mode().Perm()&0o004 == 0 {
-		return ""
+// Exposed are warnings of files that give password hashes, or the secret that tokens
+// are signed with, to every user of this host; file is the one that c was read from.
+func (c *Config) Exposed(file string) []string {
+	var out []string
+	warn := func(what, file string) {
+		if i, err := os.Stat(file); err == nil && i.Mode().Perm()&0o004 != 0 {
+			out = append(out, fmt.Sprintf("every user of this host can read the %s in %s: chmod o= %s", what, file, file))
+		}
 	}
-	return fmt.Sprintf("every user of this host can read the password hashes in %s: chmod o= %s", file, file)
+	if slices.ContainsFunc(c.Auth.Users, func(u User) bool { return u.PasswordHash != "" }) {
+		warn("password hashes", file)
+	}
+	if c.Auth.PasswordFile != "" {
+		warn("password hashes", c.Auth.PasswordFile)
+	}
+	if j := c.Auth.JWT; j != nil && j.SecretFile != "" {
+		warn("secret", j.SecretFile)
+	}
+	return out
 }
 
 // Untrusted is an error if the file that c was read from says what is to be run, and

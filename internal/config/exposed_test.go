@@ -15,9 +15,10 @@ func TestReadableHashesAreWarnedOf(t *testing.T) {
 		text string
 		mode os.FileMode
 		warn bool
-	}{{users, 0o644, true}, {users, 0o640, false}, {good, 0o644, false}} {
+	}{{good + "auth: {password_file: FILE}\n", 0o644, true}, {good + "auth: {jwt: {secret_file: FILE}}\n", 0o644, true}, {good + "auth: {jwt: {jwks_file: FILE}}\n", 0o644, false},
+		{users, 0o644, true}, {users, 0o640, false}, {good, 0o644, false}} {
 		file := filepath.Join(t.TempDir(), "eproxy.yaml")
-		if err := os.WriteFile(file, []byte(c.text), c.mode); err != nil {
+		if err := os.WriteFile(file, []byte(strings.Replace(c.text, "FILE", file, 1)), c.mode); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Chmod(file, c.mode); err != nil { // whatever the umask is
@@ -27,7 +28,7 @@ func TestReadableHashesAreWarnedOf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := cfg.Exposed(file); (got != "") != c.warn || c.warn && !strings.Contains(got, file) {
+		if got := strings.Join(cfg.Exposed(file), "; "); (got != "") != c.warn || c.warn && !strings.Contains(got, file) {
 			t.Errorf("mode %v, %d users: %q", c.mode, len(cfg.Auth.Users), got)
 		}
 	}

@@ -30,6 +30,7 @@ func (b *builder) function(path string, r *rawFunction) {
 	}
 	f.URL = u
 	b.pods(path, f, r)
+	f.Topology = b.topology(path+".topology", r)
 	f.Pipeline = b.pipeline(path+".pipeline", r.Pipeline)
 	f.Concurrency = b.number(path+".concurrency", r.Concurrency, defaultConcurrency, 1, abi.SlotsPerPod)
 	f.Timeout = b.duration(path+".timeout", r.Timeout, defaultTimeout)
@@ -73,6 +74,18 @@ func (b *builder) final(path string, r *rawFunction) []int {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// topology reads which pods are preferred.
+func (b *builder) topology(path string, r *rawFunction) string {
+	switch r.Topology {
+	case "":
+		return TopologyLocal
+	case TopologyLocal, TopologyAny:
+	default:
+		b.fail(path, "function %q: topology %q: must be %s or %s", r.Name, r.Topology, TopologyLocal, TopologyAny)
+	}
+	return r.Topology
 }
 
 // pipeline reads how many requests a connection may have in flight.

@@ -47,7 +47,28 @@ type rawBroker struct {
 type rawAuth struct {
 	AllowAnonymous bool      `yaml:"allow_anonymous"`
 	Users          []rawUser `yaml:"users"`
+	PasswordFile   string    `yaml:"password_file"`
+	JWT            *rawJWT   `yaml:"jwt"`
+	Default        rawACL    `yaml:"default"`
 	Deny           rawDeny   `yaml:"deny"`
+}
+
+type rawJWT struct {
+	SecretFile    string `yaml:"secret_file"`
+	PublicKeyFile string `yaml:"public_key_file"`
+	JWKSFile      string `yaml:"jwks_file"`
+	Issuer        string `yaml:"issuer"`
+	Audience      string `yaml:"audience"`
+	Username      string `yaml:"username"`
+	Publish       string `yaml:"publish"`
+	Subscribe     string `yaml:"subscribe"`
+}
+
+type rawACL struct {
+	Publish       []string `yaml:"publish"`
+	Subscribe     []string `yaml:"subscribe"`
+	DenyPublish   []string `yaml:"deny_publish"`
+	DenySubscribe []string `yaml:"deny_subscribe"`
 }
 
 type rawDeny struct {
@@ -56,10 +77,12 @@ type rawDeny struct {
 }
 
 type rawUser struct {
-	Username     string   `yaml:"username"`
-	PasswordHash string   `yaml:"password_hash"`
-	Publish      []string `yaml:"publish"`
-	Subscribe    []string `yaml:"subscribe"`
+	Username      string   `yaml:"username"`
+	PasswordHash  string   `yaml:"password_hash"`
+	Publish       []string `yaml:"publish"`
+	Subscribe     []string `yaml:"subscribe"`
+	DenyPublish   []string `yaml:"deny_publish"`
+	DenySubscribe []string `yaml:"deny_subscribe"`
 }
 
 type rawFunction struct {
@@ -72,6 +95,7 @@ type rawFunction struct {
 	Drain       []string          `yaml:"drain"`
 	Probe       string            `yaml:"probe"`
 	Paused      bool              `yaml:"paused"`
+	Topology    string            `yaml:"topology"`
 	Concurrency *int              `yaml:"concurrency"`
 	Pipeline    string            `yaml:"pipeline"`
 	Timeout     *duration         `yaml:"timeout"`

@@ -109,7 +109,35 @@ type Broker struct {
 type Auth struct {
 	AllowAnonymous bool
 	Users          []User
-	Deny           Deny
+	PasswordFile   string // absolute path of more accounts, a line each: name:hash; empty: none
+	JWT            *JWT   // tokens that are taken for passwords; nil: none
+	// Default is what those may do of whom nothing else is said: anonymous clients, and accounts that Users does not
+	// have. Its name and hash are empty.
+	Default User
+	Deny    Deny
+}
+
+// JWT says which JSON Web Tokens (RFC 7519) clients may have instead of passwords.
+type JWT struct {
+	SecretFile    string // HS256; all by absolute paths; empty: none
+	PublicKeyFile string // RS256, in PEM
+	JWKSFile      string // RS256 and ES256 (RFC 7517)
+	Issuer        string // what iss must be; empty: anything
+	Audience      string // what must be in aud; empty: anything
+	Username      string // the claim that is the user name
+	Publish       string // claims that are filters, where a token has them
+	Subscribe     string
+}
+
+// Files are those with keys.
+func (j *JWT) Files() []string {
+	var out []string
+	for _, name := range []string{j.SecretFile, j.PublicKeyFile, j.JWKSFile} {
+		if name != "" {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // Deny lists who is kept out, whatever its account may do.
@@ -118,16 +146,25 @@ type Deny struct {
 	Clients   []string       // identifiers
 }
 
-// User is one account; %c in filters stands for the client id, %u for the user.
+// User is one account; %c in filters stands for the client id, %u for the user. nil stands for all topics in the lists
+// of what is allowed, and for none in those of what is denied, which count more.
 type User struct {
-	Username     string
-	PasswordHash string // bcrypt; empty: a client is known by its certificate, or not at all
-	Publish      []string
-	Subscribe    []string
+	Username      string
+	PasswordHash  string // as passhash knows them; empty: a client is known by something else, or not at all
+	Publish       []string
+	Subscribe     []string
+	DenyPublish   []string
+	DenySubscribe []string
 }
 
 // PipelineAuto is a pipeline that follows what each pod was seen to do.
 const PipelineAuto = -1
+
+// Topologies: which pods of a function are preferred.
+const (
+	TopologyLocal = "prefer-local" // those on this node, as long as they can carry more
+	TopologyAny   = "any"
+)
 
 // Function is an HTTP function with its pods.
 type Function struct {
@@ -141,6 +178,7 @@ type Function struct {
 	Drain       []netip.AddrPort // pods that get no messages, whoever names them
 	Probe       string           // what a new pod is asked before it gets messages: ProbeTCP, a path, or empty: nothing
 	Paused      bool             // its messages wait
+	Topology    string           // one of the Topology constants; empty is TopologyLocal
 	Concurrency int              // connections in use at a time per pod, 1 to 64
 	Pipeline    int              // requests in flight per connection, 1 to 64, or PipelineAuto
 	Timeout     time.Duration    // of one attempt, from its sending

@@ -22,9 +22,9 @@ var ErrRefused = errors.New("load BPF programs")
 
 // Datapath is what eproxy has in the kernel.
 type Datapath struct {
-	// Objects are the programs and maps, Spec is what they were made from, with the
-	// sizes that were asked for, and Pipeline the most requests in flight on one
-	// slot that the programs can have.
+	// Objects are the programs and maps, Spec is what the maps and variables were
+	// made from, with the sizes that were asked for, and Pipeline the most requests
+	// in flight on one slot that the programs can have.
 	Objects  bpf.EproxyObjects
 	Spec     *ebpf.CollectionSpec
 	Pipeline uint32
@@ -100,6 +100,9 @@ func (d *Datapath) load(o Options) (err error) {
 		}
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
+	// The programs are in the kernel. Their instructions and types, several times as large
+	// as all else that this process keeps, are of no more use.
+	d.Spec.Programs, d.Spec.Types = nil, nil
 	return d.pinAll()
 }
 

@@ -106,11 +106,11 @@ func (p *Plane) serve(s staged) error {
 	p.set = s.set
 	err := p.pods.Step(s.cfg.Functions, func(pods map[string][]*podState) error {
 		p.reloadOwn(s.cfg) // first: what the fallback has under way counts when the programs begin
-		indexes := make(map[string][]uint32, len(pods))
-		for function, list := range pods {
-			indexes[function] = indexesOf(list)
+		lists := make(map[string]routes.Pods, len(pods))
+		for _, fn := range s.cfg.Functions {
+			lists[fn.Name] = listOf(fn, pods[fn.Name])
 		}
-		return p.routes.Switch(s.set, indexes)
+		return p.routes.Switch(s.set, lists)
 	})
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (p *Plane) servePods(cfg *config.Config) error {
 	err := p.pods.Step(cfg.Functions, func(pods map[string][]*podState) error {
 		p.reloadOwn(cfg)
 		for _, fn := range cfg.Functions {
-			p.routes.SetPods(fn.Name, indexesOf(pods[fn.Name]))
+			p.routes.SetPods(fn.Name, listOf(fn, pods[fn.Name]))
 		}
 		return nil
 	})
@@ -139,13 +139,21 @@ func (p *Plane) servePods(cfg *config.Config) error {
 	return nil
 }
 
-// indexesOf are the indexes of pods in the pods map.
-func indexesOf(pods []*podState) []uint32 {
-	indexes := make([]uint32, len(pods))
-	for i, ps := range pods {
-		indexes[i] = ps.index
+// listOf is the list of a function's pods for the programs: those near by come first where
+// they are preferred.
+func listOf(fn *config.Function, pods []*podState) (list routes.Pods) {
+	list.Indexes = make([]uint32, 0, len(pods))
+	for _, far := range []bool{false, true} {
+		for _, ps := range pods {
+			if ps.mem.Far == uint32(bpf.Flag(far)) {
+				list.Indexes = append(list.Indexes, ps.index)
+			}
+		}
+		if !far && fn.Topology != config.TopologyAny {
+			list.Near = len(list.Indexes)
+		}
 	}
-	return indexes
+	return list
 }
 
 // settlePods does what remains when the programs have a configuration's pods; p.mu is
@@ -162,17 +170,15 @@ func (p *Plane) settlePods(cfg *config.Config) {
 // reloadOwn tells the fallback's pool which pods there are, and which of them the
 // programs use, too. p.mu is held.
 func (p *Plane) reloadOwn(cfg *config.Config) {
-	p.own.ReloadShared(cfg.Functions, func(function string, pod netip.AddrPort) pool.Shared {
-		if ps, ok := p.pods.Get(podID{Function: function, Address: pod}); ok {
-			return ps
+	p.own.ReloadShared(cfg.Functions, func(function string, pod netip.AddrPort) (place pool.Place) {
+		id := podID{Function: function, Address: pod}
+		path := p.pods.Path(id)
+		place.NoRoute, place.Far = path.NoRoute, path.Far
+		if ps, ok := p.pods.Get(id); ok {
+			place.Shared = ps
 		}
-		return nil
+		return place
 	})
-	for _, fn := range cfg.Functions {
-		for _, a := range fn.Pods {
-			p.own.SetReachable(fn.Name, a, !p.pods.Path(podID{Function: fn.Name, Address: a}).NoRoute)
-		}
-	}
 }
 
 // PodNote says why a pod gets no messages.
@@ -180,6 +186,7 @@ type PodNote struct {
 	Function string
 	Address  netip.AddrPort
 	State    uint32 // abi.PodDiscovered and the like
+	Far      bool   // it is on another node
 	Reason   string
 }
 
@@ -199,13 +206,14 @@ func (p *Plane) reasons(cfg *config.Config) map[bpf.EproxyPodKey]bpf.EproxyPodRe
 		if !ok || n.Reason == "" {
 			return
 		}
-		v := bpf.EproxyPodReason{State: n.State}
+		v := bpf.EproxyPodReason{State: n.State, Far: uint32(bpf.Flag(n.Far))}
 		v.Len = uint32(copy(v.Text[:], n.Reason))
 		out[bpf.EproxyPodKey{Function: id, Address: bpf.Address(n.Address.Addr()), Port: bpf.Port(n.Address.Port())}] = v
 	}
 	for _, fn := range cfg.Functions {
 		for _, a := range fn.Pods {
-			show(PodNote{Function: fn.Name, Address: a, Reason: p.pods.Path(podID{Function: fn.Name, Address: a}).Reason})
+			path := p.pods.Path(podID{Function: fn.Name, Address: a})
+			show(PodNote{Function: fn.Name, Address: a, Far: path.Far, Reason: path.Reason})
 		}
 	}
 	for _, n := range p.notes {

@@ -54,6 +54,7 @@ func (p world) Update(ps *podState, fn *config.Function, path reach.Path) {
 	ps.mem.Queue = p.queueIndex(fn.Name)
 	ps.mem.XdpOk = bpf.Flag(path.Way == reach.XDP)
 	ps.mem.PeerOk = bpf.Flag(path.Peer)
+	ps.mem.Far = uint32(bpf.Flag(path.Far))
 }
 
 // Drain ends the service of a pod in peace; reconcile.World.

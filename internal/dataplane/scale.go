@@ -31,7 +31,7 @@ type scale struct {
 	closing  int    // of those, the ones that are being closed
 	lacked   uint32 // messages that had found no idle slot when slots were last dialled
 	failing  bool   // the latest connection was refused
-	held     bool   // no more are dialled before the new ones have answered
+	held     bool   // no more are dialled, because of how the new ones fare
 	jam      *jam   // idle connections were closed, and whether it helps is not known yet
 	timer    *time.Timer
 	ctx      context.Context
@@ -72,11 +72,12 @@ func (ps *podState) grow() {
 			ps.learn(s.resting())
 		}
 	}
-	if ps.scale.held = ps.unproven(); ps.scale.held { // what lacks goes on lacking
+	growth := ps.growth()
+	if ps.scale.held = growth == 0; ps.scale.held { // what lacks goes on lacking
 		ps.settle()
 		return
 	}
-	more := ps.scale.demand.more(ps.scale.open, int(lacked-ps.scale.lacked))
+	more := min(growth, ps.scale.demand.more(ps.scale.open, int(lacked-ps.scale.lacked)))
 	for range more {
 		ps.openSlot()
 	}
@@ -88,19 +89,22 @@ func (ps *podState) grow() {
 	ps.settle()
 }
 
-// unproven says whether a new connection awaits its first response. A server that serves one connection until it closes
-// would have requests on all that are dialled meanwhile, and none would be answered while messages wait: so it is waited for
-// whether it serves the last ones, which takes a function no longer than a request. scale.mu is held.
-func (ps *podState) unproven() bool {
+// growth is how many slots may be dialled now, see the function; none while it is found out whether closing idle
+// ones helps. scale.mu is held.
+func (ps *podState) growth() int {
+	if ps.scale.jam != nil {
+		return 0
+	}
+	var conns []rest
 	for _, s := range ps.slots {
-		if r := s.resting(); s.open && r.connected && !r.idle && !r.answered {
-			return true
+		if s.open {
+			conns = append(conns, s.resting())
 		}
 	}
-	return false
+	return growth(conns, monotonic(), ps.scale.demand.patience(ps.fn.Load().Timeout))
 }
 
-// provenLook is how often it is looked whether new connections have answered.
+// provenLook is how often it is looked how new connections fare.
 const provenLook = 20 * time.Millisecond
 
 // openSlot dials the first slot that is closed; scale.mu is held.
@@ -204,7 +208,7 @@ func (ps *podState) settle() {
 		next = sooner(next, backoffMax)
 	}
 	if ps.scale.held {
-		ps.scale.held = ps.unproven()
+		ps.scale.held = ps.growth() == 0
 		ps.scale.lacked = atomic.LoadUint32(&ps.mem.Lacked) // those who lacked meanwhile asked again and again
 	}
 	if ps.scale.held {
@@ -454,6 +458,8 @@ type rest struct {
 	idle      bool          // it may be claimed
 	answered  bool          // some request was
 	requests  int           // that it has carried
+	ready     time.Duration // when it was connected
+	asked     time.Duration // when the oldest request in flight was given to it, where there is one
 	since     time.Duration // the latest response, or its beginning
 	service   time.Duration // of a request, smoothed
 }
@@ -467,8 +473,18 @@ func (s *slot) resting() (r rest) {
 	}
 	mem := s.memory()
 	at := time.Duration(atomic.LoadUint64(&mem.RespondedNs))
-	return rest{connected: true, closing: s.unneeded, idle: atomic.LoadUint32(&mem.State) == uint32(bpf.EproxySlotStateSLOT_IDLE), answered: at > 0,
-		requests: int(atomic.LoadUint32(&mem.Count) - s.requests), since: max(s.ready, at), service: time.Duration(atomic.LoadUint32(&mem.ServiceNs))}
+	oldest := &mem.Messages[atomic.LoadUint32(&mem.Head)%uint32(len(mem.Messages))]
+	return rest{
+		connected: true,
+		closing:   s.unneeded,
+		idle:      atomic.LoadUint32(&mem.State) == uint32(bpf.EproxySlotStateSLOT_IDLE),
+		answered:  at > 0,
+		requests:  int(atomic.LoadUint32(&mem.Count) - s.requests),
+		ready:     s.ready,
+		asked:     max(s.ready, time.Duration(atomic.LoadUint64(&oldest.TakenNs))),
+		since:     max(s.ready, at),
+		service:   time.Duration(atomic.LoadUint32(&mem.ServiceNs)),
+	}
 }
 
 // restingAs is resting if the slot's connection is still of this generation.

@@ -93,13 +93,17 @@ func (x *single) answered(c *pool.Call, b *pool.Batch) {
 	if c.Behind && x.m.QoS > 0 {
 		t.attempts = 0 // it was the other requests' attempt
 	}
-	success := c.Err == nil && c.Response.Status/100 == 2
-	if success {
-		x.judge(&t, c.Pod, c.Response, nil)
-		x.settle(t.o)
-		x.ender.Ended(x.delivery.outcome(), b)
+	if success := c.Err == nil && c.Response.Status/100 == 2; !success {
+		x.retry(t, c)
 		return
 	}
+	x.judge(&t, c.Pod, c.Response, nil)
+	x.settle(t.o)
+	x.ender.Ended(x.delivery.outcome(), b)
+}
+
+// retry goes on after the first attempt, which has failed, in a goroutine of its own.
+func (x *single) retry(t trial, c *pool.Call) {
 	x.pause()
 	x.ender.Go(func() {
 		if x.judge(&t, c.Pod, c.Response, c.Err) {

@@ -33,13 +33,15 @@ type single struct {
 	queue   *queue
 	inside  bool            // it has room in the queue
 	turn    <-chan struct{} // closed when it may be sent; nil: at once
-	result  *Outcome        // nil: it is on its way
+	result  *Outcome        // how it ended (last); nil: it is on its way
 
 	publisher *Publisher // whose connection can be held back, and in whose window it is; nil: nobody's
 
 	ctx  context.Context // of the server
 	end  time.Time       // of its waiting
 	late error           // why it ends then
+
+	last Outcome
 
 	mu       sync.Mutex
 	underWay bool  // an attempt is
@@ -183,7 +185,8 @@ func (x *single) stay(t *turn, freed <-chan struct{}, left time.Duration, gone <
 
 // settle ends the message.
 func (x *single) settle(o Outcome) {
-	x.result = &o
+	x.last = o
+	x.result = &x.last
 	x.mu.Lock()
 	x.underWay = true // whatever follows is no waiting
 	if x.timer != nil {

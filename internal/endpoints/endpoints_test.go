@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"eproxy/internal/config"
@@ -106,7 +108,7 @@ func write(t *testing.T, path, text string) {
 // reached by a link that changes, or comes late; half a file changes nothing.
 func TestFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "late")
-	path := filepath.Join(dir, "pods.json")
+	path := dir + "//pods.json"
 	cfg := function(config.Function{Pods: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.9:80")}, Discover: config.Discover{File: path}})
 	w, log := start(t, cfg)
 	if got := pods(w, cfg); got != "[10.0.0.9:80]" {
@@ -157,6 +159,34 @@ func TestFile(t *testing.T) {
 		}
 	}
 	await(t, w, cfg, "[10.0.0.9:80]")
+}
+
+// TestOtherFiles: what happens to other files of a directory, of which there may be many, is no reason to
+// read one; what happens to one that is a link is, whatever its name.
+func TestOtherFiles(t *testing.T) {
+	dir := t.TempDir()
+	f := file{dir + "//pods"}
+	for _, c := range []struct {
+		name   string
+		linked bool
+		ends   bool
+	}{{"other", false, false}, {"pods.next", false, false}, {"pods", false, true}, {"..data", true, true}} {
+		events := make(chan fsnotify.Event, 1)
+		events <- fsnotify.Event{Name: filepath.Join(dir, c.name), Op: fsnotify.Create}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.await(ctx, &fsnotify.Watcher{Events: events}, dir, c.linked) }()
+		for len(events) > 0 { // until it is taken
+			runtime.Gosched()
+		}
+		if !c.ends {
+			cancel()
+		}
+		if err := <-done; (err == nil) != c.ends {
+			t.Errorf("%s, linked %v: %v", c.name, c.linked, err)
+		}
+		cancel()
+	}
 }
 
 // TestFileErrors: what is wrong with a file is one line that says where.

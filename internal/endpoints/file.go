@@ -54,23 +54,49 @@ func (f file) watch(ctx context.Context, found func([]Pod), failed func(error)) 
 		return fmt.Errorf("watch %s: %w", dir, err)
 	}
 	for {
+		linked := f.linked() // before it is read: what changes afterwards is an event
 		if pods, err := f.read(); err != nil {
 			failed(err)
 		} else {
 			found(anonymous(pods))
 		}
+		if err := f.await(ctx, w, dir, linked); err != nil {
+			return err
+		}
+	}
+}
+
+// linked says whether the file is a symbolic link, as in a volume of Kubernetes: what it
+// leads to may change without it.
+func (f file) linked() bool {
+	info, err := os.Lstat(f.path)
+	return err == nil && info.Mode()&os.ModeSymlink != 0
+}
+
+// await waits until the file may have changed. What happens to other files of the directory
+// is no reason to read it: many lists may be in one.
+func (f file) await(ctx context.Context, w *fsnotify.Watcher, dir string, linked bool) error {
+	late := time.NewTimer(rereadEvery)
+	defer late.Stop()
+	own := filepath.Join(dir, filepath.Base(f.path)) // as the events have it
+	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(rereadEvery):
+		case <-late.C:
+			return nil
 		case e := <-w.Events:
 			if e.Name == dir && e.Has(fsnotify.Remove|fsnotify.Rename) {
 				return fmt.Errorf("%s is gone", dir)
+			}
+			if linked || e.Name == own || e.Name == dir {
+				return nil
 			}
 		case err := <-w.Errors:
 			if !errors.Is(err, fsnotify.ErrEventOverflow) { // else something has changed
 				return fmt.Errorf("watch %s: %w", dir, err)
 			}
+			return nil
 		}
 	}
 }

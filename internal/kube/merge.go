@@ -81,6 +81,7 @@ func (m *merging) function(f *MQTTFunction) verdict {
 	keys := map[string]any{"name": name, "url": cmp.Or(f.Spec.URL, serviceURL(f.Namespace, f.Spec.Service.Name)), "kubernetes": serviceKeys(f.Namespace, f.Spec.Service)}
 	set(keys, "concurrency", f.Spec.Concurrency)
 	set(keys, "pipeline", f.Spec.Pipeline)
+	set(keys, "topology", f.Spec.Topology)
 	set(keys, "timeout", f.Spec.Timeout)
 	set(keys, "deadline", f.Spec.Deadline)
 	set(keys, "content_type", f.Spec.ContentType)

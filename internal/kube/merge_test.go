@@ -51,7 +51,7 @@ func TestMergeResources(t *testing.T) {
 	ported.Spec.Ordered, ported.Spec.AlsoBroker = true, true
 	knativeRoute, foreign := route("edge", "knative", 1, "sensors/k", "", "temp"), route("edge", "foreign", 1, "sensors/f", "", "temp")
 	knativeRoute.Spec.FunctionRef.Group, foreign.Spec.FunctionRef.Group = Knative.Group, "apps"
-	all := FunctionSpec{Service: ServiceRef{Name: "temp", Port: &port}, URL: "http://temp/in", Concurrency: 3, Pipeline: 2, Timeout: "5s", Deadline: "9s",
+	all := FunctionSpec{Service: ServiceRef{Name: "temp", Port: &port}, URL: "http://temp/in", Concurrency: 3, Pipeline: 2, Topology: config.TopologyAny, Timeout: "5s", Deadline: "9s",
 		Retry: &RetrySpec{Attempts: 7, Backoff: "1s", MaxBackoff: "2s", Final: &[]int{409}}, Headers: map[string]string{"X-A": "a"}, ContentType: "text/plain",
 		CloudEvents: &CloudEventsSpec{Type: "t", Source: "//s", FromPublisher: true}}
 	for _, c := range []struct {
@@ -123,7 +123,7 @@ func TestMergeResources(t *testing.T) {
 	}
 	cfg, _ := mergeResources(fileOf(t, ownFile), []*MQTTRoute{ported, route("edge", "a", 1, "sensors/a", "MQTTFunction", "function-temp")}, []*MQTTFunction{mqttFunction("temp", all)})
 	f := cfg.Function("edge.function-temp")
-	if f.Concurrency != 3 || f.Pipeline != 2 || f.Timeout != 5*time.Second || f.Deadline != 9*time.Second || !reflect.DeepEqual(f.Retry, config.Retry{Attempts: 7, Backoff: time.Second, MaxBackoff: 2 * time.Second, Final: []int{409}}) ||
+	if f.Concurrency != 3 || f.Pipeline != 2 || f.Topology != config.TopologyAny || f.Timeout != 5*time.Second || f.Deadline != 9*time.Second || !reflect.DeepEqual(f.Retry, config.Retry{Attempts: 7, Backoff: time.Second, MaxBackoff: 2 * time.Second, Final: []int{409}}) ||
 		f.Headers["X-A"] != "a" || f.ContentType != "text/plain" || f.CloudEvents != (config.CloudEvents{Type: "t", Source: "//s", FromPublisher: true}) ||
 		f.URL.String() != "http://temp/in" || f.Discover.Service != (config.Service{Name: "temp", Namespace: "edge", Port: "8080"}) {
 		t.Errorf("%+v", f)

@@ -56,6 +56,7 @@ type FunctionSpec struct {
 	URL         string            `json:"url,omitempty"` // http://NAME.NAMESPACE.svc/, if empty
 	Concurrency int               `json:"concurrency,omitempty"`
 	Pipeline    int               `json:"pipeline,omitempty"`
+	Topology    string            `json:"topology,omitempty"`
 	Timeout     string            `json:"timeout,omitempty"`
 	Deadline    string            `json:"deadline,omitempty"`
 	Retry       *RetrySpec        `json:"retry,omitempty"`

@@ -30,7 +30,8 @@ type conn struct {
 	stream      transport.Conn // where MQTT packets travel: TLS, WebSocket; nil: the TCP connection itself
 	plain       []byte         // what was read of it at once
 	from        transport.Stream
-	leaving     atomic.Bool // what is written now must not wait
+	certificate atomic.Pointer[transport.Certificate] // of from, for other goroutines
+	leaving     atomic.Bool                           // what is written now must not wait
 	gate        gate
 	server      *Server
 	client      *mochi.Client // from CONNECT on

@@ -37,6 +37,7 @@ type gate struct {
 	from, ready int             // held[from:ready] may be handed over; what follows is not checked, or incomplete
 	lent        *[readSize]byte // where held is; nil: in a buffer of the connection's own
 	violation   *mqtt.Error
+	publish     mqtt.Publish // that take sees
 }
 
 // room is where to read into. Without anything held that is a buffer that unused gives back.
@@ -77,13 +78,12 @@ func (g *gate) advance(take func(p *mqtt.Publish, packet []byte) bool) {
 	for g.violation == nil && g.ready < len(g.held) {
 		b := g.held[g.ready:]
 		if take != nil && g.AtBoundary() && b[0]>>4 == publish {
-			var p mqtt.Publish
 			if g.from < g.ready || g.Incomplete(b, holdSize) {
 				return
 			}
-			if n := g.Publish(b, &p); n > 0 {
+			if n := g.Publish(b, &g.publish); n > 0 {
 				g.ready += n
-				if take(&p, b[:n]) {
+				if take(&g.publish, b[:n]) {
 					g.from = g.ready
 				}
 				continue

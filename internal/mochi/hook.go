@@ -41,6 +41,9 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c.quota.takeOver(cl)
 	// The will is the broker's: the library would publish it unasked.
 	cl.Properties.Will = mqtt.Will{}
+	if c.from.Certificate != nil {
+		c.connect.Until = c.from.Certificate.Expires
+	}
 	if c.from.Certified {
 		c.connect.Certified, c.connect.Username = true, c.from.Username
 	}

@@ -75,6 +75,9 @@ func New(b *broker.Server) (broker.Frontend, error) {
 func (s *Server) Serve(ctx context.Context) error {
 	s.mqtt.Listeners.ServeAll(s.mqtt.EstablishConnection)
 	go s.run()
+	for _, l := range s.listeners {
+		go l.transport.Follow(ctx, s.recheck)
+	}
 	<-ctx.Done()
 	return nil
 }

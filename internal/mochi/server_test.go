@@ -172,24 +172,6 @@ func TestRefusalReasonCode(t *testing.T) {
 	}
 }
 
-// TestSysTopicIsRefused: a message to a topic of the server's own is refused, not forgotten.
-func TestSysTopicIsRefused(t *testing.T) {
-	s := newStage(t, say("ok"), nil, anonymous)
-	c, _ := s.v5("r")
-	for _, qos := range []byte{1, 2} {
-		r, err := c.Publish(context.Background(), &paho.Publish{Topic: "$SYS/x", QoS: qos, Payload: []byte("p")})
-		if r == nil || r.ReasonCode != 0x87 {
-			t.Errorf("QoS %d: %+v, %v", qos, r, err)
-		}
-	}
-	old := s.dial()
-	connect(t, old, 0)
-	write(t, old, 0x32, 11, 0, 6, '$', 'S', 'Y', 'S', '/', 'x', 0, 1, 'A')
-	if b, err := io.ReadAll(old); len(b) > 0 || err != nil {
-		t.Errorf("answered % x (%v)", b, err)
-	}
-}
-
 func connect(t *testing.T, c net.Conn, keepAlive byte) {
 	t.Helper()
 	write(t, c, 0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, keepAlive, 0, 1, 'c')

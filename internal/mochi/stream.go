@@ -2,6 +2,7 @@ package mochi
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -25,6 +26,12 @@ func (c *conn) open(l *listener) error {
 		return err
 	}
 	c.from = *s
+	if s.Certificate != nil {
+		c.certificate.Store(s.Certificate)
+		if err := s.Certificate.Verify(); err != nil { // files have changed meanwhile
+			return fmt.Errorf("%w: %w", transport.ErrHandshake, err)
+		}
+	}
 	if a := s.Remote; a.IsValid() && !c.server.broker.Admit(a.Addr()) {
 		return errDenied
 	}
@@ -37,6 +44,30 @@ func (c *conn) open(l *listener) error {
 		early = early[n:]
 	}
 	return nil
+}
+
+// recheck ends the sessions of clients whose certificates are not valid any more.
+func (s *Server) recheck() {
+	for _, c := range s.live.all() {
+		certificate := c.certificate.Load()
+		if certificate == nil {
+			continue
+		}
+		if err := certificate.Verify(); err != nil {
+			c.revoke(err)
+		}
+	}
+}
+
+// revoke ends a connection for what has become of the client's certificate.
+func (c *conn) revoke(err error) {
+	x := c.session.Load()
+	if x == nil { // nobody has said anything yet
+		c.abort()
+		return
+	}
+	c.server.broker.Refused("certificate_invalid", "client disconnected: "+err.Error(), x.Remote, "client", x.ClientID)
+	x.Revoke("the certificate is not valid any more")
 }
 
 // errDenied ends a connection of a client whose address a proxy named, and which is kept out.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -245,6 +246,45 @@ func TestCertificateIsTheAccount(t *testing.T) {
 	d := plain.dial()
 	write(t, d, []byte(samples.Connect(4, 0xc2, samples.String("c"), samples.String("device"), samples.String("")))...)
 	want(t, d, 0x20, 2, 0, 4)
+}
+
+// TestRevokedCertificateEndsItsSession: whose certificate is revoked, or whose authority is one no more, is disconnected at once;
+// others go on, also when a list is out of date.
+func TestRevokedCertificateEndsItsSession(t *testing.T) {
+	a, others := certs.New(t), certs.New(t)
+	server, good, bad := a.Issue("server"), a.Issue("good"), a.Issue("bad")
+	later := time.Now().Add(time.Hour)
+	l := config.Listener{TLS: &config.TLS{Cert: server.Cert, Key: server.Key, ClientCA: a.CA, CRL: a.Revoke(later), Username: config.UsernameCommonName}}
+	s := newStage(t, say("ok"), nil, config.Auth{Users: []config.User{{Username: "good"}, {Username: "bad"}}}, listening(l))
+	open := func(p certs.Pair, id string) net.Conn {
+		t.Helper()
+		c := tls.Client(s.dial(), a.Client(&p))
+		write(t, c, []byte(samples.Connect(5, 2, samples.Properties(), samples.String(id)))...)
+		packet(t, c)
+		return c
+	}
+	stays, goes := open(good, "good"), open(bad, "bad")
+	a.Revoke(later, bad)
+	if p := packet(t, goes); p[0] != 0xe0 || p[2] != 0x87 {
+		t.Errorf("got % x, want DISCONNECT with 0x87", p)
+	}
+	write(t, stays, 0xc0, 0)
+	want(t, stays, 0xd0, 0)
+	a.Revoke(time.Now().Add(-time.Minute), bad)
+	silent := tls.Client(s.dial(), a.Client(&good)) // has said nothing yet, and never will
+	_ = silent.Handshake()
+	write(t, stays, 0xc0, 0)
+	want(t, stays, 0xd0, 0)
+	s.waitFor(func() bool { return s.counts.of("certificate_invalid") == 1 }, "not counted")
+
+	b, err := os.ReadFile(others.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaceFile(t, a.CA, string(b))
+	if p := packet(t, stays); p[0] != 0xe0 || p[2] != 0x87 {
+		t.Errorf("got % x, want DISCONNECT with 0x87", p)
+	}
 }
 
 // TestDeafClientOfAStream: a client that reads nothing is disconnected as on a plain connection, and nobody waits for

@@ -90,6 +90,9 @@ func (d *Decoder) Incomplete(b []byte, most int) bool {
 	if d.payload > 0 || d.ended || !d.open || len(b) == 0 || b[0]>>4 != typePublish {
 		return false
 	}
+	if length, n, e := readLength(b[1:], d.version == 5); e != nil || n > 0 && 1+n+length <= len(b) {
+		return false
+	}
 	var p Publish
 	err := ReadPublish(b, d.version, &p)
 	return err == nil && p.Length > len(b) && p.Length <= min(most, d.MaxPacket)

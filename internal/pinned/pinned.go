@@ -253,6 +253,7 @@ type Pod struct {
 	Fallback    int    // requests of the fallback's own connections
 	Connected   int    // slots whose connection stands
 	Refuses     bool   // the latest connection to it could not be made
+	Far         bool   // it is on another node, as far as the way to it shows
 	XDP, Peer   bool   // how it is reached
 	Answered    uint64 // requests answered in the kernel path, since its counters exist
 	Ifindex     uint32
@@ -268,6 +269,7 @@ type LeftPod struct {
 	Function string
 	Address  netip.AddrPort
 	State    string // of PodStates
+	Far      bool   // it is on another node, as far as the way to it shows
 	Reason   string
 }
 
@@ -286,7 +288,7 @@ func (m *Maps) LeftPods() ([]LeftPod, error) {
 	}
 	var out []LeftPod
 	for k, x := range why {
-		out = append(out, LeftPod{k.function, k.address, podState(max(x.state, abi.PodUp)), x.reason})
+		out = append(out, LeftPod{k.function, k.address, podState(max(x.state, abi.PodUp)), x.far, x.reason})
 	}
 	slices.SortFunc(out, func(a, b LeftPod) int {
 		return cmp.Or(cmp.Compare(a.Function, b.Function), a.Address.Compare(b.Address))
@@ -301,6 +303,7 @@ type podKey struct {
 
 type podReason struct {
 	state  uint32
+	far    bool
 	reason string
 }
 
@@ -316,7 +319,7 @@ func (m *Maps) reasonsOfPods() (map[podKey]podReason, error) {
 	it := m.maps["pod_reasons"].Iterate()
 	for it.Next(&k, &v) {
 		if name, ok := names[k.Function]; ok { // else of a configuration that was replaced
-			out[podKey{name, addrPort(k.Address, k.Port)}] = podReason{v.State, text(v.Text[:], v.Len)}
+			out[podKey{name, addrPort(k.Address, k.Port)}] = podReason{v.State, v.Far != 0, text(v.Text[:], v.Len)}
 		}
 	}
 	if err := it.Err(); err != nil {
@@ -354,7 +357,7 @@ func (m *Maps) Pods() ([]Pod, error) {
 			return nil, err
 		}
 		out = append(out, Pod{Index: i, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}].reason,
-			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), Refuses: p.Refuses != 0, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
+			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), Refuses: p.Refuses != 0, Far: p.Far != 0, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
 			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot, State: podState(uint32(p.Up)),
 			Pipeline: int(p.Proven), PipelineWhy: depthWhy(&p)})
 	}

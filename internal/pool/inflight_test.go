@@ -15,11 +15,11 @@ func TestInFlightByPod(t *testing.T) {
 	both := []*config.Function{{Name: "f", Pods: []netip.AddrPort{own, shared}, Concurrency: 2}}
 	s := New(both)
 	defer s.Close()
-	s.ReloadShared(both, func(_ string, a netip.AddrPort) Shared {
+	s.ReloadShared(both, func(_ string, a netip.AddrPort) Place {
 		if a == shared {
-			return &full{}
+			return Place{Shared: &full{}}
 		}
-		return nil
+		return Place{}
 	})
 	tells := func(want int) {
 		t.Helper()

@@ -50,6 +50,7 @@ type pod struct {
 	down     time.Time // until then
 	failures int       // to connect, in a row; each counts downTime once
 	noRoute  bool      // nobody can reach it now
+	far      bool      // others are preferred to it
 	sparse   time.Time // until then no idle connection is kept
 	gone     bool      // a reload dropped it
 }
@@ -68,14 +69,14 @@ func (s *Standalone) LogTo(log *lograte.Logger) { s.log = log }
 
 // Reload is ReloadShared where nobody else uses the pods.
 func (s *Standalone) Reload(functions []*config.Function) {
-	s.ReloadShared(functions, func(string, netip.AddrPort) Shared { return nil })
+	s.ReloadShared(functions, func(string, netip.AddrPort) Place { return Place{} })
 }
 
 // ReloadShared takes over changed functions; connections to pods that stay are
-// kept, those to others end. Whoever waits looks again. shared has the limits of
-// pods that others use, too; nil for those that nobody else does. What is under
-// way counts against a limit that is new for its pod.
-func (s *Standalone) ReloadShared(functions []*config.Function, shared func(function string, pod netip.AddrPort) Shared) {
+// kept, those to others end. Whoever waits looks again. place says of each pod where it
+// is, and who else uses it. What is under way counts against a limit that is new for its
+// pod.
+func (s *Standalone) ReloadShared(functions []*config.Function, place func(function string, pod netip.AddrPort) Place) {
 	s.lock(nil)
 	defer s.unlock()
 	old := s.functions
@@ -98,7 +99,7 @@ func (s *Standalone) ReloadShared(functions []*config.Function, shared func(func
 			p := f.pods[len(f.pods)-1]
 			p.limit = fn.Concurrency
 			p.pipe.Configure(fn.Pipeline, deepest)
-			p.share(shared(fn.Name, a))
+			p.settle(fn, place(fn.Name, a))
 		}
 		for _, p := range pods {
 			if !slices.Contains(f.pods, p) {
@@ -121,6 +122,20 @@ func (s *Standalone) ReloadShared(functions []*config.Function, shared func(func
 	}
 }
 
+// Place is where a pod is, and who else uses it.
+type Place struct {
+	Shared  Shared // the limit that is shared with the others; nil: nobody else uses it
+	NoRoute bool   // there is no way to it: it is used when there is no other pod, until a connection to it is made
+	Far     bool   // it is on another node
+}
+
+// settle has a pod follow its function and its place; the pool's mu is held.
+func (p *pod) settle(fn *config.Function, at Place) {
+	p.noRoute = at.NoRoute
+	p.far = at.Far && fn.Topology != config.TopologyAny
+	p.share(at.Shared)
+}
+
 // share makes others' limit the pod's; the pool's mu is held.
 func (p *pod) share(with Shared) {
 	if p.shared == with {
@@ -136,24 +151,6 @@ func (p *pod) share(with Shared) {
 func (p *pod) drop() {
 	p.gone, p.shared = true, nil
 	p.closeIdle()
-}
-
-// SetReachable says whether there is a way to a pod. One that there is none to is
-// used when there is no other, until a connection to it is made. Who waits for a
-// place looks again.
-func (s *Standalone) SetReachable(function string, addr netip.AddrPort, reachable bool) {
-	s.lock(nil)
-	defer s.unlock()
-	f := s.functions[function]
-	if f == nil {
-		return
-	}
-	for _, p := range f.pods {
-		if p.addr == addr {
-			p.noRoute = !reachable
-		}
-	}
-	s.serve(function, f)
 }
 
 // spare says whether an idle connection may be kept; the pool's mu is held.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,6 +116,40 @@ func at(t *testing.T, s *Standalone, avoid ...netip.AddrPort) Lease {
 	return l
 }
 
+// TestNearPodsFirst: pods on other nodes get what those near by have no place for, also where they
+// are used by nobody else; any where the function says so. One that is to be avoided is the last of all.
+func TestNearPodsFirst(t *testing.T) {
+	for _, topology := range []string{config.TopologyLocal, config.TopologyAny} {
+		fns := functions(1, podA, podB)
+		fns[0].Topology = topology
+		first := make(map[netip.AddrPort]int)
+		for range 50 {
+			s := New(nil)
+			s.ReloadShared(fns, func(_ string, a netip.AddrPort) Place {
+				if a == podB {
+					return Place{Shared: &limit{places: 1}}
+				}
+				return Place{Far: true}
+			})
+			one := at(t, s)
+			two := at(t, s)
+			if one == nil || two == nil || one.Pod() == two.Pod() {
+				t.Fatalf("%s: %v and %v, want a place at each pod", topology, one, two)
+			}
+			first[one.Pod()]++
+			one.Release()
+			two.Release()
+			if l := at(t, s, podB); l == nil || l.Pod() != podA {
+				t.Errorf("%s: %v, want the one that is not to be avoided", topology, l)
+			}
+			s.Close()
+		}
+		if near := first[podB]; (near == 50) != (topology == config.TopologyLocal) {
+			t.Errorf("%s: the pod near by had the first place %d of 50 times", topology, near)
+		}
+	}
+}
+
 // TestWhichPod: pods that are to be avoided are used when no others have a place,
 // those that cannot be reached only if none can.
 func TestWhichPod(t *testing.T) {
@@ -132,17 +167,20 @@ func TestWhichPod(t *testing.T) {
 		t.Errorf("a place at %s beyond its limit", l.Pod())
 	}
 	last.Release()
-	s.SetReachable("f", podA, false)
+	unreachable := func(pods ...netip.AddrPort) {
+		s.ReloadShared(functions(1, podA, podB), func(_ string, a netip.AddrPort) Place { return Place{NoRoute: slices.Contains(pods, a)} })
+	}
+	unreachable(podA)
 	if l := at(t, s); l != nil {
 		t.Errorf("a place at %s, which cannot be reached, while others are only in use", l.Pod())
 	}
-	s.SetReachable("f", podB, false)
+	unreachable(podA, podB)
 	l = at(t, s)
 	if l == nil || l.Pod() != podA {
 		t.Fatalf("%v, want the last place at pods none of which can be reached", l)
 	}
 	l.Release()
-	s.SetReachable("f", podA, true)
+	unreachable(podB)
 	if l := at(t, s); l == nil || l.Pod() != podA {
 		t.Errorf("%v, want a place at the pod that can be reached again", l)
 	}
@@ -316,7 +354,7 @@ func share(pods map[netip.AddrPort]*limit) *Standalone {
 	for a := range pods {
 		fn.Pods = append(fn.Pods, a)
 	}
-	s.ReloadShared([]*config.Function{fn}, func(_ string, a netip.AddrPort) Shared { return pods[a] })
+	s.ReloadShared([]*config.Function{fn}, func(_ string, a netip.AddrPort) Place { return Place{Shared: pods[a]} })
 	return s
 }
 
@@ -384,7 +422,7 @@ func TestLimitChangesHands(t *testing.T) {
 	a, b := acquire(t, s), acquire(t, s)
 	l, next := &limit{places: 3}, &limit{places: 3}
 	with := func(l Shared) {
-		s.ReloadShared(functions(2, podA), func(string, netip.AddrPort) Shared { return l })
+		s.ReloadShared(functions(2, podA), func(string, netip.AddrPort) Place { return Place{Shared: l} })
 	}
 	with(l)
 	if l.places != 1 {

@@ -206,7 +206,7 @@ func (f *function) stopRetry() {
 }
 
 // choose takes a place at a pod: the less loaded of two random ones of the best
-// sort that has places. Pods that nobody else uses come first. Those to be avoided
+// sort that has places. Pods near by come first, and of these the ones that nobody else uses. Those to be avoided
 // are used when no other has a place, those that refuse connections only if all do:
 // whoever waits for the others gets an answer.
 func (f *function) choose(avoid []netip.AddrPort, now time.Time) *pod {
@@ -236,6 +236,8 @@ func (f *function) choose(avoid []netip.AddrPort, now time.Time) *pod {
 const (
 	ownPods = iota
 	sharedPods
+	farOwnPods
+	farSharedPods
 	avoidedPods
 	downPods
 )
@@ -256,6 +258,10 @@ func (p *pod) sort(avoid []netip.AddrPort, now time.Time) int {
 		return downPods
 	case slices.Contains(avoid, p.addr):
 		return avoidedPods
+	case p.far && p.shared != nil:
+		return farSharedPods
+	case p.far:
+		return farOwnPods
 	case p.shared != nil:
 		return sharedPods
 	}

@@ -38,6 +38,8 @@ type Path struct {
 	// Interface leads to the pod, Ifindex is its number; empty and 0 for Fallback.
 	Interface string
 	Ifindex   int
+	// Far says that the pod is on another node, as far as the way to it shows.
+	Far bool
 	// NoRoute says that not even the fallback can reach the pod now.
 	NoRoute bool
 	// GRO says that XDP redirects would arrive if GRO were on at the far end of the
@@ -99,7 +101,12 @@ func (p Path) WithoutGRO(err error) Path {
 }
 
 // Left is the path of a pod that is left to the fallback for a reason.
-func Left(format string, args ...any) Path { return Path{Reason: fmt.Sprintf(format, args...)} }
+func Left(format string, args ...any) Path { return Path{}.Left(format, args...) }
+
+// Left is the same where it is known where the pod is.
+func (p Path) Left(format string, args ...any) Path {
+	return Path{Far: p.Far, Reason: fmt.Sprintf(format, args...)}
+}
 
 // Node is what matters of this node.
 type Node struct {
@@ -116,12 +123,13 @@ func (n Node) To(pod netip.Addr) Path {
 	}
 	l, err := netlink.LinkByIndex(ifindex)
 	if err != nil {
-		return Left("interface %d, which leads to it, is gone", ifindex)
+		return p.Left("interface %d, which leads to it, is gone", ifindex)
 	}
+	p.Far = p.Far || n.leadsOut(l)
 	if why := n.unfit(l); why != "" {
-		return Left("%s", why)
+		return p.Left("%s", why)
 	}
-	p = Path{Way: TC, Source: src, Interface: l.Attrs().Name, Ifindex: ifindex, Peer: l.Type() == "veth" && l.Attrs().NetNsID >= 0}
+	p = Path{Way: TC, Far: p.Far, Source: src, Interface: l.Attrs().Name, Ifindex: ifindex, Peer: l.Type() == "veth" && l.Attrs().NetNsID >= 0}
 	if n.XDP {
 		if p.Reason = noXDP(l); p.Reason == "" {
 			p.Way = XDP
@@ -141,8 +149,21 @@ func Source(to netip.Addr) (netip.Addr, int, error) {
 	return src, ifindex, nil
 }
 
+// leadsOut says whether an interface leads to other nodes: it is none of those that pods of
+// this node are behind. (A bridge may have both, and says nothing.)
+func (n Node) leadsOut(l netlink.Link) bool {
+	if slices.Contains(n.Interfaces, l.Attrs().Name) {
+		return true
+	}
+	switch l.Type() {
+	case "veth", "bridge", "openvswitch", "tuntap", "dummy", "macvlan", "macvtap", "ipvlan", "ipvtap":
+		return false
+	}
+	return true
+}
+
 // route asks the kernel for its route. The path has a reason if there is none
-// that leads out of this host.
+// that leads out of this host; it is Far if it leads through a gateway.
 func route(to netip.Addr) (src netip.Addr, ifindex int, p Path) {
 	routes, err := netlink.RouteGet(net.IP(to.AsSlice()))
 	switch {
@@ -163,7 +184,7 @@ func route(to netip.Addr) (src netip.Addr, ifindex int, p Path) {
 	if !ok {
 		return src, 0, Left("the route to %s has no source address", to)
 	}
-	return src.Unmap(), r.LinkIndex, p
+	return src.Unmap(), r.LinkIndex, Path{Far: r.Gw != nil}
 }
 
 // unfit says why the programs cannot sit on the interface that leads to a pod.

@@ -98,7 +98,7 @@ func (s *Set[P]) place(fn *config.Function, addr netip.AddrPort, others int) (po
 	id := ID{fn.Name, addr}
 	path, known := s.reach(id)
 	if others == abi.PodsPerFunction {
-		path = reach.Left("the kernel path holds %d pods of one function", others)
+		path = path.Left("the kernel path holds %d pods of one function", others)
 	}
 	now, ok := s.pods[id]
 	if ok && (path.Way == reach.Fallback || path.Ifindex != now.ifindex || config.Reused(now.identity, fn.Identities[addr])) {
@@ -108,7 +108,7 @@ func (s *Set[P]) place(fn *config.Function, addr netip.AddrPort, others int) (po
 	if !ok && path.Way != reach.Fallback {
 		var err error
 		if now, err = s.add(fn, id, path.Ifindex); err != nil {
-			path = reach.Left("%v", err)
+			path = path.Left("%v", err)
 		}
 		ok = err == nil
 	}
@@ -133,7 +133,7 @@ func (s *Set[P]) reach(id ID) (path reach.Path, known bool) {
 		s.found[id] = path
 	}
 	if u, ok := s.unseen[id]; ok && u.ifindex == path.Ifindex {
-		path = reach.Left("%s", u.reason)
+		path = path.Left("%s", u.reason)
 	}
 	return path, known
 }

@@ -142,10 +142,17 @@ func (t *Table) compile(routes []*config.Route) (*topic.Automaton, error) {
 	return auto, nil
 }
 
+// Pods are a function's pods: indexes in the pods map, of which the first ones, Near of
+// them, get messages as long as they have idle slots. 0: all are alike.
+type Pods struct {
+	Indexes []uint32
+	Near    int
+}
+
 // Switch has messages follow a staged set, whose functions have these pods, by
 // name. The switch is one store: a message sees the old routes or the new, never a
 // mix. An error means that the set before is still in use.
-func (t *Table) Switch(s *Set, pods map[string][]uint32) error {
+func (t *Table) Switch(s *Set, pods map[string]Pods) error {
 	t.staging.Lock()
 	defer t.staging.Unlock()
 	t.mu.Lock()
@@ -171,9 +178,9 @@ func (t *Table) Switch(s *Set, pods map[string][]uint32) error {
 	return nil
 }
 
-// SetPods gives a function of the set in use other pods: indexes in the pods map, at
-// most abi.PodsPerFunction. Messages see one list or the other, or some of each.
-func (t *Table) SetPods(function string, pods []uint32) {
+// SetPods gives a function of the set in use other pods, at most abi.PodsPerFunction.
+// Messages see one list or the other, or some of each.
+func (t *Table) SetPods(function string, pods Pods) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.now != nil && !t.closed {
@@ -182,18 +189,20 @@ func (t *Table) SetPods(function string, pods []uint32) {
 }
 
 // setPods is SetPods for any set; t.mu is held.
-func (t *Table) setPods(s *Set, function string, pods []uint32) {
+func (t *Table) setPods(s *Set, function string, pods Pods) {
 	id, ok := s.Function(function)
 	if !ok {
 		return
 	}
 	fn := &t.functions[id]
-	for i, pod := range pods[:min(len(pods), abi.PodsPerFunction)] {
+	indexes := pods.Indexes[:min(len(pods.Indexes), abi.PodsPerFunction)]
+	for i, pod := range indexes {
 		atomic.StoreUint32(&fn.Pods[i], pod)
 	}
+	atomic.StoreUint32(&fn.Near, uint32(pods.Near))
 	// The number comes last: whoever reads the old one finds pods of the old list
 	// behind the end of a shorter one.
-	atomic.StoreUint32(&fn.PodCount, uint32(min(len(pods), abi.PodsPerFunction)))
+	atomic.StoreUint32(&fn.PodCount, uint32(len(indexes)))
 }
 
 // storeRoots writes both roots with one store, so that no message sees a mix.

@@ -161,7 +161,7 @@ func TestModel(t *testing.T) {
 	r := newRig(t)
 	var routes []*config.Route
 	var functions []*config.Function
-	pods := make(map[string][]uint32)
+	pods := make(map[string]Pods)
 	for step := range 60 {
 		epoch := r.globals.Epoch
 		switch rng.IntN(4) {
@@ -184,7 +184,7 @@ func TestModel(t *testing.T) {
 			if err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
-			functions, routes, pods = f, more, map[string][]uint32{f[0].Name: {uint32(step)}}
+			functions, routes, pods = f, more, map[string]Pods{f[0].Name: {Indexes: []uint32{uint32(step)}, Near: 1}}
 			if err := r.Switch(s, pods); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
@@ -192,11 +192,13 @@ func TestModel(t *testing.T) {
 		default:
 			if len(functions) > 0 {
 				fn := functions[rng.IntN(len(functions))].Name
-				pods[fn] = nil
+				var list Pods
 				for range rng.IntN(5) {
-					pods[fn] = append(pods[fn], rng.Uint32N(100))
+					list.Indexes = append(list.Indexes, rng.Uint32N(100))
 				}
-				r.SetPods(fn, pods[fn])
+				list.Near = rng.IntN(len(list.Indexes) + 1)
+				pods[fn] = list
+				r.SetPods(fn, list)
 			}
 		}
 		if r.globals.Epoch != epoch {
@@ -212,7 +214,8 @@ func TestModel(t *testing.T) {
 			}
 		}
 		for _, fn := range functions {
-			if got := r.pods(fn.Name); !slices.Equal(got, pods[fn.Name]) {
+			id, _ := r.now.Function(fn.Name)
+			if got := (Pods{r.pods(fn.Name), int(r.functions[id].Near)}); !slices.Equal(got.Indexes, pods[fn.Name].Indexes) || got.Near != pods[fn.Name].Near {
 				t.Fatalf("seed %d step %d: %s has pods %v, want %v", seed, step, fn.Name, got, pods[fn.Name])
 			}
 		}
@@ -257,7 +260,7 @@ func TestPodsChangeUnderReaders(t *testing.T) {
 			})
 		}
 		for n := range 20 {
-			r.SetPods(fn.Name, pods[:n*len(pods)/20])
+			r.SetPods(fn.Name, Pods{Indexes: pods[:n*len(pods)/20]})
 			runtime.Gosched()
 		}
 		close(stop)

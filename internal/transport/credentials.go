@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"time"
 
 	"eproxy/internal/config"
+	"eproxy/internal/filewatch"
 )
 
 // ErrHandshake is that of a connection whose TLS handshake failed.
@@ -24,7 +24,7 @@ type credentials struct {
 
 	mu     sync.Mutex
 	looked time.Time // when the files were looked at
-	seen   []os.FileInfo
+	seen   filewatch.Stamp
 	loaded *loaded
 }
 
@@ -34,7 +34,7 @@ const lookInterval = time.Second
 // newCredentials loads a listener's certificates.
 func newCredentials(cfg *config.TLS, warn Warn) (*credentials, error) {
 	c := &credentials{cfg: cfg, warn: warn, looked: time.Now()}
-	c.seen = c.stat()
+	c.seen = filewatch.Look(c.files())
 	var err error
 	if c.loaded, err = load(cfg); err != nil {
 		return nil, err
@@ -42,32 +42,18 @@ func newCredentials(cfg *config.TLS, warn Warn) (*credentials, error) {
 	return c, nil
 }
 
-// stat looks at the files; nil stands for one that is not there.
-func (c *credentials) stat() []os.FileInfo {
-	var out []os.FileInfo
-	for _, name := range []string{c.cfg.Cert, c.cfg.Key, c.cfg.ClientCA, c.cfg.CRL} {
-		i, err := os.Stat(name)
-		if err != nil {
-			i = nil
-		}
-		out = append(out, i)
-	}
-	return out
+// files are those of the credentials; some may be empty.
+func (c *credentials) files() []string {
+	return []string{c.cfg.Cert, c.cfg.Key, c.cfg.ClientCA, c.cfg.CRL}
 }
 
-// same says whether files are those of before.
-func same(a, b []os.FileInfo) bool {
-	for i := range a {
-		switch {
-		case a[i] == nil || b[i] == nil:
-			if a[i] != b[i] {
-				return false
-			}
-		case !os.SameFile(a[i], b[i]) || a[i].Size() != b[i].Size() || !a[i].ModTime().Equal(b[i].ModTime()):
-			return false
-		}
-	}
-	return true
+// refresh looks at the files whenever they were looked at last, and says whether others are loaded now.
+func (c *credentials) refresh() bool {
+	c.mu.Lock()
+	before := c.loaded
+	c.looked = time.Time{}
+	c.mu.Unlock()
+	return c.current() != before
 }
 
 // current are the certificates as the files have them now.
@@ -79,8 +65,8 @@ func (c *credentials) current() *loaded {
 		return c.loaded
 	}
 	c.looked = now
-	seen := c.stat()
-	if same(seen, c.seen) {
+	seen := filewatch.Look(c.files())
+	if seen.Same(c.seen) {
 		return c.loaded
 	}
 	l, err := load(c.cfg)
@@ -96,12 +82,16 @@ func (c *credentials) current() *loaded {
 // handshake makes a TLS connection of a client's, with a certificate where one is asked for. The session
 // tickets of a client whose certificate was revoked since are refused with it: what is verified of a
 // certificate is verified of a resumed session, too.
-func (c *credentials) handshake(conn net.Conn) (*tls.Conn, error) {
-	t := tls.Server(conn, c.current().server)
+func (c *credentials) handshake(conn net.Conn) (*tls.Conn, *Certificate, error) {
+	by := c.current()
+	t := tls.Server(conn, by.server)
 	if err := t.Handshake(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHandshake, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrHandshake, err)
 	}
-	return t, nil
+	if by.server.ClientCAs == nil {
+		return t, nil, nil
+	}
+	return t, newCertificate(c, by, t.ConnectionState().PeerCertificates), nil
 }
 
 // username is the part of a client's certificate that is its user name; ok is false where none is wanted.

@@ -48,6 +48,8 @@ type Stream struct {
 	// is empty if the certificate has no such part.
 	Certified bool
 	Username  string
+	// Certificate is the client's; nil: none was asked for.
+	Certificate *Certificate
 }
 
 // Conn carries packets: each Write is one of them, or several whole ones.
@@ -74,10 +76,11 @@ func (l *Listener) Open(tcp net.Conn) (*Stream, error) {
 		}
 	}
 	if l.credentials != nil {
-		t, err := l.credentials.handshake(c)
+		t, certificate, err := l.credentials.handshake(c)
 		if err != nil {
 			return nil, err
 		}
+		s.Certificate = certificate
 		s.Username, s.Certified = l.credentials.username(t)
 		c, s.Conn = t, encrypted{t}
 	}

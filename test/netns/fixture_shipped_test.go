@@ -152,7 +152,7 @@ type serving struct {
 func serveShipped(t *testing.T, l *lab.Lab, k shipped, port int) *serving {
 	t.Helper()
 	s := &serving{shipped: k, t: t, lab: l, host: lab.PodAddr(lab.Pod0, false).String(), port: port, got: newRecorder()}
-	s.start()
+	s.start(t)
 	t.Cleanup(s.stop)
 	waitListening(t, l, lab.Pod0, port)
 	return s
@@ -160,27 +160,27 @@ func serveShipped(t *testing.T, l *lab.Lab, k shipped, port int) *serving {
 
 func (s *serving) address() string { return net.JoinHostPort(s.host, fmt.Sprint(s.port)) }
 
-// start starts it and does not wait for it.
-func (s *serving) start() {
-	s.t.Helper()
+// start starts it and does not wait for it. t is the test that does it, which may be one of those within the server's own.
+func (s *serving) start(t *testing.T) {
+	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.command == nil {
-		s.startGo()
+		s.startGo(t)
 		return
 	}
 	cmd := s.command(s.t, s.host, s.port)
 	// not StdoutPipe: Wait would close it with what the program has printed last
 	out, in, err := os.Pipe()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	cmd.Stdout = in
 	p, err := s.lab.StartLogged(lab.Pod0, cmd)
 	in.Close()
 	if err != nil {
 		out.Close()
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	read := s.read
 	if read == nil {
@@ -204,10 +204,11 @@ func (s *serving) start() {
 	}
 }
 
-func (s *serving) startGo() {
+func (s *serving) startGo(t *testing.T) {
+	t.Helper()
 	ln, err := s.lab.Listen(lab.Pod0, s.address())
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	srv := &http.Server{Handler: s.got.handler(ok)}
 	go func() { _ = srv.Serve(ln) }()

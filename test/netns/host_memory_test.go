@@ -64,7 +64,7 @@ func (s *system) mapsSaid() int {
 // TestMemory: with default limits a loader takes no more of a small node than is
 // promised, and more only as connections come, which all are served.
 func TestMemory(t *testing.T) {
-	const most, clients = 40 << 20, 300 // more than one chunk has entries
+	const most, clients = 36 << 20, 300 // more than one chunk has entries
 	l := newLab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)

@@ -154,6 +154,9 @@ func TestPlaces(t *testing.T) {
 				if row["reached_by"] != at.way || !strings.Contains(row["reason"].(string), at.why) {
 					t.Errorf("%s is reached by %s: %s; want %s: %s", row["pod"], row["reached_by"], row["reason"], at.way, at.why)
 				}
+				if remote := at.host == lab.Dev; (row["place"] == "remote") != remote {
+					t.Errorf("%s: %s, on another node: %v", row["pod"], row["place"], remote)
+				}
 			}
 			for i := range addresses {
 				s.served(rawConnectIn(t, l, i == 1, fmt.Sprint("dev", i)), fmt.Sprint("t", i), r, at.way != "fallback")

@@ -185,7 +185,7 @@ func restartUnderLoad(t *testing.T, s *serving, _ string) {
 	go func() { ended <- c.tryPublishAll(load, 2, hung) }()
 	before := s.more(t, 0, some, ended)
 	s.stop()
-	s.start()
+	s.start(t)
 	s.more(t, before, some, ended)
 	close(enough)
 	if err := <-ended; err != nil {

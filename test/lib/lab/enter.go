@@ -6,6 +6,7 @@ import (
 	"net"
 	"os/exec"
 	"runtime"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,8 +58,11 @@ func (l *Lab) Run(ctx context.Context, r Role, name string, args ...string) ([]b
 	return out, err
 }
 
-// Listen opens a TCP listener on a host.
+// Listen opens a TCP listener on a host. The address may be one whose last listener was closed just now: a process that is
+// being started has a copy of its descriptor until it executes its program, so that is waited for.
 func (l *Lab) Listen(r Role, address string) (net.Listener, error) {
+	syscall.ForkLock.RLock()
+	syscall.ForkLock.RUnlock() //nolint:staticcheck // nothing to do in it: those who fork hold it until then
 	var ln net.Listener
 	err := l.Do(r, func() error {
 		var err error

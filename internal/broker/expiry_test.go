@@ -1,0 +1,55 @@
+package broker
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestSessionEndsWithItsAccount: at the moment at which the account expires its session is over, on both paths, and its
+// client is disconnected; not before, and nothing is left of one that ended earlier.
+func TestSessionEndsWithItsAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := mayDo()
+		var refused outcomes
+		s, err := New(Options{Config: cfg, Recorder: &refused, Frontend: func(*Server) (Frontend, error) { return nobody{}, nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		open := func(client string, left time.Duration) (*Session, *notedPeer) {
+			id := Identity{ClientID: client, Username: "dev", Account: accountOf(t, cfg, "dev"), Remote: netip.MustParseAddrPort("192.0.2.1:1")}
+			id.Account.Expires = time.Now().Add(left)
+			p := &notedPeer{}
+			return s.Open(id, &Connect{ClientID: client, Version: 5}, p, nil), p
+		}
+		short, peer := open("short", time.Hour)
+		long, _ := open("long", 2*time.Hour)
+		gone, _ := open("gone", time.Hour)
+		gone.Stop()
+		time.Sleep(time.Hour - time.Nanosecond)
+		synctest.Wait()
+		mustMay(t, short, "before", "a", true)
+		if short.Over() || peer.over() {
+			t.Error("the session ended before its account")
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		mustMay(t, long, "of another account", "a", true)
+		if !short.Over() || !peer.over() || long.Over() {
+			t.Errorf("over: %v, disconnected: %v, another one: %v", short.Over(), peer.over(), long.Over())
+		}
+		if refused.count("login_expired") != 1 {
+			t.Errorf("counted %d times, want once", refused.count("login_expired"))
+		}
+		late, _ := open("late", 0)
+		if !late.Over() {
+			t.Error("an account that has expired has a session")
+		}
+		id := late.Identity // as its will would be judged
+		if r := s.rules.Load().rights(id); r.mayPublish("a") || r.maySubscribe("a") {
+			t.Error("an expired account has rights")
+		}
+	})
+}
