@@ -149,7 +149,7 @@ enum reason {
 	REASON_ICMP_PART = 71,       /* ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is */
 	REASON_DUP = 72,             /* PUBLISH with DUP: passes behind all that came before it to the server, which finds out whether it is a repetition */
 	REASON_REPEATED = 73,        /* PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it */
-	REASON_REQUEST_RESENT = 74,  /* request sent to the pod again: duplicate ACKs show that it got lost, or an ICMP error that it was too long for the path */
+	REASON_REQUEST_RESENT = 74,  /* request sent to the pod again: duplicate ACKs show that it got lost, or (hook control) nobody acknowledged it in time, or an ICMP error says that it was too long for the path */
 	REASON_PATH_MTU = 75,        /* ICMP error: the path to a pod takes only shorter segments than known; requests beyond them go to the fallback */
 	REASON_PARKED = 76,          /* PUBLISH taken: its request waits in the kernel for a connection to a pod */
 	REASON_UNPARKED = 77,        /* request that waited left for a pod */
