@@ -17,7 +17,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak churn demo bench bench-xdp bench-links bench-proactive fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn demo bench bench-changes bench-xdp bench-links bench-proactive fuzz clean
 
 all: build
 
@@ -133,9 +133,9 @@ SOAK ?= 10m
 soak: test-deps build
 	EPROXY_SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v -run TestSoak ./test/netns
 
-## churn: pods that come and go all the time under load from 50 clients, CHURN=5m for each hook; root
+## test-churn: pods that come and go all the time under load from 50 clients, CHURN=5m for each hook; root
 CHURN ?= 5m
-churn: test-deps build
+test-churn: test-deps build
 	EPROXY_CHURN=$(CHURN) $(GO) test -race -count=1 -timeout 0 -v -run TestChurn ./test/netns
 
 ## demo: the whole system in network namespaces, in under a minute; root
@@ -148,6 +148,12 @@ bench: build
 	$(GO) build -o bin/bench ./bench
 	bin/bench
 	$(GO) test ./internal/bpf -run '^$$' -bench Message -benchtime 50000x
+
+## bench-changes: from naming a pod to its first message, and what changes of pods cost messages for others, under a minute; root
+CHANGES ?= --rounds 3
+bench-changes: build
+	$(GO) build -o bin/bench ./bench
+	bin/bench changes $(CHANGES)
 
 ## bench-xdp: what XDP brings against TC, with pods that take XDP redirects and with others, about 10 minutes; root
 XDP ?= --rounds 15

@@ -30,6 +30,8 @@ const enum right *unused_right __attribute__((unused));
 const enum device_op *unused_device_op __attribute__((unused));
 const struct device_args *unused_device_args __attribute__((unused));
 const enum park_op *unused_park_op __attribute__((unused));
+const enum pod_op *unused_pod_op __attribute__((unused));
+const enum pod_sleep *unused_pod_sleep __attribute__((unused));
 const struct park_args *unused_park_args __attribute__((unused));
 const struct link_args *unused_link_args __attribute__((unused));
 const struct free_args *unused_free_args __attribute__((unused));

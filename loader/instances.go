@@ -1,6 +1,9 @@
 package main
 
 import (
+	"net/netip"
+
+	"eproxy/internal/dataplane"
 	"eproxy/internal/instances"
 	"eproxy/internal/upstream"
 )
@@ -25,5 +28,16 @@ func (r recorder) Request(function, pod string, status int) {
 func (n *node) activate(function string) {
 	if !n.local.Wake(function) {
 		upstream.Waits(n.log)(function)
+	}
+}
+
+// restOf has instances sleep as pods of the plane.
+func restOf(plane *dataplane.Plane) func(string, netip.AddrPort, func()) (instances.Rest, bool) {
+	return func(function string, pod netip.AddrPort, wake func()) (instances.Rest, bool) {
+		r, busy := plane.Rest(function, pod, wake)
+		if r == nil { // no Rest, where a *dataplane.Rest that is nil would be one
+			return nil, busy
+		}
+		return r, false
 	}
 }

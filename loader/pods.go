@@ -14,14 +14,14 @@ import (
 // noted to be shown.
 func (n *node) live(cfg *config.Config) *config.Config {
 	live := n.life.Apply(n.pods.Apply(cfg))
-	n.plane.NotePods(append(notes(cfg, n.life.Pods()), waiting(n.local.Instances())...))
+	n.plane.NotePods(append(notes(cfg, n.life.Unserved()), waiting(n.local.Instances())...))
 	return live
 }
 
 // waiting are the instances that are no pods yet, or no more.
 func waiting(all []instances.Status) (out []dataplane.PodNote) {
 	for _, i := range all {
-		if i.State == instances.Ready {
+		if i.Pod {
 			continue
 		}
 		why := fmt.Sprintf("instance %d: %s", i.Instance, i.State)

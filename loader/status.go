@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -18,7 +19,7 @@ import (
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
-		Usage: "whether a loader runs, what is attached by what the kernel says, and which pods are the fallback's",
+		Usage: "whether a loader runs, what is attached by what the kernel says, what waits in the kernel, and which pods are the fallback's",
 		Flags: []cli.Flag{cliutil.BPFFSFlag(), &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "also look for the interfaces of `FILE`"}, output.Flag()},
 		Action: func(c *cli.Context) error {
 			rows, links, err := status(c.String("bpffs"))
@@ -74,6 +75,9 @@ func status(dir string) (*output.Rows, []pinned.Link, error) {
 	if err := addGRO(r, m); err != nil {
 		return nil, nil, err
 	}
+	if err := addQueues(r, m); err != nil {
+		return nil, nil, err
+	}
 	return r, links, addPods(r, m)
 }
 
@@ -93,6 +97,20 @@ func addGRO(r *output.Rows, m *pinned.Maps) error {
 			state, detail = "off", "switched on at the pod's end (pods_gro), and off again by somebody there"
 		}
 		r.Add("gro", name, state, name, "", detail)
+	}
+	return nil
+}
+
+// addQueues shows the functions that messages wait for in the kernel.
+func addQueues(r *output.Rows, m *pinned.Maps) error {
+	functions, err := m.Functions()
+	if err != nil {
+		return err
+	}
+	for _, f := range functions {
+		if f.Waiting > 0 {
+			r.Add("queue", f.Name, "waiting", "", "", fmt.Sprintf("%d messages wait in the kernel for a connection to a pod", f.Waiting))
+		}
 	}
 	return nil
 }

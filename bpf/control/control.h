@@ -123,6 +123,50 @@ int slot_control(struct slot_args *a)
 	return 0;
 }
 
+/* Whether a pod has something to do: requests of the programs or the fallback, or messages that wait in its function's queue. */
+static __always_inline bool pod_needed(const struct pod *pod)
+{
+	__u64 used = *(volatile __u64 *)&pod->filling; /* first, as for pod_full */
+	struct queue *q = queue_entry(pod->queue);
+
+	used |= *(volatile __u64 *)&pod->busy;
+	return used || *(volatile __u32 *)&pod->fallback || (q && *(volatile __u32 *)&q->count);
+}
+
+/* Changes whether a pod is asleep (struct pod_args). */
+SEC("syscall")
+int pod_control(struct pod_args *a)
+{
+	__u32 key = a->pod, op = a->op, ok = 0, old;
+	struct pod *pod = bpf_map_lookup_elem(&pods, &key);
+
+	if (!pod)
+		return 0;
+	switch (op) {
+	case POD_OP_REST:
+		if (__sync_val_compare_and_swap(&pod->sleep, POD_AWAKE, POD_ASLEEP) != POD_AWAKE)
+			break;
+		ok = 1;
+		if (pod_needed(pod)) {
+			old = __sync_lock_test_and_set(&pod->sleep, POD_AWAKE);
+			opaque(old);
+			ok = 0;
+		}
+		break;
+	case POD_OP_WAKE:
+		ok = __sync_val_compare_and_swap(&pod->sleep, POD_ASLEEP, POD_WAKING) == POD_ASLEEP;
+		break;
+	case POD_OP_AWAKE:
+		pod->thawed_ns = bpf_ktime_get_ns();
+		old = __sync_lock_test_and_set(&pod->sleep, POD_AWAKE);
+		opaque(old);
+		ok = 1;
+		break;
+	}
+	a->ok = ok;
+	return 0;
+}
+
 /* Userspace has read so many bytes, to a packet's end. Whether that is where the stream stands. Under the lock. */
 static __always_inline bool device_at(struct conn *c, const struct device *d, __u32 read)
 {

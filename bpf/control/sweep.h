@@ -58,6 +58,7 @@ __attribute__((noinline)) int sweep_slot(__u32 index, __u32 now_ms)
 		slot->stalled = 1;
 	if (!slot_in_flight(slot))
 		return 0;
+	pod_rouse(HOOK_CONTROL, pod); /* where that event was lost */
 	if (slot_overdue(slot, pod, now_ms))
 		event_simple(HOOK_CONTROL, EVENT_OVERDUE, index, c->gen);
 	if (slot_trial_overdue(slot, pod, now_ms))

@@ -516,7 +516,16 @@ struct pod {
 	__u32 why;	/* enum depth_why */
 	__u32 troubles; /* so often something went wrong on a connection with several requests in flight */
 	__u32 far;	/* 1: on another node, as far as the way to it shows; for mapsctl */
-	__u32 pad1[4];
+	__u64 thawed_ns; /* when its processes last went on after they were frozen, CLOCK_MONOTONIC; 0: they never were */
+	__u32 sleep;	 /* enum pod_sleep; changed atomically */
+	__u32 pad1;
+};
+
+/* Whether a pod's processes run. One that is asleep has its slots all the same: the kernel keeps what comes for a frozen process. */
+enum pod_sleep {
+	POD_AWAKE = 0,
+	POD_ASLEEP = 1, /* they are frozen, or about to be: who has something for them says so */
+	POD_WAKING = 2, /* somebody has: userspace lets them go on */
 };
 
 /* Why the connections to a pod have as many requests in flight as they have at most. */
@@ -644,7 +653,7 @@ struct globals {
 	__u32 pad;
 };
 
-/* Key of listeners: where the MQTT server listens. */
+/* Key of listeners: where the MQTT server listens; of asleep: where a pod does. */
 struct listener {
 	__be32 address[4]; /* IPv4 as ::ffff:a.b.c.d; all zero: every address of this host, of both families */
 	__be16 port;
@@ -745,8 +754,10 @@ enum event_kind {
 	EVENT_TRIAL = 10,  /* sweeper: a trial on the slot is not answered in time */
 	EVENT_PARKED = 11, /* conn is the index of a queue whose messages need userspace */
 	EVENT_ROOM = 12,   /* memory for messages that wait is scarce */
+	EVENT_WAKE =
+		13, /* in the ring wakes: conn is the index of a pod whose processes are frozen, and have something to do */
 	EVENT_LOST =
-		13, /* sweeper: the pod has not acknowledged the slot's oldest request in time: requests_send sends it again */
+		14, /* sweeper: the slot's oldest request was not acknowledged in time: requests_send sends it again */
 };
 
 struct event {
@@ -825,6 +836,19 @@ struct park_args {
 	__u32 before_ms; /* PARK_OP_TAKE: only one that was parked no later, CLOCK_MONOTONIC */
 	__u32 number;	 /* PARK_OP_FREE; PARK_OP_ROOM: entries below this; result of PARK_OP_TAKE */
 	__u32 ok;	 /* result: 1: done */
+};
+
+enum pod_op {
+	POD_OP_REST = 1,  /* AWAKE -> ASLEEP, if nothing is in flight */
+	POD_OP_WAKE = 2,  /* ASLEEP -> WAKING, as a request does */
+	POD_OP_AWAKE = 3, /* any -> AWAKE: its processes run */
+};
+
+struct pod_args {
+	__u32 pod;
+	__u32 op; /* enum pod_op */
+	__u32 ok; /* result: 1: the state was changed */
+	__u32 pad;
 };
 
 enum device_op {

@@ -136,6 +136,15 @@ struct {
 	__type(value, __u32);
 } listeners SEC(".maps");
 
+/* Addresses and ports of pods that are asleep, with the pods' indexes: a SYN to one that no slot sends wakes it. Writer: loader. Reader: TC, once per SYN. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 64);
+	__type(key, struct listener);
+	__type(value, __u32);
+} asleep SEC(".maps");
+
 /* Counters by hook and reason (index hook * 256 + reason). Writer: programs. Reader: loader, mapsctl. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -228,6 +237,12 @@ struct {
 	__type(key, __u32);
 	__type(value, struct sweeper);
 } sweepers SEC(".maps");
+
+/* Pods that are to be woken: nothing else stands in front of them. Writer: programs. Reader: a thread of the loader's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} wakes SEC(".maps");
 
 /* What needs userspace. Writer: programs. Reader: loader. */
 struct {

@@ -221,7 +221,7 @@ static __always_inline enum reason unpark_into(struct scratch *s, struct pod *po
 		return REASON_NO_ENTRY;
 	slot->count++; /* userspace counts requests by it */
 	now = bpf_ktime_get_ns();
-	reason = slot_begin(sc, slot, pod, s, gen, now);
+	reason = slot_begin(hook, sc, slot, pod, s, gen, now);
 	if (reason)
 		return reason;
 	/* nobody looks at it before: the slot is still claimed */

@@ -13,10 +13,10 @@
 #define TCP_ESTABLISHED 1
 #define TCP_LISTEN	10
 
-/* Notifies userspace of what is particular to a connection's generation. Whether it could; if not, `hook` has counted it. */
-static __always_inline bool event_simple(enum hook hook, enum event_kind kind, __u32 conn, __u32 gen)
+/* Puts what is particular to a connection's generation, or a pod, into a ring. Whether it could; if not, `hook` has counted it. */
+static __always_inline bool event_in(void *ring, enum hook hook, enum event_kind kind, __u32 conn, __u32 gen)
 {
-	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct event *e = bpf_ringbuf_reserve(ring, sizeof(*e), 0);
 
 	if (!e) {
 		count(hook, REASON_EVENT_LOST);
@@ -32,6 +32,35 @@ static __always_inline bool event_simple(enum hook hook, enum event_kind kind, _
 	e->hold = HOLD_NONE;
 	bpf_ringbuf_submit(e, 0);
 	return true;
+}
+
+/* Notifies userspace as event_in says. */
+static __always_inline bool event_simple(enum hook hook, enum event_kind kind, __u32 conn, __u32 gen)
+{
+	return event_in(&events, hook, kind, conn, gen);
+}
+
+/*
+ * Has userspace wake a pod that is asleep, once: of all that have something for it the first one says so. Called behind
+ * what makes that visible, which is a full barrier, as the change to POD_ASLEEP is: who puts the pod to sleep
+ * looks behind that for what is in flight, so that of the two at least one sees the other. Where the
+ * event is lost the pod is asleep still, and the sweeper tries again.
+ */
+static __always_inline void pod_rouse(enum hook hook, struct pod *pod)
+{
+	if (*(volatile __u32 *)&pod->sleep != POD_ASLEEP ||
+	    __sync_val_compare_and_swap(&pod->sleep, POD_ASLEEP, POD_WAKING) != POD_ASLEEP)
+		return;
+	if (!event_in(&wakes, hook, EVENT_WAKE, pod->first_slot, 0))
+		__sync_val_compare_and_swap(&pod->sleep, POD_WAKING, POD_ASLEEP);
+}
+
+/* Since when a pod could have answered what it got at this time: while its processes are frozen nobody can. Nanoseconds, CLOCK_MONOTONIC. */
+static __always_inline __u64 pod_since(const struct pod *pod, __u64 ns)
+{
+	__u64 thawed = *(volatile __u64 *)&pod->thawed_ns;
+
+	return thawed > ns ? thawed : ns;
 }
 
 /*
@@ -92,11 +121,13 @@ static __always_inline void pod_ask(enum hook hook, struct pod *pod)
 		__sync_fetch_and_and(&pod->asked, 0);
 }
 
-/* How much a pod can carry now: wholly idle slots count most. */
+/* How much a pod can carry now: wholly idle slots count most. One that is asleep is left so where others can carry something. */
 static __always_inline __u32 pod_score(const struct pod *pod)
 {
 	__u64 free = ~(pod->filling | pod->reserved | pod_beyond(pod));
 
+	if (pod->sleep)
+		return 0;
 	return popcount64(pod->idle & free) * 64 + popcount64(pod->room & free);
 }
 
@@ -425,8 +456,11 @@ static __always_inline void slot_show(struct pod *pod, __u32 index, struct slot 
 static __always_inline bool slot_overdue(struct slot *slot, const struct pod *pod, __u32 now_ms)
 {
 	struct message *m = slot_message(slot, slot->head);
-	__s32 age = now_ms - (__u32)(m->taken_ns / 1000000); /* below 0: taken after the caller looked at the clock */
+	__s32 age = now_ms -
+		    (__u32)(pod_since(pod, m->taken_ns) / 1000000); /* below 0: after the caller looked at the clock */
 
+	if (*(volatile __u32 *)&pod->sleep)
+		return false;
 	return age > (__s32)pod->timeout_ms || (!m->acked && slot->state == SLOT_BUSY && age > (__s32)pod->unacked_ms);
 }
 
@@ -439,7 +473,8 @@ static __always_inline bool slot_stalled(struct slot *slot, const struct pod *po
 	struct message *m = slot_message(slot, slot->head);
 
 	return pod->stall_ms && slot->state == SLOT_BUSY && !slot->responded_ns && !slot->stalled &&
-	       (__s32)(now_ms - (__u32)(m->taken_ns / 1000000)) > (__s32)pod->stall_ms;
+	       !*(volatile __u32 *)&pod->sleep &&
+	       (__s32)(now_ms - (__u32)(pod_since(pod, m->taken_ns) / 1000000)) > (__s32)pod->stall_ms;
 }
 
 /*
@@ -449,9 +484,11 @@ static __always_inline bool slot_stalled(struct slot *slot, const struct pod *po
  */
 static __always_inline bool slot_trial_overdue(struct slot *slot, const struct pod *pod, __u32 now_ms)
 {
-	__u64 since = slot_message(slot, slot->head)->taken_ns;
+	__u64 since = pod_since(pod, slot_message(slot, slot->head)->taken_ns);
 	__u32 limit = 4 * pod->stall_ms;
 
+	if (*(volatile __u32 *)&pod->sleep)
+		return false;
 	if (slot->responded_ns > since) {
 		since = slot->responded_ns;
 		limit = pod->stall_ms;

@@ -145,10 +145,10 @@ static __always_inline enum reason take_route(struct take *t, struct scratch *s,
 
 /*
  * Slot side of a take: the request becomes an insertion in the pod's stream.
- * gen and number are what the claim found.
+ * gen and number are what the claim found. A pod that is asleep is woken.
  */
-static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot, struct pod *pod, struct scratch *s,
-					      __u32 gen, __u64 now_ns)
+static __always_inline enum reason slot_begin(enum hook hook, struct conn *sc, struct slot *slot, struct pod *pod,
+					      struct scratch *s, __u32 gen, __u64 now_ns)
 {
 	__u32 mss = slot_mss(pod, sc, now_ns / 1000000);
 	enum reason reason = REASON_TAKEN;
@@ -206,6 +206,8 @@ static __always_inline enum reason slot_begin(struct conn *sc, struct slot *slot
 		s->far = recovery_far(sc);
 	}
 	bpf_spin_unlock(&sc->lock);
+	if (!reason)
+		pod_rouse(hook, pod);
 	return reason;
 }
 
@@ -449,7 +451,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		return reason;
 
 	now = bpf_ktime_get_ns();
-	reason = slot_begin(sc, slot, pod, s, gen, now);
+	reason = slot_begin(hook, sc, slot, pod, s, gen, now);
 	if (reason)
 		return reason;
 	attend(sc, s->slot);

@@ -275,6 +275,22 @@ __attribute__((noinline)) int out_pieces(struct __sk_buff *skb, __u32 hook)
 	return counted(hook, REASON_TRANSLATED, TC_PASS);
 }
 
+/* Somebody connects to a pod, and it is no slot: if it is asleep it is woken. */
+static __always_inline void out_knock(enum hook hook, const struct packet *p)
+{
+	struct listener at = { .port = p->tuple.remote_port };
+	struct pod *pod;
+	__u32 *index;
+
+	memcpy(at.address, p->tuple.remote, sizeof(at.address));
+	index = bpf_map_lookup_elem(&asleep, &at);
+	if (!index)
+		return;
+	pod = bpf_map_lookup_elem(&pods, index);
+	if (pod)
+		pod_rouse(hook, pod);
+}
+
 /* Verdicts of out_segment where out_leave, and of that where out_pieces has the last word. */
 #define OUT_LEAVE  100
 #define OUT_PIECES 101
@@ -300,6 +316,8 @@ __attribute__((noinline)) int out_segment(struct __sk_buff *skb, __u32 hook, __u
 	if (skb_parse(skb, false, p) != PARSE_TCP)
 		return TC_PASS;
 	c = flow_find(&p->tuple, &conn);
+	if (!c && !device && (p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN)
+		out_knock(hook, p);
 	if (!c || (conn >= knob_slots) != device)
 		return TC_PASS;
 	if (device) {

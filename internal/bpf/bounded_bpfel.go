@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	BoundedMapAsleep              = "asleep"
 	BoundedMapAttention           = "attention"
 	BoundedMapConns               = "conns"
 	BoundedMapDevices             = "devices"
@@ -49,11 +50,13 @@ const (
 	BoundedMapSettings            = "settings"
 	BoundedMapSlots               = "slots"
 	BoundedMapSweepers            = "sweepers"
+	BoundedMapWakes               = "wakes"
 	BoundedProgConnFree           = "conn_free"
 	BoundedProgDeviceControl      = "device_control"
 	BoundedProgLinkControl        = "link_control"
 	BoundedProgParkControl        = "park_control"
 	BoundedProgParkSend           = "park_send"
+	BoundedProgPodControl         = "pod_control"
 	BoundedProgRequestsSend       = "requests_send"
 	BoundedProgSlotControl        = "slot_control"
 	BoundedProgSweepStart         = "sweep_start"
@@ -88,6 +91,8 @@ const (
 	BoundedVarUnusedParkArgs      = "unused_park_args"
 	BoundedVarUnusedParkOp        = "unused_park_op"
 	BoundedVarUnusedParkedMessage = "unused_parked_message"
+	BoundedVarUnusedPodOp         = "unused_pod_op"
+	BoundedVarUnusedPodSleep      = "unused_pod_sleep"
 	BoundedVarUnusedPodStats      = "unused_pod_stats"
 	BoundedVarUnusedQueue         = "unused_queue"
 	BoundedVarUnusedReason        = "unused_reason"
@@ -151,6 +156,7 @@ type BoundedProgramSpecs struct {
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
 	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
+	PodControl    *ebpf.ProgramSpec `ebpf:"pod_control"`
 	RequestsSend  *ebpf.ProgramSpec `ebpf:"requests_send"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
@@ -165,6 +171,7 @@ type BoundedProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BoundedMapSpecs struct {
+	Asleep        *ebpf.MapSpec `ebpf:"asleep"`
 	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
@@ -198,6 +205,7 @@ type BoundedMapSpecs struct {
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	Sweepers      *ebpf.MapSpec `ebpf:"sweepers"`
+	Wakes         *ebpf.MapSpec `ebpf:"wakes"`
 }
 
 // BoundedVariableSpecs contains global variables before they are loaded into the kernel.
@@ -230,6 +238,8 @@ type BoundedVariableSpecs struct {
 	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.VariableSpec `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.VariableSpec `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.VariableSpec `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.VariableSpec `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.VariableSpec `ebpf:"unused_reason"`
@@ -266,6 +276,7 @@ func (o *BoundedObjects) Close() error {
 //
 // It can be passed to LoadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BoundedMaps struct {
+	Asleep        *ebpf.Map `ebpf:"asleep"`
 	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
 	Devices       *ebpf.Map `ebpf:"devices"`
@@ -299,10 +310,12 @@ type BoundedMaps struct {
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	Sweepers      *ebpf.Map `ebpf:"sweepers"`
+	Wakes         *ebpf.Map `ebpf:"wakes"`
 }
 
 func (m *BoundedMaps) Close() error {
 	return _BoundedClose(
+		m.Asleep,
 		m.Attention,
 		m.Conns,
 		m.Devices,
@@ -336,6 +349,7 @@ func (m *BoundedMaps) Close() error {
 		m.Settings,
 		m.Slots,
 		m.Sweepers,
+		m.Wakes,
 	)
 }
 
@@ -369,6 +383,8 @@ type BoundedVariables struct {
 	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.Variable `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.Variable `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.Variable `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.Variable `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.Variable `ebpf:"unused_reason"`
@@ -394,6 +410,7 @@ type BoundedPrograms struct {
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	ParkControl   *ebpf.Program `ebpf:"park_control"`
 	ParkSend      *ebpf.Program `ebpf:"park_send"`
+	PodControl    *ebpf.Program `ebpf:"pod_control"`
 	RequestsSend  *ebpf.Program `ebpf:"requests_send"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
@@ -411,6 +428,7 @@ func (p *BoundedPrograms) Close() error {
 		p.LinkControl,
 		p.ParkControl,
 		p.ParkSend,
+		p.PodControl,
 		p.RequestsSend,
 		p.SlotControl,
 		p.SweepStart,

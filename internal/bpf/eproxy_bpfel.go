@@ -231,7 +231,8 @@ const (
 	EproxyEventKindEVENT_TRIAL   EproxyEventKind = 10
 	EproxyEventKindEVENT_PARKED  EproxyEventKind = 11
 	EproxyEventKindEVENT_ROOM    EproxyEventKind = 12
-	EproxyEventKindEVENT_LOST    EproxyEventKind = 13
+	EproxyEventKindEVENT_WAKE    EproxyEventKind = 13
+	EproxyEventKindEVENT_LOST    EproxyEventKind = 14
 )
 
 type EproxyFraming struct {
@@ -455,7 +456,17 @@ type EproxyPod struct {
 	Why         uint32
 	Troubles    uint32
 	Far         uint32
-	Pad1        [4]uint32
+	ThawedNs    uint64
+	Sleep       uint32
+	Pad1        uint32
+}
+
+type EproxyPodArgs struct {
+	_   structs.HostLayout
+	Pod uint32
+	Op  uint32
+	Ok  uint32
+	Pad uint32
 }
 
 type EproxyPodGro struct {
@@ -473,6 +484,14 @@ type EproxyPodKey struct {
 	Pad      uint16
 }
 
+type EproxyPodOp uint32
+
+const (
+	EproxyPodOpPOD_OP_REST  EproxyPodOp = 1
+	EproxyPodOpPOD_OP_WAKE  EproxyPodOp = 2
+	EproxyPodOpPOD_OP_AWAKE EproxyPodOp = 3
+)
+
 type EproxyPodReason struct {
 	_     structs.HostLayout
 	State uint32
@@ -488,6 +507,14 @@ type EproxyPodSeries struct {
 	FunctionLen uint16
 	Function    [112]uint8
 }
+
+type EproxyPodSleep uint32
+
+const (
+	EproxyPodSleepPOD_AWAKE  EproxyPodSleep = 0
+	EproxyPodSleepPOD_ASLEEP EproxyPodSleep = 1
+	EproxyPodSleepPOD_WAKING EproxyPodSleep = 2
+)
 
 type EproxyPodStats struct {
 	_        structs.HostLayout
@@ -753,6 +780,7 @@ type EproxyTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	EproxyMapAsleep              = "asleep"
 	EproxyMapAttention           = "attention"
 	EproxyMapConns               = "conns"
 	EproxyMapDevices             = "devices"
@@ -786,11 +814,13 @@ const (
 	EproxyMapSettings            = "settings"
 	EproxyMapSlots               = "slots"
 	EproxyMapSweepers            = "sweepers"
+	EproxyMapWakes               = "wakes"
 	EproxyProgConnFree           = "conn_free"
 	EproxyProgDeviceControl      = "device_control"
 	EproxyProgLinkControl        = "link_control"
 	EproxyProgParkControl        = "park_control"
 	EproxyProgParkSend           = "park_send"
+	EproxyProgPodControl         = "pod_control"
 	EproxyProgRequestsSend       = "requests_send"
 	EproxyProgSlotControl        = "slot_control"
 	EproxyProgSweepStart         = "sweep_start"
@@ -825,6 +855,8 @@ const (
 	EproxyVarUnusedParkArgs      = "unused_park_args"
 	EproxyVarUnusedParkOp        = "unused_park_op"
 	EproxyVarUnusedParkedMessage = "unused_parked_message"
+	EproxyVarUnusedPodOp         = "unused_pod_op"
+	EproxyVarUnusedPodSleep      = "unused_pod_sleep"
 	EproxyVarUnusedPodStats      = "unused_pod_stats"
 	EproxyVarUnusedQueue         = "unused_queue"
 	EproxyVarUnusedReason        = "unused_reason"
@@ -888,6 +920,7 @@ type EproxyProgramSpecs struct {
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
 	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
 	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
+	PodControl    *ebpf.ProgramSpec `ebpf:"pod_control"`
 	RequestsSend  *ebpf.ProgramSpec `ebpf:"requests_send"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
@@ -902,6 +935,7 @@ type EproxyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyMapSpecs struct {
+	Asleep        *ebpf.MapSpec `ebpf:"asleep"`
 	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
@@ -935,6 +969,7 @@ type EproxyMapSpecs struct {
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	Sweepers      *ebpf.MapSpec `ebpf:"sweepers"`
+	Wakes         *ebpf.MapSpec `ebpf:"wakes"`
 }
 
 // EproxyVariableSpecs contains global variables before they are loaded into the kernel.
@@ -967,6 +1002,8 @@ type EproxyVariableSpecs struct {
 	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.VariableSpec `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.VariableSpec `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.VariableSpec `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.VariableSpec `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.VariableSpec `ebpf:"unused_reason"`
@@ -1003,6 +1040,7 @@ func (o *EproxyObjects) Close() error {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyMaps struct {
+	Asleep        *ebpf.Map `ebpf:"asleep"`
 	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
 	Devices       *ebpf.Map `ebpf:"devices"`
@@ -1036,10 +1074,12 @@ type EproxyMaps struct {
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	Sweepers      *ebpf.Map `ebpf:"sweepers"`
+	Wakes         *ebpf.Map `ebpf:"wakes"`
 }
 
 func (m *EproxyMaps) Close() error {
 	return _EproxyClose(
+		m.Asleep,
 		m.Attention,
 		m.Conns,
 		m.Devices,
@@ -1073,6 +1113,7 @@ func (m *EproxyMaps) Close() error {
 		m.Settings,
 		m.Slots,
 		m.Sweepers,
+		m.Wakes,
 	)
 }
 
@@ -1106,6 +1147,8 @@ type EproxyVariables struct {
 	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`
+	UnusedPodOp         *ebpf.Variable `ebpf:"unused_pod_op"`
+	UnusedPodSleep      *ebpf.Variable `ebpf:"unused_pod_sleep"`
 	UnusedPodStats      *ebpf.Variable `ebpf:"unused_pod_stats"`
 	UnusedQueue         *ebpf.Variable `ebpf:"unused_queue"`
 	UnusedReason        *ebpf.Variable `ebpf:"unused_reason"`
@@ -1131,6 +1174,7 @@ type EproxyPrograms struct {
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
 	ParkControl   *ebpf.Program `ebpf:"park_control"`
 	ParkSend      *ebpf.Program `ebpf:"park_send"`
+	PodControl    *ebpf.Program `ebpf:"pod_control"`
 	RequestsSend  *ebpf.Program `ebpf:"requests_send"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
@@ -1148,6 +1192,7 @@ func (p *EproxyPrograms) Close() error {
 		p.LinkControl,
 		p.ParkControl,
 		p.ParkSend,
+		p.PodControl,
 		p.RequestsSend,
 		p.SlotControl,
 		p.SweepStart,

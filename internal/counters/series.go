@@ -69,6 +69,30 @@ func (s *Series[L]) Retain(keep map[L]bool, now time.Time) {
 	}
 }
 
+// Change is Retain where it is known which label sets come, and which go.
+func (s *Series[L]) Change(come, gone []L, now time.Time) {
+	back := false
+	for _, l := range come {
+		if i, ok := s.index[l]; ok {
+			if _, was := s.retired[i]; was {
+				delete(s.retired, i)
+				back = true
+			}
+		}
+	}
+	if back {
+		s.order = slices.DeleteFunc(s.order, func(i uint32) bool { _, still := s.retired[i]; return !still })
+	}
+	for _, l := range gone {
+		if i, ok := s.index[l]; ok {
+			if _, was := s.retired[i]; !was {
+				s.retired[i] = now
+				s.order = append(s.order, i)
+			}
+		}
+	}
+}
+
 // Shortage is how many indexes must be freed before all of these label sets can
 // have one.
 func (s *Series[L]) Shortage(want map[L]bool) int {

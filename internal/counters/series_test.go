@@ -65,7 +65,19 @@ func TestSeries(t *testing.T) {
 			}
 			has[l] = i
 		}
-		s.Retain(want, clock)
+		if rng.IntN(2) == 0 {
+			s.Retain(want, clock)
+		} else {
+			var come, gone []string
+			for l := range has {
+				if _, retired := since[l]; want[l] && retired {
+					come = append(come, l)
+				} else if !want[l] && !retired {
+					gone = append(gone, l)
+				}
+			}
+			s.Change(come, gone, clock)
+		}
 		for l := range has {
 			if _, retired := since[l]; want[l] {
 				delete(since, l)

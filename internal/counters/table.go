@@ -76,13 +76,18 @@ func (t *Table) RouteOf(index uint32) Route {
 	return l
 }
 
-// Retain notes which label sets are in use from now on; without Routes those of before are.
+// ChangePods notes which pods are in use from now on beside those of before, and which are no more.
+func (t *Table) ChangePods(come, gone []Pod, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pods.Change(come, gone, now)
+}
+
+// Retain notes which label sets are in use from now on.
 func (t *Table) Retain(want Wanted, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if want.Routes != nil {
-		t.routes.Retain(want.Routes, now)
-	}
+	t.routes.Retain(want.Routes, now)
 	t.pods.Retain(want.Pods, now)
 }
 
@@ -106,16 +111,16 @@ func (t *Table) Totals() (Totals, error) {
 // ReadPod reads what one index of pods' counters has counted since it was given out.
 func (t *Table) ReadPod(index uint32) (PodStats, error) { return t.maps.ReadPod(index) }
 
-// MakeRoom frees as many counters as a configuration needs beyond those that are
+// MakeRoom frees as many counters as a configuration, or what is new in one, needs beyond those that are
 // left, or says of how many routes there are none; a pod for which there is none is the
 // fallback's. They are those of routes and pods that went out of use long ago, and that
 // are not busy: what they counted is added to past when no program can count under them
 // any more. busy is asked anew each time. Nothing may be taken into use meanwhile.
 func (t *Table) MakeRoom(want Wanted, busy func() Busy) error {
-	v := t.victims(want, Busy{Pods: busy().Pods})
-	if v.routesNeeded+v.podsNeeded == 0 {
+	if !t.short(want) {
 		return nil
 	}
+	v := t.victims(want, Busy{Pods: busy().Pods})
 	time.Sleep(time.Until(v.since.Add(t.grace))) // no program takes messages for them any more
 	if v = t.victims(want, busy()); len(v.routes) < v.routesNeeded {
 		return fmt.Errorf("counters of %d routes of earlier configurations are still in use by messages in flight: reload again in a moment",
@@ -123,6 +128,13 @@ func (t *Table) MakeRoom(want Wanted, busy func() Busy) error {
 	}
 	time.Sleep(t.grace) // whoever took a message off its slot before the look has counted it
 	return t.fold(v.routes, v.pods)
+}
+
+// short says whether a configuration needs more counters than are left.
+func (t *Table) short(want Wanted) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.routes.Shortage(want.Routes)+t.pods.Shortage(want.Pods) > 0
 }
 
 // victims are the counters that a configuration needs from others.

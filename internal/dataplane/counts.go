@@ -26,7 +26,7 @@ func newCounts(m counters.Maps, cfg *config.Config) *counters.Table {
 
 // countsOf are the label sets of a configuration.
 func countsOf(cfg *config.Config) counters.Wanted {
-	w := podCountsOf(cfg)
+	w := podCountsOf(cfg.Functions)
 	w.Routes = make(map[counters.Route]bool, len(cfg.Routes))
 	for _, r := range cfg.Routes {
 		w.Routes[counters.Route{Filter: r.Filter, Function: r.Functions[0]}] = true
@@ -34,10 +34,10 @@ func countsOf(cfg *config.Config) counters.Wanted {
 	return w
 }
 
-// podCountsOf are those of a configuration's pods alone.
-func podCountsOf(cfg *config.Config) counters.Wanted {
+// podCountsOf are those of functions' pods alone.
+func podCountsOf(functions []*config.Function) counters.Wanted {
 	w := counters.Wanted{Pods: make(map[counters.Pod]bool)}
-	for _, fn := range cfg.Functions {
+	for _, fn := range functions {
 		for _, a := range fn.Pods {
 			w.Pods[counters.Pod{Function: fn.Name, Address: a}] = true
 		}
@@ -81,9 +81,22 @@ func (p *Plane) retainCounts() {
 	}
 }
 
-// retainPodCounts is retainCounts where the routes are those of before. p.mu is held.
-func (p *Plane) retainPodCounts() {
-	p.counts.Retain(podCountsOf(p.live), time.Now())
+// changePodCounts is retainCounts where the functions are those of before but for the changed ones;
+// before are these as they were. p.mu is held.
+func (p *Plane) changePodCounts(before, changed []*config.Function) {
+	was, now := podCountsOf(before).Pods, podCountsOf(changed).Pods
+	var come, gone []counters.Pod
+	for l := range now {
+		if !was[l] {
+			come = append(come, l)
+		}
+	}
+	for l := range was {
+		if !now[l] {
+			gone = append(gone, l)
+		}
+	}
+	p.counts.ChangePods(come, gone, time.Now())
 }
 
 // makeRoom has the counters free that a configuration needs; p.installing is held.

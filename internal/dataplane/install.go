@@ -49,7 +49,10 @@ func (p *Plane) Install(cfg *config.Config, before func()) error {
 func (p *Plane) InstallPods(cfg *config.Config) error {
 	p.installing.Lock()
 	defer p.installing.Unlock()
-	if err := p.makeRoom(podCountsOf(cfg)); err != nil { // the routes have theirs
+	p.mu.Lock()
+	changed := p.pods.Changed(cfg.Functions)
+	p.mu.Unlock()
+	if err := p.makeRoom(podCountsOf(changed)); err != nil { // the routes have theirs
 		return err
 	}
 	p.mu.Lock()
@@ -105,7 +108,7 @@ func (p *Plane) serve(s staged) error {
 	p.net.Configure(s.cfg)
 	p.set = s.set
 	err := p.pods.Step(s.cfg.Functions, func(pods map[string][]*podState) error {
-		p.reloadOwn(s.cfg) // first: what the fallback has under way counts when the programs begin
+		p.own.ReloadShared(s.cfg.Functions, p.placeOf) // first: what the fallback has under way counts when the programs begin
 		lists := make(map[string]routes.Pods, len(pods))
 		for _, fn := range s.cfg.Functions {
 			lists[fn.Name] = listOf(fn, pods[fn.Name])
@@ -116,7 +119,7 @@ func (p *Plane) serve(s staged) error {
 		return err
 	}
 	p.switchQueues(s.cfg)
-	p.settlePods(s.cfg)
+	p.settlePods(s.cfg, nil)
 	p.retainCounts()
 	return nil
 }
@@ -124,9 +127,11 @@ func (p *Plane) serve(s staged) error {
 // servePods brings pods into service that are new in a configuration, and takes
 // those out of it that it no longer has; p.installing and p.mu are held.
 func (p *Plane) servePods(cfg *config.Config) error {
+	changed := p.pods.Changed(cfg.Functions)
+	before := named(p.live.Functions, changed)
 	err := p.pods.Step(cfg.Functions, func(pods map[string][]*podState) error {
-		p.reloadOwn(cfg)
-		for _, fn := range cfg.Functions {
+		p.own.UpdateShared(changed, p.placeOf)
+		for _, fn := range changed {
 			p.routes.SetPods(fn.Name, listOf(fn, pods[fn.Name]))
 		}
 		return nil
@@ -134,9 +139,23 @@ func (p *Plane) servePods(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	p.settlePods(cfg)
-	p.retainPodCounts()
+	p.settlePods(cfg, changed)
+	p.changePodCounts(before, changed)
 	return nil
+}
+
+// named are those of some functions that have the names of others.
+func named(functions, others []*config.Function) (out []*config.Function) {
+	names := make(map[string]bool, len(others))
+	for _, fn := range others {
+		names[fn.Name] = true
+	}
+	for _, fn := range functions {
+		if names[fn.Name] {
+			out = append(out, fn)
+		}
+	}
+	return out
 }
 
 // listOf is the list of a function's pods for the programs: those near by come first where
@@ -156,93 +175,24 @@ func listOf(fn *config.Function, pods []*podState) (list routes.Pods) {
 	return list
 }
 
-// settlePods does what remains when the programs have a configuration's pods; p.mu is
-// held.
-func (p *Plane) settlePods(cfg *config.Config) {
+// settlePods does what remains when the programs have a configuration's pods, of which these functions are
+// not as before; nil: all. p.mu is held.
+func (p *Plane) settlePods(cfg *config.Config, changed []*config.Function) {
 	p.live = cfg
 	p.settleNetwork()
 	p.placeAgain()
-	if err := p.writeReasons(cfg); err != nil {
+	if err := p.writeReasons(cfg, changed); err != nil {
 		p.log.Warn("reasons of pods cannot be shown", "error", err)
 	}
 }
 
-// reloadOwn tells the fallback's pool which pods there are, and which of them the
-// programs use, too. p.mu is held.
-func (p *Plane) reloadOwn(cfg *config.Config) {
-	p.own.ReloadShared(cfg.Functions, func(function string, pod netip.AddrPort) (place pool.Place) {
-		id := podID{Function: function, Address: pod}
-		path := p.pods.Path(id)
-		place.NoRoute, place.Far = path.NoRoute, path.Far
-		if ps, ok := p.pods.Get(id); ok {
-			place.Shared = ps
-		}
-		return place
-	})
-}
-
-// PodNote says why a pod gets no messages.
-type PodNote struct {
-	Function string
-	Address  netip.AddrPort
-	State    uint32 // abi.PodDiscovered and the like
-	Far      bool   // it is on another node
-	Reason   string
-}
-
-// NotePods has the pods shown that get no messages, beside those of the next Install or
-// InstallPods.
-func (p *Plane) NotePods(notes []PodNote) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.notes = notes
-}
-
-// reasons are what is to be shown of a configuration's pods; p.mu is held.
-func (p *Plane) reasons(cfg *config.Config) map[bpf.EproxyPodKey]bpf.EproxyPodReason {
-	out := make(map[bpf.EproxyPodKey]bpf.EproxyPodReason)
-	show := func(n PodNote) {
-		id, ok := p.set.Function(n.Function)
-		if !ok || n.Reason == "" {
-			return
-		}
-		v := bpf.EproxyPodReason{State: n.State, Far: uint32(bpf.Flag(n.Far))}
-		v.Len = uint32(copy(v.Text[:], n.Reason))
-		out[bpf.EproxyPodKey{Function: id, Address: bpf.Address(n.Address.Addr()), Port: bpf.Port(n.Address.Port())}] = v
+// placeOf says where a pod is, and whether the programs use it, too; of the fallback's pool. p.mu is held.
+func (p *Plane) placeOf(function string, pod netip.AddrPort) (place pool.Place) {
+	id := podID{Function: function, Address: pod}
+	path := p.pods.Path(id)
+	place.NoRoute, place.Far = path.NoRoute, path.Far
+	if ps, ok := p.pods.Get(id); ok {
+		place.Shared = ps
 	}
-	for _, fn := range cfg.Functions {
-		for _, a := range fn.Pods {
-			path := p.pods.Path(podID{Function: fn.Name, Address: a})
-			show(PodNote{Function: fn.Name, Address: a, Far: path.Far, Reason: path.Reason})
-		}
-	}
-	for _, n := range p.notes {
-		show(n)
-	}
-	return out
-}
-
-// writeReasons shows why pods are not reached in the best way, or get no messages,
-// without the loader. p.mu is held.
-func (p *Plane) writeReasons(cfg *config.Config) error {
-	reasons := p.reasons(cfg)
-	for k := range p.shown {
-		if _, ok := reasons[k]; ok {
-			continue
-		}
-		if err := p.objs.PodReasons.Delete(&k); err != nil { // first: there may be no more room
-			return err
-		}
-		delete(p.shown, k)
-	}
-	for k, v := range reasons {
-		if was, ok := p.shown[k]; ok && was == v {
-			continue
-		}
-		if err := p.objs.PodReasons.Put(&k, &v); err != nil {
-			return err
-		}
-		p.shown[k] = v
-	}
-	return nil
+	return place
 }

@@ -2,13 +2,16 @@ package dataplane
 
 // settleNetwork has the network follow the pods that are in service. p.mu is held.
 func (p *Plane) settleNetwork() {
-	redirects, used := false, make(map[int]bool)
+	redirects, used, last := false, make(map[int]bool), 0
 	for _, ps := range p.podByID {
 		redirects = redirects || ps.mem.XdpOk != 0
+		if ps.ifindex != last { // many pods may be behind one interface
+			last = ps.ifindex
+			used[last] = true
+		}
 	}
 	p.net.SettleXDP(redirects)
 	for _, ps := range p.podByID {
-		used[ps.ifindex] = true
 		if ps.draining.Load() && p.net.LosesGRO(ps.ifindex) {
 			ps.mem.XdpOk = 0 // the others were told when they were placed
 		}

@@ -59,15 +59,14 @@ type Plane struct {
 	routes *routes.Table
 
 	mu       sync.Mutex
-	net      *netview.View                            // guarded by mu but for Look and Changed; nil until the maps are there
-	live     *config.Config                           // as it is installed, with the pods of now; nil: none yet
-	set      *routes.Set                              // its routes
-	shown    map[bpf.EproxyPodKey]bpf.EproxyPodReason // what the map of reasons has
-	notes    []PodNote                                // of pods that get no messages
-	podByID  map[uint32]*podState                     // with slots, by index in the pods map
-	leaving  map[uint32]*podState                     // of those indexes, not to be used again before the slots have ended
-	pods     *reconcile.Set[*podState]                // that are in service
-	own      *pool.Standalone                         // the fallback's own connections, to all pods
+	net      *netview.View             // guarded by mu but for Look and Changed; nil until the maps are there
+	live     *config.Config            // as it is installed, with the pods of now; nil: none yet
+	set      *routes.Set               // its routes
+	reasons  reasons                   // of pods that are not served in the best way
+	podByID  map[uint32]*podState      // with slots, by index in the pods map
+	leaving  map[uint32]*podState      // of those indexes, not to be used again before the slots have ended
+	pods     *reconcile.Set[*podState] // that are in service
+	own      *pool.Standalone          // the fallback's own connections, to all pods
 	often    *lograte.Logger
 	engine   *delivery.Engine
 	recorder Recorder
@@ -107,7 +106,6 @@ func Load(opts Options) (*Plane, error) {
 		podTable:  make([]atomic.Pointer[podState], cfg.Limits.Pods),
 		podByID:   make(map[uint32]*podState),
 		leaving:   make(map[uint32]*podState),
-		shown:     make(map[bpf.EproxyPodKey]bpf.EproxyPodReason),
 		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
 		queueSeed: rand.Uint32(),
@@ -180,7 +178,7 @@ func mapSizes(cfg *config.Config, slots uint32) map[string]uint32 {
 	conns := slots + uint32(cfg.Limits.Connections)
 	return map[string]uint32{
 		"flows": conns, "hints": hintsFor(conns), "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
-		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods),
+		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods), "asleep": uint32(cfg.Limits.Pods),
 		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
 		"route_counters": chunk.Chunks(routeSeries(cfg)), "route_labels": routeSeries(cfg),
 		"pod_counters": chunk.Chunks(podSeries(cfg)), "pod_labels": podSeries(cfg),
@@ -191,6 +189,7 @@ func mapSizes(cfg *config.Config, slots uint32) map[string]uint32 {
 func (p *Plane) open(cfg *config.Config) (err error) {
 	spec := p.path.Spec
 	p.arrays = newArrays(&p.objs.EproxyMaps, spec, p.path.Dir())
+	p.reasons = newReasons(p.objs.PodReasons)
 	p.counts = newCounts(counters.Maps{RouteLabels: p.objs.RouteLabels, RouteCounters: p.arrays.routeCounters,
 		PodLabels: p.objs.PodLabels, PodCounters: p.arrays.podCounters}, cfg)
 	if p.podMem, err = mapped[bpf.EproxyPod](p, p.objs.Pods); err != nil {
@@ -242,6 +241,9 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	p.mu.Unlock()
 	p.joinQueues(engine)
 	if err := p.startEvents(); err != nil {
+		return err
+	}
+	if err := p.startWakes(); err != nil {
 		return err
 	}
 	if err := p.startSweeper(); err != nil {

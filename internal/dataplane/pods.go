@@ -129,6 +129,7 @@ const drainEvery = 10 * time.Millisecond
 // has dropped the pod, and no function lists it. p.mu is held.
 func (p *Plane) drainPod(ps *podState) {
 	ps.draining.Store(true)
+	ps.rouse()
 	atomic.StoreUint64(&p.podMem[ps.index].Reserved, ^uint64(0))
 	p.podMem[ps.index].Up = abi.PodDrains
 	limit := ps.fn.Load().Timeout
@@ -177,6 +178,7 @@ func (ps *podState) closeDrained() int {
 func (p *Plane) removePod(ps *podState) {
 	ps.scale.mu.Lock()
 	ps.gone.Store(true)
+	ps.rouse()
 	if ps.scale.timer != nil {
 		ps.scale.timer.Stop()
 	}

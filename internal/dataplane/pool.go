@@ -56,6 +56,7 @@ func (ps *podState) Enter() bool {
 		ps.Leave()
 		return false
 	}
+	ps.rouse() // behind the place that is taken: who puts the pod to sleep looks for that
 	return true
 }
 

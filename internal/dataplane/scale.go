@@ -32,6 +32,7 @@ type scale struct {
 	lacked   uint32 // messages that had found no idle slot when slots were last dialled
 	failing  bool   // the latest connection was refused
 	held     bool   // no more are dialled, because of how the new ones fare
+	resting  bool   // the pod is asleep: it has the connections that Settle makes
 	jam      *jam   // idle connections were closed, and whether it helps is not known yet
 	timer    *time.Timer
 	ctx      context.Context
@@ -62,7 +63,7 @@ type ending struct {
 func (ps *podState) grow() {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
-	if ps.gone.Load() || ps.draining.Load() {
+	if ps.gone.Load() || ps.draining.Load() || ps.scale.resting {
 		return
 	}
 	lacked := atomic.LoadUint32(&ps.mem.Lacked)
@@ -254,6 +255,9 @@ func (ps *podState) onTime() {
 // closeUnneeded closes idle slots whose time is up, and says when there may be more of
 // them; 0: never. The programs use the first ones most. scale.mu is held.
 func (ps *podState) closeUnneeded(now time.Duration) (next time.Duration) {
+	if ps.scale.resting { // they cost nothing, and wake it
+		return 0
+	}
 	d := &ps.scale.demand
 	left, silent := ps.scale.open-ps.scale.closing, 0
 	for i := len(ps.slots) - 1; i >= 0; i-- {

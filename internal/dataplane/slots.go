@@ -50,10 +50,11 @@ type podState struct {
 	tried          chan struct{} // closed when a connection was made, or failed
 	first          sync.Once
 	scale          scale
-	seen           atomic.Bool  // the programs saw a connection of some slot
-	lacks          atomic.Bool  // GRO could not be switched on: its network namespace was not found
-	unseen         atomic.Int32 // connections that they did not see
-	deep           atomic.Bool  // its slots have memory for more than one request
+	seen           atomic.Bool          // the programs saw a connection of some slot
+	lacks          atomic.Bool          // GRO could not be switched on: its network namespace was not found
+	unseen         atomic.Int32         // connections that they did not see
+	deep           atomic.Bool          // its slots have memory for more than one request
+	rest           atomic.Pointer[Rest] // nil: it is awake
 }
 
 // slot is one keep-alive connection to a pod. Its goroutine owns reading.

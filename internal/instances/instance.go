@@ -16,7 +16,7 @@ import (
 // State is where an instance is.
 type State string
 
-// The states. Only one that is Ready is a pod.
+// The states. One that is Ready is a pod, and so is one that sleeps where the data plane wakes it.
 const (
 	Starting State = "starting" // it does not listen yet
 	Ready    State = "ready"
@@ -54,6 +54,7 @@ type Status struct {
 	Memory   int64          `json:"memory"` // limit, bytes as the one before
 	Starts   int            `json:"starts"`
 	Reason   string         `json:"reason"` // of the state; empty where it needs none
+	Pod      bool           `json:"-"`      // it gets requests
 }
 
 // instance is one of a function's.
@@ -180,13 +181,16 @@ func (i *instance) clear(group *cgroup.Group) {
 }
 
 // enter brings the instance into a state.
-func (i *instance) enter(s State, reason string, pid int) {
+func (i *instance) enter(s State, reason string, pid int) { i.become(s, reason, pid, s == Ready) }
+
+// become is enter; pod: it gets requests in this state.
+func (i *instance) become(s State, reason string, pid int, pod bool) {
 	i.r.mu.Lock()
 	was := i.status
 	if pid != 0 && was.PID == 0 {
 		i.status.Starts++
 	}
-	i.status.State, i.status.Reason, i.status.PID = s, reason, pid
+	i.status.State, i.status.Reason, i.status.PID, i.status.Pod = s, reason, pid, pod
 	i.r.mu.Unlock()
 	if was.State != s || was.Reason != reason {
 		i.changed()

@@ -34,7 +34,9 @@ type Options struct {
 	Dir       string                                           // for files, exists
 	Addresses netip.Prefix                                     // of instances
 	Answered  func(function string, pod netip.AddrPort) uint64 // requests that were answered in the kernel; nil: none
-	Logger    *slog.Logger
+	// Rest has an idle pod sleep in service (dataplane.Plane.Rest); a nil Rest: it cannot. nil: none can.
+	Rest   func(function string, pod netip.AddrPort, wake func()) (r Rest, busy bool)
+	Logger *slog.Logger
 }
 
 // Runtime runs the instances of a loader.
@@ -57,6 +59,7 @@ type Runtime struct {
 	resolv    string        // as the Order has it
 
 	answered func(string, netip.AddrPort) uint64
+	rest     func(string, netip.AddrPort, func()) (Rest, bool)
 	asked    sync.Map // *atomic.Uint64 by function: requests from userspace
 
 	mu   sync.Mutex
@@ -68,7 +71,7 @@ type Runtime struct {
 func New(o Options) *Runtime {
 	groups, err := cgroup.Find()
 	r := &Runtime{noGroups: err, id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}), closed: make(chan struct{}),
-		network: network{o.Addresses, table(o.ID), mark(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, used: make(map[int]*instance)}
+		network: network{o.Addresses, table(o.ID), mark(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, rest: o.Rest, used: make(map[int]*instance)}
 	if err != nil { // which is nothing to a loader that has no function to run
 		return r
 	}
@@ -311,19 +314,17 @@ type set struct {
 	answered bool
 }
 
-// changed says which instances are ready, if that is known of all.
+// changed says which instances are pods, if that is known of all.
 func (s *set) changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pods, unknown := []netip.AddrPort{}, 0
 	for _, i := range s.all {
 		i.r.mu.Lock()
-		switch i.status.State {
-		case Ready:
+		if i.status.Pod {
 			pods = append(pods, i.status.Address)
-		case Starting:
+		} else if i.status.State == Starting {
 			unknown++
-		case Failed, Stopping, Dozing, Frozen:
 		}
 		i.r.mu.Unlock()
 	}

@@ -3,6 +3,7 @@ package instances
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -13,8 +14,8 @@ const (
 	// freezeTime bounds the wait until the processes are stopped: one in the kernel, waiting
 	// for a disk, takes as long as that.
 	freezeTime = 5 * time.Second
-	// frozenLook is how often somebody is looked for who has connected to a frozen instance
-	// without being told that it is one: by its address, or in the moment that it was about to be.
+	// frozenLook is how often somebody is looked for who has connected to a frozen instance that is no
+	// pod: by its address, or in the moment that it was about to be.
 	frozenLook = 500 * time.Millisecond
 	// firstUse is how long an instance that was woken waits for the request that it was woken
 	// for, if run.idle is shorter.
@@ -97,15 +98,9 @@ func (i *instance) serve(ctx context.Context, p *process, c *clock) (ended bool)
 			if !c.due(now, i.r.requests(i.function)) {
 				continue
 			}
-			i.enter(Dozing, "", p.pid())
-			if i.drained(ctx, p) {
-				i.sleep(ctx, p, freezer)
-			}
-			c.woken(time.Now(), i.r.requests(i.function))
+			i.rest(ctx, p, freezer)
+			c.woken(time.Now(), c.seen) // the request that woke it may have been answered already
 			c.owed = i.owed.Swap(false)
-			if ctx.Err() == nil {
-				i.enter(Ready, "", p.pid())
-			}
 		}
 	}
 }
@@ -153,67 +148,142 @@ func (i *instance) freezer(p *process) *cgroup.Freezer {
 	return f
 }
 
-// drained waits until nobody is connected to an instance that is no pod any more: what is
-// under way gets its response, and what a server would do with an idle connection after a
-// long sleep does not matter. false: it is not to be frozen now.
-func (i *instance) drained(ctx context.Context, p *process) bool {
-	limit := time.After(drainTime)
-	for {
-		if all, err := sockets(p.pid()); err != nil {
-			return false
-		} else if !connected(all, i.run.Port) {
-			return true
-		}
-		select {
-		case <-limit:
-			return false
-		case <-ctx.Done():
-			return false
-		case <-p.done:
-			return false
-		case <-i.wake:
-			i.owed.Store(true)
-			return false
-		case <-time.After(drainPoll):
-		}
+// Rest is what a data plane knows of an instance that is asleep, and stays a pod meanwhile.
+type Rest interface {
+	// Settle makes a connection to the instance, which is frozen now.
+	Settle(ctx context.Context)
+	// End says that it runs.
+	End()
+}
+
+// doze is one time that an instance is frozen, or about to be.
+type doze struct {
+	*instance
+	p       *process
+	freezer *cgroup.Freezer
+	rest    Rest          // nil: it is no pod meanwhile
+	roused  chan struct{} // closed when somebody has something for it
+	once    sync.Once
+}
+
+// rouse lets the instance go on, whatever it is just doing: at any time, called by anybody. It does not wait for anything. The
+// order matters: who freezes it looks at roused behind that, so that it goes on also if this thaw was too early.
+func (d *doze) rouse() {
+	d.once.Do(func() { close(d.roused) })
+	d.thaw()
+}
+
+// thaw lets the processes go on.
+func (d *doze) thaw() {
+	if err := d.freezer.Thaw(); err != nil {
+		d.r.log.Error("instance cannot be thawed, it is killed", "function", d.function, "instance", d.number, "error", err)
+		d.p.kill()
 	}
 }
 
-// sleep freezes the instance until it is woken, has died, or ctx ends. It is thawed then.
-func (i *instance) sleep(ctx context.Context, p *process, f *cgroup.Freezer) {
-	defer func() {
-		if err := f.Thaw(); err != nil {
-			i.r.log.Error("instance cannot be thawed, it is killed", "function", i.function, "instance", i.number, "error", err)
-			p.kill()
+// rest has an idle instance sleep until somebody needs it, if nobody does now.
+func (i *instance) rest(ctx context.Context, p *process, f *cgroup.Freezer) {
+	d := &doze{instance: i, p: p, freezer: f, roused: make(chan struct{})}
+	if i.r.rest != nil {
+		var busy bool
+		if d.rest, busy = i.r.rest(i.function, i.status.Address, d.rouse); busy {
+			return
 		}
-	}()
-	if err := f.Freeze(); err != nil {
-		i.r.often.Warn("instance is not frozen when it is idle", i.function, "function", i.function, "instance", i.number, "error", err)
+	}
+	d.enter(Dozing)
+	if d.drained(ctx) {
+		d.sleep(ctx)
+	}
+	if d.rest != nil {
+		d.rest.End()
+	}
+	if ctx.Err() == nil {
+		i.enter(Ready, "", p.pid())
+	}
+}
+
+// enter brings the instance into a state, in which it is a pod or not.
+func (d *doze) enter(s State) { d.become(s, "", d.p.pid(), d.rest != nil) }
+
+// over says whether the instance is to be awake.
+func (d *doze) over(ctx context.Context) bool {
+	select {
+	case <-d.roused:
+	case <-d.p.done:
+	case <-ctx.Done():
+	case <-d.wake:
+		d.owed.Store(true)
+	default:
+		return false
+	}
+	return true
+}
+
+// await is over after a while.
+func (d *doze) await(ctx context.Context, at <-chan time.Time) bool {
+	select {
+	case <-d.roused:
+	case <-d.p.done:
+	case <-ctx.Done():
+	case <-d.wake:
+		d.owed.Store(true)
+	case <-at:
+		return false
+	}
+	return true
+}
+
+// drained waits until nobody is connected to an instance that gets no more requests, or wakes when it does: what is
+// under way gets its response, and what a server would do with an idle connection after a
+// long sleep does not matter. false: it is not to be frozen now.
+func (d *doze) drained(ctx context.Context) bool {
+	for limit := time.Now().Add(drainTime); time.Now().Before(limit); {
+		if all, err := sockets(d.p.pid()); err != nil {
+			return false
+		} else if !connected(all, d.run.Port) {
+			return true
+		}
+		if d.await(ctx, time.After(drainPoll)) {
+			return false
+		}
+	}
+	return false
+}
+
+// freeze stops the processes; false: somebody needs them, or they cannot be stopped.
+func (d *doze) freeze(ctx context.Context) bool {
+	if err := d.freezer.Freeze(); err != nil {
+		d.r.often.Warn("instance is not frozen when it is idle", d.function, "function", d.function, "instance", d.number, "error", err)
+		return false
+	}
+	for limit := time.Now().Add(freezeTime); !d.over(ctx); d.freezer.Wait(10) {
+		if frozen, err := d.freezer.Frozen(); frozen {
+			return true
+		} else if err != nil || time.Now().After(limit) {
+			return false
+		}
+	}
+	return false
+}
+
+// sleep freezes the instance until it is woken, has died, or ctx ends. It is thawed then.
+func (d *doze) sleep(ctx context.Context) {
+	defer d.thaw()
+	if !d.freeze(ctx) {
 		return
 	}
-	for limit := time.Now().Add(freezeTime); ; f.Wait(10) {
-		if frozen, err := f.Frozen(); frozen {
-			break
-		} else if err != nil || time.Now().After(limit) {
-			return
-		}
+	var look <-chan time.Time // for those who connect: where it is a pod the data plane sees them
+	if d.rest != nil {
+		d.rest.Settle(ctx)
+	} else {
+		t := time.NewTicker(frozenLook)
+		defer t.Stop()
+		look = t.C
 	}
-	i.enter(Frozen, "", p.pid())
-	look := time.NewTicker(frozenLook)
-	defer look.Stop()
-	for {
-		select {
-		case <-i.wake:
-			i.owed.Store(true)
+	d.enter(Frozen)
+	for !d.await(ctx, look) {
+		if all, err := sockets(d.p.pid()); err != nil || connected(all, d.run.Port) {
 			return
-		case <-p.done:
-			return
-		case <-ctx.Done():
-			return
-		case <-look.C:
-			if all, err := sockets(p.pid()); err != nil || connected(all, i.run.Port) {
-				return
-			}
 		}
 	}
 }

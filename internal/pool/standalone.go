@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -82,31 +81,7 @@ func (s *Standalone) ReloadShared(functions []*config.Function, place func(funct
 	old := s.functions
 	s.functions = make(map[string]*function)
 	for _, fn := range functions {
-		f := &function{name: fn.Name}
-		before := old[fn.Name]
-		if before != nil {
-			f = before
-		}
-		pods := f.pods
-		f.pods = nil
-		for _, a := range fn.Pods {
-			i := slices.IndexFunc(pods, func(p *pod) bool { return p.addr == a })
-			if i >= 0 {
-				f.pods = append(f.pods, pods[i])
-			} else {
-				f.pods = append(f.pods, &pod{addr: a, name: a.String()})
-			}
-			p := f.pods[len(f.pods)-1]
-			p.limit = fn.Concurrency
-			p.pipe.Configure(fn.Pipeline, deepest)
-			p.settle(fn, place(fn.Name, a))
-		}
-		for _, p := range pods {
-			if !slices.Contains(f.pods, p) {
-				p.drop()
-			}
-		}
-		s.functions[fn.Name] = f
+		s.reload(old[fn.Name], fn, place)
 	}
 	for name, f := range old {
 		if s.functions[name] == nil {
@@ -120,6 +95,44 @@ func (s *Standalone) ReloadShared(functions []*config.Function, place func(funct
 	for name, f := range s.functions {
 		s.serve(name, f)
 	}
+}
+
+// UpdateShared is ReloadShared for functions of which something has changed; the others stay.
+func (s *Standalone) UpdateShared(changed []*config.Function, place func(function string, pod netip.AddrPort) Place) {
+	s.lock(nil)
+	defer s.unlock()
+	for _, fn := range changed {
+		s.reload(s.functions[fn.Name], fn, place)
+	}
+	for _, fn := range changed {
+		s.serve(fn.Name, s.functions[fn.Name])
+	}
+}
+
+// reload has a function follow its configuration; f is what there is of it, or nil. The pool's mu is held.
+func (s *Standalone) reload(f *function, fn *config.Function, place func(function string, pod netip.AddrPort) Place) {
+	if f == nil {
+		f = &function{name: fn.Name}
+	}
+	before := make(map[netip.AddrPort]*pod, len(f.pods))
+	for _, p := range f.pods {
+		before[p.addr] = p
+	}
+	f.pods = make([]*pod, 0, len(fn.Pods))
+	for _, a := range fn.Pods {
+		p := before[a]
+		if delete(before, a); p == nil {
+			p = &pod{addr: a, name: a.String()}
+		}
+		f.pods = append(f.pods, p)
+		p.limit = fn.Concurrency
+		p.pipe.Configure(fn.Pipeline, deepest)
+		p.settle(fn, place(fn.Name, a))
+	}
+	for _, p := range before {
+		p.drop()
+	}
+	s.functions[fn.Name] = f
 }
 
 // Place is where a pod is, and who else uses it.

@@ -61,21 +61,41 @@ type Set[P any] struct {
 	found  map[ID]reach.Path // the same, as the network alone has them
 	unseen map[ID]unseen
 	short  []ID // pods that could be in service and have no room
+
+	done  map[string]*config.Function // by name, as the latest Step has them
+	again map[string]bool             // functions that are looked at though they are the same
+	all   bool                        // all of them are
 }
 
 // New makes a Set without pods.
 func New[P any](w World[P], log *slog.Logger) *Set[P] {
-	return &Set[P]{world: w, log: log, pods: make(map[ID]placed[P]), paths: make(map[ID]reach.Path), found: make(map[ID]reach.Path), unseen: make(map[ID]unseen)}
+	return &Set[P]{world: w, log: log, pods: make(map[ID]placed[P]), paths: make(map[ID]reach.Path), found: make(map[ID]reach.Path), unseen: make(map[ID]unseen),
+		done: make(map[string]*config.Function), again: make(map[string]bool), all: true}
+}
+
+// Changed are those of some functions that the next Step looks at: all others are the same
+// (the same pointer) as in the latest one, and so are their pods.
+func (s *Set[P]) Changed(functions []*config.Function) (out []*config.Function) {
+	for _, fn := range functions {
+		if s.all || s.done[fn.Name] != fn || s.again[fn.Name] {
+			out = append(out, fn)
+		}
+	}
+	return out
 }
 
 // Step brings the pods of functions into service, has serve let the programs use these and
 // no others, by function in the order of its pods, and takes out of service what is not
-// among them. After an error of serve the programs use the pods of before, and what has
-// come is in service already.
+// among them. serve is told of the functions that are Changed or gone alone. After an error of serve
+// the programs use the pods of before, and what has come is in service already.
 func (s *Set[P]) Step(functions []*config.Function, serve func(map[string][]P) error) error {
-	s.short = nil
-	lists := make(map[string][]P, len(functions))
-	for _, fn := range functions {
+	changed := s.Changed(functions)
+	s.forgetShort(functions, changed)
+	lists := make(map[string][]P, len(changed))
+	for name := range s.gone(functions) {
+		lists[name] = nil
+	}
+	for _, fn := range changed {
 		var list []P
 		for _, addr := range fn.Pods {
 			if pod, ok := s.place(fn, addr, len(list)); ok {
@@ -85,10 +105,43 @@ func (s *Set[P]) Step(functions []*config.Function, serve func(map[string][]P) e
 		lists[fn.Name] = list
 	}
 	if err := serve(lists); err != nil {
+		s.all = true // what is in service is not what was served
 		return err
 	}
-	s.drop(functions)
+	s.dropMoved()
+	if s.all {
+		s.dropAll(functions)
+	} else {
+		s.dropOld(functions, changed)
+	}
+	s.all = false
+	s.done = make(map[string]*config.Function, len(functions))
+	for _, fn := range functions {
+		s.done[fn.Name] = fn
+	}
 	return nil
+}
+
+// gone are the functions of the latest Step that are not among these.
+func (s *Set[P]) gone(functions []*config.Function) map[string]*config.Function {
+	gone := maps.Clone(s.done)
+	for _, fn := range functions {
+		delete(gone, fn.Name)
+	}
+	return gone
+}
+
+// forgetShort forgets which pods had no room and are looked at now, or are gone.
+func (s *Set[P]) forgetShort(functions, changed []*config.Function) {
+	same := make(map[string]bool, len(functions))
+	for _, fn := range functions {
+		same[fn.Name] = true
+	}
+	for _, fn := range changed {
+		delete(same, fn.Name)
+	}
+	s.short = slices.DeleteFunc(s.short, func(id ID) bool { return !same[id.Function] })
+	maps.DeleteFunc(s.again, func(name string, _ bool) bool { return !same[name] })
 }
 
 // place has a pod in service if the kernel path reaches it; else it is the fallback's.
@@ -144,6 +197,7 @@ func (s *Set[P]) add(fn *config.Function, id ID, ifindex int) (placed[P], error)
 		s.short = append(s.short, id)
 	}
 	if err != nil {
+		s.again[fn.Name] = true
 		return placed[P]{}, err
 	}
 	now := placed[P]{pod, ifindex, fn.Identities[id.Address]}
@@ -184,18 +238,56 @@ func (s *Set[P]) setPath(id ID, path reach.Path) {
 	}
 }
 
-// drop takes out of service what the programs do not use any more.
-func (s *Set[P]) drop(functions []*config.Function) {
+// dropMoved ends the service of pods that others have taken the places of.
+func (s *Set[P]) dropMoved() {
+	moved := s.moved
+	s.moved = nil
+	for _, pod := range moved {
+		s.world.Remove(pod)
+	}
+}
+
+// dropOld takes out of service what the programs do not use any more, where that is known: of functions
+// that have changed, and of those that are gone.
+func (s *Set[P]) dropOld(functions, changed []*config.Function) {
+	for name, old := range s.gone(functions) {
+		s.dropPods(name, old.Pods, nil)
+	}
+	for _, fn := range changed {
+		if old := s.done[fn.Name]; old != nil && old != fn {
+			s.dropPods(fn.Name, old.Pods, fn.Pods)
+		}
+	}
+}
+
+// dropPods takes those of a function's pods out of service that do not stay.
+func (s *Set[P]) dropPods(function string, pods, stay []netip.AddrPort) {
+	kept := make(map[netip.AddrPort]bool, len(stay))
+	for _, a := range stay {
+		kept[a] = true
+	}
+	for _, a := range pods {
+		if kept[a] {
+			continue
+		}
+		id := ID{function, a}
+		if now, ok := s.pods[id]; ok {
+			delete(s.pods, id)
+			s.world.Drain(now.pod)
+		}
+		delete(s.paths, id)
+		delete(s.found, id)
+		delete(s.unseen, id)
+	}
+}
+
+// dropAll takes out of service whatever the programs do not use any more.
+func (s *Set[P]) dropAll(functions []*config.Function) {
 	wanted := make(map[ID]bool)
 	for _, fn := range functions {
 		for _, a := range fn.Pods {
 			wanted[ID{fn.Name, a}] = true
 		}
-	}
-	moved := s.moved
-	s.moved = nil
-	for _, pod := range moved {
-		s.world.Remove(pod)
 	}
 	for id, now := range s.pods {
 		if !wanted[id] {
@@ -219,17 +311,25 @@ func (s *Set[P]) Get(id ID) (pod P, ok bool) {
 func (s *Set[P]) Path(id ID) reach.Path { return s.paths[id] }
 
 // Again has the next Step look at how a pod is reached, as if it had moved.
-func (s *Set[P]) Again(id ID) { delete(s.found, id) }
+func (s *Set[P]) Again(id ID) {
+	delete(s.found, id)
+	s.again[id.Function] = true
+}
 
 // AgainBehind is Again for all pods behind some interfaces.
 func (s *Set[P]) AgainBehind(ifindexes []int) {
-	maps.DeleteFunc(s.found, func(_ ID, path reach.Path) bool { return slices.Contains(ifindexes, path.Ifindex) })
+	for id, path := range s.found {
+		if slices.Contains(ifindexes, path.Ifindex) {
+			s.Again(id)
+		}
+	}
 }
 
 // AgainAll is Again for all pods, also of those that the programs did not see.
 func (s *Set[P]) AgainAll() {
 	clear(s.unseen)
 	clear(s.found)
+	s.all = true
 }
 
 // AgainShort is Again for the pods that there was no room for, and says whether there

@@ -102,12 +102,12 @@ func (m *model) serve(lists map[string][]*pod) error {
 			}
 		}
 	}
-	m.served = lists
+	maps.Copy(m.served, lists)
 	return nil
 }
 
 func newModel(t *testing.T) (*model, *Set[*pod]) {
-	m := &model{t: t, network: make(map[netip.Addr]reach.Path), room: 100, fails: func() bool { return false }, service: make(map[*pod]bool), touched: make(map[ID]int)}
+	m := &model{t: t, network: make(map[netip.Addr]reach.Path), room: 100, fails: func() bool { return false }, service: make(map[*pod]bool), served: make(map[string][]*pod), touched: make(map[ID]int)}
 	return m, New(m, slog.New(slog.DiscardHandler))
 }
 
@@ -142,6 +142,18 @@ func anyFunctions(r *rand.Rand) (out []*config.Function) {
 			}
 		}
 		out = append(out, fn)
+	}
+	return out
+}
+
+// someOther are other functions, of which some are the same.
+func someOther(r *rand.Rand, functions []*config.Function) []*config.Function {
+	out := anyFunctions(r)
+	for i, fn := range out {
+		at := slices.IndexFunc(functions, func(old *config.Function) bool { return old.Name == fn.Name })
+		if at >= 0 && r.IntN(2) == 0 {
+			out[i] = functions[at]
+		}
 	}
 	return out
 }
@@ -198,7 +210,7 @@ func TestConverges(t *testing.T) {
 			changed := make(map[netip.Addr]bool)
 			before := m.wanted(s, functions)
 			if r.IntN(2) == 0 {
-				functions = anyFunctions(r)
+				functions = someOther(r, functions)
 			}
 			for range r.IntN(3) {
 				a := address(r.IntN(8))
@@ -302,4 +314,48 @@ func TestGROIsTriedOnce(t *testing.T) {
 			t.Errorf("tried %d times, want %d", p.improved, want)
 		}
 	}
+}
+
+// TestStepLooksAtWhatChanged: a step looks at functions that are other ones, that are gone, that something was
+// to be looked at again of, or that had a pod which could not be added; after an error at all.
+func TestStepLooksAtWhatChanged(t *testing.T) {
+	m, s := newModel(t)
+	for n := range 4 {
+		m.network[address(n)] = reach.Path{Way: reach.TC, Ifindex: 1}
+	}
+	fn := func(name string, pod int) *config.Function {
+		return &config.Function{Name: name, Pods: []netip.AddrPort{addressPort(pod)}}
+	}
+	functions := []*config.Function{fn("a", 0), fn("b", 1), fn("c", 2)}
+	looks := func(at string, want ...string) {
+		t.Helper()
+		var got []string
+		serves := func(lists map[string][]*pod) error {
+			got = slices.Sorted(maps.Keys(lists))
+			return m.serve(lists)
+		}
+		if err := s.Step(functions, serves); (err != nil) != m.fails() || !slices.Equal(got, want) {
+			t.Errorf("%s: looked at %v, want %v (%v)", at, got, want, err)
+		}
+	}
+	looks("the first step", "a", "b", "c")
+	looks("the same")
+	functions[1] = fn("b", 3)
+	looks("another pod", "b")
+	s.Again(ID{"c", addressPort(2)})
+	looks("something to be looked at again", "c")
+	functions = functions[1:]
+	looks("a function less", "a")
+	m.fails = func() bool { return true }
+	functions[0] = fn("b", 1)
+	looks("a failure", "b")
+	m.fails = func() bool { return false }
+	looks("after it", "b", "c")
+	m.room = 2
+	functions[0] = &config.Function{Name: "b", Pods: []netip.AddrPort{addressPort(1), addressPort(3)}}
+	looks("one pod too many", "b")
+	looks("it is tried again", "b")
+	m.room = 3
+	looks("there is room", "b")
+	looks("the same again")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -26,14 +27,14 @@ type Life struct {
 
 	mu     sync.Mutex
 	m      *Machine
-	before memory            // of the latest Apply
+	served map[string]served // by function, as the latest Apply has made it
 	hosts  map[string]string // of requests, by function
 }
 
 // New makes a Life without pods. answered says how many requests a pod has answered
 // of which Request is not told.
 func New(log *slog.Logger, answered func(ID) uint64) *Life {
-	l := &Life{log: log, answered: answered, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), room: make(chan struct{}, probesAtOnce)}
+	l := &Life{log: log, answered: answered, changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), room: make(chan struct{}, probesAtOnce), served: make(map[string]served)}
 	l.m = NewMachine(l.notice)
 	return l
 }
@@ -65,7 +66,6 @@ func (l *Life) Changed() <-chan struct{} { return l.changed }
 func (l *Life) Apply(cfg *config.Config) *config.Config {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.before = l.m.remember()
 	l.m.Want(cfg.Functions, time.Now())
 	select {
 	case <-l.changed: // whatever has changed until now is in what is returned
@@ -79,6 +79,8 @@ func (l *Life) Apply(cfg *config.Config) *config.Config {
 		l.hosts[fn.Name] = fn.URL.Host
 		out.Functions[i] = l.serving(fn)
 	}
+	maps.DeleteFunc(l.served, func(name string, _ served) bool { _, known := l.hosts[name]; return !known })
+	clear(l.m.touched)
 	poke(l.wake)
 	return &out
 }
@@ -88,11 +90,25 @@ func (l *Life) Apply(cfg *config.Config) *config.Config {
 func (l *Life) Undo() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.m.restore(l.before)
+	l.m.restore()
 }
 
-// serving is a function with those of its pods that get messages; l.mu is held.
+// served is a function with those of its pods that get messages, and what it was made of.
+type served struct{ of, with *config.Function }
+
+// serving is a function with those of its pods that get messages: the same one as long as these are the
+// same. l.mu is held.
 func (l *Life) serving(fn *config.Function) *config.Function {
+	if s := l.served[fn.Name]; s.of == fn && !l.m.touched[fn.Name] {
+		return s.with
+	}
+	with := l.ready(fn)
+	l.served[fn.Name] = served{fn, with}
+	return with
+}
+
+// ready is serving, anew.
+func (l *Life) ready(fn *config.Function) *config.Function {
 	pods := make([]netip.AddrPort, 0, len(fn.Pods))
 	for _, a := range fn.Pods {
 		if l.m.Serves(ID{fn.Name, a}) {
@@ -105,6 +121,13 @@ func (l *Life) serving(fn *config.Function) *config.Function {
 	out := *fn
 	out.Pods = pods
 	return &out
+}
+
+// Unserved are the pods that get no messages, with their states.
+func (l *Life) Unserved() []Pod {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.m.Unserved()
 }
 
 // Pods are all pods with their states.

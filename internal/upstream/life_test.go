@@ -151,3 +151,39 @@ func TestApplyAnnouncesNothingOfItsOwn(t *testing.T) {
 		t.Error("a pod that rests is not announced")
 	}
 }
+
+// TestWhatIsTheSameIsSeenToBe: a function whose pods get messages, or not, as before is the same one in the next
+// configuration that Apply returns, and another one when some pod's state has changed, or it was itself.
+func TestWhatIsTheSameIsSeenToBe(t *testing.T) {
+	l := New(slog.New(slog.DiscardHandler), func(ID) uint64 { return 0 })
+	u, err := url.Parse("http://f.local/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fn := func() *config.Function {
+		return &config.Function{Name: "f", URL: u, Pods: []netip.AddrPort{addr(1), addr(2), addr(3)}, Drain: []netip.AddrPort{addr(1)}}
+	}
+	cfg := &config.Config{Functions: []*config.Function{fn()}}
+	first := l.Apply(cfg).Functions[0]
+	if len(first.Pods) != 2 || l.Apply(cfg).Functions[0] != first {
+		t.Fatalf("the pods %v, and another function for the same", first.Pods)
+	}
+	for range failureLimit {
+		l.Request("f", addr(2).String(), 0)
+	}
+	second := l.Apply(cfg).Functions[0]
+	if len(second.Pods) != 1 || l.Apply(cfg).Functions[0] != second {
+		t.Fatalf("a pod rests: the pods %v, and another function for the same", second.Pods)
+	}
+	cfg.Functions[0] = fn()
+	if third := l.Apply(cfg).Functions[0]; third == second || len(third.Pods) != 1 {
+		t.Errorf("the function has changed, and is as before: %v", third.Pods)
+	}
+	cfg.Functions[0] = fn()
+	cfg.Functions[0].Drain = nil
+	l.Apply(cfg)
+	l.Undo()
+	if got := l.Apply(&config.Config{Functions: []*config.Function{fn()}}).Functions[0]; len(got.Pods) != 1 {
+		t.Errorf("what was undone is in force: %v", got.Pods)
+	}
+}

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -77,34 +76,35 @@ type Machine struct {
 	pods   map[ID]*pod
 	paused map[string]bool
 	notice func(Pod) // of a pod that has come into another state, or is in it for another reason
+
+	functions, functionsBefore map[string]*config.Function // of the latest Want, and of the one before
+	undo                       []was                       // what the latest one has changed, the oldest first
+	touched                    map[string]bool             // functions of whose pods some may have come, gone, or changed its state
 }
 
 // NewMachine makes a machine without pods. notice is called for each change of a
 // pod's state, and for some of its reason.
 func NewMachine(notice func(Pod)) *Machine {
-	return &Machine{pods: make(map[ID]*pod), notice: notice}
+	return &Machine{pods: make(map[ID]*pod), notice: notice, touched: make(map[string]bool)}
 }
 
 // Want says which pods there are to be, and which functions are paused. Those that
-// stay keep their state.
+// stay keep their state. A function that is the same one (the same pointer) as before has the same pods.
 func (m *Machine) Want(functions []*config.Function, now time.Time) {
-	wanted := make(map[ID]bool)
+	m.undo, m.functionsBefore = nil, m.functions
+	m.functions = make(map[string]*config.Function, len(functions))
 	m.paused = make(map[string]bool)
 	for _, fn := range functions {
+		m.functions[fn.Name] = fn
 		m.paused[fn.Name] = fn.Paused
-		for _, a := range fn.Pods {
-			id := ID{fn.Name, a}
-			wanted[id] = true
-			m.forgetReused(id, fn.Identities[a])
-			m.want(id, fn.Probe, slices.Contains(fn.Drain, a), now)
-			if p := m.pods[id]; p.identity == "" {
-				p.identity = fn.Identities[a]
-			}
+		if old := m.functionsBefore[fn.Name]; old != fn {
+			m.touched[fn.Name] = true
+			m.wantPods(fn, old, now)
 		}
 	}
-	for id := range m.pods {
-		if !wanted[id] {
-			delete(m.pods, id)
+	for name, old := range m.functionsBefore {
+		if m.functions[name] == nil {
+			m.wantPods(&config.Function{Name: name}, old, now)
 		}
 	}
 	ready := make(map[string]bool)
@@ -118,11 +118,39 @@ func (m *Machine) Want(functions []*config.Function, now time.Time) {
 	}
 }
 
+// wantPods has the machine know a function's pods; old is the function as it was, or nil.
+func (m *Machine) wantPods(fn, old *config.Function, now time.Time) {
+	wanted := make(map[netip.AddrPort]bool, len(fn.Pods))
+	for _, a := range fn.Pods {
+		id := ID{fn.Name, a}
+		wanted[a] = true
+		m.forgetReused(id, fn.Identities[a])
+		m.want(id, fn.Probe, slices.Contains(fn.Drain, a), now)
+		if p := m.pods[id]; p.identity == "" {
+			p.identity = fn.Identities[a]
+		}
+	}
+	if old == nil {
+		return
+	}
+	for _, a := range old.Pods {
+		if !wanted[a] {
+			m.forget(ID{fn.Name, a})
+		}
+	}
+}
+
+// forget forgets a pod.
+func (m *Machine) forget(id ID) {
+	m.note(id)
+	delete(m.pods, id)
+}
+
 // forgetReused forgets a pod whose address is another's now: what it has failed, and that it
 // rests, is not the other's.
 func (m *Machine) forgetReused(id ID, identity string) {
 	if p := m.pods[id]; p != nil && config.Reused(p.identity, identity) {
-		delete(m.pods, id)
+		m.forget(id)
 	}
 }
 
@@ -130,8 +158,11 @@ func (m *Machine) forgetReused(id ID, identity string) {
 func (m *Machine) want(id ID, probe string, drain bool, now time.Time) {
 	p := m.pods[id]
 	if p == nil || p.State == Drained && !drain { // whoever was drained comes back as a new one
+		m.note(id)
 		p = &pod{Pod: Pod{ID: id}}
 		m.pods[id] = p
+	} else if p.probe != probe || drain && p.State != Drained {
+		m.note(id)
 	}
 	p.probe = probe
 	switch {
@@ -148,6 +179,7 @@ func (m *Machine) want(id ID, probe string, drain bool, now time.Time) {
 
 func (m *Machine) move(p *pod, s State, reason string, now time.Time) {
 	p.enter(s, reason, now)
+	m.touched[p.Function] = true
 	m.notice(p.Pod)
 }
 
@@ -171,33 +203,42 @@ func (m *Machine) relent(function string, now time.Time) {
 	}
 }
 
-// memory is the state of all pods at some moment.
-type memory map[*pod]pod
-
-// remember is the state of all pods now.
-func (m *Machine) remember() memory {
-	was := make(memory, len(m.pods))
-	for _, p := range m.pods {
-		was[p] = *p
-	}
-	return was
+// was is what a pod was before Want has changed it; nil: there was none.
+type was struct {
+	id   ID
+	pod  *pod
+	then pod
 }
 
-// restore undoes what Want has done since: the pods of then are there and no others, and those
+// note notes what a pod is that Want is about to change.
+func (m *Machine) note(id ID) {
+	w := was{id: id, pod: m.pods[id]}
+	if w.pod != nil {
+		w.then = *w.pod
+	}
+	m.undo = append(m.undo, w)
+}
+
+// restore undoes what the latest Want has done: the pods of then are there and no others, and those
 // that it has moved are where they were.
-func (m *Machine) restore(was memory) {
-	there := maps.Clone(m.pods)
-	clear(m.pods)
-	for p, then := range was {
-		m.pods[then.ID] = p
-		if there[then.ID] != p {
+func (m *Machine) restore() {
+	for _, w := range slices.Backward(m.undo) {
+		m.touched[w.id.Function] = true
+		p := w.pod
+		if p == nil {
+			delete(m.pods, w.id)
+			continue
+		}
+		if m.pods[w.id] != p {
+			m.pods[w.id] = p
 			p.probing = false // how its probe ended was not noted
 		}
-		if p.State == Drained && then.State != Drained || p.probe != then.probe {
-			*p = then
+		if p.State == Drained && w.then.State != Drained || p.probe != w.then.probe {
+			*p = w.then
 			p.probing = false
 		}
 	}
+	m.undo, m.functions = nil, m.functionsBefore
 }
 
 // Probe is a probe that is to be made.
@@ -316,6 +357,16 @@ func (m *Machine) Succeeded(id ID) {
 func (m *Machine) Serves(id ID) bool {
 	p := m.pods[id]
 	return p != nil && p.State == Ready && !m.paused[id.Function]
+}
+
+// Unserved are the pods that get no messages, in any order.
+func (m *Machine) Unserved() (out []Pod) {
+	for id, p := range m.pods {
+		if p.State != Ready || m.paused[id.Function] {
+			out = append(out, p.Pod)
+		}
+	}
+	return out
 }
 
 // Pods are all pods, by function and address.

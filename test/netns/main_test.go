@@ -20,6 +20,10 @@ import (
 const bin = "../../bin"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asFunction) != "" {
+		serveFunction()
+		return
+	}
 	if err := prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, "test/netns:", err)
 		os.Exit(1)

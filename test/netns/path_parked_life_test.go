@@ -1,9 +1,14 @@
 package netns
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"eproxy/test/lib/lab"
 )
@@ -112,8 +117,72 @@ func TestParkedAreShown(t *testing.T) {
 	if got, metric := waits(), shown(); got < parked/2 || got != metric {
 		t.Errorf("mapsctl functions says that %d wait, metrics %d; %d were parked", got, metric, parked)
 	}
+	if _, out := loader(t, s.lab, "status", "--bpffs", s.lab.BPFFS()); !strings.Contains(out, "messages wait in the kernel") {
+		t.Errorf("loader status says nothing of what waits: %s", out)
+	}
 	open()
 	c.pubacks(n)
 	r.once(t, want)
 	eventually(t, func() (bool, string) { return waits() == 0, "messages wait that were delivered" })
+}
+
+// TestParkedWhenLoaderIsKilled: what waits in the kernel when the loader is killed, whether its programs are then unloaded or
+// another loader takes their place, was not acknowledged: the connection ends, the client sends it
+// again on its next one, and a function gets all of it.
+func TestParkedWhenLoaderIsKilled(t *testing.T) {
+	for _, unload := range []bool{false, true} {
+		t.Run(fmt.Sprintf("unload=%v", unload), func(t *testing.T) {
+			l, r, open, cfg := gatedLab(t)
+			abs, err := filepath.Abs(bin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := func() *system {
+				p, err := l.StartEproxy(context.Background(), t.TempDir(), lab.Eproxy{Bin: abs, Mode: "tc", Config: cfg})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return &system{Process: p, t: t, lab: l, mode: "tc"}
+			}
+			s := run()
+			const n = 60
+			c, want := parkedBurst(t, s, "killed", n)
+			s.Kill()
+			if unload {
+				if code, out := loader(t, l, "unload", "--bpffs", l.BPFFS()); code != 0 || !strings.Contains(out, "nothing of eproxy is attached or pinned") {
+					t.Fatalf("unload: exit %d: %s", code, out)
+				}
+			}
+			open() // what the pods were given they answer, to nobody
+			s = run()
+			defer func() {
+				if err := s.Stop(); err != nil {
+					t.Error(err)
+				}
+			}()
+			if rest, err := io.ReadAll(c); len(rest) > 0 {
+				t.Errorf("% x came after the loader was killed (%v)", rest, err)
+			}
+			again := rawConnect(t, l, "killed")
+			_ = again.SetDeadline(time.Now().Add(stallLimit))
+			for i, payload := range want {
+				again.write(publishAs(4, "sensors/killed/temp", uint16(i+1), payload, true))
+			}
+			again.pubacks(n)
+			have := make(map[string]bool)
+			for _, q := range first(r.all()) {
+				have[q.body] = true
+			}
+			for _, payload := range want {
+				if !have[payload] {
+					t.Errorf("no function had %q, which was acknowledged", payload)
+				}
+			}
+			for _, f := range s.mapsctl("functions") {
+				if f["waiting"].(float64) != 0 {
+					t.Errorf("%v: messages of the killed loader wait in the new one", f)
+				}
+			}
+		})
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"eproxy/test/lib/lab"
 )
 
 // parkedConfig is one function whose pods get one request at a time on a connection.
@@ -187,7 +189,13 @@ func (s *system) await(t *testing.T, what string, ok func(counts map[string]int)
 
 // gatedPods serves functions that answer nothing before open is called.
 func gatedPods(t *testing.T) (s *system, r *recorder, open func()) {
-	l := newLab(t)
+	l, r, open, cfg := gatedLab(t)
+	return start(t, l, "tc", cfg), r, open
+}
+
+// gatedLab is gatedPods before eproxy is started, with its configuration.
+func gatedLab(t *testing.T) (l *lab.Lab, r *recorder, open func(), cfg string) {
+	l = newLab(t)
 	r = newRecorder()
 	gate := make(chan struct{})
 	open = sync.OnceFunc(func() { close(gate) })
@@ -200,8 +208,8 @@ func gatedPods(t *testing.T) (s *system, r *recorder, open func()) {
 		ok(n, w, q)
 	}, nil)
 	dead := "dead_letter: {file: " + t.TempDir() + "/dead.jsonl}"
-	cfg := strings.Replace(parkedConfig, "timeout: 10s", "timeout: 2s\n    deadline: 3s\n    "+dead, 1)
-	return start(t, l, "tc", podConfig(cfg, false)), r, open
+	cfg = strings.Replace(parkedConfig, "timeout: 10s", "timeout: 2s\n    deadline: 3s\n    "+dead, 1)
+	return l, r, open, podConfig(cfg, false)
 }
 
 // TestParkedDeadline: what waits in the kernel when its deadline comes is a dead letter, and acknowledged.

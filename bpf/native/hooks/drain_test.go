@@ -134,6 +134,9 @@ func (w *world) userspace(late bool) error {
 		}
 	}
 	w.pubacks = nil
+	if err := w.wakePod(); err != nil {
+		return err
+	}
 	if err := w.tendParked(late); err != nil {
 		return err
 	}
@@ -172,7 +175,7 @@ func (w *world) release(h held) error {
 
 func (w *world) podTurn(i int) error {
 	p := &w.pods[i]
-	if p.dead {
+	if p.dead || w.m.Pod(0).sleep != PodAwake { // its processes are frozen
 		return nil
 	}
 	if p.ended != 0 {

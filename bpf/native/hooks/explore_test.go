@@ -258,7 +258,7 @@ func (e *explorer) length(task int) int {
 
 func describe(rs []Record) string {
 	var b strings.Builder
-	names := []string{"", "to the device", "to a pod", "to the device's socket", "to a slot's socket", "dropped", "event", "control", "device control", "taken that waited"}
+	names := []string{"", "to the device", "to a pod", "to the device's socket", "to a slot's socket", "dropped", "event", "control", "device control", "taken that waited", "roused"}
 	for i := range rs {
 		r := &rs[i]
 		fmt.Fprintf(&b, "  processor %d: %s", r.task, names[r.kind])

@@ -133,6 +133,7 @@ const (
 	StepParkTake      = C.STEP_PARK_TAKE
 	StepParkSend      = C.STEP_PARK_SEND
 	StepPod           = C.STEP_POD
+	StepSleep         = C.STEP_SLEEP
 
 	RecordDeviceWire    = C.RECORD_DEVICE_WIRE
 	RecordPodWire       = C.RECORD_POD_WIRE
@@ -143,6 +144,7 @@ const (
 	RecordControl       = C.RECORD_CONTROL
 	RecordDeviceControl = C.RECORD_DEVICE_CONTROL
 	RecordParked        = C.RECORD_PARKED
+	RecordRoused        = C.RECORD_ROUSED
 
 	ReasonResponse      = C.REASON_RESPONSE
 	ReasonDoneByAck     = C.REASON_DONE_BY_ACK
@@ -170,9 +172,15 @@ const (
 	EventSend   = C.EVENT_SEND
 	EventPlace  = C.EVENT_PLACE
 	EventParked = C.EVENT_PARKED
+	EventWake   = C.EVENT_WAKE
 
 	PodUp     = C.POD_UP
 	PodDrains = C.POD_DRAINS
+	PodAwake  = C.POD_AWAKE
+	PodAsleep = C.POD_ASLEEP
+	PodWaking = C.POD_WAKING
+	PodRest   = C.POD_OP_REST
+	PodWoken  = C.POD_OP_AWAKE
 
 	ParkFamilies = C.PARK_FAMILIES
 )

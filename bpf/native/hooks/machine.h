@@ -39,6 +39,7 @@ enum step_kind {
 	STEP_PARK_TAKE,	       /* userspace takes a message that waits, reads it and frees its entry */
 	STEP_PARK_SEND,	       /* userspace has the programs send what waits in queue index */
 	STEP_POD,	       /* userspace sets `up` of pod index to state */
+	STEP_SLEEP,	       /* pod_control of pod index: op */
 };
 
 struct step {
@@ -84,6 +85,7 @@ enum record_kind {
 	RECORD_CONTROL, /* with the request that was taken over */
 	RECORD_DEVICE_CONTROL,
 	RECORD_PARKED, /* a message that userspace took, with its request */
+	RECORD_ROUSED, /* userspace has something for a pod that was asleep */
 };
 
 struct record {

@@ -124,6 +124,9 @@ func (w *world) parkedMessage(number int) (int, error) {
 
 // stranded says whether a message waits while a slot is free for it.
 func (w *world) stranded() error {
+	if err := w.overslept(); err != nil {
+		return err
+	}
 	p := w.m.Pod(0)
 	full := bits.OnesCount64(uint64(p.busy))+int(p.fallback) >= int(p.concurrency)
 	if n := w.m.Queue(0).count; n > 0 && !w.vain && p.up == PodUp && !full && p.idle&^p.reserved != 0 {

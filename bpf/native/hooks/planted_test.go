@@ -105,7 +105,7 @@ var planted = []struct {
 	41: {"timer stops without another look", "the sweeper stops while a message is taken, XDP", []edit{
 		{"control/sweep.h", "return !ctx.any || ", "return planted(41) || !ctx.any || "}}},
 	42: {"looked at before the request is begun", "the sweeper looks at a slot while a message is taken, XDP", []edit{
-		{"include/take.h", "\treason = slot_begin(sc, slot, pod, s, gen, now);", "\tif (planted(42))\n\t\tattend(sc, s->slot);\n\treason = slot_begin(sc, slot, pod, s, gen, now);"}}},
+		{"include/take.h", "\treason = slot_begin(hook, sc, slot, pod, s, gen, now);", "\tif (planted(42))\n\t\tattend(sc, s->slot);\n\treason = slot_begin(hook, sc, slot, pod, s, gen, now);"}}},
 	43: {"nobody looks after what a message that was taken over acknowledges", "message of a slot is taken over, and nothing else happens", []edit{
 		{"control/control.h", "\t\t\tattend(dc, device);", "\t\t\tif (!planted(43))\n\t\t\t\tattend(dc, device);"}}},
 	44: {"what a slot needs looked at before its lock is held", "the sweeper looks at a slot while a message is taken, XDP", []edit{
@@ -137,6 +137,19 @@ var planted = []struct {
 		{"include/park.h", "	attend(c, conn);", "	if (!planted(57))\n		attend(c, conn);"}}},
 	58: {"nobody looks after what waits", "pod drains while a message is parked and the response comes", []edit{
 		{"include/park.h", "	park_attend(k, fn->queue);", "	if (!planted(58))\n		park_attend(k, fn->queue);"}}},
+	59: {"what is in flight looked at before the pod is seen to sleep", "pod is put to sleep while a message is taken, XDP", []edit{
+		{"control/control.h", "	case POD_OP_REST:\n", "	case POD_OP_REST:;\n		bool early = pod_needed(pod);\n"},
+		{"control/control.h", "		if (pod_needed(pod)) {\n", "		if (planted(59) ? early : pod_needed(pod)) {\n"}}},
+	60: {"pod looked at before its message can be seen", "pod is put to sleep while a message is taken, TC", []edit{
+		{"include/slot.h", "	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n", "	__u32 sleeps = *(volatile __u32 *)&pod->sleep;\n	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n"},
+		{"include/take.h", "	if (!reason)\n		pod_rouse(hook, pod);", "	if (!reason && (!planted(60) || pod->pad1))\n		pod_rouse(hook, pod);"},
+		{"include/slot.h", "	if (filling & bit)\n		return SLOT_LOST;\n", "	if (filling & bit)\n		return SLOT_LOST;\n	pod->pad1 = sleeps;\n"}}},
+	61: {"the fallback's requests overlooked by who puts a pod to sleep", "pod is put to sleep while the fallback wants a place", []edit{
+		{"control/control.h", "	return used || *(volatile __u32 *)&pod->fallback ||", "	return used || (!planted(61) && *(volatile __u32 *)&pod->fallback) ||"}}},
+	62: {"each message wakes the pod", "pod that sleeps gets two messages at once, XDP", []edit{
+		{"include/slot.h", "__sync_val_compare_and_swap(&pod->sleep, POD_ASLEEP, POD_WAKING) != POD_ASLEEP)\n		return;", "(__sync_val_compare_and_swap(&pod->sleep, POD_ASLEEP, POD_WAKING) != POD_ASLEEP && !planted(62)))\n		return;"}}},
+	63: {"pod that could not be put to sleep stays so", "pod is put to sleep while a message is taken, XDP", []edit{
+		{"control/control.h", "			old = __sync_lock_test_and_set(&pod->sleep, POD_AWAKE);\n			opaque(old);\n			ok = 0;", "			old = planted(63) ? 0 : __sync_lock_test_and_set(&pod->sleep, POD_AWAKE);\n			opaque(old);\n			ok = 0;"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.
@@ -150,7 +163,7 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 	}
 	m := mustBuild(t, edits...)
 	byName := map[string]scenario{}
-	for _, s := range slices.Concat(scenarios, parkScenarios) {
+	for _, s := range slices.Concat(scenarios, parkScenarios, sleepScenarios) {
 		byName[s.name] = s
 	}
 	for i, p := range planted {

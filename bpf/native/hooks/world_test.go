@@ -38,6 +38,7 @@ type world struct {
 	holds     []held          // on packet identifiers of messages that are userspace's
 	released  bool            // what the latest release said
 	parked    bool            // messages that wait need userspace
+	roused    int             // times that userspace was told that the sleeping pod has something to do
 	vain      bool            // slots may be claimed in vain while messages wait: the sweeper finds out
 }
 
@@ -271,11 +272,15 @@ func (w *world) note(r *Record) error {
 			w.freed++
 		case EventParked:
 			w.parked = true
+		case EventWake:
+			w.roused++
 		}
 	case RecordControl:
 		if c := controlOf(r); c.ok == 1 && c.op == OpTakeOver {
 			return w.takenOver(c, frameOf(r))
 		}
+	case RecordRoused:
+		w.roused++
 	case RecordParked:
 		return w.takenParked(parkedOf(r), frameOf(r))
 	case RecordDeviceControl:

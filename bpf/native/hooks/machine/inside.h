@@ -104,6 +104,7 @@ int slot_control(struct slot_args *a);
 int device_control(struct device_args *a);
 int conn_free(struct free_args *a);
 int park_control(struct park_args *a);
+int pod_control(struct pod_args *a);
 int park_send(struct __sk_buff *skb);
 void datapath_sweep(void);
 void datapath_knobs(void);

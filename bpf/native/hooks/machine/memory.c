@@ -37,6 +37,7 @@ static struct map maps[32] = {
 	{ .name = "queues", .entries = 1, .shared = true },
 	{ .name = "parkings", .entries = 1, .shared = true },
 	{ .name = "id_tables", .entries = 2, .shared = true },
+	{ .name = "asleep", .entries = 2 },
 	{ .name = "devices", .entries = 8, .shared = true, .bulk = true },
 	{ .name = "requests", .entries = 32, .shared = true, .bulk = true },
 	{ .name = "parked", .entries = 8, .shared = true, .bulk = true },

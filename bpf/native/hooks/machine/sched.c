@@ -301,3 +301,34 @@ ATOMIC(64, __u64, or, |)
 ATOMIC(64, __u64, and, &)
 ATOMIC(64, __u64, add, +)
 ATOMIC(64, __u64, sub, -)
+
+__u32 __tsan_atomic32_compare_exchange_val(volatile __u32 *p, __u32 expected, __u32 v, int o, int fail)
+{
+	__u32 old;
+
+	touch((const void *)p, true);
+	old = *p;
+	if (old == expected)
+		*p = v;
+	return old;
+}
+
+__u32 __tsan_atomic32_exchange(volatile __u32 *p, __u32 v, int o)
+{
+	__u32 old;
+
+	touch((const void *)p, true);
+	old = *p;
+	*p = v;
+	return old;
+}
+
+/* The same, as gcc calls it. */
+bool __tsan_atomic32_compare_exchange_strong(volatile __u32 *p, __u32 *expected, __u32 v, int o, int fail)
+{
+	__u32 old = __tsan_atomic32_compare_exchange_val(p, *expected, v, o, fail);
+	bool done = old == *expected;
+
+	*expected = old;
+	return done;
+}

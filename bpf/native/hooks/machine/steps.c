@@ -198,6 +198,23 @@ static void device_step(struct task *t, const struct step *s)
 	record_new(RECORD_DEVICE_CONTROL)->device = a;
 }
 
+/* As podState.rouse. */
+static void rouse(struct pod *p)
+{
+	struct pod_args a = { .pod = p->first_slot, .op = POD_OP_WAKE };
+
+	pod_control(&a);
+	if (a.ok)
+		record_new(RECORD_ROUSED);
+}
+
+static void sleep_step(const struct step *s)
+{
+	struct pod_args a = { .pod = s->index, .op = s->op };
+
+	pod_control(&a);
+}
+
 /* As podState.Enter. */
 static bool enter(struct pod *p)
 {
@@ -208,8 +225,10 @@ static bool enter(struct pod *p)
 	used = __sync_fetch_and_or(&p->filling, 0);
 	used |= __sync_fetch_and_or(&p->busy, 0);
 	n = __sync_fetch_and_add(&p->fallback, 0);
-	if (__builtin_popcountll(used) + n <= p->concurrency)
+	if (__builtin_popcountll(used) + n <= p->concurrency) {
+		rouse(p);
 		return true;
+	}
 	__sync_fetch_and_sub(&p->fallback, 1);
 	return false;
 }
@@ -320,6 +339,9 @@ static void step(struct task *t, const struct step *s)
 	case STEP_POD:
 		point(0);
 		machine.pods[s->index].up = s->state;
+		break;
+	case STEP_SLEEP:
+		sleep_step(s);
 		break;
 	default:
 		fault("unknown step");

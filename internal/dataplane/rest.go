@@ -1,0 +1,212 @@
+package dataplane
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"eproxy/internal/bpf"
+)
+
+// Rest is a pod whose processes are frozen, or about to be. It stays in service: the kernel keeps what it gets, and
+// whoever has something for it wakes it: a program that has sent it a request, the fallback, or anybody that
+// connects to it.
+type Rest struct {
+	ps   *podState
+	wake func()
+}
+
+// Rest puts a pod to sleep that has nothing to do, and closes its connections. busy: it has something to do, or gets
+// messages of late; nil: it has no slots, and cannot sleep in service. wake lets its processes go on: it is
+// called at any time, by any goroutine, until End returns, and perhaps several times.
+func (p *Plane) Rest(function string, pod netip.AddrPort, wake func()) (r *Rest, busy bool) {
+	ps := p.podNamed(podID{Function: function, Address: pod})
+	if ps == nil || !ps.seen.Load() {
+		return nil, false
+	}
+	r = &Rest{ps: ps, wake: wake}
+	if !ps.rest.CompareAndSwap(nil, r) {
+		return nil, true
+	}
+	err := p.objs.Asleep.Put(ps.doorbell(), ps.index)
+	if err == nil {
+		var asleep bool
+		if asleep, err = p.podControl(bpf.EproxyPodOpPOD_OP_REST, ps.index); err == nil && asleep && ps.lieDown() {
+			return r, false
+		}
+	}
+	if err != nil {
+		p.often.Warn("pod cannot sleep", err.Error(), "function", function, "pod", pod, "error", err)
+	}
+	r.End()
+	return nil, true
+}
+
+// podNamed is a pod in service that has slots; nil: there is none.
+func (p *Plane) podNamed(id podID) *podState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, ps := range p.podByID {
+		if ps.id == id && !ps.gone.Load() && !ps.draining.Load() {
+			return ps
+		}
+	}
+	return nil
+}
+
+// doorbell is the pod's key in the map of those that are asleep.
+func (ps *podState) doorbell() bpf.EproxyListener {
+	return bpf.EproxyListener{Address: bpf.Address(ps.id.Address.Addr()), Port: bpf.Port(ps.id.Address.Port())}
+}
+
+// lieDown closes all connections to a pod, on none of which is anything: a server that was frozen for longer than it keeps
+// idle ones would close them before it reads. No more are made. false: one of them is in use after all.
+func (ps *podState) lieDown() bool {
+	ps.scale.mu.Lock()
+	defer ps.scale.mu.Unlock()
+	if ps.gone.Load() || ps.draining.Load() || ps.scale.dialling > 0 {
+		return false
+	}
+	ps.scale.resting = true
+	for _, s := range ps.slots {
+		if s.open && !s.resting().closing && !ps.closeSlot(s) {
+			return false
+		}
+	}
+	ps.plane.own.CloseIdle(ps.id.Function, ps.id.Address)
+	return true
+}
+
+// settleEvery is how often it is looked whether a resting pod's connections have ended, or begun.
+const settleEvery = 2 * time.Millisecond
+
+// Settle makes a connection to the pod, whose processes are frozen now: it waits where the server accepts it, and
+// no clock of the server's runs for it. It returns when it is made, could not be, or ctx ends.
+func (r *Rest) Settle(ctx context.Context) {
+	ps := r.ps
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if !ps.awaitScale(ctx, func() bool { return ps.scale.open == 0 }) {
+		return
+	}
+	ps.scale.mu.Lock()
+	if dial := !ps.gone.Load() && !ps.draining.Load() && !ps.scale.demand.closes(); dial && ps.scale.open == 0 {
+		ps.openSlot()
+	}
+	ps.scale.mu.Unlock()
+	ps.awaitScale(ctx, func() bool { return ps.scale.dialling == 0 })
+}
+
+// awaitScale waits until something is so; false: ctx has ended. is is called with scale.mu held.
+func (ps *podState) awaitScale(ctx context.Context, is func() bool) bool {
+	t := time.NewTicker(settleEvery)
+	defer t.Stop()
+	for {
+		ps.scale.mu.Lock()
+		ok := is()
+		ps.scale.mu.Unlock()
+		if ok {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-t.C:
+		}
+	}
+}
+
+// End says that the pod's processes run. What waits for it is looked at.
+func (r *Rest) End() {
+	ps := r.ps
+	if ps.gone.Load() { // its entry is made anew for the next one
+	} else if _, err := ps.plane.podControl(bpf.EproxyPodOpPOD_OP_AWAKE, ps.index); err != nil {
+		ps.plane.log.Error("pod stays asleep for the programs", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
+	}
+	if err := ps.plane.objs.Asleep.Delete(ps.doorbell()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		ps.plane.log.Debug("pod is still said to be asleep", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
+	}
+	ps.rest.CompareAndSwap(r, nil)
+	ps.scale.mu.Lock()
+	ps.scale.resting = false
+	none := ps.scale.open-ps.scale.closing == 0
+	ps.settle()
+	ps.scale.mu.Unlock()
+	if none {
+		ps.grow()
+	}
+	ps.tendParked()
+}
+
+// rouse wakes a pod that is asleep: the fallback has a request for it, or it goes out of service.
+func (ps *podState) rouse() {
+	r := ps.rest.Load()
+	if r == nil {
+		return
+	}
+	if _, err := ps.plane.podControl(bpf.EproxyPodOpPOD_OP_WAKE, ps.index); err != nil {
+		ps.plane.often.Warn("pod that is woken", err.Error(), "error", err)
+	}
+	r.wake()
+}
+
+// podControl runs the control program of pods. It says whether the state was changed.
+func (p *Plane) podControl(op bpf.EproxyPodOp, index uint32) (bool, error) {
+	args := bpf.EproxyPodArgs{Pod: index, Op: uint32(op)}
+	if _, err := p.objs.PodControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		return false, fmt.Errorf("pod control: %w", err)
+	}
+	return args.Ok != 0, nil
+}
+
+// startWakes wakes the pods that the programs say are to be, until Close. It has a thread of its own, that does nothing
+// else and waits in the kernel: nobody's work stands between the event and the wake-up.
+func (p *Plane) startWakes() error {
+	r, err := ringbuf.NewReader(p.objs.Wakes)
+	if err != nil {
+		return fmt.Errorf("open ring of wake-ups: %w", err)
+	}
+	p.wg.Go(func() {
+		<-p.ctx.Done()
+		_ = r.Close()
+	})
+	p.wg.Go(func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var rec ringbuf.Record
+		for {
+			if err := r.ReadInto(&rec); err != nil {
+				if !errors.Is(err, ringbuf.ErrClosed) {
+					p.log.Error("ring of wake-ups", "error", err)
+				}
+				return
+			}
+			p.wakePod(rec.RawSample)
+		}
+	})
+	return nil
+}
+
+// wakePod wakes the pod that an event of the ring names.
+func (p *Plane) wakePod(event []byte) {
+	const conn = 4 // where struct event has it
+	if len(event) < conn+4 {
+		return
+	}
+	index := binary.NativeEndian.Uint32(event[conn:])
+	if index >= uint32(len(p.podTable)) {
+		return
+	}
+	if ps := p.podTable[index].Load(); ps != nil {
+		if r := ps.rest.Load(); r != nil {
+			r.wake()
+		}
+	}
+}
