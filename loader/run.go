@@ -33,6 +33,7 @@ import (
 	"eproxy/internal/mochi"
 	"eproxy/internal/observe"
 	"eproxy/internal/pinned"
+	"eproxy/internal/trace"
 	"eproxy/internal/upstream"
 )
 
@@ -142,12 +143,14 @@ type node struct {
 	engine    *delivery.Engine
 	broker    *broker.Server
 	metrics   *metrics.Metrics
+	tracer    *trace.Hub
 	observer  *observe.Observer // nil: nothing is
 	changes   chan change       // of operators, for loop
 }
 
 func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, local *instances.Runtime, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, pods: pods, local: local, log: log, plane: plane, metrics: metrics.New(), changes: make(chan change)}
+	n := &node{cfg: cfg, pods: pods, local: local, log: log, plane: plane, metrics: metrics.New(), tracer: trace.NewHub(plane), changes: make(chan change)}
+	plane.Trace(n.tracer)
 	n.life = upstream.New(log, func(id upstream.ID) uint64 { return plane.Answered(id.Function, id.Address) })
 	for _, name := range cfg.Interfaces {
 		mode, err := plane.AttachDevice(name, cfg.XDP)
@@ -177,14 +180,23 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	if err := plane.Start(n.engine, n.recorder()); err != nil {
 		return nil, err
 	}
-	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Frontend: mochi.New})
+	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Tracer: n.tracer, Frontend: mochi.New})
 	if err != nil {
 		return nil, err
 	}
+	n.tracer.Routed = n.routed
 	if err := n.startObserver(cfg, live); err != nil {
 		return nil, err
 	}
 	return n, nil
+}
+
+// routed says where a topic leads.
+func (n *node) routed(topic string) (route string, functions []string) {
+	if r := n.broker.RouteOf(topic); r != nil {
+		return r.Filter, r.Functions
+	}
+	return "", nil
 }
 
 // listenerAddrs are where connections that may be grafted are accepted; an
@@ -216,7 +228,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {
 		return err
 	}
-	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), n.broker, n, n.local)
+	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), control.Served{Sessions: n.broker, Changer: n, Instances: n.local, Letters: n.engine, Tracer: n.tracer})
 	if err != nil {
 		return err
 	}

@@ -24,12 +24,12 @@ func testCommand() *cli.Command {
 			if err := topic.ValidateName(name); err != nil {
 				return cliutil.Usagef("topic %q: %v", name, err)
 			}
-			return withMaps(c, func(m *pinned.Maps) (*output.Rows, error) { return explain(m, name, c.Bool("all")) })
+			return withMaps(c, func(m *pinned.Maps) (*output.Rows, error) { return testTopic(m, name, c.Bool("all")) })
 		},
 	}
 }
 
-func explain(m *pinned.Maps, name string, all bool) (*output.Rows, error) {
+func testTopic(m *pinned.Maps, name string, all bool) (*output.Rows, error) {
 	routes, err := m.Routes()
 	if err != nil {
 		return nil, err

@@ -250,6 +250,29 @@ struct {
 	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
 
+/* Which messages somebody looks at. Writer: loader. Reader: programs, only while settings.tracing says so. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tracing);
+} tracings SEC(".maps");
+
+/* Messages that are looked at and have no response yet; what userspace finishes it removes when they are old. Writer: programs; loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct trace_key);
+	__type(value, struct trace_event);
+} traced SEC(".maps");
+
+/* What became of messages that are looked at. Writer: programs. Reader: loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18);
+} traces SEC(".maps");
+
 /* The connection with this conn index, or NULL. */
 static __always_inline struct conn *conn_entry(__u32 index)
 {

@@ -161,6 +161,9 @@ struct scratch {
 	__u32 node;			/* automaton's state */
 	__u32 pos;			/* in the topic, or in what is collected */
 	__u32 sum;			/* checksum of what is collected */
+	struct trace_key traced;	/* of a message that somebody looks at */
+	__u32 pad1;
+	struct trace_event trace;
 };
 
 /* The row of scratches behind those of the hooks: of what sends parked messages, which happens within a hook. */

@@ -11,6 +11,7 @@
 #include "route.h"
 #include "parking.h"
 #include "slot.h"
+#include "trace.h"
 
 static __always_inline int packet_load(void *ctx, bool xdp, __u32 off, void *to, __u32 len)
 {
@@ -600,12 +601,16 @@ static __always_inline bool taken_live(const struct scratch *s)
 	return slot && sc && request_live(sc, slot, s->slot_gen, s->number);
 }
 
-static __always_inline void count_taken(const struct scratch *s)
+/* Counts a message that was taken, for this reason: it has a slot, or is parked. */
+static __always_inline void count_taken(const struct scratch *s, enum hook hook, enum reason reason)
 {
 	struct route_stats *st = route_stats_entry(s->counter);
 
+	count(hook, reason);
 	if (st)
 		st->taken[s->publish.qos & 1]++;
+	if (tracing())
+		trace_taken(hook, reason);
 }
 
 #endif

@@ -3,7 +3,7 @@
 package native
 
 /*
-#cgo CFLAGS: -O2 -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -I${SRCDIR}
+#cgo CFLAGS: -O2 -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas -I${SRCDIR}
 #cgo LDFLAGS: -ldl
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -147,6 +147,11 @@ static int call_topic_ok(const __u8 *b, __u32 len)
 		if (!utf8_step(&u, b[i]))
 			return 0;
 	return !u.want;
+}
+
+static int call_filter(const struct shim *t, const struct tracing *f, const __u8 *buf, __u32 len, struct publish *p)
+{
+	return t->filter(f, buf, len, p);
 }
 
 static void call_framing(struct framing *w, const __u8 *b, __u32 len) { shim_framing(w, b, len); }
@@ -429,6 +434,26 @@ func ParsePublish(b []byte, version byte, p *Publish) int {
 		buf[i] = u8(b[i])
 	}
 	return int(C.call_publish(&buf[0], u32(len(b)), u32(version), p))
+}
+
+// Filter says whether the PUBLISH at the front of b is one that a trace of this topic filter shows, and
+// which topic it has, as far as that is shown; only the first Look bytes of b are looked at.
+func (t *Table) Filter(filter string, b []byte) (matches bool, name string) {
+	var f C.struct_tracing
+	f.topic_len = u32(len(filter))
+	for i := range len(filter) {
+		f.topic[i] = u8(filter[i])
+	}
+	var buf [Look]u8
+	for i := 0; i < len(b) && i < len(buf); i++ {
+		buf[i] = u8(b[i])
+	}
+	var p Publish
+	matches = C.call_filter(t.t, &f, &buf[0], u32(min(len(b), Look)), &p) != 0
+	if p.topic_len == 0 {
+		return matches, ""
+	}
+	return matches, string(b[p.topic : p.topic+p.topic_len])
 }
 
 // TopicOK runs utf8_step over a topic name.

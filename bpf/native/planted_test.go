@@ -76,7 +76,7 @@ var planted = []struct{ name, file, old, new string }{
 
 // build compiles a copy of the headers with one replacement.
 func build(dir, file, old, new string) (*Table, error) {
-	for _, name := range []string{"abi.h", "common.h", "seq.h", "ledger.h", "sack.h", "loss.h", "hole.h", "conn.h", "http.h", "ids.h", "mqtt.h", "parking.h", "framing.h", "recovery.h", "shim.h"} {
+	for _, name := range []string{"abi.h", "common.h", "seq.h", "ledger.h", "sack.h", "loss.h", "hole.h", "conn.h", "http.h", "ids.h", "mqtt.h", "parking.h", "framing.h", "recovery.h", "trace_filter.h", "shim.h"} {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err

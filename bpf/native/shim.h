@@ -13,6 +13,7 @@
 #include "mqtt.h"
 #include "parking.h"
 #include "recovery.h"
+#include "trace_filter.h"
 
 struct shim {
 	int (*rx)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
@@ -44,6 +45,7 @@ struct shim {
 	void (*sack)(struct conn *c, struct sack *k, bool received, __u32 kack, __u32 ack);
 	int (*loss)(struct conn *c, const struct segment *s, struct sack *k, struct pubacks *p, __u32 now_ms);
 	__u32 (*overdue)(struct conn *c, struct pubacks *p, __u32 more, __u32 now_ms);
+	int (*filter)(const struct tracing *t, const __u8 *buf, __u32 len, struct publish *p);
 	__u32 (*ids)(struct ids *ids, struct id_table *t, __u32 op, __u32 arg);
 	__u32 (*park)(struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms);
 };
@@ -364,6 +366,15 @@ static __u32 shim_overdue(struct conn *c, struct pubacks *p, __u32 more, __u32 n
 	return loss_overdue(c, now_ms, more, p);
 }
 
+/* As trace_left does: buf has MQTT_LOOK bytes, of which the first len are there. */
+static int shim_filter(const struct tracing *t, const __u8 *buf, __u32 len, struct publish *p)
+{
+	bool cut = publish_topic(buf, len, p);
+	__u32 at;
+
+	return filter_matches(t, buf, p, cut, &at);
+}
+
 static const struct shim shim_table = {
 	.rx = shim_rx,
 	.front = shim_front,
@@ -394,6 +405,7 @@ static const struct shim shim_table = {
 	.sack = shim_sack,
 	.loss = shim_loss,
 	.overdue = shim_overdue,
+	.filter = shim_filter,
 	.ids = shim_ids,
 	.park = shim_park,
 };

@@ -246,12 +246,10 @@ static long burst_step(__u64 index, void *data)
 
 	if (take_try(b->skb, false, &b->t, s))
 		return 1;
-	count(HOOK_TC_DEVICE_IN, REASON_TAKEN);
-	count_taken(s);
-	if (s->far) {
+	count_taken(s, HOOK_TC_DEVICE_IN, REASON_TAKEN);
+	if (s->far) { /* what is done is to be acknowledged, whatever becomes of the segment's rest */
 		s->kept++;
-		attend(b->t.c,
-		       b->t.conn); /* what is done is to be acknowledged, whatever becomes of the segment's rest */
+		attend(b->t.c, b->t.conn);
 	}
 	if (s->group.count && !group_joins(&s->group, s))
 		burst_flush(b->skb, s);
@@ -274,8 +272,7 @@ static long burst_turn(__u64 index, void *data)
 	s->bad = park_message(b->skb, b->t.conn);
 	if (afresh(s->bad))
 		return 1;
-	count(HOOK_TC_DEVICE_IN, REASON_PARKED);
-	count_taken(s);
+	count_taken(s, HOOK_TC_DEVICE_IN, REASON_PARKED);
 	s->kept++;
 	return burst_next(s);
 }
@@ -674,6 +671,27 @@ __attribute__((noinline)) int device_seen(struct __sk_buff *skb)
 }
 
 /*
+ * Why what is left of a segment is not taken, s->bad: counted, remembered, and shown to who looks. Returns 0. A function
+ * of its own, for the size of the stack.
+ */
+__attribute__((noinline)) int device_left(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct device *d = device_entry(conn);
+
+	if (!s || !d)
+		return 0;
+	count(HOOK_TC_DEVICE_IN, s->bad);
+	/* a packet of another kind, or more of a message that is known as left */
+	if (s->bad == REASON_NOT_PUBLISH || s->bad == REASON_NO_BOUNDARY)
+		return 0;
+	d->not_taken = s->bad;
+	if (tracing())
+		trace_left(skb, conn);
+	return 0;
+}
+
+/*
  * Takes the messages of a segment with payload. Returns the TC verdict, or DEVICE_REST: some of it is left.
  * A function of its own, for the size of the stack.
  */
@@ -736,7 +754,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	if (afresh(s->burst_last))
 		return device_kept(skb, conn);
 	if (afresh(s->bad))
-		count(HOOK_TC_DEVICE_IN, s->bad);
+		device_left(skb, conn);
 	return DEVICE_REST;
 }
 

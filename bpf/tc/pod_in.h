@@ -376,8 +376,11 @@ static long done_step(__u64 index, void *data)
 		attend(dc, device);
 		return 0;
 	}
-	if (kind == DONE_RESPONSE)
+	if (kind == DONE_RESPONSE) {
 		count_responded(m, s->pod_counter, s->done_status[n], s->now_ns);
+		if (tracing())
+			trace_answered(n);
+	}
 	if (s->notice.device != NO_INDEX &&
 	    (s->notice.device != m->device || s->notice.device_gen != m->device_gen || s->notice.len >= PUBACKS_MAX))
 		notice_flush(ctx->skb, s);

@@ -94,10 +94,9 @@ int xdp_device(struct xdp_md *ctx)
 	}
 	t.head_max = knob_headroom;
 	reason = take_try(ctx, true, &t, s);
-	count(HOOK_XDP_DEVICE, reason);
 	if (reason != REASON_TAKEN)
-		return XDP_PASS;
-	count_taken(s);
+		return counted(HOOK_XDP_DEVICE, reason, XDP_PASS);
+	count_taken(s, HOOK_XDP_DEVICE, REASON_TAKEN);
 	verdict = xdp_send_request(ctx, s);
 	if (verdict != XDP_REDIRECT)
 		return counted(HOOK_XDP_DEVICE, REASON_REDIRECT_ERROR, XDP_DROP);

@@ -44,5 +44,6 @@ const (
 	GraftMax        = 65535      // bytes of one graft
 	CacheTopic      = 48         // bytes of the topic that a device's entry remembers
 	SubjectMax      = 384        // bytes of ce-subject: TOPIC_MAX, all percent-encoded
+	TraceAny        = 0xff       // struct tracing, reason: any
 	SweepTails      = 512        // connections that a pass may note, a power of two
 )

@@ -50,6 +50,9 @@ const (
 	BoundedMapSettings            = "settings"
 	BoundedMapSlots               = "slots"
 	BoundedMapSweepers            = "sweepers"
+	BoundedMapTraced              = "traced"
+	BoundedMapTraces              = "traces"
+	BoundedMapTracings            = "tracings"
 	BoundedMapWakes               = "wakes"
 	BoundedProgConnFree           = "conn_free"
 	BoundedProgDeviceControl      = "device_control"
@@ -205,6 +208,9 @@ type BoundedMapSpecs struct {
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	Sweepers      *ebpf.MapSpec `ebpf:"sweepers"`
+	Traced        *ebpf.MapSpec `ebpf:"traced"`
+	Traces        *ebpf.MapSpec `ebpf:"traces"`
+	Tracings      *ebpf.MapSpec `ebpf:"tracings"`
 	Wakes         *ebpf.MapSpec `ebpf:"wakes"`
 }
 
@@ -310,6 +316,9 @@ type BoundedMaps struct {
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	Sweepers      *ebpf.Map `ebpf:"sweepers"`
+	Traced        *ebpf.Map `ebpf:"traced"`
+	Traces        *ebpf.Map `ebpf:"traces"`
+	Tracings      *ebpf.Map `ebpf:"tracings"`
 	Wakes         *ebpf.Map `ebpf:"wakes"`
 }
 
@@ -349,6 +358,9 @@ func (m *BoundedMaps) Close() error {
 		m.Settings,
 		m.Slots,
 		m.Sweepers,
+		m.Traced,
+		m.Traces,
+		m.Tracings,
 		m.Wakes,
 	)
 }

@@ -155,7 +155,8 @@ type EproxyDevice struct {
 	CacheTopicLen uint8
 	CacheTopic    [48]uint8
 	CachePlain    uint8
-	Pad           [7]uint8
+	NotTaken      uint8
+	Pad           [6]uint8
 	Sender        [176]uint8
 	Ids           struct {
 		_       structs.HostLayout
@@ -282,7 +283,7 @@ type EproxyGlobals struct {
 	SlotsEnd   uint32
 	ConnsEnd   uint32
 	XdpIdle    uint32
-	Pad        uint32
+	Tracing    uint32
 }
 
 type EproxyGraft struct {
@@ -768,6 +769,46 @@ const (
 	EproxyTakeOnlyTAKE_TRIAL   EproxyTakeOnly = 2
 )
 
+type EproxyTraceEvent struct {
+	_         structs.HostLayout
+	EndedNs   uint64
+	TookNs    uint64
+	WaitedNs  uint64
+	Device    uint32
+	DeviceGen uint32
+	Counter   uint32
+	Pod       uint32
+	Status    uint16
+	Hook      uint8
+	Reason    uint8
+	Qos       uint8
+	TopicLen  uint8
+	TopicCut  uint8
+	Pad       uint8
+	Topic     [128]uint8
+}
+
+type EproxyTraceKey struct {
+	_         structs.HostLayout
+	Device    uint32
+	DeviceGen uint32
+	DeviceSeq uint32
+}
+
+type EproxyTracing struct {
+	_         structs.HostLayout
+	Lost      uint64
+	Sample    uint32
+	Queue     uint32
+	ClientLen uint32
+	TopicLen  uint32
+	Status    uint16
+	Reason    uint8
+	Pad       [5]uint8
+	Topic     [128]uint8
+	Client    [176]uint8
+}
+
 type EproxyTuple struct {
 	_          structs.HostLayout
 	Local      [4]uint32
@@ -814,6 +855,9 @@ const (
 	EproxyMapSettings            = "settings"
 	EproxyMapSlots               = "slots"
 	EproxyMapSweepers            = "sweepers"
+	EproxyMapTraced              = "traced"
+	EproxyMapTraces              = "traces"
+	EproxyMapTracings            = "tracings"
 	EproxyMapWakes               = "wakes"
 	EproxyProgConnFree           = "conn_free"
 	EproxyProgDeviceControl      = "device_control"
@@ -969,6 +1013,9 @@ type EproxyMapSpecs struct {
 	Settings      *ebpf.MapSpec `ebpf:"settings"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 	Sweepers      *ebpf.MapSpec `ebpf:"sweepers"`
+	Traced        *ebpf.MapSpec `ebpf:"traced"`
+	Traces        *ebpf.MapSpec `ebpf:"traces"`
+	Tracings      *ebpf.MapSpec `ebpf:"tracings"`
 	Wakes         *ebpf.MapSpec `ebpf:"wakes"`
 }
 
@@ -1074,6 +1121,9 @@ type EproxyMaps struct {
 	Settings      *ebpf.Map `ebpf:"settings"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 	Sweepers      *ebpf.Map `ebpf:"sweepers"`
+	Traced        *ebpf.Map `ebpf:"traced"`
+	Traces        *ebpf.Map `ebpf:"traces"`
+	Tracings      *ebpf.Map `ebpf:"tracings"`
 	Wakes         *ebpf.Map `ebpf:"wakes"`
 }
 
@@ -1113,6 +1163,9 @@ func (m *EproxyMaps) Close() error {
 		m.Settings,
 		m.Slots,
 		m.Sweepers,
+		m.Traced,
+		m.Traces,
+		m.Tracings,
 		m.Wakes,
 	)
 }

@@ -8,6 +8,7 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
+	"eproxy/internal/trace"
 )
 
 // acknowledge notifies a client how its message ended: PUBACK or PUBREC; MQTT
@@ -32,6 +33,10 @@ func (s *Server) acknowledge(x *Session, id uint16, qos byte, o delivery.Outcome
 }
 
 func (s *Server) record(route *config.Route, m *request.Message, o delivery.Outcome, took time.Duration) {
+	if s.opts.Tracer.On() {
+		s.opts.Tracer.Ended(trace.Event{Time: time.Now(), Client: m.ClientID, Topic: m.Topic, QoS: m.QoS, Path: trace.Fallback,
+			Route: route.Filter, Function: o.Function, Status: o.Status, Outcome: o.Name(), Took: took})
+	}
 	if s.opts.Recorder == nil {
 		return
 	}
@@ -50,5 +55,6 @@ func (s *Server) refused(reason string) {
 func (s *Server) Refused(reason, message string, remote netip.AddrPort, args ...any) {
 	s.refused(reason)
 	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	s.remember(reason, message, remote, args)
 	s.often.Warn(message, remote.Addr().String(), append([]any{"remote", remote}, args...)...)
 }

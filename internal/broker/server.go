@@ -17,6 +17,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/lograte"
+	"eproxy/internal/trace"
 )
 
 // ReceiveMaximum is how many QoS 1 and 2 messages of one client may be under
@@ -38,7 +39,8 @@ type Options struct {
 	Engine   *delivery.Engine
 	Grafter  Grafter // nil: no kernel path
 	Logger   *slog.Logger
-	Recorder Recorder // may be nil
+	Recorder Recorder   // may be nil
+	Tracer   *trace.Hub // may be nil
 	// Frontend makes the MQTT server that will ask this one. It opens the
 	// listeners; clients are served from Serve on.
 	Frontend func(*Server) (Frontend, error)
@@ -53,6 +55,7 @@ type Server struct {
 	front    Frontend
 	rules    atomic.Pointer[rules]
 	sessions sessions
+	refusals refusals
 	wills    wills
 	// willsUnderWay are the wills that are being published.
 	willsUnderWay atomic.Int64
@@ -86,6 +89,9 @@ func New(opts Options) (*Server, error) {
 	if s.front, err = opts.Frontend(s); err != nil {
 		s.cancel()
 		return nil, err
+	}
+	if opts.Engine != nil {
+		opts.Engine.PublishWith(s.front.Publish)
 	}
 	return s, nil
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"net"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type Session struct {
 	version  uint32      // of the rights, as the kernel path knows them
 	expiring *time.Timer // ends the session with the client's account; nil: it does not expire
 	graft    Graft       // nil: the connection is the frontend's alone
+	conn     net.Conn    // that graft has
 	over     bool        // the server has decided that the session has ended
 	heir     *Session    // the session that took this one over
 }
@@ -51,6 +53,7 @@ func (s *Session) arm(g Grafter, t *Transport) {
 	if s.over || g == nil || t == nil {
 		return
 	}
+	s.conn = t.Conn
 	s.graft = g.Established(ConnInfo{
 		Conn: t.Conn, ClientID: s.ClientID, Username: s.account(), Version: s.Version, Read: t.Read, AtBoundary: t.AtBoundary,
 		Rights: kernelRights(s.version, s.rights.all()),

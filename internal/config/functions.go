@@ -45,14 +45,7 @@ func (b *builder) function(path string, r *rawFunction) {
 		Final:      b.final(path+".retry.final", r),
 	}
 	f.Deadline = b.deadline(path+".deadline", r.Deadline, f)
-	if d := r.DeadLetter; d != nil {
-		if d.Topic != "" || d.URL != "" {
-			b.fail(path+".dead_letter", "function %q: dead letters to a topic or url are not supported yet, use file", r.Name)
-		} else if !strings.HasPrefix(d.File, "/") {
-			b.fail(path+".dead_letter", "function %q: dead_letter file %q: must be an absolute path", r.Name, d.File)
-		}
-		f.DeadLetter = &DeadLetter{File: d.File}
-	}
+	f.DeadLetter = b.deadLetter(path+".dead_letter", r)
 	b.headers(path, f)
 	b.cfg.Functions = append(b.cfg.Functions, f)
 }

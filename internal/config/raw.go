@@ -165,9 +165,11 @@ type rawRetry struct {
 }
 
 type rawDeadLetter struct {
-	File  string `yaml:"file"`
-	Topic string `yaml:"topic"`
-	URL   string `yaml:"url"`
+	File    string `yaml:"file"`
+	MaxSize string `yaml:"max_size"`
+	Keep    *int   `yaml:"keep"`
+	Topic   string `yaml:"topic"`
+	URL     string `yaml:"url"`
 }
 
 type rawCloudEvents struct {

@@ -275,9 +275,6 @@ type Retry struct {
 	Final      []int // statuses after which a message is not tried again, ascending
 }
 
-// DeadLetter is where messages go whose attempts are spent.
-type DeadLetter struct{ File string }
-
 // CloudEvents are a function's ce-type and the first part of its ce-source, and
 // who decides what the ce-* headers say.
 type CloudEvents struct {

@@ -22,6 +22,7 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/instances"
+	"eproxy/internal/trace"
 )
 
 // Errors of the client's side.
@@ -57,11 +58,17 @@ func Path(bpffs string) string { return filepath.Join("/run/eproxy", filepath.Ba
 type Sessions interface {
 	Clients() []broker.Client
 	Kick(clientID string) bool
+	Explain(clientID, topic string) broker.Explanation
 }
 
 // Instances are those of functions that a loader runs.
 type Instances interface {
 	Instances() []instances.Status
+}
+
+// Tracer shows messages: trace.Hub.
+type Tracer interface {
+	Watch(ctx context.Context, f trace.Filter, begun func() error, show func(trace.Event) error) error
 }
 
 // Change is what one of mapsctl's verbs changes.
@@ -90,15 +97,24 @@ type Changer interface {
 	Change(ctx context.Context, c Change) error
 }
 
+// Served is who answers, each its part.
+type Served struct {
+	Sessions  Sessions
+	Changer   Changer
+	Instances Instances
+	Letters   Letters
+	Tracer    Tracer
+}
+
 // Serve answers on the socket until stop is called, which removes it. A socket
 // that a dead loader left is replaced; the caller holds the lock of the pins, so
 // that no other lives.
-func Serve(path string, s Sessions, c Changer, i Instances) (stop func(), err error) {
-	return serve(path, s, c, i, timeout)
+func Serve(path string, s Served) (stop func(), err error) {
+	return serve(path, s, timeout)
 }
 
 // serve is Serve with a bound for one request that is no change.
-func serve(path string, s Sessions, c Changer, i Instances, timeout time.Duration) (stop func(), err error) {
+func serve(path string, s Served, timeout time.Duration) (stop func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make directory of the control socket: %w", err)
 	}
@@ -109,7 +125,7 @@ func serve(path string, s Sessions, c Changer, i Instances, timeout time.Duratio
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	srv := &http.Server{Handler: handler(s, c, i), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
+	srv := &http.Server{Handler: handler(s), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
 	go func() { _ = srv.Serve(l) }()
 	return func() { _ = errors.Join(srv.Close(), l.Close()) }, nil
 }
@@ -129,18 +145,25 @@ func allow(w http.ResponseWriter, d time.Duration) {
 	_ = errors.Join(r.SetReadDeadline(until), r.SetWriteDeadline(until))
 }
 
-func handler(s Sessions, c Changer, i Instances) http.Handler {
+func handler(s Served) http.Handler {
 	mux := http.NewServeMux()
+	handleLetters(mux, s.Letters)
 	mux.HandleFunc("GET /v1/clients", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(s.Clients())
+		_ = json.NewEncoder(w).Encode(s.Sessions.Clients())
 	})
+	mux.HandleFunc("GET /v1/explanation", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		q := r.URL.Query()
+		_ = json.NewEncoder(w).Encode(s.Sessions.Explain(q.Get("client"), q.Get("topic")))
+	})
+	mux.HandleFunc("GET /v1/trace", func(w http.ResponseWriter, r *http.Request) { answerTrace(w, r, s.Tracer) })
 	mux.HandleFunc("GET /v1/instances", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(i.Instances())
+		_ = json.NewEncoder(w).Encode(s.Instances.Instances())
 	})
 	mux.HandleFunc("DELETE /v1/clients", func(w http.ResponseWriter, r *http.Request) {
-		if !s.Kick(r.URL.Query().Get("id")) {
+		if !s.Sessions.Kick(r.URL.Query().Get("id")) {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
@@ -155,7 +178,7 @@ func handler(s Sessions, c Changer, i Instances) http.Handler {
 			return
 		}
 		allow(w, changeTimeout)
-		if err := c.Change(r.Context(), x); err != nil {
+		if err := s.Changer.Change(r.Context(), x); err != nil {
 			status := http.StatusConflict
 			if errors.Is(err, ErrChanged) {
 				status = http.StatusInternalServerError
@@ -219,6 +242,13 @@ func (s said) Unwrap() error { return s.error }
 func (c *Client) Clients(ctx context.Context) ([]broker.Client, error) {
 	var out []broker.Client
 	err := c.get(ctx, "/v1/clients", &out)
+	return out, err
+}
+
+// Explain is what the MQTT server says of a client and a topic.
+func (c *Client) Explain(ctx context.Context, clientID, topic string) (broker.Explanation, error) {
+	var out broker.Explanation
+	err := c.get(ctx, "/v1/explanation?"+url.Values{"client": {clientID}, "topic": {topic}}.Encode(), &out)
 	return out, err
 }
 

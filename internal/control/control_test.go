@@ -14,13 +14,16 @@ import (
 	"time"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/delivery"
 	"eproxy/internal/instances"
+	"eproxy/internal/trace"
 )
 
 type fake struct {
 	kicked  []string
 	changes []Change
 	slow    <-chan time.Time // ends a slow change
+	left    chan struct{}    // who looked at messages has gone
 }
 
 func (f *fake) Change(ctx context.Context, c Change) error {
@@ -43,9 +46,44 @@ func (f *fake) Change(ctx context.Context, c Change) error {
 func (f *fake) Clients() []broker.Client {
 	return []broker.Client{{ClientID: "a/b c?", Username: "u", Version: "5", Path: "kernel"}}
 }
+func (f *fake) Explain(client, topic string) broker.Explanation {
+	return broker.Explanation{Route: &broker.RouteOfTopic{Filter: topic}, Refusals: []broker.Refusal{{Reason: "not_authorized", Text: client}}}
+}
+
+// Watch shows one message for each client that is asked for, and goes on until nobody looks; "busy" is refused.
+func (f *fake) Watch(ctx context.Context, t trace.Filter, begun func() error, show func(trace.Event) error) error {
+	if t.Client == "busy" {
+		return trace.ErrBusy
+	}
+	if err := errors.Join(begun(), show(trace.Event{Client: t.Client, Topic: t.Topic, Status: t.Status})); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	f.left <- struct{}{}
+	return nil
+}
+
 func (f *fake) Instances() []instances.Status {
 	return []instances.Status{{Function: "f", Address: netip.MustParseAddrPort("10.0.0.2:8080"), State: instances.Failed, Reason: "why"}}
 }
+
+func (f *fake) EachLetter(function string, each func(*delivery.Letter) bool) error {
+	if function == "no" {
+		return errors.New("function no is not in the configuration\nand more")
+	}
+	for i := 0; i < 5 && each(&delivery.Letter{Topic: function, Attempts: i}); i++ {
+	}
+	return nil
+}
+
+func (f *fake) Replay(_ context.Context, function string) (delivery.Replayed, error) {
+	if function == "no" {
+		return delivery.Replayed{}, delivery.ErrReplaying
+	}
+	return delivery.Replayed{Delivered: 1, Failed: 2, Left: 3}, nil
+}
+func (f *fake) Purge(function string) (int, error) { return len(function), nil }
+
 func (f *fake) Kick(id string) bool {
 	f.kicked = append(f.kicked, id)
 	return id == "a/b c?&id=x"
@@ -71,7 +109,7 @@ func TestControlSocket(t *testing.T) {
 	}
 	for range 2 { // the second replaces the first one's socket
 		f := &fake{}
-		stop, err := Serve(path, f, f, f)
+		stop, err := Serve(path, Served{f, f, f, f, f})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,6 +122,9 @@ func TestControlSocket(t *testing.T) {
 		}
 		if got, err := c.Instances(t.Context()); err != nil || len(got) != 1 || got[0] != f.Instances()[0] {
 			t.Errorf("instances %+v, %v", got, err)
+		}
+		if got, err := c.Explain(t.Context(), "a&topic=b", "c/d e&f"); err != nil || got.Route.Filter != "c/d e&f" || got.Refusals[0].Text != "a&topic=b" {
+			t.Errorf("explanation %+v, %v", got, err)
 		}
 		if err := c.Kick(t.Context(), "a/b c?&id=x"); err != nil {
 			t.Error(err)
@@ -119,7 +160,7 @@ func TestSlowChange(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := serve(path, f, f, f, timeout)
+	stop, err := serve(path, Served{f, f, f, f, f}, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,5 +174,32 @@ func TestSlowChange(t *testing.T) {
 	err = c.Change(t.Context(), Change{Function: "slow"})
 	if !errors.Is(err, ErrUnknown) || errors.Is(err, ErrRefused) || strings.Contains(err.Error(), "nothing has changed") {
 		t.Errorf("nobody has waited for the change: %v", err)
+	}
+}
+
+// TestLettersThroughTheSocket: what the loader says of dead letters arrives, and so does why it refuses.
+func TestLettersThroughTheSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.sock")
+	f := &fake{}
+	stop, err := Serve(path, Served{f, f, f, f, f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	c, ctx := dial(path), t.Context()
+	if l, err := c.Letters(ctx, "f & g", 3); err != nil || len(l) != 3 || l[2].Topic != "f & g" || l[2].Attempts != 2 {
+		t.Errorf("letters %+v: %v", l, err)
+	}
+	if _, err := c.Letters(ctx, "no", 3); !errors.Is(err, ErrRefused) || !strings.HasSuffix(err.Error(), "function no is not in the configuration") {
+		t.Errorf("%v", err)
+	}
+	if r, err := c.Replay(ctx, "f"); err != nil || r != (delivery.Replayed{Delivered: 1, Failed: 2, Left: 3}) {
+		t.Errorf("%+v: %v", r, err)
+	}
+	if _, err := c.Replay(ctx, "no"); !errors.Is(err, ErrRefused) {
+		t.Errorf("%v", err)
+	}
+	if n, err := c.Purge(ctx, "four"); err != nil || n != 4 {
+		t.Errorf("%d: %v", n, err)
 	}
 }

@@ -76,6 +76,14 @@ func (t *Table) RouteOf(index uint32) Route {
 	return l
 }
 
+// PodOf is RouteOf for a pod.
+func (t *Table) PodOf(index uint32) Pod {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l, _ := t.pods.Labels(index)
+	return l
+}
+
 // ChangePods notes which pods are in use from now on beside those of before, and which are no more.
 func (t *Table) ChangePods(come, gone []Pod, now time.Time) {
 	t.mu.Lock()

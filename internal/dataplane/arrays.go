@@ -58,7 +58,7 @@ func (a *arrays) close() {
 // requestIndex is where the buffer of a slot's request is (request_buffer in slot.h): the
 // first of each slot lie together, then those of a slot do, and the slots of a pod.
 func (p *Plane) requestIndex(slot, number uint32) uint32 {
-	n, pods := number&(p.pipeline-1), uint32(1)<<bpf.PodShift(uint32(len(p.podTable)))
+	n, pods := number&(p.pipeline-1), uint32(1)<<bpf.PodShift(uint32(p.table.Size()))
 	if n == 0 {
 		return slot
 	}

@@ -112,19 +112,11 @@ func (p *Plane) busyCounts() counters.Busy {
 	return counters.Busy{Routes: p.countersInFlight(), Pods: p.podCountersInUse()}
 }
 
-// podCountersInUse are the indexes that pods count under whose slots have not ended;
-// p.mu is held.
+// podCountersInUse are the indexes that pods count under whose slots have not ended.
 func (p *Plane) podCountersInUse() map[uint32]bool {
-	m := make(map[uint32]bool, len(p.podByID)+len(p.leaving))
-	for index := range p.podByID {
-		m[p.podMem[index].Counter] = true
-	}
-	for index, ps := range p.leaving {
-		select {
-		case <-ps.over:
-		default:
-			m[p.podMem[index].Counter] = true
-		}
+	m := make(map[uint32]bool)
+	for _, index := range p.table.InUse() {
+		m[p.table.Memory(index).Counter] = true
 	}
 	return m
 }
@@ -132,7 +124,7 @@ func (p *Plane) podCountersInUse() map[uint32]bool {
 // countersInFlight are the indexes that messages in flight will count under.
 func (p *Plane) countersInFlight() map[uint32]bool {
 	m := make(map[uint32]bool)
-	for _, ps := range p.podByID {
+	for ps := range p.table.All() {
 		for _, s := range ps.slots {
 			if !s.grown.Load() {
 				continue

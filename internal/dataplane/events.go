@@ -74,15 +74,15 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 			}()
 		}
 	case bpf.EproxyEventKindEVENT_PLACE:
-		if ps := p.podTable[e.Conn].Load(); ps != nil {
+		if ps := p.table.Pod(e.Conn); ps != nil {
 			p.own.Wake(ps.id.Function)
 		}
 	case bpf.EproxyEventKindEVENT_SLOTS:
-		if ps := p.podTable[e.Conn].Load(); ps != nil {
+		if ps := p.table.Pod(e.Conn); ps != nil {
 			ps.grow()
 		}
 	case bpf.EproxyEventKindEVENT_PROVEN:
-		if ps := p.podTable[e.Conn].Load(); ps != nil {
+		if ps := p.table.Pod(e.Conn); ps != nil {
 			ps.proved()
 		}
 	case bpf.EproxyEventKindEVENT_STALLED:

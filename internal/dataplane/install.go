@@ -70,7 +70,7 @@ func (p *Plane) stage(cfg *config.Config) (staged, error) {
 	if deepest(cfg) > p.pipeline {
 		return staged{}, fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.pipeline)
 	}
-	p.awaitLeaving()
+	p.table.Await() // no program counts any more for what was taken out of service: its entries may be another's
 	if err := p.makeRoom(countsOf(cfg)); err != nil {
 		return staged{}, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/counters"
+	"eproxy/internal/podtable"
 	"eproxy/internal/reach"
 	"eproxy/internal/reconcile"
 )
@@ -56,13 +57,13 @@ func TestNothingIsServedAfterTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	pod := netip.MustParseAddrPort("10.0.0.1:80")
-	p := &Plane{ctx: ctx, podByID: make(map[uint32]*podState)}
+	p := &Plane{ctx: ctx, table: podtable.New[podState, slot](1)}
 	p.pods = reconcile.New(world{p}, slog.New(slog.DiscardHandler))
 	cfg := &config.Config{Functions: []*config.Function{{Name: "f", Pods: []netip.AddrPort{pod}}}}
 	if err := p.serve(staged{cfg: cfg}); !errors.Is(err, errEnded) {
 		t.Errorf("installed after the end: %v", err)
 	}
-	if len(p.podByID) != 0 || p.pods.Path(podID{Function: "f", Address: pod}) != (reach.Path{}) {
+	if len(p.table.InUse()) != 0 || p.pods.Path(podID{Function: "f", Address: pod}) != (reach.Path{}) {
 		t.Error("a pod was placed after the end")
 	}
 }

@@ -367,11 +367,7 @@ func (p *Plane) linkConns() (conns []linkConn) {
 	for _, l := range p.devices.Links() {
 		conns = append(conns, linkConn{l.Index, l.Gen, ends{l.Local, l.Remote}})
 	}
-	for i := range p.slotTable {
-		s := p.slotTable[i].Load()
-		if s == nil {
-			continue
-		}
+	for s := range p.table.Slots() {
 		s.mu.Lock()
 		if s.conn != nil {
 			if local, ok := conntable.AddrPort(s.conn.LocalAddr()); ok {

@@ -3,7 +3,7 @@ package dataplane
 // settleNetwork has the network follow the pods that are in service. p.mu is held.
 func (p *Plane) settleNetwork() {
 	redirects, used, last := false, make(map[int]bool), 0
-	for _, ps := range p.podByID {
+	for ps := range p.table.All() {
 		redirects = redirects || ps.mem.XdpOk != 0
 		if ps.ifindex != last { // many pods may be behind one interface
 			last = ps.ifindex
@@ -11,7 +11,7 @@ func (p *Plane) settleNetwork() {
 		}
 	}
 	p.net.SettleXDP(redirects)
-	for _, ps := range p.podByID {
+	for ps := range p.table.All() {
 		if ps.draining.Load() && p.net.LosesGRO(ps.ifindex) {
 			ps.mem.XdpOk = 0 // the others were told when they were placed
 		}

@@ -304,9 +304,8 @@ func (q *queue) handOver() {
 // served says whether some slot of the function is free, or will be.
 func (q *queue) served() bool {
 	name := q.fn.Load().Name
-	for i := range q.plane.podTable {
-		ps := q.plane.podTable[i].Load()
-		if ps == nil || ps.id.Function != name || ps.draining.Load() {
+	for ps := range q.plane.table.All() {
+		if ps.id.Function != name || ps.draining.Load() {
 			continue
 		}
 		if bits.OnesCount64(ps.open()) > 0 {

@@ -24,9 +24,11 @@ import (
 	"eproxy/internal/lograte"
 	"eproxy/internal/netview"
 	"eproxy/internal/podgro"
+	"eproxy/internal/podtable"
 	"eproxy/internal/pool"
 	"eproxy/internal/reconcile"
 	"eproxy/internal/routes"
+	"eproxy/internal/trace"
 )
 
 // Options of Load.
@@ -44,15 +46,13 @@ type Plane struct {
 	conns    *conntable.Entries
 	devices  *conntable.Devices
 	arrays   arrays
-	podMem   []bpf.EproxyPod
 	globals  *bpf.EproxyGlobals
 	unmap    []func() error
 	slots    uint32 // conn indexes below this are slots
 	pipeline uint32 // request buffers of a slot, a power of two
 	depth    uint32 // most requests in flight on one slot that the programs can have
 
-	slotTable []atomic.Pointer[slot]     // by conn index; nil: not in service
-	podTable  []atomic.Pointer[podState] // by index in the pods map; nil: not in service
+	table *podtable.Table[podState, slot] // entries of pods and slots in service; changed with mu held
 
 	installing sync.Mutex // held while a configuration is installed, or the network looked at
 
@@ -63,13 +63,12 @@ type Plane struct {
 	live     *config.Config            // as it is installed, with the pods of now; nil: none yet
 	set      *routes.Set               // its routes
 	reasons  reasons                   // of pods that are not served in the best way
-	podByID  map[uint32]*podState      // with slots, by index in the pods map
-	leaving  map[uint32]*podState      // of those indexes, not to be used again before the slots have ended
 	pods     *reconcile.Set[*podState] // that are in service
 	own      *pool.Standalone          // the fallback's own connections, to all pods
 	often    *lograte.Logger
 	engine   *delivery.Engine
 	recorder Recorder
+	tracer   *trace.Hub // nil: nobody can look at messages
 
 	counts *counters.Table
 	queues queueTable
@@ -89,7 +88,6 @@ type Plane struct {
 // that a configuration asks for.
 func Load(opts Options) (*Plane, error) {
 	cfg := opts.Config
-	shift := bpf.PodShift(uint32(cfg.Limits.Pods))
 	slots := slotsFor(cfg)
 	path, err := load(cfg, slots, opts.Logger)
 	if err != nil {
@@ -102,10 +100,7 @@ func Load(opts Options) (*Plane, error) {
 		slots:     slots,
 		pipeline:  deepest(cfg),
 		depth:     path.Pipeline,
-		slotTable: make([]atomic.Pointer[slot], abi.SlotsPerPod<<shift),
-		podTable:  make([]atomic.Pointer[podState], cfg.Limits.Pods),
-		podByID:   make(map[uint32]*podState),
-		leaving:   make(map[uint32]*podState),
+		table:     podtable.New[podState, slot](cfg.Limits.Pods),
 		often:     lograte.New(opts.Logger),
 		idSeed:    rand.Uint32(),
 		queueSeed: rand.Uint32(),
@@ -192,9 +187,11 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 	p.reasons = newReasons(p.objs.PodReasons)
 	p.counts = newCounts(counters.Maps{RouteLabels: p.objs.RouteLabels, RouteCounters: p.arrays.routeCounters,
 		PodLabels: p.objs.PodLabels, PodCounters: p.arrays.podCounters}, cfg)
-	if p.podMem, err = mapped[bpf.EproxyPod](p, p.objs.Pods); err != nil {
+	pods, err := mapped[bpf.EproxyPod](p, p.objs.Pods)
+	if err != nil {
 		return err
 	}
+	p.table.Use(pods)
 	g, err := mapped[bpf.EproxyGlobals](p, p.objs.Settings)
 	if err != nil {
 		return err
@@ -290,7 +287,7 @@ func (p *Plane) InFlight() int {
 	n := int(p.finishing.Load()) + p.parked()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, ps := range p.podByID {
+	for ps := range p.table.All() {
 		for _, s := range ps.slots {
 			n += int(s.inFlight())
 		}

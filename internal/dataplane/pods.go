@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -66,9 +64,9 @@ func (p world) Remove(ps *podState) { p.removePod(ps) }
 // addPod brings a pod into service: interface, entry in the pods map, slots.
 // p.mu is held.
 func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*podState, error) {
-	index, ok := p.freePod()
+	index, ok := p.table.Free()
 	if !ok {
-		return nil, fmt.Errorf("limits.pods (%d) %w", len(p.podMem), reconcile.ErrUsedUp)
+		return nil, fmt.Errorf("limits.pods (%d) %w", p.table.Size(), reconcile.ErrUsedUp)
 	}
 	if err := p.growSlot(index, false); err != nil { // its first slot's
 		return nil, err
@@ -81,7 +79,7 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	if err != nil {
 		return nil, err
 	}
-	mem := &p.podMem[index]
+	mem := p.table.Memory(index)
 	ps := &podState{plane: p, id: id, index: index, mem: mem, ifindex: ifindex,
 		over: make(chan struct{}), tried: make(chan struct{})}
 	*mem = bpf.EproxyPod{
@@ -91,8 +89,6 @@ func (p *Plane) addPod(fn *config.Function, addr netip.AddrPort, ifindex int) (*
 	}
 	p.setFunction(ps, fn)
 	p.startSlots(ps, fn.Concurrency)
-	p.podByID[index] = ps
-	p.podTable[index].Store(ps)
 	return ps, nil
 }
 
@@ -102,10 +98,9 @@ func (p *Plane) startSlots(ps *podState, most int) {
 	ps.scale.ctx, ps.cancel = context.WithCancel(p.ctx)
 	ps.scale.demand = newDemand(most)
 	for i := range abi.SlotsPerPod {
-		s := &slot{plane: p, pod: ps, index: ps.index + uint32(i)<<bpf.PodShift(uint32(len(p.podMem))), bit: uint(i)}
-		ps.slots = append(ps.slots, s)
-		p.slotTable[s.index].Store(s)
+		ps.slots = append(ps.slots, &slot{plane: p, pod: ps, index: p.table.SlotIndex(ps.index, uint32(i)), bit: uint(i)})
 	}
+	p.table.Enter(ps.index, ps, ps.slots)
 	ps.grow()
 }
 
@@ -114,10 +109,10 @@ func (p *Plane) setFunction(ps *podState, fn *config.Function) {
 	if ps.fn.Swap(fn) == fn {
 		return
 	}
-	p.podMem[ps.index].Concurrency = uint16(fn.Concurrency)
+	ps.mem.Concurrency = uint16(fn.Concurrency)
 	ps.resize(fn.Concurrency)
 	ps.setPipeline(fn.Pipeline)
-	atomic.StoreUint32(&p.podMem[ps.index].TimeoutMs, uint32(min(fn.Timeout.Milliseconds(), math.MaxInt32)))
+	atomic.StoreUint32(&ps.mem.TimeoutMs, uint32(min(fn.Timeout.Milliseconds(), math.MaxInt32)))
 }
 
 // drainEvery is how often a pod that drains is looked at: nobody is told of a
@@ -130,8 +125,8 @@ const drainEvery = 10 * time.Millisecond
 func (p *Plane) drainPod(ps *podState) {
 	ps.draining.Store(true)
 	ps.rouse()
-	atomic.StoreUint64(&p.podMem[ps.index].Reserved, ^uint64(0))
-	p.podMem[ps.index].Up = abi.PodDrains
+	atomic.StoreUint64(&ps.mem.Reserved, ^uint64(0))
+	ps.mem.Up = abi.PodDrains
 	limit := ps.fn.Load().Timeout
 	p.wg.Go(func() {
 		over := time.NewTimer(limit)
@@ -183,69 +178,34 @@ func (p *Plane) removePod(ps *podState) {
 		ps.scale.timer.Stop()
 	}
 	ps.scale.mu.Unlock()
-	atomic.StoreUint64(&p.podMem[ps.index].Reserved, ^uint64(0))
-	p.podMem[ps.index].Up = 0
+	atomic.StoreUint64(&ps.mem.Reserved, ^uint64(0))
+	ps.mem.Up = 0
 	ps.cancel()
 	p.wg.Go(func() {
 		ps.scale.running.Wait()
 		time.AfterFunc(grace, func() { close(ps.over) })
 	})
-	for _, s := range ps.slots {
-		p.slotTable[s.index].Store(nil)
-	}
-	p.podTable[ps.index].Store(nil)
-	delete(p.podByID, ps.index)
-	p.leaving[ps.index] = ps
+	p.table.Leave(ps.index, ps.over)
 }
 
 // placeAgain has pods placed again that there was no entry for, if others have
 // given up theirs since. p.mu is held.
 func (p *Plane) placeAgain() {
-	if len(p.leaving) > 0 && p.pods.AgainShort() {
+	if p.table.Left() && p.pods.AgainShort() {
 		p.net.Look()
 	}
-}
-
-// awaitLeaving waits until no program can count for a pod that was taken out of
-// service: only then its index, its slots and its counters may be another's.
-func (p *Plane) awaitLeaving() {
-	p.mu.Lock()
-	leaving := slices.Collect(maps.Values(p.leaving))
-	p.mu.Unlock()
-	for _, ps := range leaving {
-		<-ps.over
-	}
-}
-
-// freePod finds an index that no pod has, and no slot of one that had it.
-func (p *Plane) freePod() (uint32, bool) {
-	for i := range uint32(len(p.podMem)) {
-		if p.podByID[i] != nil {
-			continue
-		}
-		if old := p.leaving[i]; old != nil {
-			select {
-			case <-old.over:
-				delete(p.leaving, i)
-			default:
-				continue
-			}
-		}
-		return i, true
-	}
-	return 0, false
 }
 
 // slotByIndex is the slot that an event names, or nil. Without p.mu: events must
 // not wait while a configuration is installed.
 func (p *Plane) slotByIndex(index uint32) *slot {
-	return p.slotTable[index].Load()
+	return p.table.Slot(index)
 }
 
 func (p *Plane) closeSlots() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, ps := range p.podByID {
+	for ps := range p.table.All() {
 		p.removePod(ps)
 	}
 }

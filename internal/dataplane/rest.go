@@ -53,7 +53,7 @@ func (p *Plane) Rest(function string, pod netip.AddrPort, wake func()) (r *Rest,
 func (p *Plane) podNamed(id podID) *podState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, ps := range p.podByID {
+	for ps := range p.table.All() {
 		if ps.id == id && !ps.gone.Load() && !ps.draining.Load() {
 			return ps
 		}
@@ -201,10 +201,10 @@ func (p *Plane) wakePod(event []byte) {
 		return
 	}
 	index := binary.NativeEndian.Uint32(event[conn:])
-	if index >= uint32(len(p.podTable)) {
+	if index >= uint32(p.table.Size()) {
 		return
 	}
-	if ps := p.podTable[index].Load(); ps != nil {
+	if ps := p.table.Pod(index); ps != nil {
 		if r := ps.rest.Load(); r != nil {
 			r.wake()
 		}

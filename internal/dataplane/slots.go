@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -326,7 +325,7 @@ func (p *Plane) WaitSlots(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, warmUp)
 	defer cancel()
 	p.mu.Lock()
-	pods := slices.Collect(maps.Values(p.podByID))
+	pods := slices.Collect(p.table.All())
 	p.mu.Unlock()
 	for _, ps := range pods {
 		select {

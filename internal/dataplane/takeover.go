@@ -13,6 +13,7 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
+	"eproxy/internal/trace"
 )
 
 // taken is a message of the kernel path that userspace finishes.
@@ -47,10 +48,24 @@ func (p *Plane) newTaken(fn *config.Function, device, deviceGen, counter uint32)
 // finish counts the message, and acknowledges it on the device's socket.
 func (t *taken) finish(o delivery.Outcome) {
 	t.recorder.Message(t.filter, t.fn.Name, t.qos, o.Name(), monotonic()-t.arrived)
+	if t.plane.tracer.On() {
+		t.show(o)
+	}
 	if t.device != nil {
 		t.device.Info.Complete(t.packetID, broker.Hold(t.hold), o)
 	}
 	t.plane.finishing.Add(-1)
+}
+
+// show says what became of the message to who looks.
+func (t *taken) show(o delivery.Outcome) {
+	m := messageOf(t.fn, t.req)
+	client := m.ClientID
+	if t.device != nil {
+		client = t.device.Info.ClientID
+	}
+	t.plane.tracer.Ended(trace.Event{Time: time.Now(), Client: client, Topic: m.Topic, QoS: t.qos, Path: trace.Fallback, Reason: "taken_over",
+		Route: t.filter, Function: t.fn.Name, Status: o.Status, Outcome: o.Name(), Took: monotonic() - t.arrived})
 }
 
 // deliver sends the message's request, of which so many attempts were made already, in the

@@ -8,14 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"eproxy/internal/config"
 	"eproxy/internal/request"
 )
 
-// deadLetter is one line of a dead letter file.
-type deadLetter struct {
+// Letter is a dead letter: a message, and why its function does not have it.
+type Letter struct {
 	Time     time.Time `json:"time"`
 	Function string    `json:"function"`
 	Client   string    `json:"client"`
@@ -25,26 +26,65 @@ type deadLetter struct {
 	Retain   bool      `json:"retain,omitempty"`
 	Dup      bool      `json:"dup,omitempty"`
 	Attempts int       `json:"attempts"`
-	Status   int       `json:"status,omitempty"`
+	Status   int       `json:"status,omitempty"` // the last one that the function answered
 	Error    string    `json:"error,omitempty"`
-	Payload  []byte    `json:"payload"` // base64
+
+	// What came with the message by MQTT 5.
+	Version         byte        `json:"version,omitempty"`
+	ContentType     string      `json:"content_type,omitempty"`
+	PayloadFormat   byte        `json:"payload_format,omitempty"`
+	UserProperties  [][2]string `json:"user_properties,omitempty"` // names and values, in their order
+	ResponseTopic   string      `json:"response_topic,omitempty"`
+	CorrelationData []byte      `json:"correlation_data,omitempty"` // base64
+	MessageExpiry   uint32      `json:"message_expiry,omitempty"`   // seconds, from when it came
+
+	Payload []byte `json:"payload"` // base64
 }
 
-// deadLetters are files, by path. Letters that come while others of the same file are
+func newLetter(fn *config.Function, m *request.Message, o Outcome, attempts int) *Letter {
+	l := &Letter{Time: time.Now().UTC(), Function: fn.Name, Client: m.ClientID, Username: m.Username, Topic: m.Topic, QoS: m.QoS,
+		Retain: m.Retain, Dup: m.Dup, Attempts: attempts, Status: o.Status, Version: m.Version, ContentType: m.ContentType,
+		PayloadFormat: m.PayloadFormat, ResponseTopic: m.ResponseTopic, CorrelationData: m.CorrelationData,
+		MessageExpiry: m.MessageExpiry, Payload: m.Payload}
+	for _, p := range m.UserProperties {
+		l.UserProperties = append(l.UserProperties, [2]string{p.Name, p.Value})
+	}
+	if o.Err != nil {
+		l.Error = o.Err.Error()
+	}
+	return l
+}
+
+// Message is the message as it came, but for its interval: nobody waits any more.
+func (l *Letter) Message() *request.Message {
+	m := &request.Message{ClientID: l.Client, Username: l.Username, Topic: l.Topic, QoS: l.QoS, Retain: l.Retain, Dup: l.Dup, Version: l.Version,
+		ContentType: l.ContentType, PayloadFormat: l.PayloadFormat, ResponseTopic: l.ResponseTopic, CorrelationData: l.CorrelationData, Payload: l.Payload}
+	for _, p := range l.UserProperties {
+		m.UserProperties = append(m.UserProperties, request.UserProperty{Name: p[0], Value: p[1]})
+	}
+	return m
+}
+
+// deadLetters are where letters go: files, by path, subscribers, and URLs. Letters that come while others of the same file are
 // being written reach the disk together: a function that is down has them by the thousand.
 type deadLetters struct {
 	mu      sync.Mutex
 	files   map[string]*letterFile
 	syncDir func(dir string) error // nil: syncDir
+	publish atomic.Pointer[func(*request.Message) error]
+	post    poster
 }
 
 // letterFile is one file, with at most one writer.
 type letterFile struct {
 	path    string
 	syncDir func(dir string) error
-	unnamed []string // directories whose names may not be on disk; nil: nothing was written yet
+	unnamed []string   // directories whose names may not be on disk; nil: nothing was written yet
+	disk    sync.Mutex // held while files are written or renamed
+	replay  sync.Mutex // held while letters are read, or delivered again
 
 	mu      sync.Mutex
+	limit   rotation
 	next    *letterBatch // nil: nothing waits to be written
 	writing bool
 }
@@ -56,18 +96,25 @@ type letterBatch struct {
 	err   error
 }
 
-// write appends one line and returns when it is on disk.
-func (d *deadLetters) write(fn *config.Function, m *request.Message, o Outcome, attempts int) error {
-	l := deadLetter{Time: time.Now().UTC(), Function: fn.Name, Client: m.ClientID, Username: m.Username, Topic: m.Topic, QoS: m.QoS,
-		Retain: m.Retain, Dup: m.Dup, Attempts: attempts, Status: o.Status, Payload: m.Payload}
-	if o.Err != nil {
-		l.Error = o.Err.Error()
-	}
-	line, err := json.Marshal(&l)
+// errNoSubscribers is that of a letter to a topic while there is no server that could publish it.
+var errNoSubscribers = errors.New("nobody publishes dead letters to topics")
+
+// write returns when a letter is where it is to be: on disk, handed to the subscribers, or accepted by its URL.
+func (d *deadLetters) write(to *config.DeadLetter, l *Letter) error {
+	line, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("encode dead letter: %w", err)
 	}
-	b := d.file(fn.DeadLetter.File).add(append(line, '\n'))
+	switch {
+	case to.URL != nil:
+		return d.post.send(to.URL, line)
+	case to.Topic != "":
+		if p := d.publish.Load(); p != nil {
+			return (*p)(&request.Message{Topic: to.Topic, Payload: line, QoS: 1, ContentType: "application/json", PayloadFormat: 1, Version: 5})
+		}
+		return errNoSubscribers
+	}
+	b := d.file(to.File).add(append(line, '\n'), rotation{to.MaxSize, to.Keep})
 	<-b.done
 	return b.err
 }
@@ -90,9 +137,10 @@ func (d *deadLetters) file(path string) *letterFile {
 }
 
 // add puts a line into the batch that is written next.
-func (f *letterFile) add(line []byte) *letterBatch {
+func (f *letterFile) add(line []byte, limit rotation) *letterBatch {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.limit = limit
 	if f.next == nil {
 		f.next = &letterBatch{done: make(chan struct{})}
 	}
@@ -108,20 +156,25 @@ func (f *letterFile) add(line []byte) *letterBatch {
 func (f *letterFile) drain() {
 	for {
 		f.mu.Lock()
-		b := f.next
+		b, limit := f.next, f.limit
 		f.next, f.writing = nil, b != nil
 		f.mu.Unlock()
 		if b == nil {
 			return
 		}
-		b.err = f.write(b.lines)
+		b.err = f.write(b.lines, limit)
 		close(b.done)
 	}
 }
 
 // write appends lines, and a new file's name to its directory, durably. The file is opened
 // each time: it may have been moved away.
-func (f *letterFile) write(lines []byte) error {
+func (f *letterFile) write(lines []byte, limit rotation) error {
+	f.disk.Lock()
+	defer f.disk.Unlock()
+	if err := f.rotate(int64(len(lines)), limit); err != nil {
+		return fmt.Errorf("begin a new dead letter file: %w", err)
+	}
 	file, err := f.open()
 	if err != nil {
 		return fmt.Errorf("open dead letter file: %w", err)

@@ -77,7 +77,7 @@ func TestDeadLetterIsWholeOrNone(t *testing.T) {
 	restore := limitFileSize(t, uint64(st.Size())+10)
 	deliver("no room", false)
 	batch := bytes.Repeat([]byte("{}\n"), 10) // of which some would fit
-	if err := b.e.dead.file(b.fn.DeadLetter.File).write(batch); err == nil {
+	if err := b.e.dead.file(b.fn.DeadLetter.File).write(batch, rotation{}); err == nil {
 		t.Error("letters without room are written")
 	}
 	restore()

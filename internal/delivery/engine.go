@@ -31,7 +31,7 @@ const (
 
 // Outcome is how a message ended.
 type Outcome struct {
-	Acked        bool // success may be notified to the publisher: 2xx from all functions, or dead letter on disk
+	Acked        bool // success may be notified to the publisher: 2xx from all functions, or dead letter is where it is to be
 	Status       int  // last HTTP status, of an earlier attempt if the last one had no response; 0: there was none
 	ReasonCode   byte // MQTT 5
 	Response     *pool.Response
@@ -145,6 +145,9 @@ func (e *Engine) EachQueued(each func(function string, messages int)) {
 		}
 	})
 }
+
+// PublishWith has dead letters published to the subscribers of their topics.
+func (e *Engine) PublishWith(publish func(*request.Message) error) { e.dead.publish.Store(&publish) }
 
 // Close logs what was counted and not yet logged.
 func (e *Engine) Close() { e.often.Close() }
@@ -344,7 +347,7 @@ func (e *Engine) giveUp(fn *config.Function, m *request.Message, o Outcome, atte
 		}
 		return o
 	}
-	if err := e.dead.write(fn, m, o, attempts); err != nil {
+	if err := e.dead.write(fn.DeadLetter, newLetter(fn, m, o, attempts)); err != nil {
 		e.log.Error("dead letter not written", "function", fn.Name, "error", err)
 		o.Err, o.Rejected = fmt.Errorf("%w; %w", o.Err, err), false // it is to be kept, and only its client has it
 		return o

@@ -91,14 +91,14 @@ func newBench(t *testing.T, attempts int, steps ...exchange) *bench {
 }
 
 // letters are the dead letters so far.
-func (b *bench) letters() (out []deadLetter) {
+func (b *bench) letters() (out []Letter) {
 	b.t.Helper()
 	data, err := os.ReadFile(b.fn.DeadLetter.File)
 	if err != nil && !os.IsNotExist(err) {
 		b.t.Fatal(err)
 	}
 	for line := range bytes.Lines(data) {
-		var l deadLetter
+		var l Letter
 		if err := json.Unmarshal(line, &l); err != nil {
 			b.t.Fatal(err)
 		}

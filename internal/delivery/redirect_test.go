@@ -53,7 +53,7 @@ func TestErrorNamesRedirection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var d deadLetter
+	var d Letter
 	if err := json.Unmarshal(line, &d); err != nil || !strings.Contains(d.Error, to) || d.Status != http.StatusMovedPermanently {
 		t.Errorf("dead letter %s, %v", line, err)
 	}

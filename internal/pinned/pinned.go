@@ -20,6 +20,7 @@ import (
 	"eproxy/internal/counters"
 	"eproxy/internal/pindir"
 	"eproxy/internal/podgro"
+	"eproxy/internal/reason"
 )
 
 // ErrNotLoaded means that there are no pins.
@@ -41,7 +42,7 @@ func Open(dir string) (*Maps, error) {
 	}
 	m := &Maps{dir: dir, maps: make(map[string]*ebpf.Map)}
 	for _, name := range []string{"pods", "functions", "routes", "nodes", "edges",
-		"settings", "reasons", "route_labels", "pod_labels", "route_names", "function_names", "pod_reasons", podgro.MapName} {
+		"settings", "grants", "reasons", "route_labels", "pod_labels", "route_names", "function_names", "pod_reasons", podgro.MapName} {
 		x, err := ebpf.LoadPinnedMap(pindir.Path(dir, "maps", name), &ebpf.LoadPinOptions{ReadOnly: true})
 		if errors.Is(err, fs.ErrNotExist) {
 			m.Close()
@@ -250,6 +251,8 @@ type Pod struct {
 	Address     netip.AddrPort
 	Concurrency int
 	Idle        uint64 // bit for each slot that may be claimed
+	Room        uint64 // bit for each slot with requests in flight that takes more
+	Busy        uint64 // bit for each slot with requests in flight
 	Fallback    int    // requests of the fallback's own connections
 	Connected   int    // slots whose connection stands
 	Refuses     bool   // the latest connection to it could not be made
@@ -357,7 +360,7 @@ func (m *Maps) Pods() ([]Pod, error) {
 			return nil, err
 		}
 		out = append(out, Pod{Index: i, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}].reason,
-			Concurrency: int(p.Concurrency), Idle: p.Idle, Fallback: int(p.Fallback), Refuses: p.Refuses != 0, Far: p.Far != 0, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
+			Concurrency: int(p.Concurrency), Idle: p.Idle, Room: p.Room, Busy: p.Busy, Fallback: int(p.Fallback), Refuses: p.Refuses != 0, Far: p.Far != 0, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
 			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot, State: podState(uint32(p.Up)),
 			Pipeline: int(p.Proven), PipelineWhy: depthWhy(&p)})
 	}
@@ -460,12 +463,21 @@ type Flow struct {
 	Removed       uint32 // bytes taken out of its stream, modulo 2^32
 	Inserted      uint32 // bytes put into the stream towards it
 	Lost          bool   // message boundary unknown
+	Gen           uint32 // of the entry's use
+	InFlightMax   int    // messages
+	Stopped       bool   // nothing more is taken of it: its session is over, or something broke
+	Rights        uint32 // version of what its client may do, and
+	RightsAll     bool   // whether that is everything
+	NotTaken      string // reason of the latest message that the programs left to the server; empty: none
 }
 
 var connStates = []string{"free", "armed", "open", "closed"}
 
 // ending are the flags of a connection one of whose ends has sent FIN.
 const ending = uint32(bpf.EproxyConnFlagCONN_FIN_SENT | bpf.EproxyConnFlagCONN_FIN_SEEN)
+
+// stopped are the flags of a connection of which nothing more is taken.
+const stopped = uint32(bpf.EproxyConnFlagCONN_NO_TAKE | bpf.EproxyConnFlagCONN_BROKEN)
 
 // FlowStates are all that a Flow's state may be.
 var FlowStates = []string{"armed", "open", "closing", "closed"}
@@ -505,11 +517,30 @@ func (m *Maps) Flows() ([]Flow, error) {
 			return nil, fmt.Errorf("read device %d: %w", index, err)
 		}
 		client, _, _ := strings.Cut(text(d.Sender[:], uint32(d.SenderLen[0])), "\r\n") // the user name's header follows
-		out = append(out, Flow{Index: index, Client: client, Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
+		notTaken := ""
+		if r := int(d.NotTaken); r > 0 && r < len(reason.All) {
+			notTaken = reason.All[r].Name
+		}
+		out = append(out, Flow{NotTaken: notTaken, Index: index, Client: client, Gen: c.Gen, InFlightMax: int(d.InflightMax), Rights: d.Rights,
+			RightsAll: d.Rights&uint32(bpf.EproxyRightRIGHTS_ALL) != 0, Stopped: d.Stopped != 0 || c.Flags&stopped != 0, Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
 			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: flowState(&c), Taken: d.Taken, InFlight: int(c.InFlight),
 			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.State == uint16(bpf.EproxyConnStateCONN_OPEN) && c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0 && c.Flags&ending == 0})
 	}
 	return out, nil
+}
+
+// Granted says whether the programs know that the connection's client may publish to a topic.
+func (m *Maps) Granted(f Flow, topic string) (bool, error) {
+	key := bpf.EproxyGrantKey{Conn: f.Index, Gen: f.Gen, Rights: f.Rights, Len: uint32(len(topic))}
+	if copy(key.Topic[:], topic) < len(topic) {
+		return false, nil
+	}
+	var is uint32
+	err := m.maps["grants"].Lookup(&key, &is)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, fmt.Errorf("read grants: %w", err)
+	}
+	return err == nil, nil
 }
 
 func (m *Maps) conn(index uint32) (bpf.EproxyConn, error) {

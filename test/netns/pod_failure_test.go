@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -166,15 +168,24 @@ func TestDeadLetter(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			l := newLab(t)
 			r := newRecorder()
-			r.serveGo(t, l, false, func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, nil)
+			var healthy atomic.Bool
+			r.serveGo(t, l, false, func(_ int64, w http.ResponseWriter, _ *http.Request) {
+				if !healthy.Load() {
+					w.WriteHeader(500)
+				}
+			}, nil)
 			file := filepath.Join(t.TempDir(), "dead", "temp.jsonl")
 			t.Run("file", func(t *testing.T) {
-				start(t, l, mode, strings.Replace(podConfig(failureConfig, false), "DEAD", "dead_letter: {file: "+file+"}", 1))
+				s := start(t, l, mode, strings.Replace(podConfig(failureConfig, false), "DEAD", "dead_letter: {file: "+file+"}", 1))
 				c := rawConnect(t, l, "dev")
 				c.publish("sensors/dev/temp", 1, "lost")
 				checkDeadLetter(t, file, "lost")
 				if got, _ := r.all(); len(got) != 4 {
 					t.Errorf("%d attempts, want 4", len(got))
+				}
+				if mode != "fallback" { // which has no control socket
+					defer healthy.Store(false)
+					replayed(t, s, r, func() { healthy.Store(true) })
 				}
 			})
 			t.Run("none", func(t *testing.T) {
@@ -185,6 +196,45 @@ func TestDeadLetter(t *testing.T) {
 			})
 		})
 	}
+}
+
+// replayed has mapsctl show, deliver and remove dead letters, of which there is one of the payload "lost"; heal makes the function well.
+func replayed(t *testing.T, s *system, r *recorder, heal func()) {
+	t.Helper()
+	if rows := s.rows("deadletters", "list", "temp"); len(rows) != 1 || rows[0]["topic"] != "sensors/dev/temp" || rows[0]["status"] != 500.0 {
+		t.Errorf("mapsctl shows %v", rows)
+	}
+	if out := s.letters("replay", "temp"); !strings.Contains(out, "0 delivered, 1 failed again, 0 not tried") {
+		t.Errorf("replay to a function that fails: %s", out)
+	}
+	heal()
+	before, _ := r.all()
+	if out := s.letters("replay", "temp"); !strings.Contains(out, "1 delivered, 0 failed again, 0 not tried") {
+		t.Errorf("replay: %s", out)
+	}
+	after, _ := r.all()
+	if len(after) != len(before)+1 || after[len(after)-1].body != "lost" || after[len(after)-1].headers["x-mqtt-client-id"] != "dev" && after[len(after)-1].headers["ce-source"] != "eproxy/dev" {
+		t.Errorf("the function got %+v", after[len(before):])
+	}
+	if rows := s.rows("deadletters", "list", "temp"); len(rows) != 0 {
+		t.Errorf("what was delivered is still there: %v", rows)
+	}
+	if out := s.letters("purge", "temp"); !strings.Contains(out, "0 removed") {
+		t.Errorf("purge: %s", out)
+	}
+	if out := s.letters("list", "none"); !strings.Contains(out, "function none is not in the configuration") {
+		t.Errorf("of no function: %s", out)
+	}
+}
+
+// letters runs a verb of mapsctl's for dead letters, and returns all that it says.
+func (s *system) letters(verb, function string) string {
+	s.t.Helper()
+	out, err := exec.Command(filepath.Join(bin, "mapsctl"), "deadletters", verb, "--bpffs", s.lab.BPFFS(), function).CombinedOutput()
+	if err != nil && len(out) == 0 {
+		s.t.Fatal(err)
+	}
+	return string(out)
 }
 
 func checkDeadLetter(t *testing.T, file, payload string) {

@@ -51,6 +51,8 @@ static struct map maps[32] = {
 	{ .name = "reasons", .entries = 256 * HOOK_COUNT },
 	{ .name = "route_counters", .entries = 2 },
 	{ .name = "pod_counters", .entries = 2 },
+	{ .name = "tracings", .entries = 1 },
+	{ .name = "traced", .entries = 1 },
 };
 
 static __u8 arena[ARENA] __attribute__((aligned(64)));

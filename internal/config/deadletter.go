@@ -1,0 +1,62 @@
+package config
+
+import (
+	"net/url"
+	"strings"
+
+	"eproxy/internal/topic"
+)
+
+// DeadLetter is where messages go whose attempts are spent: to one of File, Topic and
+// URL.
+type DeadLetter struct {
+	File    string // absolute path
+	MaxSize int64  // bytes, beyond which a new file is begun; 0: never
+	Keep    int    // files of before that are kept then
+	Topic   string // of subscribers; no function gets it
+	URL     *url.URL
+}
+
+// Defaults of a DeadLetter.
+const (
+	defaultKeep = 5
+	maxKeep     = 100
+)
+
+// deadLetter reads where a function's dead letters go.
+func (b *builder) deadLetter(path string, r *rawFunction) *DeadLetter {
+	d := r.DeadLetter
+	if d == nil {
+		return nil
+	}
+	out := &DeadLetter{File: d.File, Topic: d.Topic, Keep: b.number(path+".keep", d.Keep, defaultKeep, 1, maxKeep), MaxSize: b.bytes(path+".max_size", d.MaxSize, 0)}
+	ways := 0
+	for _, s := range []string{d.File, d.Topic, d.URL} {
+		if s != "" {
+			ways++
+		}
+	}
+	if ways != 1 {
+		b.fail(path, "function %q: dead_letter needs one of file, topic and url", r.Name)
+		return out
+	}
+	if d.File == "" && (d.MaxSize != "" || d.Keep != nil) {
+		b.fail(path, "function %q: dead_letter max_size and keep are those of a file", r.Name)
+	}
+	switch {
+	case d.File != "" && !strings.HasPrefix(d.File, "/"):
+		b.fail(path+".file", "function %q: dead_letter file %q: must be an absolute path", r.Name, d.File)
+	case d.Topic != "":
+		if err := topic.ValidateName(d.Topic); err != nil {
+			b.fail(path+".topic", "function %q: dead_letter topic %q: %v", r.Name, d.Topic, err)
+		} else if topic.Reserved(d.Topic) {
+			b.fail(path+".topic", "function %q: dead_letter topic %q: topics under $SYS and $share are the server's own", r.Name, d.Topic)
+		}
+	case d.URL != "":
+		u, err := url.Parse(d.URL)
+		if out.URL = u; err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			b.fail(path+".url", "function %q: dead_letter url %q: must be as http://letters.example/temp", r.Name, d.URL)
+		}
+	}
+	return out
+}

@@ -1,0 +1,104 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"eproxy/internal/delivery"
+)
+
+// Letters are the dead letters that a loader keeps in files.
+type Letters interface {
+	EachLetter(function string, each func(*delivery.Letter) bool) error
+	Replay(ctx context.Context, function string) (delivery.Replayed, error)
+	Purge(function string) (int, error)
+}
+
+const (
+	// replayTimeout is for how long letters are delivered in one request: somewhat less than a change may take.
+	replayTimeout = changeTimeout - 20*time.Second
+	// maxLetters is how many letters are shown at most.
+	maxLetters = 10_000
+)
+
+// handleLetters answers what is asked of dead letters.
+func handleLetters(mux *http.ServeMux, l Letters) {
+	answer := func(w http.ResponseWriter, out any, err error) {
+		if err != nil {
+			line, _, _ := strings.Cut(err.Error(), "\n")
+			http.Error(w, line, http.StatusConflict)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(out)
+	}
+	mux.HandleFunc("GET /v1/deadletters", func(w http.ResponseWriter, r *http.Request) {
+		limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+		if err != nil || limit < 1 {
+			limit = maxLetters
+		}
+		out := []delivery.Letter{}
+		err = l.EachLetter(r.URL.Query().Get("function"), func(x *delivery.Letter) bool {
+			out = append(out, *x)
+			return len(out) < min(limit, maxLetters)
+		})
+		answer(w, out, err)
+	})
+	mux.HandleFunc("POST /v1/deadletters", func(w http.ResponseWriter, r *http.Request) {
+		allow(w, changeTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), replayTimeout)
+		defer cancel()
+		out, err := l.Replay(ctx, r.URL.Query().Get("function"))
+		answer(w, out, err)
+	})
+	mux.HandleFunc("DELETE /v1/deadletters", func(w http.ResponseWriter, r *http.Request) {
+		n, err := l.Purge(r.URL.Query().Get("function"))
+		answer(w, n, err)
+	})
+}
+
+// Letters are the dead letters of a function, the oldest first, at most limit of them.
+func (c *Client) Letters(ctx context.Context, function string, limit int) ([]delivery.Letter, error) {
+	var out []delivery.Letter
+	err := c.letters(ctx, http.MethodGet, fmt.Sprintf("?function=%s&limit=%d", url.QueryEscape(function), limit), &out)
+	return out, err
+}
+
+// Replay delivers letters of a function to it.
+func (c *Client) Replay(ctx context.Context, function string) (delivery.Replayed, error) {
+	var out delivery.Replayed
+	err := c.letters(ctx, http.MethodPost, "?function="+url.QueryEscape(function), &out)
+	return out, err
+}
+
+// Purge removes the letters of a function, and says how many there were.
+func (c *Client) Purge(ctx context.Context, function string) (int, error) {
+	n := 0
+	err := c.letters(ctx, http.MethodDelete, "?function="+url.QueryEscape(function), &n)
+	return n, err
+}
+
+func (c *Client) letters(ctx context.Context, method, query string, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, c.changes)
+	defer cancel()
+	res, err := c.do(ctx, method, "/v1/deadletters"+query, nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		b, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
+		return fmt.Errorf("%w: %s", ErrRefused, strings.TrimSpace(string(b)))
+	}
+	if json.NewDecoder(res.Body).Decode(out) != nil {
+		return fmt.Errorf("control socket %s: the response is not what a loader of this version sends", c.path)
+	}
+	return nil
+}
