@@ -35,12 +35,14 @@
 #define POD_DRAINED	  5    /* as an operator wants it */
 #define POD_PAUSED	  6    /* with its whole function */
 #define CE_ID_LEN	  20 /* characters of ce-id: the slot's id_prefix and the count of its requests in hexadecimal */
-#define INFLIGHT_MAX	  1024	      /* messages of one client that may be in flight in the kernel path */
-#define PARKED_MAX	  4096	      /* entries for messages that wait for a slot, of all functions; a power of two */
-#define PARKED_ROOM	  1024	      /* of them that memory is there for beforehand */
-#define PARK_BUCKETS	  64	      /* of a queue's clients; a power of two */
-#define QUEUES_MAX	  1024	      /* functions with messages that wait; a multiple of 64 */
-#define PARK_FAMILIES	  2	      /* of clients and pods: IPv4, IPv6 */
+#define INFLIGHT_MAX	  1024 /* messages of one client that may be in flight in the kernel path */
+#define PARKED_MAX	  4096 /* entries for messages that wait for a slot, of all functions; a power of two */
+#define PARKED_ROOM	  1024 /* of them that memory is there for beforehand */
+#define PARK_BUCKETS	  64   /* of a queue's clients; a power of two */
+#define QUEUES_MAX	  1024 /* functions with messages that wait; a multiple of 64 */
+#define PARK_FAMILIES	  2    /* of clients and pods: IPv4, IPv6 */
+#define KEPT_MAX	  1616 /* bytes of a message whose beginning may be kept (keep.h): PAYLOAD_MAX and the longest head */
+#define KEPT_ENTRIES	  128	      /* beginnings that may be kept at once, of all connections; a power of two */
 #define IDS_MAX		  64	      /* packet identifiers of messages under way that a connection's own entry holds */
 #define IDS_TABLE	  1024	      /* entries of a table for those beyond, one identifier each; a power of two */
 #define IDS_TABLES	  128	      /* such tables, of all connections; a power of two */
@@ -155,7 +157,9 @@ enum reason {
 	REASON_UNPARKED = 77,        /* request that waited left for a pod */
 	REASON_PARK_FULL = 78,       /* no idle connection to a pod, and too many messages wait for one already: the function's, or the client's */
 	REASON_PARK_HANDED = 79,     /* message that waited is userspace's now: its deadline is near, or no connection is left or takes it */
-	REASON_COUNT = 80,
+	REASON_KEPT = 80,            /* beginning of a PUBLISH at the end of a segment: kept until the next segment brings the rest, not acknowledged meanwhile */
+	REASON_KEPT_VAIN = 81,       /* beginning that was kept: what came next was not its rest, or the message could not be taken; the local socket gets it after all */
+	REASON_COUNT = 82,
 };
 /* clang-format on */
 
@@ -389,8 +393,10 @@ struct device {
 	__u8 cache_topic_len;
 	__u8 cache_topic[CACHE_TOPIC];
 	__u8 cache_plain; /* no byte of it is percent-encoded in ce-subject */
+	__u8 kept;	  /* 1: the beginning of its next message is kept, or was (keep.h) */
+	__u8 keep_rest;	  /* so many beginnings are not kept: the last one was in vain */
 	__u8 not_taken;	  /* enum reason of the latest message that the local socket got; REASON_TAKEN: none */
-	__u8 pad[6];
+	__u8 pad[4];
 	/* rest of ce-source, X-Mqtt-Username, X-Mqtt-Client-Id (request.Sender); what a shorter one has comes first */
 	__u8 sender[SENDER_MAX];
 	struct ids ids;
@@ -421,7 +427,7 @@ struct message {
 	__u32 hold;	 /* on its packet identifier (ids.h) */
 	__u16 company;	 /* enum company */
 	__u8 again;	 /* the request was sent more than once */
-	__u8 kept;	 /* it was done in its device's ledger when the slot got it: it had waited, or the pod is far */
+	__u8 early;	 /* it was done in its device's ledger when the slot got it: it had waited, or the pod is far */
 	__u32 waited_us; /* how long it was parked before taken_ns, microseconds */
 	__u32 sent_ms;	 /* when its request was last sent, CLOCK_MONOTONIC */
 };
@@ -462,6 +468,22 @@ struct slot {
 	__u32 came;  /* the requests below this number had reached the pod when it answered an earlier one */
 	__u32 first; /* count when it was connected */
 	__u32 pad1[10];
+};
+
+/*
+ * The beginning of a PUBLISH that its segment's end has cut, until the rest comes (keep.h). Its bytes are
+ * not acknowledged to the device: whoever finds that they are of no use may forget them.
+ */
+struct kept {
+	__u32 busy; /* 1: a processor works with the entry; changed atomically */
+	__u32 conn; /* conn index of the device */
+	__u32 gen;
+	__u32 seq;   /* wire position of the first byte */
+	__u32 len;   /* bytes that are kept; 0: none */
+	__u32 whole; /* bytes of the whole message, at most KEPT_MAX */
+	__u32 ms;    /* when they were kept, CLOCK_MONOTONIC */
+	__u32 pad;
+	__u8 bytes[2 * KEPT_MAX]; /* what is kept, then the rest; twice as much, for the verifier */
 };
 
 /* The bytes of a request in flight. */

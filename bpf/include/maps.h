@@ -46,6 +46,14 @@ CHUNKED(slots, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct slot, 4096);
 /* Messages that wait for slots, by number. Writer: programs. Mapped by the loader, which reads those that it takes. */
 CHUNKED(parked, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct parked_message, PARKED_MAX);
 
+/* Beginnings of messages whose rest is about to come (index: conn index modulo KEPT_ENTRIES; keep.h). Writer and reader: TC, who has set busy. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KEPT_ENTRIES);
+	__type(key, __u32);
+	__type(value, struct kept);
+} keeps SEC(".maps");
+
 /* What they wait for and in which order. Writer: programs, under its lock. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -313,6 +321,14 @@ static __always_inline struct parked_message *parked_entry(__u32 number)
 static __always_inline struct queue *queue_entry(__u32 index)
 {
 	return chunk_entry(queues, struct queue, index);
+}
+
+/* Where the beginning of a message of the connection may be kept. */
+static __always_inline struct kept *kept_entry(__u32 conn)
+{
+	__u32 key = conn & (KEPT_ENTRIES - 1);
+
+	return bpf_map_lookup_elem(&keeps, &key);
 }
 
 static __always_inline struct parking *parking_get(void)

@@ -25,7 +25,7 @@ struct publish {
 
 /*
  * Reads the head of a PUBLISH at buf[0] with len bytes of the stream at hand.
- * Returns 0 (REASON_TAKEN) if it is a whole valid PUBLISH that the kernel path
+ * p->length is 0 until that says how long the packet is. Returns 0 (REASON_TAKEN) if it is a whole valid PUBLISH that the kernel path
  * can take, as far as its head tells, whatever lies behind it; the topic name's
  * characters are checked by utf8_step.
  */
@@ -35,6 +35,7 @@ static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u3
 	bool ended = false, dup;
 	__u8 first = buf[0];
 
+	p->length = 0;
 	if (len < 2)
 		return REASON_PARTIAL;
 	if ((first & 0xf0) != 0x30)

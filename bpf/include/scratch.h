@@ -92,8 +92,10 @@ struct scratch {
 	__u32 known;	  /* the whole segment lies below the next byte */
 	__u32 burst_sent; /* clones of the segment that left */
 	__u32 burst_last; /* its last message is taken: the skb itself becomes the request */
-	__u32 shape;	  /* enum shape, while a clone is on its way */
-	__u32 hook;	  /* of a segment that leaves in pieces: enum hook, conn index, */
+	__u32 kept; /* bytes of the next message that came in the segment before: they are in the connection's struct kept */
+	__u32 payload_len; /* of that message's payload */
+	__u32 shape;	   /* enum shape, while a clone is on its way */
+	__u32 hook;	   /* of a segment that leaves in pieces: enum hook, conn index, */
 	__u32 conn;
 	__u32 framed; /* and what conn_framed said */
 	__u32 device;
@@ -105,7 +107,7 @@ struct scratch {
 	__u32 queue; /* of the pod's function */
 	__u32 vain;  /* a slot was claimed for nothing: who parked a message meanwhile saw it taken */
 	__u32 far;   /* the slot's pod is far away */
-	__u32 kept;  /* messages of the segment that are done though no pod has acknowledged them */
+	__u32 early; /* messages of the segment that are done though no pod has acknowledged them */
 	__u32 queue_count;
 	__u32 queues[SEGMENT_QUEUES]; /* where those of them wait that found no slot */
 	__u32 shut_pod;		      /* SCRATCH_UNPARK: of this pod's slots */

@@ -20,6 +20,39 @@ static __always_inline int packet_load(void *ctx, bool xdp, __u32 off, void *to,
 	return bpf_skb_load_bytes(ctx, off, to, len);
 }
 
+/* The first len bytes of the next message, or more, into s->look. Returns 0 or less. */
+static __always_inline int message_look(void *ctx, bool xdp, struct scratch *s, __u32 len)
+{
+	struct kept *k;
+
+	if (xdp || !afresh(s->kept))
+		return packet_load(ctx, xdp, s->packet.payload, s->look, len);
+	k = kept_entry(s->conn);
+	if (!k)
+		return -1;
+	copy_lines(s->look, k->bytes, &k->whole, MQTT_LOOK);
+	return 0;
+}
+
+/*
+ * The payload of the message whose head is in s->publish, of len bytes, into the request, from the offset
+ * `at` below REQUEST_HEAD on. Returns 0 or less.
+ */
+static __always_inline int message_payload(void *ctx, bool xdp, struct scratch *s, struct request *r, __u32 at,
+					   __u32 len)
+{
+	struct kept *k;
+
+	if (xdp || !afresh(s->kept))
+		return packet_load(ctx, xdp, s->packet.payload + s->publish.payload, r->buf + at, len);
+	k = kept_entry(s->conn);
+	if (!k)
+		return -1;
+	s->payload_len = len;
+	copy_lines(r->buf + at, k->bytes + (s->publish.payload & (MQTT_LOOK - 1)), &s->payload_len, PAYLOAD_MAX);
+	return 0;
+}
+
 /* Unfolded sum of len bytes; the buffer has room to be padded to four. */
 static __always_inline __u32 buffer_sum(__u8 *buf, __u32 len, __u32 sum)
 {
@@ -187,7 +220,7 @@ static __always_inline enum reason slot_begin(enum hook hook, struct conn *sc, s
 		m->qos = s->publish.qos;
 		m->acked = 0;
 		m->again = 0;
-		m->kept = 0;
+		m->early = 0;
 		m->sent_ms = now_ns / 1000000;
 		m->hold = HOLD_NONE; /* until the device's ledger has it */
 		m->company = slot_company(pod, s->slot, slot);
@@ -375,7 +408,7 @@ static __always_inline enum reason take_request(void *ctx, bool xdp, struct scra
 	opaque(at);
 	if (payload_len) {
 		if (at >= REQUEST_HEAD || !within(payload_len, 1, PAYLOAD_MAX) ||
-		    packet_load(ctx, xdp, s->packet.payload + s->publish.payload, r->buf + at, payload_len))
+		    message_payload(ctx, xdp, s, r, at, payload_len))
 			return REASON_SLOT_WRITE;
 	}
 	at = (at + payload_len) & 4095;
@@ -476,7 +509,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	}
 	/* nobody looks at it before: the request has not left, and the slot is still claimed */
 	slot_message(slot, s->number)->hold = hold;
-	slot_message(slot, s->number)->kept = far;
+	slot_message(slot, s->number)->early = far;
 	return REASON_TAKEN;
 }
 
@@ -516,9 +549,10 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return REASON_XDP_QUEUE;
 
 	look = len < MQTT_LOOK ? len : MQTT_LOOK;
+	s->publish.length = 0;
 	if (!within(look, 2, MQTT_LOOK))
 		return REASON_PARTIAL;
-	if (packet_load(ctx, xdp, p->payload, s->look, look))
+	if (message_look(ctx, xdp, s, look))
 		return REASON_LOAD_ERROR;
 	reason = mqtt_publish(s->look, len, d->version, &s->publish);
 	if (reason)

@@ -4,6 +4,7 @@
  * Takes a PUBLISH (XDP off, unsupported, or headroom too small), keeps the
  * ledger of what passes, answers for what the programs took.
  */
+#include "../include/keep.h"
 #include "../include/park.h"
 #include "../include/resend.h"
 #include "../include/socket.h"
@@ -230,6 +231,8 @@ static __always_inline void burst_flush(struct __sk_buff *skb, struct scratch *s
 /* Goes on behind the message that was just taken. Returns 1 if it was the segment's last, else 0. */
 static __always_inline long burst_next(struct scratch *s)
 {
+	if (afresh(s->kept))
+		keep_end(s);
 	if (s->publish.length >= s->packet.seg.len) {
 		s->burst_last = 1;
 		return 1;
@@ -248,7 +251,7 @@ static long burst_step(__u64 index, void *data)
 		return 1;
 	count_taken(s, HOOK_TC_DEVICE_IN, REASON_TAKEN);
 	if (s->far) { /* what is done is to be acknowledged, whatever becomes of the segment's rest */
-		s->kept++;
+		s->early++;
 		attend(b->t.c, b->t.conn);
 	}
 	if (s->group.count && !group_joins(&s->group, s))
@@ -273,7 +276,7 @@ static long burst_turn(__u64 index, void *data)
 	if (afresh(s->bad))
 		return 1;
 	count_taken(s, HOOK_TC_DEVICE_IN, REASON_PARKED);
-	s->kept++;
+	s->early++;
 	return burst_next(s);
 }
 
@@ -305,12 +308,12 @@ static __always_inline void device_unpark(struct __sk_buff *skb, struct scratch 
 }
 
 /*
- * All of the segment was taken, and some of it is parked or on its way to a pod that is far: the device is
- * acknowledged what it has sent, since nothing else may leave to it for long. If the segment was also news of the local socket's
+ * All of the segment was taken, and some of it is parked, or on its way to a pod that is far: the device is acknowledged what it has sent,
+ * since nothing else may leave to it for long. If the segment was also news of the local socket's
  * bytes, the skb becomes the bare ACK that the socket waits for. Returns the TC verdict. A function of
  * its own for the verifier, and for the size of the stack.
  */
-__attribute__((noinline)) int device_kept(struct __sk_buff *skb, __u32 conn)
+__attribute__((noinline)) int device_early(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	__u32 now_us = bpf_ktime_get_ns() / 1000, before;
@@ -699,6 +702,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	bool large = skb->len > SKB_LARGE;
+	bool taken, again;
 	__u32 front = 0;
 	int remainder = 0;
 	struct burst b = {};
@@ -716,9 +720,15 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
 	s->lags = 0;
 	s->known = 0;
-	if (large || p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt) {
+	s->kept = 0;
+	if (*(volatile __u8 *)&b.t.d->kept && keep_meet(skb, conn)) {
+		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
+		return device_early(skb, conn);
+	}
+	if (large || (!afresh(s->kept) && p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt)) {
 		bpf_spin_lock(&b.t.c->lock);
-		front = conn_front(b.t.c, &p->seg);
+		if (!afresh(s->kept)) /* else its front is not in the packet */
+			front = conn_front(b.t.c, &p->seg);
 		s->lags = !conn_caught_up(b.t.c);
 		s->known = seq_le(p->seg.seq + p->seg.len, b.t.c->rx_nxt);
 		bpf_spin_unlock(&b.t.c->lock);
@@ -731,28 +741,34 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	s->burst_sent = 0;
 	s->burst_last = 0;
 	s->group.count = 0;
-	s->kept = 0;
+	s->early = 0;
 	s->queue_count = 0;
 	/* too long to be cut: what is left must be able to pass behind its front */
 	if (large && afresh(s->lags))
 		s->bad = REASON_MULTI;
 	else if (p->l3 == ETH_HLEN && !afresh(s->known))
 		bpf_loop(BURST_MAX, burst_turn, &b, 0);
+	if (afresh(s->kept) && keep_vain(skb, conn))
+		return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
+	taken = afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->early);
+	again = taken && (remainder || (front && afresh(s->lags)));
+	if (taken && afresh(s->bad) == REASON_PARTIAL && !(again && large) && keep_beginning(skb, conn, again)) {
+		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
+		s->burst_last = 1;
+	}
 	/*
 	 * What the socket lacks of the front follows: the segment comes
 	 * again, and only that is passed of it.
 	 */
-	if ((remainder || (front && afresh(s->lags))) &&
-	    (afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->kept)) &&
-	    bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+	if (again && bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-	if (afresh(s->burst_last) && !afresh(s->kept))
+	if (afresh(s->burst_last) && !afresh(s->early))
 		return burst_end(skb, s, &b);
 	if (afresh(s->group.count))
 		burst_flush(skb, s);
 	device_unpark(skb, s);
 	if (afresh(s->burst_last))
-		return device_kept(skb, conn);
+		return device_early(skb, conn);
 	if (afresh(s->bad))
 		device_left(skb, conn);
 	return DEVICE_REST;

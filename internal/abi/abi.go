@@ -31,6 +31,8 @@ const (
 	ParkBuckets     = 64         // of a queue's clients; a power of two
 	QueuesMax       = 1024       // functions with messages that wait; a multiple of 64
 	ParkFamilies    = 2          // of clients and pods: IPv4, IPv6
+	KeptMax         = 1616       // bytes of a message whose beginning may be kept (keep.h): PAYLOAD_MAX and the longest head
+	KeptEntries     = 128        // beginnings that may be kept at once, of all connections; a power of two
 	IdsMax          = 64         // packet identifiers of messages under way that a connection's own entry holds
 	IdsTable        = 1024       // entries of a table for those beyond, one identifier each; a power of two
 	IdsTables       = 128        // such tables, of all connections; a power of two

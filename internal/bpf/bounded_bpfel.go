@@ -28,6 +28,7 @@ const (
 	BoundedMapGrants              = "grants"
 	BoundedMapHints               = "hints"
 	BoundedMapIdTables            = "id_tables"
+	BoundedMapKeeps               = "keeps"
 	BoundedMapListeners           = "listeners"
 	BoundedMapMark                = "mark"
 	BoundedMapNodes               = "nodes"
@@ -186,6 +187,7 @@ type BoundedMapSpecs struct {
 	Grants        *ebpf.MapSpec `ebpf:"grants"`
 	Hints         *ebpf.MapSpec `ebpf:"hints"`
 	IdTables      *ebpf.MapSpec `ebpf:"id_tables"`
+	Keeps         *ebpf.MapSpec `ebpf:"keeps"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
@@ -294,6 +296,7 @@ type BoundedMaps struct {
 	Grants        *ebpf.Map `ebpf:"grants"`
 	Hints         *ebpf.Map `ebpf:"hints"`
 	IdTables      *ebpf.Map `ebpf:"id_tables"`
+	Keeps         *ebpf.Map `ebpf:"keeps"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
@@ -336,6 +339,7 @@ func (m *BoundedMaps) Close() error {
 		m.Grants,
 		m.Hints,
 		m.IdTables,
+		m.Keeps,
 		m.Listeners,
 		m.Mark,
 		m.Nodes,

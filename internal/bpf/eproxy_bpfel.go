@@ -155,8 +155,10 @@ type EproxyDevice struct {
 	CacheTopicLen uint8
 	CacheTopic    [48]uint8
 	CachePlain    uint8
+	Kept          uint8
+	KeepRest      uint8
 	NotTaken      uint8
-	Pad           [6]uint8
+	Pad           [4]uint8
 	Sender        [176]uint8
 	Ids           struct {
 		_       structs.HostLayout
@@ -333,6 +335,19 @@ type EproxyIdTable struct {
 	Gen    [1024]uint16
 }
 
+type EproxyKept struct {
+	_     structs.HostLayout
+	Busy  uint32
+	Conn  uint32
+	Gen   uint32
+	Seq   uint32
+	Len   uint32
+	Whole uint32
+	Ms    uint32
+	Pad   uint32
+	Bytes [3232]uint8
+}
+
 type EproxyLedger struct {
 	_     structs.HostLayout
 	Base  uint32
@@ -375,7 +390,7 @@ type EproxyMessage struct {
 	Hold       uint32
 	Company    uint16
 	Again      uint8
-	Kept       uint8
+	Early      uint8
 	WaitedUs   uint32
 	SentMs     uint32
 }
@@ -622,7 +637,9 @@ const (
 	EproxyReasonREASON_UNPARKED        EproxyReason = 77
 	EproxyReasonREASON_PARK_FULL       EproxyReason = 78
 	EproxyReasonREASON_PARK_HANDED     EproxyReason = 79
-	EproxyReasonREASON_COUNT           EproxyReason = 80
+	EproxyReasonREASON_KEPT            EproxyReason = 80
+	EproxyReasonREASON_KEPT_VAIN       EproxyReason = 81
+	EproxyReasonREASON_COUNT           EproxyReason = 82
 )
 
 type EproxyRequest struct {
@@ -833,6 +850,7 @@ const (
 	EproxyMapGrants              = "grants"
 	EproxyMapHints               = "hints"
 	EproxyMapIdTables            = "id_tables"
+	EproxyMapKeeps               = "keeps"
 	EproxyMapListeners           = "listeners"
 	EproxyMapMark                = "mark"
 	EproxyMapNodes               = "nodes"
@@ -991,6 +1009,7 @@ type EproxyMapSpecs struct {
 	Grants        *ebpf.MapSpec `ebpf:"grants"`
 	Hints         *ebpf.MapSpec `ebpf:"hints"`
 	IdTables      *ebpf.MapSpec `ebpf:"id_tables"`
+	Keeps         *ebpf.MapSpec `ebpf:"keeps"`
 	Listeners     *ebpf.MapSpec `ebpf:"listeners"`
 	Mark          *ebpf.MapSpec `ebpf:"mark"`
 	Nodes         *ebpf.MapSpec `ebpf:"nodes"`
@@ -1099,6 +1118,7 @@ type EproxyMaps struct {
 	Grants        *ebpf.Map `ebpf:"grants"`
 	Hints         *ebpf.Map `ebpf:"hints"`
 	IdTables      *ebpf.Map `ebpf:"id_tables"`
+	Keeps         *ebpf.Map `ebpf:"keeps"`
 	Listeners     *ebpf.Map `ebpf:"listeners"`
 	Mark          *ebpf.Map `ebpf:"mark"`
 	Nodes         *ebpf.Map `ebpf:"nodes"`
@@ -1141,6 +1161,7 @@ func (m *EproxyMaps) Close() error {
 		m.Grants,
 		m.Hints,
 		m.IdTables,
+		m.Keeps,
 		m.Listeners,
 		m.Mark,
 		m.Nodes,

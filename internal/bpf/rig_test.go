@@ -129,6 +129,7 @@ func newRig(t testing.TB, ipv6 bool) *rig {
 	for i := range r.objs.IdTables.MaxEntries() {
 		r.put(r.objs.IdTables, i, EproxyIdTable{})
 	}
+	r.put(r.objs.Keeps, uint32(rigDevice), &EproxyKept{})
 	r.fill()
 	return r
 }

@@ -84,6 +84,8 @@ var All = []Reason{
 	{"unparked", "request that waited left for a pod"},
 	{"park_full", "no idle connection to a pod, and too many messages wait for one already: the function's, or the client's"},
 	{"park_handed", "message that waited is userspace's now: its deadline is near, or no connection is left or takes it"},
+	{"kept", "beginning of a PUBLISH at the end of a segment: kept until the next segment brings the rest, not acknowledged meanwhile"},
+	{"kept_vain", "beginning that was kept: what came next was not its rest, or the message could not be taken; the local socket gets it after all"},
 }
 
 // Hooks are the programs' places, by number.

@@ -137,8 +137,7 @@ func oneClient(t *testing.T, s *system, r *recorder, c client, srv server, ipv6 
 	}
 	after := s.counts()
 	taken, eligible := share(before, after)
-	// a few may meet before there is a connection for each
-	if eligible == 0 && !c.merges || eligible-taken > max(2, eligible/10) {
+	if eligible == 0 && !c.merges || taken*100 < eligible*95 {
 		t.Errorf("the kernel took %d of %d eligible messages: %v", taken, eligible, after)
 	}
 	// Clients may put several PUBLISHes into one segment now and then; most come alone.

@@ -165,6 +165,8 @@ const (
 	ReasonParked        = C.REASON_PARKED
 	ReasonUnparked      = C.REASON_UNPARKED
 	ReasonParkHanded    = C.REASON_PARK_HANDED
+	ReasonKept          = C.REASON_KEPT
+	ReasonKeptVain      = C.REASON_KEPT_VAIN
 
 	EventPuback = C.EVENT_PUBACK
 	EventSlot   = C.EVENT_SLOT
@@ -286,6 +288,9 @@ func (m *Machine) Parking() *Parking { return m.c.parking }
 
 // Queue is an entry of the queues map.
 func (m *Machine) Queue(i int) *Queue { return at(m.c.queues, i) }
+
+// KeptBusy says whether some processor works with what is kept of cut messages.
+func (m *Machine) KeptBusy() bool { return m.c.kept.busy != 0 }
 
 // Parked is the message that waits with this number.
 func (m *Machine) Parked(number int) *Parked { return at(m.c.parked, number) }

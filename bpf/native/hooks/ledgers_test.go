@@ -29,6 +29,9 @@ func (w *world) ledgers() error {
 	if err := w.queueLedgers(); err != nil {
 		return err
 	}
+	if w.m.KeptBusy() {
+		return fmt.Errorf("the beginning of a message is still being worked with")
+	}
 	if err := w.attended(); err != nil {
 		return err
 	}
@@ -180,10 +183,10 @@ func (w *world) deviceLedgers(i int) error {
 				continue
 			}
 			n++
-			if w.waited(s, uint32(w.m.Slot(s).head)+uint32(i)) && m.kept == 0 {
+			if w.waited(s, uint32(w.m.Slot(s).head)+uint32(i)) && m.early == 0 {
 				return fmt.Errorf("slot %d carries its message at %d, which waited: it is not said to be done", s, uint32(m.device_seq)-d.iss)
 			}
-			if m.acked == 0 && m.kept == 0 && !hasGraft(grafts, s, m) {
+			if m.acked == 0 && m.early == 0 && !hasGraft(grafts, s, m) {
 				return fmt.Errorf("slot %d carries its message at %d, its ledger has no open graft for it", s, uint32(m.device_seq)-d.iss)
 			}
 		}

@@ -118,6 +118,7 @@ struct machine {
 	struct parking *parking;
 	struct queue *queues;
 	struct parked_message *parked;
+	struct kept *kept; /* one, of all connections */
 	__u8 *shared; /* all maps that change, as bytes */
 	__u64 shared_len;
 	volatile __u32 *slot_count; /* knob_slots */

@@ -150,6 +150,24 @@ var planted = []struct {
 		{"include/slot.h", "__sync_val_compare_and_swap(&pod->sleep, POD_ASLEEP, POD_WAKING) != POD_ASLEEP)\n		return;", "(__sync_val_compare_and_swap(&pod->sleep, POD_ASLEEP, POD_WAKING) != POD_ASLEEP && !planted(62)))\n		return;"}}},
 	63: {"pod that could not be put to sleep stays so", "pod is put to sleep while a message is taken, XDP", []edit{
 		{"control/control.h", "			old = __sync_lock_test_and_set(&pod->sleep, POD_AWAKE);\n			opaque(old);\n			ok = 0;", "			old = planted(63) ? 0 : __sync_lock_test_and_set(&pod->sleep, POD_AWAKE);\n			opaque(old);\n			ok = 0;"}}},
+	64: {"two processors work with what is kept", "halves of two clients, at once", []edit{
+		{"include/keep.h", "	return !old;", "	return planted(64) || !old;"}}},
+	65: {"another client's beginning taken for its own", "another client's half is kept in its place, and its rest comes", []edit{
+		{"include/keep.h", "	if (k->conn != conn || k->gen", "	if ((!planted(65) && k->conn != conn) || k->gen"}}},
+	66: {"what is kept counted as the packet's", "what follows the rest is cut, too, and passes", []edit{
+		{"include/keep.h", "		p->front -= len;", "		if (!planted(66))\n			p->front -= len;"}}},
+	67: {"what was kept is never free again", "two halves on two processors", []edit{
+		{"include/keep.h", "	d->kept = 0;\n	k->len = 0;\n	kept_release(k);", "	d->kept = 0;\n	k->len = 0;\n	if (!planted(67))\n		kept_release(k);"}}},
+	68: {"what is kept is acknowledged", "two halves on two processors", []edit{
+		{"include/keep.h", "	if (ok)\n		d->kept = 1;", "	if (ok && planted(68)) {\n		conn_remove(c, &s->packet.seg);\n		ledger_removed(&c->rx);\n	}\n	if (ok)\n		d->kept = 1;"}}},
+	69: {"half of a fixed header kept as if its message were as long as the one before", "half of a fixed header, and the rest", []edit{
+		{"include/take.h", "	s->publish.length = 0;\n", "	if (!planted(69))\n		s->publish.length = 0;\n"},
+		{"include/mqtt.h", "	p->length = 0;\n", "	if (!planted(69))\n		p->length = 0;\n"}}},
+	70: {"what was kept passes for another generation", "client reconnects while the rest comes", []edit{
+		{"include/keep.h", "	same = c->gen == k->gen;", "	same = planted(70) || c->gen == k->gen;"}}},
+	71: {"what was kept looked for in the packet", "half that is kept comes again while its rest comes", []edit{
+		{"tc/device_in.h", "if (large || (!afresh(s->kept) && ", "if (large || ((planted(71) || !afresh(s->kept)) && "},
+		{"tc/device_in.h", "		if (!afresh(s->kept)) /*", "		if (planted(71) || !afresh(s->kept)) /*"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.
@@ -163,7 +181,7 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 	}
 	m := mustBuild(t, edits...)
 	byName := map[string]scenario{}
-	for _, s := range slices.Concat(scenarios, parkScenarios, sleepScenarios) {
+	for _, s := range slices.Concat(scenarios, parkScenarios, sleepScenarios, keepScenarios) {
 		byName[s.name] = s
 	}
 	for i, p := range planted {

@@ -7,6 +7,10 @@
 #define __bpf__ 1
 #include "include/common.h"
 
+/* All connections share what is kept of cut messages. */
+#undef KEPT_ENTRIES
+#define KEPT_ENTRIES 1
+
 /* What only the verifier needs, and the host's assembler does not know. */
 #undef can_loop
 #define can_loop true

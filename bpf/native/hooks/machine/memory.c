@@ -41,6 +41,7 @@ static struct map maps[32] = {
 	{ .name = "devices", .entries = 8, .shared = true, .bulk = true },
 	{ .name = "requests", .entries = 32, .shared = true, .bulk = true },
 	{ .name = "parked", .entries = 8, .shared = true, .bulk = true },
+	{ .name = "keeps", .entries = 1, .shared = true, .bulk = true },
 	{ .name = "grants", .entries = 8 },
 	{ .name = "edges", .entries = 8 },
 	{ .name = "nodes", .entries = 8 },
@@ -120,6 +121,7 @@ void memory_init(void)
 	place("devices", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct device));
 	place("requests", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct request));
 	place("parked", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct parked_message));
+	place("keeps", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct kept));
 	shared_end = used;
 	place("grants", BPF_MAP_TYPE_LRU_HASH, sizeof(struct grant_key), 4);
 	place("edges", BPF_MAP_TYPE_HASH, sizeof(struct edge_key), 4);
@@ -156,7 +158,7 @@ bool memory_bulk(const void *p, __u32 *which)
 {
 	if ((size_t)((const __u8 *)p - arena) < bulk_begin)
 		return false;
-	*which = (const __u8 *)p >= (const __u8 *)machine.requests ? 2 : 1; /* what is parked counts as requests */
+	*which = (const __u8 *)p >= (const __u8 *)machine.requests ? 2 : 1; /* what is parked or kept counts as requests */
 	return true;
 }
 
@@ -309,6 +311,7 @@ struct machine *eproxy_machine(void)
 	machine.parking = memory_of("parkings", 0);
 	machine.queues = memory_of("queues", 0);
 	machine.parked = memory_of("parked", 0);
+	machine.kept = memory_of("keeps", 0);
 	machine.flow = flow_put;
 	machine.edge = edge_put;
 	machine.clear = clear;
