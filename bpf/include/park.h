@@ -266,7 +266,7 @@ __attribute__((noinline)) int unpark_claim(__u32 pod, __u32 queue, __u32 hook, _
 
 /*
  * A message waits and this pod, which serves its queue and family, has no place: userspace is asked for more
- * slots, and the fallback keeps to its share. While messages wait, nobody else finds out.
+ * slots, and the fallback keeps to its share. While messages wait, nobody else finds out. It was counted when it came.
  */
 static __always_inline void unpark_lacks(__u32 pod, __u32 queue, enum hook hook, __u32 family)
 {
@@ -275,7 +275,7 @@ static __always_inline void unpark_lacks(__u32 pod, __u32 queue, enum hook hook,
 	if (!p || p->up != POD_UP || p->queue != queue || p->ipv6 != family)
 		return;
 	p->denied_ms = bpf_ktime_get_ns() / 1000000;
-	pod_ask(hook, p);
+	pod_ask_again(hook, p);
 }
 
 /* The pod at this place of the walk, by its index; NO_INDEX behind the last one. */

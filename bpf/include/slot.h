@@ -112,13 +112,19 @@ static __always_inline void pod_wake(enum hook hook, struct pod *pod)
 }
 
 /* Asks userspace for more slots, once until it clears `asked`. Where the event is lost the next message asks again. */
-static __always_inline void pod_ask(enum hook hook, struct pod *pod)
+static __always_inline void pod_ask_again(enum hook hook, struct pod *pod)
 {
-	pod->lacked++;
 	if (*(volatile __u32 *)&pod->asked || __sync_fetch_and_or(&pod->asked, 1))
 		return;
 	if (!event_simple(hook, EVENT_SLOTS, pod->first_slot, 0))
 		__sync_fetch_and_and(&pod->asked, 0);
+}
+
+/* The same, for a message that has found no slot. */
+static __always_inline void pod_ask(enum hook hook, struct pod *pod)
+{
+	pod->lacked++;
+	pod_ask_again(hook, pod);
 }
 
 /* How much a pod can carry now: wholly idle slots count most. One that is asleep is left so where others can carry something. */

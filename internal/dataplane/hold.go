@@ -26,7 +26,7 @@ func growth(conns []rest, now, patience time.Duration) int {
 	waiting, passedOver := 0, false
 	var longest time.Duration
 	for _, r := range conns {
-		if !r.connected || r.idle || r.answered || r.ready < youngest {
+		if !r.connected || r.closing || r.idle || r.answered || r.ready < youngest {
 			continue
 		}
 		wait := now - r.asked

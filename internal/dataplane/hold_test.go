@@ -26,6 +26,7 @@ func TestGrowth(t *testing.T) {
 	}{
 		{"none", nil, 1000, abi.SlotsPerPod},
 		{"one that dials", []rest{{}}, 1000, abi.SlotsPerPod},
+		{"one that is closed, since nothing came to it", []rest{{connected: true, closing: true}}, 100, abi.SlotsPerPod},
 		{"one that nothing came to", []rest{idle(0)}, 1000, abi.SlotsPerPod},
 		{"all have answered", []rest{answered(0, 900), answered(800, 810)}, 1000, abi.SlotsPerPod},
 		{"a young request", []rest{waits(0, 800)}, 1000, 0},

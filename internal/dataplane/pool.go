@@ -70,6 +70,9 @@ func (ps *podState) Leave() {
 // Adopt counts what the fallback has under way already; pool.Shared.
 func (ps *podState) Adopt(n int) { atomic.StoreUint32(&ps.mem.Fallback, uint32(n)) }
 
+// Asleep says that a request would have to wake the pod; pool.Shared.
+func (ps *podState) Asleep() bool { return ps.rest.Load() != nil }
+
 // Free is how many places there are; pool.Shared.
 func (ps *podState) Free() int { return int(ps.mem.Concurrency) - ps.used() }
 

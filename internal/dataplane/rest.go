@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -19,13 +20,14 @@ import (
 // whoever has something for it wakes it: a program that has sent it a request, the fallback, or anybody that
 // connects to it.
 type Rest struct {
-	ps   *podState
-	wake func()
+	ps     *podState
+	wake   func()
+	roused atomic.Bool // by userspace
 }
 
 // Rest puts a pod to sleep that has nothing to do, and closes its connections. busy: it has something to do, or gets
 // messages of late; nil: it has no slots, and cannot sleep in service. wake lets its processes go on: it is
-// called at any time, by any goroutine, until End returns, and perhaps several times.
+// called at any time, by any goroutine, perhaps several times, and also when End has returned.
 func (p *Plane) Rest(function string, pod netip.AddrPort, wake func()) (r *Rest, busy bool) {
 	ps := p.podNamed(podID{Function: function, Address: pod})
 	if ps == nil || !ps.seen.Load() {
@@ -145,16 +147,17 @@ func (r *Rest) End() {
 	ps.tendParked()
 }
 
-// rouse wakes a pod that is asleep: the fallback has a request for it, or it goes out of service.
+// rouse wakes a pod that is asleep: the fallback has a request for it, or it goes out of service. The freezer is
+// written to in the background: the kernel may be busy with control groups, and who calls this holds locks.
 func (ps *podState) rouse() {
 	r := ps.rest.Load()
-	if r == nil {
+	if r == nil || r.roused.Swap(true) {
 		return
 	}
 	if _, err := ps.plane.podControl(bpf.EproxyPodOpPOD_OP_WAKE, ps.index); err != nil {
 		ps.plane.often.Warn("pod that is woken", err.Error(), "error", err)
 	}
-	r.wake()
+	go r.wake()
 }
 
 // podControl runs the control program of pods. It says whether the state was changed.

@@ -137,6 +137,9 @@ func (p *Plane) leaveUnseen(ps *podState) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if now, ok := p.pods.Get(ps.id); !ok || now != ps {
+		return // it is out of service by now
+	}
 	p.pods.LeaveUnseen(ps.id, ps.ifindex, fmt.Sprintf("connections to it do not leave through %s as they are dialled: "+
 		"its address is translated, or its traffic routed by policy", p.pods.Path(ps.id).Interface))
 	p.net.Look()

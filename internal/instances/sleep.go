@@ -163,13 +163,30 @@ type doze struct {
 	freezer *cgroup.Freezer
 	rest    Rest          // nil: it is no pod meanwhile
 	roused  chan struct{} // closed when somebody has something for it
-	once    sync.Once
+
+	mu    sync.Mutex
+	woken bool // roused is closed
+	ended bool // the freezer is not this sleep's any more
 }
 
 // rouse lets the instance go on, whatever it is just doing: at any time, called by anybody. It does not wait for anything. The
 // order matters: who freezes it looks at roused behind that, so that it goes on also if this thaw was too early.
 func (d *doze) rouse() {
-	d.once.Do(func() { close(d.roused) })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended || d.woken {
+		return
+	}
+	d.woken = true
+	close(d.roused)
+	d.thaw()
+}
+
+// end thaws the instance whatever has become of it. Who is late to rouse it does nothing.
+func (d *doze) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
 	d.thaw()
 }
 
@@ -187,6 +204,7 @@ func (i *instance) rest(ctx context.Context, p *process, f *cgroup.Freezer) {
 	if i.r.rest != nil {
 		var busy bool
 		if d.rest, busy = i.r.rest(i.function, i.status.Address, d.rouse); busy {
+			d.end()
 			return
 		}
 	}
@@ -194,6 +212,7 @@ func (i *instance) rest(ctx context.Context, p *process, f *cgroup.Freezer) {
 	if d.drained(ctx) {
 		d.sleep(ctx)
 	}
+	d.end()
 	if d.rest != nil {
 		d.rest.End()
 	}
@@ -266,15 +285,28 @@ func (d *doze) freeze(ctx context.Context) bool {
 	return false
 }
 
-// sleep freezes the instance until it is woken, has died, or ctx ends. It is thawed then.
+// settle has the data plane make a connection, unless somebody has something for the instance meanwhile.
+func (d *doze) settle(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-d.roused:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	d.rest.Settle(ctx)
+}
+
+// sleep freezes the instance until it is woken, has died, or ctx ends; it may be frozen then.
 func (d *doze) sleep(ctx context.Context) {
-	defer d.thaw()
 	if !d.freeze(ctx) {
 		return
 	}
 	var look <-chan time.Time // for those who connect: where it is a pod the data plane sees them
 	if d.rest != nil {
-		d.rest.Settle(ctx)
+		d.settle(ctx)
 	} else {
 		t := time.NewTicker(frozenLook)
 		defer t.Stop()

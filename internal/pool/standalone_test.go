@@ -150,6 +150,24 @@ func TestNearPodsFirst(t *testing.T) {
 	}
 }
 
+// TestSleepersLast: a pod is woken only if no other has a place, however many places it has.
+func TestSleepersLast(t *testing.T) {
+	for range 50 {
+		s := New(nil)
+		s.ReloadShared(functions(1, podA, podB), func(_ string, a netip.AddrPort) Place {
+			return Place{Shared: &limit{places: map[netip.AddrPort]int{podA: 9, podB: 1}[a], asleep: a == podA}}
+		})
+		for _, want := range []netip.AddrPort{podB, podA} {
+			l := at(t, s)
+			if l == nil || l.Pod() != want {
+				t.Fatalf("%v, want a place at %v", l, want)
+			}
+			defer l.Release()
+		}
+		defer s.Close()
+	}
+}
+
 // TestWhichPod: pods that are to be avoided are used when no others have a place,
 // those that cannot be reached only if none can.
 func TestWhichPod(t *testing.T) {
@@ -315,6 +333,7 @@ func TestTurnComesAsCallerLeaves(t *testing.T) {
 // limit is a shared limit whose places the test has.
 type limit struct {
 	places  int
+	asleep  bool
 	waiting int
 	again   time.Duration
 	hook    func() // when callers begin to wait
@@ -327,11 +346,12 @@ func (l *limit) Enter() bool {
 	l.places--
 	return true
 }
-func (l *limit) Leave()      { l.places++ }
-func (l *limit) Adopt(n int) { l.places -= n }
-func (l *limit) Free() int   { return l.places }
-func (l *limit) Calm()       { l.waiting = 0 }
-func (l *limit) Spare() bool { return true }
+func (l *limit) Leave()       { l.places++ }
+func (l *limit) Adopt(n int)  { l.places -= n }
+func (l *limit) Free() int    { return l.places }
+func (l *limit) Asleep() bool { return l.asleep }
+func (l *limit) Calm()        { l.waiting = 0 }
+func (l *limit) Spare() bool  { return true }
 
 func (l *limit) Patience() time.Duration   { return time.Hour }
 func (l *limit) Stalled()                  {}

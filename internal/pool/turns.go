@@ -22,6 +22,8 @@ type Shared interface {
 	Adopt(n int)
 	// Free is how many places there are, about.
 	Free() int
+	// Asleep says that a request would have to wake the pod.
+	Asleep() bool
 	// Await says that callers wait. Up to keep places, as they become free, are
 	// theirs alone; it returns how many are. When others leave, Wake is called
 	// once, or the result again is when to look at the latest; 0: never.
@@ -206,7 +208,7 @@ func (f *function) stopRetry() {
 }
 
 // choose takes a place at a pod: the less loaded of two random ones of the best
-// sort that has places. Pods near by come first, and of these the ones that nobody else uses. Those to be avoided
+// sort that has places. Pods near by come first, and of these the ones that nobody else uses; then those that would have to be woken. Those to be avoided
 // are used when no other has a place, those that refuse connections only if all do:
 // whoever waits for the others gets an answer.
 func (f *function) choose(avoid []netip.AddrPort, now time.Time) *pod {
@@ -238,6 +240,7 @@ const (
 	sharedPods
 	farOwnPods
 	farSharedPods
+	asleepPods
 	avoidedPods
 	downPods
 )
@@ -258,6 +261,8 @@ func (p *pod) sort(avoid []netip.AddrPort, now time.Time) int {
 		return downPods
 	case slices.Contains(avoid, p.addr):
 		return avoidedPods
+	case p.shared != nil && p.shared.Asleep():
+		return asleepPods
 	case p.far && p.shared != nil:
 		return farSharedPods
 	case p.far:

@@ -74,8 +74,9 @@ func New[P any](w World[P], log *slog.Logger) *Set[P] {
 }
 
 // Changed are those of some functions that the next Step looks at: all others are the same
-// (the same pointer) as in the latest one, and so are their pods.
-func (s *Set[P]) Changed(functions []*config.Function) (out []*config.Function) {
+// (the same pointer) as in the latest one, and so are their pods. It is not nil, which would mean all.
+func (s *Set[P]) Changed(functions []*config.Function) []*config.Function {
+	out := []*config.Function{}
 	for _, fn := range functions {
 		if s.all || s.done[fn.Name] != fn || s.again[fn.Name] {
 			out = append(out, fn)
