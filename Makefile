@@ -17,7 +17,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn demo bench bench-changes bench-xdp bench-links bench-proactive fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn demo bench bench-changes bench-xdp bench-links bench-proactive bench-wake test-sleepers fuzz clean
 
 all: build
 
@@ -133,6 +133,11 @@ SOAK ?= 10m
 soak: test-deps build
 	EPROXY_SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v -run TestSoak ./test/netns
 
+## test-sleepers: messages to functions that fall asleep, wake and are killed at random moments, SLEEPERS=10000 messages; root
+SLEEPERS ?= 10000
+test-sleepers: test-deps build
+	EPROXY_SLEEPERS=$(SLEEPERS) $(GO) test -race -count=1 -timeout 0 -v -run TestSleepersLoseNothing ./test/netns
+
 ## test-churn: pods that come and go all the time under load from 50 clients, CHURN=5m for each hook; root
 CHURN ?= 5m
 test-churn: test-deps build
@@ -171,6 +176,12 @@ bench-links: build bin/lwip-relay
 # A module of its own, so that Knative's decider and all that it depends on stay out of go.mod.
 bench-proactive:
 	cd bench/proactive && $(GO) vet ./... && $(GO) test ./... && $(GO) run .
+
+## bench-wake: latency of messages that wake frozen functions beside awake ones, processor time while all sleep, 2 minutes; WAKE="--frozen 10s" as long as you like; root
+WAKE ?=
+bench-wake: build
+	$(GO) build -o bin/bench ./bench
+	bin/bench wake $(WAKE)
 
 # Devices with lwIP's TCP.
 bin/lwip-relay: test/lwip/relay.c

@@ -288,10 +288,11 @@ func (n *node) reload(file string) error {
 	if err != nil {
 		return err
 	}
+	before := n.file
 	if err := n.install(cfg); err != nil {
 		return err
 	}
-	n.log.Info("reloaded", "functions", len(n.cfg.Functions), "routes", len(n.cfg.Routes))
+	n.log.Info("reloaded", "functions", len(n.cfg.Functions), "routes", len(n.cfg.Routes), "changes", before.Diff(cfg))
 	return nil
 }
 

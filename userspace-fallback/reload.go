@@ -43,10 +43,11 @@ func (s *service) reload(ctx context.Context, file string) error {
 	if err := s.cfg.Restart(next, "userspace-fallback"); err != nil {
 		return err
 	}
+	before := s.file
 	if err := s.install(ctx, next); err != nil {
 		return err
 	}
-	s.log.Info("reloaded", "functions", len(s.cfg.Functions), "routes", len(s.cfg.Routes))
+	s.log.Info("reloaded", "functions", len(s.cfg.Functions), "routes", len(s.cfg.Routes), "changes", before.Diff(next))
 	return nil
 }
 

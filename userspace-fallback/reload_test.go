@@ -83,7 +83,7 @@ functions:
 		t.Fatal(err)
 	}
 	defer b.Close()
-	s := &service{cfg: cfg, pods: pods, life: upstream.New(log, func(upstream.ID) uint64 { return 0 }), pool: p, engine: engine, broker: b, log: log}
+	s := &service{file: cfg, cfg: cfg, pods: pods, life: upstream.New(log, func(upstream.ID) uint64 { return 0 }), pool: p, engine: engine, broker: b, log: log}
 	c := &client{acknowledged: make(chan byte, 1)}
 	open := func(client string) *broker.Session {
 		id := broker.Identity{ClientID: client, Remote: netip.MustParseAddrPort("192.0.2.1:1")}

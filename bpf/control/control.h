@@ -4,6 +4,7 @@
  * BPF_PROG_RUN, under the same locks as the packet hooks.
  */
 #include "../include/park.h"
+#include "../include/resend.h"
 #include "../include/skb.h"
 
 /*
@@ -411,4 +412,55 @@ int park_send(struct __sk_buff *skb)
 	int refused = unpark_all(skb, queue, NO_INDEX, HOOK_CONTROL, 0);
 
 	return refused | unpark_all(skb, queue, NO_INDEX, HOOK_CONTROL, 1);
+}
+
+/*
+ * Names the requests that are to be sent again because the oldest one's timeout has passed: those
+ * of s->piece. Returns 1 if there are any, 0 if the pod has acknowledged it meanwhile. A function of its own, for
+ * the size of the stack.
+ */
+__attribute__((noinline)) int requests_expire(__u32 index, __u32 gen)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+	__u32 now_ms = bpf_ktime_get_ns() / 1000000, pod_key, mss;
+	struct conn *c = conn_entry(index);
+	struct slot *slot;
+	struct pod *pod;
+	int expired = 0;
+
+	if (!s || !c || index >= knob_slots)
+		return 0;
+	slot = slot_entry(index);
+	if (!slot)
+		return 0;
+	pod_key = slot->pod;
+	pod = bpf_map_lookup_elem(&pods, &pod_key);
+	if (!pod)
+		return 0;
+	mss = slot_mss(pod, c, now_ms);
+	bpf_spin_lock(&c->lock);
+	if (c->gen == gen && (__s32)(slot_due(c, slot, now_ms) - now_ms) <= 0) {
+		recovery_expire(&slot->recovery, c);
+		requests_missing(&s->piece, index, c, slot, mss, now_ms);
+		expired = 1;
+	}
+	bpf_spin_unlock(&c->lock);
+	return expired;
+}
+
+/*
+ * The sweeper has found the oldest request of slot cb[0], generation cb[1], not acknowledged in time: it
+ * leaves again, unless it was meanwhile. Userspace runs it as park_send, so that the work space of
+ * tc_pod_in is free. Returns 1 if it sent something, else 0.
+ */
+SEC("tc")
+int requests_send(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+	__u32 index = skb->cb[0], gen = skb->cb[1];
+
+	if (!s || !requests_expire(index, gen))
+		return 0;
+	requests_resend(skb, s, HOOK_CONTROL);
+	return 1;
 }

@@ -18,8 +18,8 @@
 #define SWEEP_ACK_MS   40
 
 /*
- * Notes that the connection's oldest PUBACK is due before the pass after the next
- * looks at it. The list is this timer's alone. If it is full the PUBACK waits for a pass.
+ * Notes that the connection's oldest PUBACK, or request, is due before the pass after the next
+ * looks at it. The list is this timer's alone. If it is full that waits for a pass.
  */
 static __always_inline void tail_add(struct sweeper *w, __u32 conn, __u32 due_ms)
 {
@@ -197,7 +197,7 @@ __attribute__((noinline)) int sweep_send(__u32 index, __u32 gen)
 }
 
 /*
- * Looks at one connection: PUBACKs never acknowledged, an acknowledgement never sent, and
+ * Looks at one connection: PUBACKs and requests never acknowledged, an acknowledgement never sent, and
  * what its slot needs. Returns whether it is to be looked at again, 1 or 0.
  */
 __attribute__((noinline)) int sweep_conn(__u32 index, __u32 now_ms)
@@ -208,7 +208,7 @@ __attribute__((noinline)) int sweep_conn(__u32 index, __u32 now_ms)
 	struct conn *c = conn_entry(index);
 	struct slot *slot = NULL;
 	struct stamp stamp;
-	bool send = false;
+	bool send = false, lost = false;
 	int again;
 
 	if (!w || !s || !c)
@@ -223,6 +223,10 @@ __attribute__((noinline)) int sweep_conn(__u32 index, __u32 now_ms)
 		gen = c->gen;
 		if (c->kind == CONN_DEVICE && c->tx.count)
 			due_ms = loss_overdue(c, now_ms, knob_puback_ms, &s->pubacks);
+		if (slot) {
+			due_ms = slot_due(c, slot, now_ms);
+			lost = (__s32)(due_ms - now_ms) <= 0;
+		}
 		n = afresh(s->pubacks.len);
 		send = n || (seq_gt(conn_ack(c), c->rx_acked) && (__s32)(now_ms - c->last_ms) >= SWEEP_ACK_MS);
 		if (send) {
@@ -239,6 +243,9 @@ __attribute__((noinline)) int sweep_conn(__u32 index, __u32 now_ms)
 		event_simple(HOOK_CONTROL, EVENT_BROKEN, index, c->gen); /* the first time may have been lost */
 	if ((__s32)(due_ms - now_ms) > 0 && (__s32)(due_ms - now_ms) < SWEEP_MS + SWEEP_MS / 2)
 		tail_add(w, index, due_ms);
+	if (lost)
+		event_simple(HOOK_CONTROL, EVENT_LOST, index,
+			     gen); /* a timer has no packet that could carry the request */
 	if (send)
 		sweep_send(index, gen);
 	return again;

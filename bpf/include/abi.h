@@ -151,7 +151,7 @@ enum reason {
 	REASON_ICMP_PART = 71,       /* ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is */
 	REASON_DUP = 72,             /* PUBLISH with DUP: passes behind all that came before it to the server, which finds out whether it is a repetition */
 	REASON_REPEATED = 73,        /* PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it */
-	REASON_REQUEST_RESENT = 74,  /* request sent to the pod again: duplicate ACKs show that it got lost, or an ICMP error that it was too long for the path */
+	REASON_REQUEST_RESENT = 74,  /* request sent to the pod again: duplicate ACKs show that it got lost, or (hook control) nobody acknowledged it in time, or an ICMP error says that it was too long for the path */
 	REASON_PATH_MTU = 75,        /* ICMP error: the path to a pod takes only shorter segments than known; requests beyond them go to the fallback */
 	REASON_PARKED = 76,          /* PUBLISH taken: its request waits in the kernel for a connection to a pod */
 	REASON_UNPARKED = 77,        /* request that waited left for a pod */
@@ -318,8 +318,10 @@ struct conn {
 	__u32 rx_dups; /* duplicate acknowledgements of the local socket that wait for an open graft */
 
 	/* the first grafts of each are in the cache line of its counters */
-	__u32 srtt; /* smoothed round-trip time, 1/8 ms; 0: none was measured */
-	__u32 pad1[3];
+	__u32 srtt;    /* smoothed round-trip time, 1/8 ms; 0: none was measured */
+	__u32 rttvar;  /* slot: its variation, 1/4 ms */
+	__u32 rtt_low; /* slot: what short ones take, 1/16 ms: falls with each shorter one, rises slowly */
+	__u32 pad1;
 	struct ledger rx;
 	struct ledger tx;
 	struct again rx_again; /* latest duplicate that the local socket was passed */
@@ -406,7 +408,7 @@ struct recovery {
 	__u8 known;    /* recover is meant */
 	__u8 on;       /* acknowledgements below recover show further holes */
 	__u8 dup_acks; /* duplicate ACKs in a row */
-	__u8 pad;
+	__u8 backoff;  /* how often the timeout has doubled since a round trip was measured */
 };
 
 /* A message whose request is in flight on a slot. */
@@ -423,9 +425,11 @@ struct message {
 	__u8 acked;	 /* the pod acknowledged the whole request */
 	__u32 due;	 /* wire: once acked, where in the slot's stream its response may begin */
 	__u32 hold;	 /* on its packet identifier (ids.h) */
-	__u32 company;	 /* enum company */
+	__u16 company;	 /* enum company */
+	__u8 again;	 /* the request was sent more than once */
+	__u8 early;	 /* it was done in its device's ledger when the slot got it: it had waited, or the pod is far */
 	__u32 waited_us; /* how long it was parked before taken_ns, microseconds */
-	__u32 pad;
+	__u32 sent_ms;	 /* when its request was last sent, CLOCK_MONOTONIC */
 };
 
 /* What was in flight on the slot when a message was given to it. */
@@ -775,6 +779,8 @@ enum event_kind {
 	EVENT_ROOM = 12,   /* memory for messages that wait is scarce */
 	EVENT_WAKE =
 		13, /* in the ring wakes: conn is the index of a pod whose processes are frozen, and have something to do */
+	EVENT_LOST =
+		14, /* sweeper: the slot's oldest request was not acknowledged in time: requests_send sends it again */
 };
 
 struct event {
@@ -951,7 +957,7 @@ struct trace_event {
 
 #define SWEEP_TAILS 512 /* connections that a pass may note, a power of two */
 
-/* A connection whose oldest PUBACK is sent again at a time between two passes, unless it is acknowledged. */
+/* A connection whose oldest PUBACK, or request, is sent again at a time between two passes, unless it is acknowledged. */
 struct tail {
 	__u32 conn;
 	__u32 due_ms; /* CLOCK_MONOTONIC */

@@ -227,6 +227,7 @@ static __always_inline enum reason unpark_into(struct scratch *s, struct pod *po
 	/* nobody looks at it before: the slot is still claimed */
 	m = slot_message(slot, s->number);
 	m->hold = e->message.hold;
+	m->early = 1;
 	m->waited_us = waited_us(now, e->message.taken_ns);
 	attend(sc, s->slot);
 	return REASON_TAKEN;

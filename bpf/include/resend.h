@@ -96,7 +96,7 @@ struct resend {
  * before its maker has let the slot go: until then it may be undone (slot_undo).
  */
 static __always_inline __u32 piece_fill(struct piece *p, struct conn *sc, struct slot *slot, const struct pod *pod,
-					__u32 mss)
+					__u32 mss, __u32 now_ms)
 {
 	struct message *m = slot_message(slot, p->number);
 	struct stamp stamp;
@@ -110,6 +110,8 @@ static __always_inline __u32 piece_fill(struct piece *p, struct conn *sc, struct
 		conn_stamp(sc, &stamp);
 		stamp.seq = m->request_seq + p->off;
 		frame_fill(&p->frame, sc, &stamp, TH_ACK | TH_PSH, piece_len(len, p->off, mss));
+		m->sent_ms = now_ms;
+		m->again = 1;
 	}
 	bpf_spin_unlock(&sc->lock);
 	return len;
@@ -123,7 +125,7 @@ static long resend_step(__u64 i, void *data)
 	struct slot *slot = slot_entry(p->slot);
 	struct conn *sc = conn_entry(p->slot);
 	struct pod *pod;
-	__u32 len, pod_key;
+	__u32 len, pod_key, now_ms;
 
 	if (!slot || !sc || p->number == p->end)
 		return 1;
@@ -131,7 +133,8 @@ static long resend_step(__u64 i, void *data)
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
 	if (!pod)
 		return 1;
-	len = piece_fill(p, sc, slot, pod, slot_mss(pod, sc, bpf_ktime_get_ns() / 1000000));
+	now_ms = bpf_ktime_get_ns() / 1000000;
+	len = piece_fill(p, sc, slot, pod, slot_mss(pod, sc, now_ms), now_ms);
 	if (len) {
 		skb_send_clone(r->skb, r->s, r->hook, SHAPE_PIECE, &p->frame);
 		p->off += p->frame.payload_len;
@@ -166,6 +169,27 @@ static __always_inline void requests_resend(struct __sk_buff *skb, struct scratc
 	struct resend r = { .skb = skb, .s = s, .hook = hook };
 
 	bpf_loop(PIPELINE_MAX * (REQUEST_MAX / PIECE_UNIT), resend_step, &r, 0);
+}
+
+/*
+ * Names the oldest requests of a slot that its pod may be missing for requests_resend: as
+ * many as can have left in one segment of mss bytes. Under the slot's lock.
+ */
+static __always_inline void requests_missing(struct piece *p, __u32 index, const struct conn *c, struct slot *slot,
+					     __u32 mss, __u32 now_ms)
+{
+	__u32 first = slot_unacked(slot);
+
+	p->end = first;
+	repeat(i, GROUP_MAX) {
+		struct message *m = slot_message(slot, afresh(p->end));
+
+		if (afresh(p->end) == slot->tail || !recovery_missing(c, m->sent_ms, now_ms) ||
+		    (i && m->request_seq + m->request_len - c->tx_una > mss))
+			break;
+		p->end++;
+	}
+	requests_lost(p, index, c->gen, first, afresh(p->end));
 }
 
 #endif

@@ -104,11 +104,12 @@ struct scratch {
 	__s32 route;
 	__u32 counter; /* of the route and its function */
 	__u32 function;
-	__u32 queue;  /* of the pod's function */
-	__u32 vain;   /* a slot was claimed for nothing: who parked a message meanwhile saw it taken */
-	__u32 parked; /* messages of the segment that wait, */
+	__u32 queue; /* of the pod's function */
+	__u32 vain;  /* a slot was claimed for nothing: who parked a message meanwhile saw it taken */
+	__u32 far;   /* the slot's pod is far away */
+	__u32 early; /* messages of the segment that are done though no pod has acknowledged them */
 	__u32 queue_count;
-	__u32 queues[SEGMENT_QUEUES]; /* and where */
+	__u32 queues[SEGMENT_QUEUES]; /* where those of them wait that found no slot */
 	__u32 shut_pod;		      /* SCRATCH_UNPARK: of this pod's slots */
 	__u64 shut;		      /* these bits are of connections that took no request */
 	struct unpark_walk walk;
@@ -126,7 +127,8 @@ struct scratch {
 	__u32 action; /* what is to be done with a segment: enum rx_action; with a pod's: enum pod_duty, */
 	__u32 duties;
 	__u32 passed; /* and enum reason if it passes */
-	__u32 lost;   /* a pod's segment shows that requests got lost */
+	__u32 blocks; /* a pod's segment has SACK blocks: they are in sack */
+	__u32 lost;   /* it shows that requests got lost */
 	__u32 due;    /* where responses to the requests that it acknowledges may begin */
 	__u32 proofs; /* its responses show that the pod answers several requests in order */
 	__u32 pad0;

@@ -468,13 +468,11 @@ static __always_inline void skb_send_clone(struct __sk_buff *skb, struct scratch
 
 /*
  * TCP options that grafting cannot honour, replaced by NOP in a SYN, so that they
- * are never negotiated. sack: but for SACK-permitted.
+ * are never negotiated.
  */
-static __always_inline bool option_unwanted(__u8 kind, bool sack)
+static __always_inline bool option_unwanted(__u8 kind)
 {
 	switch (kind) {
-	case 4: /* SACK permitted: what pods send of it is not translated */
-		return !sack;
 	case 8:	  /* timestamps: injected segments have none */
 	case 30:  /* MPTCP */
 	case 34:  /* TCP Fast Open */
@@ -492,7 +490,6 @@ struct options {
 	__u32 left; /* bytes of the current option still to come */
 	__u32 unwanted;
 	__u32 changed;
-	__u32 sack; /* SACK-permitted may stay */
 };
 
 /* One byte of the options. */
@@ -519,7 +516,7 @@ static long option_byte(__u64 index, void *data)
 	if (n < 2 || at + n > o->len)
 		return 1;
 	o->left = n - 1;
-	o->unwanted = option_unwanted(kind, o->sack);
+	o->unwanted = option_unwanted(kind);
 	if (o->unwanted) {
 		o->bytes[at & 63] = 1;
 		o->changed = 1;
@@ -527,12 +524,12 @@ static long option_byte(__u64 index, void *data)
 	return 0;
 }
 
-/* Rewrites a SYN's options, of which SACK-permitted may stay, and clears ECE, CWR and AE. */
-static __always_inline int skb_strip_syn(struct __sk_buff *skb, const struct packet *p, bool sack)
+/* Rewrites a SYN's options, and clears ECE, CWR and AE. */
+static __always_inline int skb_strip_syn(struct __sk_buff *skb, const struct packet *p)
 {
 	__u32 check = p->l4 + offsetof(struct tcphdr, check);
 	__u32 at = p->l4 + sizeof(struct tcphdr);
-	struct options before = { .sack = sack }, after;
+	struct options before = {}, after;
 	__be16 flags, clean;
 	__s64 diff;
 	__u32 len;

@@ -294,12 +294,13 @@ static __always_inline void slot_served(struct slot *slot, __u64 began_ns, __u64
  * function, has room, and its pod answers fast: the device's messages stay in
  * order, and the pod reads several at once. A slow one had better get them on
  * idle connections, and so does one whose depth is found out, as long as it has
- * any. Returns the pod, or NULL; as slot_claim otherwise.
+ * any, and one that is far: what gets lost or comes late on the way holds up all behind it. Returns the pod, or NULL; as slot_claim otherwise.
  */
 static __always_inline struct pod *slot_follow(const struct conn *c, const struct device *d, __u32 function, __u32 qos,
 					       __u32 *index)
 {
 	__u32 key = *(volatile __u32 *)&d->last_slot, pod_key;
+	const struct conn *sc;
 	struct slot *slot;
 	struct pod *pod;
 	__u64 bit, free;
@@ -307,7 +308,8 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 	if (!*(volatile __u16 *)&c->in_flight || key >= knob_slots)
 		return NULL;
 	slot = slot_entry(key);
-	if (!slot || (__u64)(slot->tail - slot->head) * slot->service_ns > QUEUE_NS)
+	sc = conn_entry(key);
+	if (!slot || !sc || (__u64)(slot->tail - slot->head) * slot->service_ns > QUEUE_NS)
 		return NULL;
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
@@ -315,7 +317,7 @@ static __always_inline struct pod *slot_follow(const struct conn *c, const struc
 		return NULL;
 	bit = slot_bit(pod, key);
 	free = ~(pod->filling | pod->reserved | pod_beyond(pod));
-	if (pod->wait_ns && pod->idle & free & ~bit)
+	if ((pod->wait_ns || recovery_far(sc)) && pod->idle & free & ~bit)
 		return NULL;
 	if (!((pod->idle | pod_more(pod, qos)) & free & bit) || slot_try(pod, bit, qos) != SLOT_HELD)
 		return NULL;
@@ -363,6 +365,26 @@ static __always_inline __u32 slot_in_flight(const struct slot *slot)
 static __always_inline struct message *slot_message(struct slot *slot, __u32 number)
 {
 	return &slot->messages[number & (knob_pipeline - 1) & (PIPELINE_MAX - 1)];
+}
+
+/* The number of the oldest request in flight that the pod has not acknowledged; tail if there is none. */
+static __always_inline __u32 slot_unacked(const struct slot *slot)
+{
+	return (__s32)(slot->acked - slot->head) < 0 ? slot->head : slot->acked;
+}
+
+/*
+ * When the oldest request that the pod has not acknowledged is due to be sent again, CLOCK_MONOTONIC
+ * milliseconds; now_ms + ROUND_TRIP_MAX if nothing is. Userspace sees to a slot that it has, or that has
+ * ended. Under the lock.
+ */
+static __always_inline __u32 slot_due(const struct conn *c, struct slot *slot, __u32 now_ms)
+{
+	__u32 oldest = slot_unacked(slot);
+
+	if (c->state != CONN_OPEN || slot->state == SLOT_RETIRED || oldest == slot->tail)
+		return now_ms + ROUND_TRIP_MAX;
+	return recovery_due(&slot->recovery, c, slot_message(slot, oldest)->sent_ms);
 }
 
 /* Whether message `last` - 1 is in flight; last is the slot's plain or trial. */

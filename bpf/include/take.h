@@ -219,6 +219,9 @@ static __always_inline enum reason slot_begin(enum hook hook, struct conn *sc, s
 		m->packet_id = s->publish.packet_id;
 		m->qos = s->publish.qos;
 		m->acked = 0;
+		m->again = 0;
+		m->early = 0;
+		m->sent_ms = now_ns / 1000000;
 		m->hold = HOLD_NONE; /* until the device's ledger has it */
 		m->company = slot_company(pod, s->slot, slot);
 		m->waited_us = 0;
@@ -234,6 +237,7 @@ static __always_inline enum reason slot_begin(enum hook hook, struct conn *sc, s
 		s->slot_gen = gen;
 		s->slot_seq = stamp.seq;
 		s->slot_mss = mss;
+		s->far = recovery_far(sc);
 	}
 	bpf_spin_unlock(&sc->lock);
 	if (!reason)
@@ -459,8 +463,8 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	enum reason reason;
 	struct graft *graft;
 	struct request *r;
+	bool taken, far;
 	__u64 now;
-	bool taken;
 
 	if (!slot || !sc)
 		return REASON_DEAD_SOCKET;
@@ -487,11 +491,15 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	attend(sc, s->slot);
 
 	ids = device_table(d);
+	far = !xdp && afresh(s->far); /* XDP can send the device no acknowledgement beside the request */
 	bpf_spin_lock(&c->lock);
 	graft = take_account(c, d, ids, s, len, now, &hold);
 	taken = graft != NULL;
 	if (graft) {
-		graft->who = s->slot;
+		if (far)
+			ledger_removed(&c->rx);
+		else
+			graft->who = s->slot;
 		d->last_slot = s->slot;
 	}
 	bpf_spin_unlock(&c->lock);
@@ -501,6 +509,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 	}
 	/* nobody looks at it before: the request has not left, and the slot is still claimed */
 	slot_message(slot, s->number)->hold = hold;
+	slot_message(slot, s->number)->early = far;
 	return REASON_TAKEN;
 }
 

@@ -87,6 +87,31 @@ static int call_recovery_ack(const struct shim *t, struct recovery *r, const str
 	return t->recovery_ack(r, c, s);
 }
 
+static void call_recovery_measure(const struct shim *t, struct recovery *r, struct conn *c, __s32 ms)
+{
+	t->recovery_measure(r, c, ms);
+}
+
+static __u32 call_recovery_due(const struct shim *t, const struct recovery *r, const struct conn *c, __u32 sent)
+{
+	return t->recovery_due(r, c, sent);
+}
+
+static void call_recovery_expire(const struct shim *t, struct recovery *r, const struct conn *c)
+{
+	t->recovery_expire(r, c);
+}
+
+static int call_recovery_missing(const struct shim *t, const struct conn *c, __u32 sent, __u32 now)
+{
+	return t->recovery_missing(c, sent, now);
+}
+
+static int call_recovery_far(const struct shim *t, const struct conn *c)
+{
+	return t->recovery_far(c);
+}
+
 static __u32 call_park(const struct shim *t, struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms)
 {
 	return t->park(p, q, op, client, n, ms);
@@ -346,6 +371,27 @@ func (t *Table) Responses(b []byte) (a Responses, h HTTP) {
 func (t *Table) RecoveryAck(r *Recovery, c *Conn, s *Segment) bool {
 	return C.call_recovery_ack(t.t, r, c, s) != 0
 }
+
+// RecoveryMeasure is recovery_measure.
+func (t *Table) RecoveryMeasure(r *Recovery, c *Conn, ms int32) {
+	C.call_recovery_measure(t.t, r, c, C.__s32(ms))
+}
+
+// RecoveryDue is recovery_due.
+func (t *Table) RecoveryDue(r *Recovery, c *Conn, sent uint32) uint32 {
+	return uint32(C.call_recovery_due(t.t, r, c, u32(sent)))
+}
+
+// RecoveryExpire is recovery_expire.
+func (t *Table) RecoveryExpire(r *Recovery, c *Conn) { C.call_recovery_expire(t.t, r, c) }
+
+// RecoveryMissing is recovery_missing.
+func (t *Table) RecoveryMissing(c *Conn, sent, now uint32) bool {
+	return C.call_recovery_missing(t.t, c, u32(sent), u32(now)) != 0
+}
+
+// RecoveryFar is recovery_far.
+func (t *Table) RecoveryFar(c *Conn) bool { return C.call_recovery_far(t.t, c) != 0 }
 
 // Sack reads and translates a TCP header's options as the hooks do: of a segment
 // that came from the peer with the acknowledgement ack, or of one of the local

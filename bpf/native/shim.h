@@ -37,6 +37,11 @@ struct shim {
 	void (*taken)(struct conn *c, __u32 slot, __u32 state);
 	void (*responses)(const __u8 *b, __u32 len, struct responses *a, struct http *h);
 	int (*recovery_ack)(struct recovery *r, const struct conn *c, const struct segment *s);
+	void (*recovery_measure)(struct recovery *r, struct conn *c, __s32 ms);
+	__u32 (*recovery_due)(const struct recovery *r, const struct conn *c, __u32 sent_ms);
+	void (*recovery_expire)(struct recovery *r, const struct conn *c);
+	int (*recovery_missing)(const struct conn *c, __u32 sent_ms, __u32 now_ms);
+	int (*recovery_far)(const struct conn *c);
 	void (*sack)(struct conn *c, struct sack *k, bool received, __u32 kack, __u32 ack);
 	int (*loss)(struct conn *c, const struct segment *s, struct sack *k, struct pubacks *p, __u32 now_ms);
 	__u32 (*overdue)(struct conn *c, struct pubacks *p, __u32 more, __u32 now_ms);
@@ -274,6 +279,31 @@ static int shim_recovery_ack(struct recovery *r, const struct conn *c, const str
 	return recovery_ack(r, c, s);
 }
 
+static void shim_recovery_measure(struct recovery *r, struct conn *c, __s32 ms)
+{
+	recovery_measure(r, c, ms);
+}
+
+static __u32 shim_recovery_due(const struct recovery *r, const struct conn *c, __u32 sent_ms)
+{
+	return recovery_due(r, c, sent_ms);
+}
+
+static void shim_recovery_expire(struct recovery *r, const struct conn *c)
+{
+	recovery_expire(r, c);
+}
+
+static int shim_recovery_missing(const struct conn *c, __u32 sent_ms, __u32 now_ms)
+{
+	return recovery_missing(c, sent_ms, now_ms);
+}
+
+static int shim_recovery_far(const struct conn *c)
+{
+	return recovery_far(c);
+}
+
 /*
  * As the hooks do with the options of a segment of the peer (received) or of the
  * local socket, which are in k->before; kack and ack as for sack_to_wire.
@@ -367,6 +397,11 @@ static const struct shim shim_table = {
 	.taken = shim_taken,
 	.responses = shim_responses,
 	.recovery_ack = shim_recovery_ack,
+	.recovery_measure = shim_recovery_measure,
+	.recovery_due = shim_recovery_due,
+	.recovery_expire = shim_recovery_expire,
+	.recovery_missing = shim_recovery_missing,
+	.recovery_far = shim_recovery_far,
 	.sack = shim_sack,
 	.loss = shim_loss,
 	.overdue = shim_overdue,

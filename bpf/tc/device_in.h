@@ -57,6 +57,8 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 			stamp.seq = m->request_seq;
 			number = slot->head + i;
 			len = m->request_len;
+			m->sent_ms = now_ms;
+			m->again = 1;
 			frame_fill(&s->frame, sc, &stamp, TH_ACK | TH_PSH, len);
 			break;
 		}
@@ -248,6 +250,10 @@ static long burst_step(__u64 index, void *data)
 	if (take_try(b->skb, false, &b->t, s))
 		return 1;
 	count_taken(s, HOOK_TC_DEVICE_IN, REASON_TAKEN);
+	if (s->far) { /* what is done is to be acknowledged, whatever becomes of the segment's rest */
+		s->early++;
+		attend(b->t.c, b->t.conn);
+	}
 	if (s->group.count && !group_joins(&s->group, s))
 		burst_flush(b->skb, s);
 	group_add(&s->group, s);
@@ -270,7 +276,7 @@ static long burst_turn(__u64 index, void *data)
 	if (afresh(s->bad))
 		return 1;
 	count_taken(s, HOOK_TC_DEVICE_IN, REASON_PARKED);
-	s->parked++;
+	s->early++;
 	return burst_next(s);
 }
 
@@ -302,12 +308,12 @@ static __always_inline void device_unpark(struct __sk_buff *skb, struct scratch 
 }
 
 /*
- * All of the segment was taken, and some of it is parked: the device is acknowledged what it has sent,
+ * All of the segment was taken, and some of it is parked, or on its way to a pod that is far: the device is acknowledged what it has sent,
  * since nothing else may leave to it for long. If the segment was also news of the local socket's
  * bytes, the skb becomes the bare ACK that the socket waits for. Returns the TC verdict. A function of
  * its own for the verifier, and for the size of the stack.
  */
-__attribute__((noinline)) int device_parked(struct __sk_buff *skb, __u32 conn)
+__attribute__((noinline)) int device_early(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	__u32 now_us = bpf_ktime_get_ns() / 1000, before;
@@ -642,8 +648,8 @@ __attribute__((noinline)) int device_seen(struct __sk_buff *skb)
 		return device_icmp(skb);
 	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && listener_syn(skb)) {
 		note_syn(&p->tuple);
-		return skb_strip_syn(skb, p, true) ? counted(HOOK_TC_DEVICE_IN, REASON_SYN_ERROR, TC_DROP)
-						   : counted(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN, TC_PASS);
+		return skb_strip_syn(skb, p) ? counted(HOOK_TC_DEVICE_IN, REASON_SYN_ERROR, TC_DROP)
+					     : counted(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN, TC_PASS);
 	}
 	c = flow_find(&p->tuple, &conn);
 	if (!c || conn < knob_slots)
@@ -717,7 +723,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	s->kept = 0;
 	if (*(volatile __u8 *)&b.t.d->kept && keep_meet(skb, conn)) {
 		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
-		return device_parked(skb, conn);
+		return device_early(skb, conn);
 	}
 	if (large || (!afresh(s->kept) && p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt)) {
 		bpf_spin_lock(&b.t.c->lock);
@@ -735,7 +741,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	s->burst_sent = 0;
 	s->burst_last = 0;
 	s->group.count = 0;
-	s->parked = 0;
+	s->early = 0;
 	s->queue_count = 0;
 	/* too long to be cut: what is left must be able to pass behind its front */
 	if (large && afresh(s->lags))
@@ -744,7 +750,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 		bpf_loop(BURST_MAX, burst_turn, &b, 0);
 	if (afresh(s->kept) && keep_vain(skb, conn))
 		return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
-	taken = afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->parked);
+	taken = afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->early);
 	again = taken && (remainder || (front && afresh(s->lags)));
 	if (taken && afresh(s->bad) == REASON_PARTIAL && !(again && large) && keep_beginning(skb, conn, again)) {
 		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
@@ -756,13 +762,13 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	 */
 	if (again && bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-	if (afresh(s->burst_last) && !afresh(s->parked))
+	if (afresh(s->burst_last) && !afresh(s->early))
 		return burst_end(skb, s, &b);
 	if (afresh(s->group.count))
 		burst_flush(skb, s);
 	device_unpark(skb, s);
 	if (afresh(s->burst_last))
-		return device_parked(skb, conn);
+		return device_early(skb, conn);
 	if (afresh(s->bad))
 		device_left(skb, conn);
 	return DEVICE_REST;

@@ -80,6 +80,8 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 	conn_seed(c, seed->rcv_nxt, d ? seed->queued : seed->rcv_nxt);
 	c->flags = (p->ipv6 ? CONN_IPV6 : 0) | (seed->sack_ok ? CONN_SACK : 0);
 	c->srtt = seed->srtt;
+	c->rttvar = seed->srtt / 4; /* half of the first one (RFC 6298 section 2.2) */
+	c->rtt_low = 2 * seed->srtt;
 	c->tx_nxt = p->seg.seq + p->seg.len;
 	c->tx_knxt = c->tx_nxt;
 	c->tx_framed = p->seg.seq; /* userspace arms it between two packets */
@@ -325,8 +327,8 @@ __attribute__((noinline)) int out_segment(struct __sk_buff *skb, __u32 hook, __u
 	}
 	if (p->seg.flags & TH_SYN) {
 		if (!device)
-			return skb_strip_syn(skb, p, false) ? counted(hook, REASON_SYN_ERROR, TC_DROP)
-							    : counted(hook, REASON_SLOT_SYN, TC_PASS);
+			return skb_strip_syn(skb, p) ? counted(hook, REASON_SYN_ERROR, TC_DROP)
+						     : counted(hook, REASON_SLOT_SYN, TC_PASS);
 		/* A SYN-ACK to this 4-tuple: whatever was here belongs to the past. */
 		bpf_spin_lock(&c->lock);
 		if (c->state != CONN_FREE) {

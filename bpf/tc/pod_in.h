@@ -113,24 +113,34 @@ static __always_inline void done_push(struct scratch *s, const struct message *m
 	s->done_count++;
 }
 
-/* The requests that the pod's TCP has acknowledged, but those that are answered here. Under the lock. */
+/*
+ * The requests that the pod's TCP has acknowledged, and how long that took; those that are answered
+ * here have no other consequence. Under the lock.
+ */
 static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct slot *slot, __u32 completed,
 				       enum done_kind kind)
 {
-	__u32 answered = slot->head + completed;
+	__u32 answered = slot->head + completed, oldest = slot_unacked(slot), again = 0, sent_ms = 0;
 
-	if ((__s32)(slot->acked - answered) < 0)
-		slot->acked = answered;
+	slot->acked = slot_unacked(slot);
 	repeat(i, PIPELINE_MAX) {
 		struct message *m = slot_message(slot, slot->acked);
+		bool is_answered = (__s32)(slot->acked - answered) < 0;
 
-		if (slot->acked == slot->tail || seq_lt(c->tx_una, m->request_seq + m->request_len))
+		if (!is_answered && (slot->acked == slot->tail || seq_lt(c->tx_una, m->request_seq + m->request_len)))
 			break;
-		m->acked = 1;
-		m->due = s->due;
-		done_push(s, m, kind);
+		again |= m->again;
+		sent_ms = m->sent_ms;
+		if (!is_answered) {
+			m->acked = 1;
+			m->due = s->due;
+			done_push(s, m, kind);
+		}
 		slot->acked++;
 	}
+	/* of a request that was sent twice nobody knows which of the two is acknowledged (RFC 6298 section 3) */
+	if (slot->acked != oldest && !again)
+		recovery_measure(&slot->recovery, c, s->now_ns / 1000000 - sent_ms);
 }
 
 /*
@@ -410,6 +420,44 @@ static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, st
 }
 
 /*
+ * The segment becomes the answer that s->action calls for: an ACK, with what came twice
+ * if it is a duplicate. Returns the TC verdict. A function of its own, for the size of the stack.
+ */
+__attribute__((noinline)) int pod_reply(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+	__u32 now_us = bpf_ktime_get_ns() / 1000, n = 0, options = 0;
+	enum reason reason = REASON_CHALLENGE;
+	struct sack_block blocks[2];
+	struct stamp stamp;
+	struct conn *c;
+	bool ok = false;
+
+	if (!s)
+		return TC_DROP;
+	c = conn_entry(s->slot);
+	if (!c)
+		return TC_DROP;
+	bpf_spin_lock(&c->lock);
+	if (c->gen == s->slot_gen && conn_live(c)) {
+		conn_bare(c, &stamp, now_us);
+		if (s->action == RX_ACK)
+			n = conn_duplicate(c, &s->packet.seg, stamp.ack, blocks);
+		if (n)
+			options = sack_option(s->notice.bytes, blocks, n);
+		frame_fill(&s->frame, c, &stamp, TH_ACK, options);
+		frame_options(&s->frame, options);
+		ok = true;
+	}
+	bpf_spin_unlock(&c->lock);
+	if (!ok)
+		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);
+	if (s->action == RX_ACK)
+		reason = seq_gt(s->packet.seg.seq, s->rx.seq) ? REASON_AHEAD : REASON_OLD_DUPLICATE;
+	return pod_send(skb, s, &s->frame, reason);
+}
+
+/*
  * Does what the ledger says, once their lock is released. Returns the TC verdict.
  * A function of its own, so that the verifier follows it once, not once for
  * each outcome.
@@ -443,14 +491,13 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	}
 	switch (action) {
 	case RX_ACK:
-		return pod_send(skb, s, &s->frame,
-				seq_gt(s->packet.seg.seq, s->rx.seq) ? REASON_AHEAD : REASON_OLD_DUPLICATE);
 	case RX_CHALLENGE:
-		return pod_send(skb, s, &s->frame, REASON_CHALLENGE);
+		return pod_reply(skb);
 	case RX_PASS:
 		if (s->rx.len < s->packet.seg.len && skb_cut(skb, s, s->rx.len))
 			return counted(HOOK_TC_POD_IN, REASON_CUT_ERROR, TC_DROP);
-		if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd))
+		if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ||
+		    (s->blocks && skb_options_store(skb, s)))
 			return counted(HOOK_TC_POD_IN, REASON_TRANSLATE_ERROR, TC_DROP);
 		return counted(HOOK_TC_POD_IN, s->passed, TC_PASS);
 	case RX_PASS_RAW:
@@ -465,6 +512,21 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	default:
 		return counted(HOOK_TC_POD_IN, REASON_CHALLENGE, TC_DROP);
 	}
+}
+
+/*
+ * Reads the segment's SACK blocks. They are about requests, of which the local socket knows nothing: if it
+ * is passed the segment it is shown none. Returns 0. A function of its own, so that the verifier follows it once.
+ */
+__attribute__((noinline)) int pod_blocks(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
+
+	if (!s)
+		return 0;
+	s->blocks = !skb_options(skb, s) && s->sack.came;
+	s->sack.count = 0;
+	return 0;
 }
 
 /*
@@ -495,7 +557,7 @@ __attribute__((noinline)) int pod_resend(struct __sk_buff *skb)
 __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
-	__u32 index, pod_key, mss, end, now_ms = bpf_ktime_get_ns() / 1000000;
+	__u32 index, pod_key, mss, now_ms = bpf_ktime_get_ns() / 1000000;
 	struct slot *slot;
 	struct conn *c;
 	struct pod *pod;
@@ -513,16 +575,7 @@ __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
 		return 0;
 	mss = slot_mss(pod, c, now_ms);
 	bpf_spin_lock(&c->lock);
-	s->piece.end = slot->acked;
-	repeat(i, GROUP_MAX) {
-		struct message *m = slot_message(slot, afresh(s->piece.end));
-
-		if (afresh(s->piece.end) == slot->tail || (i && m->request_seq + m->request_len - c->tx_una > mss))
-			break;
-		s->piece.end++;
-	}
-	end = afresh(s->piece.end);
-	requests_lost(&s->piece, index, s->slot_gen, slot->acked, end);
+	requests_missing(&s->piece, index, c, slot, mss, now_ms);
 	bpf_spin_unlock(&c->lock);
 	return pod_resend(skb);
 }
@@ -598,6 +651,9 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 		bpf_spin_unlock(&c->lock);
 		packet_advance(&s->packet, front);
 	}
+	s->blocks = 0;
+	if (!s->packet.plain)
+		pod_blocks(skb);
 	s->lost = 0;
 	s->proofs = 0;
 	s->slot = index;
@@ -694,9 +750,9 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 		else if (seg->len && slot->state == SLOT_PASSING)
 			passed = REASON_RESPONSE_HANDED;
 		slot_show(pod, index, slot);
-		if (action == RX_ACK || action == RX_CHALLENGE || (duties & DUTY_POD_ACK)) {
-			if (action == RX_ACK)
-				s->rx.seq = c->rx_nxt;
+		if (action == RX_ACK)
+			s->rx.seq = c->rx_nxt;
+		if (duties & DUTY_POD_ACK) {
 			conn_bare(c, &stamp, s->now_ns / 1000);
 			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
 		}

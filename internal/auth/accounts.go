@@ -15,6 +15,7 @@ const (
 	password by = iota
 	certificate
 	token
+	service
 )
 
 // Account is who a client has proven to be, and by what: it can be asked of other
@@ -26,6 +27,9 @@ type Account struct {
 	by    by
 	hash  string // of the password that the client knew
 	token string // that it had
+	url   string // of the service that has let it in
+	login Login  // by which that was asked
+	said  atomic.Pointer[said]
 
 	known atomic.Pointer[known]
 }
@@ -115,13 +119,21 @@ func (a *Accounts) exists(name string) bool {
 	return name != "" && (user || hash)
 }
 
+// Until is from when on the account is nobody's any more, as it is known now; zero: never.
+func (x *Account) Until() time.Time {
+	if s := x.said.Load(); s != nil {
+		return s.expires
+	}
+	return x.Expires
+}
+
 // Rights are what an Account may do under these accounts; false if it would not be let
 // in any more. nil is an anonymous client's.
 func (a *Accounts) Rights(x *Account) (*config.User, bool) {
 	if x == nil {
 		return &a.cfg.Default, a.cfg.AllowAnonymous
 	}
-	if !x.Expires.IsZero() && !time.Now().Before(x.Expires) {
+	if end := x.Until(); !end.IsZero() && !time.Now().Before(end) {
 		return nil, false
 	}
 	k := x.known.Load()
@@ -141,6 +153,8 @@ func (a *Accounts) judge(x *Account) *config.User {
 		if c, err := a.tokens.verify(x.token); err == nil && c.name == x.Name {
 			return a.claimed(c)
 		}
+	case x.by == service && a.cfg.HTTP != nil && a.cfg.HTTP.URL.String() == x.url:
+		return a.replied(&x.said.Load().reply)
 	}
 	return nil
 }

@@ -63,12 +63,12 @@ func TestPasswordFile(t *testing.T) {
 		{"dev", "secret word", Accepted}, {"ops", "secret word", Accepted}, {"dev", "secret", Refused}, {"nobody", "secret word", Refused},
 		{"cert", "secret word", Refused}, {"cert", "", Refused}, {"dev", "secret word\x00", Unusable}, {"", "secret word", Refused}, {"# devices", "", Refused},
 	} {
-		if got := c.Check(a, Login{here, x.user, []byte(x.password)}); got.Result != x.want {
+		if got := c.Check(a, Login{here, "c", x.user, []byte(x.password)}); got.Result != x.want {
 			t.Errorf("%q with %q: %v, want %v", x.user, x.password, got.Result, x.want)
 		}
 	}
-	dev := c.Check(a, Login{here, "dev", []byte("secret word")}).Account
-	ops := c.Check(a, Login{here, "ops", []byte("secret word")}).Account
+	dev := c.Check(a, Login{here, "c", "dev", []byte("secret word")}).Account
+	ops := c.Check(a, Login{here, "c", "ops", []byte("secret word")}).Account
 	if u, ok := a.Rights(dev); !ok || !u.MayPublish("c", "dev/dev") || u.MayPublish("c", "ops/x") || u.MaySubscribe("c", "secret/x") {
 		t.Errorf("dev: %+v", u)
 	}
@@ -243,7 +243,7 @@ func TestTokens(t *testing.T) {
 		{"bad filter", hs(jwt.MapClaims{"subs": []string{"a", "a/#/b"}}), `claim "subs" is no list of topic filters`},
 	} {
 		for _, user := range []string{"", "dev", "whoever"} {
-			got := c.Check(a, Login{here, user, []byte(x.token)})
+			got := c.Check(a, Login{here, "c", user, []byte(x.token)})
 			switch {
 			case x.want == "" && (got.Result != Accepted || got.Account == nil || got.Account.Name != "dev"):
 				t.Errorf("%s: %+v", x.name, got)
@@ -253,11 +253,11 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	long := hs(jwt.MapClaims{"x": strings.Repeat("x", maxToken)})
-	if got := c.Check(a, Login{here, "dev", []byte(long)}); got.Result != Refused {
+	if got := c.Check(a, Login{here, "c", "dev", []byte(long)}); got.Result != Refused {
 		t.Errorf("a token of %d bytes: %v", len(long), got.Result)
 	}
 	for _, p := range []string{"", "a.b.c", "..", "e30.e30.e30"} {
-		if got := c.Check(a, Login{here, "dev", []byte(p)}); got.Result != Refused || got.Why != "" {
+		if got := c.Check(a, Login{here, "c", "dev", []byte(p)}); got.Result != Refused || got.Why != "" {
 			t.Errorf("password %q: %+v", p, got)
 		}
 	}
@@ -273,7 +273,7 @@ func TestBadTokenIsNotAnonymous(t *testing.T) {
 		user, password string
 		want           Result
 	}{{"", "", Accepted}, {"", expired, Refused}, {"dev", expired, Refused}, {"dev", "x", Refused}} {
-		if got := c.Check(a, Login{here, x.user, []byte(x.password)}); got.Result != x.want {
+		if got := c.Check(a, Login{here, "c", x.user, []byte(x.password)}); got.Result != x.want {
 			t.Errorf("%q with %.5q: %v", x.user, x.password, got)
 		}
 	}
@@ -290,7 +290,7 @@ func TestClaimsAreRights(t *testing.T) {
 	c, a := New(nil), load(t, cfg)
 	rights := func(more jwt.MapClaims) *config.User {
 		t.Helper()
-		x := c.Check(a, Login{here, "u", []byte(sign(t, jwt.SigningMethodHS256, i.secret, "", more))})
+		x := c.Check(a, Login{here, "c", "u", []byte(sign(t, jwt.SigningMethodHS256, i.secret, "", more))})
 		u, ok := a.Rights(x.Account)
 		if x.Account == nil || !ok {
 			t.Fatalf("%v: %+v", more, x)
@@ -334,7 +334,7 @@ func TestKeysAreReplaced(t *testing.T) {
 	set := func(keys map[string]*rsa.PrivateKey) string { return writeFile(t, dir, "keys.json", i.keySet(t, keys)) }
 	cfg := &config.Auth{JWT: &config.JWT{JWKSFile: set(map[string]*rsa.PrivateKey{"1": i.rsa}), Username: "sub"}}
 	a := load(t, cfg)
-	x := New(nil).Check(a, Login{here, "", []byte(sign(t, jwt.SigningMethodRS256, i.rsa, "1", nil))}).Account
+	x := New(nil).Check(a, Login{here, "c", "", []byte(sign(t, jwt.SigningMethodRS256, i.rsa, "1", nil))}).Account
 	may := func(when string, cfg *config.Auth, want bool) {
 		t.Helper()
 		if _, ok := load(t, cfg).Rights(x); ok != want {
@@ -399,7 +399,7 @@ func FuzzTokens(f *testing.F) {
 	f.Add("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJkZXYifQ.AAAA")
 	f.Add("eyJhbGciOiJub25lIn0.eyJzdWIiOiJkZXYiLCJleHAiOjk5OTk5OTk5OTl9.")
 	f.Fuzz(func(t *testing.T, raw string) {
-		if got := c.Check(a, Login{here, "dev", []byte(raw)}); got.Result == Accepted {
+		if got := c.Check(a, Login{here, "c", "dev", []byte(raw)}); got.Result == Accepted {
 			t.Errorf("%q: %+v", raw, got.Account)
 		}
 	})

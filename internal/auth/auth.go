@@ -19,10 +19,11 @@ type Result int
 
 // Results of Check.
 const (
-	Accepted Result = iota
-	Refused         // no such user, wrong password or token, or no user name where one is needed
-	Unusable        // a password that its hash cannot tell from others
-	Busy            // too many other logins wait for their turn
+	Accepted    Result = iota
+	Refused            // no such user, wrong password or token, or no user name where one is needed
+	Unusable           // a password that its hash cannot tell from others
+	Busy               // too many other logins wait for their turn
+	Unavailable        // the service that is to be asked has not answered
 )
 
 // Compare says whether a hash is that of a password: nil if it is.
@@ -31,6 +32,7 @@ type Compare func(hash, password []byte) error
 // Login is what a client says of itself.
 type Login struct {
 	From     netip.Addr
+	ClientID string
 	Username string
 	Password []byte
 }
@@ -48,6 +50,7 @@ type Checker struct {
 	memory  *memory
 	turns   turns
 	flights singleflight.Group // logins that are being checked, by fingerprint
+	hook    *hook
 }
 
 // New makes a checker; compare nil: passhash.Compare.
@@ -55,7 +58,7 @@ func New(compare Compare) *Checker {
 	if compare == nil {
 		compare = passhash.Compare
 	}
-	return &Checker{compare: compare, memory: newMemory()}
+	return &Checker{compare: compare, memory: newMemory(), hook: newHook()}
 }
 
 // Close refuses everybody who waits, and from then on everybody who would have to.
@@ -73,9 +76,15 @@ func (c *Checker) Check(a *Accounts, l Login) Answer {
 		if a.cfg.AllowAnonymous {
 			return Answer{}
 		}
+		if a.cfg.HTTP != nil {
+			return c.byHook(a, l)
+		}
 		return Answer{Result: Refused}
 	}
 	hash, exists := a.hashes[l.Username]
+	if !exists && a.cfg.HTTP != nil {
+		return c.byHook(a, l)
+	}
 	if !exists {
 		hash = a.other(c.memory, l.Username)
 	}

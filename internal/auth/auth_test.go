@@ -58,7 +58,7 @@ func check(t *testing.T, c *Checker, cfg *config.Auth, user, password string) Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.Check(a, Login{here, user, []byte(password)}).Result
+	return c.Check(a, Login{here, "c", user, []byte(password)}).Result
 }
 
 func TestWhoIsRightOnceIsRemembered(t *testing.T) {

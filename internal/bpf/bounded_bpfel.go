@@ -61,6 +61,7 @@ const (
 	BoundedProgParkControl        = "park_control"
 	BoundedProgParkSend           = "park_send"
 	BoundedProgPodControl         = "pod_control"
+	BoundedProgRequestsSend       = "requests_send"
 	BoundedProgSlotControl        = "slot_control"
 	BoundedProgSweepStart         = "sweep_start"
 	BoundedProgTcDeviceIn         = "tc_device_in"
@@ -160,6 +161,7 @@ type BoundedProgramSpecs struct {
 	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
 	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
 	PodControl    *ebpf.ProgramSpec `ebpf:"pod_control"`
+	RequestsSend  *ebpf.ProgramSpec `ebpf:"requests_send"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -425,6 +427,7 @@ type BoundedPrograms struct {
 	ParkControl   *ebpf.Program `ebpf:"park_control"`
 	ParkSend      *ebpf.Program `ebpf:"park_send"`
 	PodControl    *ebpf.Program `ebpf:"pod_control"`
+	RequestsSend  *ebpf.Program `ebpf:"requests_send"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -442,6 +445,7 @@ func (p *BoundedPrograms) Close() error {
 		p.ParkControl,
 		p.ParkSend,
 		p.PodControl,
+		p.RequestsSend,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

@@ -73,7 +73,9 @@ type EproxyConn struct {
 	RxFin       uint32
 	RxDups      uint32
 	Srtt        uint32
-	Pad1        [3]uint32
+	Rttvar      uint32
+	RttLow      uint32
+	Pad1        uint32
 	Rx          EproxyLedger
 	Tx          EproxyLedger
 	RxAgain     EproxyAgain
@@ -233,6 +235,7 @@ const (
 	EproxyEventKindEVENT_PARKED  EproxyEventKind = 11
 	EproxyEventKindEVENT_ROOM    EproxyEventKind = 12
 	EproxyEventKindEVENT_WAKE    EproxyEventKind = 13
+	EproxyEventKindEVENT_LOST    EproxyEventKind = 14
 )
 
 type EproxyFraming struct {
@@ -385,9 +388,11 @@ type EproxyMessage struct {
 	Acked      uint8
 	Due        uint32
 	Hold       uint32
-	Company    uint32
+	Company    uint16
+	Again      uint8
+	Early      uint8
 	WaitedUs   uint32
-	Pad        uint32
+	SentMs     uint32
 }
 
 type EproxyNode struct {
@@ -709,7 +714,7 @@ type EproxySlot struct {
 		Known   uint8
 		On      uint8
 		DupAcks uint8
-		Pad     uint8
+		Backoff uint8
 	}
 	Dials uint32
 	Trial uint32
@@ -878,6 +883,7 @@ const (
 	EproxyProgParkControl        = "park_control"
 	EproxyProgParkSend           = "park_send"
 	EproxyProgPodControl         = "pod_control"
+	EproxyProgRequestsSend       = "requests_send"
 	EproxyProgSlotControl        = "slot_control"
 	EproxyProgSweepStart         = "sweep_start"
 	EproxyProgTcDeviceIn         = "tc_device_in"
@@ -977,6 +983,7 @@ type EproxyProgramSpecs struct {
 	ParkControl   *ebpf.ProgramSpec `ebpf:"park_control"`
 	ParkSend      *ebpf.ProgramSpec `ebpf:"park_send"`
 	PodControl    *ebpf.ProgramSpec `ebpf:"pod_control"`
+	RequestsSend  *ebpf.ProgramSpec `ebpf:"requests_send"`
 	SlotControl   *ebpf.ProgramSpec `ebpf:"slot_control"`
 	SweepStart    *ebpf.ProgramSpec `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.ProgramSpec `ebpf:"tc_device_in"`
@@ -1242,6 +1249,7 @@ type EproxyPrograms struct {
 	ParkControl   *ebpf.Program `ebpf:"park_control"`
 	ParkSend      *ebpf.Program `ebpf:"park_send"`
 	PodControl    *ebpf.Program `ebpf:"pod_control"`
+	RequestsSend  *ebpf.Program `ebpf:"requests_send"`
 	SlotControl   *ebpf.Program `ebpf:"slot_control"`
 	SweepStart    *ebpf.Program `ebpf:"sweep_start"`
 	TcDeviceIn    *ebpf.Program `ebpf:"tc_device_in"`
@@ -1259,6 +1267,7 @@ func (p *EproxyPrograms) Close() error {
 		p.ParkControl,
 		p.ParkSend,
 		p.PodControl,
+		p.RequestsSend,
 		p.SlotControl,
 		p.SweepStart,
 		p.TcDeviceIn,

@@ -268,6 +268,7 @@ func TestNotTrustedForAWhile(t *testing.T) {
 		r.put(r.objs.Slots, uint32(rigSlot), &EproxySlot{State: uint32(EproxySlotStateSLOT_IDLE)})
 		r.pod(func(p *EproxyPod) { p.Idle, p.Room, p.Busy = 1, 0, 0 })
 		r.change(rigDevice, func(c *EproxyConn) { c.Rx.Count, c.Rx.Open, c.InFlight = 0, 0, 0 })
+		r.change(rigSlot, func(c *EproxyConn) { c.Tx.Count, c.Tx.Open, c.TxUna = 0, 0, c.TxNxt })
 		r.run(r.objs.TcDeviceIn, r.fromDevice(next, "A", append(publish("sensors/a/temp", 0, 0, "x"), cut[:25]...)))
 		next = r.readConn(rigDevice).RxNxt
 		if d := r.readDevice(); d.Kept == 0 {

@@ -331,7 +331,7 @@ func TestEgressLeavesOtherKind(t *testing.T) {
 
 // TestEgressSYNBeginsAnew: a SYN-ACK to a device begins another connection: nothing of the
 // old one's ledger is used again. A slot's SYN loses the options that grafting
-// cannot honour.
+// cannot honour: timestamps, not SACK.
 func TestEgressSYNBeginsAnew(t *testing.T) {
 	eachSide(t, func(t *testing.T, r *rig, s side) {
 		p := s.send(r, s.snd, s.rcv, "SA", nil)
@@ -340,16 +340,19 @@ func TestEgressSYNBeginsAnew(t *testing.T) {
 			r.change(s.conn, func(c *EproxyConn) { c.State = uint16(EproxyConnStateCONN_ARMED) })
 		}
 		p.options = []layers.TCPOption{{OptionType: 4, OptionLength: 2}, {OptionType: 1}, {OptionType: 1}}
+		timestamps := layers.TCPOption{OptionType: 8, OptionLength: 10, OptionData: make([]byte, 8)}
+		p.options = append(p.options, layers.TCPOption{OptionType: 1}, layers.TCPOption{OptionType: 1}, timestamps)
 		ret, out := r.run(s.prog(r), p)
 		tcp := checkSegment(t, out)
 		if ret != tcOK || tcp.Seq != s.snd {
 			t.Errorf("verdict %d seq %d", ret, tcp.Seq)
 		}
 		sack := len(tcp.Options) > 0 && tcp.Options[0].OptionType == 4
+		stamped := slices.ContainsFunc(tcp.Options, func(o layers.TCPOption) bool { return o.OptionType == 8 })
 		c := r.readConn(s.conn)
 		if s.hook == EproxyHookHOOK_TC_POD_OUT {
 			r.expectOnly(t, s.hook, reasons(EproxyReasonREASON_SLOT_SYN))
-			if sack || c.Gen != 1 || c.State != uint16(EproxyConnStateCONN_ARMED) {
+			if !sack || stamped || c.Gen != 1 || c.State != uint16(EproxyConnStateCONN_ARMED) {
 				t.Errorf("SACK permitted: %v, generation %d, state %d", sack, c.Gen, c.State)
 			}
 			return

@@ -97,7 +97,7 @@ func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 	r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 60000, UnackedMs: 1000})
 	message := func(slot uint32, age time.Duration, acked uint8) {
 		s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Tail: 1}
-		s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - age.Nanoseconds()), Acked: acked}
+		s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - age.Nanoseconds()), Acked: acked, SentMs: uint32((monotonic() - age.Nanoseconds()) / 1e6)}
 		r.put(r.objs.Slots, slot, &s)
 	}
 	message(rigSlot, 2*time.Second, 0)  // the pod's TCP is silent
@@ -117,7 +117,7 @@ func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 	}
 	defer rd.Close()
 	rd.SetDeadline(time.Now().Add(10 * time.Second))
-	overdue, sent := map[uint32]int{}, map[uint32][]byte{}
+	overdue, lost, sent := map[uint32]int{}, map[uint32]int{}, map[uint32][]byte{}
 	for overdue[rigSlot] < 3 { // two whole passes
 		rec, err := rd.Read()
 		if err != nil {
@@ -130,6 +130,8 @@ func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 		switch EproxyEventKind(e.Kind) {
 		case EproxyEventKindEVENT_OVERDUE:
 			overdue[e.Conn]++
+		case EproxyEventKindEVENT_LOST:
+			lost[e.Conn]++
 		case EproxyEventKindEVENT_SEND:
 			if sent[e.Conn] != nil && e.Conn == rigSlot { // a PUBACK is, in time
 				t.Errorf("connection %d: sent twice", e.Conn)
@@ -141,6 +143,9 @@ func sweepOverdue(t *testing.T, ipv6 bool, tci uint16) {
 	}
 	if overdue[rigSlots-1] < 2 || len(overdue) != 2 {
 		t.Errorf("overdue slots: %v", overdue)
+	}
+	if lost[rigSlot] < 2 || len(lost) != 1 {
+		t.Errorf("requests to be sent again of slots: %v", lost)
 	}
 	for conn, want := range map[uint32]struct {
 		seq, ack uint32

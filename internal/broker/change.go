@@ -64,6 +64,13 @@ func (s *Server) enforce(r, next *rules) {
 	}
 }
 
+// rejudge judges one session by the rules that are in force.
+func (s *Server) rejudge(x *Session) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	x.judge(s.rules.Load(), s.sessions.next)
+}
+
 // follow watches the files of the accounts that are in force. s.changing is held.
 func (s *Server) follow() {
 	if s.unfollow != nil {

@@ -1,6 +1,10 @@
 package broker
 
-import "time"
+import (
+	"time"
+
+	"eproxy/internal/auth"
+)
 
 // limit ends the session when the client's account or certificate expires: it is good
 // until a moment, and so is what it allows.
@@ -11,8 +15,12 @@ func (s *Session) limit() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.over {
-		s.expiring = time.AfterFunc(time.Until(at), s.expire)
+	if s.over {
+		return
+	}
+	s.expiring = time.AfterFunc(time.Until(at), s.expire)
+	if s.Account != nil && !s.Account.Renewal().IsZero() {
+		s.renewing = time.AfterFunc(time.Until(s.Account.Renewal()), s.renew)
 	}
 }
 
@@ -28,6 +36,30 @@ func (s *Session) expire() {
 	if left > 0 || over {
 		return
 	}
-	s.server.Refused("login_expired", "client disconnected: its token or certificate has expired", s.Remote, "client", s.ClientID, "user", s.account())
-	s.Revoke("the token or certificate has expired")
+	s.server.Refused("login_expired", "client disconnected: its login has expired", s.Remote, "client", s.ClientID, "user", s.account())
+	s.Revoke("the login has expired")
+}
+
+// renew asks again whether the client may be connected, and what it may do.
+func (s *Session) renew() {
+	defer s.server.contain(s.ClientID)
+	if s.Over() {
+		return
+	}
+	result, why := s.server.logins.Renew(s.server.rules.Load().accounts, s.Account)
+	switch result {
+	case auth.Accepted:
+		s.server.rejudge(s)
+	case auth.Refused:
+		s.server.Refused("login_withdrawn", "client disconnected: it may not be connected any more", s.Remote, "client", s.ClientID, "user", s.account(), "why", why)
+		s.Revoke("the login was withdrawn")
+		return
+	default:
+		s.server.often.Warn("a client's login cannot be renewed", s.Remote.Addr().String(), "client", s.ClientID, "why", why)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		s.renewing.Reset(time.Until(s.Account.Renewal()))
+	}
 }

@@ -1,10 +1,17 @@
 package broker
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"net/url"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"eproxy/internal/config"
 )
 
 // TestSessionEndsWithItsAccount: at the moment at which the account expires its session is over, on both paths, and its
@@ -52,4 +59,56 @@ func TestSessionEndsWithItsAccount(t *testing.T) {
 			t.Error("an expired account has rights")
 		}
 	})
+}
+
+// TestLoginIsRenewed: a session whose login a service has accepted goes on while that says so, has the rights that it says
+// then, and ends when it says no.
+func TestLoginIsRenewed(t *testing.T) {
+	var answer atomic.Pointer[string]
+	say := func(s string) { answer.Store(&s) }
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if s := *answer.Load(); s != "" {
+			_, _ = io.WriteString(w, s)
+			return
+		}
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer srv.Close()
+	u, err := url.Parse(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &config.Config{Auth: config.Auth{HTTP: &config.Hook{URL: u, Timeout: 10 * time.Second, Valid: 200 * time.Millisecond}}}
+	cfg.Limits.InflightPerClient = 1
+	var refused outcomes
+	s, err := New(Options{Config: cfg, Recorder: &refused, Frontend: func(*Server) (Frontend, error) { return nobody{}, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	say(`{"publish": ["a"]}`)
+	c := &Connect{ClientID: "c", Username: "dev", Version: 5}
+	id, code := s.Authenticate(c)
+	if code != CodeSuccess {
+		t.Fatalf("refused with %#x", code)
+	}
+	p := &notedPeer{}
+	x := s.Open(id, c, p, nil)
+	mustMay(t, x, "at first", "a", true)
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	say(`{"publish": ["b"]}`)
+	until("the new rights do not come", func() bool { ok, _, _ := x.mayPublish("b"); return ok })
+	mustMay(t, x, "renewed", "a", false)
+	say("")
+	until("the session does not end", p.over)
+	if !x.Over() || refused.count("login_withdrawn") != 1 {
+		t.Errorf("over: %v, counted %d times", x.Over(), refused.count("login_withdrawn"))
+	}
 }

@@ -85,6 +85,7 @@ const (
 	CodeQuotaExceeded  = delivery.CodeQuotaExceeded
 	CodeBadCredentials = 0x86
 	CodeNotAuthorized  = 0x87
+	CodeUnavailable    = 0x88
 	CodeBusy           = 0x89
 	CodeBanned         = 0x8a
 	CodeAdministrative = 0x98

@@ -12,7 +12,7 @@ func (s *Server) login(r *rules, c *Connect) (*auth.Account, byte) {
 	if c.Certified {
 		return s.certified(r, c)
 	}
-	a := s.logins.Check(r.accounts, auth.Login{From: c.Remote.Addr(), Username: c.Username, Password: c.Password})
+	a := s.logins.Check(r.accounts, auth.Login{From: c.Remote.Addr().Unmap(), ClientID: c.ClientID, Username: c.Username, Password: c.Password})
 	args := []any{"client", c.ClientID, "user", c.Username}
 	if a.Why != "" {
 		args = append(args, "why", a.Why)
@@ -23,6 +23,9 @@ func (s *Server) login(r *rules, c *Connect) (*auth.Account, byte) {
 	case auth.Busy:
 		s.Refused("login_busy", "client refused: too many passwords wait to be checked", c.Remote, args...)
 		return nil, CodeQuotaExceeded
+	case auth.Unavailable:
+		s.Refused("login_unavailable", "client refused: who may connect cannot be asked", c.Remote, args...)
+		return nil, CodeUnavailable
 	case auth.Unusable:
 		s.Refused("password_unusable", "client refused: its password has a NUL, or is longer than bcrypt can see", c.Remote,
 			append(args, "bcrypt_bytes", passhash.MaxBcrypt)...)

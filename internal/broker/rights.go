@@ -26,8 +26,10 @@ type Identity struct {
 // expires is when the client must have gone; zero: never.
 func (id Identity) expires() time.Time {
 	at := id.Until
-	if a := id.Account; a != nil && !a.Expires.IsZero() && (at.IsZero() || a.Expires.Before(at)) {
-		at = a.Expires
+	if a := id.Account; a != nil {
+		if end := a.Until(); !end.IsZero() && (at.IsZero() || end.Before(at)) {
+			at = end
+		}
 	}
 	return at
 }

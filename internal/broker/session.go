@@ -31,6 +31,7 @@ type Session struct {
 	rights   rights
 	version  uint32      // of the rights, as the kernel path knows them
 	expiring *time.Timer // ends the session with the client's account; nil: it does not expire
+	renewing *time.Timer // has its account asked for again; nil: that is not needed
 	graft    Graft       // nil: the connection is the frontend's alone
 	conn     net.Conn    // that graft has
 	over     bool        // the server has decided that the session has ended
@@ -77,8 +78,10 @@ func (s *Session) Stop() {
 	}
 	s.over = true
 	close(s.gone)
-	if s.expiring != nil {
-		s.expiring.Stop()
+	for _, t := range []*time.Timer{s.expiring, s.renewing} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	if s.graft != nil {
 		s.graft.Stop()

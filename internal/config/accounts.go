@@ -3,7 +3,9 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"path/filepath"
+	"time"
 
 	"eproxy/internal/passhash"
 	"eproxy/internal/topic"
@@ -20,6 +22,7 @@ func (b *builder) auth(a *rawAuth) {
 	b.cfg.Auth.Default = b.filters("$.auth.default", "auth.default", a.Default)
 	b.cfg.Auth.PasswordFile = b.absolute("$.auth.password_file", "auth.password_file", a.PasswordFile)
 	b.cfg.Auth.JWT = b.jwt(a.JWT)
+	b.cfg.Auth.HTTP = b.hook(a.HTTP)
 	seen := make(map[string]bool)
 	for i := range a.Users {
 		b.user(fmt.Sprintf("$.auth.users[%d]", i), i, &a.Users[i], seen)
@@ -49,7 +52,7 @@ func (b *builder) user(path string, i int, u *rawUser, seen map[string]bool) {
 // needs none.
 func (b *builder) knownOtherwise() bool {
 	a := &b.cfg.Auth
-	return b.cfg.byCertificate() || a.PasswordFile != "" || a.JWT != nil
+	return b.cfg.byCertificate() || a.PasswordFile != "" || a.JWT != nil || a.HTTP != nil
 }
 
 // filters reads what a user may do.
@@ -73,6 +76,34 @@ func (b *builder) absolute(path, what, file string) string {
 		b.fail(path, "%s %q: must be an absolute path", what, file)
 	}
 	return file
+}
+
+// Defaults and bounds of a Hook.
+const (
+	defaultHookTimeout = 5 * time.Second
+	maxHookTimeout     = 20 * time.Second // CONNECT has 30 s
+	defaultHookValid   = 5 * time.Minute
+	minHookValid       = 10 * time.Second
+)
+
+// hook reads which service is asked.
+func (b *builder) hook(r *rawHook) *Hook {
+	if r == nil {
+		return nil
+	}
+	const path = "$.auth.http"
+	h := &Hook{Timeout: b.duration(path+".timeout", r.Timeout, defaultHookTimeout), Valid: b.duration(path+".valid", r.Valid, defaultHookValid)}
+	u, err := url.Parse(r.URL)
+	if h.URL = u; err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		b.fail(path+".url", "auth.http.url %q: must be as https://login.example/mqtt", r.URL)
+	}
+	if h.Timeout > maxHookTimeout {
+		b.fail(path+".timeout", "auth.http.timeout %s: must be at most %s", h.Timeout, maxHookTimeout)
+	}
+	if h.Valid > 0 && h.Valid < minHookValid {
+		b.fail(path+".valid", "auth.http.valid %s: must be at least %s", h.Valid, minHookValid)
+	}
+	return h
 }
 
 // jwt reads which tokens are taken for passwords.

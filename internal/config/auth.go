@@ -28,7 +28,9 @@ func (a *Auth) Open() bool {
 }
 
 // Logins says whether there is anybody to log in.
-func (a *Auth) Logins() bool { return len(a.Users) > 0 || a.PasswordFile != "" || a.JWT != nil }
+func (a *Auth) Logins() bool {
+	return len(a.Users) > 0 || a.PasswordFile != "" || a.JWT != nil || a.HTTP != nil
+}
 
 // Files are those beside the configuration that say who may log in.
 func (a *Auth) Files() []string {

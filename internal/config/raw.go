@@ -49,6 +49,7 @@ type rawAuth struct {
 	Users          []rawUser `yaml:"users"`
 	PasswordFile   string    `yaml:"password_file"`
 	JWT            *rawJWT   `yaml:"jwt"`
+	HTTP           *rawHook  `yaml:"http"`
 	Default        rawACL    `yaml:"default"`
 	Deny           rawDeny   `yaml:"deny"`
 }
@@ -62,6 +63,12 @@ type rawJWT struct {
 	Username      string `yaml:"username"`
 	Publish       string `yaml:"publish"`
 	Subscribe     string `yaml:"subscribe"`
+}
+
+type rawHook struct {
+	URL     string    `yaml:"url"`
+	Timeout *duration `yaml:"timeout"`
+	Valid   *duration `yaml:"valid"`
 }
 
 type rawACL struct {

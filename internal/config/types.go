@@ -111,6 +111,7 @@ type Auth struct {
 	Users          []User
 	PasswordFile   string // absolute path of more accounts, a line each: name:hash; empty: none
 	JWT            *JWT   // tokens that are taken for passwords; nil: none
+	HTTP           *Hook  // who is asked about everybody else; nil: nobody
 	// Default is what those may do of whom nothing else is said: anonymous clients, and accounts that Users does not
 	// have. Its name and hash are empty.
 	Default User
@@ -127,6 +128,13 @@ type JWT struct {
 	Username      string // the claim that is the user name
 	Publish       string // claims that are filters, where a token has them
 	Subscribe     string
+}
+
+// Hook is a service that is asked by HTTP who may connect.
+type Hook struct {
+	URL     *url.URL
+	Timeout time.Duration // of one question
+	Valid   time.Duration // of an answer; halfway it is asked again
 }
 
 // Files are those with keys.

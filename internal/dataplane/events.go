@@ -89,6 +89,8 @@ func (p *Plane) handle(e *bpf.EproxyEvent) {
 		if s := p.slotByIndex(e.Conn); s != nil {
 			s.pod.slotStalled(s, e.Gen)
 		}
+	case bpf.EproxyEventKindEVENT_LOST:
+		p.resend(e.Conn, e.Gen)
 	case bpf.EproxyEventKindEVENT_PARKED:
 		if q := p.queues.table[e.Conn].Load(); q != nil {
 			q.tend()

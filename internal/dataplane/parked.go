@@ -324,13 +324,27 @@ const (
 // send has the programs send what finds a slot now. refused: a slot's connection does not take the
 // message whose turn it is.
 func (q *queue) send() (refused bool) {
-	skb := make([]byte, skbCBEnd)
-	binary.NativeEndian.PutUint32(skb[skbCB:], q.index)
-	ret, err := q.plane.objs.ParkSend.Run(&ebpf.RunOptions{Data: make([]byte, 64), Context: skb})
+	ret, err := runTC(q.plane.objs.ParkSend, q.index)
 	if err != nil {
 		q.plane.often.Warn("sending what waits for a slot", err.Error(), "error", err)
 	}
 	return ret == 1
+}
+
+// resend has the programs send a slot's oldest request again, if its pod has still not acknowledged it: its time is up.
+func (p *Plane) resend(slot, gen uint32) {
+	if _, err := runTC(p.objs.RequestsSend, slot, gen); err != nil {
+		p.often.Warn("sending a request again", err.Error(), "error", err)
+	}
+}
+
+// runTC runs a TC program on a packet that only lends its memory, with args in its cb.
+func runTC(prog *ebpf.Program, args ...uint32) (uint32, error) {
+	skb := make([]byte, skbCBEnd)
+	for i, a := range args {
+		binary.NativeEndian.PutUint32(skb[skbCB+4*i:], a)
+	}
+	return prog.Run(&ebpf.RunOptions{Data: make([]byte, 64), Context: skb})
 }
 
 // errWaited is why a message that waited in the kernel has no outcome yet: it was not tried.

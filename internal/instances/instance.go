@@ -192,6 +192,9 @@ func (i *instance) become(s State, reason string, pid int, pod bool) {
 	}
 	i.status.State, i.status.Reason, i.status.PID, i.status.Pod = s, reason, pid, pod
 	i.r.mu.Unlock()
+	if was.Pod && pod { // to nobody else it makes a difference
+		return
+	}
 	if was.State != s || was.Reason != reason {
 		i.changed()
 		select {

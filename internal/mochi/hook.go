@@ -69,7 +69,7 @@ func refusal(version, code byte) []byte {
 	switch code {
 	case broker.CodeBadCredentials:
 		old = 4
-	case broker.CodeBusy, broker.CodeQuotaExceeded:
+	case broker.CodeBusy, broker.CodeQuotaExceeded, broker.CodeUnavailable:
 		old = 3
 	}
 	return []byte{packets.Connack << 4, 2, 0, old}

@@ -78,7 +78,7 @@ var All = []Reason{
 	{"icmp_part", "ICMP error that quotes too little of a TCP segment, or IPv6 extension headers: passed as it is"},
 	{"dup", "PUBLISH with DUP: passes behind all that came before it to the server, which finds out whether it is a repetition"},
 	{"repeated", "PUBLISH with DUP that repeats a message under way on either path: not delivered, its original's PUBACK stands for it"},
-	{"request_resent", "request sent to the pod again: duplicate ACKs show that it got lost, or an ICMP error that it was too long for the path"},
+	{"request_resent", "request sent to the pod again: duplicate ACKs show that it got lost, or (hook control) nobody acknowledged it in time, or an ICMP error says that it was too long for the path"},
 	{"path_mtu", "ICMP error: the path to a pod takes only shorter segments than known; requests beyond them go to the fallback"},
 	{"parked", "PUBLISH taken: its request waits in the kernel for a connection to a pod"},
 	{"unparked", "request that waited left for a pod"},

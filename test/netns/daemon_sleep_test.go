@@ -68,25 +68,12 @@ async def asgi(scope, receive, send):
 // sleepersConfig has what the functions need where anybody can read it.
 func sleepersConfig(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "eproxy-sleepers")
-	if err != nil {
+	function := copyFunction(t)
+	dir := filepath.Dir(function)
+	if err := os.WriteFile(filepath.Join(dir, "sleeper.py"), []byte(sleeperModule), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	self, err := os.ReadFile("/proc/self/exe")
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "function"), self, 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "sleeper.py"), []byte(sleeperModule), 0o644)
-	}
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf(sleepers, filepath.Join(dir, "function"), sleeperPython, dir)
+	return fmt.Sprintf(sleepers, function, sleeperPython, dir)
 }
 
 // inState waits until the instances of so many functions are in a state, and returns how often each was started.
@@ -144,7 +131,7 @@ func TestSleepingFunctions(t *testing.T) {
 		}
 	}
 	for _, topic := range sent {
-		if n := strings.Count(s.Log(), "line="+topic+"\n"); n != 1 {
+		if n := strings.Count(s.Log()+"\n", "line="+topic+"\n"); n != 1 {
 			t.Errorf("the message to %s was delivered %d times", topic, n)
 		}
 	}

@@ -86,6 +86,34 @@ func TestPodLoss(t *testing.T) {
 	}
 }
 
+// TestPodLossOfOne: a request gets lost with none behind it, so that no duplicate ACK shows it: it comes again when its
+// time is up, long before userspace would take the message over, and no message is lost or doubled.
+func TestPodLossOfOne(t *testing.T) {
+	for _, ipv6 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ipv6=%v", ipv6), func(t *testing.T) {
+			l := newLab(t)
+			r := newRecorder()
+			r.serveGo(t, l, ipv6, ok, nil)
+			s := start(t, l, "tc", podConfig(routeConfig, ipv6)+metricsConfig)
+			for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
+				lose(t, l, pod, 17)
+			}
+			c := rawConnectIn(t, l, ipv6, "lossy")
+			messages := make([]message, 200)
+			for i := range messages {
+				messages[i] = message{topic: "sensors/lossy/temp", qos: 1, payload: fmt.Sprint(i)}
+			}
+			c.publishAll(messages, 1)
+			deliveredOnce(t, r, messages)
+			counts := s.counts()
+			if counts["control/request_resent"] == 0 || counts["control/taken_over"] > 0 {
+				t.Errorf("%d requests were sent again because their time was up, %d messages were taken over", counts["control/request_resent"], counts["control/taken_over"])
+			}
+			givenUpNone(t, l)
+		})
+	}
+}
+
 // TestPodLossOfResponses: responses of several segments lose some of them on their way to
 // the node, with many requests in flight. What comes behind a hole passes to the slot's
 // socket, userspace reads those responses, and nothing is lost or doubled.

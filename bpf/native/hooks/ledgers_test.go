@@ -183,7 +183,10 @@ func (w *world) deviceLedgers(i int) error {
 				continue
 			}
 			n++
-			if m.acked == 0 && !w.waited(s, uint32(w.m.Slot(s).head)+uint32(i)) && !hasGraft(grafts, s, m) {
+			if w.waited(s, uint32(w.m.Slot(s).head)+uint32(i)) && m.early == 0 {
+				return fmt.Errorf("slot %d carries its message at %d, which waited: it is not said to be done", s, uint32(m.device_seq)-d.iss)
+			}
+			if m.acked == 0 && m.early == 0 && !hasGraft(grafts, s, m) {
 				return fmt.Errorf("slot %d carries its message at %d, its ledger has no open graft for it", s, uint32(m.device_seq)-d.iss)
 			}
 		}
