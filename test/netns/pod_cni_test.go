@@ -95,7 +95,7 @@ var places = []place{
 		return cni(t, l, "ADD", lab.Pod1, network(t, "macvlan", map[string]any{"master": "up0"}))
 	}, "fallback", "it is behind mv0, a macvlan of up0"},
 	{"host network", lab.Node, func(t *testing.T, l *lab.Lab) []string {
-		run(t, l, lab.Node, "ip addr add 10.77.0.10/32 dev lo", "ip addr add fd77::10/128 dev lo")
+		run(t, l, lab.Node, "ip addr add 10.77.0.10/32 dev lo", "ip addr add fd77::10/128 dev lo nodad")
 		return []string{"10.77.0.10", "fd77::10"}
 	}, "fallback", "is this host itself"},
 	// As Calico: the address alone at the pod, whose gateway is nobody's address and answered for by the
@@ -123,7 +123,7 @@ var places = []place{
 		return []string{"10.77.1.10", "fd77::2"}
 	}, "tc", "flannel.1 (vxlan) takes no XDP redirects"},
 	{"another node", lab.Dev, func(t *testing.T, l *lab.Lab) []string {
-		run(t, l, lab.Dev, "ip addr add 10.77.0.10/32 dev lo", "ip addr add fd77::10/128 dev lo")
+		run(t, l, lab.Dev, "ip addr add 10.77.0.10/32 dev lo", "ip addr add fd77::10/128 dev lo nodad")
 		run(t, l, lab.Node, "ip route add 10.77.0.0/24 via 10.88.0.2", "ip -6 route add fd77::/64 via fd88::2")
 		return []string{"10.77.0.10", "fd77::10"}
 	}, "fallback", "it is behind eth0, which devices arrive on"},
