@@ -228,7 +228,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {
 		return err
 	}
-	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), control.Served{Sessions: n.broker, Changer: n, Instances: n.local, Letters: n.engine, Tracer: n.tracer})
+	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), control.Served{Sessions: n.broker, Changer: n, Instances: n.local, Letters: n.engine, Tracer: n.tracer, Metrics: n.metrics.Handler()})
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ func newApp() *cli.App {
 			deadLettersCommand(),
 			explainCommand(),
 			traceCommand(),
+			topCommand(),
 			instancesCommand(),
 			noun("metrics", "counters under their Prometheus names", showMetrics),
 			noun("reasons", "why packets were taken or left to the fallback, by hook", showReasons),

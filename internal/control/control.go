@@ -104,6 +104,7 @@ type Served struct {
 	Instances Instances
 	Letters   Letters
 	Tracer    Tracer
+	Metrics   http.Handler // those that Prometheus gets
 }
 
 // Serve answers on the socket until stop is called, which removes it. A socket
@@ -157,6 +158,7 @@ func handler(s Served) http.Handler {
 		q := r.URL.Query()
 		_ = json.NewEncoder(w).Encode(s.Sessions.Explain(q.Get("client"), q.Get("topic")))
 	})
+	mux.Handle("GET /v1/metrics", s.Metrics)
 	mux.HandleFunc("GET /v1/trace", func(w http.ResponseWriter, r *http.Request) { answerTrace(w, r, s.Tracer) })
 	mux.HandleFunc("GET /v1/instances", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -272,6 +274,21 @@ func (c *Client) get(ctx context.Context, target string, out any) error {
 		return fmt.Errorf("control socket %s: the response is not what a loader of this version sends", c.path)
 	}
 	return nil
+}
+
+// Metrics reads the loader's metrics, in Prometheus' text format.
+func (c *Client) Metrics(ctx context.Context, read func(io.Reader) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	res, err := c.do(ctx, http.MethodGet, "/v1/metrics", nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("control socket %s: metrics: %s", c.path, res.Status)
+	}
+	return read(res.Body)
 }
 
 // Kick ends a client's session. It returns ErrNoClient if there is none.

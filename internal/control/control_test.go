@@ -109,7 +109,7 @@ func TestControlSocket(t *testing.T) {
 	}
 	for range 2 { // the second replaces the first one's socket
 		f := &fake{}
-		stop, err := Serve(path, Served{f, f, f, f, f})
+		stop, err := Serve(path, Served{f, f, f, f, f, http.NotFoundHandler()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func TestSlowChange(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := serve(path, Served{f, f, f, f, f}, timeout)
+	stop, err := serve(path, Served{f, f, f, f, f, http.NotFoundHandler()}, timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestSlowChange(t *testing.T) {
 func TestLettersThroughTheSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.sock")
 	f := &fake{}
-	stop, err := Serve(path, Served{f, f, f, f, f})
+	stop, err := Serve(path, Served{f, f, f, f, f, http.NotFoundHandler()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,7 +15,7 @@ import (
 func TestTrace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	f := &fake{left: make(chan struct{})}
-	stop, err := Serve(path, Served{f, f, f, f, f})
+	stop, err := Serve(path, Served{f, f, f, f, f, http.NotFoundHandler()})
 	if err != nil {
 		t.Fatal(err)
 	}

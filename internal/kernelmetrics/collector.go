@@ -36,6 +36,8 @@ var (
 	reasons  = prometheus.NewDesc("eproxy_reasons_total", "Packets by hook and reason.", []string{"hook", "reason"}, nil)
 	pods     = prometheus.NewDesc("eproxy_pods", "Pods by where they are in their life.", []string{"function", "state"}, nil)
 	flows    = prometheus.NewDesc("eproxy_flows", "Connections of devices in the kernel path.", []string{"state"}, nil)
+	runs     = prometheus.NewDesc("eproxy_program_runs_total", "Runs of each BPF program, while the kernel measures them.", []string{"program"}, nil)
+	cpu      = prometheus.NewDesc("eproxy_program_seconds_total", "Processor time of each BPF program, while the kernel measures it.", []string{"program"}, nil)
 	resent   = prometheus.NewDesc("eproxy_retransmissions_total", "What the programs sent again.", []string{"kind"}, nil)
 )
 
@@ -54,7 +56,7 @@ func (c *Collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the maps.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	for _, f := range []func(chan<- prometheus.Metric) error{c.totals, c.slots, c.pods, c.flows, c.reasons} {
+	for _, f := range []func(chan<- prometheus.Metric) error{c.totals, c.slots, c.pods, c.flows, c.reasons, c.programs} {
 		if err := f(ch); err != nil {
 			ch <- prometheus.NewInvalidMetric(reasons, err)
 		}
@@ -252,6 +254,19 @@ func (c *Collector) reasons(ch chan<- prometheus.Metric) error {
 	}
 	for kind, n := range again {
 		ch <- counter(resent, n, kind)
+	}
+	return nil
+}
+
+// programs are what the programs cost.
+func (c *Collector) programs(ch chan<- prometheus.Metric) error {
+	ps, err := c.maps.Programs()
+	if err != nil {
+		return err
+	}
+	for _, p := range ps {
+		ch <- counter(runs, p.Runs, p.Name)
+		ch <- prometheus.MustNewConstMetric(cpu, prometheus.CounterValue, p.Time.Seconds(), p.Name)
 	}
 	return nil
 }

@@ -170,6 +170,11 @@ func (m *Metrics) answerReady(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "ok\n")
 }
 
+// Handler serves all counters in the formats of Prometheus.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{})
+}
+
 // Serve serves /metrics, /healthz and /readyz until ctx ends; an empty address serves nothing.
 func (m *Metrics) Serve(ctx context.Context, address string) error {
 	if address == "" {
@@ -180,7 +185,7 @@ func (m *Metrics) Serve(ctx context.Context, address string) error {
 		return fmt.Errorf("metrics listener: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("/metrics", m.Handler())
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/readyz", m.answerReady)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}

@@ -56,6 +56,8 @@ func TestUsage(t *testing.T) {
 		{"mapsctl trace --sample 2", "sample 2: must be above 0, and at most 1"},
 		{"mapsctl trace -o yaml", `-o "yaml": must be table or json`},
 		{"mapsctl trace all", `trace takes no argument "all"`},
+		{"mapsctl top --interval 1ms", "--interval 1ms: must be at least 100ms"},
+		{"mapsctl top all", `top takes no argument "all"`},
 		{"mapsctl explain", `"client, topic" not set`},
 		{"mapsctl explain --client c --topic a/#", `topic "a/#": topic name contains a wildcard`},
 		{"mapsctl explain --client c --topic a --qos 3", "--qos 3: must be 0, 1 or 2"},
