@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,8 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"eproxy/internal/control"
-	"eproxy/internal/instances"
+	"eproxy/test/lib/idlers"
 	"eproxy/test/lib/lab"
 	"eproxy/test/lib/load"
 )
@@ -68,7 +66,7 @@ func (b *bench) wakes() (err error) {
 	kinds := []*wakeKind{{name: "go"}, {name: "node"}}
 	for round := range b.c.Int("rounds") + 1 {
 		if round > 0 { // before, none has had a request
-			if err := b.allFrozen(n); err != nil {
+			if err := idlers.Frozen(b.c.Context, b.lab.BPFFS(), n); err != nil {
 				return err
 			}
 			time.Sleep(b.c.Duration("frozen"))
@@ -119,30 +117,9 @@ func (k *wakeKind) print(w io.Writer) {
 		k.name, len(k.woken), at(k.woken, 0.5), at(k.woken, 0.99), at(k.awake, 0.5), at(k.awake, 0.99))
 }
 
-// allFrozen waits until so many functions are.
-func (b *bench) allFrozen(n int) error {
-	client := control.Dial(b.lab.BPFFS())
-	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); time.Sleep(100 * time.Millisecond) {
-		all, err := client.Instances(b.c.Context)
-		if err != nil {
-			return err
-		}
-		frozen := 0
-		for _, i := range all {
-			if i.State == instances.Frozen {
-				frozen++
-			}
-		}
-		if frozen == n {
-			return nil
-		}
-	}
-	return fmt.Errorf("not all of %d functions are frozen after a minute", n)
-}
-
 // asleep prints what the loader and the functions use while all are frozen.
 func (b *bench) asleep(p *lab.Process, n int) error {
-	if err := b.allFrozen(n); err != nil {
+	if err := idlers.Frozen(b.c.Context, b.lab.BPFFS(), n); err != nil {
 		return err
 	}
 	before, err := p.Busy()
@@ -164,14 +141,7 @@ const nodeFunction = "require('http').createServer((q, s) => q.resume().on('end'
 
 // sleepingConfig has so many functions that are frozen after a second, in Go and in Node by turns.
 func (b *bench) sleepingConfig(n int) (string, error) {
-	self := filepath.Join(b.dir, "function") // where the functions' user may start it
-	code, err := os.ReadFile(b.self)
-	if err == nil {
-		err = os.WriteFile(self, code, 0o755) //nolint:gosec // it is to be started by others
-	}
-	if err == nil {
-		err = os.Chmod(b.dir, 0o755) //nolint:gosec // and found
-	}
+	self, err := idlers.Copy(b.dir)
 	if err != nil {
 		return "", err
 	}

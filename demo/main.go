@@ -29,7 +29,8 @@ func main() {
 			&cli.DurationFlag{Name: "duration", Value: 6 * time.Second, Usage: "length of each of the two loads"},
 			&cli.Float64Flag{Name: "rate", Value: 2000, Usage: "messages per second"},
 		},
-		Action: run,
+		Action:   run,
+		Commands: []*cli.Command{functionCommand()},
 	})
 }
 
@@ -85,17 +86,13 @@ func run(c *cli.Context) error {
 		return err
 	}
 	d.summary(kernel, fallback)
-	return nil
+	return d.sleep(bin)
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
 // functions serves the functions in the pods' namespaces.
 func (d *demo) functions() error {
-	response := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = io.WriteString(w, "ok\n")
-	})
 	for _, at := range []struct {
 		pod  lab.Role
 		port string
@@ -104,7 +101,7 @@ func (d *demo) functions() error {
 		if err != nil {
 			return err
 		}
-		srv := &http.Server{Handler: response, ReadHeaderTimeout: 5 * time.Second}
+		srv := &http.Server{Handler: http.HandlerFunc(answer), ReadHeaderTimeout: 5 * time.Second}
 		go func() { _ = srv.Serve(ln) }()
 	}
 	return nil
@@ -244,5 +241,5 @@ func (d *demo) summary(k, f figures) {
 	d.say("   %-28s %11.0f us %11.0f us", "processor time per message", k.cpu, f.cpu)
 	d.say("   %-28s %14s %14s", "latency, median", k.result.Quantile(0.5).Round(time.Microsecond), f.result.Quantile(0.5).Round(time.Microsecond))
 	d.say("   %-28s %14s %14s", "latency, 99 of 100 below", k.result.Quantile(0.99).Round(time.Microsecond), f.result.Quantile(0.99).Round(time.Microsecond))
-	d.say("   Processor time is the whole machine's, devices and functions included; try make bench for careful figures.")
+	d.say("   Processor time is the whole machine's, devices and functions included; try make bench for careful figures.\n")
 }

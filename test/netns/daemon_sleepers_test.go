@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"eproxy/test/lib/idlers"
 )
 
 // sleeperCycles is how often TestSleepersLoseNothing has functions sleep, unless EPROXY_SLEEPERS says otherwise; then they are killed, too.
@@ -110,14 +111,7 @@ func copyFunction(t *testing.T) (path string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	path = filepath.Join(dir, "function")
-	self, err := os.ReadFile("/proc/self/exe")
-	if err == nil {
-		err = os.WriteFile(path, self, 0o755)
-	}
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
+	path, err = idlers.Copy(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,57 @@
+// Package idlers is what programs share that have functions sleep: one that is its own function, and whoever
+// waits until all are frozen.
+package idlers
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"eproxy/internal/control"
+	"eproxy/internal/instances"
+)
+
+// Copy copies this program into a directory, which others may enter then: the user of a function, who may start it there. It
+// returns the copy's path.
+func Copy(dir string) (string, error) {
+	to := filepath.Join(dir, "function")
+	code, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = os.WriteFile(to, code, 0o755) //nolint:gosec // it is to be started by others
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o755) //nolint:gosec // and found
+	}
+	return to, err
+}
+
+// Frozen waits until so many instances of the loader with these pins are frozen, for a minute at most.
+func Frozen(ctx context.Context, bpffs string, n int) error {
+	client := control.Dial(bpffs)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for {
+		all, err := client.Instances(ctx)
+		if err != nil {
+			return err
+		}
+		frozen := 0
+		for _, i := range all {
+			if i.State == instances.Frozen {
+				frozen++
+			}
+		}
+		if frozen == n {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d functions are frozen: %w", frozen, n, ctx.Err())
+		case <-look.C:
+		}
+	}
+}
