@@ -47,7 +47,8 @@ func TestInFlightByPod(t *testing.T) {
 // full is a pod of which others have all places.
 type full struct{ Shared }
 
-func (*full) Adopt(int)   {}
-func (*full) Enter() bool { return false }
-func (*full) Free() int   { return 0 }
-func (*full) Spare() bool { return false }
+func (*full) Adopt(int)    {}
+func (*full) Enter() bool  { return false }
+func (*full) Free() int    { return 0 }
+func (*full) Spare() bool  { return false }
+func (*full) Asleep() bool { return false }
