@@ -19,7 +19,7 @@ const (
 	maxToken = 4096
 )
 
-const cookieName = "eproxy_page"
+const cookieName = "eproxy-page"
 
 // door lets those in who know the token.
 type door struct {

@@ -41,6 +41,15 @@ type Page struct {
 	viewers chan struct{}
 }
 
+// Check says why there would be no page as the configuration asks for it.
+func Check(cfg config.Metrics) error {
+	if !cfg.Page {
+		return nil
+	}
+	_, err := openDoor(cfg.TokenFile)
+	return err
+}
+
 // New makes the page of what a process counts, if the configuration asks for one; nil otherwise. It reads the metrics until
 // ctx ends.
 func New(ctx context.Context, cfg config.Metrics, counters prometheus.Gatherer) (*Page, error) {
