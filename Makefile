@@ -144,12 +144,12 @@ CHURN ?= 5m
 test-churn: test-deps build
 	EPROXY_CHURN=$(CHURN) $(GO) test -race -count=1 -timeout 0 -v -run TestChurn ./test/netns
 
-## test-page: the page in a headless Chromium, against the metrics; SCREENSHOT=docs/page.png takes a picture, too; root
+## test-page: the page in a headless Chromium, against the metrics; SCREENSHOT=docs/page.png takes the picture of the docs, too; root
 SCREENSHOT ?=
 test-page: build
 	@./test/install.sh $(PAGE_PACKAGES)
 	$(GO) vet -tags page ./test/netns
-	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run TestPage ./test/netns
+	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '^TestPage$(if $(SCREENSHOT),,$$)' ./test/netns
 
 ## demo: the whole system in network namespaces, in under a minute; root
 demo: build

@@ -39,6 +39,7 @@ type Page struct {
 	feed    *feed
 	policy  string // Content-Security-Policy
 	viewers chan struct{}
+	slow    time.Duration // writeTimeout
 }
 
 // Check says why there would be no page as the configuration asks for it.
@@ -60,7 +61,7 @@ func New(ctx context.Context, cfg config.Metrics, counters prometheus.Gatherer) 
 	if err != nil {
 		return nil, err
 	}
-	p := &Page{door: d, feed: newFeed(counters), policy: policy(html, login), viewers: make(chan struct{}, maxViewers)}
+	p := &Page{door: d, feed: newFeed(counters), policy: policy(html, login), viewers: make(chan struct{}, maxViewers), slow: writeTimeout}
 	go p.feed.run(ctx, every)
 	return p, nil
 }
@@ -171,7 +172,7 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 	}
 	out := http.NewResponseController(w)
 	send := func(event string, data []byte) bool {
-		if err := out.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		if err := out.SetWriteDeadline(time.Now().Add(p.slow)); err != nil {
 			return false
 		}
 		if _, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", event, data); err != nil {

@@ -234,6 +234,20 @@ func TestViewersAreBounded(t *testing.T) {
 	}
 }
 
+// TestSlowViewer: who does not read loses his place.
+func TestSlowViewer(t *testing.T) {
+	p, s, _ := open(t)
+	p.slow = 10 * time.Millisecond
+	_, b := watch(t, s)
+	if name, _ := event(t, b); name != "history" {
+		t.Fatal(name)
+	}
+	long := &view{Routes: []line{{Name: strings.Repeat("x", 1<<20)}}}
+	for len(p.viewers) > 0 {
+		p.feed.publish(long)
+	}
+}
+
 // TestEventsEnd: with the process, also for who is looking.
 func TestEventsEnd(t *testing.T) {
 	_, s, stop := open(t)
