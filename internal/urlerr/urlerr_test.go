@@ -18,7 +18,7 @@ func TestNothingSecretIsSaid(t *testing.T) {
 			t.Errorf("%s: %v, want %s", in, err, want)
 		}
 	}
-	if err := Short(context.Canceled); err != context.Canceled {
+	if err := Short(context.Canceled); err.Error() != context.Canceled.Error() {
 		t.Errorf("another error became %v", err)
 	}
 }
