@@ -54,3 +54,22 @@ func TestTrace(t *testing.T) {
 		}
 	}
 }
+
+// TestStopWaits: who looks at messages has left when stop returns, since what they look at is given up then.
+func TestStopWaits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	f := &fake{left: make(chan struct{}, 1)}
+	stop, err := Serve(path, Served{f, f, f, f, f, http.NotFoundHandler()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := make(chan struct{})
+	go func() {
+		_ = dial(path).Trace(t.Context(), trace.Filter{Client: "c", Sample: 1}, func() {}, func(trace.Event) error { close(shown); return nil })
+	}()
+	<-shown
+	stop()
+	if len(f.left) == 0 {
+		t.Error("stop has returned while somebody looked")
+	}
+}
