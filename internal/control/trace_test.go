@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"eproxy/internal/trace"
 )
@@ -58,7 +59,7 @@ func TestTrace(t *testing.T) {
 // TestStopWaits: who looks at messages has left when stop returns, since what they look at is given up then.
 func TestStopWaits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	f := &fake{left: make(chan struct{}, 1)}
+	f := &fake{left: make(chan struct{}, 1), slow: time.After(100 * time.Millisecond)} // it leaves late
 	stop, err := Serve(path, Served{f, f, f, f, f, http.NotFoundHandler()})
 	if err != nil {
 		t.Fatal(err)
