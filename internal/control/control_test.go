@@ -22,7 +22,7 @@ import (
 type fake struct {
 	kicked  []string
 	changes []Change
-	slow    <-chan time.Time // ends a slow change
+	slow    <-chan time.Time // ends what is slow
 	left    chan struct{}    // who looked at messages has gone
 }
 
@@ -59,6 +59,9 @@ func (f *fake) Watch(ctx context.Context, t trace.Filter, begun func() error, sh
 		return err
 	}
 	<-ctx.Done()
+	if f.slow != nil {
+		<-f.slow
+	}
 	f.left <- struct{}{}
 	return nil
 }
