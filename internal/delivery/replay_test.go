@@ -101,18 +101,20 @@ func TestFileOfTwoFunctions(t *testing.T) {
 	}
 }
 
-// TestReplayLosesNothingToRotation: what is put back takes the room of the file that was taken, and no other letter's.
+// TestReplayLosesNothingToRotation: what is put back takes the room of the file that was taken, and no other letter's; also if
+// it is more than a file is to have, and is not written at once.
 func TestReplayLosesNothingToRotation(t *testing.T) {
 	b := newBench(t, 1, answers(200))
 	b.sharing()
 	b.fn.DeadLetter.Keep, b.fn.DeadLetter.MaxSize = 2, int64(len(lettersOf(t, "g:0", "g:0", "g:0")))
-	b.put(".2", lettersOf(t, "f:0", "g:1", "g:2"))
+	large := "g:" + strings.Repeat("x", appendAtOnce)
+	b.put(".2", lettersOf(t, "f:0", large, large, "g:2"))
 	b.put(".1", lettersOf(t, "g:3", "g:4", "g:5"))
 	b.put("", lettersOf(t, "g:6", "g:7", "g:8"))
 	if got, err := b.e.Replay(t.Context(), "f"); err != nil || got != (Replayed{Delivered: 1}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, want := b.files(), []string{" g:1 g:2", ".1 g:6 g:7 g:8", ".2 g:3 g:4 g:5"}; !slices.Equal(got, want) {
+	if got, want := b.files(), []string{" " + large + " " + large + " g:2", ".1 g:6 g:7 g:8", ".2 g:3 g:4 g:5"}; !slices.Equal(got, want) {
 		t.Errorf("files %q, want %q", got, want)
 	}
 }
@@ -182,6 +184,9 @@ func TestHalfALine(t *testing.T) {
 	if unreadable != 2 || err != nil {
 		t.Errorf("%d unreadable, %v", unreadable, err)
 	}
+	if n, err := b.e.Purge("f"); n != 0 || err != nil || len(b.files()) != 0 {
+		t.Errorf("purged %d, %v; files %q", n, err, b.files())
+	}
 }
 
 // TestReplayIsNotCutOff: who no longer waits for a replay ends it between letters, and the one under way is delivered once; meanwhile new
@@ -228,8 +233,7 @@ func TestReplayIsNotCutOff(t *testing.T) {
 func TestLongLine(t *testing.T) {
 	const longest = 100_000
 	letter := lettersOf(t, "f:0")
-	text := strings.Repeat("x", 2*65536) + strings.TrimSuffix(strings.Repeat(letter, 5000), "\n")
-	text = strings.ReplaceAll(text, "\n", " ") + "\n" + letter
+	text := strings.Repeat("x", 4*65536) + letter + letter // the first begins where a part does
 	path := filepath.Join(t.TempDir(), "x")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
