@@ -37,7 +37,7 @@ func (b *bench) put(end, text string) {
 	}
 }
 
-// files are the names and letters of what there is, as "end f:topic g:topic", in the order of the names.
+// files are the names and letters of what there is, as "end f:topic g:topic", of a topic its beginning, in the order of the names.
 func (b *bench) files() (out []string) {
 	b.t.Helper()
 	all, err := filepath.Glob(b.fn.DeadLetter.File + "*")
@@ -55,7 +55,7 @@ func (b *bench) files() (out []string) {
 			if json.Unmarshal([]byte(line), &l) != nil {
 				l.Function = "none"
 			}
-			s += " " + l.Function + ":" + l.Topic
+			s += " " + l.Function + ":" + l.Topic[:min(len(l.Topic), 3)]
 		}
 		out = append(out, s)
 	}
@@ -107,14 +107,14 @@ func TestReplayLosesNothingToRotation(t *testing.T) {
 	b := newBench(t, 1, answers(200))
 	b.sharing()
 	b.fn.DeadLetter.Keep, b.fn.DeadLetter.MaxSize = 2, int64(len(lettersOf(t, "g:0", "g:0", "g:0")))
-	large := "g:" + strings.Repeat("x", appendAtOnce)
+	large := "g:xxx" + strings.Repeat("x", appendAtOnce)
 	b.put(".2", lettersOf(t, "f:0", large, large, "g:2"))
 	b.put(".1", lettersOf(t, "g:3", "g:4", "g:5"))
 	b.put("", lettersOf(t, "g:6", "g:7", "g:8"))
 	if got, err := b.e.Replay(t.Context(), "f"); err != nil || got != (Replayed{Delivered: 1}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, want := b.files(), []string{" " + large + " " + large + " g:2", ".1 g:6 g:7 g:8", ".2 g:3 g:4 g:5"}; !slices.Equal(got, want) {
+	if got, want := b.files(), []string{" g:xxx g:xxx g:2", ".1 g:6 g:7 g:8", ".2 g:3 g:4 g:5"}; !slices.Equal(got, want) {
 		t.Errorf("files %q, want %q", got, want)
 	}
 }
