@@ -55,7 +55,7 @@ func (r *Rows) Write(w io.Writer, form string) error {
 			cells := make([]string, len(row))
 			for i, v := range row {
 				if cells[i] = "-"; v != nil {
-					cells[i] = printable(fmt.Sprint(v))
+					cells[i] = Printable(fmt.Sprint(v))
 				}
 			}
 			fmt.Fprintln(tw, strings.Join(cells, "\t"))
@@ -69,9 +69,9 @@ func (r *Rows) Write(w io.Writer, form string) error {
 	return badForm(form)
 }
 
-// printable quotes text that a terminal would not show as it is: what a device names itself could otherwise move the cursor, or
+// Printable quotes text that a terminal would not show as it is: what a device names itself could otherwise move the cursor, or
 // look like another row.
-func printable(s string) string {
+func Printable(s string) string {
 	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
 		return s
 	}
