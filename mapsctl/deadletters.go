@@ -40,13 +40,19 @@ func listLettersCommand() *cli.Command {
 			if c.Int("limit") < 1 {
 				return cliutil.Usagef("--limit %d: must be at least 1", c.Int("limit"))
 			}
-			letters, err := control.Dial(c.String("bpffs")).Letters(c.Context, function, c.Int("limit"))
+			listed, err := control.Dial(c.String("bpffs")).Letters(c.Context, function, c.Int("limit"))
 			if err != nil {
 				return err
 			}
 			r := &output.Rows{Columns: []string{"time", "client", "username", "topic", "qos", "bytes", "attempts", "status", "error"}}
-			for _, l := range letters {
-				r.Add(l.Time.UTC().Format(time.RFC3339), l.Client, l.Username, l.Topic, l.QoS, len(l.Payload), l.Attempts, l.Status, l.Error)
+			for _, l := range listed.Letters {
+				r.Add(l.Time.UTC().Format(time.RFC3339), l.Client, l.Username, l.Topic, l.QoS, l.Bytes, l.Attempts, l.Status, l.Error)
+			}
+			if listed.Unreadable > 0 {
+				fmt.Fprintf(c.App.ErrWriter, "%d lines of the file are no letters, or not whole\n", listed.Unreadable)
+			}
+			if listed.More {
+				fmt.Fprintf(c.App.ErrWriter, "there are more than the %d that can be shown at once\n", len(listed.Letters))
 			}
 			return r.Print(c)
 		},

@@ -13,6 +13,7 @@ import (
 
 	"eproxy/internal/cliutil"
 	"eproxy/internal/control"
+	"eproxy/internal/output"
 	"eproxy/internal/trace"
 )
 
@@ -111,11 +112,11 @@ func traceRow(e trace.Event) string {
 	if e.Took > 0 {
 		took = fmt.Sprint(e.Took.Round(time.Microsecond).Microseconds())
 	}
-	topic := printable(e.Topic)
+	topic := output.Printable(e.Topic)
 	if e.TopicCut {
 		topic += "..."
 	}
-	return fmt.Sprintf(traceLine, e.Time.Format("15:04:05.000000"), e.Path, status, took, fmt.Sprint(e.QoS), dash(printable(e.Client)), dash(topic),
+	return fmt.Sprintf(traceLine, e.Time.Format("15:04:05.000000"), e.Path, status, took, fmt.Sprint(e.QoS), dash(output.Printable(e.Client)), dash(topic),
 		dash(e.Function), dash(e.Pod), why)
 }
 
@@ -134,10 +135,4 @@ func dash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// printable is what a client has chosen, without what a terminal would obey or a line end with.
-func printable(s string) string {
-	q := fmt.Sprintf("%q", s)
-	return q[1 : len(q)-1]
 }

@@ -320,7 +320,7 @@ struct conn {
 	/* the first grafts of each are in the cache line of its counters */
 	__u32 srtt;    /* smoothed round-trip time, 1/8 ms; 0: none was measured */
 	__u32 rttvar;  /* slot: its variation, 1/4 ms */
-	__u32 rtt_low; /* slot: what short ones take, 1/16 ms: falls with each shorter one, rises slowly */
+	__u32 rtt_low; /* slot: what short ones take, 1/16 ms: falls with each shorter one, rises slowly by those that a function has no part in */
 	__u32 pad1;
 	struct ledger rx;
 	struct ledger tx;

@@ -108,7 +108,9 @@ __attribute__((noinline)) int keep_meet(struct __sk_buff *skb, __u32 conn)
 	struct device *d = device_entry(conn);
 	struct conn *c = conn_entry(conn);
 	struct kept *k = kept_entry(conn);
+	struct rx_verdict v = {};
 	struct packet *p;
+	bool ok;
 
 	if (!s || !d || !c || !k || !kept_claim(k))
 		return 0;
@@ -123,7 +125,7 @@ __attribute__((noinline)) int keep_meet(struct __sk_buff *skb, __u32 conn)
 		d->kept = 0;
 		d->keep_rest = KEEP_REST;
 		count(HOOK_TC_DEVICE_IN, REASON_KEPT_VAIN);
-	} else if (p->seg.seq == k->seq + len && kept_live(k, now_ms)) {
+	} else if (p->seg.seq == k->seq + len && !(p->seg.flags & (TH_SYN | TH_RST | TH_URG)) && kept_live(k, now_ms)) {
 		more = p->seg.len < rest ? p->seg.len : rest;
 		if (!within(len, 1, KEPT_MAX) || !within(more, 1, KEPT_MAX) ||
 		    bpf_skb_load_bytes(skb, p->payload, k->bytes + len, more)) {
@@ -131,6 +133,15 @@ __attribute__((noinline)) int keep_meet(struct __sk_buff *skb, __u32 conn)
 			return 0;
 		}
 		if (p->seg.len < rest && p->seg.flags == TH_ACK) {
+			/* what takes a message asks the same: only who is let in by its acknowledgement adds to one */
+			bpf_spin_lock(&c->lock);
+			ok = c->gen == k->gen && c->state == CONN_OPEN && conn_next(c, k->seq) &&
+			     conn_rx_ack(c, &p->seg, &v, now_ms);
+			bpf_spin_unlock(&c->lock);
+			if (!ok) {
+				kept_release(k);
+				return 0;
+			}
 			k->len += more;
 			k->ms = now_ms;
 			s->device_gen = k->gen;
@@ -210,7 +221,7 @@ __attribute__((noinline)) int keep_vain(struct __sk_buff *skb, __u32 conn)
 		ret = -1;
 		goto out;
 	}
-	p->seg.flags &= ~(TH_FIN | TH_PSH);
+	p->seg.flags &= TH_ACK;
 	*(__u64 *)(k->bytes + len) = 0;
 	sum = buffer_sum(k->bytes, len, 0);
 	if (tcp_len != sizeof(tcp))

@@ -53,8 +53,15 @@ static __always_inline bool recovery_far(const struct conn *c)
 	return c->rtt_low >= 16 * FAR_MS;
 }
 
-/* A round trip of a slot took ms milliseconds: RFC 6298 section 2, with alpha and beta as there. */
-static __always_inline void recovery_measure(struct recovery *r, struct conn *c, __s32 ms)
+/* Milliseconds that a pod waits at least before it acknowledges what its function has not answered (Linux' TCP_DELACK_MIN). */
+#define DELAYED_ACK_MS 40
+
+/*
+ * A round trip of a slot took ms milliseconds: RFC 6298 section 2, with alpha and beta as there. bare: the
+ * acknowledgement had no payload. One with a response, or one that the pod has waited with, also took
+ * what the function did: the pod is no farther away for that.
+ */
+static __always_inline void recovery_measure(struct recovery *r, struct conn *c, __s32 ms, bool bare)
 {
 	__u32 rtt, off;
 
@@ -72,7 +79,7 @@ static __always_inline void recovery_measure(struct recovery *r, struct conn *c,
 	}
 	if (16 * rtt < c->rtt_low)
 		c->rtt_low = 16 * rtt;
-	else
+	else if (bare && rtt < DELAYED_ACK_MS)
 		c->rtt_low += rtt - c->rtt_low / 16;
 	off = c->srtt / 8 < rtt ? rtt - c->srtt / 8 : c->srtt / 8 - rtt;
 	c->rttvar = c->rttvar - c->rttvar / 4 + off;

@@ -175,7 +175,7 @@ __attribute__((noinline)) int trace_answered(__u32 n)
 static __always_inline bool trace_readable(__u32 reason)
 {
 	return reason != REASON_TCP_FLAGS && reason != REASON_NOT_NEXT && reason != REASON_LOST_TRACK &&
-	       reason != REASON_NOT_OPEN;
+	       reason != REASON_NOT_OPEN && reason != REASON_MULTI && reason != REASON_RACE;
 }
 
 /*

@@ -87,9 +87,9 @@ static int call_recovery_ack(const struct shim *t, struct recovery *r, const str
 	return t->recovery_ack(r, c, s);
 }
 
-static void call_recovery_measure(const struct shim *t, struct recovery *r, struct conn *c, __s32 ms)
+static void call_recovery_measure(const struct shim *t, struct recovery *r, struct conn *c, __s32 ms, int bare)
 {
-	t->recovery_measure(r, c, ms);
+	t->recovery_measure(r, c, ms, bare);
 }
 
 static __u32 call_recovery_due(const struct shim *t, const struct recovery *r, const struct conn *c, __u32 sent)
@@ -372,9 +372,17 @@ func (t *Table) RecoveryAck(r *Recovery, c *Conn, s *Segment) bool {
 	return C.call_recovery_ack(t.t, r, c, s) != 0
 }
 
+// truth is a bool of C's.
+func truth(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // RecoveryMeasure is recovery_measure.
-func (t *Table) RecoveryMeasure(r *Recovery, c *Conn, ms int32) {
-	C.call_recovery_measure(t.t, r, c, C.__s32(ms))
+func (t *Table) RecoveryMeasure(r *Recovery, c *Conn, ms int32, bare bool) {
+	C.call_recovery_measure(t.t, r, c, C.__s32(ms), truth(bare))
 }
 
 // RecoveryDue is recovery_due.
@@ -401,11 +409,7 @@ func (t *Table) Sack(c *Conn, options []byte, received bool, kack, ack uint32) (
 		k.before[i] = u8(b)
 	}
 	k.len = u32(len(options))
-	r := C.int(0)
-	if received {
-		r = 1
-	}
-	C.call_sack(t.t, c, &k, r, u32(kack), u32(ack))
+	C.call_sack(t.t, c, &k, truth(received), u32(kack), u32(ack))
 	return k
 }
 

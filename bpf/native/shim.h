@@ -37,7 +37,7 @@ struct shim {
 	void (*taken)(struct conn *c, __u32 slot, __u32 state);
 	void (*responses)(const __u8 *b, __u32 len, struct responses *a, struct http *h);
 	int (*recovery_ack)(struct recovery *r, const struct conn *c, const struct segment *s);
-	void (*recovery_measure)(struct recovery *r, struct conn *c, __s32 ms);
+	void (*recovery_measure)(struct recovery *r, struct conn *c, __s32 ms, int bare);
 	__u32 (*recovery_due)(const struct recovery *r, const struct conn *c, __u32 sent_ms);
 	void (*recovery_expire)(struct recovery *r, const struct conn *c);
 	int (*recovery_missing)(const struct conn *c, __u32 sent_ms, __u32 now_ms);
@@ -279,9 +279,9 @@ static int shim_recovery_ack(struct recovery *r, const struct conn *c, const str
 	return recovery_ack(r, c, s);
 }
 
-static void shim_recovery_measure(struct recovery *r, struct conn *c, __s32 ms)
+static void shim_recovery_measure(struct recovery *r, struct conn *c, __s32 ms, int bare)
 {
-	recovery_measure(r, c, ms);
+	recovery_measure(r, c, ms, bare);
 }
 
 static __u32 shim_recovery_due(const struct recovery *r, const struct conn *c, __u32 sent_ms)

@@ -53,7 +53,8 @@ static __always_inline bool seed_read(struct __sk_buff *skb, __u32 seq, struct s
 	seed->snd_una = tp->snd_una;
 	seed->snd_wnd = tp->snd_wnd;
 	seed->mss = tp->mss_cache;
-	seed->srtt = tp->srtt_us / 1000;
+	/* at least one millisecond, as recovery_measure has it: 0 would say that none was measured */
+	seed->srtt = !tp->srtt_us ? 0 : tp->srtt_us < 8000 ? 8 : tp->srtt_us / 1000;
 	seed->sack_ok = BPF_CORE_READ_BITFIELD(tp, rx_opt.sack_ok);
 	seed->snd_wscale = BPF_CORE_READ_BITFIELD(tp, rx_opt.snd_wscale);
 	seed->rcv_wscale = BPF_CORE_READ_BITFIELD(tp, rx_opt.rcv_wscale);

@@ -140,7 +140,7 @@ static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct
 	}
 	/* of a request that was sent twice nobody knows which of the two is acknowledged (RFC 6298 section 3) */
 	if (slot->acked != oldest && !again)
-		recovery_measure(&slot->recovery, c, s->now_ns / 1000000 - sent_ms);
+		recovery_measure(&slot->recovery, c, s->now_ns / 1000000 - sent_ms, !s->packet.seg.len);
 }
 
 /*

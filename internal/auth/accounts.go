@@ -37,6 +37,7 @@ type Account struct {
 // known is what some accounts have said of an Account.
 type known struct {
 	in   *Accounts
+	said *said        // by which it was judged
 	user *config.User // nil: it is none of theirs
 }
 
@@ -136,16 +137,16 @@ func (a *Accounts) Rights(x *Account) (*config.User, bool) {
 	if end := x.Until(); !end.IsZero() && !time.Now().Before(end) {
 		return nil, false
 	}
-	k := x.known.Load()
-	if k == nil || k.in != a {
-		k = &known{a, a.judge(x)}
+	k, s := x.known.Load(), x.said.Load()
+	if k == nil || k.in != a || k.said != s { // else Renew may come between judging and storing
+		k = &known{a, s, a.judge(x, s)}
 		x.known.Store(k)
 	}
 	return k.user, k.user != nil
 }
 
-// judge finds an Account again; nil: it would not be let in.
-func (a *Accounts) judge(x *Account) *config.User {
+// judge finds an Account again, by what a service has said of it; nil: it would not be let in.
+func (a *Accounts) judge(x *Account, s *said) *config.User {
 	switch {
 	case x.by == password && x.hash != "" && a.hashes[x.Name] == x.hash, x.by == certificate && a.exists(x.Name):
 		return a.named(x.Name)
@@ -154,7 +155,7 @@ func (a *Accounts) judge(x *Account) *config.User {
 			return a.claimed(c)
 		}
 	case x.by == service && a.cfg.HTTP != nil && a.cfg.HTTP.URL.String() == x.url:
-		return a.replied(&x.said.Load().reply)
+		return a.replied(&s.reply)
 	}
 	return nil
 }

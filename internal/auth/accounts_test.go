@@ -240,6 +240,8 @@ func TestTokens(t *testing.T) {
 		{"user of a number", hs(jwt.MapClaims{"sub": 7}), `claim "sub" is no user name`},
 		{"user with a NUL", hs(jwt.MapClaims{"sub": "a\x00b"}), `claim "sub" is no user name`},
 		{"filters of a number", hs(jwt.MapClaims{"pub": 7}), `claim "pub" is no list of topic filters`},
+		{"shared filter", hs(jwt.MapClaims{"subs": "$share/g/a"}), `claim "subs" is no list of topic filters`},
+		{"list of claims", strings.Split(hs(nil), ".")[0] + ".W10" + signature(hs(nil)), "malformed: it must be three parts"},
 		{"bad filter", hs(jwt.MapClaims{"subs": []string{"a", "a/#/b"}}), `claim "subs" is no list of topic filters`},
 	} {
 		for _, user := range []string{"", "dev", "whoever"} {
@@ -371,6 +373,7 @@ func TestBadKeysAreRefused(t *testing.T) {
 		{"public", "x", "no RSA public key or certificate in PEM"},
 		{"public", i.publicKey(t, small), "an RSA key of 1024 bits: it must have at least 2048"},
 		{"jwks", "{", "no JSON Web Key Set"},
+		{"jwks", "[]", "no JSON Web Key Set"},
 		{"jwks", `{"keys": []}`, "no key for RS256 or ES256"},
 		{"jwks", `{"keys": [{"kty": "RSA", "kid": "a", "n": "AQ", "e": "AQAB"}]}`, `key 1, kid "a": `},
 		{"jwks", i.keySet(t, map[string]*rsa.PrivateKey{"s": small}), `key 4, kid "s": an RSA key of 1024 bits`},
@@ -378,7 +381,7 @@ func TestBadKeysAreRefused(t *testing.T) {
 	} {
 		file := writeFile(t, t.TempDir(), "keys", x.text)
 		j := map[string]*config.JWT{"secret": {SecretFile: file}, "public": {PublicKeyFile: file}, "jwks": {JWKSFile: file}}[x.key]
-		if _, err := Load(&config.Auth{JWT: j}); err == nil || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), file) {
+		if _, err := Load(&config.Auth{JWT: j}); err == nil || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), "jwkset") {
 			t.Errorf("%s %.40q: %v, want %s", x.key, x.text, err, x.want)
 		}
 	}

@@ -7,6 +7,7 @@
 package auth
 
 import (
+	"context"
 	"net/netip"
 
 	"golang.org/x/sync/singleflight"
@@ -48,7 +49,7 @@ type Answer struct {
 type Checker struct {
 	compare Compare
 	memory  *memory
-	turns   turns
+	turns   *turns             // to hash passwords
 	flights singleflight.Group // logins that are being checked, by fingerprint
 	hook    *hook
 }
@@ -58,11 +59,14 @@ func New(compare Compare) *Checker {
 	if compare == nil {
 		compare = passhash.Compare
 	}
-	return &Checker{compare: compare, memory: newMemory(), hook: newHook()}
+	return &Checker{compare: compare, memory: newMemory(), turns: newTurns(1, maxWaiting), hook: newHook()}
 }
 
-// Close refuses everybody who waits, and from then on everybody who would have to.
-func (c *Checker) Close() { c.turns.close() }
+// Close refuses everybody who waits, also for a service's answer, and from then on everybody who would have to.
+func (c *Checker) Close() {
+	c.turns.close()
+	c.hook.cancel()
+}
 
 // Check says whether a client may log in to one of the accounts. It
 // waits for its turn if the password has to be hashed; the accounts may have been
@@ -114,7 +118,7 @@ func (c *Checker) password(l Login, hash string, exists bool) Result {
 // hash compares a password with a hash, in its turn. A user that does not exist
 // takes as long as one that does.
 func (c *Checker) hash(l Login, hash string, f fingerprint, exists bool) Result {
-	if !c.turns.take(l.From) {
+	if !c.turns.take(context.Background(), l.From) {
 		return Busy
 	}
 	defer c.turns.end()

@@ -14,16 +14,18 @@ import (
 	"unicode/utf8"
 
 	"eproxy/internal/config"
-	"eproxy/internal/topic"
+	"eproxy/internal/urlerr"
 )
 
 // Bounds of what is asked, and remembered.
 const (
-	questionsAtOnce  = 16
+	questionsAtOnce  = 16 // for clients that connect, and as many for those that are connected
 	questionsWaiting = 256
-	maxAnswer        = 64 << 10 // bytes
-	maxAsked         = 8 << 10  // bytes of a password
-	answersKept      = 1 << 14  // at least, if there were so many; at most twice as many are
+	// questionWait is how long a question waits for its turn: with the longest timeout less than CONNECT's 30 s.
+	questionWait = 8 * time.Second
+	maxAnswer    = 64 << 10 // bytes
+	maxAsked     = 8 << 10  // bytes of a password
+	answersKept  = 1 << 14  // at least, if there were so many; at most twice as many are
 	// refusalKept is how long a refusal is remembered: clients that are refused come again at once.
 	refusalKept = 5 * time.Second
 )
@@ -56,22 +58,27 @@ type said struct {
 
 // hook asks the service, and remembers what it has said.
 type hook struct {
-	post    func(ctx context.Context, url string, body []byte) (status int, answer []byte, err error)
-	slots   chan struct{}
-	mu      sync.Mutex
-	waiting int
-	young   map[fingerprint]*said
-	old     map[fingerprint]*said
+	post   func(ctx context.Context, url string, body []byte) (status int, answer []byte, err error)
+	ctx    context.Context // of all questions
+	cancel context.CancelFunc
+	// Whoever can open connections can fill the queue of those that connect; that of those that are connected is another.
+	connecting, connected *turns
+
+	mu    sync.Mutex
+	young map[fingerprint]*said
+	old   map[fingerprint]*said
 }
 
 func newHook() *hook {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.Proxy, t.MaxIdleConnsPerHost = nil, questionsAtOnce
+	t.Proxy, t.MaxIdleConnsPerHost = nil, 2*questionsAtOnce
 	client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return &hook{slots: make(chan struct{}, questionsAtOnce), young: make(map[fingerprint]*said),
+	h := &hook{connecting: newTurns(questionsAtOnce, questionsWaiting), connected: newTurns(questionsAtOnce, questionsWaiting), young: make(map[fingerprint]*said),
 		post: func(ctx context.Context, url string, body []byte) (int, []byte, error) {
 			return post(ctx, client, url, body)
 		}}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	return h
 }
 
 func post(ctx context.Context, client *http.Client, url string, body []byte) (int, []byte, error) {
@@ -101,7 +108,7 @@ func (c *Checker) byHook(a *Accounts, l Login) Answer {
 	f := c.asked(a.cfg.HTTP, l)
 	s := c.hook.remembered(f)
 	if s == nil {
-		s = c.ask(a.cfg.HTTP, l, f)
+		s = c.ask(a.cfg.HTTP, l, f, "connecting", c.hook.connecting)
 	}
 	return a.answer(s, l)
 }
@@ -111,13 +118,15 @@ func (c *Checker) asked(h *config.Hook, l Login) fingerprint {
 	return c.memory.fingerprint(l.Username, h.URL.String()+"\n"+l.From.String()+"\n"+l.ClientID, l.Password)
 }
 
-// ask asks the service now; those who want to know the same wait together.
-func (c *Checker) ask(h *config.Hook, l Login, f fingerprint) *said {
-	v, _, _ := c.flights.Do("asked "+string(f[:]), func() (any, error) {
-		if !c.hook.enter() {
-			return &said{result: Busy}, nil
+// ask asks the service now, in the turn of those that are named; those among them who want to know the same wait together.
+func (c *Checker) ask(h *config.Hook, l Login, f fingerprint, who string, t *turns) *said {
+	v, _, _ := c.flights.Do(who+" "+string(f[:]), func() (any, error) {
+		wait, cancel := context.WithTimeout(c.hook.ctx, questionWait)
+		defer cancel()
+		if !t.take(wait, l.From) {
+			return &said{result: Busy, why: "auth.http: too many questions wait"}, nil
 		}
-		defer c.hook.leave()
+		defer t.end()
 		s := c.hook.question(h, l)
 		if s.result != Unavailable {
 			c.hook.remember(f, s)
@@ -129,7 +138,7 @@ func (c *Checker) ask(h *config.Hook, l Login, f fingerprint) *said {
 
 // question asks once. What is not an answer lets nobody in.
 func (h *hook) question(cfg *config.Hook, l Login) *said {
-	ctx, cancel := context.WithTimeout(context.Background(), cfg.Timeout)
+	ctx, cancel := context.WithTimeout(h.ctx, cfg.Timeout)
 	defer cancel()
 	now := time.Now()
 	body, err := json.Marshal(question{l.ClientID, l.Username, string(l.Password), l.From.String()})
@@ -139,7 +148,7 @@ func (h *hook) question(cfg *config.Hook, l Login) *said {
 	status, answer, err := h.post(ctx, cfg.URL.String(), body)
 	switch {
 	case err != nil:
-		return &said{result: Unavailable, why: "auth.http: " + err.Error()}
+		return &said{result: Unavailable, why: "auth.http: " + urlerr.Short(err).Error()}
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusNotFound:
 		return &said{result: Refused, why: fmt.Sprintf("auth.http answered %d", status), renew: now.Add(refusalKept)}
 	case status != http.StatusOK && status != http.StatusNoContent:
@@ -162,38 +171,26 @@ func (h *hook) question(cfg *config.Hook, l Login) *said {
 
 // read reads an answer.
 func (r *reply) read(b []byte) error {
+	var keys map[string]json.RawMessage
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields() // a list that is misspelt would allow what it should not
-	if d.Decode(r) != nil || d.Decode(new(any)) != io.EOF {
+	if json.Unmarshal(b, &keys) != nil || keys == nil || d.Decode(r) != nil {
 		return errors.New("the answer is not as it should be")
+	}
+	for key, value := range keys {
+		if string(value) == "null" { // would be as if it were left out, which may allow everything
+			return fmt.Errorf("the answer's %.32q is null", key)
+		}
 	}
 	for _, list := range [][]string{r.Publish, r.Subscribe, r.DenyPublish, r.DenySubscribe} {
 		for _, f := range list {
-			if topic.ValidateFilter(f) != nil {
-				return fmt.Errorf("the answer has %q, which is no topic filter", f)
+			if err := config.ValidateRight(f); err != nil {
+				return fmt.Errorf("the answer has %.128q: %w", f, err)
 			}
 		}
 	}
 	return nil
 }
-
-// enter waits for a place to ask from; false: too many wait.
-func (h *hook) enter() bool {
-	h.mu.Lock()
-	if h.waiting >= questionsWaiting {
-		h.mu.Unlock()
-		return false
-	}
-	h.waiting++
-	h.mu.Unlock()
-	h.slots <- struct{}{}
-	h.mu.Lock()
-	h.waiting--
-	h.mu.Unlock()
-	return true
-}
-
-func (h *hook) leave() { <-h.slots }
 
 // remembered is what was said, while that need not be asked again.
 func (h *hook) remembered(f fingerprint) *said {
@@ -261,13 +258,12 @@ func (c *Checker) Renew(a *Accounts, x *Account) (Result, string) {
 	if a.cfg.HTTP == nil || a.cfg.HTTP.URL.String() != x.url {
 		return Refused, "auth.http is another one"
 	}
-	now := c.ask(a.cfg.HTTP, x.login, c.asked(a.cfg.HTTP, x.login))
+	now := c.ask(a.cfg.HTTP, x.login, c.asked(a.cfg.HTTP, x.login), "connected", c.hook.connected)
 	switch {
 	case now.result == Accepted && now.reply.Username != x.Name:
 		return Refused, "auth.http names another user"
 	case now.result == Accepted:
 		x.said.Store(now)
-		x.known.Store(nil)
 	case now.result != Refused:
 		later := *before
 		later.renew = time.Now().Add(max(renewRetry, time.Until(before.expires)/4))

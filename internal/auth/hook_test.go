@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -57,7 +58,9 @@ func TestHookSaysWho(t *testing.T) {
 		"401": {401, "", nil}, "403": {403, "", nil}, "404": {404, "", nil},
 		"500": {500, `{}`, nil}, "307": {307, "", nil}, "201": {201, `{}`, nil}, "down": {0, "", errors.New("connection refused")},
 		"text": {200, `yes`, nil}, "nothing": {200, ``, nil}, "two": {200, `{} {}`, nil}, "unknown": {200, `{"publsh": []}`, nil},
-		"filter": {200, `{"publish": ["a/#/b"]}`, nil}, "local": {200, `{}`, nil},
+		"filter": {200, `{"publish": ["a/#/b"]}`, nil}, "shared": {200, `{"deny_subscribe": ["$share/g/a"]}`, nil},
+		"null": {200, `null`, nil}, "null list": {200, `{"publish": null}`, nil}, "null name": {200, `{"username": null}`, nil}, "null filter": {200, `{"publish": [null]}`, nil},
+		"list": {200, `[]`, nil}, "local": {200, `{}`, nil},
 	}
 	c, questions := asks(t, answers)
 	cfg := hookAuth(t)
@@ -66,6 +69,7 @@ func TestHookSaysWho(t *testing.T) {
 	for user, want := range map[string]Result{
 		"yes": Accepted, "empty": Accepted, "named": Accepted, "401": Refused, "403": Refused, "404": Refused, "500": Unavailable, "307": Unavailable,
 		"201": Unavailable, "down": Unavailable, "text": Unavailable, "nothing": Unavailable, "two": Unavailable, "unknown": Unavailable, "filter": Unavailable,
+		"shared": Unavailable, "null": Unavailable, "null list": Unavailable, "null name": Unavailable, "null filter": Unavailable, "list": Unavailable,
 		"local": Refused, "": Unavailable,
 	} {
 		got := c.Check(a, Login{here, "c", user, []byte("secret")})
@@ -148,6 +152,8 @@ func TestHookIsRenewed(t *testing.T) {
 		c, _ := asks(t, answers)
 		a := load(t, hookAuth(t))
 		x := c.Check(a, Login{here, "c", "dev", nil}).Account
+		a.Rights(x)
+		late := x.known.Load()
 		end := x.Until()
 		may := func(when, topic string, want bool) {
 			t.Helper()
@@ -177,6 +183,7 @@ func TestHookIsRenewed(t *testing.T) {
 		if r, _ := c.Renew(a, x); r != Accepted {
 			t.Fatal(r)
 		}
+		x.known.Store(late) // by who has judged before, and stores after
 		may("renewed", "a", false)
 		may("renewed", "b", true)
 		if !x.Until().After(end) {
@@ -243,6 +250,75 @@ func TestHookIsBounded(t *testing.T) {
 	})
 }
 
+// hangs has the service not answer any more.
+func hangs(c *Checker) {
+	c.hook.post = func(ctx context.Context, _ string, _ []byte) (int, []byte, error) {
+		<-ctx.Done()
+		return 0, nil, ctx.Err()
+	}
+}
+
+// TestHookCloses: nobody waits for a service that hangs once the Checker is closed.
+func TestHookCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, a := New(nil), load(t, hookAuth(t))
+		hangs(c)
+		var wg sync.WaitGroup
+		for i := range questionsAtOnce + 2 {
+			wg.Go(func() {
+				if r := c.Check(a, Login{here, "c", fmt.Sprint(i), nil}).Result; r != Unavailable && r != Busy {
+					t.Errorf("%d: %v", i, r)
+				}
+			})
+		}
+		synctest.Wait()
+		closed := time.Now()
+		c.Close()
+		wg.Wait()
+		c.Check(a, Login{here, "c", "late", nil})
+		if took := time.Since(closed); took != 0 {
+			t.Errorf("after %s they still waited", took)
+		}
+	})
+}
+
+// TestFloodOfQuestions: while devices keep the places of those that connect, sessions are renewed, other addresses get their
+// turn, and nobody waits for longer than CONNECT has.
+func TestFloodOfQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := asks(t, map[string]login{"live": {204, "", nil}})
+		cfg := hookAuth(t)
+		cfg.HTTP.Timeout = 20 * time.Second
+		a := load(t, cfg)
+		x := c.Check(a, Login{here, "c", "live", nil}).Account
+		answers := c.hook.post
+		hangs(c)
+		began := time.Now()
+		var wg sync.WaitGroup
+		for i := range questionsAtOnce + questionsWaiting {
+			wg.Go(func() {
+				c.Check(a, Login{here, "c", fmt.Sprint(i), nil})
+				if took := time.Since(began); took >= 30*time.Second {
+					t.Errorf("a question took %s", took)
+				}
+			})
+		}
+		synctest.Wait()
+		wg.Go(func() {
+			c.Check(a, Login{netip.MustParseAddr("192.0.2.2"), "c", "other", nil})
+			if took := time.Since(began); took < questionWait {
+				t.Errorf("another address was refused after %s", took)
+			}
+		})
+		synctest.Wait()
+		c.hook.post = answers
+		if r, why := c.Renew(a, x); r != Accepted || time.Since(began) != 0 {
+			t.Errorf("a session's renewal: %v, %s, after %s", r, why, time.Since(began))
+		}
+		wg.Wait()
+	})
+}
+
 // TestHookOverHTTP: a question is a POST of JSON; long answers, slow ones and redirects let nobody in.
 func TestHookOverHTTP(t *testing.T) {
 	release := make(chan struct{})
@@ -271,13 +347,14 @@ func TestHookOverHTTP(t *testing.T) {
 	}
 	cfg.HTTP.URL = u
 	c, a := New(nil), load(t, cfg)
+	cfg.HTTP.URL = u.ResolveReference(&url.URL{RawQuery: "key=secret"})
 	for user, want := range map[string]Result{"dev": Accepted, "long": Unavailable, "redirect": Unavailable} {
 		if got := c.Check(a, Login{here, "c", user, nil}); got.Result != want {
 			t.Errorf("%s: %+v", user, got)
 		}
 	}
 	cfg.HTTP.Timeout = 50 * time.Millisecond
-	if got := c.Check(a, Login{here, "c", "slow", nil}); got.Result != Unavailable {
+	if got := c.Check(a, Login{here, "c", "slow", nil}); got.Result != Unavailable || strings.Contains(got.Why, "secret") {
 		t.Errorf("slow: %+v", got)
 	}
 }

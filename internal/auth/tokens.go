@@ -15,7 +15,6 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"eproxy/internal/config"
-	"eproxy/internal/topic"
 )
 
 // Bounds of tokens and of their keys.
@@ -103,7 +102,7 @@ func rsaKey(id string, k *rsa.PublicKey) ([]key, error) {
 func readKeySet(b []byte) ([]key, error) {
 	var set jwkset.JWKSMarshal
 	if err := json.Unmarshal(b, &set); err != nil {
-		return nil, fmt.Errorf("no JSON Web Key Set: %w", err)
+		return nil, errors.New("no JSON Web Key Set: it must be as {\"keys\": [...]} (RFC 7517 section 5)")
 	}
 	var keys []key
 	for i, m := range set.Keys {
@@ -112,8 +111,8 @@ func readKeySet(b []byte) ([]key, error) {
 		}
 		j, err := jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipX5UScheme: true})
 		if err != nil {
-			if m.KTY == jwkset.KtyRSA || m.KTY == jwkset.KtyEC {
-				return nil, fmt.Errorf("key %d, kid %q: %w", i+1, m.KID, err)
+			if m.KTY == jwkset.KtyRSA || m.KTY == jwkset.KtyEC { // the library's words name its types
+				return nil, fmt.Errorf("key %d, kid %q: no key of kind %s (RFC 7518 section 6), or one that its own x5c or alg is not for", i+1, m.KID, m.KTY)
 			}
 			continue
 		}
@@ -147,6 +146,9 @@ func signatureKey(m jwkset.JWKMarshal, k any) ([]key, error) {
 // errNoKey is that of a token that none of the keys is for.
 var errNoKey = errors.New("signed with a key that is not known")
 
+// errMalformed is that of a token that has the form of one only at first sight.
+var errMalformed = errors.New("malformed: it must be three parts in Base64, the first two JSON objects (RFC 7519 section 7.2)")
+
 // candidates are the keys that may have signed a token: those of its algorithm and, where both have one, of its key
 // identifier.
 func (t *tokens) candidates(j *jwt.Token) (any, error) {
@@ -173,7 +175,10 @@ type claims struct {
 // verify checks a token, at this moment.
 func (t *tokens) verify(raw string) (*claims, error) {
 	all := jwt.MapClaims{}
-	if _, err := t.parser.ParseWithClaims(raw, all, t.candidates); err != nil {
+	switch _, err := t.parser.ParseWithClaims(raw, all, t.candidates); {
+	case errors.Is(err, jwt.ErrTokenMalformed): // the library's words name its types
+		return nil, errMalformed
+	case err != nil:
 		return nil, err
 	}
 	expires, err := all.GetExpirationTime()
@@ -205,7 +210,7 @@ func filtersOf(all jwt.MapClaims, name string) ([]string, error) {
 	out := []string{}
 	for _, x := range list {
 		f, ok := x.(string)
-		if !ok || topic.ValidateFilter(f) != nil {
+		if !ok || config.ValidateRight(f) != nil {
 			return nil, fmt.Errorf("claim %q is no list of topic filters", name)
 		}
 		out = append(out, f)
@@ -238,7 +243,7 @@ func (a *Accounts) byToken(raw string) Answer {
 		return Answer{Result: Refused, Why: "token: " + err.Error()}
 	}
 	x := &Account{Name: c.name, Expires: c.expires, by: token, token: raw}
-	x.known.Store(&known{a, a.claimed(c)})
+	x.known.Store(&known{a, nil, a.claimed(c)})
 	return Answer{Account: x}
 }
 

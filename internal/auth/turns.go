@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"sync"
@@ -10,16 +11,23 @@ import (
 // the last of them waits some four seconds.
 const maxWaiting = 64
 
-// turns lets one login at a time compute its hash. Those that wait get their turns
-// address by address, so that one address with many keeps the others waiting for
-// one of its own at a time.
+// turns lets some logins at a time compute their hashes, or ask. Those that wait get
+// their turns address by address, so that one address with many keeps the others
+// waiting for one of its own at a time.
 type turns struct {
+	atOnce int // turns
+	most   int // waiting
+
 	mu      sync.Mutex
-	taken   bool
+	taken   int
 	closed  bool
-	total   int                            // waiting
-	waiting map[netip.Prefix][]chan<- bool // by origin, the first is the longest there
-	order   []netip.Prefix                 // origins that wait, the next one first
+	total   int                          // waiting
+	waiting map[netip.Prefix][]chan bool // by origin, the first is the longest there
+	order   []netip.Prefix               // origins that wait, the next one first
+}
+
+func newTurns(atOnce, most int) *turns {
+	return &turns{atOnce: atOnce, most: most, waiting: make(map[netip.Prefix][]chan bool)}
 }
 
 // origin is what counts as one address: an IPv6 host has a /64 of them.
@@ -32,24 +40,31 @@ func origin(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// take waits for a turn; end must follow. false: there is none to be had.
-func (t *turns) take(from netip.Addr) bool {
-	turn := t.ask(origin(from))
-	return <-turn
+// take waits for a turn until ctx ends; end must follow. false: there is none to be had.
+func (t *turns) take(ctx context.Context, from netip.Addr) bool {
+	o := origin(from)
+	turn := t.ask(o)
+	select {
+	case ok := <-turn:
+		return ok
+	case <-ctx.Done():
+		t.withdraw(o, turn)
+		return <-turn // it may have been granted meanwhile
+	}
 }
 
 // ask queues up for a turn. The channel says once whether it is granted.
-func (t *turns) ask(from netip.Prefix) <-chan bool {
+func (t *turns) ask(from netip.Prefix) chan bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	turn := make(chan bool, 1)
 	switch {
 	case t.closed:
 		turn <- false
-	case !t.taken:
-		t.taken = true
+	case t.taken < t.atOnce:
+		t.taken++
 		turn <- true
-	case t.total >= maxWaiting && !t.displace(from):
+	case t.total >= t.most && !t.displace(from):
 		turn <- false
 	default:
 		t.queue(from, turn)
@@ -57,10 +72,24 @@ func (t *turns) ask(from netip.Prefix) <-chan bool {
 	return turn
 }
 
-func (t *turns) queue(from netip.Prefix, turn chan<- bool) {
-	if t.waiting == nil {
-		t.waiting = make(map[netip.Prefix][]chan<- bool)
+// withdraw refuses a turn that waits; one that does not is left as it is.
+func (t *turns) withdraw(from netip.Prefix, turn chan bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	q := t.waiting[from]
+	i := slices.Index(q, turn)
+	if i < 0 {
+		return
 	}
+	turn <- false
+	t.total--
+	if t.waiting[from] = slices.Delete(q, i, i+1); len(q) == 1 {
+		delete(t.waiting, from)
+		t.order = slices.DeleteFunc(t.order, func(o netip.Prefix) bool { return o == from })
+	}
+}
+
+func (t *turns) queue(from netip.Prefix, turn chan bool) {
 	if len(t.waiting[from]) == 0 {
 		t.order = append(t.order, from)
 	}
@@ -88,7 +117,7 @@ func (t *turns) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.total == 0 {
-		t.taken = false
+		t.taken--
 		return
 	}
 	next := t.order[0]

@@ -41,15 +41,15 @@ func states(all []asked) string {
 }
 
 func TestTurnsGoRoundTheAddresses(t *testing.T) {
-	var tt turns
-	all := ask(&tt, "aaaabbc")
+	tt := newTurns(1, maxWaiting)
+	all := ask(tt, "aaaabbc")
 	for _, want := range []string{"Aaaabbc", "aAaabbc", "aaaaBbc", "aaaabbC", "aaAabbc", "aaaabBc", "aaaAbbc", "aaaabbc"} {
 		if got := states(all); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		tt.end()
 	}
-	if got := states(ask(&tt, "z")); got != "Z" {
+	if got := states(ask(tt, "z")); got != "Z" {
 		t.Errorf("nobody waits, but %s", got)
 	}
 }
@@ -57,16 +57,16 @@ func TestTurnsGoRoundTheAddresses(t *testing.T) {
 // TestFullQueueIsShared: who has the most waiting makes room for others, and gets
 // no more itself.
 func TestFullQueueIsShared(t *testing.T) {
-	var tt turns
-	flood := ask(&tt, strings.Repeat("a", maxWaiting+2))
+	tt := newTurns(1, maxWaiting)
+	flood := ask(tt, strings.Repeat("a", maxWaiting+2))
 	if got, want := states(flood), "A"+strings.Repeat("a", maxWaiting)+"-"; got != want {
 		t.Fatalf("got %s, want %s", got, want)
 	}
-	other := ask(&tt, "b")
+	other := ask(tt, "b")
 	if got := states(flood) + states(other); strings.Count(got, "-") != 1 || !strings.HasSuffix(got, "b") {
 		t.Errorf("got %s", got)
 	}
-	others := ask(&tt, strings.Repeat("b", maxWaiting))
+	others := ask(tt, strings.Repeat("b", maxWaiting))
 	if got := strings.Count(states(others), "b"); got != maxWaiting/2-1 {
 		t.Errorf("%d of the other's wait, want %d", got+1, maxWaiting/2)
 	}
@@ -81,10 +81,10 @@ func TestFullQueueIsShared(t *testing.T) {
 }
 
 func TestCloseRefusesAll(t *testing.T) {
-	var tt turns
-	all := ask(&tt, "aab")
+	tt := newTurns(1, maxWaiting)
+	all := ask(tt, "aab")
 	tt.close()
-	if got := states(all) + states(ask(&tt, "c")); got != "A---" {
+	if got := states(all) + states(ask(tt, "c")); got != "A---" {
 		t.Errorf("got %s", got)
 	}
 	tt.end() // of the first

@@ -257,6 +257,31 @@ func TestCutMessageInPieces(t *testing.T) {
 	}
 }
 
+// TestPieceOfAStranger: who does not know what the device has acknowledged adds nothing to what is kept, nor ends the connection at a
+// byte that is only expected behind it.
+func TestPieceOfAStranger(t *testing.T) {
+	cut := publish("sensors/a/temp", 1, 9, strings.Repeat("0123456789", 90))
+	for name, spoil := range map[string]func(s *seg){
+		"acknowledges what was not sent":  func(s *seg) { s.ack += 1 << 20 },
+		"acknowledges what is long since": func(s *seg) { s.ack -= 1 << 30 },
+		"RST":                             func(s *seg) { s.flags = "RA" },
+		"SYN":                             func(s *seg) { s.flags = "SA" },
+	} {
+		r, at := keptRig(t, false, "A", cut, 5)
+		s := r.fromDevice(at+5, "A", cut[5:105])
+		spoil(&s)
+		r.run(r.objs.TcDeviceIn, s)
+		r.keep(func(k *EproxyKept) {
+			if k.Len != 5 || k.Busy != 0 {
+				t.Errorf("%s: %d bytes are kept, busy %d: %v", name, k.Len, k.Busy, r.allReasons())
+			}
+		})
+		if c := r.readConn(rigDevice); c.State != uint16(EproxyConnStateCONN_OPEN) {
+			t.Errorf("%s: the connection is in state %d", name, c.State)
+		}
+	}
+}
+
 // TestNotTrustedForAWhile: behind a beginning that was kept in vain none is kept, for a number of them.
 func TestNotTrustedForAWhile(t *testing.T) {
 	cut := publish("sensors/a/temp", 0, 0, "a message that is cut somewhere")

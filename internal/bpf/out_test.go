@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -166,6 +167,8 @@ func (r *rig) onWire(t *testing.T, prog *ebpf.Program, s seg, n int) [][]byte {
 	defer unix.Close(near)
 	far, _ := packetSocket("far")
 	defer unix.Close(far)
+	must(carries("near"))
+	must(carries("far"))
 	at, err := link.AttachTCX(link.TCXOptions{Program: prog, Interface: index, Attach: ebpf.AttachTCXEgress})
 	must(err)
 	defer at.Close()
@@ -183,6 +186,25 @@ func (r *rig) onWire(t *testing.T, prog *ebpf.Program, s seg, n int) [][]byte {
 		}
 	}
 	return frames
+}
+
+// carries waits until the host has noticed that an interface has a carrier, which it does in the background: what is sent before
+// is dropped.
+func carries(name string) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	late := time.After(20 * time.Second)
+	for {
+		l, err := netlink.LinkByName(name)
+		if err != nil || l.Attrs().OperState == netlink.OperUp {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			return fmt.Errorf("%s is %s", name, l.Attrs().OperState)
+		}
+	}
 }
 
 // tcpPorts are the first four bytes of the TCP header.

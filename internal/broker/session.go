@@ -168,16 +168,18 @@ func (s *Session) valid() bool {
 	return s.rights.valid
 }
 
-// MaySubscribe says whether the client may receive what the filter matches.
+// MaySubscribe says whether the client may receive what the filter matches. It is asked of every message for the client,
+// too: what is not for it is no refusal, of which it knows nothing.
 func (s *Session) MaySubscribe(filter string) bool {
 	s.mu.Lock()
 	r := s.rights
 	s.mu.Unlock()
-	if r.maySubscribe(filter) {
-		return true
-	}
+	return r.maySubscribe(filter)
+}
+
+// RefusedSubscription counts and logs that the client asked for a subscription that it may not have.
+func (s *Session) RefusedSubscription(filter string) {
 	s.server.Refused("not_authorized", "client may not subscribe to this topic", s.Remote, "client", s.ClientID, "topic", filter)
-	return false
 }
 
 // mayPublish says whether the client may publish to a topic, and under which

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -8,7 +9,6 @@ import (
 	"time"
 
 	"eproxy/internal/passhash"
-	"eproxy/internal/topic"
 )
 
 // auth reads who may do what.
@@ -62,7 +62,7 @@ func (b *builder) filters(path, who string, a rawACL) User {
 		filters []string
 	}{{"publish", a.Publish}, {"subscribe", a.Subscribe}, {"deny_publish", a.DenyPublish}, {"deny_subscribe", a.DenySubscribe}} {
 		for i, f := range x.filters {
-			if err := topic.ValidateFilter(f); err != nil {
+			if err := ValidateRight(f); err != nil {
 				b.fail(fmt.Sprintf("%s.%s[%d]", path, x.key, i), "%s: filter %q: %v", who, f, err)
 			}
 		}
@@ -141,12 +141,20 @@ func (b *builder) deny(d *rawDeny) {
 	b.cfg.Auth.Deny.Clients = d.Clients
 }
 
-// parsePrefix reads an address, which stands for itself alone, or a prefix.
+// parsePrefix reads an address, which stands for itself alone, or a prefix. IPv4-mapped ones (RFC 4291 section 2.5.5.2) are of
+// IPv4, as clients' addresses are.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		a = a.Unmap().WithZone("")
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(s)
+	if err == nil && p.Addr().Is4In6() {
+		const mapped = 96 // bits
+		if p.Bits() < mapped {
+			return p, errors.New("addresses of both IPv4 and IPv6")
+		}
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped)
+	}
 	return p.Masked(), err
 }

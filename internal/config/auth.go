@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"strings"
 
 	"eproxy/internal/topic"
@@ -50,6 +51,20 @@ func (a *Auth) User(name string) *User {
 		if a.Users[i].Username == name {
 			return &a.Users[i]
 		}
+	}
+	return nil
+}
+
+// errShare is that of a filter with a group. Rights are judged by what is behind it, so that such a filter would mean nothing.
+var errShare = errors.New("rights count for every group: leave $share/group/ out")
+
+// ValidateRight checks a filter of what a user may do, or may not.
+func ValidateRight(filter string) error {
+	if err := topic.ValidateFilter(filter); err != nil {
+		return err
+	}
+	if topic.StripShare(filter) != filter {
+		return errShare
 	}
 	return nil
 }

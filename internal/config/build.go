@@ -52,6 +52,7 @@ func (b *builder) build(r *raw) {
 	for i := range r.Functions {
 		b.function(fmt.Sprintf("$.functions[%d]", i), &r.Functions[i])
 	}
+	b.deadLetterFiles()
 	b.routes(r.Routes)
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)

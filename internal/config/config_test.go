@@ -136,6 +136,9 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"routes:", "auth: {http: {url: \"http://x\", valid: 1s}}\nroutes:", `f.yaml:7: auth.http.valid 1s: must be at least 10s`},
 		{"routes:", "auth: {default: {deny_publish: [a/#/b]}}\nroutes:", `f.yaml:7: auth.default: filter "a/#/b"`},
 		{"routes:", "auth: {password_file: /p, users: [{username: u, deny_subscribe: [a, b#]}]}\nroutes:", `f.yaml:7: user "u": filter "b#"`},
+		{"routes:", "auth: {default: {deny_subscribe: [$share/g/secret/#]}}\nroutes:", `f.yaml:7: auth.default: filter "$share/g/secret/#": rights count for every group: leave $share/group/ out`},
+		{"routes:", "auth: {password_file: /p, users: [{username: u, subscribe: [$share/g/a]}]}\nroutes:", `f.yaml:7: user "u": filter "$share/g/a": rights count`},
+		{"routes:", "auth: {deny: {addresses: [\"::ffff:10.0.0.0/90\"]}}\nroutes:", `f.yaml:7: auth.deny: address "::ffff:10.0.0.0/90": must be`},
 		{"timeout: 5s", "dead_letter: {}", `f.yaml:6: function "temp": dead_letter needs one of file, topic and url`},
 		{"timeout: 5s", "dead_letter: {file: /a, topic: b}", `f.yaml:6: function "temp": dead_letter needs one of file, topic and url`},
 		{"timeout: 5s", "dead_letter: {file: a}", `f.yaml:6: function "temp": dead_letter file "a": must be an absolute path`},
@@ -244,6 +247,18 @@ routes:
 	for i := range want {
 		if !strings.HasPrefix(got[i], want[i]) {
 			t.Errorf("error %q, want %q", got[i], want[i])
+		}
+	}
+}
+
+// TestMappedPrefixes: IPv4-mapped addresses and prefixes are those of IPv4, as which clients' addresses are looked up.
+func TestMappedPrefixes(t *testing.T) {
+	for in, want := range map[string]string{
+		"::ffff:10.0.0.0/104": "10.0.0.0/8", "::ffff:10.1.2.3/104": "10.0.0.0/8", "::ffff:10.0.0.1": "10.0.0.1/32", "::ffff:0:0/96": "0.0.0.0/0",
+		"10.1.2.3/8": "10.0.0.0/8", "2001:db8::1/32": "2001:db8::/32", "::/0": "::/0",
+	} {
+		if p, err := parsePrefix(in); err != nil || p.String() != want {
+			t.Errorf("%s: %s (%v), want %s", in, p, err, want)
 		}
 	}
 }

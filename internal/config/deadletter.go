@@ -1,7 +1,10 @@
 package config
 
 import (
+	"fmt"
 	"net/url"
+	"path/filepath"
+	"strconv"
 	"strings"
 
 	"eproxy/internal/topic"
@@ -20,7 +23,10 @@ type DeadLetter struct {
 // Defaults of a DeadLetter.
 const (
 	defaultKeep = 5
-	maxKeep     = 100
+	// MaxKeep is the largest Keep.
+	MaxKeep = 100
+	// TakenLetters is at the end of the name of a file whose letters are being delivered; with ".new", of what is written in its place.
+	TakenLetters = ".replay"
 )
 
 // deadLetter reads where a function's dead letters go.
@@ -29,7 +35,7 @@ func (b *builder) deadLetter(path string, r *rawFunction) *DeadLetter {
 	if d == nil {
 		return nil
 	}
-	out := &DeadLetter{File: d.File, Topic: d.Topic, Keep: b.number(path+".keep", d.Keep, defaultKeep, 1, maxKeep), MaxSize: b.bytes(path+".max_size", d.MaxSize, 0)}
+	out := &DeadLetter{File: cleanFile(d.File), Topic: d.Topic, Keep: b.number(path+".keep", d.Keep, defaultKeep, 1, MaxKeep), MaxSize: b.bytes(path+".max_size", d.MaxSize, 0)}
 	ways := 0
 	for _, s := range []string{d.File, d.Topic, d.URL} {
 		if s != "" {
@@ -59,4 +65,46 @@ func (b *builder) deadLetter(path string, r *rawFunction) *DeadLetter {
 		}
 	}
 	return out
+}
+
+// cleanFile is the one name of those that a file has, so that who shares it knows that: paths that differ in "//" or "..".
+func cleanFile(path string) string {
+	if !strings.HasPrefix(path, "/") {
+		return path
+	}
+	return filepath.Clean(path)
+}
+
+// deadLetterFiles refuses a file that is another's by name: one that was full, or whose letters are being delivered. Functions may
+// share a file.
+func (b *builder) deadLetterFiles() {
+	owner := make(map[string]string) // function, by file
+	for _, f := range b.cfg.Functions {
+		if f.DeadLetter != nil && f.DeadLetter.File != "" {
+			owner[f.DeadLetter.File] = f.Name
+		}
+	}
+	for i, f := range b.cfg.Functions {
+		if f.DeadLetter == nil {
+			continue
+		}
+		if base, ok := baseOfLetters(f.DeadLetter.File); ok && owner[base] != "" {
+			b.fail(fmt.Sprintf("$.functions[%d].dead_letter.file", i), "function %q: dead_letter file %q: is where function %q moves letters of its file %q to", f.Name, f.DeadLetter.File, owner[base], base)
+		}
+	}
+}
+
+// baseOfLetters is the file whose letters are moved to this one; false: none is.
+func baseOfLetters(file string) (string, bool) {
+	for _, end := range []string{TakenLetters, TakenLetters + ".new"} {
+		if base, ok := strings.CutSuffix(file, end); ok {
+			return base, true
+		}
+	}
+	dot := strings.LastIndexByte(file, '.')
+	n, err := strconv.Atoi(file[dot+1:])
+	if dot < 0 || err != nil || n < 1 || n > MaxKeep {
+		return "", false
+	}
+	return file[:dot], true
 }

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -107,7 +108,8 @@ type Served struct {
 	Metrics   http.Handler // those that Prometheus gets
 }
 
-// Serve answers on the socket until stop is called, which removes it. A socket
+// Serve answers on the socket until stop is called, which removes it, and returns when whoever was answered has been left, so that what
+// they used can be given up; who does not end within 10 s is not waited for. A socket
 // that a dead loader left is replaced; the caller holds the lock of the pins, so
 // that no other lives.
 func Serve(path string, s Served) (stop func(), err error) {
@@ -126,9 +128,52 @@ func serve(path string, s Served, timeout time.Duration) (stop func(), err error
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	srv := &http.Server{Handler: handler(s), ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
+	h := &counted{Handler: handler(s)}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout, MaxHeaderBytes: 1 << 17}
 	go func() { _ = srv.Serve(l) }()
-	return func() { _ = errors.Join(srv.Close(), l.Close()) }, nil
+	return func() {
+		_ = errors.Join(srv.Close(), l.Close())
+		h.wait(timeout)
+	}, nil
+}
+
+// counted is a handler that knows whether it is answering.
+type counted struct {
+	http.Handler
+	mu      sync.Mutex
+	running sync.WaitGroup
+	over    bool // nothing more is answered
+}
+
+// ServeHTTP answers, until wait is called.
+func (c *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	over := c.over
+	if !over {
+		c.running.Add(1)
+	}
+	c.mu.Unlock()
+	if over {
+		return
+	}
+	defer c.running.Done()
+	c.Handler.ServeHTTP(w, r)
+}
+
+// wait returns when nothing is answered any more, or after this time.
+func (c *counted) wait(most time.Duration) {
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		c.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(most):
+	}
 }
 
 // listen makes the socket with mode 0600 from its first moment on. The umask is

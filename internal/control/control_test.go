@@ -22,7 +22,7 @@ import (
 type fake struct {
 	kicked  []string
 	changes []Change
-	slow    <-chan time.Time // ends a slow change
+	slow    <-chan time.Time // ends what is slow
 	left    chan struct{}    // who looked at messages has gone
 }
 
@@ -59,6 +59,9 @@ func (f *fake) Watch(ctx context.Context, t trace.Filter, begun func() error, sh
 		return err
 	}
 	<-ctx.Done()
+	if f.slow != nil {
+		<-f.slow
+	}
 	f.left <- struct{}{}
 	return nil
 }
@@ -67,18 +70,22 @@ func (f *fake) Instances() []instances.Status {
 	return []instances.Status{{Function: "f", Address: netip.MustParseAddrPort("10.0.0.2:8080"), State: instances.Failed, Reason: "why"}}
 }
 
-func (f *fake) EachLetter(function string, each func(*delivery.Letter) bool) error {
+func (f *fake) EachLetter(function string, each func(*delivery.Letter) bool) (int, error) {
 	if function == "no" {
-		return errors.New("function no is not in the configuration\nand more")
+		return 0, errors.New("function no is not in the configuration\nand more")
 	}
-	for i := 0; i < 5 && each(&delivery.Letter{Topic: function, Attempts: i}); i++ {
+	n := 5
+	if function == "large" {
+		n = 1 << 20
 	}
-	return nil
+	for i := 0; i < n && each(&delivery.Letter{Topic: function, Attempts: i, Client: strings.Repeat("c", n/16), Payload: make([]byte, 7)}); i++ {
+	}
+	return 3, nil
 }
 
 func (f *fake) Replay(_ context.Context, function string) (delivery.Replayed, error) {
 	if function == "no" {
-		return delivery.Replayed{}, delivery.ErrReplaying
+		return delivery.Replayed{}, delivery.ErrInUse
 	}
 	return delivery.Replayed{Delivered: 1, Failed: 2, Left: 3}, nil
 }
@@ -187,8 +194,12 @@ func TestLettersThroughTheSocket(t *testing.T) {
 	}
 	defer stop()
 	c, ctx := dial(path), t.Context()
-	if l, err := c.Letters(ctx, "f & g", 3); err != nil || len(l) != 3 || l[2].Topic != "f & g" || l[2].Attempts != 2 {
+	if l, err := c.Letters(ctx, "f & g", 3); err != nil || len(l.Letters) != 3 || l.Letters[2].Topic != "f & g" || l.Letters[2].Attempts != 2 ||
+		l.Letters[2].Bytes != 7 || l.Letters[2].Payload != nil || l.Unreadable != 3 || l.More {
 		t.Errorf("letters %+v: %v", l, err)
+	}
+	if l, err := c.Letters(ctx, "large", 10_000); err != nil || len(l.Letters) < 200 || len(l.Letters) > 300 || !l.More {
+		t.Errorf("of large letters %d are shown, more %v: %v", len(l.Letters), l.More, err)
 	}
 	if _, err := c.Letters(ctx, "no", 3); !errors.Is(err, ErrRefused) || !strings.HasSuffix(err.Error(), "function no is not in the configuration") {
 		t.Errorf("%v", err)

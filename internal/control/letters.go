@@ -16,7 +16,7 @@ import (
 
 // Letters are the dead letters that a loader keeps in files.
 type Letters interface {
-	EachLetter(function string, each func(*delivery.Letter) bool) error
+	EachLetter(function string, each func(*delivery.Letter) bool) (unreadable int, err error)
 	Replay(ctx context.Context, function string) (delivery.Replayed, error)
 	Purge(function string) (int, error)
 }
@@ -26,7 +26,40 @@ const (
 	replayTimeout = changeTimeout - 20*time.Second
 	// maxLetters is how many letters are shown at most.
 	maxLetters = 10_000
+	// maxShown is about how many bytes of letters are shown at most: they are held in memory.
+	maxShown = 16 << 20
 )
+
+// Listed are letters of a function, the oldest first.
+type Listed struct {
+	Letters    []Letter `json:"letters"`
+	Unreadable int      `json:"unreadable"` // lines of the file that are no letters, as far as it was read
+	More       bool     `json:"more"`       // than one request can show
+}
+
+// Letter is a dead letter without its payload, and without what came with that by MQTT 5.
+type Letter struct {
+	delivery.Letter
+	Bytes int `json:"bytes"` // of the payload
+}
+
+// list reads letters of a function, at most limit.
+func list(l Letters, function string, limit int) (Listed, error) {
+	out, size := Listed{Letters: []Letter{}}, 0
+	unreadable, err := l.EachLetter(function, func(x *delivery.Letter) bool {
+		shown := Letter{*x, len(x.Payload)}
+		shown.Payload, shown.UserProperties, shown.CorrelationData = nil, nil, nil
+		size += 500 + len(x.Client) + len(x.Username) + len(x.Topic) + len(x.Error) + len(x.ContentType) + len(x.ResponseTopic)
+		if size > maxShown && len(out.Letters) > 0 || len(out.Letters) == maxLetters {
+			out.More = true
+			return false
+		}
+		out.Letters = append(out.Letters, shown)
+		return len(out.Letters) < limit
+	})
+	out.Unreadable = unreadable
+	return out, err
+}
 
 // handleLetters answers what is asked of dead letters.
 func handleLetters(mux *http.ServeMux, l Letters) {
@@ -44,11 +77,8 @@ func handleLetters(mux *http.ServeMux, l Letters) {
 		if err != nil || limit < 1 {
 			limit = maxLetters
 		}
-		out := []delivery.Letter{}
-		err = l.EachLetter(r.URL.Query().Get("function"), func(x *delivery.Letter) bool {
-			out = append(out, *x)
-			return len(out) < min(limit, maxLetters)
-		})
+		allow(w, changeTimeout) // files may be long
+		out, err := list(l, r.URL.Query().Get("function"), limit)
 		answer(w, out, err)
 	})
 	mux.HandleFunc("POST /v1/deadletters", func(w http.ResponseWriter, r *http.Request) {
@@ -59,14 +89,15 @@ func handleLetters(mux *http.ServeMux, l Letters) {
 		answer(w, out, err)
 	})
 	mux.HandleFunc("DELETE /v1/deadletters", func(w http.ResponseWriter, r *http.Request) {
+		allow(w, changeTimeout)
 		n, err := l.Purge(r.URL.Query().Get("function"))
 		answer(w, n, err)
 	})
 }
 
 // Letters are the dead letters of a function, the oldest first, at most limit of them.
-func (c *Client) Letters(ctx context.Context, function string, limit int) ([]delivery.Letter, error) {
-	var out []delivery.Letter
+func (c *Client) Letters(ctx context.Context, function string, limit int) (Listed, error) {
+	var out Listed
 	err := c.letters(ctx, http.MethodGet, fmt.Sprintf("?function=%s&limit=%d", url.QueryEscape(function), limit), &out)
 	return out, err
 }

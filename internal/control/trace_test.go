@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"eproxy/internal/trace"
 )
@@ -52,5 +53,24 @@ func TestTrace(t *testing.T) {
 		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), wrong.said) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%+v: %v", wrong.filter, err)
 		}
+	}
+}
+
+// TestStopWaits: who looks at messages has left when stop returns, since what they look at is given up then.
+func TestStopWaits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	f := &fake{left: make(chan struct{}, 1), slow: time.After(100 * time.Millisecond)} // it leaves late
+	stop, err := Serve(path, Served{f, f, f, f, f, http.NotFoundHandler()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := make(chan struct{})
+	go func() {
+		_ = dial(path).Trace(t.Context(), trace.Filter{Client: "c", Sample: 1}, func() {}, func(trace.Event) error { close(shown); return nil })
+	}()
+	<-shown
+	stop()
+	if len(f.left) == 0 {
+		t.Error("stop has returned while somebody looked")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -79,9 +80,9 @@ type deadLetters struct {
 type letterFile struct {
 	path    string
 	syncDir func(dir string) error
-	unnamed []string   // directories whose names may not be on disk; nil: nothing was written yet
-	disk    sync.Mutex // held while files are written or renamed
-	replay  sync.Mutex // held while letters are read, or delivered again
+	unnamed []string     // directories whose names may not be on disk; nil: nothing was written yet
+	disk    sync.Mutex   // held while files are written or renamed
+	replay  sync.RWMutex // held while letters are read, delivered again, or removed
 
 	mu      sync.Mutex
 	limit   rotation
@@ -180,6 +181,13 @@ func (f *letterFile) write(lines []byte, limit rotation) error {
 		return fmt.Errorf("open dead letter file: %w", err)
 	}
 	defer file.Close()
+	torn, err := endsTorn(file)
+	if err != nil {
+		return fmt.Errorf("read the end of dead letter file: %w", err)
+	}
+	if torn {
+		lines = append([]byte{'\n'}, lines...)
+	}
 	if n, err := file.Write(lines); err != nil {
 		return fmt.Errorf("write dead letter: %w", errors.Join(err, takeBack(file, n)))
 	}
@@ -192,6 +200,20 @@ func (f *letterFile) write(lines []byte, limit rotation) error {
 		}
 	}
 	return nil
+}
+
+// endsTorn says whether the last line has no end, as one that was being written when the machine stopped: what follows would be lost with it.
+func endsTorn(file *os.File) (bool, error) {
+	st, err := file.Stat()
+	if err != nil || st.Size() == 0 || !st.Mode().IsRegular() {
+		return false, err
+	}
+	var last [1]byte
+	_, err = file.ReadAt(last[:], st.Size()-1)
+	if errors.Is(err, io.EOF) { // it was emptied meanwhile
+		return false, nil
+	}
+	return last[0] != '\n', err
 }
 
 // takeBack removes the last n bytes, which are a part of what should have been appended: a
@@ -207,14 +229,14 @@ func takeBack(file *os.File, n int) error {
 // open opens the file, and makes it if there is none.
 func (f *letterFile) open() (*os.File, error) {
 	dir := filepath.Dir(f.path)
-	file, err := os.OpenFile(f.path, os.O_APPEND|os.O_WRONLY, 0)
+	file, err := openLetters(f.path, os.O_APPEND|os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		made, err := makeDirs(dir)
 		if err != nil {
 			return nil, err
 		}
 		f.unnamed = append(f.unnamed, append(made, dir)...)
-		return os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+		return openLetters(f.path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o640)
 	}
 	if f.unnamed == nil { // whoever made it may not have got that far
 		f.unnamed = []string{dir}

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"eproxy/internal/urlerr"
 )
 
 const (
@@ -41,12 +43,12 @@ func (p *poster) send(to *url.URL, letter []byte) error {
 	req.Header.Set("Content-Type", "application/json")
 	res, err := p.client.Do(req)
 	if err != nil {
-		return fmt.Errorf("dead letter: %w", err)
+		return fmt.Errorf("dead letter: %w", urlerr.Short(err))
 	}
 	defer res.Body.Close()
 	_, _ = io.CopyN(io.Discard, res.Body, 4<<10) // so that the connection can be used again
 	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("dead letter: %s answered %d", to.Redacted(), res.StatusCode)
+		return fmt.Errorf("dead letter: %s answered %d", urlerr.Name(to), res.StatusCode)
 	}
 	return nil
 }

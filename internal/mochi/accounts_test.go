@@ -161,6 +161,9 @@ func TestDeniedTopics(t *testing.T) {
 	if got := string(packet(t, c)); got[0]>>4 != 3 || got[4:9] != "out/x" {
 		t.Errorf("received % x, want what is not denied", got)
 	}
+	if got := s.server.Explain("c", "x").Refusals; len(got) != 3 || got[0].Topic != "out/secret/x" {
+		t.Errorf("refused are %+v, want two messages and the last a subscription: what it did not receive it did not ask for", got)
+	}
 	if got := s.payloads(); got != "m" {
 		t.Errorf("the function got %q, want one message", got)
 	}

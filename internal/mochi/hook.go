@@ -23,7 +23,7 @@ func (h *hook) ID() string { return "eproxy" }
 func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish, mqtt.OnDisconnect,
+		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnDisconnect,
 		mqtt.OnQosPublish, mqtt.OnRetainMessage:
 		return true
 	}
@@ -148,6 +148,19 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, name string, write bool) (ok bool) {
 		return x.MaySubscribe(name)
 	}
 	return true
+}
+
+// OnSubscribed is called when it is decided what SUBACK says of each filter.
+func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
+	x := sessionOf(cl)
+	if x == nil {
+		return
+	}
+	for i, f := range pk.Filters {
+		if codes[i] >= packets.ErrUnspecifiedError.Code && !x.MaySubscribe(f.Filter) { // MQTT 3.1.1 has one code for all errors
+			x.RefusedSubscription(f.Filter)
+		}
+	}
 }
 
 // OnPublish takes messages out of the library's hands that are not ordinary ones.

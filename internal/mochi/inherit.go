@@ -22,6 +22,7 @@ func (s *Server) inherit(cl *mochi.Client) {
 	}
 	for filter := range cl.State.Subscriptions.GetAll() {
 		if !x.MaySubscribe(filter) {
+			x.RefusedSubscription(filter)
 			if s.mqtt.Topics.Unsubscribe(filter, cl.ID) {
 				atomic.AddInt64(&s.mqtt.Info.Subscriptions, -1)
 			}

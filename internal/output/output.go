@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 	"go.yaml.in/yaml/v4"
@@ -52,7 +55,7 @@ func (r *Rows) Write(w io.Writer, form string) error {
 			cells := make([]string, len(row))
 			for i, v := range row {
 				if cells[i] = "-"; v != nil {
-					cells[i] = fmt.Sprint(v)
+					cells[i] = Printable(fmt.Sprint(v))
 				}
 			}
 			fmt.Fprintln(tw, strings.Join(cells, "\t"))
@@ -64,6 +67,15 @@ func (r *Rows) Write(w io.Writer, form string) error {
 		return r.yaml(w)
 	}
 	return badForm(form)
+}
+
+// Printable quotes text that a terminal would not show as it is: what a device names itself could otherwise move the cursor, or
+// look like another row.
+func Printable(s string) string {
+	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	return strconv.Quote(s)
 }
 
 // json keeps the columns' order, which encoding a map would not.

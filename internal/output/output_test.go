@@ -23,3 +23,16 @@ func TestTableJSONYAML(t *testing.T) {
 		t.Error("xml accepted")
 	}
 }
+
+// TestTableIsShownAsItIs: what a device names itself is neither another row nor an order to the terminal.
+func TestTableIsShownAsItIs(t *testing.T) {
+	r := Rows{Columns: []string{"client", "topic"}}
+	r.Add("\x1b[2J", "a\nadmin  x")
+	r.Add("a\tb\xff", "ü ☂ \"\\")
+	r.Add("\u009b2J", "\u202ex")
+	var b strings.Builder
+	want := "CLIENT      TOPIC\n" + `"\x1b[2J"   "a\nadmin  x"` + "\n" + `"a\tb\xff"  ü ☂ "\` + "\n" + `"\u009b2J"  "\u202ex"` + "\n"
+	if err := r.Write(&b, "table"); err != nil || b.String() != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, b.String(), want)
+	}
+}

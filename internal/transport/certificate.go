@@ -27,8 +27,9 @@ func newCertificate(owner *credentials, by *loaded, chain []*x509.Certificate) *
 	return c
 }
 
-// Verify says whether the certificate would be accepted now: its authority is still one, and it is not revoked. That a list is
-// out of date says nothing about a certificate that was verified by one.
+// Verify says whether the certificate would be accepted now: its authority is still one, and it is not revoked. That no list is
+// in force says nothing about a certificate that was verified by one; that a list has it does, whatever the list's dates: the
+// certificate is not judged again before the files change.
 func (c *Certificate) Verify() error {
 	now := c.owner.current()
 	if c.by.Load() == now {
@@ -51,14 +52,16 @@ func (c *Certificate) Verify() error {
 	return nil
 }
 
-// Follow calls changed whenever clients' certificates may have become invalid, until ctx ends. It returns at once where
-// none are asked for.
+// Follow calls changed whenever clients' certificates may have become invalid, first at its beginning, until ctx ends. It
+// returns at once where none are asked for.
 func (l *Listener) Follow(ctx context.Context, changed func()) {
 	if l.credentials == nil || l.credentials.cfg.ClientCA == "" {
 		return
 	}
+	var told *loaded // what changed was called for last: a handshake may have loaded the files before they are looked at here
 	look := func() {
-		if l.credentials.refresh() {
+		if now := l.credentials.refresh(); now != told {
+			told = now
 			changed()
 		}
 	}

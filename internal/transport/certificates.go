@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"eproxy/internal/config"
@@ -86,37 +87,61 @@ var (
 // list in force (RFC 5280 section 6.3). It is asked for resumed sessions, too.
 func (l *loaded) verify(s tls.ConnectionState) error { return l.verifyChains(s.VerifiedChains) }
 
+// verifyChains judges by the best of the chains. That one is revoked counts more than that there is no list for another: live
+// sessions bear the latter.
 func (l *loaded) verifyChains(chains [][]*x509.Certificate) error {
-	err := errNoList
+	worst := errNoList
 	for _, chain := range chains {
-		if err = l.verifyChain(chain, time.Now()); err == nil {
+		err := l.verifyChain(chain, time.Now())
+		if err == nil {
 			return nil
 		}
+		if errors.Is(err, errRevoked) {
+			worst = err
+		}
 	}
-	return err
+	return worst
 }
 
+// verifyChain looks at all of a chain's certificates: one without a list must not hide one that is revoked.
 func (l *loaded) verifyChain(chain []*x509.Certificate, now time.Time) error {
+	var worst error
 	for i, cert := range chain[:len(chain)-1] {
-		if err := l.verifyOne(cert, chain[i+1], now); err != nil {
+		err := l.verifyOne(cert, chain[i+1], now)
+		if errors.Is(err, errRevoked) {
 			return err
 		}
+		if err != nil {
+			worst = err
+		}
 	}
-	return nil
+	return worst
 }
 
+// verifyOne looks for a certificate in the lists of its issuer. One whose time is yet to come, as by a clock that is ahead of
+// this one, revokes already. One that is out of date does where none is in force; else that one may have dropped the certificate
+// (RFC 5280 section 5.3.1, removeFromCRL).
 func (l *loaded) verifyOne(cert, issuer *x509.Certificate, now time.Time) error {
-	err := errNoList
+	err, once := errNoList, false
 	for _, list := range l.lists {
-		if list.CheckSignatureFrom(issuer) != nil || now.Before(list.ThisUpdate) || !list.NextUpdate.IsZero() && now.After(list.NextUpdate) {
+		if list.CheckSignatureFrom(issuer) != nil {
 			continue
 		}
-		err = nil
-		for _, r := range list.RevokedCertificateEntries {
-			if r.SerialNumber.Cmp(cert.SerialNumber) == 0 {
-				return errRevoked
-			}
+		over := !list.NextUpdate.IsZero() && now.After(list.NextUpdate)
+		has := slices.ContainsFunc(list.RevokedCertificateEntries, func(r x509.RevocationListEntry) bool {
+			return r.SerialNumber.Cmp(cert.SerialNumber) == 0
+		})
+		switch {
+		case has && !over:
+			return errRevoked
+		case has:
+			once = true
+		case !over && !now.Before(list.ThisUpdate):
+			err = nil
 		}
+	}
+	if err != nil && once {
+		return errRevoked
 	}
 	return err
 }

@@ -47,13 +47,12 @@ func (c *credentials) files() []string {
 	return []string{c.cfg.Cert, c.cfg.Key, c.cfg.ClientCA, c.cfg.CRL}
 }
 
-// refresh looks at the files whenever they were looked at last, and says whether others are loaded now.
-func (c *credentials) refresh() bool {
+// refresh is current, whenever the files were looked at last.
+func (c *credentials) refresh() *loaded {
 	c.mu.Lock()
-	before := c.loaded
 	c.looked = time.Time{}
 	c.mu.Unlock()
-	return c.current() != before
+	return c.current()
 }
 
 // current are the certificates as the files have them now.

@@ -119,7 +119,7 @@ struct machine {
 	struct queue *queues;
 	struct parked_message *parked;
 	struct kept *kept; /* one, of all connections */
-	__u8 *shared; /* all maps that change, as bytes */
+	__u8 *shared;	   /* all maps that change, as bytes */
 	__u64 shared_len;
 	volatile __u32 *slot_count; /* knob_slots */
 	volatile __u32 *pipeline;   /* knob_pipeline */

@@ -158,7 +158,8 @@ bool memory_bulk(const void *p, __u32 *which)
 {
 	if ((size_t)((const __u8 *)p - arena) < bulk_begin)
 		return false;
-	*which = (const __u8 *)p >= (const __u8 *)machine.requests ? 2 : 1; /* what is parked or kept counts as requests */
+	*which = (const __u8 *)p >= (const __u8 *)machine.requests ? 2
+								   : 1; /* what is parked or kept counts as requests */
 	return true;
 }
 
