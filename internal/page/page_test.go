@@ -48,7 +48,16 @@ func open(t *testing.T) (p *Page, s *httptest.Server, stop context.CancelFunc) {
 	return p, s, stop
 }
 
-func ask(t *testing.T, method, address string, header ...string) *http.Response {
+// reply is a response whose body is closed at the end of the test.
+type reply struct {
+	StatusCode int
+	Header     http.Header
+	Body       io.ReadCloser
+}
+
+func (r reply) cookies() []*http.Cookie { return (&http.Response{Header: r.Header}).Cookies() }
+
+func ask(t *testing.T, method, address string, header ...string) reply {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, address, nil)
 	if err != nil {
@@ -57,12 +66,29 @@ func ask(t *testing.T, method, address string, header ...string) *http.Response 
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
+	return do(t, r)
+}
+
+// do sends a request and follows no redirection.
+func do(t *testing.T, r *http.Request) reply {
+	t.Helper()
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	return reply{resp.StatusCode, resp.Header, resp.Body}
+}
+
+// enter sends the form.
+func enter(t *testing.T, address, token string) reply {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(url.Values{"token": {token}}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return do(t, r)
 }
 
 // TestOffUnlessConfigured: without page there is none, and no route is minded.
@@ -119,16 +145,11 @@ func TestDoor(t *testing.T) {
 // TestCookie: the token goes into no cookie, no script reads it, no other site has it sent, and it opens the page; by a form, too.
 func TestCookie(t *testing.T) {
 	_, s, _ := open(t)
-	form, err := http.PostForm(s.URL, url.Values{"token": {token}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer form.Body.Close()
-	for _, r := range []*http.Response{form, ask(t, "GET", s.URL+"/?token="+token)} {
-		if r.StatusCode != 200 || len(r.Cookies()) != 1 {
-			t.Fatal(r.Status, r.Cookies())
+	for _, r := range []reply{enter(t, s.URL, token), ask(t, "GET", s.URL+"/?token="+token)} {
+		if r.StatusCode != 200 || len(r.cookies()) != 1 {
+			t.Fatal(r.StatusCode, r.cookies())
 		}
-		c := r.Cookies()[0]
+		c := r.cookies()[0]
 		if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || strings.Contains(c.Value, token) || c.Path != "/" || c.Domain != "" {
 			t.Errorf("%v", c)
 		}
@@ -136,13 +157,8 @@ func TestCookie(t *testing.T) {
 			t.Errorf("with the cookie: %d", got)
 		}
 	}
-	long, err := http.PostForm(s.URL, url.Values{"token": {strings.Repeat("x", 5*maxToken)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer long.Body.Close()
-	if long.StatusCode != 400 {
-		t.Errorf("a form that is too long: %s", long.Status)
+	if r := enter(t, s.URL, strings.Repeat("x", 5*maxToken)); r.StatusCode != 400 {
+		t.Errorf("a form that is too long: %d", r.StatusCode)
 	}
 }
 
@@ -163,7 +179,7 @@ func TestTokenFile(t *testing.T) {
 // TestHeaders: no script or style but the page's own, by hash; nothing from elsewhere, nothing kept.
 func TestHeaders(t *testing.T) {
 	_, s, _ := open(t)
-	for _, r := range []*http.Response{ask(t, "GET", s.URL), ask(t, "GET", s.URL, "Authorization", "Bearer "+token), ask(t, "HEAD", s.URL+"/events", "Authorization", "Bearer "+token)} {
+	for _, r := range []reply{ask(t, "GET", s.URL), ask(t, "GET", s.URL, "Authorization", "Bearer "+token), ask(t, "HEAD", s.URL+"/events", "Authorization", "Bearer "+token)} {
 		csp := r.Header.Get("Content-Security-Policy")
 		if !regexp.MustCompile(`^default-src 'none'; script-src 'sha256-[^ ]{44}'; style-src( 'sha256-[^ ]{44}'){2}; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'$`).MatchString(csp) {
 			t.Error(csp)
@@ -187,7 +203,7 @@ func TestTextIsNoMarkup(t *testing.T) {
 }
 
 // watch begins to look.
-func watch(t *testing.T, s *httptest.Server) (*http.Response, *bufio.Reader) {
+func watch(t *testing.T, s *httptest.Server) (reply, *bufio.Reader) {
 	t.Helper()
 	r := ask(t, "GET", s.URL+"/events", "Authorization", "Bearer "+token)
 	return r, bufio.NewReader(r.Body)
@@ -215,22 +231,22 @@ func event(t *testing.T, b *bufio.Reader) (name, data string) {
 // TestViewersAreBounded: one more than there may be is refused, until one of them has gone.
 func TestViewersAreBounded(t *testing.T) {
 	p, s, _ := open(t)
-	var first *http.Response
+	var first reply
 	for range maxViewers {
 		r, b := watch(t, s)
 		if name, _ := event(t, b); r.StatusCode != 200 || r.Header.Get("Content-Type") != "text/event-stream" || name != "history" {
-			t.Fatal(r.Status, name)
+			t.Fatal(r.StatusCode, name)
 		}
 		first = r
 	}
 	if r, _ := watch(t, s); r.StatusCode != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" {
-		t.Errorf("one more: %s", r.Status)
+		t.Errorf("one more: %d", r.StatusCode)
 	}
 	_ = first.Body.Close()
 	p.viewers <- struct{}{} // waits until the place is free
 	<-p.viewers
 	if r, _ := watch(t, s); r.StatusCode != 200 {
-		t.Errorf("after one has gone: %s", r.Status)
+		t.Errorf("after one has gone: %d", r.StatusCode)
 	}
 }
 
