@@ -72,7 +72,9 @@ func ask(t *testing.T, method, address string, header ...string) reply {
 // do sends a request and follows no redirection.
 func do(t *testing.T, r *http.Request) reply {
 	t.Helper()
-	resp, err := http.DefaultTransport.RoundTrip(r)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // also for the body
+	t.Cleanup(cancel)
+	resp, err := http.DefaultTransport.RoundTrip(r.WithContext(ctx))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +261,10 @@ func TestSlowViewer(t *testing.T) {
 		t.Fatal(name)
 	}
 	long := &view{Routes: []line{{Name: strings.Repeat("x", 1<<20)}}}
-	for len(p.viewers) > 0 {
+	for late := time.Now().Add(30 * time.Second); len(p.viewers) > 0; {
+		if time.Now().After(late) {
+			t.Fatal("he has his place still")
+		}
 		p.feed.publish(long)
 	}
 }

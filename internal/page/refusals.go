@@ -9,7 +9,7 @@ var refusals = map[string]string{
 	"login_withdrawn":         "client that was connected, and that auth.http lets in no more",
 	"login_expired":           "token, certificate or answer of auth.http that has expired while its client was connected",
 	"certificate_invalid":     "certificate that was revoked, or whose authority was taken out of client_ca, while its client was connected",
-	"not_authorized":          "topic that the client may not publish or subscribe to, or message that is not sent to it for that reason",
+	"not_authorized":          "topic that the client may not publish or subscribe to",
 	"reserved_topic":          "message to $SYS or $share, which are the server's own, as bridges send them: acknowledged (MQTT 5: with 0x87) and dropped",
 	"will_not_authorized":     "will to a topic that the client may not publish to",
 	"will_overload":           "will dropped: 1,024 were on their way to their functions",
