@@ -261,7 +261,7 @@ func TestSlowViewer(t *testing.T) {
 		t.Fatal(name)
 	}
 	long := &view{Routes: []line{{Name: strings.Repeat("x", 1<<20)}}}
-	for late := time.Now().Add(30 * time.Second); len(p.viewers) > 0; {
+	for late := time.Now().Add(15 * time.Second); len(p.viewers) > 0; {
 		if time.Now().After(late) {
 			t.Fatal("he has his place still")
 		}
