@@ -7,6 +7,7 @@ LINT_PACKAGES := clang-format-19 shellcheck
 KUBERNETES_PACKAGES := etcd-server
 KUBERNETES_NODE_PACKAGES := $(KUBERNETES_PACKAGES) containerd runc containernetworking-plugins nftables mosquitto-clients
 LWIP_PACKAGES := gcc libc6-dev liblwip-dev
+PAGE_PACKAGES := chromium fonts-dejavu-core
 TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev containernetworking-plugins
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
@@ -17,7 +18,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn demo bench bench-changes bench-xdp bench-links bench-proactive bench-wake test-sleepers fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-page demo bench bench-changes bench-xdp bench-links bench-proactive bench-wake test-sleepers fuzz clean
 
 all: build
 
@@ -142,6 +143,13 @@ test-sleepers: test-deps build
 CHURN ?= 5m
 test-churn: test-deps build
 	EPROXY_CHURN=$(CHURN) $(GO) test -race -count=1 -timeout 0 -v -run TestChurn ./test/netns
+
+## test-page: the page in a headless Chromium, against the metrics; SCREENSHOT=docs/page.png takes the picture of the docs, too; root
+SCREENSHOT ?=
+test-page: build
+	@./test/install.sh $(PAGE_PACKAGES)
+	$(GO) vet -tags page ./test/netns
+	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '^TestPage$(if $(SCREENSHOT),,$$)' ./test/netns
 
 ## demo: the whole system in network namespaces, in under a minute; root
 demo: build

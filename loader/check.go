@@ -17,6 +17,7 @@ import (
 	"eproxy/internal/endpoints"
 	"eproxy/internal/instances"
 	"eproxy/internal/kube"
+	"eproxy/internal/page"
 	"eproxy/internal/passhash"
 	"eproxy/internal/reach"
 	"eproxy/internal/request"
@@ -107,6 +108,9 @@ func warnings(file string, cfg *config.Config) []string {
 		out = append(out, err.Error())
 	}
 	out = append(out, cfg.Exposed(file)...)
+	if err := page.Check(cfg.Metrics); err != nil {
+		out = append(out, err.Error())
+	}
 	if _, err := auth.Load(&cfg.Auth); err != nil {
 		out = append(out, err.Error())
 	}

@@ -32,6 +32,7 @@ import (
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
 	"eproxy/internal/observe"
+	"eproxy/internal/page"
 	"eproxy/internal/pinned"
 	"eproxy/internal/trace"
 	"eproxy/internal/upstream"
@@ -143,6 +144,7 @@ type node struct {
 	engine    *delivery.Engine
 	broker    *broker.Server
 	metrics   *metrics.Metrics
+	page      *page.Page // nil: none
 	tracer    *trace.Hub
 	observer  *observe.Observer // nil: nothing is
 	changes   chan change       // of operators, for loop
@@ -225,9 +227,11 @@ func (n *node) loop(ctx context.Context, file string) error {
 	n.plane.WaitSlots(ctx)
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	if err := n.metrics.Serve(serveCtx, n.cfg.Metrics.Listen); err != nil {
+	shown, err := page.Serve(serveCtx, n.cfg, n.metrics)
+	if err != nil {
 		return err
 	}
+	n.page = shown
 	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), control.Served{Sessions: n.broker, Changer: n, Instances: n.local, Letters: n.engine, Tracer: n.tracer, Metrics: n.metrics.Handler()})
 	if err != nil {
 		return err
@@ -320,6 +324,7 @@ func (n *node) install(file *config.Config) error {
 	n.observe(live)
 	change.Commit()
 	n.file, n.cfg = file, cfg
+	n.page.Routes(cfg.Routes)
 	n.pods.Keep(cfg)
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 	"eproxy/internal/lograte"
 	"eproxy/internal/metrics"
 	"eproxy/internal/mochi"
+	"eproxy/internal/page"
 	"eproxy/internal/pool"
 	"eproxy/internal/upstream"
 )
@@ -82,10 +83,11 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer b.Close()
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	if err := m.Serve(serveCtx, cfg.Metrics.Listen); err != nil {
+	shown, err := page.Serve(serveCtx, cfg, m)
+	if err != nil {
 		return err
 	}
-	s := &service{file: ours, cfg: cfg, resources: resources, pods: pods, life: life, pool: p, engine: engine, broker: b, log: log}
+	s := &service{file: ours, cfg: cfg, resources: resources, pods: pods, life: life, pool: p, engine: engine, broker: b, page: shown, log: log}
 	done := make(chan error, 1)
 	go func() { done <- b.Serve(serveCtx) }()
 	hup := make(chan os.Signal, 1)

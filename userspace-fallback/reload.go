@@ -9,6 +9,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/kube"
+	"eproxy/internal/page"
 	"eproxy/internal/pool"
 	"eproxy/internal/upstream"
 )
@@ -31,6 +32,7 @@ type service struct {
 	pool      *pool.Standalone
 	engine    *delivery.Engine
 	broker    *broker.Server
+	page      *page.Page // nil: none
 	log       *slog.Logger
 }
 
@@ -64,6 +66,7 @@ func (s *service) install(ctx context.Context, file *config.Config) error {
 	s.pods.Follow(next)
 	s.pods.Settle(ctx)
 	s.file, s.cfg = file, next
+	s.page.Routes(next.Routes)
 	s.followPods()
 	change.Commit()
 	s.pods.Keep(next)

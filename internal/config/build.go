@@ -57,15 +57,28 @@ func (b *builder) build(r *raw) {
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
 	c.Monitoring = r.Monitoring
-	c.Metrics.Listen = r.Metrics.Listen
-	if c.Metrics.Listen != "" {
-		b.address("$.metrics.listen", c.Metrics.Listen)
-	}
+	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)
 	c.DrainTimeout = b.duration("$.drain_timeout", r.DrainTimeout, defaultDrain)
 	c.BPFFS = or(r.BPFFS, DefaultBPFFS)
 	if !strings.HasPrefix(c.BPFFS, "/") || strings.Contains(c.BPFFS[strings.LastIndex(c.BPFFS, "/"):], ".") {
 		b.fail("$.bpffs", "bpffs %q: must be an absolute path whose last part has no dot", c.BPFFS)
+	}
+}
+
+// metrics is the listener, and the page there: it shows client traffic, so that nobody sees it without a token.
+func (b *builder) metrics(r *rawMetrics) {
+	b.cfg.Metrics = Metrics{Listen: r.Listen, Page: r.Page, TokenFile: b.absolute("$.metrics.token_file", "metrics.token_file", r.TokenFile)}
+	if r.Listen != "" {
+		b.address("$.metrics.listen", r.Listen)
+	}
+	switch {
+	case r.Page && r.Listen == "":
+		b.fail("$.metrics.page", "metrics.page: needs metrics.listen, the address where it is served")
+	case r.Page && r.TokenFile == "":
+		b.fail("$.metrics.page", "metrics.page: needs metrics.token_file, a file with the token that lets people see it (openssl rand -hex 32)")
+	case !r.Page && r.TokenFile != "":
+		b.fail("$.metrics.token_file", "metrics.token_file: is for the page alone, which is off (metrics.page: true)")
 	}
 }
 

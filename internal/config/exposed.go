@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// Exposed are warnings of files that give password hashes, or the secret that tokens
-// are signed with, to every user of this host; file is the one that c was read from.
+// Exposed are warnings of files that give password hashes, the secret that tokens
+// are signed with, or the token of the page, to every user of this host; file is the one that c was read from.
 func (c *Config) Exposed(file string) []string {
 	var out []string
 	warn := func(what, file string) {
@@ -24,6 +24,9 @@ func (c *Config) Exposed(file string) []string {
 	}
 	if j := c.Auth.JWT; j != nil && j.SecretFile != "" {
 		warn("secret", j.SecretFile)
+	}
+	if c.Metrics.TokenFile != "" {
+		warn("token of the page", c.Metrics.TokenFile)
 	}
 	return out
 }

@@ -16,6 +16,7 @@ func TestReadableHashesAreWarnedOf(t *testing.T) {
 		mode os.FileMode
 		warn bool
 	}{{good + "auth: {password_file: FILE}\n", 0o644, true}, {good + "auth: {jwt: {secret_file: FILE}}\n", 0o644, true}, {good + "auth: {jwt: {jwks_file: FILE}}\n", 0o644, false},
+		{good + "metrics: {listen: \":1\", page: true, token_file: FILE}\n", 0o644, true}, {good + "metrics: {listen: \":1\", page: true, token_file: FILE}\n", 0o640, false},
 		{users, 0o644, true}, {users, 0o640, false}, {good, 0o644, false}} {
 		file := filepath.Join(t.TempDir(), "eproxy.yaml")
 		if err := os.WriteFile(file, []byte(strings.Replace(c.text, "FILE", file, 1)), c.mode); err != nil {

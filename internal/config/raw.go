@@ -194,7 +194,9 @@ type rawRoute struct {
 }
 
 type rawMetrics struct {
-	Listen string `yaml:"listen"`
+	Listen    string `yaml:"listen"`
+	Page      bool   `yaml:"page"`
+	TokenFile string `yaml:"token_file"`
 }
 
 type rawLimits struct {

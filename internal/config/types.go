@@ -301,8 +301,12 @@ type Route struct {
 	Ordered    bool     // one in flight per client and route
 }
 
-// Metrics is the Prometheus listener; empty: none.
-type Metrics struct{ Listen string }
+// Metrics is what is served to people and machines that watch.
+type Metrics struct {
+	Listen    string // the Prometheus listener; empty: none
+	Page      bool   // the page to look at, too
+	TokenFile string // who knows what is in it sees the page; absolute path
+}
 
 // Limits are sizes that are fixed at start.
 type Limits struct {

@@ -175,8 +175,9 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{})
 }
 
-// Serve serves /metrics, /healthz and /readyz until ctx ends; an empty address serves nothing.
-func (m *Metrics) Serve(ctx context.Context, address string) error {
+// Serve serves /metrics, /healthz and /readyz until ctx ends, and everything else by rest, if there is one (nil: not found); an
+// empty address serves nothing.
+func (m *Metrics) Serve(ctx context.Context, address string, rest http.Handler) error {
 	if address == "" {
 		return nil
 	}
@@ -188,6 +189,9 @@ func (m *Metrics) Serve(ctx context.Context, address string) error {
 	mux.Handle("/metrics", m.Handler())
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/readyz", m.answerReady)
+	if rest != nil {
+		mux.Handle("/", rest)
+	}
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	context.AfterFunc(ctx, func() { _ = srv.Close() })
 	go func() {

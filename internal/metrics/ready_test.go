@@ -21,7 +21,7 @@ func TestReadiness(t *testing.T) {
 	m := New()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	if err := m.Serve(ctx, address); err != nil {
+	if err := m.Serve(ctx, address, nil); err != nil {
 		t.Fatal(err)
 	}
 	status := func(path string) int {

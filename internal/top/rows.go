@@ -15,11 +15,13 @@ const (
 	Function = "function"
 	Pod      = "pod"
 	Program  = "program"
+	Route    = "route" // of Routes alone
 )
 
-// Row is what a function, one of its pods, or a program did between two readings. What is not known is NaN.
+// Row is what a function, one of its pods, a program, or a route did between two readings. What is not known is NaN.
 type Row struct {
 	Kind, Name, Pod string
+	Function        string  // that a route leads to; otherwise empty
 	Rate            float64 // per second: messages that ended, requests to the pod, runs of the program
 	InFlight        float64 // requests, now
 	Waiting         float64 // messages, now
@@ -119,12 +121,19 @@ func (t *table) messages(a, b *Snapshot) {
 		}
 		routes[function][s.labels["route"]] = true
 	}
+	byRoute := durations(a, b, "eproxy_message_duration_seconds", "route")
 	for function, names := range routes {
 		r := t.row(Function, function, "")
 		if all[function] > 0 {
 			r.Share = 100 * kernel[function] / all[function]
 		}
-		r.P50, r.P99 = quantiles(a, b, "eproxy_message_duration_seconds", func(l map[string]string) bool { return names[l["route"]] })
+		took := make(buckets)
+		for route := range names {
+			for upper, n := range byRoute[route] {
+				took[upper] += n
+			}
+		}
+		r.P50, r.P99 = took.quantiles()
 	}
 }
 
@@ -140,9 +149,10 @@ func (t *table) requests(a, b *Snapshot) {
 			r.Errors += s.value / t.seconds
 		}
 	}
+	byPod := durations(a, b, "eproxy_http_request_duration_seconds", "function", "pod")
 	for k, r := range t.rows {
 		if k[0] == Pod {
-			r.P50, r.P99 = quantiles(a, b, "eproxy_http_request_duration_seconds", func(l map[string]string) bool { return l["function"] == k[1] && l["pod"] == k[2] })
+			r.P50, r.P99 = byPod[join(k[1:])].quantiles()
 		}
 	}
 }
@@ -178,22 +188,29 @@ func (t *table) programs(a, b *Snapshot) {
 	}
 }
 
-// quantiles are the median and the 99th percentile of what some series of a histogram have counted between two readings,
-// microseconds; NaN if that is nothing.
-func quantiles(a, b *Snapshot, name string, which func(labels map[string]string) bool) (p50, p99 float64) {
-	counts := make(buckets)
+// durations are what the series of a histogram have counted between two readings, summed up by the values of some labels.
+func durations(a, b *Snapshot, name string, labels ...string) map[string]buckets {
+	out := make(map[string]buckets)
 	for _, x := range []struct {
 		s    *Snapshot
 		sign float64
 	}{{b, 1}, {a, -1}} {
 		for _, s := range x.s.of(name) {
-			if s.hist != nil && which(s.labels) {
-				counts.add(s.hist, x.sign)
+			if s.hist == nil {
+				continue
 			}
+			key := s.of(labels)
+			if out[key] == nil {
+				out[key] = make(buckets)
+			}
+			out[key].add(s.hist, x.sign)
 		}
 	}
-	return 1e6 * counts.quantile(0.5), 1e6 * counts.quantile(0.99)
+	return out
 }
+
+// quantiles are the median and the 99th percentile, microseconds; NaN if nothing was counted.
+func (b buckets) quantiles() (p50, p99 float64) { return 1e6 * b.quantile(0.5), 1e6 * b.quantile(0.99) }
 
 // quantile is as Prometheus' histogram_quantile: linear within a bucket; of the last one its lower bound.
 func (b buckets) quantile(q float64) float64 {

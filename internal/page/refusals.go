@@ -1,0 +1,32 @@
+package page
+
+// refusals say what eproxy_refused_total counts, in the words of docs/METRICS.md.
+var refusals = map[string]string{
+	"not_authenticated":       "wrong user name, password or token; or auth.http says no",
+	"password_unusable":       "password with a NUL, or of more than 72 bytes where the hash is bcrypt's",
+	"login_busy":              "too many passwords wait to be checked, or too many questions to auth.http to be asked",
+	"login_unavailable":       "auth.http did not say who may connect",
+	"login_withdrawn":         "client that was connected, and that auth.http lets in no more",
+	"login_expired":           "token, certificate or answer of auth.http that has expired while its client was connected",
+	"certificate_invalid":     "certificate that was revoked, or whose authority was taken out of client_ca, while its client was connected",
+	"not_authorized":          "topic that the client may not publish or subscribe to",
+	"reserved_topic":          "message to $SYS or $share, which are the server's own, as bridges send them: acknowledged (MQTT 5: with 0x87) and dropped",
+	"will_not_authorized":     "will to a topic that the client may not publish to",
+	"will_overload":           "will dropped: 1,024 were on their way to their functions",
+	"response_not_authorized": "response topic that the client may not publish to",
+	"denied_address":          "connection from an address that is denied",
+	"denied_client":           "client that is denied",
+	"session_over":            "message behind the end of its session",
+	"repeated":                "PUBLISH with DUP that repeats a message under way: not delivered, its original's acknowledgement stands for it; not logged",
+	"tls":                     "TLS on a listener without",
+	"http":                    "HTTP request on a listener that is none of WebSockets",
+	"proxy_protocol":          "header of the PROXY protocol on a listener without proxy_protocol",
+	"proxy_header":            "on a listener with it: none, or one that is no header",
+	"denied_proxy":            "connection to such a listener from an address that may not name others",
+	"tls_handshake":           "TLS handshake that failed: no common version, no certificate, one of another authority, revoked, out of date",
+	"websocket_upgrade":       "HTTP request that is none for a WebSocket with the subprotocol mqtt, or from a web page whose origin is not allowed",
+	"packet_too_large":        "packet beyond limits.max_packet_size, or CONNECT of more than 128 KiB",
+	"malformed":               "bytes that are no MQTT packet",
+	"protocol_error":          "packet that MQTT forbids here",
+	"panic":                   "fault of the server: the connection was ended",
+}
