@@ -274,7 +274,9 @@ func TestRetransmissionCutAnew(t *testing.T) {
 			fleet(t, devices, 2*time.Minute)
 			s.checkFleet(t, r, devices, before, true)
 			after := s.counts()
-			met := func(counts map[string]int) int { return counts["tc_device_in/reinjected"] + counts["tc_device_in/dup_request"] }
+			met := func(counts map[string]int) int {
+				return counts["tc_device_in/reinjected"] + counts["tc_device_in/dup_request"]
+			}
 			if met(after) == met(before) { // the request comes again for that, or did so by its own timer
 				t.Errorf("no device sent again what was taken: the test tests nothing")
 			}
