@@ -92,7 +92,7 @@ func (i *instance) serve(ctx context.Context, p *process, c *clock) (ended bool)
 		case <-ctx.Done():
 			return false
 		case <-i.wake:
-			c.woken(time.Now(), i.r.requests(i.function))
+			c.woken(time.Now(), c.seen) // the message that it is about may have come already
 			c.owed = true
 		case now := <-look.C:
 			if !c.due(now, i.r.requests(i.function)) {
