@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -87,7 +88,11 @@ func sourceSays(s endpoints.Said) string {
 
 // runs says what the loader will run, and what hinders it on this machine.
 func runs(run *config.Run) string {
-	out := fmt.Sprintf("the loader runs %d instances of %s as %s, of up to %d MiB each", run.Instances, run.Command[0], run.User, run.Memory>>20)
+	number := strconv.Itoa(run.Max)
+	if run.Min < run.Max {
+		number = fmt.Sprintf("%d to %d", run.Min, run.Max)
+	}
+	out := fmt.Sprintf("the loader runs %s instances of %s as %s, of up to %d MiB each", number, run.Command[0], run.User, run.Memory>>20)
 	hindered, without := instances.Fit(run)
 	if why := hindered + without; why != "" {
 		out += "; here " + why

@@ -31,6 +31,11 @@ func (n *node) activate(function string) {
 	}
 }
 
+// loadOf says what functions have to do, once there is an engine.
+func (n *node) loadOf(function string) instances.Load {
+	return instances.Load{Requests: n.engine.Held(function) + n.plane.Under(function), PerInstance: n.engine.Concurrency(function)}
+}
+
 // restOf has instances sleep as pods of the plane.
 func restOf(plane *dataplane.Plane) func(string, netip.AddrPort, func()) (instances.Rest, bool) {
 	return func(function string, pod netip.AddrPort, wake func()) (instances.Rest, bool) {

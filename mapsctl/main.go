@@ -19,7 +19,7 @@ func newApp() *cli.App {
 		Usage: "show eproxy's routes, functions, pods, connections and counters, and change the former three",
 		Commands: []*cli.Command{
 			noun("routes", "routes in the order of the configuration, with their counters", showRoutes, append(routeVerbs(), testCommand())...),
-			noun("functions", "functions that routes lead to", showFunctions, functionVerbs()...),
+			functionsCommand(),
 			noun("pods", "pods, where they are in their life and why, and how many of their slots are idle", showPods, podVerbs()...),
 			noun("slots", "keep-alive connections to the pods", showSlots),
 			noun("flows", "connections of devices that the kernel path knows", showFlows),

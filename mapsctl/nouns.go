@@ -30,37 +30,6 @@ func showRoutes(m *pinned.Maps) (*output.Rows, error) {
 	return r, nil
 }
 
-func showFunctions(m *pinned.Maps) (*output.Rows, error) {
-	fs, err := m.Functions()
-	if err != nil {
-		return nil, err
-	}
-	pods, err := m.Pods()
-	if err != nil {
-		return nil, err
-	}
-	left, err := m.LeftPods()
-	if err != nil {
-		return nil, err
-	}
-	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms", "waiting"}}
-	for _, f := range fs {
-		n := 0
-		for _, p := range pods {
-			if p.Function == f.Name {
-				n++
-			}
-		}
-		for _, p := range left {
-			if p.Function == f.Name {
-				n++
-			}
-		}
-		r.Add(f.Name, f.URL, n, f.Concurrency, f.TimeoutMs, f.Waiting)
-	}
-	return r, nil
-}
-
 func showPods(m *pinned.Maps) (*output.Rows, error) {
 	pods, err := m.Pods()
 	if err != nil {

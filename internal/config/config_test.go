@@ -164,6 +164,12 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"timeout: 5s", "run: {command: [a], memory: 99999999999Gi}", `f.yaml:6: function "temp": run.memory "99999999999Gi": must be`},
 		{"timeout: 5s", "run: {command: [a], cpu: NaN}", `f.yaml:6: function "temp": run.cpu "NaN": must be processors, as 0.5 or 2`},
 		{"timeout: 5s", "run: {command: [a], instances: 0}", `f.yaml:6: function "temp": run.instances 0: must be 1 to 256`},
+		{"timeout: 5s", "run: {command: [a], instances: many}", `f.yaml:6: functions[0].run.instances: found the text "many", want a whole number`},
+		{"timeout: 5s", "run: {command: [a], instances: {min: -1}}", `f.yaml:6: function "temp": run.instances.min -1: must be 0 to 256`},
+		{"timeout: 5s", "run: {command: [a], instances: {max: 0}}", `f.yaml:6: function "temp": run.instances.max 0: must be 1 to 256`},
+		{"timeout: 5s", "run: {command: [a], instances: {min: 3, max: 2}}", `f.yaml:6: function "temp": run.instances: min 3 is more than max 2`},
+		{"timeout: 5s", "run: {command: [a], instances: {most: 2}}", `f.yaml:6: functions[0].run.instances.most: unknown key; known are min, max`},
+		{"timeout: 5s", "run: {command: [a], lambda: 1ms}", `f.yaml:6: function "temp": run.lambda 1ms: must be from 1s to 720h0m0s`},
 		{"timeout: 5s", "run: {command: [a], sandbox: chroot}", `f.yaml:6: function "temp": run.sandbox "chroot": must be none or read-only`},
 		{"timeout: 5s", "run: {command: [a], network: on}", `f.yaml:6: function "temp": run.network "on": must be outgoing or none`},
 		{"timeout: 5s", "run: {command: [a], port: 0}", `f.yaml:6: function "temp": run.port 0: must be 1 to 65535`},
@@ -398,5 +404,20 @@ func TestInterfacesThatDoNotExist(t *testing.T) {
 func TestExampleHasEveryKey(t *testing.T) {
 	if _, err := Load("../../docs/example.yaml"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestInstancesOfRun: a number is both limits; who gives one limit has the other by it.
+func TestInstancesOfRun(t *testing.T) {
+	for text, want := range map[string][2]int{
+		"": {1, 1}, "instances: 3": {3, 3}, "instances: {}": {0, 1}, "instances: {min: 0}": {0, 1}, "instances: {max: 4}": {0, 4},
+		"instances: {min: 2}": {2, 2}, "instances: {min: 1, max: 4}": {1, 4}, "instances: ~": {1, 1},
+	} {
+		c, err := Parse("f.yaml", []byte("functions: [{name: f, url: \"http://f/\", run: {command: [a], "+text+"}}]\n"))
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if run := c.Functions[0].Run; run.Min != want[0] || run.Max != want[1] {
+			t.Errorf("%q: %d to %d, want %v", text, run.Min, run.Max, want)
+		}
 	}
 }

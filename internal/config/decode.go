@@ -55,6 +55,11 @@ func (b *builder) value(path string, n *yaml.Node, v reflect.Value) {
 		v.Set(reflect.New(v.Type().Elem()))
 		b.value(path, n, v.Elem())
 	case reflect.Struct:
+		if r, ok := v.Addr().Interface().(*rawInstances); ok && n.Kind == yaml.ScalarNode {
+			b.value(path, n, reflect.ValueOf(&r.Min).Elem())
+			r.Max = r.Min
+			return
+		}
 		b.mapping(path, n, func(key, at string, x *yaml.Node) {
 			if f, ok := fieldFor(v, key); ok {
 				b.value(at, x, f)

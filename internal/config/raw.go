@@ -146,13 +146,20 @@ type rawRun struct {
 	User      string            `yaml:"user"`
 	Memory    string            `yaml:"memory"`
 	CPU       string            `yaml:"cpu"`
-	Instances *int              `yaml:"instances"`
+	Instances *rawInstances     `yaml:"instances"`
 	Sandbox   string            `yaml:"sandbox"`
 	Network   string            `yaml:"network"`
 	Port      *int              `yaml:"port"`
 	Start     *duration         `yaml:"start"`
 	Stop      *duration         `yaml:"stop"`
 	Idle      *duration         `yaml:"idle"`
+	Lambda    *duration         `yaml:"lambda"`
+}
+
+// rawInstances are limits; a number alone is both.
+type rawInstances struct {
+	Min *int `yaml:"min"`
+	Max *int `yaml:"max"`
 }
 
 type rawRuntime struct {

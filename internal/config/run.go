@@ -11,19 +11,21 @@ import (
 
 // Run is how the loader starts instances of a function on this machine.
 type Run struct {
-	Command   []string          // at least one; looked up in the PATH of Env
-	Env       map[string]string // beside PATH, HOME and PORT
-	Dir       string            // absolute path that it is started in
-	User      string            // name or number, never root
-	Memory    int64             // bytes
-	CPU       float64           // processors; 0: no limit
-	Instances int               // 1 to MaxInstances
-	ReadOnly  bool              // all file systems but those for temporary files
-	Outgoing  bool              // it may connect to other machines
-	Port      uint16            // that it must listen on, PORT in its environment
-	Start     time.Duration     // within which it must
-	Stop      time.Duration     // from SIGTERM to SIGKILL
-	Idle      time.Duration     // without a request, after which instances are frozen; 0: never
+	Command  []string          // at least one; looked up in the PATH of Env
+	Env      map[string]string // beside PATH, HOME and PORT
+	Dir      string            // absolute path that it is started in
+	User     string            // name or number, never root
+	Memory   int64             // bytes
+	CPU      float64           // processors; 0: no limit
+	Min      int               // instances that there are always, 0 to Max
+	Max      int               // 1 to MaxInstances; more than Min: as many as the load needs
+	Lambda   time.Duration     // idle time of an instance that one cold start is worth; it matters where Min is 0
+	ReadOnly bool              // all file systems but those for temporary files
+	Outgoing bool              // it may connect to other machines
+	Port     uint16            // that it must listen on, PORT in its environment
+	Start    time.Duration     // within which it must
+	Stop     time.Duration     // from SIGTERM to SIGKILL
+	Idle     time.Duration     // without a request, after which instances are frozen; 0: never
 }
 
 // MaxInstances is how many instances one function may have.
@@ -48,6 +50,9 @@ const (
 	defaultStart     = 30 * time.Second
 	defaultStop      = 10 * time.Second
 	minIdle          = time.Second
+	defaultLambda    = 10 * time.Minute // predict.DefaultLambda, whose doc comment has the reason
+	minLambda        = time.Second
+	maxLambda        = 30 * 24 * time.Hour
 	defaultAddresses = "100.127.240.0/20" // of the shared address space (RFC 6598), which no network of one's own has
 )
 
@@ -87,7 +92,10 @@ func (b *builder) run(path, name string, r *rawRun) *Run {
 			b.fail(path+".cpu", "function %q: run.cpu %q: must be processors, as 0.5 or 2", name, r.CPU)
 		}
 	}
-	f.Instances = b.number(path+".instances", r.Instances, 1, 1, MaxInstances)
+	f.Min, f.Max = b.instances(path+".instances", r.Instances)
+	if f.Lambda = b.duration(path+".lambda", r.Lambda, defaultLambda); f.Lambda > 0 && f.Lambda < minLambda || f.Lambda > maxLambda {
+		b.fail(path+".lambda", "function %q: run.lambda %s: must be from %s to %s", name, f.Lambda, minLambda, maxLambda)
+	}
 	f.ReadOnly = b.choice(path+".sandbox", r.Sandbox, "none", "read-only") == "read-only"
 	f.Outgoing = b.choice(path+".network", r.Network, "outgoing", "none") == "outgoing"
 	f.Port = uint16(b.number(path+".port", r.Port, defaultPort, 1, 65535))
@@ -99,6 +107,23 @@ func (b *builder) run(path, name string, r *rawRun) *Run {
 		}
 	}
 	return f
+}
+
+// instances reads how many instances there may be: 1 if nothing is said. Who gives only the most has none at rest.
+func (b *builder) instances(path string, r *rawInstances) (least, most int) {
+	switch {
+	case r == nil:
+		return 1, 1
+	case r.Min != nil && r.Min == r.Max: // a number alone
+		least = b.number(path, r.Min, 1, 1, MaxInstances)
+		return least, least
+	}
+	least = b.number(path+".min", r.Min, 0, 0, MaxInstances)
+	most = b.number(path+".max", r.Max, max(1, least), 1, MaxInstances)
+	if least > most {
+		b.fail(path, "%s: min %d is more than max %d", b.named(path), least, most)
+	}
+	return least, most
 }
 
 // choice reads one of two words, the first of which is the default.

@@ -65,6 +65,7 @@ type Sessions interface {
 // Instances are those of functions that a loader runs.
 type Instances interface {
 	Instances() []instances.Status
+	Functions() []instances.FunctionStatus
 }
 
 // Tracer shows messages: trace.Hub.
@@ -209,6 +210,10 @@ func handler(s Served) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(s.Instances.Instances())
 	})
+	mux.HandleFunc("GET /v1/functions", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(s.Instances.Functions())
+	})
 	mux.HandleFunc("DELETE /v1/clients", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Sessions.Kick(r.URL.Query().Get("id")) {
 			w.WriteHeader(http.StatusNotFound)
@@ -303,6 +308,13 @@ func (c *Client) Explain(ctx context.Context, clientID, topic string) (broker.Ex
 func (c *Client) Instances(ctx context.Context) ([]instances.Status, error) {
 	var out []instances.Status
 	err := c.get(ctx, "/v1/instances", &out)
+	return out, err
+}
+
+// Functions are those that the loader runs instances of, by name.
+func (c *Client) Functions(ctx context.Context) ([]instances.FunctionStatus, error) {
+	var out []instances.FunctionStatus
+	err := c.get(ctx, "/v1/functions", &out)
 	return out, err
 }
 

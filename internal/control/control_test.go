@@ -70,6 +70,10 @@ func (f *fake) Instances() []instances.Status {
 	return []instances.Status{{Function: "f", Address: netip.MustParseAddrPort("10.0.0.2:8080"), State: instances.Failed, Reason: "why"}}
 }
 
+func (f *fake) Functions() []instances.FunctionStatus {
+	return []instances.FunctionStatus{{Function: "f", State: instances.Stopped, Max: 2, NextFrom: 1.5}}
+}
+
 func (f *fake) EachLetter(function string, each func(*delivery.Letter) bool) (int, error) {
 	if function == "no" {
 		return 0, errors.New("function no is not in the configuration\nand more")
@@ -129,6 +133,9 @@ func TestControlSocket(t *testing.T) {
 		}
 		if got, err := c.Instances(t.Context()); err != nil || len(got) != 1 || got[0] != f.Instances()[0] {
 			t.Errorf("instances %+v, %v", got, err)
+		}
+		if got, err := c.Functions(t.Context()); err != nil || len(got) != 1 || got[0] != f.Functions()[0] {
+			t.Errorf("functions %+v, %v", got, err)
 		}
 		if got, err := c.Explain(t.Context(), "a&topic=b", "c/d e&f"); err != nil || got.Route.Filter != "c/d e&f" || got.Refusals[0].Text != "a&topic=b" {
 			t.Errorf("explanation %+v, %v", got, err)

@@ -86,6 +86,9 @@ type Options struct {
 	// Activate is called, in a goroutine of its own, when a message waits for a function that has no
 	// pod: once, until it has had one. May be nil.
 	Activate func(function string)
+	// Patience is how long a message for a function that has no pod waits for one at least, also beyond the function's
+	// deadline. May be nil: no longer.
+	Patience func(function string) time.Duration
 	// Served is how many requests a pod of a function's has answered 2xx on another path than the engine's.
 	// May be nil.
 	Served func(function string, pod netip.AddrPort) uint64
@@ -103,6 +106,7 @@ type Engine struct {
 	// served counts the messages that each function has answered 2xx, by its name.
 	served          sync.Map // *atomic.Uint64
 	servedElsewhere func(function string, pod netip.AddrPort) uint64
+	patience        func(function string) time.Duration
 
 	queues  queues
 	outside atomic.Int64 // bytes of messages that wait outside of queues
@@ -115,7 +119,7 @@ type state struct {
 
 // New makes an engine for a configuration's functions.
 func New(cfg *config.Config, p pool.Pool, opts Options) *Engine {
-	e := &Engine{log: opts.Logger, rec: opts.Recorder, servedElsewhere: opts.Served}
+	e := &Engine{log: opts.Logger, rec: opts.Recorder, servedElsewhere: opts.Served, patience: opts.Patience}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -134,6 +138,25 @@ func (e *Engine) Reload(cfg *config.Config, p pool.Pool) {
 
 // Park makes what waits for a function in the kernel a part of its queue: both together keep its bounds.
 func (e *Engine) Park(function string, p Parked) { e.queues.of(function).park(p) }
+
+// Held is how many messages userspace has for a function: they wait, or are under way.
+func (e *Engine) Held(function string) int { return e.queues.of(function).count() }
+
+// Concurrency is that of a function's pods; 0: there is no such function.
+func (e *Engine) Concurrency(function string) int {
+	if fn := e.state.Load().cfg.Function(function); fn != nil {
+		return fn.Concurrency
+	}
+	return 0
+}
+
+// deadline is how long a message for a function may wait that comes now.
+func (e *Engine) deadline(fn *config.Function) time.Duration {
+	if len(fn.Pods) > 0 || e.patience == nil {
+		return fn.Deadline
+	}
+	return max(fn.Deadline, e.patience(fn.Name))
+}
 
 // EachQueued tells how many messages userspace holds for each function that there is:
 // metrics.QueueSource.

@@ -116,6 +116,13 @@ func (q *queue) park(p Parked) {
 	q.allow()
 }
 
+// count is how many messages userspace has, also those that wait for room.
+func (q *queue) count() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.held.messages + len(q.outside)
+}
+
 // push takes in a message that cannot wait; false if there is no room.
 func (q *queue) push(size int) bool {
 	q.mu.Lock()

@@ -37,9 +37,10 @@ type single struct {
 
 	publisher *Publisher // whose connection can be held back, and in whose window it is; nil: nobody's
 
-	ctx  context.Context // of the server
-	end  time.Time       // of its waiting
-	late error           // why it ends then
+	ctx      context.Context // of the server
+	deadline time.Duration   // from its arrival
+	end      time.Time       // of its waiting
+	late     error           // why it ends then
 
 	last Outcome
 
@@ -56,7 +57,8 @@ type single struct {
 // init makes x the delivery of a message that arrived at this moment.
 func (x *single) init(ctx context.Context, e *Engine, fn *config.Function, m *request.Message, arrived time.Time) {
 	x.engine, x.fn, x.m, x.id, x.size, x.queue, x.ctx = e, fn, m, e.NextID(), m.Size(), e.queues.of(fn.Name), ctx
-	x.end, x.late = arrived.Add(fn.Deadline), errDeadline
+	x.deadline = e.deadline(fn)
+	x.end, x.late = arrived.Add(x.deadline), errDeadline
 	if !m.Expires.IsZero() && m.Expires.Before(x.end) {
 		x.end, x.late = m.Expires, errExpired
 	}
@@ -320,7 +322,7 @@ func (x *single) unfinished(o Outcome, attempts int) Outcome {
 	o.Expired, o.Late, o.Overload = errors.Is(why, errExpired), errors.Is(why, errDeadline), errors.Is(why, errOverload)
 	switch {
 	case o.Late:
-		why = fmt.Errorf("%w: %s", why, x.fn.Deadline)
+		why = fmt.Errorf("%w: %s", why, x.deadline)
 	case o.Overload:
 		o.ReasonCode = CodeQuotaExceeded
 	}

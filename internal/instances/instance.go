@@ -24,6 +24,7 @@ const (
 	Stopping State = "stopping" // nobody wants it any more
 	Dozing   State = "dozing"   // it is to be frozen when its connections have ended
 	Frozen   State = "frozen"   // it takes no processor time until it is woken
+	Stopped  State = "stopped"  // of a function: it has no instance
 )
 
 const (
@@ -60,13 +61,24 @@ type Status struct {
 // instance is one of a function's.
 type instance struct {
 	r        *Runtime
+	of       *set
 	function string
 	run      *config.Run
 	number   int
 	wake     chan struct{}
 	owed     atomic.Bool // it was woken while it slept, or was about to
 	changed  func()      // whenever status, which r.mu guards, is another
+	cancel   context.CancelFunc
+	ending   bool // nobody wants it any more; of.mu guards it
 	status   Status
+}
+
+// end has live return when what is under way has ended.
+func (i *instance) end() {
+	i.of.mu.Lock()
+	i.ending = true
+	i.of.mu.Unlock()
+	i.cancel()
 }
 
 // live runs processes, one after the other, until ctx ends.
@@ -114,6 +126,7 @@ func (i *instance) once(ctx context.Context) (why string, ready time.Duration) {
 	c := clock{idle: i.run.Idle}
 	c.woken(since, i.r.requests(i.function)) // what comes from now on is use
 	i.enter(Ready, "", p.pid())
+	i.of.started(since.Sub(began))
 	i.r.log.Info("instance is ready", "function", i.function, "instance", i.number, "address", i.status.Address, "pid", p.pid(), "after", since.Sub(began).Round(time.Microsecond))
 	if i.serve(ctx, p, &c) {
 		return p.ended(i.run.Memory), time.Since(since)
@@ -193,6 +206,7 @@ func (i *instance) become(s State, reason string, pid int, pod bool) {
 	i.status.State, i.status.Reason, i.status.PID, i.status.Pod = s, reason, pid, pod
 	i.r.mu.Unlock()
 	if was.Pod && pod { // to nobody else it makes a difference
+		i.of.poke()
 		return
 	}
 	if was.State != s || was.Reason != reason {

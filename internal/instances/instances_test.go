@@ -153,7 +153,7 @@ func left(t *testing.T, id string) {
 func python(script string) *config.Run { return command("/usr/bin/python3", "-c", script) }
 
 func command(argv ...string) *config.Run {
-	return &config.Run{Command: argv, Dir: "/", User: "nobody", Memory: 64 << 20, Instances: 1, Port: 8080, Start: 10 * time.Second, Stop: 10 * time.Second}
+	return &config.Run{Command: argv, Dir: "/", User: "nobody", Memory: 64 << 20, Min: 1, Max: 1, Port: 8080, Start: 10 * time.Second, Stop: 10 * time.Second}
 }
 
 // says is a function that answers with the result of an expression.
@@ -204,7 +204,7 @@ func TestInstances(t *testing.T) {
 	w := newWorld(t)
 	node := "require('http').createServer((q, s) => s.end(String(process.pid))).listen(process.env.PORT)"
 	two := says("os.getpid()")
-	two.Instances, two.CPU = 2, 0.5
+	two.Min, two.Max, two.CPU = 2, 2, 0.5
 	stops := []func(){w.run("go", command(filepath.Join(dir, "function"), asFunction)), w.run("node", command("node", "-e", "console.log('begins');"+node)), w.run("python", two)}
 	w.found("go", 1)
 	if got := get(t, w.found("node", 1)[0]); got != "1" {

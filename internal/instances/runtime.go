@@ -2,10 +2,8 @@ package instances
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,18 +13,15 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"eproxy/internal/cgroup"
-	"eproxy/internal/config"
 	"eproxy/internal/lograte"
 )
 
 // top is the cgroup that holds those of all loaders of this machine.
 const top = "eproxy"
-
-// retry is how long a function waits whose instances cannot even be begun.
-const retry = 5 * time.Second
 
 // Options are what a Runtime is made with.
 type Options struct {
@@ -60,10 +55,12 @@ type Runtime struct {
 
 	answered func(string, netip.AddrPort) uint64
 	rest     func(string, netip.AddrPort, func()) (Rest, bool)
-	asked    sync.Map // *atomic.Uint64 by function: requests from userspace
+	load     atomic.Pointer[func(string) Load] // nil: not known
+	asked    sync.Map                          // *atomic.Uint64 by function: requests from userspace
 
-	mu   sync.Mutex
-	used map[int]*instance // by number
+	mu    sync.Mutex
+	used  map[int]*instance    // by number
+	known map[string]*function // by name; of each that is followed
 }
 
 // New makes a Runtime and removes what a loader of the same ID left when it was killed.
@@ -71,7 +68,7 @@ type Runtime struct {
 func New(o Options) *Runtime {
 	groups, err := cgroup.Find()
 	r := &Runtime{noGroups: err, id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}), closed: make(chan struct{}),
-		network: network{o.Addresses, table(o.ID), mark(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, rest: o.Rest, used: make(map[int]*instance)}
+		network: network{o.Addresses, table(o.ID), mark(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, rest: o.Rest, used: make(map[int]*instance), known: make(map[string]*function)}
 	if err != nil { // which is nothing to a loader that has no function to run
 		return r
 	}
@@ -165,71 +162,6 @@ func forwards() bool {
 	return err != nil || len(b) > 0 && b[0] != '0'
 }
 
-// Follow runs the instances of a function until ctx ends, and returns when they have.
-// found is called with the addresses of those that are ready: when each is, or has failed
-// once, and then whenever they are others. failed is called while none can be begun. spec
-// is the function's config.Run.Key.
-func (r *Runtime) Follow(ctx context.Context, function, spec string, found func([]netip.AddrPort), failed func(error)) {
-	var run config.Run
-	if err := json.Unmarshal([]byte(spec), &run); err != nil {
-		failed(fmt.Errorf("what to run: %w", err))
-		return
-	}
-	for {
-		all, err := r.reserve(function, &run)
-		if err == nil {
-			s := &set{all: all, found: found}
-			var running sync.WaitGroup
-			for _, i := range all {
-				i.changed = s.changed
-				running.Go(func() { i.live(ctx) })
-			}
-			running.Wait()
-			r.release(all)
-			return
-		}
-		failed(err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(retry):
-		}
-	}
-}
-
-// reserve makes a function's instances, without running them.
-func (r *Runtime) reserve(function string, run *config.Run) ([]*instance, error) {
-	if err := r.prepare(); err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []*instance
-	for n := 1; n <= r.network.capacity() && len(out) < run.Instances; n++ {
-		if r.used[n] == nil {
-			i := &instance{r: r, function: function, run: run, number: n, wake: make(chan struct{}, 1)}
-			i.status = Status{Function: function, Instance: n, Address: netip.AddrPortFrom(r.network.address(n), run.Port), State: Starting, Memory: run.Memory}
-			out = append(out, i)
-		}
-	}
-	if len(out) < run.Instances {
-		return nil, fmt.Errorf("runtime.addresses %s has too few addresses for %d instances more", r.network.addresses, run.Instances)
-	}
-	for _, i := range out {
-		r.used[i.number] = i
-	}
-	return out, nil
-}
-
-// release forgets instances that have ended.
-func (r *Runtime) release(all []*instance) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, i := range all {
-		delete(r.used, i.number)
-	}
-}
-
 // Instances are all instances, by function and number.
 func (r *Runtime) Instances() []Status {
 	r.mu.Lock()
@@ -247,6 +179,9 @@ func (r *Runtime) Instances() []Status {
 	})
 	return out
 }
+
+// Measure has load asked for what a function has to do. Before it is, only messages without a pod are known of.
+func (r *Runtime) Measure(load func(function string) Load) { r.load.Store(&load) }
 
 // Changed is sent to when an instance has come into another state.
 func (r *Runtime) Changed() <-chan struct{} { return r.changed }
@@ -304,32 +239,4 @@ func removeFile(path string) error {
 		return err
 	}
 	return nil
-}
-
-// set are the instances of one function.
-type set struct {
-	mu       sync.Mutex
-	all      []*instance
-	found    func([]netip.AddrPort)
-	answered bool
-}
-
-// changed says which instances are pods, if that is known of all.
-func (s *set) changed() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	pods, unknown := []netip.AddrPort{}, 0
-	for _, i := range s.all {
-		i.r.mu.Lock()
-		if i.status.Pod {
-			pods = append(pods, i.status.Address)
-		} else if i.status.State == Starting {
-			unknown++
-		}
-		i.r.mu.Unlock()
-	}
-	if s.answered = s.answered || unknown == 0; s.answered {
-		slices.SortFunc(pods, netip.AddrPort.Compare)
-		s.found(pods)
-	}
 }

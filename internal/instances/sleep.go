@@ -2,7 +2,6 @@ package instances
 
 import (
 	"context"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,41 +30,31 @@ func (r *Runtime) Touch(function string) {
 	n.(*atomic.Uint64).Add(1)
 }
 
-// Wake has a function's instances that are frozen, or about to be, go on: a message waits
-// for them. It says whether there is one.
-func (r *Runtime) Wake(function string) (asleep bool) {
+// Wake has a function's instances that are frozen, or about to be, go on, or one started where there is none: a message waits
+// for them. It says whether there is one, or will be.
+func (r *Runtime) Wake(function string) (coming bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if f := r.known[function]; f != nil {
+		coming = f.wanted()
+	}
 	for _, i := range r.used {
 		if i.function == function {
-			asleep = asleep || i.status.State == Dozing || i.status.State == Frozen
+			coming = coming || i.status.State == Dozing || i.status.State == Frozen
 			select {
 			case i.wake <- struct{}{}:
 			default: // it will wake
 			}
 		}
 	}
-	return asleep
+	return coming
 }
 
 // requests counts those that a function has had, on both paths.
-func (r *Runtime) requests(function string) (n uint64) {
-	if x, ok := r.asked.Load(function); ok {
-		n = x.(*atomic.Uint64).Load()
-	}
-	if r.answered == nil {
-		return n
-	}
-	var pods []netip.AddrPort
-	r.mu.Lock()
-	for _, i := range r.used {
-		if i.function == function {
-			pods = append(pods, i.status.Address)
-		}
-	}
-	r.mu.Unlock()
-	for _, p := range pods {
-		n += r.answered(function, p)
+func (r *Runtime) requests(function string) uint64 {
+	n, answered := r.counts(function)
+	for _, x := range answered {
+		n += x
 	}
 	return n
 }

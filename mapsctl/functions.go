@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"eproxy/internal/cliutil"
+	"eproxy/internal/control"
+	"eproxy/internal/instances"
+	"eproxy/internal/output"
+	"eproxy/internal/pinned"
+)
+
+// functionsCommand shows what the maps say of functions, and what a running loader says of those that it has instances of.
+func functionsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "functions", Usage: "functions that routes lead to; of those that the loader runs, the state and why", Subcommands: functionVerbs(),
+		Flags: []cli.Flag{output.Flag(), cliutil.BPFFSFlag()},
+		Action: func(c *cli.Context) error {
+			run, err := control.Dial(c.String("bpffs")).Functions(c.Context)
+			if err != nil && !errors.Is(err, control.ErrNotRunning) {
+				return err
+			}
+			return withMaps(c, func(m *pinned.Maps) (*output.Rows, error) { return showFunctions(m, run) })
+		},
+	}
+}
+
+// showFunctions shows them; run are those with instances, as the loader says.
+func showFunctions(m *pinned.Maps, run []instances.FunctionStatus) (*output.Rows, error) {
+	fs, err := m.Functions()
+	if err != nil {
+		return nil, err
+	}
+	pods, err := m.Pods()
+	if err != nil {
+		return nil, err
+	}
+	left, err := m.LeftPods()
+	if err != nil {
+		return nil, err
+	}
+	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms", "waiting", "state", "instances", "policy", "next", "reason"}}
+	for _, f := range fs {
+		n := 0
+		for _, p := range pods {
+			if p.Function == f.Name {
+				n++
+			}
+		}
+		for _, p := range left {
+			if p.Function == f.Name {
+				n++
+			}
+		}
+		row := []any{f.Name, f.URL, n, f.Concurrency, f.TimeoutMs, f.Waiting}
+		r.Add(append(row, runOf(run, f.Name)...)...)
+	}
+	return r, nil
+}
+
+// runOf are the columns of a function that are the loader's to say; empty where it runs no instances of it.
+func runOf(run []instances.FunctionStatus, name string) []any {
+	for _, x := range run {
+		if x.Function != name {
+			continue
+		}
+		next := ""
+		if x.NextTo > 0 {
+			next = fmt.Sprintf("%s to %s", clockTime(x.NextFrom), clockTime(x.NextTo))
+		}
+		return []any{string(x.State), x.Instances, x.Policy, next, x.Reason}
+	}
+	return []any{"", nil, "", "", ""}
+}
+
+// clockTime is a Unix time in seconds, for people: with the day if it is not within a day.
+func clockTime(seconds float64) string {
+	t := time.UnixMicro(int64(seconds * 1e6))
+	if d := time.Until(t); d > 24*time.Hour || d < -24*time.Hour {
+		return t.Format(time.DateTime)
+	}
+	return t.Format(time.TimeOnly)
+}
