@@ -173,12 +173,12 @@ func (c *scaler) concurrent(x seen) int {
 	} else if n < c.reactive {
 		c.lowered = x.now
 	}
-	if x.failed != "" && x.pods == 0 { // more of what does not work helps nobody
-		n = min(n, 1)
-	}
 	c.reactive = n
 	if c.forecast != nil && c.forecast.Bound() > 0 {
 		n = max(n, c.forecast.Floor(each))
+	}
+	if x.failed != "" && x.pods == 0 { // more of what does not work helps nobody
+		n = min(n, 1)
 	}
 	return n
 }
@@ -196,5 +196,6 @@ func (c *scaler) expected() (from, to time.Duration, ok bool) {
 	if c.selector == nil {
 		return 0, 0, false
 	}
-	return c.selector.Expected()
+	from, to, ok = c.selector.Expected()
+	return c.last + from, c.last + to, ok
 }
