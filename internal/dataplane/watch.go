@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"eproxy/internal/neighbours"
 	"eproxy/internal/netdev"
 )
 
@@ -31,7 +32,8 @@ func (p *Plane) startWatch() error {
 	} else {
 		p.lookWhen(s, "offloads of pods' interfaces")
 	}
-	if err := p.startNeighbours(); err != nil {
+	err = neighbours.Start(p.ctx, &p.wg, neighbours.Options{Conns: p.linkConns, Entries: p.conns, Control: p.objs.LinkControl, Log: p.log, Often: p.often})
+	if err != nil {
 		return err
 	}
 	p.wg.Go(p.followLoop)

@@ -1,10 +1,13 @@
-package dataplane
+package neighbours
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 
 	"eproxy/internal/bpf"
 	"eproxy/internal/conntable"
+	"eproxy/internal/lograte"
 )
 
 // macOf is a link address.
@@ -29,17 +33,30 @@ type neighbour struct {
 // ends are the two addresses of a connection.
 type ends struct{ local, remote netip.Addr }
 
-// linkConn is a connection that the programs build frames for.
-type linkConn struct {
-	index, gen uint32
-	ends
+// Conn is a connection that the programs build frames for: the index and generation of its entry,
+// and its two addresses.
+type Conn struct {
+	Index, Gen    uint32
+	Local, Remote netip.Addr
+}
+
+func (c Conn) ends() ends { return ends{c.Local, c.Remote} }
+
+// Options of Start.
+type Options struct {
+	Conns   func() []Conn      // all of now
+	Entries *conntable.Entries // theirs
+	Control *ebpf.Program      // link_control
+	Log     *slog.Logger
+	Often   *lograte.Logger
 }
 
 // neighbours has what the programs send bear the link addresses that the kernel
 // would use: the programs have them from one packet of each connection. Only the
 // kernel's own tables are followed, never what a frame says. Used by one goroutine.
 type neighbours struct {
-	p     *Plane
+	Options
+	ctx   context.Context
 	h     *netlink.Handle
 	macs  map[neighbour]macOf // of all neighbours that the kernel believes to know
 	links map[int]macOf       // of the interfaces themselves
@@ -57,8 +74,9 @@ type neighbours struct {
 // has (NUD_VALID of include/net/neighbour.h).
 const usable = unix.NUD_PERMANENT | unix.NUD_NOARP | unix.NUD_REACHABLE | unix.NUD_PROBE | unix.NUD_STALE | unix.NUD_DELAY
 
-// startNeighbours follows neighbours until Close.
-func (p *Plane) startNeighbours() error {
+// Start follows the kernel's neighbours until ctx ends, in goroutines of wg. An error means that they cannot be
+// watched.
+func Start(ctx context.Context, wg *sync.WaitGroup, opts Options) error {
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_NEIGH, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		return fmt.Errorf("watch neighbours: %w", err)
@@ -68,44 +86,49 @@ func (p *Plane) startNeighbours() error {
 		s.Close()
 		return fmt.Errorf("watch neighbours: %w", err)
 	}
-	n := &neighbours{p: p, h: h, macs: make(map[neighbour]macOf), links: make(map[int]macOf), via: make(map[ends]neighbour)}
+	n := &neighbours{Options: opts, ctx: ctx, h: h, macs: make(map[neighbour]macOf), links: make(map[int]macOf), via: make(map[ends]neighbour)}
 	n.settle()
 	if err := n.look(s); err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		s.Close()
 		h.Close()
 		return err
 	}
-	p.wg.Go(func() {
-		<-p.ctx.Done()
+	wg.Go(func() {
+		<-ctx.Done()
 		s.Close()
 	})
-	p.wg.Go(func() {
+	wg.Go(func() {
 		defer h.Close()
-		for p.ctx.Err() == nil {
-			msgs, _, err := s.Receive()
-			for _, m := range msgs {
-				n.notice(m)
-			}
-			late := errors.Is(err, unix.EAGAIN)                      // (Receive's time is over)
-			if late || errors.Is(err, unix.ENOBUFS) || n.overdue() { // more was said than fits, or the lists failed: look at all
-				if lerr := n.look(s); lerr != nil {
-					p.often.Warn("neighbours cannot be listed, tried again soon", lerr.Error(), "error", lerr)
-				}
-				if late || errors.Is(err, unix.ENOBUFS) {
-					err = nil
-				}
-			}
-			if p.ctx.Err() != nil {
-				return
-			}
-			if err != nil {
-				p.log.Error("neighbours are no longer watched: a gateway that changes its link address is noticed by new connections only", "error", err)
-				return
-			}
-			n.pause(n.follow())
-		}
+		n.run(s)
 	})
 	return nil
+}
+
+// run follows what the kernel says on a socket, until that is closed.
+func (n *neighbours) run(s *nl.NetlinkSocket) {
+	for n.ctx.Err() == nil {
+		msgs, _, err := s.Receive()
+		for _, m := range msgs {
+			n.notice(m)
+		}
+		late := errors.Is(err, unix.EAGAIN)                      // (Receive's time is over)
+		if late || errors.Is(err, unix.ENOBUFS) || n.overdue() { // more was said than fits, or the lists failed: look at all
+			if lerr := n.look(s); lerr != nil {
+				n.Often.Warn("neighbours cannot be listed, tried again soon", lerr.Error(), "error", lerr)
+			}
+			if late || errors.Is(err, unix.ENOBUFS) {
+				err = nil
+			}
+		}
+		if n.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			n.Log.Error("neighbours are no longer watched: a gateway that changes its link address is noticed by new connections only", "error", err)
+			return
+		}
+		n.pause(n.follow())
+	}
 }
 
 // restShare is how many times as long as the latest look at all connections took the
@@ -118,7 +141,7 @@ func (n *neighbours) pause(took time.Duration) {
 	t := time.NewTimer(restShare * took)
 	defer t.Stop()
 	select {
-	case <-n.p.ctx.Done():
+	case <-n.ctx.Done():
 	case <-t.C:
 	}
 }
@@ -278,18 +301,18 @@ func (n *neighbours) follow() time.Duration {
 	}
 	began := time.Now()
 	via := make(map[ends]neighbour) // of connections that live: its size is bounded by theirs
-	for _, c := range n.p.linkConns() {
-		again := n.rerouted(c.remote)
-		hop, known := via[c.ends]
+	for _, c := range n.Conns() {
+		again := n.rerouted(c.Remote)
+		hop, known := via[c.ends()]
 		if !known && !again {
-			hop, known = n.via[c.ends]
+			hop, known = n.via[c.ends()]
 		}
 		if !known {
-			if hop, known = n.nextHop(c.ends); !known {
+			if hop, known = n.nextHop(c.ends()); !known {
 				continue
 			}
 		}
-		via[c.ends] = hop
+		via[c.ends()] = hop
 		if again || n.moved[hop] || n.relinked[hop.ifindex] {
 			n.update(c, hop)
 		}
@@ -329,15 +352,15 @@ func (n *neighbours) nextHop(e ends) (neighbour, bool) {
 // update gives a connection the link addresses of its next hop and of the
 // interface that leads there, if that is the one that its packets leave through, or
 // a VLAN of it.
-func (n *neighbours) update(c linkConn, hop neighbour) {
+func (n *neighbours) update(c Conn, hop neighbour) {
 	dst, known := n.macs[hop]
 	if !known {
 		n.resolve(hop)
 		return // what comes of it will be noticed
 	}
 	src, ok := n.links[hop.ifindex]
-	state, err := n.p.conns.Read(c.index)
-	if !ok || err != nil || state.Gen != c.gen || state.DstMac == dst && state.SrcMac == src {
+	state, err := n.Entries.Read(c.Index)
+	if !ok || err != nil || state.Gen != c.Gen || state.DstMac == dst && state.SrcMac == src {
 		return
 	}
 	if int(state.Ifindex) != hop.ifindex {
@@ -346,9 +369,9 @@ func (n *neighbours) update(c linkConn, hop neighbour) {
 			return
 		}
 	}
-	args := bpf.EproxyLinkArgs{Conn: c.index, Gen: c.gen, DstMac: dst, SrcMac: src}
-	if _, err := n.p.objs.LinkControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
-		n.p.often.Warn("following a neighbour's link address", err.Error(), "error", err)
+	args := bpf.EproxyLinkArgs{Conn: c.Index, Gen: c.Gen, DstMac: dst, SrcMac: src}
+	if _, err := n.Control.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		n.Often.Warn("following a neighbour's link address", err.Error(), "error", err)
 	}
 }
 
@@ -358,23 +381,6 @@ func (n *neighbours) update(c linkConn, hop neighbour) {
 func (n *neighbours) resolve(hop neighbour) {
 	err := n.h.NeighSet(&netlink.Neigh{LinkIndex: hop.ifindex, IP: hop.addr.AsSlice(), State: netlink.NUD_NONE, Flags: netlink.NTF_USE})
 	if err != nil {
-		n.p.often.Warn("asking for a neighbour's link address", err.Error(), "neighbour", hop.addr, "error", err)
+		n.Often.Warn("asking for a neighbour's link address", err.Error(), "neighbour", hop.addr, "error", err)
 	}
-}
-
-// linkConns are all connections that the programs may build frames for.
-func (p *Plane) linkConns() (conns []linkConn) {
-	for _, l := range p.devices.Links() {
-		conns = append(conns, linkConn{l.Index, l.Gen, ends{l.Local, l.Remote}})
-	}
-	for s := range p.table.Slots() {
-		s.mu.Lock()
-		if s.conn != nil {
-			if local, ok := conntable.AddrPort(s.conn.LocalAddr()); ok {
-				conns = append(conns, linkConn{s.index, s.gen, ends{local.Addr(), s.pod.id.Address.Addr()}})
-			}
-		}
-		s.mu.Unlock()
-	}
-	return conns
 }

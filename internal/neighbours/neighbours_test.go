@@ -1,4 +1,4 @@
-package dataplane
+package neighbours
 
 import (
 	"context"
@@ -90,10 +90,10 @@ func TestListsAreWhole(t *testing.T) {
 	}
 }
 
-// TestPauseEndsWithThePlane: a long look at very many connections does not hold the end up.
-func TestPauseEndsWithThePlane(t *testing.T) {
+// TestPauseEndsWithTheContext: a long look at very many connections does not hold the end up.
+func TestPauseEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	n := &neighbours{p: &Plane{ctx: ctx}}
+	n := &neighbours{ctx: ctx}
 	n.pause(time.Hour)
 }
