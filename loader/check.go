@@ -13,7 +13,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
-	"eproxy/internal/dataplane"
+	"eproxy/internal/mapmem"
 	"eproxy/internal/endpoints"
 	"eproxy/internal/instances"
 	"eproxy/internal/kube"
@@ -53,7 +53,7 @@ func checkCommand() *cli.Command {
 					fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, runs(fn.Run))
 				}
 			}
-			m, err := dataplane.Maps(cfg, runtime.NumCPU())
+			m, err := mapmem.EstimateOf(cfg, runtime.NumCPU())
 			if err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ func (p *Plane) SetListeners(addrs []netip.AddrPort) error {
 		if !a.Addr().IsUnspecified() {
 			k.Address = bpf.Address(a.Addr())
 		}
-		if err := p.objs.Listeners.Update(&k, uint32(1), ebpf.UpdateAny); err != nil {
+		if err := p.path.Objects.Listeners.Update(&k, uint32(1), ebpf.UpdateAny); err != nil {
 			return fmt.Errorf("enter listener %s: %w", a, err)
 		}
 	}

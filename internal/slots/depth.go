@@ -1,4 +1,4 @@
-package dataplane
+package slots
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"eproxy/internal/clock"
 	"eproxy/internal/depth"
 )
 
@@ -13,17 +14,17 @@ import (
 var errTrial = errors.New("a request behind others of its connection was not answered in time")
 
 // setPipeline gives the pod the depth that its configuration says; scale.mu is not held.
-func (ps *podState) setPipeline(pipeline int) {
+func (ps *Pod) setPipeline(pipeline int) {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
-	ps.scale.pipe.Configure(pipeline, int(ps.plane.depth))
+	ps.scale.pipe.Configure(pipeline, int(ps.all.Depth))
 	ps.showDepth()
 }
 
 // showDepth lets the programs know what the pod's connections may have in flight.
 // scale.mu is held. Memory comes first. What is trouble now may be so for the next
 // trial: less is allowed before the trials end.
-func (ps *podState) showDepth() {
+func (ps *Pod) showDepth() {
 	d := &ps.scale.pipe
 	if d.Tried > 1 && !ps.deepen() {
 		d.Forget()
@@ -50,7 +51,7 @@ func (ps *podState) showDepth() {
 
 // deepen gives the pod's slots the memory for more than one request. It says whether
 // there is some. scale.mu is held.
-func (ps *podState) deepen() bool {
+func (ps *Pod) deepen() bool {
 	if ps.deep.Swap(true) {
 		return true
 	}
@@ -58,8 +59,8 @@ func (ps *podState) deepen() bool {
 		if !s.open {
 			continue // it gets its own when it is dialled
 		}
-		if err := ps.plane.growSlot(s.index, true); err != nil {
-			ps.plane.log.Warn("no memory for several requests on a connection", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
+		if err := ps.all.Memory.GrowSlot(s.index, true); err != nil {
+			ps.all.Log.Warn("no memory for several requests on a connection", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
 			ps.deep.Store(false)
 			return false
 		}
@@ -69,7 +70,7 @@ func (ps *podState) deepen() bool {
 
 // trialSlot is the mask of the slot on which trials are made: the same as long as it
 // is open. scale.mu is held.
-func (ps *podState) trialSlot(trying bool) uint64 {
+func (ps *Pod) trialSlot(trying bool) uint64 {
 	if !trying {
 		return 0
 	}
@@ -87,13 +88,13 @@ func (ps *podState) trialSlot(trying bool) uint64 {
 
 // mayTry says whether it is time to try more requests on a connection: the pod keeps
 // its connections, and no more of them may be had now. scale.mu is held.
-func (ps *podState) mayTry(now time.Duration) bool {
+func (ps *Pod) mayTry(now time.Duration) bool {
 	d := &ps.scale.demand
 	return d.proven && !d.closes() && ps.scale.open > 0 && d.more(ps.scale.open, 1) == 0 && ps.scale.pipe.May(now)
 }
 
 // proved: the pod has answered as many trials as were wanted.
-func (ps *podState) proved() {
+func (ps *Pod) proved() {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	if ps.gone.Load() || atomic.LoadInt32(&ps.mem.Wanted) > 0 {
@@ -101,30 +102,24 @@ func (ps *podState) proved() {
 	}
 	ps.scale.pipe.Proved()
 	ps.showDepth()
-	ps.plane.log.Debug("pod answers several requests on one connection", "function", ps.id.Function, "pod", ps.id.Address, "proven", ps.scale.pipe.Proven)
+	ps.all.Log.Debug("pod answers several requests on one connection", "function", ps.id.Function, "pod", ps.id.Address, "proven", ps.scale.pipe.Proven)
 }
 
 // troubled notes that something went wrong on a connection with several requests in
 // flight; scale.mu is not held.
-func (ps *podState) troubled(why depth.Why, cause error) {
-	p := ps.plane
-	p.mu.Lock()
-	rec := p.recorder
-	p.mu.Unlock()
+func (ps *Pod) troubled(why depth.Why, cause error) {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	if ps.gone.Load() {
 		return
 	}
 	atomic.AddUint32(&ps.mem.Troubles, 1)
-	if rec != nil {
-		rec.PipelineTrouble(ps.id.Function, ps.id.Address.String(), why.Name())
-	}
+	ps.all.record(func(rec Recorder) { rec.PipelineTrouble(ps.id.Function, ps.id.Address.String(), why.Name()) })
 	d := &ps.scale.pipe
 	before := d.Tried
-	d.Failed(why, monotonic())
+	d.Failed(why, clock.Monotonic())
 	if d.Tried < before {
-		p.log.Info("pod gets one request at a time on a connection: it did not answer several", "function", ps.id.Function, "pod", ps.id.Address,
+		ps.all.Log.Info("pod gets one request at a time on a connection: it did not answer several", "function", ps.id.Function, "pod", ps.id.Address,
 			"reason", why.Name(), "error", cause, "again_in", d.Penalty)
 	}
 	ps.showDepth()

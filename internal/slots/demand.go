@@ -1,4 +1,4 @@
-package dataplane
+package slots
 
 import "time"
 
@@ -17,7 +17,7 @@ const (
 )
 
 // demand says how many slots a pod may have: as many as the load needs, and as its
-// server can do with. Times are those of monotonic().
+// server can do with. Times are those of clock.Monotonic().
 type demand struct {
 	most    int           // places of the pod
 	ceiling int           // slots that its server can do with; at most most

@@ -1,4 +1,4 @@
-package dataplane
+package slots
 
 import (
 	"fmt"
@@ -9,21 +9,21 @@ import (
 	"eproxy/internal/bpf"
 )
 
-// slotControl runs the control program of slots. A message that it takes over
-// takeOver must finish.
-func (p *Plane) slotControl(op bpf.EproxySlotOp, in bpf.EproxySlotArgs) (args bpf.EproxySlotArgs, err error) {
+// control runs the control program of slots. A message that it takes over
+// finish must get.
+func (p *Pods) control(op bpf.EproxySlotOp, in bpf.EproxySlotArgs) (args bpf.EproxySlotArgs, err error) {
 	if op == bpf.EproxySlotOpSLOT_OP_TAKE_OVER {
-		p.finishing.Add(1) // before the slot no longer counts it
+		p.Messages.Begin() // before the slot no longer counts it
 		defer func() {
 			if err != nil || args.Ok == 0 {
-				p.finishing.Add(-1)
+				p.Messages.Cancel()
 			}
 		}()
 	}
 	for {
 		args = in
 		args.Op = uint32(op)
-		if _, err := p.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		if _, err := p.Objects.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 			return args, fmt.Errorf("slot control: %w", err)
 		}
 		if args.Ok != uint32(bpf.EproxySlotResultSLOT_AGAIN) {

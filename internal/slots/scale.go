@@ -1,4 +1,4 @@
-package dataplane
+package slots
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/clock"
 	"eproxy/internal/depth"
 	"eproxy/internal/pool"
 )
@@ -60,14 +61,14 @@ type ending struct {
 }
 
 // grow dials slots because the programs lack some.
-func (ps *podState) grow() {
+func (ps *Pod) grow() {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	if ps.gone.Load() || ps.draining.Load() || ps.scale.resting {
 		return
 	}
 	lacked := atomic.LoadUint32(&ps.mem.Lacked)
-	ps.scale.demand.lift(monotonic())
+	ps.scale.demand.lift(clock.Monotonic())
 	for _, s := range ps.slots {
 		if s.open {
 			ps.learn(s.resting())
@@ -82,7 +83,7 @@ func (ps *podState) grow() {
 	for range more {
 		ps.openSlot()
 	}
-	if ps.mayTry(monotonic()) {
+	if ps.mayTry(clock.Monotonic()) {
 		ps.scale.pipe.Try()
 		ps.showDepth()
 	}
@@ -92,7 +93,7 @@ func (ps *podState) grow() {
 
 // growth is how many slots may be dialled now, see the function; none while it is found out whether closing idle
 // ones helps. scale.mu is held.
-func (ps *podState) growth() int {
+func (ps *Pod) growth() int {
 	if ps.scale.jam != nil {
 		return 0
 	}
@@ -102,14 +103,14 @@ func (ps *podState) growth() int {
 			conns = append(conns, s.resting())
 		}
 	}
-	return growth(conns, monotonic(), ps.scale.demand.patience(ps.fn.Load().Timeout))
+	return growth(conns, clock.Monotonic(), ps.scale.demand.patience(ps.fn.Load().Timeout))
 }
 
 // provenLook is how often it is looked how new connections fare.
 const provenLook = 20 * time.Millisecond
 
 // openSlot dials the first slot that is closed; scale.mu is held.
-func (ps *podState) openSlot() {
+func (ps *Pod) openSlot() {
 	for _, s := range ps.slots[:ps.scale.demand.most] {
 		if s.open {
 			continue
@@ -123,7 +124,7 @@ func (ps *podState) openSlot() {
 }
 
 // dialled notes that a slot is connected; scale.mu is not held.
-func (ps *podState) dialled() {
+func (ps *Pod) dialled() {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	ps.scale.dialling--
@@ -135,7 +136,7 @@ func (ps *podState) dialled() {
 
 // ended decides whether a slot whose connection has ended is dialled again. If not,
 // it is closed: until the load needs it.
-func (ps *podState) ended(s *slot, e ending) (again bool) {
+func (ps *Pod) ended(s *slot, e ending) (again bool) {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	d := &ps.scale.demand
@@ -173,12 +174,15 @@ func (ps *podState) ended(s *slot, e ending) (again bool) {
 	}
 	ps.showDepth()
 	ps.settle()
+	if ps.open() == 0 {
+		ps.tendParked() // perhaps no other pod takes what waits
+	}
 	return again
 }
 
 // loaded says whether the programs have used slots lately, or lacked them.
-func (ps *podState) loaded() bool {
-	now := monotonic()
+func (ps *Pod) loaded() bool {
+	now := clock.Monotonic()
 	denied := time.Duration(uint32(now/time.Millisecond)-atomic.LoadUint32(&ps.mem.DeniedMs)) * time.Millisecond
 	return denied < contended || now-ps.lastUse(now) < contended
 }
@@ -186,11 +190,11 @@ func (ps *podState) loaded() bool {
 // settle does what follows from a change: the programs may ask for slots if there
 // may be more, and slots that are not needed are closed when it is time. scale.mu
 // is held.
-func (ps *podState) settle() {
+func (ps *Pod) settle() {
 	if ps.gone.Load() {
 		return
 	}
-	now := monotonic()
+	now := clock.Monotonic()
 	d := &ps.scale.demand
 	ps.scale.sparse.Store(d.ceiling < d.most)
 	next := ps.closeUnneeded(now)
@@ -227,7 +231,7 @@ func (ps *podState) settle() {
 }
 
 // resize gives the pod another number of places.
-func (ps *podState) resize(most int) {
+func (ps *Pod) resize(most int) {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	ps.scale.demand.resize(most)
@@ -244,17 +248,17 @@ func sooner(next, wait time.Duration) time.Duration {
 }
 
 // onTime is when something is to be looked at although nothing has happened.
-func (ps *podState) onTime() {
+func (ps *Pod) onTime() {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
-	ps.scale.demand.lift(monotonic())
+	ps.scale.demand.lift(clock.Monotonic())
 	ps.scale.failing = false
 	ps.settle()
 }
 
 // closeUnneeded closes idle slots whose time is up, and says when there may be more of
 // them; 0: never. The programs use the first ones most. scale.mu is held.
-func (ps *podState) closeUnneeded(now time.Duration) (next time.Duration) {
+func (ps *Pod) closeUnneeded(now time.Duration) (next time.Duration) {
 	if ps.scale.resting { // they cost nothing, and wake it
 		return 0
 	}
@@ -297,7 +301,7 @@ func (ps *podState) closeUnneeded(now time.Duration) (next time.Duration) {
 }
 
 // closeSlot closes an idle slot. Not if a request has come to it. scale.mu is held.
-func (ps *podState) closeSlot(s *slot) bool {
+func (ps *Pod) closeSlot(s *slot) bool {
 	if !s.close() {
 		return false
 	}
@@ -306,7 +310,7 @@ func (ps *podState) closeSlot(s *slot) bool {
 }
 
 // learn notes what a slot's connection says about the server; scale.mu is held.
-func (ps *podState) learn(r rest) {
+func (ps *Pod) learn(r rest) {
 	d := &ps.scale.demand
 	if r.answered {
 		d.proven = true
@@ -323,8 +327,8 @@ func (ps *podState) learn(r rest) {
 // closeIdle closes connections that nothing comes on, because a request waits: of
 // the slots those that never carried one, if there are any, and those of the
 // fallback. It returns how many. scale.mu is held.
-func (ps *podState) closeIdle() int {
-	n := ps.plane.own.CloseIdle(ps.id.Function, ps.id.Address)
+func (ps *Pod) closeIdle() int {
+	n := ps.all.Idle.CloseIdle(ps.id.Function, ps.id.Address)
 	for _, used := range []bool{false, true} {
 		for _, s := range ps.slots {
 			if !s.open {
@@ -344,7 +348,7 @@ func (ps *podState) closeIdle() int {
 // stalled: the first response on a connection takes long. Perhaps the server reads
 // others first, on which nothing comes; they are closed. It says whether there were
 // any.
-func (ps *podState) stalled() bool {
+func (ps *Pod) stalled() bool {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	if ps.gone.Load() || ps.scale.jam != nil {
@@ -354,14 +358,14 @@ func (ps *podState) stalled() bool {
 	if ps.closeIdle() == 0 {
 		return false
 	}
-	j.at = monotonic()
+	j.at = clock.Monotonic()
 	ps.scale.jam = j
 	time.AfterFunc(j.patience, func() { ps.resolve(j, false) })
 	return true
 }
 
 // resolve notes whether closing idle connections has helped, if that is not known.
-func (ps *podState) resolve(j *jam, helped bool) {
+func (ps *Pod) resolve(j *jam, helped bool) {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	if ps.scale.jam == j && !ps.gone.Load() {
@@ -370,18 +374,18 @@ func (ps *podState) resolve(j *jam, helped bool) {
 }
 
 // resolved is resolve with scale.mu held.
-func (ps *podState) resolved(j *jam, helped bool) {
+func (ps *Pod) resolved(j *jam, helped bool) {
 	ps.scale.jam = nil
 	before := ps.scale.demand.ceiling
-	ps.scale.demand.jammed(j.open, helped, monotonic())
+	ps.scale.demand.jammed(j.open, helped, clock.Monotonic())
 	if after := ps.scale.demand.ceiling; after < before {
-		ps.plane.log.Info("pod reads a few connections at a time, it gets fewer slots", "function", ps.id.Function, "pod", ps.id.Address, "slots", after)
+		ps.all.Log.Info("pod reads a few connections at a time, it gets fewer slots", "function", ps.id.Function, "pod", ps.id.Address, "slots", after)
 	}
 	ps.settle()
 }
 
 // slotStalled is stalled for a slot's request, again and again until it is answered.
-func (ps *podState) slotStalled(s *slot, gen uint32) {
+func (ps *Pod) slotStalled(s *slot, gen uint32) {
 	ps.stalled()
 	ps.scale.mu.Lock()
 	j := ps.scale.jam
@@ -400,7 +404,7 @@ func (ps *podState) slotStalled(s *slot, gen uint32) {
 }
 
 // Exchanged notes how a request of the fallback fared; pool.Shared.
-func (ps *podState) Exchanged(x pool.Exchange) {
+func (ps *Pod) Exchanged(x pool.Exchange) {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	if ps.gone.Load() {
@@ -416,9 +420,9 @@ func (ps *podState) Exchanged(x pool.Exchange) {
 		d.ended()
 	}
 	if j := ps.scale.jam; j != nil && x.Stalled {
-		ps.resolved(j, monotonic()-j.at <= j.patience/2)
+		ps.resolved(j, clock.Monotonic()-j.at <= j.patience/2)
 	} else if !x.Reused && !x.Stalled {
-		if n := ps.silentBefore(monotonic() - x.Took - dialMargin); n > 0 {
+		if n := ps.silentBefore(clock.Monotonic() - x.Took - dialMargin); n > 0 {
 			d.flowed(n)
 		}
 	}
@@ -429,13 +433,13 @@ func (ps *podState) Exchanged(x pool.Exchange) {
 
 // Stalled is when the first response on a connection of the fallback takes long;
 // pool.Shared.
-func (ps *podState) Stalled() { ps.stalled() }
+func (ps *Pod) Stalled() { ps.stalled() }
 
 // Patience is how long such a response may take; pool.Shared.
-func (ps *podState) Patience() time.Duration { return time.Duration(ps.scale.patience.Load()) }
+func (ps *Pod) Patience() time.Duration { return time.Duration(ps.scale.patience.Load()) }
 
 // Spare says whether the fallback may keep idle connections; pool.Shared.
-func (ps *podState) Spare() bool { return !ps.scale.sparse.Load() }
+func (ps *Pod) Spare() bool { return !ps.scale.sparse.Load() }
 
 // dialMargin is what a connection takes to be made, and more: one that was there so
 // long before another is the older one for the server, too.
@@ -443,7 +447,7 @@ const dialMargin = 10 * time.Millisecond
 
 // silentBefore is how many slots were connected before a time, and have not had a
 // request yet; scale.mu is held.
-func (ps *podState) silentBefore(at time.Duration) (n int) {
+func (ps *Pod) silentBefore(at time.Duration) (n int) {
 	for _, s := range ps.slots {
 		if !s.open {
 			continue
@@ -509,7 +513,7 @@ func (s *slot) close() bool {
 	if s.conn == nil {
 		return false
 	}
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_CLOSE, bpf.EproxySlotArgs{Slot: s.index, Gen: s.gen})
+	args, err := s.all.control(bpf.EproxySlotOpSLOT_OP_CLOSE, bpf.EproxySlotArgs{Slot: s.index, Gen: s.gen})
 	if err != nil || args.Ok == 0 {
 		return false
 	}
@@ -519,4 +523,4 @@ func (s *slot) close() bool {
 }
 
 // memory is the slot's entry in its map; of one that has grown.
-func (s *slot) memory() *bpf.EproxySlot { return s.plane.arrays.slots.At(s.index) }
+func (s *slot) memory() *bpf.EproxySlot { return s.all.Memory.Slots.At(s.index) }

@@ -1,4 +1,4 @@
-package dataplane
+package parking
 
 import (
 	"errors"
@@ -8,14 +8,14 @@ import (
 	"eproxy/internal/abi"
 )
 
-// TestParkedRoomAsksAgain: where there is no memory for more messages that wait, the programs are told, after a
+// TestRoomAsksAgain: where there is no memory for more messages that wait, the programs are told, after a
 // while, what there is, so that they ask again, and get what there is then.
-func TestParkedRoomAsksAgain(t *testing.T) {
+func TestRoomAsksAgain(t *testing.T) {
 	errShort := errors.New("no memory")
 	var did []string
 	var told []uint32
 	free := uint32(100)
-	r := parkedRoom{
+	r := room{
 		grow: func(entry uint32) error {
 			if entry >= free {
 				return errShort

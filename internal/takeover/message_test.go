@@ -1,4 +1,4 @@
-package dataplane
+package takeover
 
 import (
 	"net/url"

@@ -1,26 +1,25 @@
-package dataplane
+package mapmem
 
 import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
 
-	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/chunk"
 	"eproxy/internal/config"
 )
 
-// MapMemory is what the maps of a configuration take, bytes, nearly: at rest, and with all that the limits allow.
-type MapMemory struct{ Rest, Full uint64 }
+// Estimate is what the maps of a configuration take, bytes, nearly: at rest, and with all that the limits allow.
+type Estimate struct{ Rest, Full uint64 }
 
-// Maps estimates the memory of a configuration's maps, on a machine with so many processors, without making any.
-func Maps(cfg *config.Config, processors int) (m MapMemory, err error) {
+// EstimateOf estimates the memory of a configuration's maps, on a machine with so many processors, without making any.
+func EstimateOf(cfg *config.Config, processors int) (m Estimate, err error) {
 	spec, err := bpf.LoadEproxy()
 	if err != nil {
 		return m, fmt.Errorf("read BPF object: %w", err)
 	}
-	sizes := mapSizes(cfg, slotsFor(cfg))
+	sizes := Sizes(cfg)
 	for name, s := range spec.Maps {
 		n := s.MaxEntries
 		if size, ok := sizes[name]; ok {
@@ -65,8 +64,3 @@ func mapMemory(s *ebpf.MapSpec, n, processors uint64) (rest, grown uint64) {
 }
 
 func padded(n uint32) uint64 { return (uint64(n) + 7) &^ 7 }
-
-// slotsFor is how many conn indexes are slots'.
-func slotsFor(cfg *config.Config) uint32 {
-	return chunk.Chunks(abi.SlotsPerPod<<bpf.PodShift(uint32(cfg.Limits.Pods))) * chunk.Size
-}

@@ -1,4 +1,4 @@
-package dataplane
+package slots
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,11 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/bpf"
-	"eproxy/internal/config"
+	"eproxy/internal/clock"
 	"eproxy/internal/datapath"
 	"eproxy/internal/depth"
 	"eproxy/internal/pool"
 	"eproxy/internal/reach"
+	"eproxy/internal/takeover"
+)
+
+var (
+	errClosing = errors.New("pod closes the connection")
+	errTimeout = errors.New("no response in time")
 )
 
 const (
@@ -32,34 +37,10 @@ const (
 	unackedLimit = time.Second
 )
 
-// podState is one pod of one function with its slots.
-type podState struct {
-	plane *Plane
-	id    podID
-	index uint32         // in the pods map
-	mem   *bpf.EproxyPod // of that index
-	fn    atomic.Pointer[config.Function]
-	slots []*slot // as many as there may be; those that are needed are connected
-
-	ifindex int
-	cancel  context.CancelFunc
-	// draining: it gets no more messages, those in flight may end; gone: it is out of service.
-	draining, gone atomic.Bool
-	over           chan struct{} // closed when all slots have ended
-	tried          chan struct{} // closed when a connection was made, or failed
-	first          sync.Once
-	scale          scale
-	seen           atomic.Bool          // the programs saw a connection of some slot
-	lacks          atomic.Bool          // GRO could not be switched on: its network namespace was not found
-	unseen         atomic.Int32         // connections that they did not see
-	deep           atomic.Bool          // its slots have memory for more than one request
-	rest           atomic.Pointer[Rest] // nil: it is awake
-}
-
 // slot is one keep-alive connection to a pod. Its goroutine owns reading.
 type slot struct {
-	plane *Plane
-	pod   *podState
+	all   *Pods
+	pod   *Pod
 	index uint32 // conn index
 	bit   uint
 
@@ -70,7 +51,7 @@ type slot struct {
 	mu       sync.Mutex
 	gen      uint32
 	conn     *net.TCPConn
-	ready    time.Duration // when it was connected, monotonic()
+	ready    time.Duration // when it was connected, clock.Monotonic()
 	requests uint32        // of its entry, then
 	doomed   bool          // a message was given up: what comes next answers nothing
 	trouble  error         // why one of several requests in flight was not answered; nil: all were
@@ -108,7 +89,7 @@ func (s *slot) takeOver(gen uint32) (args bpf.EproxySlotArgs, err error) {
 	if s.doomed {
 		return args, errTimeout
 	}
-	return s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+	return s.all.control(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 }
 
 // run dials the slot and serves its connection, and dials again as long as its pod
@@ -118,7 +99,7 @@ func (s *slot) run(ctx context.Context) {
 	for {
 		began := time.Now()
 		e := s.session(ctx)
-		s.plane.log.Debug("slot closed", "function", s.pod.id.Function, "pod", s.pod.id.Address, "slot", s.index, "error", e.err)
+		s.all.Log.Debug("slot closed", "function", s.pod.id.Function, "pod", s.pod.id.Address, "slot", s.index, "error", e.err)
 		if !s.pod.ended(s, e) {
 			return
 		}
@@ -138,12 +119,12 @@ func (s *slot) run(ctx context.Context) {
 
 // session is one connection: dial, serve, take over what is left, clean up.
 func (s *slot) session(ctx context.Context) (e ending) {
-	p := s.plane
+	all := s.all
 	conn, gen, tuple, err := s.dial(ctx)
 	s.pod.first.Do(func() { close(s.pod.tried) })
 	if err != nil {
 		if ctx.Err() == nil {
-			p.failed(s, err)
+			all.failed(s, err)
 		}
 		return ending{err: err}
 	}
@@ -153,7 +134,7 @@ func (s *slot) session(ctx context.Context) (e ending) {
 	err = s.serve(conn, gen)
 
 	// Nobody may claim it any more; what was in flight is userspace's now.
-	_, _ = p.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+	_, _ = all.control(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 	left, unread := s.takeRest(gen, err)
 	mem := s.memory()
 	answered := time.Duration(atomic.LoadUint64(&mem.RespondedNs))
@@ -165,7 +146,7 @@ func (s *slot) session(ctx context.Context) (e ending) {
 	if trouble != nil && ctx.Err() == nil {
 		s.pod.troubled(depth.WhyEnded(trouble, errTrial, errTimeout), trouble)
 	}
-	e.atOnce = left == 0 && (errors.Is(err, errClosing) || answered > 0 && monotonic()-answered < atOnce)
+	e.atOnce = left == 0 && (errors.Is(err, errClosing) || answered > 0 && clock.Monotonic()-answered < atOnce)
 	abort(conn)
 	s.free(gen, tuple)
 	return e
@@ -176,7 +157,7 @@ func (s *slot) session(ctx context.Context) (e ending) {
 // "Connection: close": the pod reads nothing more then (RFC 9112 section 9.6).
 func (s *slot) takeRest(gen uint32, end error) (left, cut int) {
 	for {
-		args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+		args, err := s.all.control(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 		if err != nil || args.Ok == 0 {
 			return left, cut
 		}
@@ -192,7 +173,7 @@ func (s *slot) takeRest(gen uint32, end error) (left, cut int) {
 		} else {
 			spent = s.spoilt(args, end)
 		}
-		s.plane.takeOver(s, args, nil, cause, spent)
+		s.finish(args, nil, cause, spent)
 	}
 }
 
@@ -216,15 +197,15 @@ func (s *slot) spoilt(args bpf.EproxySlotArgs, cause error) (spent int) {
 
 // free gives the entry of a connection back that is over, or never came up.
 func (s *slot) free(gen uint32, tuple bpf.EproxyTuple) {
-	s.plane.conns.Free(s.index, gen, tuple)
+	s.all.Entries.Free(s.index, gen, tuple)
 	atomic.StoreUint32(&s.memory().State, uint32(bpf.EproxySlotStateSLOT_FREE))
 }
 
 // dial arms the slot's entry between bind and connect, so that the handshake's
 // last packet seeds it, and puts the socket into the socket map.
 func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple, error) {
-	p := s.plane
-	if err := p.growSlot(s.index, s.pod.deep.Load()); err != nil {
+	all := s.all
+	if err := all.Memory.GrowSlot(s.index, s.pod.deep.Load()); err != nil {
 		return nil, 0, bpf.EproxyTuple{}, err
 	}
 	s.grown.Store(true)
@@ -241,8 +222,8 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 			tuple = bpf.TupleOf(local, s.pod.id.Address)
 			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.pod.index,
 				Count: mem.Count + 1, Dials: mem.Dials + 1, First: mem.Count + 1}
-			copy(mem.IdPrefix[:], fmt.Sprintf("%07x%05x", p.idSeed>>4, s.index))
-			gen, inner = p.conns.Arm(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
+			copy(mem.IdPrefix[:], fmt.Sprintf("%07x%05x", all.idSeed>>4, s.index))
+			gen, inner = all.Entries.Arm(s.index, bpf.EproxyConnKindCONN_SLOT, tuple)
 		})
 		if err != nil {
 			return err
@@ -261,7 +242,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	rc, err := conn.SyscallConn()
 	if err == nil {
 		var inner error
-		err = rc.Control(func(fd uintptr) { inner = p.objs.PodSocks.Put(s.index, uint64(fd)) })
+		err = rc.Control(func(fd uintptr) { inner = all.Objects.PodSocks.Put(s.index, uint64(fd)) })
 		if err == nil {
 			err = inner
 		}
@@ -273,9 +254,9 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 	}
 	s.mu.Lock()
 	s.conn, s.gen, s.doomed, s.trouble, s.unneeded = conn, gen, false, nil, false
-	s.ready, s.requests = monotonic(), mem.Count
+	s.ready, s.requests = clock.Monotonic(), mem.Count
 	s.mu.Unlock()
-	args, err := p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+	args, err := all.control(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 	s.position.Store(args.Position)
 	if err == nil && args.Ok == 0 {
 		err = errUnseen
@@ -289,7 +270,7 @@ func (s *slot) dial(ctx context.Context) (*net.TCPConn, uint32, bpf.EproxyTuple,
 		return nil, 0, tuple, err
 	}
 	if !s.pod.seen.Swap(true) {
-		p.reachedFirst(s.pod)
+		all.Events.Reached(s.pod)
 	}
 	s.pod.tendParked()
 	return conn, gen, tuple, nil
@@ -301,45 +282,24 @@ var errSurplus = errors.New("more responses than requests")
 // errUnseen means that no program saw the handshake of a slot's connection.
 var errUnseen = errors.New("the connection does not leave through the pod's interface as it was dialled")
 
+// unseenLimit is how many slots of a pod must come up unseen, and none seen,
+// before Events.Unseen is told.
+const unseenLimit = 3
+
 // failed notes that a slot did not come up.
-func (p *Plane) failed(s *slot, err error) {
-	id := s.pod.id
-	pool.Unreachable(p.often, id.Function, id.Address, err)
-	p.mu.Lock()
-	rec := p.recorder
-	p.mu.Unlock()
-	if rec != nil {
-		rec.ConnectFailed(id.Function, id.Address.String())
-	}
-	if errors.Is(err, errUnseen) {
-		p.leaveUnseen(s.pod)
-	}
-}
-
-// warmUp is how long WaitSlots waits for slots.
-const warmUp = time.Second
-
-// WaitSlots waits until each pod has been dialled once, with or without success, so
-// that the first messages need not take the slow path; at most for a second.
-func (p *Plane) WaitSlots(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, warmUp)
-	defer cancel()
-	p.mu.Lock()
-	pods := slices.Collect(p.table.All())
-	p.mu.Unlock()
-	for _, ps := range pods {
-		select {
-		case <-ps.tried:
-		case <-ctx.Done():
-			return
-		}
+func (p *Pods) failed(s *slot, err error) {
+	ps := s.pod
+	pool.Unreachable(p.Often, ps.id.Function, ps.id.Address, err)
+	p.record(func(rec Recorder) { rec.ConnectFailed(ps.id.Function, ps.id.Address.String()) })
+	if errors.Is(err, errUnseen) && !ps.seen.Load() && ps.unseen.Add(1) == unseenLimit {
+		p.Events.Unseen(ps)
 	}
 }
 
 // serve reads whatever the programs pass to the socket: responses that the
 // kernel path does not digest, and the end.
 func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
-	p := s.plane
+	all := s.all
 	r := pool.NewReader(conn)
 	begin := s.position.Load()
 	for {
@@ -354,10 +314,10 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 			return fmt.Errorf("unexpected bytes from the pod (slot state %d)", args.State)
 		}
 		if early(args, begin+uint32(r.Position())) {
-			p.takeOver(s, args, nil, pool.ErrEarly, s.spoilt(args, pool.ErrEarly))
+			s.finish(args, nil, pool.ErrEarly, s.spoilt(args, pool.ErrEarly))
 			return pool.ErrEarly
 		}
-		left := s.pod.fn.Load().Timeout - (monotonic() - time.Duration(args.TakenNs))
+		left := s.pod.fn.Load().Timeout - (clock.Monotonic() - time.Duration(args.TakenNs))
 		_ = conn.SetReadDeadline(time.Now().Add(max(left, time.Millisecond)))
 		resp, err := r.Response()
 		_ = conn.SetReadDeadline(time.Time{})
@@ -369,7 +329,7 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 			s.pod.troubled(depth.Status, pool.NewStatusError(resp))
 			spent = 0
 		}
-		p.takeOver(s, args, resp, err, spent)
+		s.finish(args, resp, err, spent)
 		if err != nil {
 			return err
 		}
@@ -383,7 +343,7 @@ func (s *slot) serve(conn *net.TCPConn, gen uint32) error {
 			continue // their responses come this way, too
 		}
 		s.position.Store(begin + uint32(r.Position()))
-		args, err = p.slotControl(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen, Position: s.position.Load()})
+		args, err = all.control(bpf.EproxySlotOpSLOT_OP_READY, bpf.EproxySlotArgs{Slot: s.index, Gen: gen, Position: s.position.Load()})
 		if err != nil {
 			return err
 		}
@@ -417,12 +377,12 @@ func (s *slot) overdue(gen uint32, only bpf.EproxyTakeOnly) {
 		s.mu.Unlock()
 		return
 	}
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: s.gen, Only: uint32(only)})
+	args, err := s.all.control(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.index, Gen: s.gen, Only: uint32(only)})
 	taken := err == nil && args.Ok == 1
 	s.doomed = s.doomed || taken
 	s.mu.Unlock()
 	if taken {
-		s.plane.takeOver(s, args, nil, cause, s.spoilt(args, cause))
+		s.finish(args, nil, cause, s.spoilt(args, cause))
 		abort(conn)
 	}
 }
@@ -464,7 +424,7 @@ const leaving = datapath.Farewell / 2
 // nothing is in flight, so that the server sees no error. Reading ends when the
 // pod has closed its end, too, or its time is over.
 func (s *slot) leave(conn *net.TCPConn, gen uint32) {
-	args, err := s.plane.slotControl(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
+	args, err := s.all.control(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.index, Gen: gen})
 	if err != nil || args.Ok == 0 || args.State != uint32(bpf.EproxySlotStateSLOT_IDLE) {
 		abort(conn)
 		return
@@ -487,9 +447,16 @@ func abort(c *net.TCPConn) {
 	_ = c.Close()
 }
 
+// finish has a message finished that was taken over from the slot: with the response that userspace read, or by further
+// attempts, of which so many are spent.
+func (s *slot) finish(args bpf.EproxySlotArgs, resp *pool.Response, cause error, spent int) {
+	s.all.Messages.FinishSent(takeover.Sent{Function: s.pod.fn.Load(), Pod: s.pod.id.Address.String(), Args: args,
+		Request: s.all.requestOf(args), Response: resp, Cause: cause, Spent: spent})
+}
+
 // requestOf is the request that args names, copied from its buffer.
-func (p *Plane) requestOf(args bpf.EproxySlotArgs) []byte {
-	buf := p.arrays.requests.At(p.requestIndex(args.Slot, args.Number)).Buf[:]
+func (p *Pods) requestOf(args bpf.EproxySlotArgs) []byte {
+	buf := p.Memory.Request(args.Slot, args.Number).Buf[:]
 	if int(args.RequestLen) > len(buf) {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package dataplane
+package mapmem
 
 import (
 	"testing"
@@ -23,7 +23,7 @@ func TestDeepest(t *testing.T) {
 		cfg  *config.Config
 		want uint32
 	}{{of(), 1}, {of(1), 1}, {of(1, 5, 2), 8}, {of(1, config.PipelineAuto), abi.PipelineMax}, {resources, abi.PipelineMax}} {
-		if got := deepest(c.cfg); got != c.want {
+		if got := Deepest(c.cfg); got != c.want {
 			t.Errorf("%v: %d, want %d", c.cfg, got, c.want)
 		}
 	}

@@ -1,4 +1,4 @@
-package dataplane
+package slots
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 // whoever has something for it wakes it: a program that has sent it a request, the fallback, or anybody that
 // connects to it.
 type Rest struct {
-	ps     *podState
+	ps     *Pod
 	wake   func()
 	roused atomic.Bool // by userspace
 }
@@ -28,8 +28,8 @@ type Rest struct {
 // Rest puts a pod to sleep that has nothing to do, and closes its connections. busy: it has something to do, or gets
 // messages of late; nil: it has no slots, and cannot sleep in service. wake lets its processes go on: it is
 // called at any time, by any goroutine, perhaps several times, and also when End has returned.
-func (p *Plane) Rest(function string, pod netip.AddrPort, wake func()) (r *Rest, busy bool) {
-	ps := p.podNamed(podID{Function: function, Address: pod})
+func (p *Pods) Rest(function string, pod netip.AddrPort, wake func()) (r *Rest, busy bool) {
+	ps := p.named(ID{Function: function, Address: pod})
 	if ps == nil || !ps.seen.Load() {
 		return nil, false
 	}
@@ -37,7 +37,7 @@ func (p *Plane) Rest(function string, pod netip.AddrPort, wake func()) (r *Rest,
 	if !ps.rest.CompareAndSwap(nil, r) {
 		return nil, true
 	}
-	err := p.objs.Asleep.Put(ps.doorbell(), ps.index)
+	err := p.Objects.Asleep.Put(ps.doorbell(), ps.index)
 	if err == nil {
 		var asleep bool
 		if asleep, err = p.podControl(bpf.EproxyPodOpPOD_OP_REST, ps.index); err == nil && asleep && ps.lieDown() {
@@ -45,32 +45,20 @@ func (p *Plane) Rest(function string, pod netip.AddrPort, wake func()) (r *Rest,
 		}
 	}
 	if err != nil {
-		p.often.Warn("pod cannot sleep", err.Error(), "function", function, "pod", pod, "error", err)
+		p.Often.Warn("pod cannot sleep", err.Error(), "function", function, "pod", pod, "error", err)
 	}
 	r.End()
 	return nil, true
 }
 
-// podNamed is a pod in service that has slots; nil: there is none.
-func (p *Plane) podNamed(id podID) *podState {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for ps := range p.table.All() {
-		if ps.id == id && !ps.gone.Load() && !ps.draining.Load() {
-			return ps
-		}
-	}
-	return nil
-}
-
 // doorbell is the pod's key in the map of those that are asleep.
-func (ps *podState) doorbell() bpf.EproxyListener {
+func (ps *Pod) doorbell() bpf.EproxyListener {
 	return bpf.EproxyListener{Address: bpf.Address(ps.id.Address.Addr()), Port: bpf.Port(ps.id.Address.Port())}
 }
 
 // lieDown closes all connections to a pod, on none of which is anything: a server that was frozen for longer than it keeps
 // idle ones would close them before it reads. No more are made. false: one of them is in use after all.
-func (ps *podState) lieDown() bool {
+func (ps *Pod) lieDown() bool {
 	ps.scale.mu.Lock()
 	defer ps.scale.mu.Unlock()
 	if ps.gone.Load() || ps.draining.Load() || ps.scale.dialling > 0 {
@@ -82,7 +70,7 @@ func (ps *podState) lieDown() bool {
 			return false
 		}
 	}
-	ps.plane.own.CloseIdle(ps.id.Function, ps.id.Address)
+	ps.all.Idle.CloseIdle(ps.id.Function, ps.id.Address)
 	return true
 }
 
@@ -107,7 +95,7 @@ func (r *Rest) Settle(ctx context.Context) {
 }
 
 // awaitScale waits until something is so; false: ctx has ended. is is called with scale.mu held.
-func (ps *podState) awaitScale(ctx context.Context, is func() bool) bool {
+func (ps *Pod) awaitScale(ctx context.Context, is func() bool) bool {
 	t := time.NewTicker(settleEvery)
 	defer t.Stop()
 	for {
@@ -129,11 +117,11 @@ func (ps *podState) awaitScale(ctx context.Context, is func() bool) bool {
 func (r *Rest) End() {
 	ps := r.ps
 	if ps.gone.Load() { // its entry is made anew for the next one
-	} else if _, err := ps.plane.podControl(bpf.EproxyPodOpPOD_OP_AWAKE, ps.index); err != nil {
-		ps.plane.log.Error("pod stays asleep for the programs", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
+	} else if _, err := ps.all.podControl(bpf.EproxyPodOpPOD_OP_AWAKE, ps.index); err != nil {
+		ps.all.Log.Error("pod stays asleep for the programs", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
 	}
-	if err := ps.plane.objs.Asleep.Delete(ps.doorbell()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		ps.plane.log.Debug("pod is still said to be asleep", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
+	if err := ps.all.Objects.Asleep.Delete(ps.doorbell()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		ps.all.Log.Debug("pod is still said to be asleep", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
 	}
 	ps.rest.CompareAndSwap(r, nil)
 	ps.scale.mu.Lock()
@@ -149,30 +137,30 @@ func (r *Rest) End() {
 
 // rouse wakes a pod that is asleep: the fallback has a request for it, or it goes out of service. The freezer is
 // written to in the background: the kernel may be busy with control groups, and who calls this holds locks.
-func (ps *podState) rouse() {
+func (ps *Pod) rouse() {
 	r := ps.rest.Load()
 	if r == nil || r.roused.Swap(true) {
 		return
 	}
-	if _, err := ps.plane.podControl(bpf.EproxyPodOpPOD_OP_WAKE, ps.index); err != nil {
-		ps.plane.often.Warn("pod that is woken", err.Error(), "error", err)
+	if _, err := ps.all.podControl(bpf.EproxyPodOpPOD_OP_WAKE, ps.index); err != nil {
+		ps.all.Often.Warn("pod that is woken", err.Error(), "error", err)
 	}
 	go r.wake()
 }
 
 // podControl runs the control program of pods. It says whether the state was changed.
-func (p *Plane) podControl(op bpf.EproxyPodOp, index uint32) (bool, error) {
+func (p *Pods) podControl(op bpf.EproxyPodOp, index uint32) (bool, error) {
 	args := bpf.EproxyPodArgs{Pod: index, Op: uint32(op)}
-	if _, err := p.objs.PodControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+	if _, err := p.Objects.PodControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
 		return false, fmt.Errorf("pod control: %w", err)
 	}
 	return args.Ok != 0, nil
 }
 
-// startWakes wakes the pods that the programs say are to be, until Close. It has a thread of its own, that does nothing
+// StartWakes wakes the pods that the programs say are to be, until Close. It has a thread of its own, that does nothing
 // else and waits in the kernel: nobody's work stands between the event and the wake-up.
-func (p *Plane) startWakes() error {
-	r, err := ringbuf.NewReader(p.objs.Wakes)
+func (p *Pods) StartWakes() error {
+	r, err := ringbuf.NewReader(p.Objects.Wakes)
 	if err != nil {
 		return fmt.Errorf("open ring of wake-ups: %w", err)
 	}
@@ -187,7 +175,7 @@ func (p *Plane) startWakes() error {
 		for {
 			if err := r.ReadInto(&rec); err != nil {
 				if !errors.Is(err, ringbuf.ErrClosed) {
-					p.log.Error("ring of wake-ups", "error", err)
+					p.Log.Error("ring of wake-ups", "error", err)
 				}
 				return
 			}
@@ -198,7 +186,7 @@ func (p *Plane) startWakes() error {
 }
 
 // wakePod wakes the pod that an event of the ring names.
-func (p *Plane) wakePod(event []byte) {
+func (p *Pods) wakePod(event []byte) {
 	const conn = 4 // where struct event has it
 	if len(event) < conn+4 {
 		return
