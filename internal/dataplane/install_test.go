@@ -23,7 +23,7 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 	limits := config.Limits{Routes: 1, Pods: 1}
 	pod := netip.MustParseAddrPort("10.0.0.1:80")
 	p := &Plane{counts: newCounts(counters.Maps{}, &config.Config{Limits: limits}),
-		mem: &mapmem.Memory{Layout: mapmem.Layout{Pipeline: 1}}, slots: slots.New(t.Context(), nil, slots.Options{Memory: &mapmem.Memory{}})}
+		mem: &mapmem.Memory{Layout: mapmem.Layout{Pipeline: 1}}, slots: slots.New(t.Context(), nil, slots.Options{Memory: &mapmem.Memory{Pods: make([]bpf.EproxyPod, 1)}})}
 	p.installed = &installed{pods: reconcile.New(behind{1}, slog.New(slog.DiscardHandler))}
 	p.installed.pods.LeaveUnseen(podID{Function: "f", Address: pod}, 1, "translated")
 	cfg := &config.Config{Limits: limits}
