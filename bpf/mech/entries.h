@@ -81,4 +81,17 @@ static __always_inline struct globals *globals_get(void)
 	return bpf_map_lookup_elem(&settings, &zero);
 }
 
+/*
+ * The buffer of a slot's request. The first of each slot lie together, so that slots
+ * that have one request at a time share their memory; behind them those of a slot do,
+ * and the slots of a pod.
+ */
+static __always_inline struct request *request_buffer(__u32 index, __u32 number)
+{
+	__u32 n = number & (knob_pipeline - 1), pod = index & ((1 << knob_pod_shift) - 1);
+	__u32 own = pod * SLOTS_PER_POD + (index >> knob_pod_shift);
+
+	return chunk_entry(requests, struct request, n ? knob_slots + own * knob_pipeline + n : index);
+}
+
 #endif

@@ -4,7 +4,7 @@
 #define EPROXY_REQUEST_BYTES_H
 
 #include "../pure/parking.h"
-#include "../upstream/slot.h"
+#include "../mech/load.h"
 #include "../work/scratch.h"
 
 /* Offsets up to which head and tail may reach; the payload follows. */

@@ -236,11 +236,11 @@ func TestTrialOverdue(t *testing.T) {
 	}{
 		"just answered one":                {500 * time.Millisecond, 200 * time.Millisecond, EproxySlotStateSLOT_BUSY, 1, false},
 		"answered one long ago":            {500 * time.Millisecond, 300 * time.Millisecond, EproxySlotStateSLOT_BUSY, 1, true},
-		"answered none":                    {900 * time.Millisecond, time.Hour, EproxySlotStateSLOT_BUSY, 1, false},
-		"answered none for long":           {1100 * time.Millisecond, time.Hour, EproxySlotStateSLOT_BUSY, 1, true},
-		"no trial":                         {1100 * time.Millisecond, time.Hour, EproxySlotStateSLOT_BUSY, 0, false},
-		"userspace has answered the first": {1100 * time.Millisecond, time.Hour, EproxySlotStateSLOT_TAKEN_OVER, 1, true},
-		"a response is on its way":         {1100 * time.Millisecond, time.Hour, EproxySlotStateSLOT_RESPONDING, 1, false},
+		"answered none":                    {900 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_BUSY, 1, false},
+		"answered none for long":           {1100 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_BUSY, 1, true},
+		"no trial":                         {1100 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_BUSY, 0, false},
+		"userspace has answered the first": {1100 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_TAKEN_OVER, 1, true},
+		"a response is on its way":         {1100 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_RESPONDING, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := trialRig(t)
