@@ -22,6 +22,7 @@ const enum conn_flag *unused_conn_flag __attribute__((unused));
 const enum graft_state *unused_graft_state __attribute__((unused));
 const enum slot_state *unused_slot_state __attribute__((unused));
 const enum slot_op *unused_slot_op __attribute__((unused));
+const enum origin_kind *unused_origin_kind __attribute__((unused));
 const enum company *unused_company __attribute__((unused));
 const enum depth_why *unused_depth_why __attribute__((unused));
 const enum take_only *unused_take_only __attribute__((unused));

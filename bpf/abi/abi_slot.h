@@ -26,22 +26,28 @@ struct recovery {
 	__u8 backoff;  /* how often the timeout has doubled since a round trip was measured */
 };
 
+/* Who a message is from. */
+enum origin_kind {
+	ORIGIN_DEVICE = 0, /* a client's connection */
+};
+
 /* A message whose request is in flight on a slot. */
 struct message {
 	__u64 taken_ns; /* CLOCK_MONOTONIC */
-	__u32 device;	/* conn index */
-	__u32 device_gen;
-	__u32 device_seq;  /* wire position of the PUBLISH in the device's stream */
-	__u32 counter;	   /* of its route and function */
-	__u32 request_seq; /* wire position of the request in the pod's stream */
-	__u32 request_len; /* bytes in its buffer */
+	__u32 origin;	/* index of whom it is from: of a device, the conn index */
+	__u32 origin_gen;
+	__u32 origin_position; /* of a device: wire position of the PUBLISH in its stream */
+	__u32 counter;	       /* of its route and function */
+	__u32 request_seq;     /* wire position of the request in the pod's stream */
+	__u32 request_len;     /* bytes in its buffer */
 	__u16 packet_id;
 	__u8 qos;
-	__u8 acked;	 /* the pod acknowledged the whole request */
-	__u32 due;	 /* wire: once acked, where in the slot's stream its response may begin */
-	__u32 hold;	 /* on its packet identifier (ids.h) */
-	__u16 company;	 /* enum company */
-	__u8 again;	 /* the request was sent more than once */
+	__u8 acked;	  /* the pod acknowledged the whole request */
+	__u32 due;	  /* wire: once acked, where in the slot's stream its response may begin */
+	__u32 hold;	  /* on its packet identifier (ids.h) */
+	__u8 company;	  /* enum company */
+	__u8 origin_kind; /* enum origin_kind */
+	__u8 again;	  /* the request was sent more than once */
 	__u8 early;	 /* it was done in its device's ledger when the slot got it: it had waited, or the pod is far */
 	__u32 waited_us; /* how long it was parked before taken_ns, microseconds */
 	__u32 sent_ms;	 /* when its request was last sent, CLOCK_MONOTONIC */

@@ -20,8 +20,8 @@ static __always_inline struct graft *take_account(struct conn *c, struct device 
 	bool taken;
 
 	one.len = len;
-	taken = c->gen == s->device_gen && c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port &&
-		c->tuple.remote[3] == p->tuple.remote[3] && d->cache_version == s->cache_version &&
+	taken = c->gen == s->origin.gen && c->state == CONN_OPEN && c->tuple.remote_port == p->tuple.remote_port &&
+		c->tuple.remote[3] == p->tuple.remote[3] && d->cache_version == s->admit.version &&
 		!device_full(c, d) && (!s->publish.qos || ids_room(&d->ids, ids, s->publish.packet_id)) &&
 		framing_at_boundary(&d->framing) && !(c->flags & (CONN_LOST | CONN_NO_TAKE | CONN_BROKEN)) &&
 		conn_take(c, &one, &s->rx, now / 1000000);

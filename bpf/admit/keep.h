@@ -76,7 +76,7 @@ __attribute__((noinline)) int keep_beginning(struct __sk_buff *skb, __u32 conn, 
 	if ((k->conn == conn || !kept_live(k, now_ms)) && within(len, 1, KEPT_MAX) &&
 	    !bpf_skb_load_bytes(skb, s->packet.payload, k->bytes, len)) {
 		k->conn = conn;
-		k->gen = s->device_gen;
+		k->gen = s->origin.gen;
 		k->seq = s->packet.seg.seq;
 		k->len = len;
 		k->whole = whole;
@@ -88,18 +88,18 @@ __attribute__((noinline)) int keep_beginning(struct __sk_buff *skb, __u32 conn, 
 		return 0;
 	/* Another processor may have passed what follows: then this is missing. */
 	bpf_spin_lock(&c->lock);
-	ok = c->gen == s->device_gen && c->state == CONN_OPEN && conn_next(c, s->packet.seg.seq);
+	ok = c->gen == s->origin.gen && c->state == CONN_OPEN && conn_next(c, s->packet.seg.seq);
 	if (ok)
 		d->kept = 1;
 	bpf_spin_unlock(&c->lock);
-	if (ok && again && skb_cut(skb, &s->packet, s->response, 0))
+	if (ok && again && skb_cut(skb, &s->packet, s->work, 0))
 		ok = false;
 	return ok;
 }
 
 /*
  * The connection has the beginning of a message kept, and a segment with payload comes. If that brings the rest it is from now
- * on one that begins where the message does: s->kept says how much of it is not in the packet, and the entry
+ * on one that begins where the message does: s->admit.kept says how much of it is not in the packet, and the entry
  * stays claimed until keep_end or keep_vain. Returns 1 if all of the segment is kept, too: it ends within the message, and more
  * follows; else 0. A function of its own, so that the verifier follows it once.
  */
@@ -146,7 +146,7 @@ __attribute__((noinline)) int keep_meet(struct __sk_buff *skb, __u32 conn)
 			}
 			k->len += more;
 			k->ms = now_ms;
-			s->device_gen = k->gen;
+			s->origin.gen = k->gen;
 			kept_release(k);
 			return 1;
 		}
@@ -154,7 +154,7 @@ __attribute__((noinline)) int keep_meet(struct __sk_buff *skb, __u32 conn)
 		p->front -= len;
 		p->seg.seq -= len;
 		p->seg.len += len;
-		s->kept = len;
+		s->admit.kept = len;
 		return 0;
 	}
 	kept_release(k);
@@ -167,7 +167,7 @@ static __always_inline void keep_end(struct scratch *s)
 	struct kept *k = kept_entry(s->conn);
 	struct device *d = device_entry(s->conn);
 
-	s->kept = 0;
+	s->admit.kept = 0;
 	if (!k || !d)
 		return;
 	d->kept = 0;
@@ -195,8 +195,8 @@ __attribute__((noinline)) int keep_vain(struct __sk_buff *skb, __u32 conn)
 	if (!s || !d || !c || !k)
 		return 0;
 	p = &s->packet;
-	len = afresh(s->kept);
-	s->kept = 0;
+	len = afresh(s->admit.kept);
+	s->admit.kept = 0;
 	p->payload += len;
 	p->front += len;
 	p->seg.seq += len;

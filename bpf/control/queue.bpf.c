@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* queue.bpf.c - what userspace does with messages that wait, and requests that a timer has found lost. */
+#include "../reply/reply.h"
 #include "../upstream/resend.h"
 #include "../upstream/unpark.h"
 
@@ -12,8 +13,7 @@ static __always_inline void park_take(struct park_args *a, __u32 queue, __u32 be
 	struct queue *q = queue_entry(queue);
 	struct parking *k = parking_get();
 	struct parked_message *e;
-	__u32 n = PARK_NONE, device, gen, family;
-	struct conn *dc;
+	__u32 n = PARK_NONE, family;
 
 	if (!q || !k)
 		return;
@@ -27,15 +27,7 @@ static __always_inline void park_take(struct park_args *a, __u32 queue, __u32 be
 	e = parked_entry(n);
 	if (!n || !e)
 		return;
-	device = e->message.device;
-	gen = e->message.device_gen;
-	dc = conn_entry(device);
-	if (dc) {
-		bpf_spin_lock(&dc->lock);
-		if (dc->gen == gen && dc->in_flight)
-			dc->in_flight--;
-		bpf_spin_unlock(&dc->lock);
-	}
+	reply_leave(&e->message, NO_INDEX);
 	count(HOOK_CONTROL, REASON_PARK_HANDED);
 	a->number = n;
 	a->ok = 1;

@@ -18,8 +18,8 @@ static __always_inline bool puback_hand(const struct message *m)
 		return false;
 	}
 	e->kind = EVENT_PUBACK;
-	e->conn = m->device;
-	e->gen = m->device_gen;
+	e->conn = m->origin;
+	e->gen = m->origin_gen;
 	e->packet_id = m->packet_id;
 	e->qos = m->qos;
 	e->frame_len = 0;
@@ -57,8 +57,8 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 	if (!ids)
 		return;
 	bpf_spin_lock(&dc->lock);
-	if (dc->gen == m->device_gen && conn_live(dc)) {
-		conn_done(dc, s->slot, m->device_seq);
+	if (dc->gen == m->origin_gen && conn_live(dc)) {
+		conn_done(dc, s->answer.slot, m->origin_position);
 		known = true;
 		if (answered && dc->in_flight)
 			dc->in_flight--;
@@ -92,8 +92,8 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 			t->seq = stamp.seq;
 			t->dups += dups;
 			frame_fill(&t->frame, dc, &stamp, t->len ? TH_ACK | TH_PSH : TH_ACK, t->len);
-			t->device = m->device;
-			t->device_gen = m->device_gen;
+			t->device = m->origin;
+			t->device_gen = m->origin_gen;
 		}
 	}
 	bpf_spin_unlock(&dc->lock);
@@ -102,10 +102,64 @@ static __always_inline void device_notify(struct scratch *s, struct conn *dc, st
 	} else if (handed) {
 		count(HOOK_TC_POD_IN, REASON_PUBACK_HANDED);
 		if (!puback_hand(m))
-			device_break(dc, m->device_gen);
+			device_break(dc, m->origin_gen);
 	} else {
 		count(HOOK_TC_POD_IN, answered ? REASON_RESPONSE : REASON_DONE_BY_ACK);
 	}
+}
+
+/* The request of a device's message has reached its pod: it may be acknowledged to the device, when something else is sent. */
+static __always_inline void device_mark(struct conn *dc, const struct message *m, __u32 slot)
+{
+	bpf_spin_lock(&dc->lock);
+	if (dc->gen == m->origin_gen)
+		conn_done(dc, slot, m->origin_position);
+	bpf_spin_unlock(&dc->lock);
+}
+
+/* What becomes of a device's message. Its notice waits for more of the same device. */
+static __always_inline void device_outcome(struct __sk_buff *skb, struct scratch *s, const struct message *m,
+					   __u32 kind)
+{
+	__u32 device = m->origin;
+	struct device *d = device_entry(device);
+	struct conn *dc = conn_entry(device);
+
+	if (!dc || !d)
+		return;
+	if (kind == DONE_MARKED) {
+		device_mark(dc, m, s->answer.slot);
+		attend(dc, device);
+		return;
+	}
+	if (s->notice.device != NO_INDEX &&
+	    (s->notice.device != m->origin || s->notice.device_gen != m->origin_gen || s->notice.len >= PUBACKS_MAX))
+		notice_flush(skb, s);
+	device_notify(s, dc, d, m, kind == DONE_RESPONSE);
+	attend(dc, device);
+}
+
+/*
+ * A device's message is userspace's now, which finishes it: it is one less in flight here. slot: whose it was, which
+ * answers for it no more; NO_INDEX: it waited, and was done in the device's ledger already.
+ */
+static __always_inline void device_leave(const struct message *m, __u32 slot)
+{
+	__u32 device = m->origin;
+	struct conn *dc = conn_entry(device);
+
+	if (!dc)
+		return;
+	bpf_spin_lock(&dc->lock);
+	if (dc->gen == m->origin_gen) {
+		if (slot != NO_INDEX)
+			conn_done(dc, slot, m->origin_position);
+		if (dc->in_flight)
+			dc->in_flight--;
+	}
+	bpf_spin_unlock(&dc->lock);
+	if (slot != NO_INDEX)
+		attend(dc, device);
 }
 
 #endif

@@ -42,12 +42,12 @@ static __always_inline __u32 request_head_len(const struct function *fn, const s
 
 	if (prefix > PREFIX_MAX || sender > SENDER_MAX)
 		return HEAD_MAX + 1;
-	return prefix + sender + sizeof("\r\nce-subject: \r\n") - 1 + s->subject_len;
+	return prefix + sender + sizeof("\r\nce-subject: \r\n") - 1 + s->routed.subject_len;
 }
 
 /*
  * Writes the request's head into the entry of the parked message with this number, or, if that is
- * PARK_NONE, into the buffer of the claimed slot s->slot: what all of the
+ * PARK_NONE, into the buffer of the claimed slot s->claim.slot: what all of the
  * function's have, who sends this one, and the subject. Its length, no more than HEAD_MAX, is
  * known. Words overlap what the next one writes. Returns 0. A function of its own, so that the
  * verifier follows it once.
@@ -63,38 +63,38 @@ __attribute__((noinline)) int request_head(__u32 hook, __u32 parked)
 
 	if (!s)
 		return 0;
-	fn = bpf_map_lookup_elem(&functions, &s->function);
+	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
 	if (parked) {
 		e = parked_entry(parked);
 		r = e ? (struct request *)e->buf : NULL;
 	} else {
-		r = request_buffer(s->slot, s->number);
+		r = request_buffer(s->claim.slot, s->claim.number);
 	}
-	d = device_entry(s->device);
+	d = device_entry(s->origin.index);
 	if (!fn || !r || !d)
 		return 0;
 	copy_lines(r->buf, fn->prefix, &fn->prefix_len, PREFIX_MAX);
 	at = fn->prefix_len;
-	s->sender_len = d->sender_len[fn->from_publisher & 1];
+	s->draft.sender_len = d->sender_len[fn->from_publisher & 1];
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SENDER_MAX; i += 8)
 	{
-		if (i >= afresh(s->sender_len))
+		if (i >= afresh(s->draft.sender_len))
 			break;
 		put8(r, at + i, *(const __u64 *)(d->sender + i));
 	}
-	at += afresh(s->sender_len);
+	at += afresh(s->draft.sender_len);
 	put8(r, at, WORD('\r', '\n', 'c', 'e', '-', 's', 'u', 'b'));
 	put8(r, at + 8, WORD('j', 'e', 'c', 't', ':', ' ', 0, 0));
 	at += 14;
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SUBJECT_MAX; i += 8)
 	{
-		if (i >= afresh(s->subject_len))
+		if (i >= afresh(s->routed.subject_len))
 			break;
 		put8(r, at + i,
-		     s->plain ? *(const __u64 *)(s->look + ((s->publish.topic + i) & (MQTT_LOOK - 1)))
-			      : *(const __u64 *)(s->subject + i));
+		     s->routed.plain ? *(const __u64 *)(s->look + ((s->publish.topic + i) & (MQTT_LOOK - 1)))
+				     : *(const __u64 *)(s->topic.subject + i));
 	}
-	put8(r, at + afresh(s->subject_len), WORD('\r', '\n', 0, 0, 0, 0, 0, 0));
+	put8(r, at + afresh(s->routed.subject_len), WORD('\r', '\n', 0, 0, 0, 0, 0, 0));
 	return 0;
 }
 
@@ -136,6 +136,18 @@ static __always_inline __u32 request_tail(struct request *r, const __u8 id_prefi
 	put1(r, at++, '0' + payload_len % 10);
 	put8(r, at, WORD('\r', '\n', '\r', '\n', 0, 0, 0, 0));
 	return at + 4;
+}
+
+/* The lengths of the request of the message in s->publish, into s->draft. */
+static __always_inline enum reason request_measure(const struct function *fn, const struct device *d, struct scratch *s)
+{
+	__u32 payload_len = s->publish.length - s->publish.payload;
+
+	s->draft.head_len = request_head_len(fn, d, s);
+	if (s->draft.head_len > HEAD_MAX)
+		return REASON_TOO_LARGE;
+	s->draft.len = s->draft.head_len + request_tail_len(&s->publish, payload_len) + payload_len;
+	return REASON_TAKEN;
 }
 
 #endif

@@ -10,7 +10,7 @@
 
 /*
  * Finds where a message of this topic goes, if the client may publish to it. On success
- * s->counter, s->function and the subject are set.
+ * s->routed.counter, s->routed.function and the subject are set.
  */
 static __always_inline enum reason route_find(struct scratch *s, const struct device *d, __u32 conn)
 {
@@ -22,35 +22,35 @@ static __always_inline enum reason route_find(struct scratch *s, const struct de
 
 	if (!g)
 		return REASON_NO_ROUTE;
-	s->subject_len = 0;
+	s->routed.subject_len = 0;
 	reason = route_match(s, s->look[s->publish.topic & (MQTT_LOOK - 1)] == '$' ? g->root_dollar : g->root);
 	if (reason)
 		return reason;
-	route = s->route;
+	route = s->topic.route;
 	r = bpf_map_lookup_elem(&routes, &route);
 	if (!r)
 		return REASON_NO_ROUTE;
 	if (r->flags & ROUTE_FALLBACK)
 		return REASON_ROUTE_FALLBACK;
-	if (!(s->rights & RIGHTS_ALL)) {
-		s->grant.conn = conn;
-		s->grant.gen = d->gen;
-		s->grant.rights = s->rights;
-		s->grant.len = s->publish.topic_len;
-		memset(s->grant.topic, 0, TOPIC_MAX);
+	if (!(s->admit.rights & RIGHTS_ALL)) {
+		s->topic.grant.conn = conn;
+		s->topic.grant.gen = d->gen;
+		s->topic.grant.rights = s->admit.rights;
+		s->topic.grant.len = s->publish.topic_len;
+		memset(s->topic.grant.topic, 0, TOPIC_MAX);
 		len = s->publish.topic_len;
 		at = s->publish.topic & 15;
 		opaque(len);
-		if (len > TOPIC_MAX || bpf_probe_read_kernel(s->grant.topic, len, s->look + at) ||
-		    !bpf_map_lookup_elem(&grants, &s->grant))
+		if (len > TOPIC_MAX || bpf_probe_read_kernel(s->topic.grant.topic, len, s->look + at) ||
+		    !bpf_map_lookup_elem(&grants, &s->topic.grant))
 			return REASON_NOT_GRANTED;
 	}
-	s->counter = r->counter;
-	s->function = r->function;
-	fn = bpf_map_lookup_elem(&functions, &s->function);
+	s->routed.counter = r->counter;
+	s->routed.function = r->function;
+	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
 	if (!fn || !*(volatile __u32 *)&fn->pod_count)
 		return REASON_ROUTE_FALLBACK;
-	s->plain = s->subject_len == s->publish.topic_len;
+	s->routed.plain = s->routed.subject_len == s->publish.topic_len;
 	return REASON_TAKEN;
 }
 
@@ -84,13 +84,13 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 	bool ok = false;
 
 	bpf_spin_lock(&c->lock);
-	if (c->gen == gen && c->state == CONN_OPEN && d->rights == s->rights) {
+	if (c->gen == gen && c->state == CONN_OPEN && d->rights == s->admit.rights) {
 		if (s->publish.topic_len <= CACHE_TOPIC) {
 			d->cache_epoch = epoch;
-			d->cache_counter = s->counter;
-			d->cache_function = s->function;
+			d->cache_counter = s->routed.counter;
+			d->cache_function = s->routed.function;
 			d->cache_topic_len = s->publish.topic_len;
-			d->cache_plain = s->plain;
+			d->cache_plain = s->routed.plain;
 			for (__u32 i = 0; i < CACHE_TOPIC; i += 8) {
 				if (i >= afresh(s->publish.topic_len))
 					break;
@@ -101,7 +101,7 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 			asm volatile("" : : : "memory");
 			d->cache_version++;
 		}
-		s->cache_version = d->cache_version;
+		s->admit.version = d->cache_version;
 		ok = true;
 	}
 	bpf_spin_unlock(&c->lock);
@@ -110,7 +110,7 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 
 /*
  * Where the message at s->publish goes: as the connection's entry remembers it for this
- * topic, or looked up. s->cache_version is then what must still be so when it is taken.
+ * topic, or looked up. s->admit.version is then what must still be so when it is taken.
  */
 static __always_inline enum reason route_message(struct conn *c, struct device *d, __u32 conn, struct scratch *s,
 						 __u32 epoch)
@@ -118,18 +118,18 @@ static __always_inline enum reason route_message(struct conn *c, struct device *
 	enum reason reason;
 
 	if (d->cache_epoch == epoch && topic_cached(s, d)) {
-		s->counter = d->cache_counter;
-		s->function = d->cache_function;
-		s->plain = d->cache_plain;
-		s->subject_len = s->publish.topic_len;
-		if (!afresh(s->plain))
+		s->routed.counter = d->cache_counter;
+		s->routed.function = d->cache_function;
+		s->routed.plain = d->cache_plain;
+		s->routed.subject_len = s->publish.topic_len;
+		if (!afresh(s->routed.plain))
 			subject_encode(s);
 		return REASON_TAKEN;
 	}
 	reason = route_find(s, d, conn);
 	if (reason)
 		return reason;
-	return cache_fill(c, d, s, s->device_gen, epoch) ? REASON_TAKEN : REASON_RACE;
+	return cache_fill(c, d, s, s->origin.gen, epoch) ? REASON_TAKEN : REASON_RACE;
 }
 
 #endif

@@ -14,24 +14,24 @@ static const char hex_upper[] = "0123456789ABCDEF";
 /* Follows one level. Returns false when the result is known. */
 static __always_inline bool route_step(struct scratch *s)
 {
-	__u32 *child = bpf_map_lookup_elem(&edges, &s->key);
+	__u32 *child = bpf_map_lookup_elem(&edges, &s->topic.key);
 	struct node *n;
 
 	if (child) {
-		s->node = *child;
+		s->topic.node = *child;
 	} else {
-		n = bpf_map_lookup_elem(&nodes, &s->node);
+		n = bpf_map_lookup_elem(&nodes, &s->topic.node);
 		if (!n)
 			return false;
 		if (n->plus == NO_INDEX) {
-			s->route = n->hash;
+			s->topic.route = n->hash;
 			return false;
 		}
-		s->node = n->plus;
+		s->topic.node = n->plus;
 	}
-	memset(s->key.level, 0, LEVEL_MAX);
-	s->key.len = 0;
-	s->key.node = s->node;
+	memset(s->topic.key.level, 0, LEVEL_MAX);
+	s->topic.key.len = 0;
+	s->topic.key.node = s->topic.node;
 	return true;
 }
 
@@ -41,44 +41,44 @@ static long route_byte(__u64 index, void *data)
 	struct scratch *s = *(struct scratch **)data;
 	__u32 off = s->publish.topic + index;
 	__u8 b = s->look[off & (MQTT_LOOK - 1)];
-	__u32 at = s->subject_len;
+	__u32 at = s->routed.subject_len;
 
-	if (!utf8_step(&s->utf8, b)) {
-		s->bad = REASON_TOPIC_NAME;
+	if (!utf8_step(&s->topic.utf8, b)) {
+		s->topic.bad = REASON_TOPIC_NAME;
 		return 1;
 	}
 	if (at > SUBJECT_MAX) {
-		s->bad = REASON_TOPIC_LONG;
+		s->topic.bad = REASON_TOPIC_LONG;
 		return 1;
 	}
 	/* CloudEvents HTTP binding 1.0.2, section 3.1.3.2 */
 	if (b <= 0x20 || b >= 0x7f || b == '"' || b == '%') {
-		s->subject[at] = '%';
-		s->subject[at + 1] = hex_upper[b >> 4];
-		s->subject[at + 2] = hex_upper[b & 15];
-		s->subject_len = at + 3;
+		s->topic.subject[at] = '%';
+		s->topic.subject[at + 1] = hex_upper[b >> 4];
+		s->topic.subject[at + 2] = hex_upper[b & 15];
+		s->routed.subject_len = at + 3;
 	} else {
-		s->subject[at] = b;
-		s->subject_len = at + 1;
+		s->topic.subject[at] = b;
+		s->routed.subject_len = at + 1;
 	}
-	if (!s->pos)
+	if (!s->topic.pos)
 		return 0;
 	if (b == '/') {
 		if (!route_step(s))
-			s->pos = 0;
+			s->topic.pos = 0;
 		return 0;
 	}
-	if (s->key.len >= LEVEL_MAX) {
-		s->bad = REASON_TOPIC_LONG;
+	if (s->topic.key.len >= LEVEL_MAX) {
+		s->topic.bad = REASON_TOPIC_LONG;
 		return 1;
 	}
-	s->key.level[s->key.len] = b;
-	s->key.len++;
+	s->topic.key.level[s->topic.key.len] = b;
+	s->topic.key.len++;
 	return 0;
 }
 
 /*
- * Finds the route of the topic at s->publish and leaves it in s->route; checks
+ * Finds the route of the topic at s->publish and leaves it in s->topic.route; checks
  * the topic's characters, and encodes them for ce-subject.
  */
 static __always_inline enum reason route_match(struct scratch *s, __u32 root)
@@ -86,26 +86,26 @@ static __always_inline enum reason route_match(struct scratch *s, __u32 root)
 	struct scratch *arg = s;
 	struct node *n;
 
-	s->bad = 0;
-	s->route = -1;
-	s->pos = 1;
-	s->node = root;
-	s->utf8.want = 0;
-	memset(&s->key, 0, sizeof(s->key));
-	s->key.node = root;
+	s->topic.bad = 0;
+	s->topic.route = -1;
+	s->topic.pos = 1;
+	s->topic.node = root;
+	s->topic.utf8.want = 0;
+	memset(&s->topic.key, 0, sizeof(s->topic.key));
+	s->topic.key.node = root;
 	if (s->publish.topic_len > TOPIC_MAX)
 		return REASON_TOPIC_LONG;
 	bpf_loop(s->publish.topic_len, route_byte, &arg, 0);
-	if (s->bad)
-		return s->bad;
-	if (s->utf8.want)
+	if (s->topic.bad)
+		return s->topic.bad;
+	if (s->topic.utf8.want)
 		return REASON_TOPIC_NAME;
-	if (s->pos && route_step(s)) {
-		n = bpf_map_lookup_elem(&nodes, &s->node);
+	if (s->topic.pos && route_step(s)) {
+		n = bpf_map_lookup_elem(&nodes, &s->topic.node);
 		if (n)
-			s->route = n->exact;
+			s->topic.route = n->exact;
 	}
-	return s->route < 0 ? REASON_NO_ROUTE : REASON_TAKEN;
+	return s->topic.route < 0 ? REASON_NO_ROUTE : REASON_TAKEN;
 }
 
 /* Encodes the topic only: its characters and route are known. */
@@ -113,7 +113,7 @@ static long subject_byte(__u64 index, void *data)
 {
 	struct scratch *s = *(struct scratch **)data;
 
-	s->pos = 0;
+	s->topic.pos = 0;
 	return route_byte(index, data);
 }
 
@@ -122,8 +122,8 @@ static __always_inline void subject_encode(struct scratch *s)
 {
 	struct scratch *arg = s;
 
-	s->subject_len = 0;
-	s->utf8.want = 0;
+	s->routed.subject_len = 0;
+	s->topic.utf8.want = 0;
 	bpf_loop(s->publish.topic_len, subject_byte, &arg, 0);
 }
 

@@ -22,16 +22,16 @@ static __always_inline void burst_flush(struct __sk_buff *skb, struct scratch *s
 {
 	skb_send_clone(skb, &s->shape, SHAPE_GROUP, HOOK_TC_DEVICE_IN, &s->group.frame);
 	s->group.count = 0;
-	s->burst_sent++;
+	s->taking.sent++;
 }
 
 /* Goes on behind the message that was just taken. Returns 1 if it was the segment's last, else 0. */
 static __always_inline long burst_next(struct scratch *s)
 {
-	if (afresh(s->kept))
+	if (afresh(s->admit.kept))
 		keep_end(s);
 	if (s->publish.length >= s->packet.seg.len) {
-		s->burst_last = 1;
+		s->taking.last = 1;
 		return 1;
 	}
 	packet_advance(&s->packet, s->publish.length);
@@ -47,8 +47,8 @@ static long burst_step(__u64 index, void *data)
 	if (take_try(b->skb, false, &b->t, s))
 		return 1;
 	count_taken(s, HOOK_TC_DEVICE_IN, REASON_TAKEN);
-	if (s->far) { /* what is done is to be acknowledged, whatever becomes of the segment's rest */
-		s->early++;
+	if (s->claim.far) { /* what is done is to be acknowledged, whatever becomes of the segment's rest */
+		s->taking.early++;
 		attend(b->t.c, b->t.conn);
 	}
 	if (s->group.count && !group_joins(&s->group, s))
@@ -63,17 +63,17 @@ static long burst_turn(__u64 index, void *data)
 	struct burst *b = data;
 	struct scratch *s = b->s;
 
-	s->vain = 0;
+	s->taking.vain = 0;
 	bpf_loop(BURST_MAX, burst_step, b, 0);
-	if (afresh(s->vain))
-		park_note(s, afresh(s->queue));
-	if (afresh(s->bad) != REASON_NO_SLOT)
+	if (afresh(s->taking.vain))
+		park_note(s, afresh(s->taking.queue));
+	if (afresh(s->admit.refused) != REASON_NO_SLOT)
 		return 1;
-	s->bad = park_message(b->skb, b->t.conn);
-	if (afresh(s->bad))
+	s->admit.refused = park_message(b->skb, b->t.conn);
+	if (afresh(s->admit.refused))
 		return 1;
 	count_taken(s, HOOK_TC_DEVICE_IN, REASON_PARKED);
-	s->early++;
+	s->taking.early++;
 	return burst_next(s);
 }
 
@@ -82,9 +82,9 @@ static __always_inline void device_unpark(struct __sk_buff *skb, struct scratch 
 {
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SEGMENT_QUEUES; i++)
 	{
-		if (i >= afresh(s->queue_count))
+		if (i >= afresh(s->taking.queue_count))
 			break;
-		unpark_all(skb, afresh(s->queues[i]), NO_INDEX, HOOK_TC_DEVICE_IN, afresh(s->packet.ipv6));
+		unpark_all(skb, afresh(s->taking.queues[i]), NO_INDEX, HOOK_TC_DEVICE_IN, afresh(s->packet.ipv6));
 	}
 }
 

@@ -24,7 +24,7 @@ __attribute__((noinline)) int device_news(__u32 conn)
 	if (!s || !c || c->tx_kuna == c->tx_knxt)
 		return 0;
 	bpf_spin_lock(&c->lock);
-	if (c->gen == s->device_gen)
+	if (c->gen == s->origin.gen)
 		news = conn_news(c, &s->packet.seg, &s->rx, s->packet.seg.sack ? s->sack.count : 0);
 	bpf_spin_unlock(&c->lock);
 	return news;
@@ -59,7 +59,7 @@ __attribute__((noinline)) int device_local_ack(struct __sk_buff *skb, __u32 conn
 }
 
 /*
- * The segment becomes the answer that s->action calls for: an ACK, with what came
+ * The segment becomes the answer that s->arrival.action calls for: an ACK, with what came
  * twice if it is a duplicate, and with the PUBACK of s->rx.graft (RX_RESEND).
  * Returns the TC verdict. A function of its own, so that the verifier follows it once.
  */
@@ -76,7 +76,7 @@ __attribute__((noinline)) int device_reply(struct __sk_buff *skb, __u32 conn)
 
 	if (!s || !c)
 		return TC_DROP;
-	action = s->action;
+	action = s->arrival.action;
 	bpf_spin_lock(&c->lock);
 	if (conn_live(c) && c->tuple.remote_port == s->packet.tuple.remote_port) {
 		conn_bare(c, &stamp, now_us);
@@ -121,7 +121,7 @@ __attribute__((noinline)) int device_early(struct __sk_buff *skb, __u32 conn)
 		return TC_DROP;
 	news = device_news(conn);
 	bpf_spin_lock(&c->lock);
-	if (c->gen == s->device_gen && conn_live(c)) {
+	if (c->gen == s->origin.gen && conn_live(c)) {
 		before = c->rx_acked;
 		conn_bare(c, &stamp, now_us);
 		ack = stamp.ack != before;

@@ -22,7 +22,7 @@ static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, s
 			count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
 		return device_local_ack(skb, b->t.conn);
 	}
-	if (s->burst_sent) /* behind the clones, not past them */
+	if (s->taking.sent) /* behind the clones, not past them */
 		return bpf_redirect(s->group.frame.ifindex, 0);
 	return skb_to_pod(s->group.slot, &s->group.frame);
 }
@@ -114,7 +114,7 @@ __attribute__((noinline)) int device_seen(struct __sk_buff *skb)
 		if (!conn_live(c)) /* if it was seeded just now, the segment belongs in its books */
 			return counted(HOOK_TC_DEVICE_IN, REASON_NOT_OPEN, TC_PASS);
 	}
-	if (skb_corrupt(skb, &s->packet, s->response, c)) /* the stack drops and counts it, too */
+	if (skb_corrupt(skb, &s->packet, s->work, c)) /* the stack drops and counts it, too */
 		return counted(HOOK_TC_DEVICE_IN, REASON_BAD_CHECKSUM, TC_PASS);
 	if (*(volatile __u32 *)&c->rx_hole != *(volatile __u32 *)&c->rx_nxt &&
 	    (p->seg.len || (p->seg.flags & (TH_FIN | TH_RST))))
@@ -126,7 +126,7 @@ __attribute__((noinline)) int device_seen(struct __sk_buff *skb)
 }
 
 /*
- * Why what is left of a segment is not taken, s->bad: counted, remembered, and shown to who looks. Returns 0. A function
+ * Why what is left of a segment is not taken, s->admit.refused: counted, remembered, and shown to who looks. Returns 0. A function
  * of its own, for the size of the stack.
  */
 __attribute__((noinline)) int device_left(struct __sk_buff *skb, __u32 conn)
@@ -136,11 +136,11 @@ __attribute__((noinline)) int device_left(struct __sk_buff *skb, __u32 conn)
 
 	if (!s || !d)
 		return 0;
-	count(HOOK_TC_DEVICE_IN, s->bad);
+	count(HOOK_TC_DEVICE_IN, s->admit.refused);
 	/* a packet of another kind, or more of a message that is known as left */
-	if (s->bad == REASON_NOT_PUBLISH || s->bad == REASON_NO_BOUNDARY)
+	if (s->admit.refused == REASON_NOT_PUBLISH || s->admit.refused == REASON_NO_BOUNDARY)
 		return 0;
-	d->not_taken = s->bad;
+	d->not_taken = s->admit.refused;
 	if (tracing())
 		trace_left(skb, conn);
 	return 0;
@@ -170,43 +170,45 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	b.t.d = device_entry(conn);
 	if (!b.t.c || !b.t.d)
 		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
-	s->lags = 0;
-	s->known = 0;
-	s->kept = 0;
+	s->arrival.lags = 0;
+	s->arrival.known = 0;
+	s->admit.kept = 0;
 	if (*(volatile __u8 *)&b.t.d->kept && keep_meet(skb, conn)) {
 		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
 		return device_early(skb, conn);
 	}
-	if (large || (!afresh(s->kept) && p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt)) {
+	if (large || (!afresh(s->admit.kept) && p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt)) {
 		bpf_spin_lock(&b.t.c->lock);
-		if (!afresh(s->kept)) /* else its front is not in the packet */
+		if (!afresh(s->admit.kept)) /* else its front is not in the packet */
 			front = conn_front(b.t.c, &p->seg);
-		s->lags = !conn_caught_up(b.t.c);
-		s->known = seq_le(p->seg.seq + p->seg.len, b.t.c->rx_nxt);
+		s->arrival.lags = !conn_caught_up(b.t.c);
+		s->arrival.known = seq_le(p->seg.seq + p->seg.len, b.t.c->rx_nxt);
 		bpf_spin_unlock(&b.t.c->lock);
 		packet_advance(p, front);
 	}
-	if (!front && !afresh(s->known) && !large && p->plain && !framing_at_boundary(&b.t.d->framing) &&
+	if (!front && !afresh(s->arrival.known) && !large && p->plain && !framing_at_boundary(&b.t.d->framing) &&
 	    !(p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
 		remainder = device_pass_remainder(skb, conn);
-	s->bad = afresh(s->known) ? REASON_TAKEN : REASON_TCP_FLAGS; /* what is known is not refused */
-	s->burst_sent = 0;
-	s->burst_last = 0;
+	s->admit.refused = afresh(s->arrival.known) ? REASON_TAKEN
+						    : REASON_TCP_FLAGS; /* what is known is not refused */
+	s->taking.sent = 0;
+	s->taking.last = 0;
 	s->group.count = 0;
-	s->early = 0;
-	s->queue_count = 0;
+	s->taking.early = 0;
+	s->taking.queue_count = 0;
 	/* too long to be cut: what is left must be able to pass behind its front */
-	if (large && afresh(s->lags))
-		s->bad = REASON_MULTI;
-	else if (p->l3 == ETH_HLEN && !afresh(s->known))
+	if (large && afresh(s->arrival.lags))
+		s->admit.refused = REASON_MULTI;
+	else if (p->l3 == ETH_HLEN && !afresh(s->arrival.known))
 		bpf_loop(BURST_MAX, burst_turn, &b, 0);
-	if (afresh(s->kept) && keep_vain(skb, conn))
+	if (afresh(s->admit.kept) && keep_vain(skb, conn))
 		return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
-	taken = afresh(s->burst_sent) || afresh(s->group.count) || afresh(s->early);
-	again = taken && (remainder || (front && afresh(s->lags)));
-	if (taken && afresh(s->bad) == REASON_PARTIAL && !(again && large) && keep_beginning(skb, conn, again)) {
+	taken = afresh(s->taking.sent) || afresh(s->group.count) || afresh(s->taking.early);
+	again = taken && (remainder || (front && afresh(s->arrival.lags)));
+	if (taken && afresh(s->admit.refused) == REASON_PARTIAL && !(again && large) &&
+	    keep_beginning(skb, conn, again)) {
 		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
-		s->burst_last = 1;
+		s->taking.last = 1;
 	}
 	/*
 	 * What the socket lacks of the front follows: the segment comes
@@ -214,14 +216,14 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	 */
 	if (again && bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
 		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-	if (afresh(s->burst_last) && !afresh(s->early))
+	if (afresh(s->taking.last) && !afresh(s->taking.early))
 		return burst_end(skb, s, &b);
 	if (afresh(s->group.count))
 		burst_flush(skb, s);
 	device_unpark(skb, s);
-	if (afresh(s->burst_last))
+	if (afresh(s->taking.last))
 		return device_early(skb, conn);
-	if (afresh(s->bad))
+	if (afresh(s->admit.refused))
 		device_left(skb, conn);
 	return DEVICE_REST;
 }

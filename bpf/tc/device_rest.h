@@ -23,7 +23,7 @@
 #define REST_REPLY    102
 
 /*
- * The request of an open graft of the connection s->device, s->device_gen goes out again, from its
+ * The request of an open graft of the connection s->origin.index, s->origin.gen goes out again, from its
  * buffer. Returns the TC verdict, or REST_RESEND.
  */
 static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __u32 now_ms)
@@ -47,8 +47,8 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 		repeat(i, slot_in_flight(slot)) {
 			struct message *m = slot_message(slot, slot->head + i);
 
-			if (m->device_seq != s->rx.graft.seq || m->device != s->device ||
-			    m->device_gen != s->device_gen || m->acked)
+			if (m->origin_position != s->rx.graft.seq || m->origin != s->origin.index ||
+			    m->origin_gen != s->origin.gen || m->acked)
 				continue;
 			if ((__s32)(now_ms - (__u32)(m->taken_ns / 1000000)) < REINJECT_MIN_MS)
 				break;
@@ -92,7 +92,7 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 	switch (action) {
 	case RX_PASS:
 		if (s->rx.len < p->seg.len) {
-			if (skb_cut(skb, &s->packet, s->response, s->rx.len))
+			if (skb_cut(skb, &s->packet, s->work, s->rx.len))
 				return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
 		}
 		return device_pass(skb, s);
@@ -114,7 +114,7 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 	default:
 		return counted(HOOK_TC_DEVICE_IN, REASON_CHALLENGE, TC_DROP);
 	}
-	s->action = action;
+	s->arrival.action = action;
 	return REST_REPLY;
 }
 
@@ -128,7 +128,7 @@ __attribute__((noinline)) int device_close_up(struct __sk_buff *skb)
 
 	if (!s)
 		return TC_DROP;
-	if (skb_close_up(skb, &s->packet, &s->sack, s->response, s->frame.pseudo_sum))
+	if (skb_close_up(skb, &s->packet, &s->sack, s->work, s->frame.pseudo_sum))
 		return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
 	return device_pass(skb, s);
 }
@@ -191,7 +191,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_DROP);
 	p = &s->packet;
 	front = p->front;
-	framed = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST) && !device_invalid(s->bad);
+	framed = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST) && !device_invalid(s->admit.refused);
 	s->began = d->framing;
 	if (framed) {
 		s->framing = s->began;
@@ -205,9 +205,9 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		/* placed below the next byte, the front must not be new to the socket */
 		bare = front && !moved && !conn_front_ok(c, p->seg.seq - front);
 		s->frame.pseudo_sum = c->pseudo_sum;
-		s->device = conn;
-		s->device_gen = c->gen;
-		s->again = p->seg.len && (c->flags & CONN_SACK) && seq_lt(p->seg.seq - front, c->rx_nxt);
+		s->origin.index = conn;
+		s->origin.gen = c->gen;
+		s->arrival.again = p->seg.len && (c->flags & CONN_SACK) && seq_lt(p->seg.seq - front, c->rx_nxt);
 		action = moved ? RX_DROP : conn_rx(c, &p->seg, &s->rx, now_ms);
 		if (action == RX_PASS && known && p->seg.len) {
 			if (framed && s->rx.len == p->seg.len && !s->framing.bad &&
@@ -224,7 +224,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 		return counted(HOOK_TC_DEVICE_IN, REASON_RACE, TC_DROP);
 	if (bare && action == RX_PASS)
 		return REST_CLOSE_UP;
-	if (action == RX_PASS && afresh(s->again))
+	if (action == RX_PASS && afresh(s->arrival.again))
 		device_again(conn);
 	return device_act(skb, s, action, now_ms);
 }

@@ -145,9 +145,9 @@ __attribute__((noinline)) int out_segment(struct __sk_buff *skb, __u32 hook, __u
 		count(hook, REASON_BROKEN);
 		event_simple(hook, EVENT_BROKEN, conn, c->gen);
 	}
-	s->hook = hook;
+	s->leaving.hook = hook;
 	s->conn = conn;
-	s->framed = front;
+	s->leaving.framed = front;
 	return OUT_LEAVE;
 }
 
@@ -170,7 +170,7 @@ __attribute__((noinline)) int out_leave(struct __sk_buff *skb, __u32 hook, __u32
 			return OUT_PIECES;
 		if (mss && s->tx.len > mss)
 			s->tx.len = mss; /* cutting undoes segmentation offload */
-		if (skb_cut(skb, &s->packet, s->response, s->tx.len))
+		if (skb_cut(skb, &s->packet, s->work, s->tx.len))
 			return counted(hook, REASON_CUT_ERROR, TC_DROP);
 	}
 	if (skb_translate(skb, &s->packet, s->tx.seq, s->tx.ack, s->tx.wnd))

@@ -24,10 +24,10 @@ static __always_inline int out_piece(struct __sk_buff *skb, struct scratch *s)
 {
 	struct packet *p = &s->packet;
 
-	if (skb_cut(skb, &s->packet, s->response, s->tx.len))
+	if (skb_cut(skb, &s->packet, s->work, s->tx.len))
 		return -1;
 	p->seg.len = s->tx.len;
-	if (p->front && skb_close_up(skb, &s->packet, &s->sack, s->response, s->frame.pseudo_sum))
+	if (p->front && skb_close_up(skb, &s->packet, &s->sack, s->work, s->frame.pseudo_sum))
 		return -1;
 	return skb_translate(skb, p, s->tx.seq, s->tx.ack, s->tx.wnd);
 }
@@ -66,7 +66,7 @@ static long piece_step(__u64 index, void *data)
 	s->shape = SHAPE_CUT;
 	x->skb->mark |= knob_mark;
 	if (bpf_clone_redirect(x->skb, x->skb->ifindex, 0))
-		count(s->hook, REASON_REDIRECT_ERROR);
+		count(s->leaving.hook, REASON_REDIRECT_ERROR);
 	x->skb->mark &= ~knob_mark;
 	s->shape = SHAPE_NONE;
 	p->payload = payload;
@@ -101,11 +101,11 @@ __attribute__((noinline)) int out_pieces(struct __sk_buff *skb, __u32 hook)
 	whole = s->packet.seg;
 	s->frame.pseudo_sum = x.c->pseudo_sum;
 	bpf_loop(PIECES_MAX, piece_step, &x, 0);
-	if (!pieces_last(s, x.mss) || skb_close_up(skb, &s->packet, &s->sack, s->response, s->frame.pseudo_sum))
+	if (!pieces_last(s, x.mss) || skb_close_up(skb, &s->packet, &s->sack, s->work, s->frame.pseudo_sum))
 		return counted(hook, REASON_CUT_ERROR, TC_DROP);
 	bpf_spin_lock(&x.c->lock);
 	if (x.c->tuple.remote_port == s->packet.tuple.remote_port)
-		conn_frame_to(x.c, &whole, s->framed, &s->framing);
+		conn_frame_to(x.c, &whole, s->leaving.framed, &s->framing);
 	bpf_spin_unlock(&x.c->lock);
 	if (skb_translate(skb, &s->packet, s->tx.seq, s->tx.ack, s->tx.wnd))
 		return counted(hook, REASON_TRANSLATE_ERROR, TC_DROP);

@@ -6,9 +6,10 @@
 #include "../mech/cut.h"
 #include "../mech/flow.h"
 #include "../mech/options.h"
-#include "../reply/device.h"
+#include "../reply/reply.h"
 #include "icmp.h"
 #include "../trace/trace.h"
+#include "../upstream/count.h"
 #include "../upstream/response.h"
 #include "../upstream/unpark.h"
 
@@ -21,65 +22,20 @@
  */
 #define POD_QUIET_NS  20000000ll
 
-/* One response by route and by pod; pod is the index of the pod's counters, status the HTTP status less 200. */
-static __always_inline void count_responded(const struct message *m, __u32 pod, __u32 status, __u64 now)
-{
-	__u32 bucket = 0;
-	struct route_stats *st = route_stats_entry(m->counter);
-	struct pod_stats *ps = pod_stats_entry(pod);
-	__u64 ns = now - m->taken_ns + m->waited_us * 1000ull, below;
-
-	opaque(status);
-	if (ps && status < STATUS_CODES)
-		ps->answered[status]++;
-	if (!st)
-		return;
-	st->answered[m->qos & 1]++;
-	st->nanoseconds += ns;
-	/* floor(log2(ns)) + 1: the bits that are set once everything below the highest is */
-	below = ns;
-	below |= below >> 1;
-	below |= below >> 2;
-	below |= below >> 4;
-	below |= below >> 8;
-	below |= below >> 16;
-	below |= below >> 32;
-	bucket = popcount64(below);
-	if (bucket >= HIST_BUCKETS)
-		bucket = HIST_BUCKETS - 1;
-	st->hist[bucket]++;
-}
-
-/* One message's consequences. Its device's notice waits for more of the same device. */
+/* One message's consequences. */
 static long done_step(__u64 index, void *data)
 {
 	struct response_ctx *ctx = data;
 	struct scratch *s = ctx->s;
-	__u32 n = index & (PIPELINE_MAX - 1), kind = s->done_kind[n], device = s->done[n].device;
-	struct device *d = device_entry(device);
-	struct conn *dc = conn_entry(device);
-	struct message *m = &s->done[n];
+	__u32 n = index & (PIPELINE_MAX - 1), kind = s->outcomes.kind[n];
+	struct message *m = &s->outcomes.message[n];
 
-	if (!dc || !d)
-		return 0;
-	if (kind == DONE_MARKED) {
-		bpf_spin_lock(&dc->lock);
-		if (dc->gen == m->device_gen)
-			conn_done(dc, s->slot, m->device_seq);
-		bpf_spin_unlock(&dc->lock);
-		attend(dc, device);
-		return 0;
-	}
 	if (kind == DONE_RESPONSE) {
-		count_responded(m, s->pod_counter, s->done_status[n], s->now_ns);
+		count_responded(m, s->answer.pod_counter, s->outcomes.status[n], s->now_ns);
 		if (tracing())
 			trace_answered(n);
 	}
-	if (s->notice.device != NO_INDEX &&
-	    (s->notice.device != m->device || s->notice.device_gen != m->device_gen || s->notice.len >= PUBACKS_MAX))
-		notice_flush(ctx->skb, s);
-	device_notify(s, dc, d, m, kind == DONE_RESPONSE);
-	attend(dc, device);
+	reply_outcome(ctx->skb, s, m, kind);
 	return 0;
 }
 
@@ -96,7 +52,7 @@ static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, st
 }
 
 /*
- * The segment becomes the answer that s->action calls for: an ACK, with what came twice
+ * The segment becomes the answer that s->answer.action calls for: an ACK, with what came twice
  * if it is a duplicate. Returns the TC verdict. A function of its own, for the size of the stack.
  */
 __attribute__((noinline)) int pod_reply(struct __sk_buff *skb)
@@ -111,13 +67,13 @@ __attribute__((noinline)) int pod_reply(struct __sk_buff *skb)
 
 	if (!s)
 		return TC_DROP;
-	c = conn_entry(s->slot);
+	c = conn_entry(s->answer.slot);
 	if (!c)
 		return TC_DROP;
 	bpf_spin_lock(&c->lock);
-	if (c->gen == s->slot_gen && conn_live(c)) {
+	if (c->gen == s->answer.gen && conn_live(c)) {
 		conn_bare(c, &stamp, now_us);
-		if (s->action == RX_ACK)
+		if (s->answer.action == RX_ACK)
 			n = conn_duplicate(c, &s->packet.seg, stamp.ack, blocks);
 		if (n)
 			options = sack_option(s->notice.bytes, blocks, n);
@@ -128,7 +84,7 @@ __attribute__((noinline)) int pod_reply(struct __sk_buff *skb)
 	bpf_spin_unlock(&c->lock);
 	if (!ok)
 		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);
-	if (s->action == RX_ACK)
+	if (s->answer.action == RX_ACK)
 		reason = seq_gt(s->packet.seg.seq, s->rx.seq) ? REASON_AHEAD : REASON_OLD_DUPLICATE;
 	return pod_send(skb, s, &s->frame, reason);
 }
@@ -147,17 +103,17 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 
 	if (!s)
 		return TC_DROP;
-	action = s->action;
-	duties = s->duties;
+	action = s->answer.action;
+	duties = s->answer.duties;
 	if (duties & DUTY_ATTENTION) {
 		count(HOOK_TC_POD_IN, REASON_SLOT_RETIRED);
-		event_simple(HOOK_TC_POD_IN, EVENT_SLOT, s->slot, s->slot_gen);
+		event_simple(HOOK_TC_POD_IN, EVENT_SLOT, s->answer.slot, s->answer.gen);
 	}
 	if ((duties & DUTY_POD_ACK) && s->responses.completed && action != RX_REMOVE)
 		skb_send_clone(skb, &s->shape, SHAPE_BARE, HOOK_TC_POD_IN, &s->frame);
-	if (s->done_count) {
+	if (s->outcomes.count) {
 		notice_clear(&s->notice);
-		bpf_loop(s->done_count, done_step, &ctx, 0);
+		bpf_loop(s->outcomes.count, done_step, &ctx, 0);
 		if (afresh(s->notice.device) != NO_INDEX) {
 			if (!afresh(s->notice.dups) &&
 			    (action == RX_ABSORB || (action == RX_REMOVE && !(duties & DUTY_POD_ACK))))
@@ -170,12 +126,12 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	case RX_CHALLENGE:
 		return pod_reply(skb);
 	case RX_PASS:
-		if (s->rx.len < s->packet.seg.len && skb_cut(skb, &s->packet, s->response, s->rx.len))
+		if (s->rx.len < s->packet.seg.len && skb_cut(skb, &s->packet, s->work, s->rx.len))
 			return counted(HOOK_TC_POD_IN, REASON_CUT_ERROR, TC_DROP);
 		if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ||
-		    (s->blocks && skb_options_store(skb, &s->packet, &s->sack)))
+		    (s->answer.blocks && skb_options_store(skb, &s->packet, &s->sack)))
 			return counted(HOOK_TC_POD_IN, REASON_TRANSLATE_ERROR, TC_DROP);
-		return counted(HOOK_TC_POD_IN, s->passed, TC_PASS);
+		return counted(HOOK_TC_POD_IN, s->answer.passed, TC_PASS);
 	case RX_PASS_RAW:
 		return counted(HOOK_TC_POD_IN, REASON_RAW, TC_PASS);
 	case RX_REMOVE:
@@ -200,7 +156,7 @@ __attribute__((noinline)) int pod_blocks(struct __sk_buff *skb)
 
 	if (!s)
 		return 0;
-	s->blocks = !skb_options(skb, &s->packet, &s->sack) && s->sack.came;
+	s->answer.blocks = !skb_options(skb, &s->packet, &s->sack) && s->sack.came;
 	s->sack.count = 0;
 	return 0;
 }
@@ -230,7 +186,7 @@ __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
 
 	if (!s)
 		return 0;
-	index = s->slot;
+	index = s->answer.slot;
 	c = conn_entry(index);
 	slot = slot_entry(index);
 	if (!c || !slot)
@@ -252,10 +208,10 @@ __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
  */
 static __always_inline void pod_unpark(struct __sk_buff *skb, const struct scratch *s)
 {
-	struct queue *q = queue_entry(s->queue);
+	struct queue *q = queue_entry(s->answer.queue);
 
 	if (q && *(volatile __u32 *)&q->count)
-		unpark_all(skb, s->queue, s->pod, HOOK_TC_POD_IN, s->packet.ipv6);
+		unpark_all(skb, s->answer.queue, s->answer.pod, HOOK_TC_POD_IN, s->packet.ipv6);
 }
 
 /* What is no TCP segment. Returns the TC verdict. */
@@ -309,7 +265,7 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 	if (!pod)
 		return counted(HOOK_TC_POD_IN, REASON_NO_ENTRY, TC_PASS);
 	seg = &s->packet.seg;
-	if (skb_corrupt(skb, &s->packet, s->response, c))
+	if (skb_corrupt(skb, &s->packet, s->work, c))
 		return counted(HOOK_TC_POD_IN, REASON_BAD_CHECKSUM, TC_PASS);
 	if (seg->len && seg->seq != c->rx_nxt) {
 		bpf_spin_lock(&c->lock);
@@ -317,14 +273,14 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 		bpf_spin_unlock(&c->lock);
 		packet_advance(&s->packet, front);
 	}
-	s->blocks = 0;
+	s->answer.blocks = 0;
 	if (!s->packet.plain)
 		pod_blocks(skb);
-	s->lost = 0;
-	s->proofs = 0;
-	s->slot = index;
-	s->pod_counter = pod->counter;
-	s->done_count = 0;
+	s->answer.lost = 0;
+	s->answer.proofs = 0;
+	s->answer.slot = index;
+	s->answer.pod_counter = pod->counter;
+	s->outcomes.count = 0;
 	s->now_ns = bpf_ktime_get_ns();
 	memset(&s->responses, 0, sizeof(s->responses));
 	if (seg->len && (slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING)) {
@@ -345,7 +301,7 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 	    c->tuple.local_port == s->packet.tuple.local_port) {
 		__u32 fin = seg->flags & TH_FIN, len = seg->len;
 
-		s->due = c->rx_nxt;
+		s->answer.due = c->rx_nxt;
 		/*
 		 * Of a response that is half removed the socket cannot have the other half.
 		 * On an idle slot nothing is due: what comes next in order ends it.
@@ -362,7 +318,7 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 			seg->flags &= ~TH_FIN;
 		}
 		if (verdict != RESPONSE_DROP) {
-			s->lost = recovery_ack(&slot->recovery, c, seg);
+			s->answer.lost = recovery_ack(&slot->recovery, c, seg);
 			action = conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
 		} else {
 			action = RX_DROP;
@@ -429,12 +385,12 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 
 	if (moved || verdict == RESPONSE_DROP)
 		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);
-	s->action = action;
-	s->duties = duties;
-	s->passed = passed;
-	s->slot_gen = gen;
-	s->pod = pod_key;
-	s->queue = pod->queue;
+	s->answer.action = action;
+	s->answer.duties = duties;
+	s->answer.passed = passed;
+	s->answer.gen = gen;
+	s->answer.pod = pod_key;
+	s->answer.queue = pod->queue;
 	return POD_ACT;
 }
 
@@ -448,7 +404,7 @@ int tc_pod_in(struct __sk_buff *skb)
 	if (verdict != POD_ACT || !s)
 		return verdict;
 	pod_unpark(skb, s);
-	if (afresh(s->lost))
+	if (afresh(s->answer.lost))
 		pod_resend_missing(skb);
 	return pod_act(skb);
 }

@@ -188,7 +188,7 @@ static __always_inline int quote_translate(struct __sk_buff *skb, const struct q
 static __always_inline bool quote_intact(struct __sk_buff *skb, struct scratch *s, const struct quote *q)
 {
 	__u32 icmp = q->check - 2, summed = skb_ip_summed(skb), at = icmp - sizeof(struct ipv6hdr);
-	struct range_sum r = { .skb = skb, .work = s->response, .off = icmp, .end = q->end };
+	struct range_sum r = { .skb = skb, .work = s->work, .off = icmp, .end = q->end };
 	struct ipv6hdr ip;
 	__s64 sum;
 

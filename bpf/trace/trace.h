@@ -61,7 +61,7 @@ __attribute__((noinline)) int trace_wants(__u32 hook, __u32 conn, __u32 reason, 
 		return 0;
 	if (bpf_get_prandom_u32() > t->sample)
 		return 0;
-	return trace_client(t, d) && filter_matches(t, s->look, &s->publish, cut, &s->pos);
+	return trace_client(t, d) && filter_matches(t, s->look, &s->publish, cut, &s->trace.pos);
 }
 
 /* Begins the record of a message whose topic is in the scratch; cut: it is longer. Returns 0, or -1. */
@@ -72,23 +72,23 @@ __attribute__((noinline)) int trace_begin(__u32 hook, __u32 reason, __u32 cut)
 
 	if (!s)
 		return -1;
-	memset(&s->trace, 0, sizeof(s->trace));
-	s->trace.device = s->traced.device;
-	s->trace.device_gen = s->traced.device_gen;
-	s->trace.hook = hook;
-	s->trace.reason = reason;
-	s->trace.qos = s->publish.qos;
-	s->trace.pod = NO_INDEX;
-	s->trace.counter = NO_INDEX;
+	memset(&s->trace.event, 0, sizeof(s->trace.event));
+	s->trace.event.device = s->trace.key.device;
+	s->trace.event.device_gen = s->trace.key.device_gen;
+	s->trace.event.hook = hook;
+	s->trace.event.reason = reason;
+	s->trace.event.qos = s->publish.qos;
+	s->trace.event.pod = NO_INDEX;
+	s->trace.event.counter = NO_INDEX;
 	len = s->publish.topic_len;
 	at = s->publish.topic & 15;
 	if (!len)
 		return 0;
 	opaque(len);
-	if (!within(len, 1, TOPIC_MAX) || bpf_probe_read_kernel(s->trace.topic, len, s->look + at))
+	if (!within(len, 1, TOPIC_MAX) || bpf_probe_read_kernel(s->trace.event.topic, len, s->look + at))
 		return -1;
-	s->trace.topic_len = len;
-	s->trace.topic_cut = cut;
+	s->trace.event.topic_len = len;
+	s->trace.event.topic_cut = cut;
 	return 0;
 }
 
@@ -110,19 +110,19 @@ __attribute__((noinline)) int trace_taken(__u32 hook, __u32 reason)
 
 	if (!s || !t)
 		return 0;
-	fn = bpf_map_lookup_elem(&functions, &s->function);
+	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
 	if (t->queue != NO_INDEX && (!fn || fn->queue != t->queue))
 		return 0;
-	if (!trace_wants(hook, s->device, reason, false))
+	if (!trace_wants(hook, s->origin.index, reason, false))
 		return 0;
-	s->traced.device = s->device;
-	s->traced.device_gen = s->device_gen;
-	s->traced.device_seq = s->device_seq;
+	s->trace.key.device = s->origin.index;
+	s->trace.key.device_gen = s->origin.gen;
+	s->trace.key.device_seq = s->origin.position;
 	if (trace_begin(hook, reason, false))
 		return 0;
-	s->trace.counter = s->counter;
-	s->trace.ended_ns = bpf_ktime_get_ns();
-	if (bpf_map_update_elem(&traced, &s->traced, &s->trace, BPF_ANY))
+	s->trace.event.counter = s->routed.counter;
+	s->trace.event.ended_ns = bpf_ktime_get_ns();
+	if (bpf_map_update_elem(&traced, &s->trace.key, &s->trace.event, BPF_ANY))
 		trace_lost();
 	return 0;
 }
@@ -154,21 +154,21 @@ __attribute__((noinline)) int trace_answered(__u32 n)
 	if (!s || !t)
 		return 0;
 	n &= PIPELINE_MAX - 1;
-	m = &s->done[n];
-	s->traced.device = m->device;
-	s->traced.device_gen = m->device_gen;
-	s->traced.device_seq = m->device_seq;
-	e = bpf_map_lookup_elem(&traced, &s->traced);
+	m = &s->outcomes.message[n];
+	s->trace.key.device = m->origin;
+	s->trace.key.device_gen = m->origin_gen;
+	s->trace.key.device_seq = m->origin_position;
+	e = bpf_map_lookup_elem(&traced, &s->trace.key);
 	if (!e)
 		return 0;
-	e->status = 200 + s->done_status[n];
-	e->pod = s->pod_counter;
+	e->status = 200 + s->outcomes.status[n];
+	e->pod = s->answer.pod_counter;
 	e->ended_ns = s->now_ns;
 	e->waited_ns = m->waited_us * 1000ull;
 	e->took_ns = s->now_ns - m->taken_ns + e->waited_ns;
 	if (!t->status || t->status == e->status)
 		trace_show(e);
-	bpf_map_delete_elem(&traced, &s->traced);
+	bpf_map_delete_elem(&traced, &s->trace.key);
 	return 0;
 }
 
@@ -180,7 +180,7 @@ static __always_inline bool trace_readable(__u32 reason)
 }
 
 /*
- * The message in front of what is left of the segment is not taken, for s->bad. Which function would get it is not known
+ * The message in front of what is left of the segment is not taken, for s->admit.refused. Which function would get it is not known
  * then: userspace, which knows the routes, leaves out what was not asked for. Returns 0.
  */
 __attribute__((noinline)) int trace_left(struct __sk_buff *skb, __u32 conn)
@@ -193,7 +193,7 @@ __attribute__((noinline)) int trace_left(struct __sk_buff *skb, __u32 conn)
 
 	if (!s || !d || !t || t->status)
 		return 0;
-	reason = s->bad;
+	reason = s->admit.refused;
 	s->publish.topic_len = 0;
 	s->publish.qos = 0;
 	look = s->packet.seg.len < MQTT_LOOK ? s->packet.seg.len : MQTT_LOOK;
@@ -204,12 +204,12 @@ __attribute__((noinline)) int trace_left(struct __sk_buff *skb, __u32 conn)
 	}
 	if (!trace_wants(HOOK_TC_DEVICE_IN, conn, reason, cut))
 		return 0;
-	s->traced.device = conn;
-	s->traced.device_gen = d->gen;
+	s->trace.key.device = conn;
+	s->trace.key.device_gen = d->gen;
 	if (trace_begin(HOOK_TC_DEVICE_IN, reason, cut))
 		return 0;
-	s->trace.ended_ns = bpf_ktime_get_ns();
-	trace_show(&s->trace);
+	s->trace.event.ended_ns = bpf_ktime_get_ns();
+	trace_show(&s->trace.event);
 	return 0;
 }
 

@@ -37,13 +37,13 @@ static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit, __u32
 
 /*
  * Claims a slot for one more request: the lowest idle one (the hottest), else
- * one that has room, the same for the same device while it has, else, with QoS 1,
+ * one that has room, the same for the same origin while it has, else, with QoS 1,
  * the one that tries how many requests the pod can do with. The caller
  * holds its bit in `filling` until slot_release; nobody else makes a request
  * for it meanwhile. Returns NO_INDEX if there is none. Where no idle one is left
  * userspace is asked for more. The slots whose bits are in `not` are left out.
  */
-static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 device, __u32 qos, __u64 not)
+static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 origin, __u32 qos, __u64 not)
 {
 	__u64 beyond = pod_beyond(pod) | not;
 	__u32 index = NO_INDEX;
@@ -61,7 +61,7 @@ static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 d
 			free = *(volatile __u64 *)&pod->room & ~held;
 			if (!free)
 				free = pod_more(pod, qos) & ~held;
-			high = free & ~0ull << (device & 63);
+			high = free & ~0ull << (origin & 63);
 			if (high)
 				free = high;
 		}
@@ -78,26 +78,25 @@ static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 d
 	return index;
 }
 
-/* A device's message follows its last one to a slot if it is likely to wait no longer than this there, nanoseconds. */
+/* A message follows its origin's last one to a slot if it is likely to wait no longer than this there, nanoseconds. */
 #define QUEUE_NS 50000000ull
 
 /*
- * Claims the slot of this device's latest message, if it belongs to the
- * function, has room, and its pod answers fast: the device's messages stay in
+ * Claims this slot, which an origin's latest message was given to, if it belongs to the
+ * function, has room, and its pod answers fast: the origin's messages stay in
  * order, and the pod reads several at once. A slow one had better get them on
  * idle connections, and so does one whose depth is found out, as long as it has
  * any, and one that is far: what gets lost or comes late on the way holds up all behind it. Returns the pod, or NULL; as slot_claim otherwise.
  */
-static __always_inline struct pod *slot_follow(const struct conn *c, const struct device *d, __u32 function, __u32 qos,
-					       __u32 *index)
+static __always_inline struct pod *slot_follow(__u32 key, __u32 function, __u32 qos, __u32 *index)
 {
-	__u32 key = *(volatile __u32 *)&d->last_slot, pod_key;
+	__u32 pod_key;
 	const struct conn *sc;
 	struct slot *slot;
 	struct pod *pod;
 	__u64 bit, free;
 
-	if (!*(volatile __u16 *)&c->in_flight || key >= knob_slots)
+	if (key >= knob_slots)
 		return NULL;
 	slot = slot_entry(key);
 	sc = conn_entry(key);

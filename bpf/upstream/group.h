@@ -12,24 +12,25 @@
 /* Whether the request just taken follows the group's last one and has room in its segment. */
 static __always_inline bool group_joins(const struct group *g, const struct scratch *s)
 {
-	return g->count < GROUP_MAX && g->slot == s->slot && g->slot_gen == s->slot_gen &&
-	       g->first + g->count == s->number && g->seq + g->len == s->slot_seq && g->len + s->request_len <= g->mss;
+	return g->count < GROUP_MAX && g->slot == s->claim.slot && g->slot_gen == s->claim.gen &&
+	       g->first + g->count == s->claim.number && g->seq + g->len == s->claim.seq &&
+	       g->len + s->draft.len <= g->mss;
 }
 
 /* Adds the request just taken: it is the first, or group_joins holds. Its headers are the newest. */
 static __always_inline void group_add(struct group *g, const struct scratch *s)
 {
 	if (!g->count) {
-		g->slot = s->slot;
-		g->slot_gen = s->slot_gen;
-		g->first = s->number;
-		g->seq = s->slot_seq;
+		g->slot = s->claim.slot;
+		g->slot_gen = s->claim.gen;
+		g->first = s->claim.number;
+		g->seq = s->claim.seq;
 		g->len = 0;
-		g->mss = s->slot_mss;
+		g->mss = s->claim.mss;
 	}
-	g->lens[g->count & (GROUP_MAX - 1)] = s->request_len;
+	g->lens[g->count & (GROUP_MAX - 1)] = s->draft.len;
 	g->count++;
-	g->len += s->request_len;
+	g->len += s->draft.len;
 	g->frame = s->frame;
 	if (g->count > 1)
 		frame_resize(&g->frame, g->seq, g->len);

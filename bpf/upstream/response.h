@@ -33,11 +33,11 @@ static long response_step(__u64 index, void *data)
 		return 1;
 	if (n > want)
 		n = want;
-	if (n && (!within(n, 1, HTTP_LOOK) || bpf_skb_load_bytes(ctx->skb, at, s->response, n)))
+	if (n && (!within(n, 1, HTTP_LOOK) || bpf_skb_load_bytes(ctx->skb, at, s->work, n)))
 		return 1;
-	done = responses_step(a, &s->http, s->response, n);
+	done = responses_step(a, &s->http, s->work, n);
 	if (a->completed != completed)
-		s->statuses[completed & (PIPELINE_MAX - 1)] = a->status;
+		s->answer.statuses[completed & (PIPELINE_MAX - 1)] = a->status;
 	return done;
 }
 
@@ -95,11 +95,11 @@ static __always_inline enum response_verdict response_verdict(struct conn *c, st
 /* Notes a message for what is done without the lock. */
 static __always_inline void done_push(struct scratch *s, const struct message *m, enum done_kind kind)
 {
-	__u32 n = s->done_count & (PIPELINE_MAX - 1);
+	__u32 n = s->outcomes.count & (PIPELINE_MAX - 1);
 
-	s->done[n] = *m;
-	s->done_kind[n] = kind;
-	s->done_count++;
+	s->outcomes.message[n] = *m;
+	s->outcomes.kind[n] = kind;
+	s->outcomes.count++;
 }
 
 /*
@@ -122,7 +122,7 @@ static __always_inline void mark_acked(struct scratch *s, struct conn *c, struct
 		sent_ms = m->sent_ms;
 		if (!is_answered) {
 			m->acked = 1;
-			m->due = s->due;
+			m->due = s->answer.due;
 			done_push(s, m, kind);
 		}
 		slot->acked++;
@@ -152,11 +152,11 @@ static __always_inline void pop_responded(struct scratch *s, struct slot *slot, 
 	__u64 began = slot_message(slot, slot->head)->taken_ns;
 
 	repeat(i, completed) {
-		s->done_status[s->done_count & (PIPELINE_MAX - 1)] = s->statuses[i & (PIPELINE_MAX - 1)];
+		s->outcomes.status[s->outcomes.count & (PIPELINE_MAX - 1)] = s->answer.statuses[i & (PIPELINE_MAX - 1)];
 		done_push(s, slot_message(slot, slot->head + i), DONE_RESPONSE);
 	}
 	if (completed)
-		s->proofs = response_proves(slot, completed);
+		s->answer.proofs = response_proves(slot, completed);
 	slot->head += completed;
 	if (completed)
 		slot_served(slot, began, s->now_ns, completed);
@@ -176,7 +176,7 @@ __attribute__((noinline)) int pod_tell(void)
 
 	if (!s)
 		return 0;
-	slot = slot_entry(s->slot);
+	slot = slot_entry(s->answer.slot);
 	if (!slot)
 		return 0;
 	key = slot->pod;
@@ -184,7 +184,7 @@ __attribute__((noinline)) int pod_tell(void)
 	if (!pod)
 		return 0;
 	pod_wake(HOOK_TC_POD_IN, pod);
-	if (!s->proofs || *(volatile __s32 *)&pod->wanted <= 0)
+	if (!s->answer.proofs || *(volatile __s32 *)&pod->wanted <= 0)
 		return 0;
 	if (__sync_fetch_and_add(&pod->wanted, -1) == 1 &&
 	    !event_simple(HOOK_TC_POD_IN, EVENT_PROVEN, pod->first_slot, 0))

@@ -30,47 +30,49 @@ static __always_inline __u32 waited_us(__u64 now, __u64 since)
 }
 
 /*
- * A parked message's request becomes the next one of the claimed slot s->slot. Returns enum reason;
+ * A parked message's request becomes the next one of the claimed slot s->claim.slot. Returns enum reason;
  * REASON_TAKEN: its frame's headers are in s->frame, and it must be sent.
  */
 static __always_inline enum reason unpark_into(struct scratch *s, struct pod *pod, const struct parked_message *e,
 					       __u32 n, enum hook hook)
 {
-	struct slot *slot = slot_entry(s->slot);
-	struct conn *sc = conn_entry(s->slot);
+	struct slot *slot = slot_entry(s->claim.slot);
+	struct conn *sc = conn_entry(s->claim.slot);
 	struct message *m;
+	struct order order = { .from = &s->origin,
+			       .counter = e->message.counter,
+			       .len = e->message.request_len,
+			       .id = e->message.packet_id,
+			       .qos = e->message.qos };
 	enum reason reason;
-	__u32 gen;
 	__u64 now;
 
 	if (!slot || !sc)
 		return REASON_DEAD_SOCKET;
-	gen = *(volatile __u32 *)&sc->gen;
-	s->number = slot_next(slot);
-	if (!slot_alive(s->slot)) {
-		slot_retire(sc, slot, pod, s->slot, gen, hook);
+	s->claim.gen = *(volatile __u32 *)&sc->gen;
+	s->claim.number = slot_next(slot);
+	if (!slot_alive(s->claim.slot)) {
+		slot_retire(sc, slot, pod, s->claim.slot, s->claim.gen, hook);
 		return REASON_DEAD_SOCKET;
 	}
-	s->device = e->message.device;
-	s->device_gen = e->message.device_gen;
-	s->device_seq = e->message.device_seq;
-	s->counter = e->message.counter;
-	s->publish.packet_id = e->message.packet_id;
-	s->publish.qos = e->message.qos;
-	s->request_len = e->message.request_len;
-	if (unpark_copy(s->slot, s->number, n))
+	s->origin.kind = e->message.origin_kind;
+	s->origin.index = e->message.origin;
+	s->origin.gen = e->message.origin_gen;
+	s->origin.position = e->message.origin_position;
+	s->draft.len = e->message.request_len;
+	if (unpark_copy(s->claim.slot, s->claim.number, n))
 		return REASON_NO_ENTRY;
 	slot->count++; /* userspace counts requests by it */
 	now = bpf_ktime_get_ns();
-	reason = slot_begin(hook, sc, slot, pod, s, gen, now);
+	reason = slot_begin(hook, sc, slot, pod, &s->claim, &order, &s->frame, now);
 	if (reason)
 		return reason;
 	/* nobody looks at it before: the slot is still claimed */
-	m = slot_message(slot, s->number);
+	m = slot_message(slot, s->claim.number);
 	m->hold = e->message.hold;
 	m->early = 1;
 	m->waited_us = waited_us(now, e->message.taken_ns);
-	attend(sc, s->slot);
+	attend(sc, s->claim.slot);
 	return REASON_TAKEN;
 }
 
@@ -96,7 +98,7 @@ __attribute__((noinline)) int unpark_claim(__u32 pod, __u32 queue, __u32 hook, _
 
 	if (!s || !p || p->up != POD_UP || p->queue != queue || p->ipv6 != family)
 		return NO_INDEX;
-	shut = s->shut_pod == pod ? s->shut : 0;
+	shut = s->unpark.shut_pod == pod ? s->unpark.shut : 0;
 	if (!((p->idle | pod_more(p, qos)) & ~(p->filling | p->reserved | pod_beyond(p) | shut)))
 		return NO_INDEX;
 	slot = slot_claim(hook, p, bpf_get_prandom_u32(), qos, shut);
@@ -143,7 +145,7 @@ static long unpark_walk_step(__u64 index, void *data)
 
 	if (!s)
 		return 1;
-	x = &s->walk;
+	x = &s->unpark.walk;
 	pod = unpark_pod(x, index);
 	if (pod == NO_INDEX)
 		return 1;
@@ -154,7 +156,7 @@ static long unpark_walk_step(__u64 index, void *data)
 
 /*
  * Claims a slot for the message of this family whose turn it is: of this pod or, if it is NO_INDEX, of any of the function's,
- * from a random one on. Returns 1 if there is one: s->slot, of s->pod. A function of its own, as the others.
+ * from a random one on. Returns 1 if there is one: s->claim.slot, of s->unpark.pod. A function of its own, as the others.
  */
 __attribute__((noinline)) int unpark_find(__u32 queue, __u32 pod, __u32 hook, __u32 family)
 {
@@ -173,7 +175,7 @@ __attribute__((noinline)) int unpark_find(__u32 queue, __u32 pod, __u32 hook, __
 	e = parked_entry(n);
 	if (!n || !e)
 		return 0;
-	x = &s->walk;
+	x = &s->unpark.walk;
 	x->function = q->function;
 	x->queue = queue;
 	x->from = bpf_get_prandom_u32() >> 8;
@@ -190,9 +192,9 @@ __attribute__((noinline)) int unpark_find(__u32 queue, __u32 pod, __u32 hook, __
 	}
 	if (afresh(x->slot) == NO_INDEX && pod != NO_INDEX)
 		unpark_lacks(pod, queue, hook, family); /* where all are in question: one, by chance */
-	s->slot = afresh(x->slot);
-	s->pod = afresh(x->pod);
-	return afresh(s->slot) != NO_INDEX;
+	s->claim.slot = afresh(x->slot);
+	s->unpark.pod = afresh(x->pod);
+	return afresh(s->claim.slot) != NO_INDEX;
 }
 
 static long unpark_busy_step(__u64 index, void *data)
@@ -204,7 +206,7 @@ static long unpark_busy_step(__u64 index, void *data)
 
 	if (!s)
 		return 1;
-	x = &s->walk;
+	x = &s->unpark.walk;
 	key = unpark_pod(x, index);
 	if (key == NO_INDEX)
 		return 1;
@@ -218,7 +220,7 @@ static long unpark_busy_step(__u64 index, void *data)
 static __always_inline bool unpark_busy(struct scratch *s, __u32 queue, __u32 family)
 {
 	struct queue *q = queue_entry(queue);
-	struct unpark_walk *x = &s->walk;
+	struct unpark_walk *x = &s->unpark.walk;
 
 	if (!q)
 		return false;
@@ -232,11 +234,11 @@ static __always_inline bool unpark_busy(struct scratch *s, __u32 queue, __u32 fa
 /* Notes that a slot's connection takes no request now. */
 static __always_inline void unpark_shut(struct scratch *s, const struct pod *pod, __u32 key)
 {
-	if (s->shut_pod != key) {
-		s->shut_pod = key;
-		s->shut = 0;
+	if (s->unpark.shut_pod != key) {
+		s->unpark.shut_pod = key;
+		s->unpark.shut = 0;
 	}
-	s->shut |= slot_bit(pod, s->slot);
+	s->unpark.shut |= slot_bit(pod, s->claim.slot);
 }
 
 /*
@@ -255,7 +257,7 @@ __attribute__((noinline)) int unpark(__u32 queue, __u32 hook, __u32 family)
 
 	if (!s || !q || !k)
 		return UNPARK_NONE;
-	key = s->pod;
+	key = s->unpark.pod;
 	pod = bpf_map_lookup_elem(&pods, &key);
 	if (!pod)
 		return UNPARK_NONE;
@@ -263,12 +265,12 @@ __attribute__((noinline)) int unpark(__u32 queue, __u32 hook, __u32 family)
 	n = parking_pop(k, q, family);
 	bpf_spin_unlock(&k->lock);
 	e = parked_entry(n);
-	s->bad = n && e ? unpark_into(s, pod, e, n, hook) : REASON_NO_ENTRY;
-	reason = afresh(s->bad);
+	s->unpark.reason = n && e ? unpark_into(s, pod, e, n, hook) : REASON_NO_ENTRY;
+	reason = afresh(s->unpark.reason);
 	if (n && e) {
 		bpf_spin_lock(&k->lock);
 		if (reason)
-			parking_push_back(k, q, park_name(e->message.device, family), n);
+			parking_push_back(k, q, park_name(e->message.origin, family), n);
 		else
 			parking_free(k, n);
 		if (reason == REASON_TOO_LARGE || reason == REASON_POD_WINDOW)
@@ -277,7 +279,7 @@ __attribute__((noinline)) int unpark(__u32 queue, __u32 hook, __u32 family)
 		if (reason) /* the sweeper may have seen the queue without this message, and looks no more */
 			park_attend(k, queue);
 	}
-	slot_release(pod, s->slot);
+	slot_release(pod, s->claim.slot);
 	pod_wake(hook, pod);
 	if (!n || !e)
 		return UNPARK_AGAIN; /* who parked one meanwhile saw this slot claimed */
@@ -342,11 +344,11 @@ __attribute__((noinline)) int unpark_all(struct __sk_buff *skb, __u32 queue, __u
 	if (!x.s)
 		return 0;
 	x.s->group.count = 0;
-	x.s->shut_pod = NO_INDEX;
+	x.s->unpark.shut_pod = NO_INDEX;
 	bpf_loop(UNPARK_MAX, unpark_step, &x, 0);
 	if (afresh(x.s->group.count))
 		unpark_flush(&x);
-	if (afresh(x.s->shut_pod) != NO_INDEX && !afresh(x.sent) && !unpark_busy(x.s, queue, family))
+	if (afresh(x.s->unpark.shut_pod) != NO_INDEX && !afresh(x.sent) && !unpark_busy(x.s, queue, family))
 		x.refused = 1;
 	if (afresh(x.refused) && hook != HOOK_CONTROL)
 		event_simple(hook, EVENT_PARKED, queue, 0);

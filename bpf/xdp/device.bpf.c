@@ -10,9 +10,9 @@
 /* Sends the request in place of the PUBLISH. */
 static __always_inline int xdp_send_request(struct xdp_md *ctx, struct scratch *s)
 {
-	struct request *r = request_buffer(s->slot, s->number);
+	struct request *r = request_buffer(s->claim.slot, s->claim.number);
 	long old_len = bpf_xdp_get_buff_len(ctx);
-	__u32 len = s->request_len;
+	__u32 len = s->draft.len;
 
 	if (!r)
 		return -1;

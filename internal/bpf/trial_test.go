@@ -246,7 +246,7 @@ func TestTrialOverdue(t *testing.T) {
 			r := trialRig(t)
 			r.pod(func(p *EproxyPod) { p.StallMs, p.TimeoutMs, p.UnackedMs = 250, 60000, 60000 })
 			s := EproxySlot{State: uint32(c.state), Tail: 1, Trial: c.trial, RespondedNs: ago(c.responded)}
-			s.Messages[0] = EproxyMessage{TakenNs: ago(c.taken), Acked: 1, Qos: 1, Device: abi.NoIndex, Company: uint16(EproxyCompanyCOMPANY_TRIAL)}
+			s.Messages[0] = EproxyMessage{TakenNs: ago(c.taken), Acked: 1, Qos: 1, Origin: abi.NoIndex, Company: uint8(EproxyCompanyCOMPANY_TRIAL)}
 			r.put(r.objs.Slots, uint32(rigSlot), &s)
 			args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(EproxySlotOpSLOT_OP_TAKE_OVER), Only: uint32(EproxyTakeOnlyTAKE_TRIAL)}
 			if _, err := r.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {

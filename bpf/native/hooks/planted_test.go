@@ -16,17 +16,17 @@ var planted = []struct {
 	edits          []edit
 }{
 	1: {"neither generation nor tuple checked when the device's ledgers are written", "another device gets the entry while a message is taken, XDP", []edit{
-		{"admit/account.h", "taken = c->gen == s->device_gen && ", "taken = (planted(1) || c->gen == s->device_gen) && "}}},
+		{"admit/account.h", "taken = c->gen == s->origin.gen && ", "taken = (planted(1) || c->gen == s->origin.gen) && "}}},
 	2: {"request sent without a look whether it still is this one's", "slot is dialled again and claimed while it is claimed, TC", []edit{
 		{"upstream/group.h", "return request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;", "return planted(2) || request_live(sc, slot, g->slot_gen, g->first) ? 0 : -1;"},
 		{"xdp/device.bpf.c", "if (!taken_live(s))", "if (!planted(2) && !taken_live(s))"}}},
 	3: {"generation and number of the slot not checked when its ledgers are written", "slot is retired while it is claimed", []edit{
 		{"upstream/begin.h", "if (sc->gen != gen || sc->state != CONN_OPEN) {", "if (!planted(3) && (sc->gen != gen || sc->state != CONN_OPEN)) {"},
-		{"upstream/begin.h", "} else if (slot->tail != s->number ||", "} else if ((!planted(3) && slot->tail != s->number) ||"}}},
+		{"upstream/begin.h", "} else if (slot->tail != claim->number ||", "} else if ((!planted(3) && slot->tail != claim->number) ||"}}},
 	4: {"generation of the device not checked when it is notified", "device reconnects while its response comes", []edit{
-		{"reply/device.h", "if (dc->gen == m->device_gen && conn_live(dc)", "if ((planted(4) || dc->gen == m->device_gen) && conn_live(dc)"}}},
+		{"reply/device.h", "if (dc->gen == m->origin_gen && conn_live(dc)", "if ((planted(4) || dc->gen == m->origin_gen) && conn_live(dc)"}}},
 	5: {"generation of the slot not checked when a message is taken over", "message of a slot that was dialled again is taken over", []edit{
-		{"control/slot.bpf.c", "if (c->gen == gen) {\n\t\tstate = slot->state;", "if (planted(5) || c->gen == gen) {\n\t\tstate = slot->state;"}}},
+		{"control/slot.bpf.c", "if (c->gen == gen) {\n\t\tx.state = slot->state;", "if (planted(5) || c->gen == gen) {\n\t\tx.state = slot->state;"}}},
 	6: {"slot not undone", "the same message twice, XDP", []edit{
 		{"take/take.h", "\t\tslot_undo(sc, slot", "\t\tif (!planted(6))\n\t\t\tslot_undo(sc, slot"}}},
 	7: {"sweeper's packet made of two generations", "PUBACK is repeated while the device reconnects", []edit{
@@ -38,7 +38,7 @@ var planted = []struct {
 	10: {"packet of an entry's former owner taken for the new one's", "another device gets the entry while a head is made, TC", []edit{
 		{"admit/account.h", "c->tuple.remote_port == p->tuple.remote_port &&\n\t\tc->tuple.remote[3] == p->tuple.remote[3] &&", "(planted(10) || planted(1) || (c->tuple.remote_port == p->tuple.remote_port &&\n\t\tc->tuple.remote[3] == p->tuple.remote[3])) &&"}}},
 	11: {"message taken over stays in flight", "response while userspace takes the message over", []edit{
-		{"control/slot.bpf.c", "\t\t\tslot->head++;\n", "\t\t\tif (!planted(11))\n\t\t\t\tslot->head++;\n"}}},
+		{"control/slot.bpf.c", "\tslot->head++;\n", "\tif (!planted(11))\n\t\tslot->head++;\n"}}},
 	12: {"lock kept", "PUBACK is repeated while the next one is inserted", []edit{
 		{"control/sweep_conn.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->state == CONN_OPEN && c->kind == CONN_DEVICE &&", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->state == CONN_OPEN && c->kind == CONN_DEVICE &&"}}},
 
@@ -58,7 +58,7 @@ var planted = []struct {
 		// what is framed wrongly seldom looks like a client's packet: that net is taken away, too
 		{"mech/follow.h", "if (w->client && ", "if (!planted(18) && w->client && "}}},
 	19: {"rights not looked at when a head is kept", "rights end while a message on a new topic is taken, XDP", []edit{
-		{"route/route.h", "d->rights == s->rights) {", "(planted(19) || d->rights == s->rights)) {"}}},
+		{"route/route.h", "d->rights == s->admit.rights) {", "(planted(19) || d->rights == s->admit.rights)) {"}}},
 	20: {"known topic outlives the rights it was judged under", "rights end while a message on a known topic is taken, TC", []edit{
 		{"control/device.bpf.c", "\t\t\td->cache_version++;\n", "\t\t\tif (!planted(20))\n\t\t\t\td->cache_version++;\n"}}},
 	21: {"session's end not looked at when a message is taken", "the session ends while messages are taken, TC", []edit{
@@ -68,7 +68,7 @@ var planted = []struct {
 	23: {"response that came before its request", "response that nobody asked for while a message is taken, XDP", []edit{
 		{"upstream/response.h", "return seq_ge(una, m->request_seq + m->request_len);", "return planted(23) || seq_ge(una, m->request_seq + m->request_len);"}}},
 	24: {"head of the old routes kept under the new epoch", "routes are exchanged while a head is made, XDP", []edit{
-		{"route/route.h", "cache_fill(c, d, s, s->device_gen, epoch)", "cache_fill(c, d, s, s->device_gen, planted(24) ? *(volatile __u32 *)&globals_get()->epoch : epoch)"}}},
+		{"route/route.h", "cache_fill(c, d, s, s->origin.gen, epoch)", "cache_fill(c, d, s, s->origin.gen, planted(24) ? *(volatile __u32 *)&globals_get()->epoch : epoch)"}}},
 	25: {"the fallback's requests do not count", "the fallback wants the only place while a message is taken, XDP", []edit{
 		{"upstream/pod.h", "	return popcount64(filling |", "	return !planted(25) && popcount64(filling |"}}},
 	26: {"PUBACK for a message whose packet identifier is another's by now", "packet identifier is used again while the first message is answered", []edit{
@@ -78,7 +78,7 @@ var planted = []struct {
 	28: {"PUBACK that is on its way not looked at", "repetition comes to the server while its original is answered", []edit{
 		{"control/device.bpf.c", "|| conn_notifying(c, id)))", "|| (!planted(28) && conn_notifying(c, id))))"}}},
 	29: {"hold not kept with its message", "repetition comes to the server while its original is taken over", []edit{
-		{"take/take.h", "\tslot_message(slot, s->number)->hold = hold;", "\tif (!planted(29))\n\t\tslot_message(slot, s->number)->hold = hold;"}}},
+		{"take/take.h", "\tslot_message(slot, s->claim.number)->hold = hold;", "\tif (!planted(29))\n\t\tslot_message(slot, s->claim.number)->hold = hold;"}}},
 	30: {"message entered before it is certain that it is taken", "the same message twice, XDP", []edit{
 		{"admit/account.h", "\tone.len = len;\n", "\tone.len = len;\n\tif (planted(30))\n\t\tids_hold(&d->ids, ids, s->publish.packet_id);\n"}}},
 	31: {"limit looked at before the claim can be seen", "the fallback wants the only place while a message is taken, TC", []edit{
@@ -99,15 +99,15 @@ var planted = []struct {
 	38: {"connection said to have its bit when that is cleared", "the sweeper looks at a slot while a message is taken, XDP", []edit{
 		{"control/sweep_conn.h", "\tc->attended = sweep_again(c, slot);\n\tagain = afresh(c->attended);\n", "\tagain = sweep_again(c, slot);\n\tif (planted(44))\n\t\tagain = early;\n\tif (!planted(38))\n\t\tc->attended = again;\n"}}},
 	39: {"nobody looks after a PUBACK that was inserted", "the sweeper stops while the response comes", []edit{
-		{"tc/pod_in.bpf.c", "kind == DONE_RESPONSE);\n\tattend(dc, device);", "kind == DONE_RESPONSE);\n\tif (!planted(39))\n\t\tattend(dc, device);"}}},
+		{"reply/device.h", "kind == DONE_RESPONSE);\n\tattend(dc, device);", "kind == DONE_RESPONSE);\n\tif (!planted(39))\n\t\tattend(dc, device);"}}},
 	40: {"nobody looks after a request in flight", "the sweeper stops while a message is taken, XDP", []edit{
-		{"take/take.h", "\tattend(sc, s->slot);", "\tif (!planted(40) && !planted(42))\n\t\tattend(sc, s->slot);"}}},
+		{"take/take.h", "\tattend(sc, s->claim.slot);", "\tif (!planted(40) && !planted(42))\n\t\tattend(sc, s->claim.slot);"}}},
 	41: {"timer stops without another look", "the sweeper stops while a message is taken, XDP", []edit{
 		{"control/sweep.bpf.c", "return !ctx.any || ", "return planted(41) || !ctx.any || "}}},
 	42: {"looked at before the request is begun", "the sweeper looks at a slot while a message is taken, XDP", []edit{
-		{"take/take.h", "\treason = slot_begin(hook, sc, slot, pod, s, gen, now);", "\tif (planted(42))\n\t\tattend(sc, s->slot);\n\treason = slot_begin(hook, sc, slot, pod, s, gen, now);"}}},
+		{"take/take.h", "\treason = slot_begin(hook, sc, slot, pod, &s->claim, &order, &s->frame, now);", "\tif (planted(42))\n\t\tattend(sc, s->claim.slot);\n\treason = slot_begin(hook, sc, slot, pod, &s->claim, &order, &s->frame, now);"}}},
 	43: {"nobody looks after what a message that was taken over acknowledges", "message of a slot is taken over, and nothing else happens", []edit{
-		{"control/slot.bpf.c", "\t\t\tattend(dc, device);", "\t\t\tif (!planted(43))\n\t\t\t\tattend(dc, device);"}}},
+		{"reply/device.h", "\tif (slot != NO_INDEX)\n\t\tattend(dc, device);", "\tif (slot != NO_INDEX && !planted(43))\n\t\tattend(dc, device);"}}},
 	44: {"what a slot needs looked at before its lock is held", "the sweeper looks at a slot while a message is taken, XDP", []edit{
 		{"control/sweep_conn.h", "\ts->pubacks.len = 0;\n", "\tint early = sweep_again(c, slot);\n\ts->pubacks.len = 0;\n"}}},
 	45: {"bit not set again", "PUBACK is repeated while the next one is inserted", []edit{
@@ -117,22 +117,23 @@ var planted = []struct {
 	47: {"who frees a slot does not look for messages that wait", "message is parked while the response comes", []edit{
 		{"tc/pod_in.bpf.c", "	if (q && *(volatile __u32 *)&q->count)\n", "	if (!planted(47) && q && *(volatile __u32 *)&q->count)\n"}}},
 	48: {"who parks a message does not look for a slot behind that", "message is parked while the response comes", []edit{
-		{"take/burst.h", "		if (i >= afresh(s->queue_count))\n			break;\n		unpark_all", "		if (planted(48) || i >= afresh(s->queue_count))\n			break;\n		unpark_all"}}},
+		{"take/burst.h", "		if (i >= afresh(s->taking.queue_count))\n			break;\n		unpark_all", "		if (planted(48) || i >= afresh(s->taking.queue_count))\n			break;\n		unpark_all"}}},
 	49: {"message that waits sent by two", "two responses come while messages wait", []edit{
-		{"upstream/unpark.h", "	n = parking_pop(k, q, family);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->bad", "	n = planted(49) ? parking_peek(k, q, family) : parking_pop(k, q, family);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->bad"}}},
+		{"upstream/unpark.h", "	n = parking_pop(k, q, family);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->unpark.reason", "	n = planted(49) ? parking_peek(k, q, family) : parking_pop(k, q, family);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->unpark.reason"}}},
 	50: {"message that a slot did not take is forgotten", "slot's socket is found dead when a message that waits is to leave", []edit{
 		{"upstream/unpark.h", "		if (reason)\n			parking_push_back(", "		if (reason && !planted(50))\n			parking_push_back("}}},
 	51: {"hold lost while the message waited", "two responses come while messages wait", []edit{
 		{"upstream/unpark.h", "	m->hold = e->message.hold;", "	if (!planted(51))\n		m->hold = e->message.hold;"}}},
 	52: {"message that waited stays in flight when userspace takes it", "userspace takes what waits while the response comes and a message is parked", []edit{
-		{"control/queue.bpf.c", "		if (dc->gen == gen && dc->in_flight)\n			dc->in_flight--;", "		if (!planted(52) && (planted(53) || dc->gen == gen) && dc->in_flight)\n			dc->in_flight--;"}}},
+		{"reply/device.h", "		if (dc->in_flight)\n			dc->in_flight--;\n	}\n", "		if (!planted(52) && dc->in_flight)\n			dc->in_flight--;\n	}\n"},
+		{"reply/device.h", "	if (dc->gen == m->origin_gen) {", "	if (planted(53) || dc->gen == m->origin_gen) {"}}},
 	53: {"generation of the client not checked when userspace takes its message", "another client gets the entry while userspace takes its message that waits", nil},
 	54: {"room for a message that was not parked after all", "the same message is parked twice while the response comes", []edit{
 		{"take/park.h", "		parking_cancel(k, q, n);", "		if (!planted(54))\n			parking_cancel(k, q, n);"}}},
 	55: {"the sweeper's bit of a queue cleared after the look", "the sweeper looks at a queue while a message is parked", []edit{
 		{"control/sweep.bpf.c", "	old = __sync_fetch_and_and(&k->attended[at], ~(1ull << bit));\n	opaque(old);\n	if (sweep_parked(at * 64 + bit, ctx->now_ms)) {", "	old = planted(55) ? 0 : __sync_fetch_and_and(&k->attended[at], ~(1ull << bit));\n	opaque(old);\n	if (planted(55) && !sweep_parked(at * 64 + bit, ctx->now_ms)) {\n		__sync_fetch_and_and(&k->attended[at], ~(1ull << bit));\n	} else if (planted(55) || sweep_parked(at * 64 + bit, ctx->now_ms)) {"}}},
 	56: {"nobody looks after a claim in vain while a message is parked", "the same message is parked twice while the response comes", []edit{
-		{"take/burst.h", "	if (afresh(s->vain))\n", "	if (!planted(56) && afresh(s->vain))\n"}}},
+		{"take/burst.h", "	if (afresh(s->taking.vain))\n", "	if (!planted(56) && afresh(s->taking.vain))\n"}}},
 	57: {"nobody looks after a client whose message waits", "messages of one segment are parked while the response comes", []edit{
 		{"take/park.h", "	attend(c, conn);", "	if (!planted(57))\n		attend(c, conn);"}}},
 	58: {"nobody looks after what waits", "pod drains while a message is parked and the response comes", []edit{
@@ -161,13 +162,13 @@ var planted = []struct {
 	68: {"what is kept is acknowledged", "two halves on two processors", []edit{
 		{"admit/keep.h", "	if (ok)\n		d->kept = 1;", "	if (ok && planted(68)) {\n		conn_remove(c, &s->packet.seg);\n		ledger_removed(&c->rx);\n	}\n	if (ok)\n		d->kept = 1;"}}},
 	69: {"half of a fixed header kept as if its message were as long as the one before", "half of a fixed header, and the rest", []edit{
-		{"take/take.h", "	s->publish.length = 0;\n", "	if (!planted(69))\n		s->publish.length = 0;\n"},
+		{"admit/publish.h", "	s->publish.length = 0;\n", "	if (!planted(69))\n		s->publish.length = 0;\n"},
 		{"pure/mqtt.h", "	p->length = 0;\n", "	if (!planted(69))\n		p->length = 0;\n"}}},
 	70: {"what was kept passes for another generation", "client reconnects while the rest comes", []edit{
 		{"admit/keep.h", "	same = c->gen == k->gen;", "	same = planted(70) || c->gen == k->gen;"}}},
 	71: {"what was kept looked for in the packet", "half that is kept comes again while its rest comes", []edit{
-		{"tc/device_in.bpf.c", "if (large || (!afresh(s->kept) && ", "if (large || ((planted(71) || !afresh(s->kept)) && "},
-		{"tc/device_in.bpf.c", "		if (!afresh(s->kept)) /*", "		if (planted(71) || !afresh(s->kept)) /*"}}},
+		{"tc/device_in.bpf.c", "if (large || (!afresh(s->admit.kept) && ", "if (large || ((planted(71) || !afresh(s->admit.kept)) && "},
+		{"tc/device_in.bpf.c", "		if (!afresh(s->admit.kept)) /*", "		if (planted(71) || !afresh(s->admit.kept)) /*"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

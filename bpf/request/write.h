@@ -1,24 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* message.h - a message's bytes, of which the segment before may have had the beginning (admit/keep.h). */
-#ifndef EPROXY_TAKE_MESSAGE_H
-#define EPROXY_TAKE_MESSAGE_H
+/* write.h - a message's request is written, its payload from the packet, or from what of the segment before was kept. */
+#ifndef EPROXY_REQUEST_WRITE_H
+#define EPROXY_REQUEST_WRITE_H
 
 #include "../mech/load.h"
-#include "../request/bytes.h"
-
-/* The first len bytes of the next message, or more, into s->look. Returns 0 or less. */
-static __always_inline int message_look(void *ctx, bool xdp, struct scratch *s, __u32 len)
-{
-	struct kept *k;
-
-	if (xdp || !afresh(s->kept))
-		return packet_load(ctx, xdp, s->packet.payload, s->look, len);
-	k = kept_entry(s->conn);
-	if (!k)
-		return -1;
-	copy_lines(s->look, k->bytes, &k->whole, MQTT_LOOK);
-	return 0;
-}
+#include "bytes.h"
 
 /*
  * The payload of the message whose head is in s->publish, of len bytes, into the request, from the offset
@@ -29,13 +15,13 @@ static __always_inline int message_payload(void *ctx, bool xdp, struct scratch *
 {
 	struct kept *k;
 
-	if (xdp || !afresh(s->kept))
+	if (xdp || !afresh(s->admit.kept))
 		return packet_load(ctx, xdp, s->packet.payload + s->publish.payload, r->buf + at, len);
 	k = kept_entry(s->conn);
 	if (!k)
 		return -1;
-	s->payload_len = len;
-	copy_lines(r->buf + at, k->bytes + (s->publish.payload & (MQTT_LOOK - 1)), &s->payload_len, PAYLOAD_MAX);
+	s->admit.payload_len = len;
+	copy_lines(r->buf + at, k->bytes + (s->publish.payload & (MQTT_LOOK - 1)), &s->admit.payload_len, PAYLOAD_MAX);
 	return 0;
 }
 
@@ -43,10 +29,10 @@ static __always_inline int message_payload(void *ctx, bool xdp, struct scratch *
  * Writes the request of the message whose head is in s->publish to r, which is that of the parked message
  * with this number, or, if it is PARK_NONE, that of the claimed slot; its ce-id is made of id_prefix and id.
  */
-static __always_inline enum reason take_request(void *ctx, bool xdp, struct scratch *s, struct request *r, __u32 parked,
-						const __u8 id_prefix[16], __u32 id)
+static __always_inline enum reason request_write(void *ctx, bool xdp, struct scratch *s, struct request *r,
+						 __u32 parked, const __u8 id_prefix[16], __u32 id)
 {
-	__u32 head_len = s->head_len, payload_len = s->publish.length - s->publish.payload, at;
+	__u32 head_len = s->draft.head_len, payload_len = s->publish.length - s->publish.payload, at;
 
 	opaque(head_len);
 	if (head_len > HEAD_MAX)
