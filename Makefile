@@ -191,9 +191,9 @@ bench-wake: build
 	$(GO) build -o bin/bench ./bench
 	bin/bench wake $(WAKE)
 
-## bench-paper: processor time per component and delay over load: HTTP and MQTT with Knative's queue-proxy, a broker and adaptors, and eproxy, under 6 minutes; PAPER="--rounds 40 --duration 2s" longer; root
+## bench-paper: processor time per component and delay over load: HTTP and MQTT with Knative's queue-proxy, a broker and adaptors, and eproxy, under 6 minutes; PAPER="--rounds 40 --duration 2s --limit 0" longer; root
 # What cannot be had is a row that says so. A module of its own, so that what Knative depends on stays out of go.mod.
-PAPER ?=
+PAPER ?= --rounds 8
 bench-paper: build
 	-@./test/install.sh mosquitto
 	-@command -v npm >/dev/null || ./test/install.sh nodejs npm

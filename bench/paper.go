@@ -27,6 +27,7 @@ func paperCommand() *cli.Command {
 			&cli.Float64Flag{Name: "most", Value: 32000, Usage: "messages per second up to which the rate is doubled; 0: no delays over load"},
 			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
 			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes, at least 16"},
+			&cli.DurationFlag{Name: "limit", Value: 5 * time.Minute, Usage: "begin no more rounds and rates after this `TIME`; 0: none"},
 			&cli.PathFlag{Name: "bin", Value: "bin/paper", Usage: "`DIR` of queue-proxy and the adaptor in Go"},
 			&cli.PathFlag{Name: "node", Value: "bench/paper/adaptor", Usage: "`DIR` of the adaptor in Node and its packages"},
 			&cli.PathFlag{Name: "out", Usage: "`DIR` for paper.json, cpu.svg and delay.svg; none: the table alone"},
@@ -44,13 +45,8 @@ func paper(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := p.table(); err != nil {
+	if err := p.measure(); err != nil {
 		return err
-	}
-	if c.Float64("most") > 0 {
-		if err := p.ramp(); err != nil {
-			return err
-		}
 	}
 	p.result.LoadAfter = loadAverage()
 	p.result.print(c.App.Writer)
@@ -62,12 +58,35 @@ type papers struct {
 	c      *cli.Context
 	chains []*chain
 	result *paperResult
+	began  time.Time
 	idle   float64 // processor time of the machine by itself, seconds per second
+}
+
+// measure makes all measurements for which there is time.
+func (p *papers) measure() error {
+	if err := p.table(); err != nil {
+		return err
+	}
+	if p.c.Float64("most") == 0 {
+		return nil
+	}
+	return p.ramp()
+}
+
+// late says whether the time is over.
+func (p *papers) late() bool {
+	limit := p.c.Duration("limit")
+	if limit == 0 || time.Since(p.began) < limit {
+		return false
+	}
+	p.say("the time is over")
+	p.result.Cut = limit.String()
+	return true
 }
 
 // startPaper starts all chains. It is to be closed also after an error.
 func startPaper(c *cli.Context) (*papers, error) {
-	p := &papers{c: c, result: newPaperResult(c)}
+	p := &papers{c: c, began: time.Now(), result: newPaperResult(c)}
 	for _, name := range strings.Split(c.String("rows"), ",") {
 		k := slices.IndexFunc(chainKinds, func(k chainKind) bool { return k.name == name })
 		if k < 0 {
@@ -115,6 +134,9 @@ func (p *papers) say(format string, a ...any) {
 func (p *papers) table() error {
 	rounds, rate := p.c.Int("rounds"), p.c.Float64("rate")
 	for round := range rounds {
+		if round > 0 && p.late() {
+			return nil
+		}
 		p.say("round %d of %d, %.0f messages per second", round+1, rounds, rate)
 		for i := range p.chains {
 			x := p.chains[(i+round)%len(p.chains)] // nobody always comes first
@@ -138,10 +160,10 @@ const (
 // ramp doubles the rate until a chain is saturated.
 func (p *papers) ramp() error {
 	going := slices.Clone(p.chains)
-	for rate := p.c.Float64("rate"); rate <= p.c.Float64("most") && len(going) > 0; rate *= 2 {
+	for rate := p.c.Float64("rate"); rate <= p.c.Float64("most") && len(going) > 0 && !p.late(); rate *= 2 {
 		p.say("delays at %.0f messages per second, %d chains", rate, len(going))
 		going = slices.DeleteFunc(going, func(x *chain) bool {
-			return !p.carries(x, rate)
+			return p.c.Context.Err() != nil || !p.carries(x, rate)
 		})
 	}
 	return p.c.Context.Err()

@@ -24,6 +24,7 @@ type paperResult struct {
 	Connections int         `json:"connections"`
 	Payload     int         `json:"payload"`
 	Rate        float64     `json:"rate"`
+	Cut         string      `json:"cut,omitempty"` // the limit that left less than was asked for
 	Rows        []*paperRow `json:"rows"`
 }
 
@@ -94,6 +95,9 @@ func (p *paperResult) print(w io.Writer) {
 	fmt.Fprintf(w, "\nprocessor time per message, us, at %.0f messages per second, %d devices, %d bytes: medians of the rounds; load %s before, %s after\n",
 		p.Rate, p.Connections, p.Payload, p.LoadBefore, p.LoadAfter)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if p.Cut != "" {
+		fmt.Fprintf(w, "not all was measured within %s\n", p.Cut)
+	}
 	if !p.quiet() {
 		fmt.Fprintf(w, "something else used %.2f of %d processors: total and other are unknown\n", p.Idle, p.Processors)
 	}
