@@ -138,16 +138,7 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 		}
 		return
 	}
-	switch {
-	case p.again: // subscribers have had it
-	case route.AlsoBroker:
-		s.toSubscribers(m)
-	case m.Retain:
-		s.front.Retain(m)
-	}
-	if m.QoS == 2 && x.kept() {
-		s.keeper.Received(x.ClientID, m.PacketID, Received{EventID: m.EventID})
-	}
+	s.copy(x, p, m, route)
 	var l *place
 	if route.Ordered {
 		l = s.lines.join(x.ClientID, route)
@@ -164,6 +155,27 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	if !d.Start(x.queued.Batch(), f) {
 		go f.finish()
 	}
+}
+
+// copy gives subscribers their copy of a routed message; what is kept of one of QoS 2 says that they have it.
+func (s *Server) copy(x *Session, p *pending, m *request.Message, route *config.Route) {
+	give := func() {
+		switch {
+		case p.again: // they have had it
+		case route.AlsoBroker:
+			s.toSubscribers(m)
+		case m.Retain:
+			s.front.Retain(m)
+		}
+	}
+	if m.QoS < 2 || !x.kept() {
+		give()
+		return
+	}
+	s.keeper.Together(func() {
+		give()
+		s.keeper.Received(x.ClientID, m.PacketID, Received{EventID: m.EventID})
+	})
 }
 
 // flight is a routed message on its way.

@@ -19,6 +19,8 @@ type Keeper interface {
 	Received(client string, id uint16, r Received)
 	// Released forgets it, later.
 	Released(client string, id uint16)
+	// Together keeps what do has kept, by whatever way, all or nothing.
+	Together(do func())
 	// Settled waits until all that is on disk.
 	Settled()
 }

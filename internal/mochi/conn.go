@@ -43,6 +43,7 @@ type conn struct {
 	quota       quota
 	acks        outbox.Box    // PUBACKs of the broker, and what waited for the disk
 	publishing  atomic.Uint32 // see publishing; 0: none
+	exactly     bool          // it is of QoS 2
 	withheld    []byte        // its acknowledgement
 	progress    progress
 	connect     *broker.Connect // until the session begins

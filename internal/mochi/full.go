@@ -24,6 +24,9 @@ func (s *Server) ordinary(cl *mochi.Client, x *broker.Session, pk packets.Packet
 	}
 	if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Qos > 0 {
 		c.publishing.Store(publishing(pk.PacketID))
+		if c.exactly = pk.FixedHeader.Qos == 2; c.exactly {
+			s.keep.publish()
+		}
 	}
 	return pk, nil
 }

@@ -118,10 +118,35 @@ func (k *keep) unsubscribed(cl *mochi.Client, filters packets.Subscriptions) {
 
 // message keeps what waits for a client's acknowledgement.
 func (k *keep) message(cl *mochi.Client, pk *packets.Packet) {
+	if pk.FixedHeader.Type == packets.Pubrec {
+		return // to a client's message: see received
+	}
+	k.write(cl, pk)
+}
+
+func (k *keep) write(cl *mochi.Client, pk *packets.Packet) {
 	if k == nil || !lasts(cl) || cl.IsTakenOver() || pk.FixedHeader.Dup || pk.FixedHeader.Type == packets.Puback { // one that is sent again is there
 		return
 	}
 	k.put(store.Message, messageKey(cl, pk.PacketID), keptOf(pk))
+}
+
+// publish begins what is put for a client's message of QoS 2 to subscribers: they have it if, and only if, it counts as received.
+func (k *keep) publish() {
+	if k != nil {
+		k.store.Begin()
+	}
+}
+
+// received ends that.
+func (k *keep) received(cl *mochi.Client, id uint16, done bool) {
+	if k == nil {
+		return
+	}
+	defer k.store.End()
+	if pk, ok := cl.State.Inflight.Get(id); ok && done && pk.FixedHeader.Type == packets.Pubrec {
+		k.write(cl, &pk)
+	}
 }
 
 // settled forgets it.
@@ -168,6 +193,13 @@ func (k *keep) Received(client string, id uint16, r broker.Received) {
 // Released forgets it.
 func (k *keep) Released(client string, id uint16) {
 	k.store.Delete(store.Received, store.Key(client, strconv.Itoa(int(id))))
+}
+
+// Together keeps what do keeps all together, or nothing of it.
+func (k *keep) Together(do func()) {
+	k.store.Begin()
+	defer k.store.End()
+	do()
 }
 
 // Settled waits for the disk.

@@ -59,9 +59,11 @@ func (c *conn) published(done bool) {
 	if id == 0 {
 		return
 	}
+	if c.exactly {
+		c.server.keep.received(c.client, uint16(id), done)
+	}
 	if !done {
 		c.client.State.Inflight.Delete(uint16(id))
-		c.server.keep.settled(c.client, uint16(id))
 	}
 	if w := c.withheld; w != nil && done {
 		c.withheld = nil

@@ -55,6 +55,9 @@ type Store struct {
 	used  atomic.Int64 // bytes of keys and values in the file
 	open  atomic.Int64 // changes and calls that are not done
 
+	groups  sync.RWMutex // read locked within a group
+	grouped atomic.Int64 // groups that are open
+
 	mu      sync.Mutex
 	changed *sync.Cond // something to do, or room for more
 	ops     []op
@@ -78,7 +81,7 @@ func (s *Store) Forget(client string) { s.add(op{key: Key(client, ""), client: t
 func (s *Store) add(o op) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.closing && (len(s.ops) >= waitingOps || s.bytes >= waitingBytes) {
+	for !s.closing && s.grouped.Load() == 0 && (len(s.ops) >= waitingOps || s.bytes >= waitingBytes) {
 		s.changed.Wait()
 	}
 	if s.closing {
@@ -88,6 +91,18 @@ func (s *Store) add(o op) {
 	s.bytes += len(o.key) + len(o.value)
 	s.open.Add(1)
 	s.changed.Broadcast()
+}
+
+// Begin begins a group: what is put until End is on disk all together, or nothing of it. Nobody waits for the disk within it.
+func (s *Store) Begin() {
+	s.groups.RLock()
+	s.grouped.Add(1)
+}
+
+// End ends a group, in any goroutine.
+func (s *Store) End() {
+	s.grouped.Add(-1)
+	s.groups.RUnlock()
 }
 
 // After calls f, which does not wait, when all is on disk that was put before; at once, if it is.
@@ -140,10 +155,14 @@ func (s *Store) write() {
 		for len(s.ops) == 0 && len(s.calls) == 0 && !s.closing {
 			s.changed.Wait()
 		}
+		s.mu.Unlock()
+		s.groups.Lock()
+		s.mu.Lock()
 		ops, calls, last := s.ops, s.calls, s.closing
 		s.ops, s.calls, s.bytes = nil, nil, 0
 		s.changed.Broadcast()
 		s.mu.Unlock()
+		s.groups.Unlock()
 		if !s.commit(ops) {
 			return
 		}
