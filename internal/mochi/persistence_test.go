@@ -13,7 +13,7 @@ import (
 // TestQoS2OverReconnects: the function has answered, and PUBREC had no connection to go to. Who sends the message
 // again on the next one is acknowledged, and it is not delivered again.
 func TestQoS2OverReconnects(t *testing.T) {
-	begun, gate := make(chan struct{}, 1), make(chan struct{})
+	begun, gate := make(chan struct{}, 4), make(chan struct{})
 	s := newStage(t, func(w http.ResponseWriter, r *http.Request) {
 		begun <- struct{}{}
 		<-gate
