@@ -115,7 +115,7 @@ func (m *Messages) FinishSent(s Sent) {
 
 // FinishParked finishes a message that has waited for a place, in vain, for this reason.
 func (m *Messages) FinishParked(fn *config.Function, msg bpf.EproxyMessage, request []byte, cause error) {
-	t := m.name(fn, msg.Device, msg.DeviceGen, msg.Counter)
+	t := m.name(fn, msg.Origin, msg.OriginGen, msg.Counter)
 	if t == nil {
 		return
 	}
