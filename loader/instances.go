@@ -35,7 +35,7 @@ func (n *node) activate(function string) {
 func restOf(plane *dataplane.Plane) func(string, netip.AddrPort, func()) (instances.Rest, bool) {
 	return func(function string, pod netip.AddrPort, wake func()) (instances.Rest, bool) {
 		r, busy := plane.Rest(function, pod, wake)
-		if r == nil { // no Rest, where a *dataplane.Rest that is nil would be one
+		if r == nil { // no Rest, where a *slots.Rest that is nil would be one
 			return nil, busy
 		}
 		return r, false
