@@ -38,7 +38,7 @@ var (
 	flows    = prometheus.NewDesc("eproxy_flows", "Connections of devices in the kernel path.", []string{"state"}, nil)
 	runs     = prometheus.NewDesc("eproxy_program_runs_total", "Runs of each BPF program, while the kernel measures them.", []string{"program"}, nil)
 	cpu      = prometheus.NewDesc("eproxy_program_seconds_total", "Processor time of each BPF program, while the kernel measures it.", []string{"program"}, nil)
-	memory   = prometheus.NewDesc("eproxy_map_bytes", "Memory of the BPF maps of that name.", []string{"map"}, nil)
+	memory   = prometheus.NewDesc("eproxy_map_bytes", "Memory of the BPF map.", []string{"map"}, nil)
 	resent   = prometheus.NewDesc("eproxy_retransmissions_total", "What the programs sent again.", []string{"kind"}, nil)
 )
 
@@ -272,18 +272,13 @@ func (c *Collector) programs(ch chan<- prometheus.Metric) error {
 	return nil
 }
 
-// memory adds up maps of one name, as those inside others have it.
 func (c *Collector) memory(ch chan<- prometheus.Metric) error {
 	ms, err := c.maps.Memory()
 	if err != nil {
 		return err
 	}
-	sums := make(map[string]float64)
 	for _, m := range ms {
-		sums[m.Name] += float64(m.Bytes)
-	}
-	for name, bytes := range sums {
-		ch <- prometheus.MustNewConstMetric(memory, prometheus.GaugeValue, bytes, name)
+		ch <- prometheus.MustNewConstMetric(memory, prometheus.GaugeValue, float64(m.Bytes), m.Name)
 	}
 	return nil
 }

@@ -5,53 +5,55 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cilium/ebpf"
 
 	"eproxy/internal/pindir"
 )
 
-// MapMemory is what the kernel charges for a map.
+// MapMemory is what the kernel charges for a map: memlock in fdinfo, which is its own estimate.
 type MapMemory struct {
-	Name  string // as the kernel has it: the first 15 bytes of that in the sources
-	Bytes uint64 // memlock in fdinfo: an estimate of the kernel's
+	Name  string
+	Bytes uint64
 }
 
-// Memory is that of all maps that the pinned programs use, by map.
+// Memory is that of the pinned maps, by the names of the pins; an array in chunks has that of its chunks.
 func (m *Maps) Memory() ([]MapMemory, error) {
-	entries, err := os.ReadDir(filepath.Join(m.dir, "progs"))
+	entries, err := os.ReadDir(filepath.Join(m.dir, "maps"))
 	if err != nil {
-		return nil, fmt.Errorf("list pinned programs: %w", err)
+		return nil, fmt.Errorf("list pinned maps: %w", err)
 	}
-	var ids []ebpf.MapID
-	for _, e := range entries {
-		used, err := mapsOfProgram(pindir.Path(m.dir, "progs", e.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("read pinned program %s: %w", e.Name(), err)
+	var out []MapMemory
+	for _, e := range entries { // by name, so that chunks, which have a dash and a number behind it, follow their array
+		bytes, err := memoryOfPin(pindir.Path(m.dir, "maps", e.Name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // gone meanwhile
 		}
-		ids = append(ids, used...)
+		if err != nil {
+			return nil, fmt.Errorf("memory of pinned map %s: %w", e.Name(), err)
+		}
+		name, _, _ := strings.Cut(e.Name(), "-")
+		if last := len(out) - 1; last >= 0 && out[last].Name == name {
+			out[last].Bytes += bytes
+			continue
+		}
+		out = append(out, MapMemory{name, bytes})
 	}
-	return MemoryOf(ids)
+	return out, nil
 }
 
-func mapsOfProgram(path string) ([]ebpf.MapID, error) {
-	prog, err := ebpf.LoadPinnedProgram(path, &ebpf.LoadPinOptions{ReadOnly: true})
+func memoryOfPin(path string) (uint64, error) {
+	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	defer prog.Close()
-	info, err := prog.Info()
-	if err != nil {
-		return nil, err
-	}
-	ids, ok := info.MapIDs()
-	if !ok {
-		return nil, errors.New("the kernel does not tell its maps")
-	}
-	return ids, nil
+	defer m.Close()
+	own, err := readMap(m)
+	return own.Bytes, err
 }
 
-// MemoryOf is that of maps and of those inside them, each once.
+// MemoryOf is that of maps and of those inside them, each once. Names are the kernel's, of at most 15 bytes.
 func MemoryOf(ids []ebpf.MapID) ([]MapMemory, error) {
 	var out []MapMemory
 	seen := make(map[ebpf.MapID]bool)
@@ -62,7 +64,7 @@ func MemoryOf(ids []ebpf.MapID) ([]MapMemory, error) {
 			continue
 		}
 		seen[id] = true
-		m, inner, err := readMap(id)
+		m, inner, err := readMapID(id)
 		if errors.Is(err, os.ErrNotExist) {
 			continue // gone meanwhile
 		}
@@ -74,24 +76,14 @@ func MemoryOf(ids []ebpf.MapID) ([]MapMemory, error) {
 	return out, nil
 }
 
-// readMap reads a map, and says which are inside it.
-func readMap(id ebpf.MapID) (out MapMemory, inner []ebpf.MapID, err error) {
+func readMapID(id ebpf.MapID) (out MapMemory, inner []ebpf.MapID, err error) {
 	m, err := ebpf.NewMapFromID(id)
 	if err != nil {
 		return out, nil, err
 	}
 	defer m.Close()
-	info, err := m.Info()
-	if err != nil {
+	if out, err = readMap(m); err != nil || m.Type() != ebpf.ArrayOfMaps && m.Type() != ebpf.HashOfMaps {
 		return out, nil, err
-	}
-	bytes, ok := info.Memlock()
-	if !ok {
-		return out, nil, errors.New("the kernel does not tell its memory")
-	}
-	out = MapMemory{info.Name, bytes}
-	if m.Type() != ebpf.ArrayOfMaps && m.Type() != ebpf.HashOfMaps {
-		return out, nil, nil
 	}
 	key := make([]byte, m.KeySize())
 	var in ebpf.MapID
@@ -101,4 +93,16 @@ func readMap(id ebpf.MapID) (out MapMemory, inner []ebpf.MapID, err error) {
 		}
 		inner = append(inner, in)
 	}
+}
+
+func readMap(m *ebpf.Map) (MapMemory, error) {
+	info, err := m.Info()
+	if err != nil {
+		return MapMemory{}, err
+	}
+	bytes, ok := info.Memlock()
+	if !ok {
+		return MapMemory{}, errors.New("the kernel does not tell its memory")
+	}
+	return MapMemory{info.Name, bytes}, nil
 }
