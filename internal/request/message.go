@@ -17,6 +17,7 @@ type Message struct {
 	Retain   bool
 	Dup      bool
 	PacketID uint16 // 0 for QoS 0
+	EventID  string // its ce-id; empty: each request gets one of its own
 	Version  byte   // MQTT protocol level: 3, 4 or 5
 
 	// MQTT 5 properties.
