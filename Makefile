@@ -18,7 +18,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-page demo bench bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-page test-prometheus demo bench bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
 
 all: build
 
@@ -150,6 +150,12 @@ test-page: build
 	@./test/install.sh $(PAGE_PACKAGES)
 	$(GO) vet -tags page ./test/netns
 	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '^TestPage$(if $(SCREENSHOT),,$$)' ./test/netns
+
+## test-prometheus: the Grafana dashboard's expressions in a real Prometheus against a real run, and promtool's opinion of the metrics, under 2 minutes; root
+test-prometheus: build
+	@./test/install.sh prometheus
+	$(GO) vet -tags prometheus ./test/netns
+	$(GO) test -race -count=1 -tags prometheus -v -run '^TestDashboard$$' ./test/netns
 
 ## demo: the whole system in network namespaces, in under a minute; root
 demo: build
