@@ -2,12 +2,15 @@ package observe
 
 import (
 	"fmt"
+	"net/netip"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eproxy/internal/bpf/observer"
 	"eproxy/internal/metrics"
+	"eproxy/internal/traffic"
 )
 
 var (
@@ -119,10 +122,44 @@ func (o *Observer) flight(p *pod) (f observer.ObserveObserveFlight, err error) {
 	if err := o.objs.ObservedFlight.LookupWithFlags(p.index, &f, ebpf.LookupLock); err != nil {
 		return f, fmt.Errorf("read what is in flight to pod %s: %w", p.address, err)
 	}
-	if now := monotonic(); f.Now > 0 && now > f.SinceNs {
+	if now := monotonic(); now > f.SinceNs {
 		f.Integral += (now - f.SinceNs) * uint64(f.Now)
+		for i := range f.Marked {
+			f.Marked[i].Integral += (now - f.SinceNs) * uint64(f.Marked[i].Now)
+		}
 	}
 	return f, nil
+}
+
+// Work is a pod's HTTP, of which the programs' own requests are only those that were answered.
+type Work struct {
+	All     traffic.Sum
+	Probes  traffic.Sum // of those, the kubelet's
+	Proxied traffic.Sum // of those, what Knative's activator has counted
+}
+
+// Work is what the HTTP of a pod was until now; false if the pod cannot be observed.
+func (o *Observer) Work(address netip.AddrPort) (l Work, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.pods[address]
+	if p == nil || p.ifname == "" {
+		return l, false
+	}
+	c, err := o.counts(p)
+	if err != nil {
+		return l, false
+	}
+	f, err := o.flight(p)
+	if err != nil {
+		return l, false
+	}
+	marked := func(m observer.ObserveObserveMark) traffic.Sum {
+		x := f.Marked[m-1]
+		return traffic.Sum{Arrived: int64(x.Requests), Integral: time.Duration(x.Integral)}
+	}
+	return Work{traffic.Sum{Arrived: int64(c.Requests), Integral: time.Duration(f.Integral)},
+		marked(observer.ObserveObserveMarkMARK_PROBE), marked(observer.ObserveObserveMarkMARK_PROXIED)}, true
 }
 
 // add adds what one processor has counted.
