@@ -68,12 +68,13 @@ struct observe_counts {
 	__u64 first[OBSERVE_BUCKETS];	 /* to the first byte of the final response */
 };
 
-/* What a field of a request's head says of it. Index of observe_flight.marked, plus one. */
+/* What is known of a request, by a field of its head or its connection. Index of observe_flight.marked, plus one. */
 enum observe_mark {
 	MARK_NONE = 0,
 	MARK_PROBE = 1,	  /* the kubelet's (User-Agent: kube-probe/..., or K-Kubelet-Probe) */
 	MARK_PROXIED = 2, /* Knative's activator has counted it (K-Proxy-Request: activator) */
-	MARK_COUNT = 3,
+	MARK_OWN = 3,	  /* the programs have put it in; counted with its response */
+	MARK_COUNT = 4,
 };
 
 /* The requests of a mark, which are among the others. */

@@ -29,8 +29,9 @@
 /* More or fewer requests are in flight to a pod, from now on. */
 struct flight_delta {
 	__s32 n;
-	__s32 marked[MARK_COUNT - 1]; /* of those */
-	__u64 area;		      /* what else the integral grows by, ns times requests */
+	__s32 marked[MARK_OWN - 1]; /* of those, by mark */
+	__u32 own;		    /* requests of the programs that were answered */
+	__u64 area;		    /* for how long they were in flight, all together, ns */
 };
 
 static __always_inline void flight_change(__u32 pod, const struct flight_delta *d, __u64 now_ns)
@@ -49,6 +50,8 @@ static __always_inline void flight_change(__u32 pod, const struct flight_delta *
 		f->since_ns = now_ns;
 	}
 	f->integral += d->area;
+	f->marked[MARK_OWN - 1].requests += d->own;
+	f->marked[MARK_OWN - 1].integral += d->area;
 	f->now += d->n;
 	f->marked[0].now += d->marked[0];
 	f->marked[1].now += d->marked[1];
@@ -260,15 +263,16 @@ static __always_inline void slot_answered(struct observe_conn *c, struct observe
 {
 	__u32 class = c->response.status / 100;
 	__u64 took = c->slot_ns ? now_ns - c->slot_ns : 0;
-	struct flight_delta d = { .area = took };
+	struct flight_delta d = { .own = 1 };
 
 	o->requests++;
 	o->responses[class & (OBSERVE_CLASSES - 1)]++;
 	if (!c->slot_ns || (__s64)took < 0) {
 		o->untimed++;
-		return;
+	} else {
+		histogram_add(o->took, &o->took_ns, took);
+		d.area = took;
 	}
-	histogram_add(o->took, &o->took_ns, took);
 	flight_change(c->pod, &d, now_ns);
 }
 

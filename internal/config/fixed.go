@@ -21,6 +21,7 @@ func (old *Config) Restart(next *Config, program string) error {
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"monitoring", old.Monitoring, next.Monitoring},
 		{"metrics", old.Metrics, next.Metrics},
+		{"scaler", old.Scaler, next.Scaler},
 		{"kubernetes", old.Kubernetes, next.Kubernetes},
 		{"runtime", old.Runtime, next.Runtime},
 	} {

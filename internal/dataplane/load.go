@@ -4,26 +4,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"eproxy/internal/counters"
 	"eproxy/internal/traffic"
 )
 
-// Loads are what the programs have had to do.
-type Loads struct {
-	// Functions are the messages of each function: from when the programs took one to when it was answered, or userspace had
-	// it, with what it waited.
-	Functions map[string]traffic.Sum
-	// Pods are the requests that each pod has not answered: how many, and for how long it has had them.
-	Pods map[counters.Pod]traffic.Sum
-	// Waiting are how many messages of each function wait in the programs, Places are how many requests of
-	// the fallback its pods have.
-	Waiting, Places map[string]int
-}
-
 // Loads reads what the programs have had to do for some functions until now, of
 // monotonic(). One goroutine at a time may call it.
-func (p *Plane) Loads(wanted func(function string) bool, now time.Duration) (Loads, error) {
-	l := Loads{Functions: make(map[string]traffic.Sum), Pods: make(map[counters.Pod]traffic.Sum), Waiting: make(map[string]int), Places: make(map[string]int)}
+func (p *Plane) Loads(wanted func(function string) bool, now time.Duration) (traffic.Loads, error) {
+	l := traffic.Loads{Functions: make(map[string]traffic.Sum), Pods: make(map[traffic.Pod]traffic.Sum)}
 	// What ends meanwhile is missing once; the other way round it would count twice.
 	counts, err := p.counts.Functions(wanted)
 	if err != nil {
@@ -38,23 +25,21 @@ func (p *Plane) Loads(wanted func(function string) bool, now time.Duration) (Loa
 			continue
 		}
 		with, alone := ps.load(now)
-		id := counters.Pod(ps.id)
+		id := traffic.Pod(ps.id)
 		l.Pods[id] = l.Pods[id].Plus(alone)
-		l.Places[id.Function] += int(atomic.LoadUint32(&ps.mem.Fallback))
 		l.Functions[ps.id.Function] = l.Functions[ps.id.Function].Plus(traffic.Sum{Integral: with})
 	}
 	return l, nil
 }
 
 // backlogs adds what waits in the kernel.
-func (p *Plane) backlogs(l *Loads, wanted func(function string) bool, now time.Duration) {
+func (p *Plane) backlogs(l *traffic.Loads, wanted func(function string) bool, now time.Duration) {
 	for i := range p.queues.table {
 		q := p.queues.table[i].Load()
 		if q == nil || !wanted(q.fn.Load().Name) {
 			continue
 		}
 		name, waiting := q.fn.Load().Name, q.Count()
-		l.Waiting[name] += waiting
 		l.Functions[name] = l.Functions[name].Plus(traffic.Sum{Integral: q.backlog.Waited(atomic.LoadUint64(&q.mem.Ids), waiting, now)})
 	}
 }
@@ -79,4 +64,19 @@ func (ps *podState) load(now time.Duration) (with time.Duration, alone traffic.S
 		}
 	}
 	return with, alone
+}
+
+// Waiting is how many messages of a function wait in the programs, and how many of userspace's have a place at a pod.
+func (p *Plane) Waiting(function string) (waiting, placed int) {
+	p.queues.mu.Lock()
+	if q := p.queues.byName[function]; q != nil {
+		waiting = q.Count()
+	}
+	p.queues.mu.Unlock()
+	for ps := range p.table.All() {
+		if ps.id.Function == function {
+			placed += int(atomic.LoadUint32(&ps.mem.Fallback))
+		}
+	}
+	return waiting, placed
 }

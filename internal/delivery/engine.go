@@ -153,6 +153,14 @@ func (e *Engine) Load(function string, now time.Duration) traffic.Sum {
 	return e.queues.of(function).track.Sum(now)
 }
 
+// Held is how many messages of a function userspace holds, those with an attempt under way among them.
+func (e *Engine) Held(function string) int {
+	q := e.queues.of(function)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.held.messages
+}
+
 // Finished adds a message that the programs took at that time, and that ended now without being delivered here.
 func (e *Engine) Finished(function string, arrived, now time.Duration) {
 	t := &e.queues.of(function).track

@@ -131,35 +131,41 @@ func (o *Observer) flight(p *pod) (f observer.ObserveObserveFlight, err error) {
 	return f, nil
 }
 
-// Work is a pod's HTTP, of which the programs' own requests are only those that were answered.
-type Work struct {
-	All     traffic.Sum
-	Probes  traffic.Sum // of those, the kubelet's
-	Proxied traffic.Sum // of those, what Knative's activator has counted
-}
-
-// Work is what the HTTP of a pod was until now; false if the pod cannot be observed.
-func (o *Observer) Work(address netip.AddrPort) (l Work, ok bool) {
+// HTTP is that of a pod until now; false if it cannot be observed.
+func (o *Observer) HTTP(address netip.AddrPort) (h traffic.HTTP, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	p := o.pods[address]
 	if p == nil || p.ifname == "" {
-		return l, false
+		return h, false
 	}
 	c, err := o.counts(p)
 	if err != nil {
-		return l, false
+		return h, false
 	}
 	f, err := o.flight(p)
 	if err != nil {
-		return l, false
+		return h, false
 	}
 	marked := func(m observer.ObserveObserveMark) traffic.Sum {
 		x := f.Marked[m-1]
 		return traffic.Sum{Arrived: int64(x.Requests), Integral: time.Duration(x.Integral)}
 	}
-	return Work{traffic.Sum{Arrived: int64(c.Requests), Integral: time.Duration(f.Integral)},
-		marked(observer.ObserveObserveMarkMARK_PROBE), marked(observer.ObserveObserveMarkMARK_PROXIED)}, true
+	return traffic.HTTP{
+		All:    traffic.Sum{Arrived: int64(c.Requests), Integral: time.Duration(f.Integral)},
+		Probes: marked(observer.ObserveObserveMarkMARK_PROBE), Proxied: marked(observer.ObserveObserveMarkMARK_PROXIED),
+		Own: marked(observer.ObserveObserveMarkMARK_OWN),
+	}, true
+}
+
+// Interface is the one that leads to an observed pod; empty: none is known.
+func (o *Observer) Interface(address netip.AddrPort) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p := o.pods[address]; p != nil {
+		return p.ifname
+	}
+	return ""
 }
 
 // add adds what one processor has counted.

@@ -1,6 +1,9 @@
 package traffic
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Sum is what has happened until a moment.
 type Sum struct {
@@ -47,4 +50,27 @@ func (m *Meter) Rate(s Sum, now time.Duration) Rate {
 	m.last.Arrived += max(0, d.Arrived)
 	m.last.Integral += max(0, d.Integral)
 	return Rate{Concurrency: float64(max(0, d.Integral)) / float64(passed), Arrived: float64(max(0, d.Arrived))}
+}
+
+// HTTP is what a pod got from anybody.
+type HTTP struct {
+	All     Sum // of the programs' own requests those that were answered
+	Probes  Sum // of those, the kubelet's
+	Proxied Sum // of those, what Knative's activator has counted
+	Own     Sum // of those, the programs' own
+}
+
+// Pod is a pod of a function.
+type Pod struct {
+	Function string
+	Address  netip.AddrPort
+}
+
+// Loads are what the programs have had to do.
+type Loads struct {
+	// Functions are the messages of each function: from when the programs took one to when it was answered, or userspace had
+	// it, with what it waited.
+	Functions map[string]Sum
+	// Pods are the requests that each pod has not answered: how many, and for how long it has had them.
+	Pods map[Pod]Sum
 }

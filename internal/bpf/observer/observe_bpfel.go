@@ -94,7 +94,7 @@ type ObserveObserveFlight struct {
 	Pad      uint32
 	SinceNs  uint64
 	Integral uint64
-	Marked   [2]struct {
+	Marked   [3]struct {
 		_        structs.HostLayout
 		Requests uint64
 		Integral uint64
@@ -117,7 +117,8 @@ const (
 	ObserveObserveMarkMARK_NONE    ObserveObserveMark = 0
 	ObserveObserveMarkMARK_PROBE   ObserveObserveMark = 1
 	ObserveObserveMarkMARK_PROXIED ObserveObserveMark = 2
-	ObserveObserveMarkMARK_COUNT   ObserveObserveMark = 3
+	ObserveObserveMarkMARK_OWN     ObserveObserveMark = 3
+	ObserveObserveMarkMARK_COUNT   ObserveObserveMark = 4
 )
 
 type ObserveObservePod struct {
