@@ -61,7 +61,7 @@ func (r *Reporter) tickPods(ctx context.Context, f *function, loads traffic.Load
 		if p.since == 0 {
 			p.since = now
 		}
-		h, ok := r.Source.HTTP(p.address)
+		sum, theirs, ok := r.sums(f, p, loads)
 		if !ok {
 			r.refuse(f, p, "its HTTP is not seen (eproxy_http_observed)")
 			continue
@@ -69,18 +69,24 @@ func (r *Reporter) tickPods(ctx context.Context, f *function, loads traffic.Load
 		if p.endpoint == nil && !r.open(ctx, f, p, now) {
 			continue
 		}
-		under := underWay(loads, p.address)
-		all := p.all.Rate(h.All.Minus(h.Probes).Plus(under), now)
-		var proxied traffic.Rate
-		if f.cfg.Revision == "" {
-			proxied = p.proxied.Rate(h.Proxied, now)
+		all, proxied := p.all.Rate(sum, now), p.proxied.Rate(theirs, now)
+		if f.waits() {
 			all.Concurrency += float64(f.waited) / looks / float64(len(f.pods))
-		} else { // what this program sends it tells of itself
-			proxied = p.proxied.Rate(h.Proxied.Plus(h.Own).Plus(under), now)
 		}
 		p.endpoint.set(Stat{PodName: p.name, Concurrency: all.Concurrency, ProxiedConcurrency: min(proxied.Concurrency, all.Concurrency),
 			Requests: all.Arrived, ProxiedRequests: min(proxied.Arrived, all.Arrived), Uptime: (now - p.since).Seconds()})
 	}
+}
+
+// sums are what a pod has had to do, and what of that others tell of; false: that is not known.
+func (r *Reporter) sums(f *function, p *pod, loads traffic.Loads) (all, proxied traffic.Sum, ok bool) {
+	h, ok := r.Source.HTTP(p.address)
+	under := underWay(loads, p.address)
+	all, proxied = h.All.Minus(h.Probes).Plus(under), h.Proxied
+	if f.cfg.Revision != "" { // what this program sends it tells of itself
+		proxied = proxied.Plus(h.Own).Plus(under)
+	}
+	return all, proxied, ok
 }
 
 // underWay is what the programs have under way at an address, for whatever functions.

@@ -131,12 +131,16 @@ func (r *Reporter) Run(ctx context.Context) {
 
 // seconds tells of each second until there are no functions, or ctx ends.
 func (r *Reporter) seconds(ctx context.Context) {
+	r.begin(ctx)
 	t := time.NewTicker(second / looks)
 	defer t.Stop()
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
+		case <-r.some:
+			r.begin(ctx)
+			continue
 		case <-t.C:
 		}
 		r.Look()
@@ -152,6 +156,36 @@ func (r *Reporter) close() {
 	for _, f := range r.functions {
 		f.follow(nil, nil)
 	}
+}
+
+// begin has what is new told of from now on.
+func (r *Reporter) begin(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.Now()
+	loads, err := r.Source.Loads(r.tells, now)
+	if err != nil {
+		return // the next second begins it
+	}
+	for _, f := range r.functions {
+		f.meter.Begin(r.sum(f, loads, now), now)
+		for _, p := range f.pods {
+			if all, proxied, ok := r.sums(f, p, loads); ok && p.since == 0 {
+				p.since = now
+				p.all.Begin(all, now)
+				p.proxied.Begin(proxied, now)
+				r.open(ctx, f, p, now)
+			}
+		}
+	}
+}
+
+// tells says whether a function is told of; r.mu is held.
+func (r *Reporter) tells(name string) bool { return r.functions[name] != nil }
+
+// sum is what a function has had to do.
+func (r *Reporter) sum(f *function, loads traffic.Loads, now time.Duration) traffic.Sum {
+	return loads.Functions[f.name].Plus(r.Source.Userspace(f.name, now))
 }
 
 // Look counts what waits: ten times in a second. Run does so.
@@ -173,14 +207,14 @@ func (r *Reporter) Tick(ctx context.Context) bool {
 		return false
 	}
 	now := r.Now()
-	loads, err := r.Source.Loads(func(name string) bool { return r.functions[name] != nil }, now)
+	loads, err := r.Source.Loads(r.tells, now)
 	if err != nil {
 		r.Logger.Warn("Knative's autoscaler is not told of a second", "error", err)
 		return true
 	}
 	var pushed []Message
 	for _, f := range r.functions {
-		rate := f.meter.Rate(loads.Functions[f.name].Plus(r.Source.Userspace(f.name, now)), now)
+		rate := f.meter.Rate(r.sum(f, loads, now), now)
 		if m, ok := f.second(r.Name, rate); ok {
 			pushed = append(pushed, m)
 		}

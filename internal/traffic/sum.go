@@ -35,12 +35,16 @@ type Meter struct {
 	at    time.Duration
 }
 
-// Rate is what happened since the sum before. now is of the clock that the sum was made by.
-func (m *Meter) Rate(s Sum, now time.Duration) Rate {
+// Begin has the first rate be what happens from now on, if there was none yet.
+func (m *Meter) Begin(s Sum, now time.Duration) {
 	if !m.begun {
 		*m = Meter{true, s, now}
-		return Rate{}
 	}
+}
+
+// Rate is what happened since the sum before. now is of the clock that the sum was made by.
+func (m *Meter) Rate(s Sum, now time.Duration) Rate {
+	m.Begin(s, now)
 	passed := now - m.at
 	if passed <= 0 {
 		return Rate{}
