@@ -58,6 +58,7 @@ func (b *builder) build(r *raw) {
 	b.routes(r.Routes)
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
+	b.persistence(r.Persistence)
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)
 	c.DrainTimeout = b.duration("$.drain_timeout", r.DrainTimeout, defaultDrain)

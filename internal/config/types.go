@@ -24,6 +24,7 @@ type Config struct {
 	Runtime      Runtime       // of instances that the loader starts
 	Scaler       Scaler        // who is told of the load
 	Monitoring   bool          // the HTTP of the pods is to be counted, whoever sends it
+	Persistence  Persistence   // of sessions
 	Metrics      Metrics       // Prometheus
 	Limits       Limits        // sizes
 	DrainTimeout time.Duration // for what is in flight at SIGTERM
