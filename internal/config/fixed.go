@@ -22,6 +22,7 @@ func (old *Config) Restart(next *Config, program string) error {
 		{"monitoring", old.Monitoring, next.Monitoring},
 		{"persistence", old.Persistence, next.Persistence},
 		{"metrics", old.Metrics, next.Metrics},
+		{"scaler", old.Scaler, next.Scaler},
 		{"kubernetes", old.Kubernetes, next.Kubernetes},
 		{"runtime", old.Runtime, next.Runtime},
 	} {

@@ -47,6 +47,7 @@ func (b *builder) function(path string, r *rawFunction) {
 	f.Deadline = b.deadline(path+".deadline", r.Deadline, f)
 	f.DeadLetter = b.deadLetter(path+".dead_letter", r)
 	b.headers(path, f)
+	b.autoscaling(path+".autoscaling", f, &r.Autoscaling)
 	b.cfg.Functions = append(b.cfg.Functions, f)
 }
 

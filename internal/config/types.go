@@ -22,6 +22,7 @@ type Config struct {
 	Routes       []*Route      // filters are unique
 	Kubernetes   Kubernetes    // how its API server is reached
 	Runtime      Runtime       // of instances that the loader starts
+	Scaler       Scaler        // who is told of the load
 	Monitoring   bool          // the HTTP of the pods is to be counted, whoever sends it
 	Persistence  Persistence   // of sessions
 	Metrics      Metrics       // Prometheus
@@ -198,6 +199,7 @@ type Function struct {
 	Headers     map[string]string // static
 	ContentType string            // when the publisher names none
 	CloudEvents CloudEvents
+	Autoscaling Autoscaling // who scales it, and is told of its load
 }
 
 // Identities says which pod has an address, as its source tells pods apart (in Kubernetes the

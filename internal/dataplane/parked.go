@@ -16,6 +16,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
+	"eproxy/internal/traffic"
 )
 
 // handoverBefore is how long before a message's deadline the programs give it up to
@@ -29,6 +30,8 @@ type queue struct {
 	mem   *bpf.EproxyQueue // its own; count changes at any time
 	fn    atomic.Pointer[config.Function]
 	gone  atomic.Bool // no configuration has the function any more
+
+	backlog traffic.Backlog // for who calls Loads
 
 	again atomic.Bool // it is to be tended once more
 	mu    sync.Mutex  // held while it is

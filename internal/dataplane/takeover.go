@@ -103,6 +103,7 @@ func (p *Plane) takeOver(s *slot, args bpf.EproxySlotArgs, resp *pool.Response, 
 	}
 	t.recorder.Request(t.fn.Name, s.pod.id.Address.String(), status)
 	if resp != nil && resp.Status >= 200 && resp.Status < 300 {
+		t.engine.Finished(t.fn.Name, t.arrived, monotonic())
 		t.finish(delivery.Outcome{Acked: true, Status: resp.Status, Response: resp, Function: t.fn.Name})
 		return
 	}
