@@ -123,6 +123,9 @@ func warnings(file string, cfg *config.Config) []string {
 // way says where the messages of a function are taken, if XDP may grow a packet
 // by so many bytes.
 func way(cfg *config.Config, fn *config.Function, headroom int) string {
+	if why, ok := fn.Graftable(); !ok {
+		return fmt.Sprintf("fallback (%s)", why)
+	}
 	prefix := len(request.Prefix(fn))
 	if prefix > len(bpf.EproxyFunction{}.Prefix) {
 		return fmt.Sprintf("fallback (request head of %d bytes, the kernel path holds %d)", prefix, len(bpf.EproxyFunction{}.Prefix))

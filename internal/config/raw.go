@@ -114,6 +114,7 @@ type rawFunction struct {
 	Headers     map[string]string `yaml:"headers"`
 	ContentType string            `yaml:"content_type"`
 	CloudEvents rawCloudEvents    `yaml:"cloudevents"`
+	Batch       *rawBatch         `yaml:"batch"`
 }
 
 type rawKubernetes struct {
@@ -184,6 +185,13 @@ type rawCloudEvents struct {
 	Type          string `yaml:"type"`
 	Source        string `yaml:"source"`
 	FromPublisher bool   `yaml:"from_publisher"`
+	Mode          string `yaml:"mode"`
+}
+
+type rawBatch struct {
+	MaxMessages *int      `yaml:"max_messages"`
+	MaxBytes    *int      `yaml:"max_bytes"`
+	Linger      *duration `yaml:"linger"`
 }
 
 type rawRoute struct {
