@@ -143,22 +143,18 @@ func way(cfg *config.Config, fn *config.Function, headroom int) string {
 // xdpSenders says whose messages XDP takes: client id and user name go along
 // with each. least is the growth of a packet from the shortest ones.
 func xdpSenders(fn *config.Function, auth *config.Auth, headroom int) (who []string, least int) {
-	id := "client ids"
-	if fn.CloudEvents.FromPublisher {
-		id = "client ids, counted twice," // they go along twice
-	}
 	least = math.MaxInt
 	say := func(text, username string) {
 		grow := request.Growth(fn, "", username) - len(username)
 		if least = min(least, grow); grow < headroom {
-			who = append(who, fmt.Sprintf(text, id, headroom-grow))
+			who = append(who, fmt.Sprintf(text, headroom-grow))
 		}
 	}
 	if auth.AllowAnonymous {
-		say("%s of up to %d bytes", "")
+		say("client ids of up to %d bytes", "")
 	}
 	if auth.Logins() {
-		say("%s and user names of up to %d bytes together", "u")
+		say("client ids and user names of up to %d bytes together", "u")
 	}
 	return who, least
 }
