@@ -1,5 +1,5 @@
 // Package request makes the HTTP request of an MQTT message. The kernel path
-// sends the same bytes (bpf/include/request.h, route.h).
+// sends the same bytes (bpf/request, bpf/route).
 package request
 
 import "time"
