@@ -313,8 +313,13 @@ func (n *node) install(file *config.Config) error {
 	if err := n.cfg.Restart(cfg, "the loader"); err != nil {
 		return err
 	}
+	// Before anybody can connect there: what a SYN has agreed on stays.
+	if err := n.enterListeners(cfg); err != nil {
+		return err
+	}
 	change, err := n.broker.Prepare(cfg)
 	if err != nil {
+		n.leaveListeners(cfg, n.cfg)
 		return err
 	}
 	n.pods.Follow(cfg)
@@ -322,6 +327,7 @@ func (n *node) install(file *config.Config) error {
 	live := n.live(cfg)
 	if err := n.plane.Install(live, change.Restrict); err != nil {
 		change.Cancel()
+		n.leaveListeners(cfg, n.cfg)
 		n.undo()
 		n.pods.Keep(n.cfg)
 		return err
@@ -329,6 +335,7 @@ func (n *node) install(file *config.Config) error {
 	n.engine.Reload(live, n.plane)
 	n.observe(live)
 	change.Commit()
+	n.leaveListeners(n.cfg, cfg)
 	n.file, n.cfg = file, cfg
 	n.page.Routes(cfg.Routes)
 	n.pods.Keep(cfg)

@@ -16,7 +16,6 @@ func (old *Config) Restart(next *Config, program string) error {
 	}{
 		{"interfaces", old.Interfaces, next.Interfaces},
 		{"xdp", old.XDP, next.XDP},
-		{"listeners", old.Listeners, next.Listeners},
 		{"limits", old.Limits, next.Limits},
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"monitoring", old.Monitoring, next.Monitoring},

@@ -116,6 +116,7 @@ type rawFunction struct {
 	ContentType string            `yaml:"content_type"`
 	CloudEvents rawCloudEvents    `yaml:"cloudevents"`
 	Autoscaling rawAutoscaling    `yaml:"autoscaling"`
+	Batch       *rawBatch         `yaml:"batch"`
 }
 
 type rawAutoscaling struct {
@@ -199,6 +200,13 @@ type rawCloudEvents struct {
 	Type          string `yaml:"type"`
 	Source        string `yaml:"source"`
 	FromPublisher bool   `yaml:"from_publisher"`
+	Mode          string `yaml:"mode"`
+}
+
+type rawBatch struct {
+	MaxMessages *int      `yaml:"max_messages"`
+	MaxBytes    *int      `yaml:"max_bytes"`
+	Linger      *duration `yaml:"linger"`
 }
 
 type rawRoute struct {

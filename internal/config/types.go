@@ -200,6 +200,7 @@ type Function struct {
 	ContentType string            // when the publisher names none
 	CloudEvents CloudEvents
 	Autoscaling Autoscaling // who scales it, and is told of its load
+	Batch       *Batch      // its messages go together; nil: one by one
 }
 
 // Identities says which pod has an address, as its source tells pods apart (in Kubernetes the
@@ -293,6 +294,8 @@ type CloudEvents struct {
 	// FromPublisher lets a message's user properties replace ce-* headers; then
 	// X-Mqtt-Client-Id says which client it came from.
 	FromPublisher bool
+	// Structured: the event is the body, as JSON (HTTP binding 1.0.2, section 3.2).
+	Structured bool
 }
 
 // Route sends the messages of a topic filter to functions.

@@ -106,6 +106,7 @@ type Engine struct {
 	servedElsewhere func(function string, pod netip.AddrPort) uint64
 
 	queues  queues
+	batches batches
 	outside atomic.Int64 // bytes of messages that wait outside of queues
 }
 

@@ -267,6 +267,19 @@ func (x *single) try(t trial) Outcome {
 			sleep(x.waiting(), max(jitter(backoff), retryAfter(t.o.Err)))
 			backoff = min(2*backoff, fn.Retry.MaxBackoff)
 		}
+		if fn.Batch != nil && x.request == nil {
+			r, begun := x.engine.batches.send(x)
+			if !begun {
+				return x.unfinished(t.o, t.attempts)
+			}
+			t.attempts++
+			x.pause()
+			if x.judge(&t, r.pod, r.response, r.err) {
+				t.o.Response = nil // it is that of many
+				return t.o
+			}
+			continue
+		}
 		l, err := x.engine.acquire(x.waiting(), fn, t.avoid)
 		if !x.begin() {
 			if l != nil {
