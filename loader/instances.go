@@ -26,6 +26,7 @@ func (r recorder) Request(function, pod string, status int) {
 
 // activate is told that a message waits for a function without a pod.
 func (n *node) activate(function string) {
+	n.activateKnative(function)
 	if !n.local.Wake(function) {
 		upstream.Waits(n.log)(function)
 	}

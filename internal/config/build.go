@@ -49,6 +49,8 @@ func (b *builder) build(r *raw) {
 		b.fail("$.broker.mode", "broker mode %q: must be embedded", c.Broker.Mode)
 	}
 	b.auth(r.Auth)
+	b.scaler(&r.Scaler)
+	c.Monitoring = r.Monitoring
 	for i := range r.Functions {
 		b.function(fmt.Sprintf("$.functions[%d]", i), &r.Functions[i])
 	}
@@ -56,7 +58,6 @@ func (b *builder) build(r *raw) {
 	b.routes(r.Routes)
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
-	c.Monitoring = r.Monitoring
 	b.persistence(r.Persistence)
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)

@@ -16,12 +16,12 @@ func (old *Config) Restart(next *Config, program string) error {
 	}{
 		{"interfaces", old.Interfaces, next.Interfaces},
 		{"xdp", old.XDP, next.XDP},
-		{"listeners", old.Listeners, next.Listeners},
 		{"limits", old.Limits, next.Limits},
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"monitoring", old.Monitoring, next.Monitoring},
 		{"persistence", old.Persistence, next.Persistence},
 		{"metrics", old.Metrics, next.Metrics},
+		{"scaler", old.Scaler, next.Scaler},
 		{"kubernetes", old.Kubernetes, next.Kubernetes},
 		{"runtime", old.Runtime, next.Runtime},
 	} {

@@ -31,7 +31,7 @@ func Examine(cfg *config.Config) []Feature {
 	if fs[0].State == Missing { // what the kernel answers then says nothing of it
 		return append(fs, unprivileged(cfg)...)
 	}
-	fs = append(fs, kernel()...)
+	fs = append(append(fs, kernel()...), statistics(statsFile))
 	if cfg == nil {
 		return fs
 	}
@@ -47,7 +47,7 @@ func Examine(cfg *config.Config) []Feature {
 // unprivileged is what can be found out without the capabilities that root() misses,
 // and what cannot.
 func unprivileged(cfg *config.Config) []Feature {
-	fs := []Feature{kernelBTF(), skbFields()}
+	fs := []Feature{kernelBTF(), skbFields(), statistics(statsFile)}
 	untried := func(name string) {
 		fs = append(fs, Feature{name, Untried, "that needs root, or the capabilities above"})
 	}

@@ -13,6 +13,7 @@ import (
 	"eproxy/internal/datapath"
 	"eproxy/internal/lograte"
 	"eproxy/internal/podgro"
+	"eproxy/internal/podns"
 	"eproxy/internal/reach"
 )
 
@@ -176,7 +177,7 @@ func (v *View) Improve(pod netip.Addr, path reach.Path) (served, found reach.Pat
 	switch {
 	case path.GRO && v.podsGRO:
 		if err := v.gro.On(path.Ifindex); err != nil {
-			return path.WithoutGRO(err), path, errors.Is(err, podgro.ErrNoNamespace)
+			return path.WithoutGRO(err), path, errors.Is(err, podns.ErrNotFound)
 		}
 		now := v.node.To(pod)
 		if now.Ifindex != path.Ifindex {

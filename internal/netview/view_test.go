@@ -11,7 +11,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/lograte"
-	"eproxy/internal/podgro"
+	"eproxy/internal/podns"
 	"eproxy/internal/reach"
 )
 
@@ -121,7 +121,7 @@ func TestGROIsGivenBack(t *testing.T) {
 	pod := netip.MustParseAddr("127.0.0.1") // reached through no interface, as one that has moved
 	tc, xdp := reach.Path{Way: reach.TC, Ifindex: 7, GRO: true}, reach.Path{Way: reach.XDP, Ifindex: 7}
 	v.Configure(&config.Config{PodsGRO: true})
-	f.noGRO = podgro.ErrNoNamespace
+	f.noGRO = podns.ErrNotFound
 	if served, found, lacks := v.Improve(pod, tc); !lacks || served.Reason == "" || found != tc {
 		t.Errorf("GRO cannot be switched on: %+v, %+v, %v", served, found, lacks)
 	}

@@ -13,6 +13,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/routes"
+	"eproxy/internal/traffic"
 )
 
 // handoverBefore is how long before a message's deadline the programs give it up to
@@ -26,6 +27,8 @@ type queue struct {
 	mem   *bpf.EproxyQueue // its own; count changes at any time
 	fn    atomic.Pointer[config.Function]
 	gone  atomic.Bool // no configuration has the function any more
+
+	backlog traffic.Backlog // for who calls EachWaited
 
 	again atomic.Bool // it is to be tended once more
 	mu    sync.Mutex  // held while it is

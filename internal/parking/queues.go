@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -179,4 +180,24 @@ func (t *Queues) Count() int {
 		}
 	}
 	return n
+}
+
+// EachWaited tells of each function that is wanted for how long its messages have waited in the kernel, those together that do
+// now, until now, of clock.Monotonic. One goroutine at a time may call it.
+func (t *Queues) EachWaited(now time.Duration, wanted func(function string) bool, each func(function string, waited time.Duration)) {
+	for i := range t.table {
+		if q := t.table[i].Load(); q != nil && wanted(q.fn.Load().Name) {
+			each(q.fn.Load().Name, q.backlog.Waited(atomic.LoadUint64(&q.mem.Ids), q.Count(), now))
+		}
+	}
+}
+
+// Waiting is how many messages of a function wait.
+func (t *Queues) Waiting(function string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if q := t.byName[function]; q != nil {
+		return q.Count()
+	}
+	return 0
 }

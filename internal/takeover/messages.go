@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/clock"
 	"eproxy/internal/config"
 	"eproxy/internal/conntable"
 	"eproxy/internal/counters"
@@ -103,6 +104,7 @@ func (m *Messages) FinishSent(s Sent) {
 	}
 	t.recorder.Request(t.fn.Name, s.Pod, status)
 	if s.Response != nil && status >= 200 && status < 300 {
+		t.engine.Finished(t.fn.Name, t.arrived, clock.Monotonic())
 		t.finish(delivery.Outcome{Acked: true, Status: status, Response: s.Response, Function: t.fn.Name})
 		return
 	}

@@ -1,4 +1,8 @@
-package podgro
+// Package podns enters the network namespaces of pods. That needs CAP_SYS_ADMIN.
+//
+// A namespace is known by the veth pair that leads into it, never by its name or a
+// process's number alone: both may be another's a moment later.
+package podns
 
 import (
 	"errors"
@@ -11,20 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoNamespace means that a pod's network namespace is not to be found.
-var ErrNoNamespace = errors.New("its network namespace is not found: there is no name of it under /run/netns, and no process in it that can be looked at from here")
+// ErrNotFound means that a pod's network namespace is not to be found.
+var ErrNotFound = errors.New("its network namespace is not found: there is no name of it under /run/netns, and no process in it that can be looked at from here")
 
-// places are where network namespaces can be opened: by the names that CNI runtimes
+// Places are where network namespaces can be opened: by the names that CNI runtimes
 // and ip-netns(8) give them, and by the processes that are in them. The latter needs
 // CAP_SYS_PTRACE where they are other users'.
-var places = []string{"/run/netns/*", "/run/docker/netns/*", "/proc/[0-9]*/ns/net"}
+var Places = []string{"/run/netns/*", "/run/docker/netns/*", "/proc/[0-9]*/ns/net"}
 
-// openNamespace opens the network namespace that has an id in this one
+// Open opens the network namespace that has an id in this one
 // (IFLA_LINK_NETNSID). What is opened is what the kernel is asked about: that a
 // process has ended since, and another has its number, cannot be mistaken.
-func openNamespace(id int) (*os.File, error) {
+func Open(id int) (*os.File, error) {
 	tried := make(map[uint64]bool) // by inode
-	for _, place := range places {
+	for _, place := range Places {
 		names, _ := filepath.Glob(place) // the patterns are good
 		for _, name := range names {
 			f, inode, err := openAt(name, tried)
@@ -38,7 +42,7 @@ func openNamespace(id int) (*os.File, error) {
 			_ = f.Close()
 		}
 	}
-	return nil, ErrNoNamespace
+	return nil, ErrNotFound
 }
 
 // openAt opens a network namespace unless it is among those that were tried. It does
@@ -70,9 +74,9 @@ func openAt(name string, tried map[uint64]bool) (*os.File, uint64, error) {
 	return f, st.Ino, nil
 }
 
-// inside runs f, which is to be short, with its thread in a network namespace. What
+// Inside runs f, which is to be short, with its thread in a network namespace. What
 // sockets it opens stay there.
-func inside(ns *os.File, f func() error) error {
+func Inside(ns *os.File, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
