@@ -57,6 +57,7 @@ func (b *builder) build(r *raw) {
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
 	c.Monitoring = r.Monitoring
+	b.persistence(r.Persistence)
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)
 	c.DrainTimeout = b.duration("$.drain_timeout", r.DrainTimeout, defaultDrain)
