@@ -130,8 +130,8 @@ func way(cfg *config.Config, fn *config.Function, headroom int) string {
 	if prefix > len(bpf.EproxyFunction{}.Prefix) {
 		return fmt.Sprintf("fallback (request head of %d bytes, the kernel path holds %d)", prefix, len(bpf.EproxyFunction{}.Prefix))
 	}
-	if cfg.XDP == "off" {
-		return "TC (xdp: off)"
+	if why := reach.NoXDP(cfg); why != "" {
+		return "TC (" + why + ")"
 	}
 	who, least := xdpSenders(fn, &cfg.Auth, headroom)
 	if len(who) == 0 {

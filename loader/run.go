@@ -160,11 +160,15 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	plane.Trace(n.tracer)
 	n.life = upstream.New(log, func(id upstream.ID) uint64 { return plane.Answered(id.Function, id.Address) })
 	for _, name := range cfg.Interfaces {
-		mode, err := plane.AttachDevice(name, cfg.XDP)
+		used, why, err := plane.AttachDevice(name, cfg.XDP)
 		if err != nil {
 			return nil, err
 		}
-		log.Info("attached", "interface", name, "xdp", mode)
+		said := []any{"interface", name, "xdp", used}
+		if why != "" {
+			said = append(said, "because", why)
+		}
+		log.Info("attached", said...)
 	}
 	live := n.live(cfg)
 	if err := plane.Install(live, func() {}); err != nil { // there is no client yet

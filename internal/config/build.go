@@ -32,8 +32,8 @@ func (b *builder) build(r *raw) {
 	b.missing(r)
 	b.interfaces(r.Interfaces)
 	c.XDP = or(r.XDP, "auto")
-	if !slices.Contains([]string{"auto", "native", "generic", "off"}, c.XDP) {
-		b.fail("$.xdp", "xdp %q: must be auto, native, generic or off", r.XDP)
+	if !slices.Contains([]string{"auto", "on", "native", "generic", "off"}, c.XDP) {
+		b.fail("$.xdp", "xdp %q: must be auto, on, native, generic or off", r.XDP)
 	}
 	if !slices.Contains([]string{"", "on", "off"}, r.PodsGRO) {
 		b.fail("$.pods_gro", "pods_gro %q: must be on or off", r.PodsGRO)

@@ -13,7 +13,7 @@ import (
 // Config is a valid configuration with all defaults filled in.
 type Config struct {
 	Interfaces   []string      // node interfaces that devices arrive on
-	XDP          string        // auto, native, generic or off
+	XDP          string        // auto, on, native, generic or off
 	PodsGRO      bool          // GRO is to be switched on at the pods' ends of veth pairs
 	Listeners    []Listener    // at least one
 	Broker       Broker        // the MQTT server

@@ -107,9 +107,9 @@ func (p *Plane) forgetGone(rec Recorder) []error {
 }
 
 // AttachDevice attaches the device-side programs to a node interface, and again
-// whenever that is made anew. xdp is the configuration's choice: auto, native,
-// generic or off. It returns what is used: native, generic or off.
-func (p *Plane) AttachDevice(name, xdp string) (string, error) {
+// whenever that is made anew. xdp is the configuration's choice: auto, on, native,
+// generic or off. It returns what is used of it, and why not more of it.
+func (p *Plane) AttachDevice(name, xdp string) (used, why string, err error) {
 	p.installed.mu.Lock()
 	defer p.installed.mu.Unlock()
 	return p.installed.net.AttachDevice(name, xdp)

@@ -101,9 +101,10 @@ func nodeInterface(name, xdp string) Feature {
 	if err := netdev.TryTCX(l.Attrs().Index); err != nil {
 		return Feature{what, Missing, oneLine(netdev.TCXRefusal(name, "a program", err))}
 	}
-	switch xdp {
+	used, slow := netdev.ChooseXDP(name, xdp)
+	switch used {
 	case "off":
-		return Feature{what, Used, "TC only (xdp: off)"}
+		return Feature{what, Used, "TC only (xdp: " + xdp + because(slow) + ")"}
 	case "generic":
 		return Feature{what, Used, "generic XDP"}
 	}
@@ -115,6 +116,14 @@ func nodeInterface(name, xdp string) Feature {
 		return Feature{what, Missing, why}
 	}
 	return Feature{what, Degraded, "TC only: " + why}
+}
+
+// because is a reason in a sentence, if there is one.
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
 }
 
 // nativeXDP says why an interface does not run XDP programs, or what is known
