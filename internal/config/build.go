@@ -40,14 +40,7 @@ func (b *builder) build(r *raw) {
 	}
 	c.PodsGRO = r.PodsGRO == "on"
 	b.listeners(r.Listeners)
-	c.Broker = Broker{Mode: or(r.Broker.Mode, "embedded"), URL: r.Broker.URL}
-	switch c.Broker.Mode {
-	case "embedded":
-	case "relay":
-		b.fail("$.broker.mode", "broker mode %q is not supported yet", c.Broker.Mode)
-	default:
-		b.fail("$.broker.mode", "broker mode %q: must be embedded", c.Broker.Mode)
-	}
+	b.broker(&r.Broker)
 	b.auth(r.Auth)
 	for i := range r.Functions {
 		b.function(fmt.Sprintf("$.functions[%d]", i), &r.Functions[i])
@@ -59,6 +52,7 @@ func (b *builder) build(r *raw) {
 	c.Monitoring = r.Monitoring
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)
+	b.relay(r)
 	c.DrainTimeout = b.duration("$.drain_timeout", r.DrainTimeout, defaultDrain)
 	c.BPFFS = or(r.BPFFS, DefaultBPFFS)
 	if !strings.HasPrefix(c.BPFFS, "/") || strings.Contains(c.BPFFS[strings.LastIndex(c.BPFFS, "/"):], ".") {

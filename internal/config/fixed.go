@@ -17,6 +17,7 @@ func (old *Config) Restart(next *Config, program string) error {
 		{"interfaces", old.Interfaces, next.Interfaces},
 		{"xdp", old.XDP, next.XDP},
 		{"listeners", old.Listeners, next.Listeners},
+		{"broker", old.Broker, next.Broker},
 		{"limits", old.Limits, next.Limits},
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"monitoring", old.Monitoring, next.Monitoring},

@@ -40,8 +40,12 @@ type rawTLS struct {
 }
 
 type rawBroker struct {
-	Mode string `yaml:"mode"`
-	URL  string `yaml:"url"`
+	Mode         string   `yaml:"mode"`
+	URL          string   `yaml:"url"`
+	URLs         []string `yaml:"urls"`
+	CA           string   `yaml:"ca"`
+	Username     string   `yaml:"username"`
+	PasswordFile string   `yaml:"password_file"`
 }
 
 type rawAuth struct {
