@@ -12,7 +12,7 @@
 #ifndef EPROXY_OBSERVE_HTTP1_H
 #define EPROXY_OBSERVE_HTTP1_H
 
-#include "../include/http.h"
+#include "../pure/http.h"
 #include "abi.h"
 
 #define STREAM_ENDLESS (~0ull)

@@ -3,7 +3,7 @@
 #ifndef EPROXY_OBSERVE_PACKET_H
 #define EPROXY_OBSERVE_PACKET_H
 
-#include "../include/packet.h"
+#include "../mech/packet.h"
 #include "exchange.h"
 
 /* TCX_NEXT of include/uapi/linux/bpf.h: whatever is behind decides. */

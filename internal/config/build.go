@@ -50,6 +50,7 @@ func (b *builder) build(r *raw) {
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
 	c.Monitoring = r.Monitoring
+	b.persistence(r.Persistence)
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)
 	b.relay(r)

@@ -21,6 +21,7 @@ func (old *Config) Restart(next *Config, program string) error {
 		{"limits", old.Limits, next.Limits},
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"monitoring", old.Monitoring, next.Monitoring},
+		{"persistence", old.Persistence, next.Persistence},
 		{"metrics", old.Metrics, next.Metrics},
 		{"kubernetes", old.Kubernetes, next.Kubernetes},
 		{"runtime", old.Runtime, next.Runtime},

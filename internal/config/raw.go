@@ -6,21 +6,22 @@ import (
 
 // raw is the file as written; pointers tell absent from zero.
 type raw struct {
-	Interfaces   []string      `yaml:"interfaces"`
-	XDP          string        `yaml:"xdp"`
-	PodsGRO      string        `yaml:"pods_gro"`
-	Listeners    []rawListener `yaml:"listeners"`
-	Broker       rawBroker     `yaml:"broker"`
-	Auth         *rawAuth      `yaml:"auth"`
-	Functions    []rawFunction `yaml:"functions"`
-	Routes       []rawRoute    `yaml:"routes"`
-	Kubernetes   rawCluster    `yaml:"kubernetes"`
-	Runtime      rawRuntime    `yaml:"runtime"`
-	Monitoring   bool          `yaml:"monitoring"`
-	Metrics      rawMetrics    `yaml:"metrics"`
-	Limits       rawLimits     `yaml:"limits"`
-	DrainTimeout *duration     `yaml:"drain_timeout"`
-	BPFFS        string        `yaml:"bpffs"`
+	Interfaces   []string        `yaml:"interfaces"`
+	XDP          string          `yaml:"xdp"`
+	PodsGRO      string          `yaml:"pods_gro"`
+	Listeners    []rawListener   `yaml:"listeners"`
+	Broker       rawBroker       `yaml:"broker"`
+	Auth         *rawAuth        `yaml:"auth"`
+	Functions    []rawFunction   `yaml:"functions"`
+	Routes       []rawRoute      `yaml:"routes"`
+	Kubernetes   rawCluster      `yaml:"kubernetes"`
+	Runtime      rawRuntime      `yaml:"runtime"`
+	Monitoring   bool            `yaml:"monitoring"`
+	Persistence  *rawPersistence `yaml:"persistence"`
+	Metrics      rawMetrics      `yaml:"metrics"`
+	Limits       rawLimits       `yaml:"limits"`
+	DrainTimeout *duration       `yaml:"drain_timeout"`
+	BPFFS        string          `yaml:"bpffs"`
 }
 
 type rawListener struct {
@@ -201,6 +202,11 @@ type rawMetrics struct {
 	Listen    string `yaml:"listen"`
 	Page      bool   `yaml:"page"`
 	TokenFile string `yaml:"token_file"`
+}
+
+type rawPersistence struct {
+	Dir   string `yaml:"dir"`
+	Bytes string `yaml:"bytes"`
 }
 
 type rawLimits struct {

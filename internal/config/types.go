@@ -23,6 +23,7 @@ type Config struct {
 	Kubernetes   Kubernetes    // how its API server is reached
 	Runtime      Runtime       // of instances that the loader starts
 	Monitoring   bool          // the HTTP of the pods is to be counted, whoever sends it
+	Persistence  Persistence   // of sessions
 	Metrics      Metrics       // Prometheus
 	Limits       Limits        // sizes
 	DrainTimeout time.Duration // for what is in flight at SIGTERM

@@ -367,7 +367,7 @@ func (q *queue) take(wait time.Duration) bool {
 	if err != nil {
 		p.often.Warn("an entry for messages that wait is lost", err.Error(), "error", err)
 	}
-	t := p.newTaken(q.fn.Load(), m.Device, m.DeviceGen, m.Counter)
+	t := p.newTaken(q.fn.Load(), m.Origin, m.OriginGen, m.Counter)
 	if t == nil {
 		return true
 	}

@@ -55,7 +55,7 @@ type single struct {
 
 // init makes x the delivery of a message that arrived at this moment.
 func (x *single) init(ctx context.Context, e *Engine, fn *config.Function, m *request.Message, arrived time.Time) {
-	x.engine, x.fn, x.m, x.id, x.size, x.queue, x.ctx = e, fn, m, e.NextID(), m.Size(), e.queues.of(fn.Name), ctx
+	x.engine, x.fn, x.m, x.id, x.size, x.queue, x.ctx = e, fn, m, cmp.Or(m.EventID, e.NextID()), m.Size(), e.queues.of(fn.Name), ctx
 	x.end, x.late = arrived.Add(fn.Deadline), errDeadline
 	if !m.Expires.IsZero() && m.Expires.Before(x.end) {
 		x.end, x.late = m.Expires, errExpired

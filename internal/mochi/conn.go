@@ -42,7 +42,10 @@ type conn struct {
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
-	acks        outbox.Box // PUBACKs of the broker
+	acks        outbox.Box    // PUBACKs of the broker, and what waited for the disk
+	publishing  atomic.Uint32 // see publishing; 0: none
+	exactly     bool          // it is of QoS 2
+	withheld    []byte        // its acknowledgement
 	progress    progress.Progress
 	connect     *broker.Connect // until the session begins
 	identity    broker.Identity
@@ -239,6 +242,13 @@ const (
 // a message of QoS 1 or 2 for the client waits for it. A client that is too slow is
 // disconnected, with RST: half a packet may have been written, so nothing can follow.
 func (c *conn) Write(p []byte) (int, error) {
+	if c.postpone(p) {
+		return len(p), nil
+	}
+	return c.write(p)
+}
+
+func (c *conn) write(p []byte) (int, error) {
 	if c.stream != nil {
 		return c.stream.Write(p)
 	}

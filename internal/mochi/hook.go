@@ -24,7 +24,7 @@ func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnDisconnect,
-		mqtt.OnQosPublish, mqtt.OnRetainMessage:
+		mqtt.OnQosPublish, mqtt.OnRetainMessage, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnUnsubscribed, mqtt.OnPublished:
 		return true
 	}
 	return false
@@ -42,6 +42,8 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	c.connect = codec.Connect(&pk, cl.ID, remoteOf(cl))
 	c.quota.takeOver(cl)
+	// What waits for a client outlives the connection, and the library leaves out of it the topic that has an alias.
+	cl.Properties.Props.TopicAliasMaximum = 0
 	// The will is the broker's: the library would publish it unasked.
 	cl.Properties.Will = mqtt.Will{}
 	if c.from.Certificate != nil {
@@ -52,6 +54,10 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	id, code := h.s.broker.Authenticate(c.connect)
 	c.identity = id
+	if code == broker.CodeSuccess && lasts(cl) && h.s.keep.full() {
+		code = broker.CodeQuotaExceeded
+		h.s.broker.Refused("persistence_full", "client refused: there is no room on disk for its session", id.Remote, "client", id.ClientID)
+	}
 	if code == broker.CodeSuccess {
 		return nil
 	}
@@ -96,10 +102,38 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 }
 
 // OnQosPublish is called when something of QoS 1 or 2 waits for a client.
-func (h *hook) OnQosPublish(cl *mqtt.Client, _ packets.Packet, _ int64, _ int) { h.s.clock.hold(cl) }
+func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
+	h.s.clock.hold(cl)
+	h.s.keep.message(cl, &pk)
+}
+
+// OnQosComplete is called when a message of QoS 1 or 2 has ended.
+func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
+	if own := pk.FixedHeader.Type == packets.Puback && pk.Created != 0; !own { // to a client's message
+		h.s.keep.settled(cl, pk.PacketID)
+	}
+}
+
+// OnQosDropped is called when it has expired, or its session has ended.
+func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) { h.s.keep.settled(cl, pk.PacketID) }
+
+// OnUnsubscribed is called before UNSUBACK, and for what a session that has ended leaves.
+func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
+	h.s.keep.unsubscribed(cl, pk.Filters)
+}
+
+// OnPublished is called when subscribers have a client's message.
+func (h *hook) OnPublished(cl *mqtt.Client, _ packets.Packet) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.published(true)
+	}
+}
 
 // OnRetainMessage is called when a message is retained.
-func (h *hook) OnRetainMessage(_ *mqtt.Client, pk packets.Packet, _ int64) { h.s.clock.retain(&pk) }
+func (h *hook) OnRetainMessage(_ *mqtt.Client, pk packets.Packet, _ int64) {
+	h.s.clock.retain(&pk)
+	h.s.keep.retained(&pk)
+}
 
 // OnACLCheck says whether a client may receive what a filter or a topic name
 // matches; whether it may publish is decided by OnPublish, which knows the topic
@@ -118,6 +152,7 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	if x == nil {
 		return
 	}
+	h.s.keep.subscribed(cl, pk.Filters, codes)
 	for i, f := range pk.Filters {
 		if codes[i] >= packets.ErrUnspecifiedError.Code && !x.MaySubscribe(f.Filter) { // MQTT 3.1.1 has one code for all errors
 			x.RefusedSubscription(f.Filter)
@@ -127,10 +162,14 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 
 // OnPublish takes messages out of the library's hands that are not ordinary ones.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	if x := sessionOf(cl); x != nil && !h.s.broker.Publish(x, codec.Message(&pk)) {
+	x := sessionOf(cl)
+	if x == nil {
+		return pk, nil
+	}
+	if !h.s.broker.Publish(x, codec.Message(&pk)) {
 		return pk, packets.ErrRejectPacket // acknowledged by the broker
 	}
-	return pk, nil
+	return h.s.ordinary(cl, x, pk)
 }
 
 // OnDisconnect is called when an established client's connection has ended. The
@@ -143,9 +182,11 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	if x := c.session.Load(); x != nil {
 		h.s.broker.Ended(x)
 	}
+	c.published(false)
 	c.ended = true
 	c.beginTurn()
 	h.s.clock.leave(cl)
+	h.s.left(cl)
 }
 
 // sessionOf is a client's session; nil for the server's own client.

@@ -54,8 +54,12 @@ func (p *peer) collect(id uint16, code byte, b *pool.Batch) error {
 	if most := p.cl.Properties.Props.MaximumPacketSize; most > 0 && len(ack) > int(most) {
 		return packets.ErrPacketTooLarge
 	}
-	p.conn.acks.Put(ack)
-	b.Add(&p.conn.acks)
+	if p.s.keep.behind() { // of a message that subscribers have, too
+		p.conn.after(ack)
+	} else {
+		p.conn.acks.Put(ack)
+		b.Add(&p.conn.acks)
+	}
 	atomic.AddInt64(&p.s.mqtt.Info.BytesSent, int64(len(ack)))
 	atomic.AddInt64(&p.s.mqtt.Info.PacketsSent, 1)
 	return nil
@@ -80,7 +84,7 @@ func (c *conn) collect(cl *mqtt.Client) {
 			cl.Lock()
 		}
 		defer cl.Unlock()
-		return c.Write(b)
+		return c.write(b)
 	}
 	c.acks.Failed = func(err error) {
 		c.server.log.Debug("acknowledgements not written", "client", cl.ID, "error", err)

@@ -33,6 +33,7 @@ type Server struct {
 	listeners []*listener
 	turns     turns.Turns
 	clock     *clock
+	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
 	live      live
@@ -58,6 +59,10 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
+	}
+	if err := s.restore(); err != nil {
+		s.Close()
+		return nil, err
 	}
 	for i := range s.cfg.Listeners {
 		nl, err := listen(s.ctx, &s.cfg.Listeners[i], s)
@@ -95,6 +100,9 @@ func (s *Server) Addresses() []net.Addr {
 
 // Publish hands a message to the subscribers, and keeps it if it is to be retained.
 func (s *Server) Publish(m *request.Message) error {
+	if m.QoS > 0 && s.keep.full() {
+		return errFull
+	}
 	pk := codec.Packet(m)
 	pk.ProtocolVersion = 5
 	if pk.FixedHeader.Qos > 0 {
@@ -112,6 +120,7 @@ func (s *Server) Retain(m *request.Message) {
 		pk.Expiry = pk.Created + int64(m.MessageExpiry)
 	}
 	s.clock.retain(&pk)
+	s.keep.retained(&pk)
 	s.mqtt.Topics.RetainMessage(pk.Copy(false))
 }
 
@@ -137,6 +146,9 @@ func (s *Server) Close() {
 		_ = c.Close()
 	}
 	_ = s.mqtt.Close()
+	if err := s.keep.close(); err != nil {
+		s.log.Error("sessions not closed", "error", err)
+	}
 	s.often.Close()
 }
 
