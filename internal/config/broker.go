@@ -10,13 +10,12 @@ import (
 // broker reads which MQTT server serves what is not routed.
 func (b *builder) broker(r *rawBroker) {
 	c := &b.cfg.Broker
-	*c = Broker{Mode: or(r.Mode, "embedded"), Username: r.Username,
-		CA:           b.absolute("$.broker.ca", "broker.ca", r.CA),
-		PasswordFile: b.absolute("$.broker.password_file", "broker.password_file", r.PasswordFile)}
+	*c = Broker{Mode: or(r.Mode, "embedded"),
+		CA: b.absolute("$.broker.ca", "broker.ca", r.CA)}
 	switch c.Mode {
 	case "embedded":
-		if r.URL != "" || len(r.URLs) > 0 || r.CA != "" || r.Username != "" || r.PasswordFile != "" {
-			b.fail("$.broker", "broker: url, urls, ca, username and password_file are those of mode: relay")
+		if r.URL != "" || len(r.URLs) > 0 || r.CA != "" {
+			b.fail("$.broker", "broker: url, urls and ca are those of mode: relay")
 		}
 		return
 	case "relay":
@@ -33,8 +32,6 @@ func (b *builder) broker(r *rawBroker) {
 	switch {
 	case r.URL == "" && len(r.URLs) == 0:
 		b.fail("$.broker", "broker: mode relay needs url, as tcp://127.0.0.1:1884, or several of them in urls")
-	case r.PasswordFile != "" && r.Username == "":
-		b.fail("$.broker.password_file", "broker.password_file: needs username")
 	case r.CA != "" && !slices.ContainsFunc(c.Servers, func(s BrokerServer) bool { return s.TLS }):
 		b.fail("$.broker.ca", "broker.ca: no broker is reached by tls://")
 	}
@@ -60,7 +57,15 @@ func (b *builder) brokerServer(path, s string) {
 
 // relay refuses what relayed clients cannot have: what they may subscribe to is the broker's business, which would not know of it.
 func (b *builder) relay(r *raw) {
-	if !b.cfg.Broker.Relay() || r.Auth == nil {
+	if !b.cfg.Broker.Relay() {
+		return
+	}
+	for i, f := range r.Functions {
+		if f.DeadLetter != nil && f.DeadLetter.Topic != "" {
+			b.fail(fmt.Sprintf("$.functions[%d].dead_letter.topic", i), "dead_letter.topic: with broker mode relay nobody publishes there: use file or url")
+		}
+	}
+	if r.Auth == nil {
 		return
 	}
 	for i, u := range r.Auth.Users {

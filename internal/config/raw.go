@@ -41,12 +41,10 @@ type rawTLS struct {
 }
 
 type rawBroker struct {
-	Mode         string   `yaml:"mode"`
-	URL          string   `yaml:"url"`
-	URLs         []string `yaml:"urls"`
-	CA           string   `yaml:"ca"`
-	Username     string   `yaml:"username"`
-	PasswordFile string   `yaml:"password_file"`
+	Mode string   `yaml:"mode"`
+	URL  string   `yaml:"url"`
+	URLs []string `yaml:"urls"`
+	CA   string   `yaml:"ca"`
 }
 
 type rawAuth struct {

@@ -102,11 +102,9 @@ const (
 
 // Broker says which MQTT server serves what is not routed.
 type Broker struct {
-	Mode         string         // embedded; relay: those of Servers
-	Servers      []BrokerServer // no two of them equal
-	CA           string         // absolute path of the authorities that TLS servers are verified by; empty: the system's
-	Username     string         // of this server itself, for what it publishes on a connection of its own; empty: anonymous
-	PasswordFile string         // absolute path; empty: none
+	Mode    string         // embedded; relay: those of Servers
+	Servers []BrokerServer // no two of them equal
+	CA      string         // absolute path of the authorities that TLS servers are verified by; empty: the system's
 }
 
 // Relay says whether clients are relayed to brokers.

@@ -25,7 +25,6 @@ type Server struct {
 	backends  *backends
 	turns     turns.Turns
 	exact     exact
-	service   *service
 	ctx       context.Context
 	cancel    context.CancelFunc
 
@@ -47,7 +46,6 @@ func New(b *broker.Server) (broker.Frontend, error) {
 		s.cancel()
 		return nil, err
 	}
-	s.service = newService(s)
 	for i := range s.cfg.Listeners {
 		l, err := s.listen(&s.cfg.Listeners[i])
 		if err != nil {
@@ -82,16 +80,13 @@ func (s *Server) Addresses() []net.Addr {
 var errNoClient = errors.New("the client is gone")
 
 // Publish gives a message to the broker: on its client's connection, as a copy of what the client has published, or in
-// its name; else on a connection of the server's own.
+// its name.
 func (s *Server) Publish(m *request.Message) error {
-	if m.ClientID != "" && (m.PacketID != 0 || m.QoS == 0) {
-		c := s.find(m.ClientID)
-		if c == nil {
-			return fmt.Errorf("%w: %s", errNoClient, m.ClientID)
-		}
-		return c.publish(m)
+	c := s.find(m.ClientID)
+	if c == nil || m.QoS > 0 && m.PacketID == 0 { // a will has no identifier, and its client is gone
+		return fmt.Errorf("%w: %s", errNoClient, m.ClientID)
 	}
-	return s.service.publish(m)
+	return c.publish(m)
 }
 
 // Retain does nothing: a broker keeps nothing that it does not hand to its subscribers, too.
@@ -111,7 +106,6 @@ func (s *Server) Close() {
 		wg.Go(func() { c.end(codeShuttingDown, "server is shutting down") })
 	}
 	wg.Wait() // none takes longer than lastWords
-	s.service.close()
 	s.backends.wg.Wait()
 	s.often.Close()
 }
