@@ -67,13 +67,16 @@ static __always_inline void tuple_v4(__be32 dst[4], __be32 addr)
 	dst[3] = addr;
 }
 
-static __always_inline enum parse packet_parse(void *data, void *end, __u32 frame_len, bool ingress, struct packet *p)
+/*
+ * Reads the IP header behind *l3, which moves behind a VLAN tag: *l4 is where TCP begins, *total how long the packet says that it
+ * is, 0: it cannot. Returns PARSE_TCP if there may be a whole TCP segment.
+ */
+static __always_inline enum parse packet_ip(void *data, void *end, bool ingress, struct packet *p, __u32 *l3, __u32 *l4,
+					    __u32 *total)
 {
-	struct ethhdr *eth = data;
-	struct tcphdr *tcp;
 	__be32 *src = ingress ? p->tuple.remote : p->tuple.local;
 	__be32 *dst = ingress ? p->tuple.local : p->tuple.remote;
-	__u32 total, l3 = ETH_HLEN, l4;
+	struct ethhdr *eth = data;
 	__be16 proto;
 
 	if ((void *)(eth + 1) > end)
@@ -85,10 +88,10 @@ static __always_inline enum parse packet_parse(void *data, void *end, __u32 fram
 		if ((void *)(tag + 1) > end)
 			return PARSE_SHORT;
 		proto = tag->proto;
-		l3 += sizeof(*tag);
+		*l3 += sizeof(*tag);
 	}
 	if (proto == bpf_htons(ETH_P_IP)) {
-		struct iphdr *ip = data + l3;
+		struct iphdr *ip = data + *l3;
 
 		if ((void *)(ip + 1) > end)
 			return PARSE_SHORT;
@@ -97,11 +100,11 @@ static __always_inline enum parse packet_parse(void *data, void *end, __u32 fram
 			return PARSE_OTHER;
 		tuple_v4(src, ip->saddr);
 		tuple_v4(dst, ip->daddr);
-		total = bpf_ntohs(ip->tot_len);
-		l4 = l3 + sizeof(*ip);
+		*total = bpf_ntohs(ip->tot_len);
+		*l4 = *l3 + sizeof(*ip);
 		p->ipv6 = 0;
 	} else if (proto == bpf_htons(ETH_P_IPV6)) {
-		struct ipv6hdr *ip = data + l3;
+		struct ipv6hdr *ip = data + *l3;
 
 		if ((void *)(ip + 1) > end)
 			return PARSE_SHORT;
@@ -109,14 +112,26 @@ static __always_inline enum parse packet_parse(void *data, void *end, __u32 fram
 			return PARSE_OTHER;
 		memcpy(src, &ip->saddr, 16);
 		memcpy(dst, &ip->daddr, 16);
-		total = bpf_ntohs(ip->payload_len);
-		if (total)
-			total += sizeof(*ip);
-		l4 = l3 + sizeof(*ip);
+		*total = bpf_ntohs(ip->payload_len);
+		if (*total)
+			*total += sizeof(*ip);
+		*l4 = *l3 + sizeof(*ip);
 		p->ipv6 = 1;
 	} else {
 		return PARSE_OTHER;
 	}
+	return PARSE_TCP;
+}
+
+static __always_inline enum parse packet_parse(void *data, void *end, __u32 frame_len, bool ingress, struct packet *p)
+{
+	__u32 total, l3 = ETH_HLEN, l4;
+	struct tcphdr *tcp;
+	enum parse parse;
+
+	parse = packet_ip(data, end, ingress, p, &l3, &l4, &total);
+	if (parse != PARSE_TCP)
+		return parse;
 	tcp = data + l4;
 	if ((void *)(tcp + 1) > end)
 		return PARSE_SHORT;

@@ -113,6 +113,11 @@ static long scan_step(__u64 index, void *data)
 		if (off >= OBSERVE_LOOK)
 			return 1;
 		event = stream_line(s, x->w->look + off, n, x->from_pod, x->now_ns, &used);
+		if (s->mark != MARK_NONE) {
+			if (!x->from_pod)
+				exchange_marked(c, s->mark, x->now_ns);
+			s->mark = MARK_NONE;
+		}
 	}
 	x->at = at + used;
 	return x->from_pod ? scan_response(x, event) : scan_request(x, event);

@@ -23,6 +23,27 @@ struct publish {
 	__u8 pad;
 };
 
+/* The remaining length behind the first byte, from *off on, which moves behind it. */
+static __always_inline enum reason mqtt_remaining(const __u8 *buf, __u32 len, __u32 version, __u32 *off,
+						  __u32 *remaining)
+{
+	__u32 shift = 0;
+
+	for (int i = 0; i < 4; i++) { /* [MQTT-1.5.5], at most four bytes */
+		__u8 b;
+
+		if (*off >= len)
+			return REASON_PARTIAL;
+		b = buf[*off & (MQTT_LOOK - 1)];
+		(*off)++;
+		*remaining |= (__u32)(b & 0x7f) << shift;
+		shift += 7;
+		if (!(b & 0x80)) /* MQTT 5 demands the shortest encoding [MQTT-1.5.5-1]. */
+			return i && !b && version == 5 ? REASON_MALFORMED : REASON_TAKEN;
+	}
+	return REASON_MALFORMED;
+}
+
 /*
  * Reads the head of a PUBLISH at buf[0] with len bytes of the stream at hand.
  * p->length is 0 until that says how long the packet is. Returns 0 (REASON_TAKEN) if it is a whole valid PUBLISH that the kernel path
@@ -31,8 +52,9 @@ struct publish {
  */
 static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u32 version, struct publish *p)
 {
-	__u32 off = 1, remaining = 0, shift = 0, head;
-	bool ended = false, dup;
+	__u32 off = 1, remaining = 0, head;
+	enum reason reason;
+	bool dup;
 	__u8 first = buf[0];
 
 	p->length = 0;
@@ -40,25 +62,9 @@ static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u3
 		return REASON_PARTIAL;
 	if ((first & 0xf0) != 0x30)
 		return REASON_NOT_PUBLISH;
-	for (int i = 0; i < 4; i++) { /* [MQTT-1.5.5], at most four bytes */
-		__u8 b;
-
-		if (off >= len)
-			return REASON_PARTIAL;
-		b = buf[off & (MQTT_LOOK - 1)];
-		off++;
-		remaining |= (__u32)(b & 0x7f) << shift;
-		shift += 7;
-		if (!(b & 0x80)) {
-			/* MQTT 5 demands the shortest encoding [MQTT-1.5.5-1]. */
-			if (i && !b && version == 5)
-				return REASON_MALFORMED;
-			ended = true;
-			break;
-		}
-	}
-	if (!ended)
-		return REASON_MALFORMED;
+	reason = mqtt_remaining(buf, len, version, &off, &remaining);
+	if (reason)
+		return reason;
 	p->qos = (first >> 1) & 3;
 	dup = first & 8;
 	if (p->qos == 3 || (dup && !p->qos)) /* [MQTT-3.3.1-4], [MQTT-3.3.1-2] */

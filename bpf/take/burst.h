@@ -46,7 +46,7 @@ static long burst_step(__u64 index, void *data)
 
 	if (take_try(b->skb, false, &b->t, s))
 		return 1;
-	count_taken(s, HOOK_TC_DEVICE_IN, REASON_TAKEN);
+	message_taken(s, HOOK_TC_DEVICE_IN, REASON_TAKEN);
 	if (s->claim.far) { /* what is done is to be acknowledged, whatever becomes of the segment's rest */
 		s->taking.early++;
 		attend(b->t.c, b->t.conn);
@@ -72,7 +72,7 @@ static long burst_turn(__u64 index, void *data)
 	s->admit.refused = park_message(b->skb, b->t.conn);
 	if (afresh(s->admit.refused))
 		return 1;
-	count_taken(s, HOOK_TC_DEVICE_IN, REASON_PARKED);
+	message_taken(s, HOOK_TC_DEVICE_IN, REASON_PARKED);
 	s->taking.early++;
 	return burst_next(s);
 }

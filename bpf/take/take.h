@@ -225,8 +225,8 @@ static __always_inline enum reason take_try(void *ctx, bool xdp, struct take *t,
 	return afresh(s->admit.refused);
 }
 
-/* Counts a message that was taken, for this reason: it has a slot, or is parked. */
-static __always_inline void count_taken(const struct scratch *s, enum hook hook, enum reason reason)
+/* The exit of a message that was taken, for this reason: it has a slot, or is parked. Counted, and shown to who looks. */
+static __always_inline void message_taken(const struct scratch *s, enum hook hook, enum reason reason)
 {
 	struct route_stats *st = route_stats_entry(s->routed.counter);
 

@@ -32,7 +32,7 @@ __attribute__((noinline)) int device_news(__u32 conn)
 
 /*
  * All of the segment was taken, but it also acknowledged bytes of the local socket: the skb becomes
- * the bare ACK that the socket waits for, as s->rx says. Returns the TC verdict. A function of its
+ * the bare ACK that the socket waits for, as s->rx says. Returns exit_for. A function of its
  * own for the verifier, and for the size of the stack.
  */
 __attribute__((noinline)) int device_local_ack(struct __sk_buff *skb, __u32 conn)
@@ -43,7 +43,7 @@ __attribute__((noinline)) int device_local_ack(struct __sk_buff *skb, __u32 conn
 	struct stamp stamp;
 
 	if (!s || !c)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	if (s->packet.seg.sack && s->sack.count)
 		options = sack_option(s->notice.bytes, s->sack.blocks, s->sack.count);
 	stamp.seq = s->rx.seq;
@@ -61,7 +61,7 @@ __attribute__((noinline)) int device_local_ack(struct __sk_buff *skb, __u32 conn
 /*
  * The segment becomes the answer that s->arrival.action calls for: an ACK, with what came
  * twice if it is a duplicate, and with the PUBACK of s->rx.graft (RX_RESEND).
- * Returns the TC verdict. A function of its own, so that the verifier follows it once.
+ * Returns exit_for. A function of its own, so that the verifier follows it once.
  */
 __attribute__((noinline)) int device_reply(struct __sk_buff *skb, __u32 conn)
 {
@@ -75,7 +75,7 @@ __attribute__((noinline)) int device_reply(struct __sk_buff *skb, __u32 conn)
 	int verdict;
 
 	if (!s || !c)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	action = s->arrival.action;
 	bpf_spin_lock(&c->lock);
 	if (conn_live(c) && c->tuple.remote_port == s->packet.tuple.remote_port) {
@@ -97,15 +97,15 @@ __attribute__((noinline)) int device_reply(struct __sk_buff *skb, __u32 conn)
 	}
 	bpf_spin_unlock(&c->lock);
 	if (!ok)
-		return counted(HOOK_TC_DEVICE_IN, REASON_RACE, TC_DROP);
+		return exit_for(REASON_RACE, TC_DROP);
 	verdict = skb_send_small(skb, &s->frame, s->notice.bytes);
-	return verdict < 0 ? counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP) : verdict;
+	return verdict < 0 ? exit_for(REASON_REDIRECT_ERROR, TC_DROP) : verdict;
 }
 
 /*
  * All of the segment was taken, and some of it is parked, or on its way to a pod that is far: the device is acknowledged what it has sent,
  * since nothing else may leave to it for long. If the segment was also news of the local socket's
- * bytes, the skb becomes the bare ACK that the socket waits for. Returns the TC verdict. A function of
+ * bytes, the skb becomes the bare ACK that the socket waits for. Returns exit_for. A function of
  * its own for the verifier, and for the size of the stack.
  */
 __attribute__((noinline)) int device_early(struct __sk_buff *skb, __u32 conn)
@@ -118,7 +118,7 @@ __attribute__((noinline)) int device_early(struct __sk_buff *skb, __u32 conn)
 	int verdict;
 
 	if (!s || !c)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	news = device_news(conn);
 	bpf_spin_lock(&c->lock);
 	if (c->gen == s->origin.gen && conn_live(c)) {
@@ -136,9 +136,9 @@ __attribute__((noinline)) int device_early(struct __sk_buff *skb, __u32 conn)
 		return device_local_ack(skb, conn);
 	}
 	if (!ack)
-		return TC_DROP;
+		return exit_counted(TC_DROP);
 	verdict = skb_send_small(skb, &s->frame, s->notice.bytes);
-	return verdict < 0 ? counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP) : verdict;
+	return verdict < 0 ? exit_for(REASON_REDIRECT_ERROR, TC_DROP) : verdict;
 }
 
 /*

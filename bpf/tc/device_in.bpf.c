@@ -15,7 +15,7 @@
 static __always_inline int burst_end(struct __sk_buff *skb, struct scratch *s, struct burst *b)
 {
 	if (group_make(skb, &s->group))
-		return counted(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR, TC_DROP);
+		return exit_for(REASON_REDIRECT_ERROR, TC_DROP);
 	if (device_news(b->t.conn)) {
 		/* the skb is a request by now: a copy goes to the pod */
 		if (bpf_clone_redirect(skb, s->group.frame.ifindex, 0))
@@ -82,7 +82,7 @@ __attribute__((noinline)) int device_ask(struct __sk_buff *skb, __u32 conn)
 
 /*
  * What a packet from a device is: s->conn and s->packet, if it is a segment of a known connection.
- * Returns the TC verdict, or DEVICE_REST. A function of its own, for the size of the stack.
+ * Returns exit_for, or DEVICE_REST. A function of its own, for the size of the stack.
  */
 __attribute__((noinline)) int device_seen(struct __sk_buff *skb)
 {
@@ -100,22 +100,22 @@ __attribute__((noinline)) int device_seen(struct __sk_buff *skb)
 		return device_icmp(skb);
 	if ((p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && listener_syn(skb)) {
 		note_syn(&p->tuple);
-		return skb_strip_syn(skb, p) ? counted(HOOK_TC_DEVICE_IN, REASON_SYN_ERROR, TC_DROP)
-					     : counted(HOOK_TC_DEVICE_IN, REASON_LISTENER_SYN, TC_PASS);
+		return skb_strip_syn(skb, p) ? exit_for(REASON_SYN_ERROR, TC_DROP)
+					     : exit_for(REASON_LISTENER_SYN, TC_PASS);
 	}
 	c = flow_find(&p->tuple, &conn);
 	if (!c || conn < knob_slots)
 		return TC_PASS;
 	if (!device_entry(conn))
-		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
+		return exit_for(REASON_NO_ENTRY, TC_PASS);
 	if (!conn_live(c)) {
 		if (c->state == CONN_ARMED && (p->seg.len || (p->seg.flags & TH_FIN)))
 			device_ask(skb, conn);
 		if (!conn_live(c)) /* if it was seeded just now, the segment belongs in its books */
-			return counted(HOOK_TC_DEVICE_IN, REASON_NOT_OPEN, TC_PASS);
+			return exit_for(REASON_NOT_OPEN, TC_PASS);
 	}
 	if (skb_corrupt(skb, &s->packet, s->work, c)) /* the stack drops and counts it, too */
-		return counted(HOOK_TC_DEVICE_IN, REASON_BAD_CHECKSUM, TC_PASS);
+		return exit_for(REASON_BAD_CHECKSUM, TC_PASS);
 	if (*(volatile __u32 *)&c->rx_hole != *(volatile __u32 *)&c->rx_nxt &&
 	    (p->seg.len || (p->seg.flags & (TH_FIN | TH_RST))))
 		device_ask(skb, conn);
@@ -126,10 +126,10 @@ __attribute__((noinline)) int device_seen(struct __sk_buff *skb)
 }
 
 /*
- * Why what is left of a segment is not taken, s->admit.refused: counted, remembered, and shown to who looks. Returns 0. A function
+ * The exit of a message that is not taken, for s->admit.refused: counted, remembered, and shown to who looks. Returns 0. A function
  * of its own, for the size of the stack.
  */
-__attribute__((noinline)) int device_left(struct __sk_buff *skb, __u32 conn)
+__attribute__((noinline)) int message_left(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 	struct device *d = device_entry(conn);
@@ -147,18 +147,75 @@ __attribute__((noinline)) int device_left(struct __sk_buff *skb, __u32 conn)
 }
 
 /*
- * Takes the messages of a segment with payload. Returns the TC verdict, or DEVICE_REST: some of it is left.
+ * Looks at where the segment begins, once what was kept has met it. Returns the bytes at its front that are known, behind which
+ * the packet begins now.
+ */
+static __always_inline __u32 device_front(struct scratch *s, struct conn *c, bool large)
+{
+	struct packet *p = &s->packet;
+	__u32 front = 0;
+
+	if (!large && (afresh(s->admit.kept) || p->seg.seq == *(volatile __u32 *)&c->rx_nxt))
+		return 0;
+	bpf_spin_lock(&c->lock);
+	if (!afresh(s->admit.kept)) /* else its front is not in the packet */
+		front = conn_front(c, &p->seg);
+	s->arrival.lags = !conn_caught_up(c);
+	s->arrival.known = seq_le(p->seg.seq + p->seg.len, c->rx_nxt);
+	bpf_spin_unlock(&c->lock);
+	packet_advance(p, front);
+	return front;
+}
+
+/* Takes the messages of the segment, as many as can be; s->admit.refused says why no more were, s->taking what was. */
+static __always_inline void device_burst(struct burst *b, struct scratch *s, bool large)
+{
+	/* what is known is not refused */
+	s->admit.refused = afresh(s->arrival.known) ? REASON_TAKEN : REASON_TCP_FLAGS;
+	s->taking.sent = 0;
+	s->taking.last = 0;
+	s->group.count = 0;
+	s->taking.early = 0;
+	s->taking.queue_count = 0;
+	/* too long to be cut: what is left must be able to pass behind its front */
+	if (large && afresh(s->arrival.lags))
+		s->admit.refused = REASON_MULTI;
+	else if (s->packet.l3 == ETH_HLEN && !afresh(s->arrival.known))
+		bpf_loop(BURST_MAX, burst_turn, b, 0);
+}
+
+/*
+ * What was taken of the segment leaves; again: what the socket lacks of its front follows, the segment comes
+ * again, and only that is passed of it. Returns exit_for, or DEVICE_REST.
+ */
+static __always_inline int device_taken(struct __sk_buff *skb, struct scratch *s, struct burst *b, bool again)
+{
+	if (again && bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
+		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
+	if (afresh(s->taking.last) && !afresh(s->taking.early))
+		return burst_end(skb, s, b);
+	if (afresh(s->group.count))
+		burst_flush(skb, s);
+	device_unpark(skb, s);
+	if (afresh(s->taking.last))
+		return device_early(skb, b->t.conn);
+	if (afresh(s->admit.refused))
+		message_left(skb, b->t.conn);
+	return DEVICE_REST;
+}
+
+/*
+ * Takes the messages of a segment with payload. Returns exit_for, or DEVICE_REST: some of it is left.
  * A function of its own, for the size of the stack.
  */
 __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	bool large = skb->len > SKB_LARGE;
-	bool taken, again;
-	__u32 front = 0;
+	bool large = skb->len > SKB_LARGE, taken, again;
 	int remainder = 0;
 	struct burst b = {};
 	struct packet *p;
+	__u32 front;
 
 	if (!s)
 		return TC_PASS;
@@ -169,7 +226,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	b.t.c = conn_entry(conn);
 	b.t.d = device_entry(conn);
 	if (!b.t.c || !b.t.d)
-		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_PASS);
+		return exit_for(REASON_NO_ENTRY, TC_PASS);
 	s->arrival.lags = 0;
 	s->arrival.known = 0;
 	s->admit.kept = 0;
@@ -177,32 +234,13 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
 		return device_early(skb, conn);
 	}
-	if (large || (!afresh(s->admit.kept) && p->seg.seq != *(volatile __u32 *)&b.t.c->rx_nxt)) {
-		bpf_spin_lock(&b.t.c->lock);
-		if (!afresh(s->admit.kept)) /* else its front is not in the packet */
-			front = conn_front(b.t.c, &p->seg);
-		s->arrival.lags = !conn_caught_up(b.t.c);
-		s->arrival.known = seq_le(p->seg.seq + p->seg.len, b.t.c->rx_nxt);
-		bpf_spin_unlock(&b.t.c->lock);
-		packet_advance(p, front);
-	}
+	front = device_front(s, b.t.c, large);
 	if (!front && !afresh(s->arrival.known) && !large && p->plain && !framing_at_boundary(&b.t.d->framing) &&
 	    !(p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
 		remainder = device_pass_remainder(skb, conn);
-	s->admit.refused = afresh(s->arrival.known) ? REASON_TAKEN
-						    : REASON_TCP_FLAGS; /* what is known is not refused */
-	s->taking.sent = 0;
-	s->taking.last = 0;
-	s->group.count = 0;
-	s->taking.early = 0;
-	s->taking.queue_count = 0;
-	/* too long to be cut: what is left must be able to pass behind its front */
-	if (large && afresh(s->arrival.lags))
-		s->admit.refused = REASON_MULTI;
-	else if (p->l3 == ETH_HLEN && !afresh(s->arrival.known))
-		bpf_loop(BURST_MAX, burst_turn, &b, 0);
+	device_burst(&b, s, large);
 	if (afresh(s->admit.kept) && keep_vain(skb, conn))
-		return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
+		return exit_for(REASON_CUT_ERROR, TC_DROP);
 	taken = afresh(s->taking.sent) || afresh(s->group.count) || afresh(s->taking.early);
 	again = taken && (remainder || (front && afresh(s->arrival.lags)));
 	if (taken && afresh(s->admit.refused) == REASON_PARTIAL && !(again && large) &&
@@ -210,22 +248,29 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 		count(HOOK_TC_DEVICE_IN, REASON_KEPT);
 		s->taking.last = 1;
 	}
-	/*
-	 * What the socket lacks of the front follows: the segment comes
-	 * again, and only that is passed of it.
-	 */
-	if (again && bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS))
-		count(HOOK_TC_DEVICE_IN, REASON_REDIRECT_ERROR);
-	if (afresh(s->taking.last) && !afresh(s->taking.early))
-		return burst_end(skb, s, &b);
-	if (afresh(s->group.count))
-		burst_flush(skb, s);
-	device_unpark(skb, s);
-	if (afresh(s->taking.last))
-		return device_early(skb, conn);
-	if (afresh(s->admit.refused))
-		device_left(skb, conn);
-	return DEVICE_REST;
+	return device_taken(skb, s, &b, again);
+}
+
+/* What becomes of a packet from a device: exit_for. */
+static __always_inline int device_in(struct __sk_buff *skb, struct scratch *s)
+{
+	int exit = device_seen(skb);
+	__u32 conn;
+
+	if (exit != DEVICE_REST)
+		return exit;
+	conn = s->conn;
+	if (s->packet.seg.len) {
+		exit = device_take(skb, conn);
+		if (exit != DEVICE_REST)
+			return exit;
+	}
+	exit = device_rest(skb, conn);
+	if (exit == REST_RESEND)
+		return device_resend(skb);
+	if (exit == REST_CLOSE_UP)
+		return device_close_up(skb);
+	return exit == REST_REPLY ? device_reply(skb, conn) : exit;
 }
 
 /* TC ingress of the node interfaces (struct __sk_buff). */
@@ -233,21 +278,6 @@ SEC("tc")
 int tc_device_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
-	int verdict = device_seen(skb);
-	__u32 conn;
 
-	if (verdict != DEVICE_REST || !s)
-		return verdict;
-	conn = s->conn;
-	if (s->packet.seg.len) {
-		verdict = device_take(skb, conn);
-		if (verdict != DEVICE_REST)
-			return verdict;
-	}
-	verdict = device_rest(skb, conn);
-	if (verdict == REST_RESEND)
-		return device_resend(skb);
-	if (verdict == REST_CLOSE_UP)
-		return device_close_up(skb);
-	return verdict == REST_REPLY ? device_reply(skb, conn) : verdict;
+	return s ? leave(HOOK_TC_DEVICE_IN, device_in(skb, s)) : TC_PASS;
 }

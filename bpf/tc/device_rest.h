@@ -24,7 +24,7 @@
 
 /*
  * The request of an open graft of the connection s->origin.index, s->origin.gen goes out again, from its
- * buffer. Returns the TC verdict, or REST_RESEND.
+ * buffer. Returns exit_for, or REST_RESEND.
  */
 static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __u32 now_ms)
 {
@@ -36,11 +36,11 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 	struct pod *pod;
 
 	if (!slot || !sc)
-		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_DROP);
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
 	if (!pod)
-		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_DROP);
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	bpf_spin_lock(&sc->lock);
 	gen = sc->gen;
 	if (index < knob_slots && (slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING)) {
@@ -70,7 +70,7 @@ static __always_inline int reinject(struct __sk_buff *skb, struct scratch *s, __
 	if (len)
 		r = request_buffer(index, number);
 	if (!r || skb_make_request(skb, &s->frame, r, len) || !request_live(sc, slot, gen, number))
-		return counted(HOOK_TC_DEVICE_IN, REASON_DUP_REQUEST, TC_DROP);
+		return exit_for(REASON_DUP_REQUEST, TC_DROP);
 	count(HOOK_TC_DEVICE_IN, REASON_REINJECTED);
 	return skb_to_pod(index, &s->frame);
 }
@@ -80,8 +80,8 @@ static __always_inline int device_pass(struct __sk_buff *skb, struct scratch *s)
 {
 	if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ||
 	    (s->packet.seg.sack && skb_options_store(skb, &s->packet, &s->sack)))
-		return counted(HOOK_TC_DEVICE_IN, REASON_TRANSLATE_ERROR, TC_DROP);
-	return counted(HOOK_TC_DEVICE_IN, s->rx.ahead ? REASON_AHEAD : REASON_TRANSLATED, TC_PASS);
+		return exit_for(REASON_TRANSLATE_ERROR, TC_DROP);
+	return exit_for(s->rx.ahead ? REASON_AHEAD : REASON_TRANSLATED, TC_PASS);
 }
 
 /* Acts on what the state machine said. */
@@ -93,13 +93,13 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 	case RX_PASS:
 		if (s->rx.len < p->seg.len) {
 			if (skb_cut(skb, &s->packet, s->work, s->rx.len))
-				return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
+				return exit_for(REASON_CUT_ERROR, TC_DROP);
 		}
 		return device_pass(skb, s);
 	case RX_PASS_RAW:
-		return counted(HOOK_TC_DEVICE_IN, REASON_RAW, TC_PASS);
+		return exit_for(REASON_RAW, TC_PASS);
 	case RX_ABSORB:
-		return counted(HOOK_TC_DEVICE_IN, REASON_ACK_ABSORBED, TC_DROP);
+		return exit_for(REASON_ACK_ABSORBED, TC_DROP);
 	case RX_REINJECT:
 		return reinject(skb, s, now_ms);
 	case RX_RESEND:
@@ -112,14 +112,14 @@ static __always_inline int device_act(struct __sk_buff *skb, struct scratch *s, 
 		count(HOOK_TC_DEVICE_IN, REASON_CHALLENGE);
 		break;
 	default:
-		return counted(HOOK_TC_DEVICE_IN, REASON_CHALLENGE, TC_DROP);
+		return exit_for(REASON_CHALLENGE, TC_DROP);
 	}
 	s->arrival.action = action;
 	return REST_REPLY;
 }
 
 /*
- * Passes what is left of the segment without its front. Returns the TC verdict.
+ * Passes what is left of the segment without its front. Returns exit_for.
  * A function of its own for the verifier, and for the size of the stack.
  */
 __attribute__((noinline)) int device_close_up(struct __sk_buff *skb)
@@ -127,21 +127,21 @@ __attribute__((noinline)) int device_close_up(struct __sk_buff *skb)
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 
 	if (!s)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	if (skb_close_up(skb, &s->packet, &s->sack, s->work, s->frame.pseudo_sum))
-		return counted(HOOK_TC_DEVICE_IN, REASON_CUT_ERROR, TC_DROP);
+		return exit_for(REASON_CUT_ERROR, TC_DROP);
 	return device_pass(skb, s);
 }
 
-/* Sends the request again that reinject has named. Returns the TC verdict. A function of its own for the size of the stack. */
+/* Sends the request again that reinject has named. Returns exit_for. A function of its own for the size of the stack. */
 __attribute__((noinline)) int device_resend(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
 
 	if (!s)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	requests_resend(skb, s, HOOK_TC_DEVICE_IN);
-	return counted(HOOK_TC_DEVICE_IN, REASON_REINJECTED, TC_DROP);
+	return exit_for(REASON_REINJECTED, TC_DROP);
 }
 
 /* Whether the server ends the connection of a client whose message was refused for this: none behind it is taken. */
@@ -174,7 +174,7 @@ __attribute__((noinline)) int device_again(__u32 conn)
 
 /*
  * What was not taken goes through the ledger of the connection with this conn
- * index. Returns the TC verdict, or REST_*. A function of its own, so that
+ * index. Returns exit_for, or REST_*. A function of its own, so that
  * the verifier follows it once.
  */
 __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
@@ -188,7 +188,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	struct packet *p;
 
 	if (!s || !c || !d)
-		return counted(HOOK_TC_DEVICE_IN, REASON_NO_ENTRY, TC_DROP);
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	p = &s->packet;
 	front = p->front;
 	framed = p->seg.len && p->seg.seq == c->rx_nxt && !(c->flags & CONN_LOST) && !device_invalid(s->admit.refused);
@@ -221,7 +221,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	}
 	bpf_spin_unlock(&c->lock);
 	if (moved)
-		return counted(HOOK_TC_DEVICE_IN, REASON_RACE, TC_DROP);
+		return exit_for(REASON_RACE, TC_DROP);
 	if (bare && action == RX_PASS)
 		return REST_CLOSE_UP;
 	if (action == RX_PASS && afresh(s->arrival.again))

@@ -59,19 +59,84 @@ static __always_inline void out_knock(enum hook hook, const struct packet *p)
 #define OUT_PIECES 101
 
 /*
- * The ledger hears of a segment of the local socket. Returns the TC verdict, or
+ * A SYN of a local socket, device: 1: to a device. Returns exit_for. Of a SYN-ACK to a known 4-tuple whatever was here
+ * belongs to the past.
+ */
+static __always_inline int out_syn(struct __sk_buff *skb, const struct packet *p, struct conn *c, __u32 device)
+{
+	if (!device)
+		return skb_strip_syn(skb, p) ? exit_for(REASON_SYN_ERROR, TC_DROP) : exit_for(REASON_SLOT_SYN, TC_PASS);
+	bpf_spin_lock(&c->lock);
+	if (c->state != CONN_FREE) {
+		c->gen++;
+		c->state = CONN_FREE;
+	}
+	bpf_spin_unlock(&c->lock);
+	return exit_for(REASON_REUSED, TC_PASS);
+}
+
+/* Follows the MQTT framing of what goes to a device, in s->framing. Returns where it was followed to before. */
+static __always_inline __u32 out_follow(struct __sk_buff *skb, struct scratch *s, const struct conn *c, bool seeding)
+{
+	__u32 front;
+
+	/* the socket sends one segment after another: nobody else follows them */
+	front = seeding ? 0 : conn_framed(c, &s->packet.seg);
+	s->framing = c->tx_framing;
+	if (seeding)
+		memset(&s->framing, 0, sizeof(s->framing));
+	if (front < s->packet.seg.len)
+		skb_framing(skb, &s->packet, &s->framing, front, false);
+	return front;
+}
+
+/*
+ * The ledger hears of a segment of the local socket; seed: it begins with this one. Returns REASON_TRANSLATED if s->tx says what
+ * becomes of it, REASON_SEEDED, or REASON_NOT_OPEN.
+ */
+static __always_inline enum reason out_ledger(struct scratch *s, struct conn *c, struct device *d,
+					      const struct seed *seed, bool seeding, __u32 front)
+{
+	enum reason reason = REASON_NOT_OPEN;
+	struct packet *p = &s->packet;
+	__u64 now = bpf_ktime_get_ns();
+	__u32 now_ms = now / 1000000;
+
+	bpf_spin_lock(&c->lock);
+	if (c->tuple.remote_port == p->tuple.remote_port) {
+		if (c->state == CONN_ARMED && seeding) {
+			seed_apply(c, d, p, seed, now_ms);
+			conn_frame_to(c, &p->seg, front, &s->framing);
+			reason = REASON_SEEDED;
+		} else if (conn_live(c)) {
+			out_account(c, s, now_ms);
+			if (!s->tx.cut)
+				conn_frame_to(c, &p->seg, front, &s->framing);
+			if (d && !p->seg.len && !(p->seg.flags & (TH_FIN | TH_RST)))
+				s->tx.seq = conn_before_notified(c, s->tx.seq, now / 1000);
+			reason = REASON_TRANSLATED;
+		}
+		if (p->seg.len)
+			c->data_us = now / 1000;
+	}
+	bpf_spin_unlock(&c->lock);
+	return reason;
+}
+
+/*
+ * The ledger hears of a segment of the local socket. Returns exit_for, or
  * OUT_LEAVE. A function of its own, for the size of the stack.
  */
 __attribute__((noinline)) int out_segment(struct __sk_buff *skb, __u32 hook, __u32 device)
 {
 	struct scratch *s = scratch_of(hook);
 	struct device *d = NULL;
-	struct packet *p;
 	struct seed seed = {};
-	bool seeding, seeded = false, translated = false;
-	__u32 conn, now_ms, front;
-	__u64 now;
+	enum reason reason;
+	__u32 conn, front;
+	struct packet *p;
 	struct conn *c;
+	bool seeding;
 
 	if (!s)
 		return TC_PASS;
@@ -86,60 +151,23 @@ __attribute__((noinline)) int out_segment(struct __sk_buff *skb, __u32 hook, __u
 	if (device) {
 		d = device_entry(conn);
 		if (!d)
-			return counted(hook, REASON_NO_ENTRY, TC_PASS);
+			return exit_for(REASON_NO_ENTRY, TC_PASS);
 	}
-	if (p->seg.flags & TH_SYN) {
-		if (!device)
-			return skb_strip_syn(skb, p) ? counted(hook, REASON_SYN_ERROR, TC_DROP)
-						     : counted(hook, REASON_SLOT_SYN, TC_PASS);
-		/* A SYN-ACK to this 4-tuple: whatever was here belongs to the past. */
-		bpf_spin_lock(&c->lock);
-		if (c->state != CONN_FREE) {
-			c->gen++;
-			c->state = CONN_FREE;
-		}
-		bpf_spin_unlock(&c->lock);
-		return counted(hook, REASON_REUSED, TC_PASS);
-	}
+	if (p->seg.flags & TH_SYN)
+		return out_syn(skb, p, c, device);
 	if (c->state == CONN_FREE)
-		return counted(hook, REASON_NOT_OPEN, TC_PASS);
+		return exit_for(REASON_NOT_OPEN, TC_PASS);
 	/* CONNACK is the first payload after arming; a slot's handshake ends with a bare ACK. */
 	seeding = c->state == CONN_ARMED && !(p->seg.flags & (TH_RST | TH_FIN)) && (p->seg.flags & TH_ACK) &&
 		  (p->seg.len || !device);
 	if (seeding && ((device && !seed_connack(skb, p)) || !seed_read(skb, p->seg.seq, &seed)))
-		return counted(hook, REASON_NOT_OPEN, TC_PASS);
+		return exit_for(REASON_NOT_OPEN, TC_PASS);
 	front = p->seg.len;
-	if (device && front) {
-		/* the socket sends one segment after another: nobody else follows them */
-		front = seeding ? 0 : conn_framed(c, &p->seg);
-		s->framing = c->tx_framing;
-		if (seeding)
-			memset(&s->framing, 0, sizeof(s->framing));
-		if (front < p->seg.len)
-			skb_framing(skb, &s->packet, &s->framing, front, false);
-	}
-	now = bpf_ktime_get_ns();
-	now_ms = now / 1000000;
-	bpf_spin_lock(&c->lock);
-	if (c->tuple.remote_port == p->tuple.remote_port) {
-		if (c->state == CONN_ARMED && seeding) {
-			seed_apply(c, d, p, &seed, now_ms);
-			seeded = true;
-			conn_frame_to(c, &p->seg, front, &s->framing);
-		} else if (conn_live(c)) {
-			out_account(c, s, now_ms);
-			if (!s->tx.cut)
-				conn_frame_to(c, &p->seg, front, &s->framing);
-			if (device && !p->seg.len && !(p->seg.flags & (TH_FIN | TH_RST)))
-				s->tx.seq = conn_before_notified(c, s->tx.seq, now / 1000);
-			translated = true;
-		}
-		if (p->seg.len)
-			c->data_us = now / 1000;
-	}
-	bpf_spin_unlock(&c->lock);
-	if (!translated)
-		return counted(hook, seeded ? REASON_SEEDED : REASON_NOT_OPEN, TC_PASS);
+	if (device && front)
+		front = out_follow(skb, s, c, seeding);
+	reason = out_ledger(s, c, d, &seed, seeding, front);
+	if (reason != REASON_TRANSLATED)
+		return exit_for(reason, TC_PASS);
 	if (s->tx.reset & CONN_BROKEN) {
 		attend(c, conn);
 		count(hook, REASON_BROKEN);
@@ -152,8 +180,8 @@ __attribute__((noinline)) int out_segment(struct __sk_buff *skb, __u32 hook, __u
 }
 
 /*
- * What s->tx says becomes of the segment, which has so many blocks. Returns the TC
- * verdict, or OUT_PIECES. A function of its own, for the size of the stack.
+ * What s->tx says becomes of the segment, which has so many blocks. Returns
+ * exit_for, or OUT_PIECES. A function of its own, for the size of the stack.
  */
 __attribute__((noinline)) int out_leave(struct __sk_buff *skb, __u32 hook, __u32 blocks)
 {
@@ -161,9 +189,9 @@ __attribute__((noinline)) int out_leave(struct __sk_buff *skb, __u32 hook, __u32
 	__u32 mss = skb->gso_size;
 
 	if (!s)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	if (s->tx.hold && !blocks) /* blocks are news */
-		return counted(hook, REASON_HELD, TC_DROP);
+		return exit_for(REASON_HELD, TC_DROP);
 	if (s->tx.cut) {
 		count(hook, REASON_TRIMMED);
 		if (skb->len <= SKB_LARGE)
@@ -171,13 +199,14 @@ __attribute__((noinline)) int out_leave(struct __sk_buff *skb, __u32 hook, __u32
 		if (mss && s->tx.len > mss)
 			s->tx.len = mss; /* cutting undoes segmentation offload */
 		if (skb_cut(skb, &s->packet, s->work, s->tx.len))
-			return counted(hook, REASON_CUT_ERROR, TC_DROP);
+			return exit_for(REASON_CUT_ERROR, TC_DROP);
 	}
 	if (skb_translate(skb, &s->packet, s->tx.seq, s->tx.ack, s->tx.wnd))
-		return counted(hook, REASON_TRANSLATE_ERROR, TC_DROP);
-	return counted(hook, REASON_TRANSLATED, TC_PASS);
+		return exit_for(REASON_TRANSLATE_ERROR, TC_DROP);
+	return exit_for(REASON_TRANSLATED, TC_PASS);
 }
 
+/* What becomes of a packet of a local socket, or of TC ingress: exit_for. */
 static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool device)
 {
 	int verdict, blocks;
@@ -185,15 +214,15 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 	if ((skb->mark & knob_mark) == knob_mark) {
 		skb->mark &= ~knob_mark;
 		if (out_shape(skb, hook))
-			return counted(hook, REASON_SHAPE_ERROR, TC_DROP);
-		return counted(hook, REASON_INJECTED, TC_PASS);
+			return exit_for(REASON_SHAPE_ERROR, TC_DROP);
+		return exit_for(REASON_INJECTED, TC_PASS);
 	}
 	verdict = out_segment(skb, hook, device);
 	if (verdict != OUT_LEAVE)
 		return verdict;
 	blocks = out_blocks(skb, hook);
 	if (blocks < 0)
-		return counted(hook, REASON_TRANSLATE_ERROR, TC_DROP);
+		return exit_for(REASON_TRANSLATE_ERROR, TC_DROP);
 	verdict = out_leave(skb, hook, blocks);
 	return verdict == OUT_PIECES ? out_pieces(skb, hook) : verdict;
 }
@@ -202,12 +231,12 @@ static __always_inline int out(struct __sk_buff *skb, enum hook hook, bool devic
 SEC("tc")
 int tc_device_out(struct __sk_buff *skb)
 {
-	return out(skb, HOOK_TC_DEVICE_OUT, true);
+	return leave(HOOK_TC_DEVICE_OUT, out(skb, HOOK_TC_DEVICE_OUT, true));
 }
 
 /* TC egress of the pod interfaces. */
 SEC("tc")
 int tc_pod_out(struct __sk_buff *skb)
 {
-	return out(skb, HOOK_TC_POD_OUT, false);
+	return leave(HOOK_TC_POD_OUT, out(skb, HOOK_TC_POD_OUT, false));
 }

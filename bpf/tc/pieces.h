@@ -82,8 +82,8 @@ static long piece_step(__u64 index, void *data)
 
 /*
  * The local socket does not know of insertions: what it sends again may reach over
- * some. It leaves in pieces, each at its place; the last one is the skb. Returns the TC
- * verdict. A function of its own, so that the verifier follows it once.
+ * some. It leaves in pieces, each at its place; the last one is the skb. Returns
+ * exit_for. A function of its own, so that the verifier follows it once.
  */
 __attribute__((noinline)) int out_pieces(struct __sk_buff *skb, __u32 hook)
 {
@@ -92,24 +92,24 @@ __attribute__((noinline)) int out_pieces(struct __sk_buff *skb, __u32 hook)
 	struct segment whole;
 
 	if (!s)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	x.s = s;
 	x.c = conn_entry(s->conn);
 	if (!x.c)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	x.now_ms = bpf_ktime_get_ns() / 1000000;
 	whole = s->packet.seg;
 	s->frame.pseudo_sum = x.c->pseudo_sum;
 	bpf_loop(PIECES_MAX, piece_step, &x, 0);
 	if (!pieces_last(s, x.mss) || skb_close_up(skb, &s->packet, &s->sack, s->work, s->frame.pseudo_sum))
-		return counted(hook, REASON_CUT_ERROR, TC_DROP);
+		return exit_for(REASON_CUT_ERROR, TC_DROP);
 	bpf_spin_lock(&x.c->lock);
 	if (x.c->tuple.remote_port == s->packet.tuple.remote_port)
 		conn_frame_to(x.c, &whole, s->leaving.framed, &s->framing);
 	bpf_spin_unlock(&x.c->lock);
 	if (skb_translate(skb, &s->packet, s->tx.seq, s->tx.ack, s->tx.wnd))
-		return counted(hook, REASON_TRANSLATE_ERROR, TC_DROP);
-	return counted(hook, REASON_TRANSLATED, TC_PASS);
+		return exit_for(REASON_TRANSLATE_ERROR, TC_DROP);
+	return exit_for(REASON_TRANSLATED, TC_PASS);
 }
 
 #endif

@@ -39,7 +39,7 @@ static long done_step(__u64 index, void *data)
 	return 0;
 }
 
-/* The frame, with what s->notice has for its payload, leaves in place of the skb. Returns the TC verdict. */
+/* The frame, with what s->notice has for its payload, leaves in place of the skb. Returns exit_for. */
 static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, struct frame *f, enum reason reason)
 {
 	int verdict = skb_send_small(skb, f, s->notice.bytes);
@@ -47,13 +47,13 @@ static __always_inline int pod_send(struct __sk_buff *skb, struct scratch *s, st
 	if (reason != REASON_COUNT)
 		count(HOOK_TC_POD_IN, reason);
 	if (verdict < 0)
-		return counted(HOOK_TC_POD_IN, REASON_REDIRECT_ERROR, TC_DROP);
+		return exit_for(REASON_REDIRECT_ERROR, TC_DROP);
 	return verdict;
 }
 
 /*
  * The segment becomes the answer that s->answer.action calls for: an ACK, with what came twice
- * if it is a duplicate. Returns the TC verdict. A function of its own, for the size of the stack.
+ * if it is a duplicate. Returns exit_for. A function of its own, for the size of the stack.
  */
 __attribute__((noinline)) int pod_reply(struct __sk_buff *skb)
 {
@@ -66,10 +66,10 @@ __attribute__((noinline)) int pod_reply(struct __sk_buff *skb)
 	bool ok = false;
 
 	if (!s)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	c = conn_entry(s->answer.slot);
 	if (!c)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	bpf_spin_lock(&c->lock);
 	if (c->gen == s->answer.gen && conn_live(c)) {
 		conn_bare(c, &stamp, now_us);
@@ -83,14 +83,14 @@ __attribute__((noinline)) int pod_reply(struct __sk_buff *skb)
 	}
 	bpf_spin_unlock(&c->lock);
 	if (!ok)
-		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);
+		return exit_for(REASON_RACE, TC_DROP);
 	if (s->answer.action == RX_ACK)
 		reason = seq_gt(s->packet.seg.seq, s->rx.seq) ? REASON_AHEAD : REASON_OLD_DUPLICATE;
 	return pod_send(skb, s, &s->frame, reason);
 }
 
 /*
- * Does what the ledger says, once their lock is released. Returns the TC verdict.
+ * Does what the ledger says, once their lock is released. Returns exit_for.
  * A function of its own, so that the verifier follows it once, not once for
  * each outcome.
  */
@@ -102,7 +102,7 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 	__u32 duties;
 
 	if (!s)
-		return TC_DROP;
+		return exit_for(REASON_NO_ENTRY, TC_DROP);
 	action = s->answer.action;
 	duties = s->answer.duties;
 	if (duties & DUTY_ATTENTION) {
@@ -127,22 +127,21 @@ __attribute__((noinline)) int pod_act(struct __sk_buff *skb)
 		return pod_reply(skb);
 	case RX_PASS:
 		if (s->rx.len < s->packet.seg.len && skb_cut(skb, &s->packet, s->work, s->rx.len))
-			return counted(HOOK_TC_POD_IN, REASON_CUT_ERROR, TC_DROP);
+			return exit_for(REASON_CUT_ERROR, TC_DROP);
 		if (skb_translate(skb, &s->packet, s->rx.seq, s->rx.ack, s->rx.wnd) ||
 		    (s->answer.blocks && skb_options_store(skb, &s->packet, &s->sack)))
-			return counted(HOOK_TC_POD_IN, REASON_TRANSLATE_ERROR, TC_DROP);
-		return counted(HOOK_TC_POD_IN, s->answer.passed, TC_PASS);
+			return exit_for(REASON_TRANSLATE_ERROR, TC_DROP);
+		return exit_for(s->answer.passed, TC_PASS);
 	case RX_PASS_RAW:
-		return counted(HOOK_TC_POD_IN, REASON_RAW, TC_PASS);
+		return exit_for(REASON_RAW, TC_PASS);
 	case RX_REMOVE:
 		if (!(duties & DUTY_POD_ACK)) /* device_notify has counted each response */
-			return s->responses.completed ? TC_DROP
-						      : counted(HOOK_TC_POD_IN, REASON_RESPONSE_PART, TC_DROP);
+			return s->responses.completed ? exit_counted(TC_DROP) : exit_for(REASON_RESPONSE_PART, TC_DROP);
 		return pod_send(skb, s, &s->frame, s->responses.completed ? REASON_COUNT : REASON_RESPONSE_PART);
 	case RX_ABSORB:
-		return counted(HOOK_TC_POD_IN, REASON_ACK_ABSORBED, TC_DROP);
+		return exit_for(REASON_ACK_ABSORBED, TC_DROP);
 	default:
-		return counted(HOOK_TC_POD_IN, REASON_CHALLENGE, TC_DROP);
+		return exit_for(REASON_CHALLENGE, TC_DROP);
 	}
 }
 
@@ -214,7 +213,7 @@ static __always_inline void pod_unpark(struct __sk_buff *skb, const struct scrat
 		unpark_all(skb, s->answer.queue, s->answer.pod, HOOK_TC_POD_IN, s->packet.ipv6);
 }
 
-/* What is no TCP segment. Returns the TC verdict. */
+/* What is no TCP segment. Returns exit_for. */
 static __always_inline int pod_other(struct __sk_buff *skb, struct scratch *s)
 {
 	int verdict = pod_icmp(skb);
@@ -227,20 +226,180 @@ static __always_inline int pod_other(struct __sk_buff *skb, struct scratch *s)
 /* pod_segment's verdict where pod_act has the last word. */
 #define POD_ACT 100
 
+/* A pod's segment while it goes through the ledger of its slot. */
+struct pod_look {
+	struct conn *c;
+	struct slot *slot;
+	__u32 begun;  /* what was left of a response when following it began */
+	__u32 parsed; /* bytes of the payload that were read */
+	__u32 len;    /* of the payload, and */
+	__u32 fin;    /* its FIN, as they came */
+	enum response_verdict verdict;
+	enum rx_action action;
+	enum reason passed;
+	__u32 duties;
+};
+
+/* Reads the responses in the segment's payload, if some are due. */
+static __always_inline void pod_read(struct __sk_buff *skb, struct scratch *s, struct pod_look *x)
+{
+	struct response_ctx ctx = { .skb = skb, .s = s };
+	const struct slot *slot = x->slot;
+
+	memset(&s->responses, 0, sizeof(s->responses));
+	if (!s->packet.seg.len || (slot->state != SLOT_BUSY && slot->state != SLOT_RESPONDING))
+		return;
+	x->begun = slot->left;
+	s->responses.off = s->packet.payload;
+	s->responses.end = s->packet.payload + s->packet.seg.len;
+	s->responses.left = x->begun;
+	s->responses.close = x->begun ? slot->close_after : 0;
+	s->responses.status = slot->status;
+	bpf_loop(RESPONSE_STEPS, response_step, &ctx, 0);
+	x->parsed = s->responses.off - s->packet.payload;
+}
+
+/* Responses were removed from the segment's front: what that means for the slot. What follows them passes. Under the lock. */
+static __always_inline void pod_removed(struct scratch *s, struct pod_look *x)
+{
+	struct segment *seg = &s->packet.seg;
+	struct slot *slot = x->slot;
+	struct conn *c = x->c;
+	bool rest = x->parsed<x->len, quiet = (__s64)(s->now_ns - slot->responded_ns)> POD_QUIET_NS;
+
+	pop_responded(s, slot, s->responses.completed);
+	slot->left = s->responses.left;
+	slot->close_after = s->responses.close && s->responses.left;
+	slot->closed |= s->responses.closing != 0;
+	slot->status = s->responses.status;
+	slot->state = slot->left ? SLOT_RESPONDING : slot_in_flight(slot) ? SLOT_BUSY : SLOT_IDLE;
+	if (s->responses.closing || x->fin || c->state != CONN_OPEN || (c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT))) {
+		slot->state = SLOT_RETIRED;
+		x->duties |= DUTY_ATTENTION;
+	} else if (rest) {
+		slot->state = SLOT_PASSING;
+	}
+	if (slot->left || (quiet && !slot_in_flight(slot) && c->state == CONN_OPEN) ||
+	    (slot_in_flight(slot) && seq_gt(conn_ack(c), c->rx_acked + POD_ACK_BYTES)))
+		x->duties |= DUTY_POD_ACK;
+	if (rest) {
+		seg->remove = 0;
+		s->packet.payload += x->parsed;
+		s->packet.front += x->parsed;
+		seg->seq += x->parsed;
+		seg->len = x->len - x->parsed;
+		x->action = conn_rx_rest(c, seg, &s->rx);
+	}
+}
+
+/* Nothing was removed from the segment: what that means for the slot. Under the lock. */
+static __always_inline void pod_unread(struct scratch *s, struct pod_look *x)
+{
+	const struct segment *seg = &s->packet.seg;
+	struct slot *slot = x->slot;
+
+	if (x->action == RX_PASS && s->rx.ahead)
+		pod_ahead(x->c, slot, seg);
+	if (seg->len && slot->state == SLOT_RETIRED)
+		x->passed = REASON_LATE_RESPONSE;
+	if (x->action == RX_PASS && (seg->len || x->fin || (seg->flags & TH_RST)) &&
+	    (slot->state == SLOT_RETIRED || (seg->len && slot->state == SLOT_IDLE) || x->fin || (seg->flags & TH_RST)))
+		x->duties |= slot_ending(slot);
+}
+
+/* The segment goes through the ledger. Under the lock. */
+static __always_inline void pod_account(struct scratch *s, struct pod_look *x)
+{
+	struct segment *seg = &s->packet.seg;
+	struct slot *slot = x->slot;
+	struct conn *c = x->c;
+
+	x->fin = seg->flags & TH_FIN;
+	x->len = seg->len;
+	s->answer.due = c->rx_nxt;
+	/*
+	 * Of a response that is half removed the socket cannot have the other half.
+	 * On an idle slot nothing is due: what comes next in order ends it.
+	 */
+	seg->in_order = slot->state == SLOT_RESPONDING || slot->state == SLOT_IDLE;
+	if (x->len && !(seg->flags & (TH_SYN | TH_RST)) && conn_next(c, seg->seq) && !ledger_full(&c->rx, LEDGER_RING))
+		x->verdict = response_verdict(c, slot, seg, &s->responses, x->begun, x->parsed);
+	if (x->verdict == RESPONSE_REMOVE) {
+		seg->remove = 1;
+		seg->len = x->parsed;
+		/* the response first: the FIN comes again, or the slot is closed before */
+		seg->flags &= ~TH_FIN;
+	}
+	if (x->verdict != RESPONSE_DROP) {
+		s->answer.lost = recovery_ack(&slot->recovery, c, seg);
+		x->action = conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
+	} else {
+		x->action = RX_DROP;
+	}
+	/* while the local socket has not acknowledged bytes in front of responses, none of them settles */
+	if (x->action == RX_REMOVE)
+		ledger_removed(&c->rx);
+	mark_acked(s, c, slot, x->action == RX_REMOVE ? s->responses.completed : 0,
+		   x->action == RX_ABSORB ? DONE_ACKED : DONE_MARKED);
+	if (x->action == RX_REMOVE) {
+		pod_removed(s, x);
+	} else if (x->verdict == RESPONSE_REMOVE) {
+		slot->state = SLOT_RETIRED; /* accounted for it, but the ledger refused it */
+		x->duties |= DUTY_ATTENTION;
+	} else {
+		pod_unread(s, x);
+	}
+	if (x->action == RX_PASS && s->rx.ahead)
+		x->passed = REASON_AHEAD;
+	else if (seg->len && slot->state == SLOT_PASSING)
+		x->passed = REASON_RESPONSE_HANDED;
+}
+
+/* What the ledger says is left in the hook's scratch. Returns POD_ACT, or exit_for. front: known bytes at the segment's front. */
+static __always_inline int pod_ledger(struct scratch *s, struct pod_look *x, struct pod *pod, __u32 front)
+{
+	__u32 index = s->answer.slot, gen;
+	struct segment *seg = &s->packet.seg;
+	struct conn *c = x->c;
+	struct stamp stamp;
+	bool moved;
+
+	bpf_spin_lock(&c->lock);
+	gen = c->gen;
+	moved = front && (seg->seq != c->rx_nxt || !conn_front_ok(c, seg->seq - front));
+	if (!moved && c->tuple.remote_port == s->packet.tuple.remote_port &&
+	    c->tuple.local_port == s->packet.tuple.local_port) {
+		pod_account(s, x);
+		slot_show(pod, index, x->slot);
+		if (x->action == RX_ACK)
+			s->rx.seq = c->rx_nxt;
+		if (x->duties & DUTY_POD_ACK) {
+			conn_bare(c, &stamp, s->now_ns / 1000);
+			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
+		}
+	}
+	bpf_spin_unlock(&c->lock);
+	attend(c, index);
+	pod_tell();
+	if (moved || x->verdict == RESPONSE_DROP)
+		return exit_for(REASON_RACE, TC_DROP);
+	s->answer.action = x->action;
+	s->answer.duties = x->duties;
+	s->answer.passed = x->passed;
+	s->answer.gen = gen;
+	s->answer.queue = pod->queue;
+	return POD_ACT;
+}
+
 /*
- * A packet goes through the ledger of its slot's connection. Returns the TC verdict, or POD_ACT:
+ * A packet goes through the ledger of its slot's connection. Returns exit_for, or POD_ACT:
  * the scratch says what is to be done. A function of its own, for the size of the stack.
  */
 __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 {
+	struct pod_look x = { .verdict = RESPONSE_NONE, .action = RX_PASS_RAW, .passed = REASON_TRANSLATED };
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
-	struct response_ctx ctx = { .skb = skb, .s = s };
-	__u32 index, duties = DUTY_NOTHING, front = 0, begun = 0, parsed = 0, gen = 0, pod_key;
-	enum response_verdict verdict = RESPONSE_NONE;
-	enum rx_action action = RX_PASS_RAW;
-	enum reason passed = REASON_TRANSLATED;
-	bool moved = false, rest = false, quiet;
-	struct stamp stamp;
+	__u32 index, front = 0, pod_key;
 	struct segment *seg;
 	struct slot *slot;
 	struct pod *pod;
@@ -252,21 +411,21 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 		skb->mark &= ~knob_mark;
 	if (skb_parse(skb, true, &s->packet) != PARSE_TCP)
 		return pod_other(skb, s);
-	c = flow_find(&s->packet.tuple, &index);
+	c = x.c = flow_find(&s->packet.tuple, &index);
 	if (!c || index >= knob_slots)
 		return TC_PASS;
-	slot = slot_entry(index);
+	slot = x.slot = slot_entry(index);
 	if (!slot)
-		return counted(HOOK_TC_POD_IN, REASON_NO_ENTRY, TC_PASS);
+		return exit_for(REASON_NO_ENTRY, TC_PASS);
 	if (!conn_live(c))
-		return counted(HOOK_TC_POD_IN, REASON_NOT_OPEN, TC_PASS);
+		return exit_for(REASON_NOT_OPEN, TC_PASS);
 	pod_key = slot->pod;
 	pod = bpf_map_lookup_elem(&pods, &pod_key);
 	if (!pod)
-		return counted(HOOK_TC_POD_IN, REASON_NO_ENTRY, TC_PASS);
+		return exit_for(REASON_NO_ENTRY, TC_PASS);
 	seg = &s->packet.seg;
 	if (skb_corrupt(skb, &s->packet, s->work, c))
-		return counted(HOOK_TC_POD_IN, REASON_BAD_CHECKSUM, TC_PASS);
+		return exit_for(REASON_BAD_CHECKSUM, TC_PASS);
 	if (seg->len && seg->seq != c->rx_nxt) {
 		bpf_spin_lock(&c->lock);
 		front = conn_front(c, seg);
@@ -279,119 +438,25 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 	s->answer.lost = 0;
 	s->answer.proofs = 0;
 	s->answer.slot = index;
+	s->answer.pod = pod_key;
 	s->answer.pod_counter = pod->counter;
 	s->outcomes.count = 0;
 	s->now_ns = bpf_ktime_get_ns();
-	memset(&s->responses, 0, sizeof(s->responses));
-	if (seg->len && (slot->state == SLOT_BUSY || slot->state == SLOT_RESPONDING)) {
-		begun = slot->left;
-		s->responses.off = s->packet.payload;
-		s->responses.end = s->packet.payload + seg->len;
-		s->responses.left = begun;
-		s->responses.close = begun ? slot->close_after : 0;
-		s->responses.status = slot->status;
-		bpf_loop(RESPONSE_STEPS, response_step, &ctx, 0);
-		parsed = s->responses.off - s->packet.payload;
-	}
+	pod_read(skb, s, &x);
+	return pod_ledger(s, &x, pod, front);
+}
 
-	bpf_spin_lock(&c->lock);
-	gen = c->gen;
-	moved = front && (seg->seq != c->rx_nxt || !conn_front_ok(c, seg->seq - front));
-	if (!moved && c->tuple.remote_port == s->packet.tuple.remote_port &&
-	    c->tuple.local_port == s->packet.tuple.local_port) {
-		__u32 fin = seg->flags & TH_FIN, len = seg->len;
+/* What becomes of a packet from a pod: exit_for. */
+static __always_inline int pod_in(struct __sk_buff *skb, struct scratch *s)
+{
+	int exit = pod_segment(skb);
 
-		s->answer.due = c->rx_nxt;
-		/*
-		 * Of a response that is half removed the socket cannot have the other half.
-		 * On an idle slot nothing is due: what comes next in order ends it.
-		 */
-		seg->in_order = slot->state == SLOT_RESPONDING || slot->state == SLOT_IDLE;
-		if (len && !(seg->flags & (TH_SYN | TH_RST)) && conn_next(c, seg->seq) &&
-		    !ledger_full(&c->rx, LEDGER_RING))
-			verdict = response_verdict(c, slot, seg, &s->responses, begun, parsed);
-		if (verdict == RESPONSE_REMOVE) {
-			seg->remove = 1;
-			seg->len = parsed;
-			rest = parsed < len;
-			/* the response first: the FIN comes again, or the slot is closed before */
-			seg->flags &= ~TH_FIN;
-		}
-		if (verdict != RESPONSE_DROP) {
-			s->answer.lost = recovery_ack(&slot->recovery, c, seg);
-			action = conn_rx(c, seg, &s->rx, s->now_ns / 1000000);
-		} else {
-			action = RX_DROP;
-		}
-		/* while the local socket has not acknowledged bytes in front of responses, none of them settles */
-		if (action == RX_REMOVE)
-			ledger_removed(&c->rx);
-		mark_acked(s, c, slot, action == RX_REMOVE ? s->responses.completed : 0,
-			   action == RX_ABSORB ? DONE_ACKED : DONE_MARKED);
-		if (action == RX_REMOVE) {
-			quiet = (__s64)(s->now_ns - slot->responded_ns) > POD_QUIET_NS;
-			pop_responded(s, slot, s->responses.completed);
-			slot->left = s->responses.left;
-			slot->close_after = s->responses.close && s->responses.left;
-			slot->closed |= s->responses.closing != 0;
-			slot->status = s->responses.status;
-			slot->state = slot->left ? SLOT_RESPONDING : slot_in_flight(slot) ? SLOT_BUSY : SLOT_IDLE;
-			if (s->responses.closing || fin || c->state != CONN_OPEN ||
-			    (c->flags & (CONN_FIN_SEEN | CONN_FIN_SENT))) {
-				slot->state = SLOT_RETIRED;
-				duties |= DUTY_ATTENTION;
-			} else if (rest) {
-				slot->state = SLOT_PASSING;
-			}
-			if (slot->left || (quiet && !slot_in_flight(slot) && c->state == CONN_OPEN) ||
-			    (slot_in_flight(slot) && seq_gt(conn_ack(c), c->rx_acked + POD_ACK_BYTES)))
-				duties |= DUTY_POD_ACK;
-			if (rest) {
-				seg->remove = 0;
-				s->packet.payload += parsed;
-				s->packet.front += parsed;
-				seg->seq += parsed;
-				seg->len = len - parsed;
-				action = conn_rx_rest(c, seg, &s->rx);
-			}
-		} else if (verdict == RESPONSE_REMOVE) {
-			slot->state = SLOT_RETIRED; /* accounted for it, but the ledger refused it */
-			duties |= DUTY_ATTENTION;
-		} else {
-			if (action == RX_PASS && s->rx.ahead)
-				pod_ahead(c, slot, seg);
-			if (seg->len && slot->state == SLOT_RETIRED)
-				passed = REASON_LATE_RESPONSE;
-			if (action == RX_PASS && (seg->len || fin || (seg->flags & TH_RST)) &&
-			    (slot->state == SLOT_RETIRED || (seg->len && slot->state == SLOT_IDLE) || fin ||
-			     (seg->flags & TH_RST)))
-				duties |= slot_ending(slot);
-		}
-		if (action == RX_PASS && s->rx.ahead)
-			passed = REASON_AHEAD;
-		else if (seg->len && slot->state == SLOT_PASSING)
-			passed = REASON_RESPONSE_HANDED;
-		slot_show(pod, index, slot);
-		if (action == RX_ACK)
-			s->rx.seq = c->rx_nxt;
-		if (duties & DUTY_POD_ACK) {
-			conn_bare(c, &stamp, s->now_ns / 1000);
-			frame_fill(&s->frame, c, &stamp, TH_ACK, 0);
-		}
-	}
-	bpf_spin_unlock(&c->lock);
-	attend(c, index);
-	pod_tell();
-
-	if (moved || verdict == RESPONSE_DROP)
-		return counted(HOOK_TC_POD_IN, REASON_RACE, TC_DROP);
-	s->answer.action = action;
-	s->answer.duties = duties;
-	s->answer.passed = passed;
-	s->answer.gen = gen;
-	s->answer.pod = pod_key;
-	s->answer.queue = pod->queue;
-	return POD_ACT;
+	if (exit != POD_ACT)
+		return exit;
+	pod_unpark(skb, s);
+	if (afresh(s->answer.lost))
+		pod_resend_missing(skb);
+	return pod_act(skb);
 }
 
 /* TC ingress of the pod interfaces (struct __sk_buff). */
@@ -399,12 +464,6 @@ SEC("tc")
 int tc_pod_in(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_of(HOOK_TC_POD_IN);
-	int verdict = pod_segment(skb);
 
-	if (verdict != POD_ACT || !s)
-		return verdict;
-	pod_unpark(skb, s);
-	if (afresh(s->answer.lost))
-		pod_resend_missing(skb);
-	return pod_act(skb);
+	return s ? leave(HOOK_TC_POD_IN, pod_in(skb, s)) : TC_PASS;
 }

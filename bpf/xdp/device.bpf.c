@@ -61,6 +61,26 @@ static __always_inline bool xdp_absorb(struct xdp_md *ctx, struct conn *c, struc
 	return absorbed;
 }
 
+/* What becomes of a segment of a device's connection: exit_for. */
+static __always_inline int xdp_segment(struct xdp_md *ctx, struct scratch *s, struct take *t)
+{
+	enum reason reason;
+	int verdict;
+
+	if (!s->packet.seg.len) {
+		if (s->packet.seg.flags != TH_ACK || !xdp_absorb(ctx, t->c, t->p, s))
+			return exit_for(REASON_XDP_LEFT, XDP_PASS);
+		return exit_for(REASON_ACK_ABSORBED, XDP_DROP);
+	}
+	t->head_max = knob_headroom;
+	reason = take_try(ctx, true, t, s);
+	if (reason != REASON_TAKEN)
+		return exit_for(reason, XDP_PASS); /* TC has the last word */
+	message_taken(s, HOOK_XDP_DEVICE, REASON_TAKEN);
+	verdict = xdp_send_request(ctx, s);
+	return verdict == XDP_REDIRECT ? exit_counted(verdict) : exit_for(REASON_REDIRECT_ERROR, XDP_DROP);
+}
+
 /*
  * XDP program of the node interfaces (struct xdp_md). XDP_REDIRECT: a PUBLISH
  * left as an HTTP request towards a pod. XDP_DROP: an acknowledgement that was
@@ -72,9 +92,8 @@ int xdp_device(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct scratch *s = scratch_of(HOOK_XDP_DEVICE);
 	struct globals *g = globals_get();
-	enum reason reason;
 	struct take t = {};
-	int verdict;
+	int exit;
 
 	if (!s || !g || g->xdp_idle) /* TC would parse each packet once more, for nothing */
 		return XDP_PASS;
@@ -84,21 +103,7 @@ int xdp_device(struct xdp_md *ctx)
 	if (!t.c || t.conn < knob_slots)
 		return XDP_PASS;
 	t.d = device_entry(t.conn);
-	if (!t.d)
-		return counted(HOOK_XDP_DEVICE, REASON_NO_ENTRY, XDP_PASS);
 	t.p = &s->packet;
-	if (!s->packet.seg.len) {
-		if (s->packet.seg.flags != TH_ACK || !xdp_absorb(ctx, t.c, t.p, s))
-			return counted(HOOK_XDP_DEVICE, REASON_XDP_LEFT, XDP_PASS);
-		return counted(HOOK_XDP_DEVICE, REASON_ACK_ABSORBED, XDP_DROP);
-	}
-	t.head_max = knob_headroom;
-	reason = take_try(ctx, true, &t, s);
-	if (reason != REASON_TAKEN)
-		return counted(HOOK_XDP_DEVICE, reason, XDP_PASS);
-	count_taken(s, HOOK_XDP_DEVICE, REASON_TAKEN);
-	verdict = xdp_send_request(ctx, s);
-	if (verdict != XDP_REDIRECT)
-		return counted(HOOK_XDP_DEVICE, REASON_REDIRECT_ERROR, XDP_DROP);
-	return verdict;
+	exit = t.d ? xdp_segment(ctx, s, &t) : exit_for(REASON_NO_ENTRY, XDP_PASS);
+	return leave(HOOK_XDP_DEVICE, exit);
 }

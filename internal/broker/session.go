@@ -220,7 +220,7 @@ func (s *Session) Behind() bool { return s.queued.Behind() }
 
 // Flush writes what messages of the client have put together for pods. The frontend calls it
 // before it waits for anything.
-func (s *Session) Flush() { s.queued.Batch().Flush() }
+func (s *Session) Flush() { s.queued.Batch().Gather() }
 
 // CaughtUp is called when all that the client has sent is read.
 func (s *Session) CaughtUp() { s.queued.CaughtUp() }

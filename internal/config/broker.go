@@ -60,6 +60,9 @@ func (b *builder) relay(r *raw) {
 	if !b.cfg.Broker.Relay() {
 		return
 	}
+	if r.Persistence != nil {
+		b.fail("$.persistence", "persistence: with broker mode relay sessions are the broker's, which keeps them")
+	}
 	for i, f := range r.Functions {
 		if f.DeadLetter != nil && f.DeadLetter.Topic != "" {
 			b.fail(fmt.Sprintf("$.functions[%d].dead_letter.topic", i), "dead_letter.topic: with broker mode relay nobody publishes there: use file or url")

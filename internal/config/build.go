@@ -32,8 +32,8 @@ func (b *builder) build(r *raw) {
 	b.missing(r)
 	b.interfaces(r.Interfaces)
 	c.XDP = or(r.XDP, "auto")
-	if !slices.Contains([]string{"auto", "native", "generic", "off"}, c.XDP) {
-		b.fail("$.xdp", "xdp %q: must be auto, native, generic or off", r.XDP)
+	if !slices.Contains([]string{"auto", "on", "native", "generic", "off"}, c.XDP) {
+		b.fail("$.xdp", "xdp %q: must be auto, on, native, generic or off", r.XDP)
 	}
 	if !slices.Contains([]string{"", "on", "off"}, r.PodsGRO) {
 		b.fail("$.pods_gro", "pods_gro %q: must be on or off", r.PodsGRO)
@@ -42,6 +42,8 @@ func (b *builder) build(r *raw) {
 	b.listeners(r.Listeners)
 	b.broker(&r.Broker)
 	b.auth(r.Auth)
+	b.scaler(&r.Scaler)
+	c.Monitoring = r.Monitoring
 	for i := range r.Functions {
 		b.function(fmt.Sprintf("$.functions[%d]", i), &r.Functions[i])
 	}
@@ -49,7 +51,6 @@ func (b *builder) build(r *raw) {
 	b.routes(r.Routes)
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
-	c.Monitoring = r.Monitoring
 	b.persistence(r.Persistence)
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)

@@ -16,6 +16,7 @@ type raw struct {
 	Routes       []rawRoute      `yaml:"routes"`
 	Kubernetes   rawCluster      `yaml:"kubernetes"`
 	Runtime      rawRuntime      `yaml:"runtime"`
+	Scaler       rawScaler       `yaml:"scaler"`
 	Monitoring   bool            `yaml:"monitoring"`
 	Persistence  *rawPersistence `yaml:"persistence"`
 	Metrics      rawMetrics      `yaml:"metrics"`
@@ -116,6 +117,21 @@ type rawFunction struct {
 	Headers     map[string]string `yaml:"headers"`
 	ContentType string            `yaml:"content_type"`
 	CloudEvents rawCloudEvents    `yaml:"cloudevents"`
+	Autoscaling rawAutoscaling    `yaml:"autoscaling"`
+	Batch       *rawBatch         `yaml:"batch"`
+}
+
+type rawAutoscaling struct {
+	Knative *rawKnative `yaml:"knative"`
+}
+
+type rawKnative struct {
+	Port     *int   `yaml:"port"`
+	Revision string `yaml:"revision"`
+}
+
+type rawScaler struct {
+	Knative string `yaml:"knative"`
 }
 
 type rawKubernetes struct {
@@ -186,6 +202,13 @@ type rawCloudEvents struct {
 	Type          string `yaml:"type"`
 	Source        string `yaml:"source"`
 	FromPublisher bool   `yaml:"from_publisher"`
+	Mode          string `yaml:"mode"`
+}
+
+type rawBatch struct {
+	MaxMessages *int      `yaml:"max_messages"`
+	MaxBytes    *int      `yaml:"max_bytes"`
+	Linger      *duration `yaml:"linger"`
 }
 
 type rawRoute struct {

@@ -13,7 +13,7 @@ import (
 // Config is a valid configuration with all defaults filled in.
 type Config struct {
 	Interfaces   []string      // node interfaces that devices arrive on
-	XDP          string        // auto, native, generic or off
+	XDP          string        // auto, on, native, generic or off
 	PodsGRO      bool          // GRO is to be switched on at the pods' ends of veth pairs
 	Listeners    []Listener    // at least one
 	Broker       Broker        // the MQTT server
@@ -22,6 +22,7 @@ type Config struct {
 	Routes       []*Route      // filters are unique
 	Kubernetes   Kubernetes    // how its API server is reached
 	Runtime      Runtime       // of instances that the loader starts
+	Scaler       Scaler        // who is told of the load
 	Monitoring   bool          // the HTTP of the pods is to be counted, whoever sends it
 	Persistence  Persistence   // of sessions
 	Metrics      Metrics       // Prometheus
@@ -208,6 +209,8 @@ type Function struct {
 	Headers     map[string]string // static
 	ContentType string            // when the publisher names none
 	CloudEvents CloudEvents
+	Autoscaling Autoscaling // who scales it, and is told of its load
+	Batch       *Batch      // its messages go together; nil: one by one
 }
 
 // Identities says which pod has an address, as its source tells pods apart (in Kubernetes the
@@ -301,6 +304,8 @@ type CloudEvents struct {
 	// FromPublisher lets a message's user properties replace ce-* headers; then
 	// X-Mqtt-Client-Id says which client it came from.
 	FromPublisher bool
+	// Structured: the event is the body, as JSON (HTTP binding 1.0.2, section 3.2).
+	Structured bool
 }
 
 // Route sends the messages of a topic filter to functions.

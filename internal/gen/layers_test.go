@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// longest is some screens: lines between a function's braces.
-const longest = 170
+// longest is a screen: lines between a function's braces.
+const longest = 60
 
 var (
 	layerRow    = regexp.MustCompile("(?m)^\\| ((?:`[a-z]+`(?:, )?)+) \\| [^|]+ \\| ([^|]+) \\|$")
@@ -102,6 +102,46 @@ func TestLayers(t *testing.T) {
 	}
 }
 
+var (
+	bareDrop = regexp.MustCompile(`\breturn (?:TC|XDP)_DROP\b`)
+	hookBody = regexp.MustCompile(`(?ms)^SEC\("(?:tc|xdp)"\)\nint (\w+)\(.*?^\}`)
+)
+
+// silent are drops that give no reason, and hooks that do not end in leave().
+func silent(src string) []string {
+	out := bareDrop.FindAllString(src, -1)
+	for _, m := range hookBody.FindAllStringSubmatch(src, -1) {
+		if strings.Count(m[0], "leave(") != 1 {
+			out = append(out, m[1])
+		}
+	}
+	return out
+}
+
+// TestOneExit: each hook counts in one place why a packet leaves it, and no packet is dropped without a reason.
+func TestOneExit(t *testing.T) {
+	hooks := 0
+	for _, folder := range []string{"xdp", "tc", "take", "reply", "upstream"} {
+		files, err := filepath.Glob("../../bpf/" + folder + "/*.[hc]")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range silent(string(b)) {
+				t.Errorf("%s: %s", f, s)
+			}
+			hooks += len(hookBody.FindAll(b, -1))
+		}
+	}
+	if hooks != 5 {
+		t.Errorf("%d hooks", hooks)
+	}
+}
+
 // TestLayersFindsMistakes: what TestLayers looks for is found.
 func TestLayersFindsMistakes(t *testing.T) {
 	may := []string{"mech", "pure"}
@@ -110,6 +150,9 @@ func TestLayersFindsMistakes(t *testing.T) {
 	}
 	body := strings.Repeat("\tx();\n", longest)
 	if got := tooLong("int a(void)\n{\n" + body + "}\n\nint b(void)\n{\n" + body + "\tx();\n}\n"); !slices.Equal(got, []string{"int b(void)"}) {
+		t.Errorf("%v", got)
+	}
+	if got := silent("SEC(\"tc\")\nint a(void)\n{\n\treturn exit_for(x, TC_DROP);\n}\n\nSEC(\"xdp\")\nint b(void)\n{\n\treturn leave(x, y());\n}\n\nint c(void)\n{\n\treturn TC_DROP;\n}\n"); !slices.Equal(got, []string{"return TC_DROP", "a"}) {
 		t.Errorf("%v", got)
 	}
 }

@@ -29,6 +29,7 @@ const connectTimeout = 30 * time.Second
 type conn struct {
 	*net.TCPConn
 	stream      transport.Conn // where MQTT packets travel: TLS, WebSocket; nil: the TCP connection itself
+	accepted    *listener      // that it came by
 	plain       []byte         // what was read of it at once
 	from        transport.Stream
 	certificate atomic.Pointer[transport.Certificate] // of from, for other goroutines

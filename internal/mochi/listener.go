@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
@@ -18,23 +19,37 @@ import (
 type listener struct {
 	address   string
 	net       *net.TCPListener
-	transport *transport.Listener
+	transport atomic.Pointer[transport.Listener] // of the connections that come from now on
 	server    *Server
+
+	cfg      config.Listener    // Server.relisten's
+	unfollow context.CancelFunc // ends following its files; nil: nobody does; Server.relisten's
 }
 
 var _ listeners.Listener = (*listener)(nil)
 
 // listen opens the address.
 func listen(ctx context.Context, cfg *config.Listener, s *Server) (*listener, error) {
-	t, err := transport.New(cfg, func(message string, args ...any) { s.log.Warn(message, append(args, "listener", cfg.Address)...) })
+	t, err := s.transport(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("listener %s: %w", cfg.Address, err)
+		return nil, err
 	}
 	l, err := transport.Listen(ctx, cfg.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listener %s: %w", cfg.Address, err)
 	}
-	return &listener{address: cfg.Address, net: l, transport: t, server: s}, nil
+	out := &listener{address: cfg.Address, net: l, cfg: *cfg, server: s}
+	out.transport.Store(t)
+	return out, nil
+}
+
+// transport is what a listener's connections are read through.
+func (s *Server) transport(cfg *config.Listener) (*transport.Listener, error) {
+	t, err := transport.New(cfg, func(message string, args ...any) { s.log.Warn(message, append(args, "listener", cfg.Address)...) })
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: %w", cfg.Address, err)
+	}
+	return t, nil
 }
 
 func (l *listener) Init(*slog.Logger) error { return nil }
@@ -88,7 +103,7 @@ func (l *listener) admit(c *net.TCPConn) bool {
 		return true
 	}
 	peer := a.AddrPort().Addr().Unmap()
-	if !l.transport.Trusts(peer) {
+	if !l.transport.Load().Trusts(peer) {
 		l.server.broker.Refused("denied_proxy", "connection refused: it comes from no address of proxy_protocol", a.AddrPort(), "listener", l.address)
 		return false
 	}

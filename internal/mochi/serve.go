@@ -14,6 +14,7 @@ var errFault = errors.New("fault of the server")
 // of the library's: it ends this connection and nothing else.
 func (s *Server) serve(tcp *net.TCPConn, l *listener, establish func(net.Conn) error) {
 	c := newConn(s, tcp)
+	c.accepted = l
 	if !s.live.add(c) {
 		_ = c.Close()
 		return

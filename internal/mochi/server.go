@@ -30,7 +30,9 @@ type Server struct {
 	often     *lograte.Logger
 	mqtt      *mqtt.Server
 	inline    *mqtt.Client
-	listeners []*listener
+	listening sync.Mutex
+	listeners []*listener     // guarded by listening
+	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
 	clock     *clock
 	keep      *keep           // nil: nothing outlives the program
@@ -80,17 +82,21 @@ func New(b *broker.Server) (broker.Frontend, error) {
 
 // Serve serves until ctx ends. The library's own Serve would run its loop, too: see clock.
 func (s *Server) Serve(ctx context.Context) error {
-	s.mqtt.Listeners.ServeAll(s.mqtt.EstablishConnection)
-	go s.run()
+	s.listening.Lock()
+	s.serving = ctx
 	for _, l := range s.listeners {
-		go l.transport.Follow(ctx, s.recheck)
+		s.serveListener(l)
 	}
+	s.listening.Unlock()
+	go s.run()
 	<-ctx.Done()
 	return nil
 }
 
 // Addresses are those that it listens on.
 func (s *Server) Addresses() []net.Addr {
+	s.listening.Lock()
+	defer s.listening.Unlock()
 	var out []net.Addr
 	for _, l := range s.listeners {
 		out = append(out, l.net.Addr())

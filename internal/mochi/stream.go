@@ -21,7 +21,7 @@ const farewell = 100 * time.Millisecond
 
 // open reads what comes before the client's packets on its listener.
 func (c *conn) open(l *listener) error {
-	s, err := l.transport.Open(wire{c})
+	s, err := l.transport.Load().Open(wire{c})
 	if err != nil {
 		return err
 	}

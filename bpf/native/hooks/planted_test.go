@@ -167,8 +167,8 @@ var planted = []struct {
 	70: {"what was kept passes for another generation", "client reconnects while the rest comes", []edit{
 		{"admit/keep.h", "	same = c->gen == k->gen;", "	same = planted(70) || c->gen == k->gen;"}}},
 	71: {"what was kept looked for in the packet", "half that is kept comes again while its rest comes", []edit{
-		{"tc/device_in.bpf.c", "if (large || (!afresh(s->admit.kept) && ", "if (large || ((planted(71) || !afresh(s->admit.kept)) && "},
-		{"tc/device_in.bpf.c", "		if (!afresh(s->admit.kept)) /*", "		if (planted(71) || !afresh(s->admit.kept)) /*"}}},
+		{"tc/device_in.bpf.c", "if (!large && (afresh(s->admit.kept) || ", "if (!large && ((!planted(71) && afresh(s->admit.kept)) || "},
+		{"tc/device_in.bpf.c", "	if (!afresh(s->admit.kept)) /*", "	if (planted(71) || !afresh(s->admit.kept)) /*"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.
