@@ -8,7 +8,7 @@ KUBERNETES_PACKAGES := etcd-server
 KUBERNETES_NODE_PACKAGES := $(KUBERNETES_PACKAGES) containerd runc containernetworking-plugins nftables mosquitto-clients
 LWIP_PACKAGES := gcc libc6-dev liblwip-dev
 PAGE_PACKAGES := chromium fonts-dejavu-core
-TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev containernetworking-plugins
+TEST_PACKAGES := mosquitto mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev containernetworking-plugins
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
 # get none either, so that this list cannot be wrong unnoticed.

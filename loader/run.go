@@ -27,12 +27,12 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/doctor"
 	"eproxy/internal/endpoints"
+	"eproxy/internal/frontend"
 	"eproxy/internal/instances"
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/knative"
 	"eproxy/internal/kube"
 	"eproxy/internal/metrics"
-	"eproxy/internal/mochi"
 	"eproxy/internal/observe"
 	"eproxy/internal/page"
 	"eproxy/internal/pinned"
@@ -191,7 +191,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	if err := plane.Start(n.engine, n.recorder()); err != nil {
 		return nil, err
 	}
-	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Tracer: n.tracer, Frontend: mochi.New})
+	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Tracer: n.tracer, Frontend: frontend.New})
 	if err != nil {
 		return nil, err
 	}

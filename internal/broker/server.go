@@ -83,7 +83,7 @@ func New(opts Options) (*Server, error) {
 	if err := s.Reload(opts.Config); err != nil {
 		return nil, err
 	}
-	if opts.Config.Auth.Open() {
+	if opts.Config.Auth.Open() && !opts.Config.Broker.Relay() {
 		s.log.Warn("every client may connect without a password and publish and subscribe to everything: auth is not configured")
 	}
 	var err error

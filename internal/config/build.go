@@ -40,14 +40,7 @@ func (b *builder) build(r *raw) {
 	}
 	c.PodsGRO = r.PodsGRO == "on"
 	b.listeners(r.Listeners)
-	c.Broker = Broker{Mode: or(r.Broker.Mode, "embedded"), URL: r.Broker.URL}
-	switch c.Broker.Mode {
-	case "embedded":
-	case "relay":
-		b.fail("$.broker.mode", "broker mode %q is not supported yet", c.Broker.Mode)
-	default:
-		b.fail("$.broker.mode", "broker mode %q: must be embedded", c.Broker.Mode)
-	}
+	b.broker(&r.Broker)
 	b.auth(r.Auth)
 	b.scaler(&r.Scaler)
 	c.Monitoring = r.Monitoring
@@ -61,6 +54,7 @@ func (b *builder) build(r *raw) {
 	b.persistence(r.Persistence)
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)
+	b.relay(r)
 	c.DrainTimeout = b.duration("$.drain_timeout", r.DrainTimeout, defaultDrain)
 	c.BPFFS = or(r.BPFFS, DefaultBPFFS)
 	if !strings.HasPrefix(c.BPFFS, "/") || strings.Contains(c.BPFFS[strings.LastIndex(c.BPFFS, "/"):], ".") {

@@ -16,6 +16,7 @@ func (old *Config) Restart(next *Config, program string) error {
 	}{
 		{"interfaces", old.Interfaces, next.Interfaces},
 		{"xdp", old.XDP, next.XDP},
+		{"broker", old.Broker, next.Broker},
 		{"limits", old.Limits, next.Limits},
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"monitoring", old.Monitoring, next.Monitoring},
@@ -28,6 +29,9 @@ func (old *Config) Restart(next *Config, program string) error {
 		if !reflect.DeepEqual(k.a, k.b) {
 			errs = append(errs, fmt.Errorf("%s changed: restart %s", k.name, program))
 		}
+	}
+	if old.Broker.Relay() && !reflect.DeepEqual(old.Listeners, next.Listeners) {
+		errs = append(errs, fmt.Errorf("listeners changed: with broker mode relay restart %s", program))
 	}
 	return errors.Join(errs...)
 }

@@ -42,8 +42,10 @@ type rawTLS struct {
 }
 
 type rawBroker struct {
-	Mode string `yaml:"mode"`
-	URL  string `yaml:"url"`
+	Mode string   `yaml:"mode"`
+	URL  string   `yaml:"url"`
+	URLs []string `yaml:"urls"`
+	CA   string   `yaml:"ca"`
 }
 
 type rawAuth struct {

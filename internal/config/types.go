@@ -103,8 +103,18 @@ const (
 
 // Broker says which MQTT server serves what is not routed.
 type Broker struct {
-	Mode string // embedded
-	URL  string
+	Mode    string         // embedded; relay: those of Servers
+	Servers []BrokerServer // no two of them equal
+	CA      string         // absolute path of the authorities that TLS servers are verified by; empty: the system's
+}
+
+// Relay says whether clients are relayed to brokers.
+func (b *Broker) Relay() bool { return b.Mode == "relay" }
+
+// BrokerServer is a broker that clients are relayed to.
+type BrokerServer struct {
+	Address string // host:port
+	TLS     bool
 }
 
 // Auth is who may do what.

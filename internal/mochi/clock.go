@@ -115,7 +115,7 @@ func (s *Server) current(cl *mochi.Client) bool {
 // expire ends a session, if no connection has taken it over. Its subscriptions end with it.
 func (s *Server) expire(cl *mochi.Client) {
 	defer s.endOnPanic(cl)
-	defer s.turns.begin(cl.ID)()
+	defer s.turns.Begin(cl.ID)()
 	if s.current(cl) {
 		cl.ClearInflights()
 		s.mqtt.UnsubscribeClient(cl)

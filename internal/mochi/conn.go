@@ -16,6 +16,7 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/outbox"
+	"eproxy/internal/progress"
 	"eproxy/internal/transport"
 )
 
@@ -46,7 +47,7 @@ type conn struct {
 	publishing  atomic.Uint32 // see publishing; 0: none
 	exactly     bool          // it is of QoS 2
 	withheld    []byte        // its acknowledgement
-	progress    progress
+	progress    progress.Progress
 	connect     *broker.Connect // until the session begins
 	identity    broker.Identity
 	session     atomic.Pointer[broker.Session]
@@ -126,11 +127,11 @@ func (c *conn) flush() {
 func (c *conn) more() error {
 	c.gate.unused()
 	if c.stream == nil {
-		c.progress.use()
+		c.progress.Use()
 	}
 	if x := c.session.Load(); x != nil {
 		if c.gate.atBoundary() {
-			x.Boundary(c.progress.read.Load())
+			x.Boundary(c.progress.Read.Load())
 		} else {
 			c.acknowledge()
 		}
@@ -174,7 +175,7 @@ func (c *conn) readSocket(room func() []byte, idle func()) (int, error) {
 		})
 		switch {
 		case rerr == nil && err == nil && n > 0:
-			c.progress.read.Add(uint64(n))
+			c.progress.Read.Add(uint64(n))
 			return n, nil
 		case rerr == nil && err == nil:
 			return 0, io.EOF
@@ -292,7 +293,7 @@ func (c *conn) writeSocket(p []byte) (n int, err error) {
 // beginTurn waits until no other connection of the client's identifier comes or goes.
 func (c *conn) beginTurn() {
 	if c.turn == nil {
-		c.turn = c.server.turns.begin(c.client.ID)
+		c.turn = c.server.turns.Begin(c.client.ID)
 	}
 }
 
@@ -315,7 +316,7 @@ func (c *conn) stop() {
 // its session is being opened: serve closes it once more in the end.
 func (c *conn) Close() error {
 	c.stop()
-	c.progress.end()
+	c.progress.End()
 	c.farewell()
 	err := c.TCPConn.Close()
 	if x := c.session.Load(); x != nil {

@@ -2,12 +2,12 @@ package mochi
 
 import (
 	"net/netip"
-	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/codec"
 )
 
 // hook is where the library asks.
@@ -37,7 +37,10 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if !ok {
 		return nil
 	}
-	c.connect = connectOf(cl, &pk)
+	if p := pk.Connect.WillPayload; len(p) > 0 && &p[0] == &emptyWill[0] {
+		pk.Connect.WillPayload = nil
+	}
+	c.connect = codec.Connect(&pk, cl.ID, remoteOf(cl))
 	c.quota.takeOver(cl)
 	// What waits for a client outlives the connection, and the library leaves out of it the topic that has an alias.
 	cl.Properties.Props.TopicAliasMaximum = 0
@@ -58,53 +61,12 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if code == broker.CodeSuccess {
 		return nil
 	}
-	_, _ = c.Write(refusal(c.connect.Version, code))
+	_, _ = c.Write(codec.Refusal(c.connect.Version, code))
 	return packets.Code{Code: code, Reason: "connection refused"}
 }
 
 // OnConnectAuthenticate: OnConnect has asked already.
 func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
-
-// refusal is the CONNACK with a reason code of MQTT 5, or the nearest return code
-// of MQTT 3.1.1 (section 3.2.2.3).
-func refusal(version, code byte) []byte {
-	if version == 5 {
-		return []byte{packets.Connack << 4, 3, 0, code, 0}
-	}
-	old := byte(5) // not authorized
-	switch code {
-	case broker.CodeBadCredentials:
-		old = 4
-	case broker.CodeBusy, broker.CodeQuotaExceeded, broker.CodeUnavailable:
-		old = 3
-	}
-	return []byte{packets.Connack << 4, 2, 0, old}
-}
-
-// connectOf is what the client has said of itself.
-func connectOf(cl *mqtt.Client, pk *packets.Packet) *broker.Connect {
-	c := &broker.Connect{
-		ClientID: cl.ID, Username: string(pk.Connect.Username), Password: pk.Connect.Password,
-		Version: cl.Properties.ProtocolVersion, Clean: pk.Connect.Clean, Remote: remoteOf(cl),
-		KeepAlive: time.Duration(pk.Connect.Keepalive) * time.Second,
-	}
-	if pk.Properties.SessionExpiryIntervalFlag {
-		c.SessionExpiry = seconds(pk.Properties.SessionExpiryInterval)
-	}
-	if pk.Connect.WillFlag {
-		w := &broker.Will{Delay: seconds(pk.Connect.WillProperties.WillDelayInterval)}
-		w.Message.Topic, w.Message.Payload = pk.Connect.WillTopic, pk.Connect.WillPayload
-		w.Message.QoS, w.Message.Retain, w.Message.Version = pk.Connect.WillQos, pk.Connect.WillRetain, c.Version
-		if p := w.Message.Payload; len(p) > 0 && &p[0] == &emptyWill[0] {
-			w.Message.Payload = nil
-		}
-		setProperties(&w.Message, &pk.Connect.WillProperties)
-		c.Will = w
-	}
-	return c
-}
-
-func seconds(n uint32) time.Duration { return time.Duration(n) * time.Second }
 
 func remoteOf(cl *mqtt.Client) netip.AddrPort {
 	a, _ := netip.ParseAddrPort(cl.Net.Remote)
@@ -121,7 +83,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	c.established = true
 	var t *broker.Transport
 	if c.stream == nil {
-		t = &broker.Transport{Conn: c.TCPConn, Read: c.progress.read.Load(), AtBoundary: c.gate.atBoundary()}
+		t = &broker.Transport{Conn: c.TCPConn, Read: c.progress.Read.Load(), AtBoundary: c.gate.atBoundary()}
 	}
 	c.collect(cl)
 	c.session.Store(h.s.broker.Open(c.identity, c.connect, &peer{h.s, cl, c}, t))
@@ -204,7 +166,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if x == nil {
 		return pk, nil
 	}
-	if !h.s.broker.Publish(x, messageOf(&pk)) {
+	if !h.s.broker.Publish(x, codec.Message(&pk)) {
 		return pk, packets.ErrRejectPacket // acknowledged by the broker
 	}
 	return h.s.ordinary(cl, x, pk)

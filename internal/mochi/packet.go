@@ -8,6 +8,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/codec"
 	"eproxy/internal/mqtt"
 )
 
@@ -73,7 +74,7 @@ func (c *conn) goodbye(pk packets.Packet) {
 	}
 	x.Stop()
 	if pk.Properties.SessionExpiryIntervalFlag {
-		x.SetExpiry(seconds(pk.Properties.SessionExpiryInterval))
+		x.SetExpiry(codec.Seconds(pk.Properties.SessionExpiryInterval))
 	}
 	if pk.ReasonCode != packets.CodeDisconnectWillMessage.Code {
 		x.DiscardWill()
@@ -87,7 +88,7 @@ func (s *Server) unusual(cl *mochi.Client, pk packets.Packet) {
 	if x == nil {
 		return
 	}
-	p, m := &peer{s: s, cl: cl}, messageOf(&pk)
+	p, m := &peer{s: s, cl: cl}, codec.Message(&pk)
 	if old, ok := cl.State.Inflight.Get(pk.PacketID); ok && m.QoS == 2 && old.FixedHeader.Type == packets.Pubrec {
 		_ = p.cl.WritePacket(old) // repeated before PUBREL [MQTT-4.3.3-10]
 		return

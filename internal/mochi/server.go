@@ -15,9 +15,11 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/codec"
 	"eproxy/internal/config"
 	"eproxy/internal/lograte"
 	"eproxy/internal/request"
+	"eproxy/internal/turns"
 )
 
 // Server is the library's server with eproxy's listeners, connections and hook.
@@ -31,7 +33,7 @@ type Server struct {
 	listening sync.Mutex
 	listeners []*listener     // guarded by listening
 	serving   context.Context // of Serve, by listening; nil: it has not been called
-	turns     turns
+	turns     turns.Turns
 	clock     *clock
 	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
@@ -107,7 +109,7 @@ func (s *Server) Publish(m *request.Message) error {
 	if m.QoS > 0 && s.keep.full() {
 		return errFull
 	}
-	pk := packetOf(m)
+	pk := codec.Packet(m)
 	pk.ProtocolVersion = 5
 	if pk.FixedHeader.Qos > 0 {
 		pk.PacketID = 1 // the library wants one, and gives each subscriber another
@@ -117,7 +119,7 @@ func (s *Server) Publish(m *request.Message) error {
 
 // Retain keeps a message for later subscribers.
 func (s *Server) Retain(m *request.Message) {
-	pk := packetOf(m)
+	pk := codec.Packet(m)
 	pk.FixedHeader.Retain = true
 	pk.Created = time.Now().Unix()
 	if m.MessageExpiry > 0 {
@@ -166,42 +168,4 @@ type levelFloor struct{ slog.Handler }
 
 func (h levelFloor) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelError && h.Handler.Enabled(ctx, l)
-}
-
-// messageOf is a PUBLISH as eproxy has messages.
-func messageOf(pk *packets.Packet) *request.Message {
-	m := &request.Message{
-		Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos,
-		Retain: pk.FixedHeader.Retain, Dup: pk.FixedHeader.Dup, PacketID: pk.PacketID,
-	}
-	setProperties(m, &pk.Properties)
-	return m
-}
-
-func setProperties(m *request.Message, p *packets.Properties) {
-	m.ContentType, m.ResponseTopic, m.CorrelationData = p.ContentType, p.ResponseTopic, p.CorrelationData
-	m.MessageExpiry = p.MessageExpiryInterval
-	if p.PayloadFormatFlag {
-		m.PayloadFormat = p.PayloadFormat
-	}
-	for _, u := range p.User {
-		m.UserProperties = append(m.UserProperties, request.UserProperty{Name: u.Key, Value: u.Val})
-	}
-}
-
-// packetOf is a message as the library has them.
-func packetOf(m *request.Message) packets.Packet {
-	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: m.QoS, Retain: m.Retain},
-		TopicName:   m.Topic,
-		Payload:     m.Payload,
-		Properties: packets.Properties{
-			ContentType: m.ContentType, ResponseTopic: m.ResponseTopic, CorrelationData: m.CorrelationData,
-			MessageExpiryInterval: m.MessageExpiry, PayloadFormat: m.PayloadFormat, PayloadFormatFlag: m.PayloadFormat != 0,
-		},
-	}
-	for _, u := range m.UserProperties {
-		pk.Properties.User = append(pk.Properties.User, packets.UserProperty{Key: u.Name, Val: u.Value})
-	}
-	return pk
 }

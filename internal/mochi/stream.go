@@ -132,7 +132,7 @@ type wire struct{ c *conn }
 
 // Read reads from the socket: whoever asks has used all that it had got.
 func (w wire) Read(p []byte) (int, error) {
-	w.c.progress.use()
+	w.c.progress.Use()
 	return w.c.readSocket(func() []byte { return p }, func() {})
 }
 

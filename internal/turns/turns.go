@@ -1,12 +1,13 @@
-package mochi
+// Package turns lets what is done for one client identifier be done one after the other.
+package turns
 
 import "sync"
 
-// turns lets the connections of one client identifier come and go one after the
+// Turns lets the connections of one client identifier come and go one after the
 // other. The library looks for the session that a connection takes over and enters
 // the connection in two steps, and forgets a session without looking whose it is:
 // between the steps of one connection, another would be missed, or forgotten.
-type turns struct {
+type Turns struct {
 	mu   sync.Mutex
 	open map[string]*turn
 }
@@ -17,8 +18,8 @@ type turn struct {
 	wanted int // connections that have it or wait for it
 }
 
-// begin waits for the turn of a client identifier and returns what ends it.
-func (t *turns) begin(clientID string) (end func()) {
+// Begin waits for the turn of a client identifier and returns what ends it.
+func (t *Turns) Begin(clientID string) (end func()) {
 	t.mu.Lock()
 	if t.open == nil {
 		t.open = make(map[string]*turn)
