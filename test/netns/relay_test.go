@@ -6,6 +6,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -175,12 +176,13 @@ func TestRelayedRefusals(t *testing.T) {
 	}
 	x.functions.wait(t, 2)
 	ended := make(chan struct{})
+	end := sync.OnceFunc(func() { close(ended) })
 	conn, err := x.lab.Dial(t.Context(), lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := paho.NewClient(paho.ClientConfig{Conn: conn, OnServerDisconnect: func(*paho.Disconnect) { close(ended) },
-		OnClientError: func(error) { close(ended) }})
+	c := paho.NewClient(paho.ClientConfig{Conn: conn, OnServerDisconnect: func(*paho.Disconnect) { end() },
+		OnClientError: func(error) { end() }})
 	if _, err := c.Connect(t.Context(), &paho.Connect{ClientID: "b", CleanStart: true, KeepAlive: 60, UsernameFlag: true, Username: "dev",
 		PasswordFlag: true, Password: []byte("right")}); err != nil {
 		t.Fatal(err)
