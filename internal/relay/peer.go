@@ -21,7 +21,7 @@ var _ broker.Peer = (*peer)(nil)
 
 // Acknowledge writes PUBACK, or PUBREC for QoS 2.
 func (p *peer) Acknowledge(id uint16, qos, code byte, b *pool.Batch) error {
-	c, kind := p.c, byte(packets.Puback)
+	c, kind := p.c, packets.Puback
 	if qos == 2 {
 		kind = packets.Pubrec
 		if code < packets.ErrUnspecifiedError.Code {
