@@ -8,7 +8,7 @@ KUBERNETES_PACKAGES := etcd-server
 KUBERNETES_NODE_PACKAGES := $(KUBERNETES_PACKAGES) containerd runc containernetworking-plugins nftables mosquitto-clients
 LWIP_PACKAGES := gcc libc6-dev liblwip-dev
 PAGE_PACKAGES := chromium fonts-dejavu-core
-TEST_PACKAGES := mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev containernetworking-plugins
+TEST_PACKAGES := mosquitto mosquitto-clients nginx-light gunicorn uvicorn apache2-bin php-cli tshark tcpdump nftables gcc libc6-dev containernetworking-plugins
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
 # get none either, so that this list cannot be wrong unnoticed.
@@ -18,7 +18,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-page demo bench bench-changes bench-xdp bench-links bench-proactive bench-wake test-sleepers fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-knative test-page test-prometheus demo bench bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
 
 all: build
 
@@ -83,6 +83,7 @@ test: need-root test-deps build bin/lwip-relay unit
 	EPROXY_OBJECT=bounded $(GO) test ./internal/bpf
 	cd bench/proactive && $(GO) vet ./... && $(GO) test ./...
 	cd test/chart && $(GO) vet ./... && $(GO) test ./...
+	cd test/cloudevents && $(GO) vet ./... && $(GO) test ./...
 	$(GO) test -race -count=1 -parallel 4 -timeout 45m -v ./test/netns
 
 # What emulated machines are made of.
@@ -151,6 +152,12 @@ test-page: build
 	$(GO) vet -tags page ./test/netns
 	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '^TestPage$(if $(SCREENSHOT),,$$)' ./test/netns
 
+## test-prometheus: the Grafana dashboard's expressions in a real Prometheus against a real run, and promtool's opinion of the metrics, under 2 minutes; root
+test-prometheus: build
+	@./test/install.sh prometheus
+	$(GO) vet -tags prometheus ./test/netns
+	$(GO) test -race -count=1 -tags prometheus -v -run '^TestDashboard$$' ./test/netns
+
 ## demo: the whole system in network namespaces, in under a minute; root
 demo: build
 	$(GO) build -o bin/demo ./demo
@@ -185,11 +192,26 @@ bench-links: build bin/lwip-relay
 bench-proactive:
 	cd bench/proactive && $(GO) vet ./... && $(GO) test ./... && $(GO) run .
 
+## test-knative: what Knative's autoscaler is told, read by its own code over a simulated day; no root, under a minute
+test-knative:
+	cd test/knative && $(GO) vet ./... && $(GO) test -race -count=1 ./...
+
 ## bench-wake: latency of messages that wake frozen functions beside awake ones, processor time while all sleep, 2 minutes; WAKE="--frozen 10s" as long as you like; root
 WAKE ?=
 bench-wake: build
 	$(GO) build -o bin/bench ./bench
 	bin/bench wake $(WAKE)
+
+## bench-paper: processor time per component and delay over load: HTTP and MQTT with Knative's queue-proxy, a broker and adaptors, and eproxy, under 6 minutes; PAPER="--rounds 40 --duration 2s --limit 0" longer; root
+# What cannot be had is a row that says so. A module of its own, so that what Knative depends on stays out of go.mod.
+PAPER ?= --rounds 8
+bench-paper: build
+	-@./test/install.sh mosquitto
+	-@command -v npm >/dev/null || ./test/install.sh nodejs npm
+	-cd bench/paper && CGO_ENABLED=0 $(GO) build -trimpath -o ../../bin/paper/ knative.dev/serving/cmd/queue ./adaptor
+	-cd bench/paper/adaptor && npm ci --ignore-scripts --no-audit --no-fund
+	$(GO) build -o bin/bench ./bench
+	bin/bench paper --out bin/paper/results $(PAPER)
 
 # Devices with lwIP's TCP.
 bin/lwip-relay: test/lwip/relay.c

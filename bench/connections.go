@@ -98,7 +98,7 @@ func (b *bench) occupied(p *lab.Process) (m memoryOf, err error) {
 		return m, err
 	}
 	for _, x := range maps {
-		m.maps += x.bytes
+		m.maps += int64(x.Bytes)
 	}
 	anon, err := field(fmt.Sprintf("/proc/%d/smaps_rollup", p.PID()), "Pss_Anon")
 	m.process = anon << 10

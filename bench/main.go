@@ -36,7 +36,7 @@ func main() {
 			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
 		},
 		Action:   run,
-		Commands: []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), changesCommand(), wakeCommand(), functionCommand(), gatewayCommand()},
+		Commands: []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), changesCommand(), wakeCommand(), paperCommand(), podsCommand(), functionCommand(), gatewayCommand()},
 	})
 }
 
@@ -44,14 +44,21 @@ func main() {
 func functionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "function", Usage: "serve the function (used by bench itself)", Hidden: true,
+		Flags: []cli.Flag{&cli.PathFlag{Name: "arrivals", Usage: "`SOCKET` that tells when messages arrived"}},
 		Action: func(c *cli.Context) error {
 			l, err := net.Listen("tcp", ":8080")
 			if err != nil {
 				return err
 			}
+			read := func(r io.Reader) { _, _ = io.Copy(io.Discard, r) }
+			if path := c.Path("arrivals"); path != "" {
+				if read, err = noteArrivals(c.Context, path); err != nil {
+					return err
+				}
+			}
 			fmt.Fprintln(c.App.ErrWriter, "msg=serving")
 			srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body)
+				read(r.Body)
 				_, _ = io.WriteString(w, "ok\n")
 			})}
 			context.AfterFunc(c.Context, func() { _ = srv.Close() })
@@ -118,6 +125,19 @@ func inLab(c *cli.Context, measure func(b *bench) error) (err error) {
 
 // newBench makes a lab whose pods serve the function. It is to be closed also after an error.
 func newBench(c *cli.Context) (b *bench, err error) {
+	if b, err = newLab(c); err != nil {
+		return b, err
+	}
+	pods, stop, err := startFunctions(c.Context, b.lab, b.self)
+	if err != nil {
+		return b, err
+	}
+	b.pods, b.after = pods, append(b.after, stop)
+	return b, nil
+}
+
+// newLab makes a lab in which nothing runs. It is to be closed also after an error.
+func newLab(c *cli.Context) (b *bench, err error) {
 	b = &bench{c: c}
 	if b.self, err = os.Executable(); err != nil {
 		return b, err
@@ -130,11 +150,6 @@ func newBench(c *cli.Context) (b *bench, err error) {
 		return b, err
 	}
 	b.after = append(b.after, func() { _ = os.RemoveAll(b.dir) })
-	pods, stop, err := startFunctions(c.Context, b.lab, b.self)
-	if err != nil {
-		return b, err
-	}
-	b.pods, b.after = pods, append(b.after, stop)
 	return b, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"eproxy/internal/pinned"
 	"eproxy/test/lib/lab"
 )
 
@@ -43,13 +45,13 @@ func (b *bench) memory(w io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(maps, func(a, b mapMemory) int { return int(b.bytes - a.bytes) })
+	slices.SortFunc(maps, func(a, b pinned.MapMemory) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	var sum int64
 	var names []string
 	for i, m := range maps {
-		sum += m.bytes
+		sum += int64(m.Bytes)
 		if i < largest {
-			names = append(names, fmt.Sprintf("%s %.1f", m.name, mebi(m.bytes)))
+			names = append(names, fmt.Sprintf("%s %.1f", m.Name, mebi(int64(m.Bytes))))
 		}
 	}
 	fmt.Fprintf(w, "memory at rest with defaults, no device: %.1f MiB; %d maps %.1f (%s), process %.1f\n",
@@ -59,66 +61,19 @@ func (b *bench) memory(w io.Writer) (err error) {
 
 func mebi(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
-// mapMemory is what the kernel charges for a map.
-type mapMemory struct {
-	name  string
-	bytes int64
-}
-
 // mapsOf are the maps that a process has open, with the maps inside them.
-func mapsOf(pid int) ([]mapMemory, error) {
+func mapsOf(pid int) ([]pinned.MapMemory, error) {
 	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
 	if err != nil {
 		return nil, err
 	}
-	found := make(map[ebpf.MapID]mapMemory)
+	var ids []ebpf.MapID
 	for _, f := range infos {
-		id, err := field(f, "map_id")
-		if err != nil {
-			continue // closed meanwhile, or no map
-		}
-		if err := addMap(found, ebpf.MapID(id)); err != nil {
-			return nil, fmt.Errorf("map %d: %w", id, err)
+		if id, err := field(f, "map_id"); err == nil { // else closed meanwhile, or no map
+			ids = append(ids, ebpf.MapID(id))
 		}
 	}
-	var out []mapMemory
-	for _, m := range found {
-		out = append(out, m)
-	}
-	return out, nil
-}
-
-// addMap adds a map and those inside it.
-func addMap(found map[ebpf.MapID]mapMemory, id ebpf.MapID) error {
-	if _, ok := found[id]; ok {
-		return nil
-	}
-	m, err := ebpf.NewMapFromID(id)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	info, err := m.Info()
-	if err != nil {
-		return err
-	}
-	bytes, err := field(fmt.Sprintf("/proc/self/fdinfo/%d", m.FD()), "memlock")
-	if err != nil {
-		return err
-	}
-	found[id] = mapMemory{info.Name, bytes}
-	if m.Type() != ebpf.ArrayOfMaps && m.Type() != ebpf.HashOfMaps {
-		return nil
-	}
-	key := make([]byte, m.KeySize())
-	var inner ebpf.MapID
-	it := m.Iterate()
-	for it.Next(&key, &inner) {
-		if err := addMap(found, inner); err != nil {
-			return err
-		}
-	}
-	return it.Err()
+	return pinned.MemoryOf(ids)
 }
 
 // field is a number in a file of /proc that has a name and a value on each line.

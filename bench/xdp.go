@@ -23,7 +23,7 @@ func xdpCommand() *cli.Command {
 			&cli.DurationFlag{Name: "duration", Value: 500 * time.Millisecond, Usage: "length of one measurement"},
 			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
 			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
-			&cli.StringFlag{Name: "modes", Value: "tc,xdp,auto", Usage: "of what; ratios are to the first"},
+			&cli.StringFlag{Name: "modes", Value: "tc,xdp,on", Usage: "of what; ratios are to the first"},
 			&cli.StringFlag{Name: "loads", Value: "open200,open2000,open5000,closed1,closed50", Usage: "as of bench"},
 		},
 		Action: xdp,

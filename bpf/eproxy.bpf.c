@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* One object, so that all programs share their maps: the hooks live in xdp/, tc/ and control/. */
-#include "xdp/device.h"
-#include "tc/device_in.h"
-#include "tc/out.h"
-#include "tc/pod_in.h"
-#include "control/control.h"
-#include "control/sweep.h"
+/* One object, so that all programs share their maps: each hook is a file in xdp/, tc/ or control/. */
+#include "xdp/device.bpf.c"
+#include "tc/device_in.bpf.c"
+#include "tc/out.bpf.c"
+#include "tc/pod_in.bpf.c"
+#include "control/slot.bpf.c"
+#include "control/pod.bpf.c"
+#include "control/device.bpf.c"
+#include "control/conn.bpf.c"
+#include "control/queue.bpf.c"
+#include "control/sweep.bpf.c"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -18,6 +22,7 @@ const enum conn_flag *unused_conn_flag __attribute__((unused));
 const enum graft_state *unused_graft_state __attribute__((unused));
 const enum slot_state *unused_slot_state __attribute__((unused));
 const enum slot_op *unused_slot_op __attribute__((unused));
+const enum origin_kind *unused_origin_kind __attribute__((unused));
 const enum company *unused_company __attribute__((unused));
 const enum depth_why *unused_depth_why __attribute__((unused));
 const enum take_only *unused_take_only __attribute__((unused));

@@ -11,6 +11,7 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 /* Keeps what only userspace uses in the BTF. */
 const enum observe_protocol *unused_protocol __attribute__((unused));
 const enum observe_why *unused_why __attribute__((unused));
+const enum observe_mark *unused_mark __attribute__((unused));
 const struct observe_sweep *unused_sweep __attribute__((unused));
 const struct slot *unused_slot __attribute__((unused)); /* which the compiler would only name in an array in chunks */
 

@@ -14,10 +14,10 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
-	"eproxy/internal/dataplane"
 	"eproxy/internal/endpoints"
 	"eproxy/internal/instances"
 	"eproxy/internal/kube"
+	"eproxy/internal/mapmem"
 	"eproxy/internal/page"
 	"eproxy/internal/passhash"
 	"eproxy/internal/reach"
@@ -54,7 +54,7 @@ func checkCommand() *cli.Command {
 					fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, runs(fn.Run))
 				}
 			}
-			m, err := dataplane.Maps(cfg, runtime.NumCPU())
+			m, err := mapmem.EstimateOf(cfg, runtime.NumCPU())
 			if err != nil {
 				return err
 			}
@@ -128,12 +128,15 @@ func warnings(file string, cfg *config.Config) []string {
 // way says where the messages of a function are taken, if XDP may grow a packet
 // by so many bytes.
 func way(cfg *config.Config, fn *config.Function, headroom int) string {
+	if why, ok := fn.Graftable(); !ok {
+		return fmt.Sprintf("fallback (%s)", why)
+	}
 	prefix := len(request.Prefix(fn))
 	if prefix > len(bpf.EproxyFunction{}.Prefix) {
 		return fmt.Sprintf("fallback (request head of %d bytes, the kernel path holds %d)", prefix, len(bpf.EproxyFunction{}.Prefix))
 	}
-	if cfg.XDP == "off" {
-		return "TC (xdp: off)"
+	if why := reach.NoXDP(cfg); why != "" {
+		return "TC (" + why + ")"
 	}
 	who, least := xdpSenders(fn, &cfg.Auth, headroom)
 	if len(who) == 0 {
@@ -145,22 +148,18 @@ func way(cfg *config.Config, fn *config.Function, headroom int) string {
 // xdpSenders says whose messages XDP takes: client id and user name go along
 // with each. least is the growth of a packet from the shortest ones.
 func xdpSenders(fn *config.Function, auth *config.Auth, headroom int) (who []string, least int) {
-	id := "client ids"
-	if fn.CloudEvents.FromPublisher {
-		id = "client ids, counted twice," // they go along twice
-	}
 	least = math.MaxInt
 	say := func(text, username string) {
 		grow := request.Growth(fn, "", username) - len(username)
 		if least = min(least, grow); grow < headroom {
-			who = append(who, fmt.Sprintf(text, id, headroom-grow))
+			who = append(who, fmt.Sprintf(text, headroom-grow))
 		}
 	}
 	if auth.AllowAnonymous {
-		say("%s of up to %d bytes", "")
+		say("client ids of up to %d bytes", "")
 	}
 	if auth.Logins() {
-		say("%s and user names of up to %d bytes together", "u")
+		say("client ids and user names of up to %d bytes together", "u")
 	}
 	return who, least
 }

@@ -26,6 +26,7 @@ func (r recorder) Request(function, pod string, status int) {
 
 // activate is told that a message waits for a function without a pod.
 func (n *node) activate(function string) {
+	n.activateKnative(function)
 	if !n.local.Wake(function) {
 		upstream.Waits(n.log)(function)
 	}
@@ -40,7 +41,7 @@ func (n *node) loadOf(function string) instances.Load {
 func restOf(plane *dataplane.Plane) func(string, netip.AddrPort, func()) (instances.Rest, bool) {
 	return func(function string, pod netip.AddrPort, wake func()) (instances.Rest, bool) {
 		r, busy := plane.Rest(function, pod, wake)
-		if r == nil { // no Rest, where a *dataplane.Rest that is nil would be one
+		if r == nil { // no Rest, where a *slots.Rest that is nil would be one
 			return nil, busy
 		}
 		return r, false

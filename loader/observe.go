@@ -32,9 +32,10 @@ func (n *node) runObserver(ctx context.Context) {
 	}
 }
 
-// observe has the pods of now observed.
+// observe has the pods of now observed, and told of.
 func (n *node) observe(live *config.Config) {
 	if n.observer != nil {
 		n.observer.Follow(live)
 	}
+	n.followKnative(live)
 }

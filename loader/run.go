@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -26,11 +27,12 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/doctor"
 	"eproxy/internal/endpoints"
+	"eproxy/internal/frontend"
 	"eproxy/internal/instances"
 	"eproxy/internal/kernelmetrics"
+	"eproxy/internal/knative"
 	"eproxy/internal/kube"
 	"eproxy/internal/metrics"
-	"eproxy/internal/mochi"
 	"eproxy/internal/observe"
 	"eproxy/internal/page"
 	"eproxy/internal/pinned"
@@ -102,6 +104,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	}
 	n.file, n.resources = cfg, resources
 	living.Go(func() { n.life.Run(lifeCtx) })
+	living.Go(func() { n.runKnative(lifeCtx) })
 	living.Go(func() { n.runObserver(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
@@ -146,8 +149,10 @@ type node struct {
 	metrics   *metrics.Metrics
 	page      *page.Page // nil: none
 	tracer    *trace.Hub
-	observer  *observe.Observer // nil: nothing is
-	changes   chan change       // of operators, for loop
+	observer  *observe.Observer                // nil: nothing is
+	pusher    *knative.Pusher                  // nil: nothing is
+	knative   atomic.Pointer[knative.Reporter] // nil: it is told nothing; activate may come before
+	changes   chan change                      // of operators, for loop
 }
 
 func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, local *instances.Runtime, log *slog.Logger) (*node, error) {
@@ -155,11 +160,15 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	plane.Trace(n.tracer)
 	n.life = upstream.New(log, func(id upstream.ID) uint64 { return plane.Answered(id.Function, id.Address) })
 	for _, name := range cfg.Interfaces {
-		mode, err := plane.AttachDevice(name, cfg.XDP)
+		used, why, err := plane.AttachDevice(name, cfg.XDP)
 		if err != nil {
 			return nil, err
 		}
-		log.Info("attached", "interface", name, "xdp", mode)
+		said := []any{"interface", name, "xdp", used}
+		if why != "" {
+			said = append(said, "because", why)
+		}
+		log.Info("attached", said...)
 	}
 	live := n.live(cfg)
 	if err := plane.Install(live, func() {}); err != nil { // there is no client yet
@@ -183,7 +192,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	if err := plane.Start(n.engine, n.recorder()); err != nil {
 		return nil, err
 	}
-	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Tracer: n.tracer, Frontend: mochi.New})
+	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Tracer: n.tracer, Frontend: frontend.New})
 	if err != nil {
 		return nil, err
 	}
@@ -191,6 +200,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	if err := n.startObserver(cfg, live); err != nil {
 		return nil, err
 	}
+	n.startKnative(live)
 	return n, nil
 }
 
@@ -308,8 +318,13 @@ func (n *node) install(file *config.Config) error {
 	if err := n.cfg.Restart(cfg, "the loader"); err != nil {
 		return err
 	}
+	// Before anybody can connect there: what a SYN has agreed on stays.
+	if err := n.enterListeners(cfg); err != nil {
+		return err
+	}
 	change, err := n.broker.Prepare(cfg)
 	if err != nil {
+		n.leaveListeners(cfg, n.cfg)
 		return err
 	}
 	n.pods.Follow(cfg)
@@ -317,6 +332,7 @@ func (n *node) install(file *config.Config) error {
 	live := n.live(cfg)
 	if err := n.plane.Install(live, change.Restrict); err != nil {
 		change.Cancel()
+		n.leaveListeners(cfg, n.cfg)
 		n.undo()
 		n.pods.Keep(n.cfg)
 		return err
@@ -324,6 +340,7 @@ func (n *node) install(file *config.Config) error {
 	n.engine.Reload(live, n.plane)
 	n.observe(live)
 	change.Commit()
+	n.leaveListeners(n.cfg, cfg)
 	n.file, n.cfg = file, cfg
 	n.page.Routes(cfg.Routes)
 	n.pods.Keep(cfg)

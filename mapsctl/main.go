@@ -29,7 +29,7 @@ func newApp() *cli.App {
 			traceCommand(),
 			topCommand(),
 			instancesCommand(),
-			noun("metrics", "counters under their Prometheus names", showMetrics),
+			metricsCommand(),
 			noun("reasons", "why packets were taken or left to the fallback, by hook", showReasons),
 		},
 	}

@@ -5,10 +5,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/urfave/cli/v2"
 
+	"eproxy/internal/cliutil"
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/output"
 	"eproxy/internal/pinned"
@@ -27,16 +30,48 @@ func (l labelSet) String() string {
 	return strings.Join(parts, ",")
 }
 
-// showMetrics prints the kernel path's numbers as Prometheus would get them.
-// Histograms appear as _count and _sum.
-func showMetrics(m *pinned.Maps) (*output.Rows, error) {
+// metricsCommand shows the kernel path's numbers, once or as they change.
+func metricsCommand() *cli.Command {
+	return &cli.Command{
+		Name: "metrics", Usage: "counters under their Prometheus names",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "print what changes, and how fast, until interrupted; with -o json an object a line"},
+			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Usage: "between two readings with --watch `TIME`", Value: time.Second},
+			&cli.IntFlag{Name: "count", Usage: "end --watch after `N` intervals"},
+			output.Flag(), cliutil.BPFFSFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.Bool("watch") {
+				return watchMetrics(c)
+			}
+			for _, name := range []string{"interval", "count"} {
+				if c.IsSet(name) {
+					return cliutil.Usagef("--%s: only with --watch", name)
+				}
+			}
+			return withMaps(c, showMetrics)
+		},
+	}
+}
+
+// metricSample is a number of a metric. Histograms have two, _count and _sum.
+type metricSample struct {
+	name   string
+	labels labelSet
+	value  float64
+	grows  bool // a counter
+}
+
+// metricSamples are the kernel path's numbers as Prometheus would get them.
+func metricSamples(m *pinned.Maps) (all []metricSample, err error) {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(kernelmetrics.New(m, m, nil, nil))
+	if err := reg.Register(kernelmetrics.New(m, m, nil, nil)); err != nil {
+		return nil, fmt.Errorf("gather metrics: %w", err)
+	}
 	families, err := reg.Gather()
 	if err != nil {
 		return nil, fmt.Errorf("gather metrics: %w", err)
 	}
-	r := &output.Rows{Columns: []string{"name", "labels", "value"}}
 	for _, f := range families {
 		for _, x := range f.GetMetric() {
 			labels := labelSet{}
@@ -45,14 +80,27 @@ func showMetrics(m *pinned.Maps) (*output.Rows, error) {
 			}
 			switch f.GetType() {
 			case dto.MetricType_HISTOGRAM:
-				r.Add(f.GetName()+"_count", labels, x.GetHistogram().GetSampleCount())
-				r.Add(f.GetName()+"_sum", labels, x.GetHistogram().GetSampleSum())
+				all = append(all, metricSample{f.GetName() + "_count", labels, float64(x.GetHistogram().GetSampleCount()), true},
+					metricSample{f.GetName() + "_sum", labels, x.GetHistogram().GetSampleSum(), true})
 			case dto.MetricType_GAUGE:
-				r.Add(f.GetName(), labels, x.GetGauge().GetValue())
+				all = append(all, metricSample{f.GetName(), labels, x.GetGauge().GetValue(), false})
 			default:
-				r.Add(f.GetName(), labels, x.GetCounter().GetValue())
+				all = append(all, metricSample{f.GetName(), labels, x.GetCounter().GetValue(), true})
 			}
 		}
+	}
+	return all, nil
+}
+
+// showMetrics prints them.
+func showMetrics(m *pinned.Maps) (*output.Rows, error) {
+	all, err := metricSamples(m)
+	if err != nil {
+		return nil, err
+	}
+	r := &output.Rows{Columns: []string{"name", "labels", "value"}}
+	for _, s := range all {
+		r.Add(s.name, s.labels, s.value)
 	}
 	return r, nil
 }

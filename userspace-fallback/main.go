@@ -16,11 +16,11 @@ import (
 	"eproxy/internal/cliutil"
 	"eproxy/internal/delivery"
 	"eproxy/internal/endpoints"
+	"eproxy/internal/frontend"
 	"eproxy/internal/heap"
 	"eproxy/internal/kube"
 	"eproxy/internal/lograte"
 	"eproxy/internal/metrics"
-	"eproxy/internal/mochi"
 	"eproxy/internal/page"
 	"eproxy/internal/pool"
 	"eproxy/internal/upstream"
@@ -76,7 +76,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	engine := delivery.New(live, p, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: m, Life: life}, Activate: upstream.Waits(log)})
 	defer engine.Close()
 	m.Registry.MustRegister(metrics.NewQueued(engine))
-	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: mochi.New})
+	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: frontend.New})
 	if err != nil {
 		return err
 	}

@@ -31,9 +31,9 @@ func (a *answersLate) Settle(ctx context.Context) {
 	a.Watcher.Settle(ctx)
 }
 
-type frontend struct{ broker.Frontend }
+type noFrontend struct{ broker.Frontend }
 
-func (frontend) Close() {}
+func (noFrontend) Close() {}
 
 // client is a connection on which acknowledgements are awaited.
 type client struct {
@@ -78,7 +78,7 @@ functions:
 	defer p.Close()
 	engine := delivery.New(cfg, p, delivery.Options{})
 	defer engine.Close()
-	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Frontend: func(*broker.Server) (broker.Frontend, error) { return frontend{}, nil }})
+	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Frontend: func(*broker.Server) (broker.Frontend, error) { return noFrontend{}, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,1 +1,1 @@
-../include/abi.h
+../abi/abi.h

@@ -1,1 +1,1 @@
-../include/common.h
+../pure/common.h

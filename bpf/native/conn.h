@@ -1,1 +1,1 @@
-../include/conn.h
+../pure/conn.h

@@ -1,1 +1,1 @@
-../include/framing.h
+../pure/framing.h

@@ -1,1 +1,1 @@
-../include/hole.h
+../pure/hole.h

@@ -1,1 +1,1 @@
-../include/http.h
+../pure/http.h

@@ -1,1 +1,1 @@
-../include/ids.h
+../pure/ids.h

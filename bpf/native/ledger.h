@@ -1,1 +1,1 @@
-../include/ledger.h
+../pure/ledger.h

@@ -1,1 +1,1 @@
-../include/loss.h
+../pure/loss.h

@@ -465,7 +465,7 @@ func TestLoss(t *testing.T) {
 
 // lossPlanted are mistakes that TestLoss must find.
 var lossPlanted = []struct{ name, file, old, new string }{
-	{"PUBACK inserted while the socket's bytes are missing", "conn.h", "(!conn_at_boundary(c) || loss_of_socket(c))", "!conn_at_boundary(c)"},
+	{"PUBACK inserted while the socket's bytes are missing", "conn_books.h", "(!conn_at_boundary(c) || loss_of_socket(c))", "!conn_at_boundary(c)"},
 	{"loss of the socket's bytes never over", "loss.h", "c->flags &= ~CONN_MISSING;\n\treturn c->flags & CONN_MISSING;", ";\n\treturn c->flags & CONN_MISSING;"},
 	{"loss of the socket's bytes by blocks forgotten", "loss.h", "\t\tc->flags |= CONN_MISSING;\n\t\tc->tx_hole = k->top;\n", ""},
 	{"loss of the socket's bytes by duplicate ACKs forgotten", "loss.h", "\tc->flags |= CONN_MISSING;\n\tc->tx_hole = c->tx_nxt;\n", ""},

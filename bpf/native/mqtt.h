@@ -1,1 +1,1 @@
-../include/mqtt.h
+../pure/mqtt.h

@@ -1,1 +1,1 @@
-../include/parking.h
+../pure/parking.h

@@ -1,1 +1,1 @@
-../include/recovery.h
+../pure/recovery.h

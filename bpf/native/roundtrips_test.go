@@ -411,9 +411,9 @@ func TestRoundTrips(t *testing.T) {
 
 // slow are mistakes that cost nothing but time.
 var slow = []struct{ name, file, old, new string }{
-	{"what lies beyond a hole dropped", "conn.h", "} else if (s->in_order) {", "} else if (1) {"},
-	{"duplicate acknowledgement held back", "conn.h", "\tif ((c->flags & CONN_SACK) || !conn_held_back(c))\n\t\treturn false;\n", ""},
-	{"duplicate acknowledgements that have waited never sent", "conn.h", "return conn_hole(c) ? n : 0;", "return 0;"},
+	{"what lies beyond a hole dropped", "conn_rx.h", "} else if (s->in_order) {", "} else if (1) {"},
+	{"duplicate acknowledgement held back", "conn_tx.h", "\tif ((c->flags & CONN_SACK) || !conn_held_back(c))\n\t\treturn false;\n", ""},
+	{"duplicate acknowledgements that have waited never sent", "conn_tx.h", "return conn_hole(c) ? n : 0;", "return 0;"},
 }
 
 // TestSlowMistakesAreFound shows that the bound on round trips finds what is only slow, and that

@@ -1,1 +1,1 @@
-../include/sack.h
+../pure/sack.h

@@ -1,1 +1,1 @@
-../include/seq.h
+../pure/seq.h

@@ -6,14 +6,14 @@
 #ifndef EPROXY_SHIM_H
 #define EPROXY_SHIM_H
 
-#include "conn.h"
-#include "http.h"
-#include "ids.h"
-#include "sack.h"
-#include "mqtt.h"
-#include "parking.h"
-#include "recovery.h"
-#include "trace_filter.h"
+#include "../pure/conn.h"
+#include "../pure/http.h"
+#include "../pure/ids.h"
+#include "../pure/sack.h"
+#include "../pure/mqtt.h"
+#include "../pure/parking.h"
+#include "../pure/recovery.h"
+#include "../pure/trace_filter.h"
 
 struct shim {
 	int (*rx)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);

@@ -1,1 +1,1 @@
-../include/trace_filter.h
+../pure/trace_filter.h

@@ -68,6 +68,23 @@ struct observe_counts {
 	__u64 first[OBSERVE_BUCKETS];	 /* to the first byte of the final response */
 };
 
+/* What is known of a request, by a field of its head or its connection. Index of observe_flight.marked, plus one. */
+enum observe_mark {
+	MARK_NONE = 0,
+	MARK_PROBE = 1,	  /* the kubelet's (User-Agent: kube-probe/..., or K-Kubelet-Probe) */
+	MARK_PROXIED = 2, /* Knative's activator has counted it (K-Proxy-Request: activator) */
+	MARK_OWN = 3,	  /* the programs have put it in; counted with its response */
+	MARK_COUNT = 4,
+};
+
+/* The requests of a mark, which are among the others. */
+struct observe_marked {
+	__u64 requests;
+	__u64 integral; /* as that of all */
+	__s32 now;	/* below zero for a moment where a response overtakes its request's mark */
+	__u32 pad;
+};
+
 /* Requests in flight to a pod, of all processors: under the lock. Userspace reads with BPF_F_LOCK. */
 struct observe_flight {
 	struct bpf_spin_lock lock;
@@ -76,6 +93,7 @@ struct observe_flight {
 	__u32 pad;
 	__u64 since_ns; /* CLOCK_MONOTONIC, of the last change */
 	__u64 integral; /* of now over time, until since_ns: nanoseconds times requests */
+	struct observe_marked marked[MARK_COUNT - 1];
 };
 
 /* A connection. */
@@ -98,18 +116,18 @@ struct stream {
 	__u8 body;	/* left counts */
 	__u8 chunked;
 	__u8 has_length;
-	__u8 framed;   /* the last field line said where the message ends: it must not go on */
-	__u8 bodiless; /* of a response: to HEAD */
-	__u8 tunnel;   /* of a request: CONNECT; of a response: to it */
-	__u8 begun;    /* sequence number is known */
-	__u8 pad;
+	__u8 framed;		 /* the last field line said where the message ends: it must not go on */
+	__u8 bodiless;		 /* of a response: to HEAD */
+	__u8 tunnel;		 /* of a request: CONNECT; of a response: to it */
+	__u8 begun;		 /* sequence number is known */
+	__u8 mark;		 /* enum observe_mark, of the request's latest field; whoever reads it clears it */
 	__u8 line[OBSERVE_LINE]; /* the beginning of the line at hand */
 };
 
 struct observe_conn {
 	__u64 word; /* atomically: requests answered, above them requests seen, on top CONN_LOST */
 	__u64 started
-		[OBSERVE_ASKED]; /* when the requests that wait began, with the kind of their method in the lowest bits */
+		[OBSERVE_ASKED]; /* when the requests that wait began, with what else is known of them in the lowest bits */
 	struct stream request;
 	struct stream response;
 	__u64 seen_ns; /* the last packet */

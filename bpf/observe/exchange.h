@@ -14,28 +14,98 @@
 #include "http1.h"
 #include "maps.h"
 
-/* Kind of a request's method, in the lowest bits of observe_conn.started. */
-#define ASKED_BODILESS 1ull
-#define ASKED_TUNNEL   2ull
-#define ASKED_KIND     3ull
+/*
+ * What is known of a request in flight, in the lowest bits of observe_conn.started:
+ * the kind of its method, its mark, and that it is over. The last two are set by
+ * different programs: whoever comes second sees what the other one has set.
+ */
+#define ASKED_BODILESS	 1ull
+#define ASKED_TUNNEL	 2ull
+#define ASKED_MARK_SHIFT 2
+#define ASKED_MARK	 (3ull << ASKED_MARK_SHIFT)
+#define ASKED_OVER	 16ull
+#define ASKED_KIND	 31ull
 
-/* More or fewer requests are in flight to a pod from now on; area is what else the integral grows by, ns times requests. */
-static __always_inline void flight_change(__u32 pod, __s32 n, __u64 area, __u64 now_ns)
+/* More or fewer requests are in flight to a pod, from now on. */
+struct flight_delta {
+	__s32 n;
+	__s32 marked[MARK_OWN - 1]; /* of those, by mark */
+	__u32 own;		    /* requests of the programs that were answered */
+	__u64 area;		    /* for how long they were in flight, all together, ns */
+};
+
+static __always_inline void flight_change(__u32 pod, const struct flight_delta *d, __u64 now_ns)
 {
 	struct observe_flight *f = bpf_map_lookup_elem(&observed_flight, &pod);
+	__u64 passed;
 
 	if (!f)
 		return;
 	bpf_spin_lock(&f->lock);
-	if ((__s64)(now_ns - f->since_ns) > 0) { /* another processor's clock may be ahead */
-		f->integral += (now_ns - f->since_ns) * f->now;
+	passed = now_ns - f->since_ns;
+	if ((__s64)passed > 0) { /* another processor's clock may be ahead */
+		f->integral += passed * f->now;
+		f->marked[0].integral += passed * f->marked[0].now;
+		f->marked[1].integral += passed * f->marked[1].now;
 		f->since_ns = now_ns;
 	}
-	f->integral += area;
-	f->now += n;
+	f->integral += d->area;
+	f->marked[MARK_OWN - 1].requests += d->own;
+	f->marked[MARK_OWN - 1].integral += d->area;
+	f->now += d->n;
+	f->marked[0].now += d->marked[0];
+	f->marked[1].now += d->marked[1];
 	if (f->now > f->peak)
 		f->peak = f->now;
 	bpf_spin_unlock(&f->lock);
+}
+
+/* A request that is in flight since then has a mark. */
+static __always_inline void flight_mark(__u32 pod, __u32 mark, __u64 since_ns, __u64 now_ns)
+{
+	struct observe_flight *f = bpf_map_lookup_elem(&observed_flight, &pod);
+	struct flight_delta none = {};
+	struct observe_marked *m;
+
+	if (!f || mark >= MARK_COUNT)
+		return;
+	flight_change(pod, &none, now_ns);
+	m = mark == MARK_PROBE ? &f->marked[MARK_PROBE - 1] : &f->marked[MARK_PROXIED - 1];
+	bpf_spin_lock(&f->lock);
+	m->requests++;
+	m->now++;
+	if ((__s64)(f->since_ns - since_ns) > 0)
+		m->integral += f->since_ns - since_ns;
+	bpf_spin_unlock(&f->lock);
+}
+
+/* The request whose entry of started this is is over. Returns its mark. */
+static __always_inline __u32 asked_over(__u64 *started)
+{
+	return (__sync_fetch_and_or(started, ASKED_OVER) & ASKED_MARK) >> ASKED_MARK_SHIFT;
+}
+
+/*
+ * n requests of a connection, the oldest of them this one, are over. Returns how many
+ * had MARK_PROBE and, 16 bits higher, MARK_PROXIED. A function of its own, so that
+ * the verifier follows the loop once.
+ */
+__attribute__((noinline)) int conn_marks(struct observe_conn *c, __u32 oldest, __u32 n)
+{
+	__u32 found = 0, mark;
+
+	if (!c)
+		return 0;
+	for (__u32 i = 0; i < OBSERVE_ASKED; i++) {
+		if (i >= n)
+			break;
+		mark = asked_over(&c->started[(oldest + i) & (OBSERVE_ASKED - 1)]);
+		if (mark == MARK_PROBE)
+			found++;
+		else if (mark == MARK_PROXIED)
+			found += 1 << 16;
+	}
+	return found;
 }
 
 /* Counts a duration. */
@@ -53,14 +123,20 @@ static __always_inline void histogram_add(__u64 *buckets, __u64 *sum, __u64 ns)
 static __always_inline __u32 conn_stop(struct observe_conn *c, bool *first, __u64 now_ns)
 {
 	__u64 word = __sync_fetch_and_or(&c->word, CONN_LOST);
-	__u32 n;
+	struct flight_delta d = {};
+	__u32 n, marks;
 
 	*first = !(word & CONN_LOST);
 	if (!*first)
 		return 0;
 	n = conn_awaited(word);
-	if (n)
-		flight_change(c->pod, -(__s32)n, 0, now_ns);
+	if (!n)
+		return 0;
+	marks = conn_marks(c, conn_answered(word), n);
+	d.n = -(__s32)n;
+	d.marked[MARK_PROBE - 1] = -(__s32)(marks & 0xffff);
+	d.marked[MARK_PROXIED - 1] = -(__s32)(marks >> 16);
+	flight_change(c->pod, &d, now_ns);
 	return n;
 }
 
@@ -98,6 +174,7 @@ static __always_inline void conn_carries(struct observe_conn *c, struct observe_
 static __always_inline void exchange_asked(struct observe_conn *c, struct observe_counts *o, __u64 now_ns)
 {
 	__u64 word = *(volatile __u64 *)&c->word;
+	struct flight_delta one = { .n = 1 };
 	struct stream *s = &c->request;
 
 	if (c->protocol == PROTOCOL_UNKNOWN)
@@ -111,7 +188,22 @@ static __always_inline void exchange_asked(struct observe_conn *c, struct observ
 	if (__sync_fetch_and_add(&c->word, 1ull << 32) & CONN_LOST)
 		return;
 	o->requests++;
-	flight_change(c->pod, 1, 0, now_ns);
+	flight_change(c->pod, &one, now_ns);
+}
+
+/* A field says something of the latest request. The first such field counts. */
+static __always_inline void exchange_marked(struct observe_conn *c, __u32 mark, __u64 now_ns)
+{
+	__u64 word = *(volatile __u64 *)&c->word, *started, old;
+
+	if ((word & CONN_LOST) || !conn_awaited(word)) /* answered before its head was whole */
+		return;
+	started = &c->started[(conn_asked(word) - 1) & (OBSERVE_ASKED - 1)];
+	if (*(volatile __u64 *)started & ASKED_MARK)
+		return;
+	old = __sync_fetch_and_or(started, (__u64)mark << ASKED_MARK_SHIFT);
+	if (!(old & ASKED_OVER))
+		flight_mark(c->pod, mark, old | ASKED_KIND, now_ns); /* no earlier than the request */
 }
 
 /* When the oldest request in flight began, with the kind of its method. Returns false if there is none. */
@@ -127,16 +219,21 @@ static __always_inline bool exchange_oldest(struct observe_conn *c, __u64 *start
 static __always_inline void exchange_answered(struct observe_conn *c, struct observe_counts *o, bool timed,
 					      __u64 now_ns)
 {
-	__u32 class = c->response.status / 100;
-	__u64 started;
+	__u32 class = c->response.status / 100, mark;
+	struct flight_delta d = { .n = -1 };
+	__u64 started, word;
 
 	if (!exchange_oldest(c, &started)) {
 		conn_lose(c, o, WHY_UNASKED, now_ns);
 		return;
 	}
-	if (__sync_fetch_and_add(&c->word, 1) & CONN_LOST)
+	word = __sync_fetch_and_add(&c->word, 1);
+	if (word & CONN_LOST)
 		return;
-	flight_change(c->pod, -1, 0, now_ns);
+	mark = asked_over(&c->started[conn_answered(word) & (OBSERVE_ASKED - 1)]);
+	d.marked[MARK_PROBE - 1] = mark == MARK_PROBE ? -1 : 0;
+	d.marked[MARK_PROXIED - 1] = mark == MARK_PROXIED ? -1 : 0;
+	flight_change(c->pod, &d, now_ns);
 	o->responses[class & (OBSERVE_CLASSES - 1)]++;
 	if (timed)
 		histogram_add(o->took, &o->took_ns, now_ns - (started & ~ASKED_KIND));
@@ -166,15 +263,17 @@ static __always_inline void slot_answered(struct observe_conn *c, struct observe
 {
 	__u32 class = c->response.status / 100;
 	__u64 took = c->slot_ns ? now_ns - c->slot_ns : 0;
+	struct flight_delta d = { .own = 1 };
 
 	o->requests++;
 	o->responses[class & (OBSERVE_CLASSES - 1)]++;
 	if (!c->slot_ns || (__s64)took < 0) {
 		o->untimed++;
-		return;
+	} else {
+		histogram_add(o->took, &o->took_ns, took);
+		d.area = took;
 	}
-	histogram_add(o->took, &o->took_ns, took);
-	flight_change(c->pod, 0, took, now_ns);
+	flight_change(c->pod, &d, now_ns);
 }
 
 /* A status line was seen. */

@@ -12,7 +12,7 @@
 #ifndef EPROXY_OBSERVE_HTTP1_H
 #define EPROXY_OBSERVE_HTTP1_H
 
-#include "../include/http.h"
+#include "../pure/http.h"
 #include "abi.h"
 
 #define STREAM_ENDLESS (~0ull)
@@ -166,6 +166,23 @@ static __always_inline bool stream_coding(struct stream *s, __u32 n)
 	return n == 25 + blank || (n == 26 + blank && behind == ' ');
 }
 
+/* What a request's field line of n bytes says of it; names in lower case: w0 and w1 are the first 16 bytes so. */
+static __always_inline __u8 stream_mark(const struct stream *s, __u32 n, __u64 w0, __u64 w1)
+{
+	__u64 w2 = line_word(s, 16);
+
+	if (w0 == WORD('k', '-', 'p', 'r', 'o', 'x', 'y', '-') && w1 == WORD('r', 'e', 'q', 'u', 'e', 's', 't', ':'))
+		return n == 26 && w2 == WORD(' ', 'a', 'c', 't', 'i', 'v', 'a', 't') && line_byte(s, 24) == 'o' &&
+				       line_byte(s, 25) == 'r'
+			       ? MARK_PROXIED
+			       : MARK_NONE;
+	if (w0 == WORD('u', 's', 'e', 'r', '-', 'a', 'g', 'e') && w1 == WORD('n', 't', ':', ' ', 'k', 'u', 'b', 'e'))
+		return w2 << 8 == WORD(0, '-', 'p', 'r', 'o', 'b', 'e', '/') ? MARK_PROBE : MARK_NONE;
+	if (w0 == WORD('k', '-', 'k', 'u', 'b', 'e', 'l', 'e') && w1 == WORD('t', '-', 'p', 'r', 'o', 'b', 'e', ':'))
+		return n > 17 ? MARK_PROBE : MARK_NONE;
+	return MARK_NONE;
+}
+
 /* A field line of n bytes. */
 static __always_inline enum stream_event stream_field(struct stream *s, __u32 n)
 {
@@ -186,6 +203,8 @@ static __always_inline enum stream_event stream_field(struct stream *s, __u32 n)
 		   line_byte(s, 17) == ':') {
 		s->framed = 1;
 		ok = stream_coding(s, n);
+	} else if (n >= 16) { /* shorter ones leave bytes of the line before it behind them */
+		s->mark = stream_mark(s, n, w0, w1);
 	}
 	return ok ? STREAM_NOTHING : STREAM_BROKEN;
 }
@@ -238,6 +257,7 @@ static __always_inline void stream_fresh(struct stream *s)
 	s->framed = 0;
 	s->bodiless = 0;
 	s->tunnel = 0;
+	s->mark = MARK_NONE;
 }
 
 /* The line at hand has ended. Returns an enum stream_event. A function of its own, so that the verifier follows it once. */

@@ -3,7 +3,7 @@
 #ifndef EPROXY_OBSERVE_MAPS_H
 #define EPROXY_OBSERVE_MAPS_H
 
-#include "../include/chunk.h"
+#include "../mech/chunk.h"
 #include "abi.h"
 
 /* As in include/maps.h, whose map it is. */

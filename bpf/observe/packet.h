@@ -3,7 +3,7 @@
 #ifndef EPROXY_OBSERVE_PACKET_H
 #define EPROXY_OBSERVE_PACKET_H
 
-#include "../include/packet.h"
+#include "../mech/packet.h"
 #include "exchange.h"
 
 /* TCX_NEXT of include/uapi/linux/bpf.h: whatever is behind decides. */
@@ -113,6 +113,11 @@ static long scan_step(__u64 index, void *data)
 		if (off >= OBSERVE_LOOK)
 			return 1;
 		event = stream_line(s, x->w->look + off, n, x->from_pod, x->now_ns, &used);
+		if (s->mark != MARK_NONE) {
+			if (!x->from_pod)
+				exchange_marked(c, s->mark, x->now_ns);
+			s->mark = MARK_NONE;
+		}
 	}
 	x->at = at + used;
 	return x->from_pod ? scan_response(x, event) : scan_request(x, event);

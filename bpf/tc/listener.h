@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* listener.h - which SYNs are for the MQTT server, and not only for its port. */
-#ifndef EPROXY_LISTENER_H
-#define EPROXY_LISTENER_H
+#ifndef EPROXY_TC_LISTENER_H
+#define EPROXY_TC_LISTENER_H
 
-#include "../include/skb.h"
+#include "../mech/skb.h"
+#include "../work/scratch.h"
 
 #define AF_INET	 2
 #define AF_INET6 10

@@ -92,6 +92,7 @@ const (
 	BoundedVarUnusedGraftState    = "unused_graft_state"
 	BoundedVarUnusedHook          = "unused_hook"
 	BoundedVarUnusedLinkArgs      = "unused_link_args"
+	BoundedVarUnusedOriginKind    = "unused_origin_kind"
 	BoundedVarUnusedParkArgs      = "unused_park_args"
 	BoundedVarUnusedParkOp        = "unused_park_op"
 	BoundedVarUnusedParkedMessage = "unused_parked_message"
@@ -243,6 +244,7 @@ type BoundedVariableSpecs struct {
 	UnusedGraftState    *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook          *ebpf.VariableSpec `ebpf:"unused_hook"`
 	UnusedLinkArgs      *ebpf.VariableSpec `ebpf:"unused_link_args"`
+	UnusedOriginKind    *ebpf.VariableSpec `ebpf:"unused_origin_kind"`
 	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
@@ -396,6 +398,7 @@ type BoundedVariables struct {
 	UnusedGraftState    *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook          *ebpf.Variable `ebpf:"unused_hook"`
 	UnusedLinkArgs      *ebpf.Variable `ebpf:"unused_link_args"`
+	UnusedOriginKind    *ebpf.Variable `ebpf:"unused_origin_kind"`
 	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`

@@ -375,24 +375,25 @@ type EproxyListener struct {
 }
 
 type EproxyMessage struct {
-	_          structs.HostLayout
-	TakenNs    uint64
-	Device     uint32
-	DeviceGen  uint32
-	DeviceSeq  uint32
-	Counter    uint32
-	RequestSeq uint32
-	RequestLen uint32
-	PacketId   uint16
-	Qos        uint8
-	Acked      uint8
-	Due        uint32
-	Hold       uint32
-	Company    uint16
-	Again      uint8
-	Early      uint8
-	WaitedUs   uint32
-	SentMs     uint32
+	_              structs.HostLayout
+	TakenNs        uint64
+	Origin         uint32
+	OriginGen      uint32
+	OriginPosition uint32
+	Counter        uint32
+	RequestSeq     uint32
+	RequestLen     uint32
+	PacketId       uint16
+	Qos            uint8
+	Acked          uint8
+	Due            uint32
+	Hold           uint32
+	Company        uint8
+	OriginKind     uint8
+	Again          uint8
+	Early          uint8
+	WaitedUs       uint32
+	SentMs         uint32
 }
 
 type EproxyNode struct {
@@ -401,6 +402,12 @@ type EproxyNode struct {
 	Exact int32
 	Hash  int32
 }
+
+type EproxyOriginKind uint32
+
+const (
+	EproxyOriginKindORIGIN_DEVICE EproxyOriginKind = 0
+)
 
 type EproxyParkArgs struct {
 	_        structs.HostLayout
@@ -914,6 +921,7 @@ const (
 	EproxyVarUnusedGraftState    = "unused_graft_state"
 	EproxyVarUnusedHook          = "unused_hook"
 	EproxyVarUnusedLinkArgs      = "unused_link_args"
+	EproxyVarUnusedOriginKind    = "unused_origin_kind"
 	EproxyVarUnusedParkArgs      = "unused_park_args"
 	EproxyVarUnusedParkOp        = "unused_park_op"
 	EproxyVarUnusedParkedMessage = "unused_parked_message"
@@ -1065,6 +1073,7 @@ type EproxyVariableSpecs struct {
 	UnusedGraftState    *ebpf.VariableSpec `ebpf:"unused_graft_state"`
 	UnusedHook          *ebpf.VariableSpec `ebpf:"unused_hook"`
 	UnusedLinkArgs      *ebpf.VariableSpec `ebpf:"unused_link_args"`
+	UnusedOriginKind    *ebpf.VariableSpec `ebpf:"unused_origin_kind"`
 	UnusedParkArgs      *ebpf.VariableSpec `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.VariableSpec `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.VariableSpec `ebpf:"unused_parked_message"`
@@ -1218,6 +1227,7 @@ type EproxyVariables struct {
 	UnusedGraftState    *ebpf.Variable `ebpf:"unused_graft_state"`
 	UnusedHook          *ebpf.Variable `ebpf:"unused_hook"`
 	UnusedLinkArgs      *ebpf.Variable `ebpf:"unused_link_args"`
+	UnusedOriginKind    *ebpf.Variable `ebpf:"unused_origin_kind"`
 	UnusedParkArgs      *ebpf.Variable `ebpf:"unused_park_args"`
 	UnusedParkOp        *ebpf.Variable `ebpf:"unused_park_op"`
 	UnusedParkedMessage *ebpf.Variable `ebpf:"unused_parked_message"`

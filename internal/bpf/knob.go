@@ -7,7 +7,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Knob is the value of a variable of bpf/include/config.h in a specification:
+// Knob is the value of a variable of bpf/mech/config.h in a specification:
 // its default there, unless it was set.
 func Knob(spec *ebpf.CollectionSpec, name string) (uint32, error) {
 	v, ok := spec.Variables[name]

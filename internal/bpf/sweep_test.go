@@ -187,7 +187,7 @@ func TestTakeOverOverdue(t *testing.T) {
 			r := newRig(t, false)
 			r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 30000, UnackedMs: 1000})
 			s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Tail: 1}
-			s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - c.age.Nanoseconds()), Acked: c.acked, Device: abi.NoIndex}
+			s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - c.age.Nanoseconds()), Acked: c.acked, Origin: abi.NoIndex}
 			r.put(r.objs.Slots, uint32(rigSlot), &s)
 			args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(EproxySlotOpSLOT_OP_TAKE_OVER), Only: uint32(EproxyTakeOnlyTAKE_OVERDUE)}
 			if _, err := r.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {

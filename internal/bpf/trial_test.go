@@ -236,17 +236,17 @@ func TestTrialOverdue(t *testing.T) {
 	}{
 		"just answered one":                {500 * time.Millisecond, 200 * time.Millisecond, EproxySlotStateSLOT_BUSY, 1, false},
 		"answered one long ago":            {500 * time.Millisecond, 300 * time.Millisecond, EproxySlotStateSLOT_BUSY, 1, true},
-		"answered none":                    {900 * time.Millisecond, time.Hour, EproxySlotStateSLOT_BUSY, 1, false},
-		"answered none for long":           {1100 * time.Millisecond, time.Hour, EproxySlotStateSLOT_BUSY, 1, true},
-		"no trial":                         {1100 * time.Millisecond, time.Hour, EproxySlotStateSLOT_BUSY, 0, false},
-		"userspace has answered the first": {1100 * time.Millisecond, time.Hour, EproxySlotStateSLOT_TAKEN_OVER, 1, true},
-		"a response is on its way":         {1100 * time.Millisecond, time.Hour, EproxySlotStateSLOT_RESPONDING, 1, false},
+		"answered none":                    {900 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_BUSY, 1, false},
+		"answered none for long":           {1100 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_BUSY, 1, true},
+		"no trial":                         {1100 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_BUSY, 0, false},
+		"userspace has answered the first": {1100 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_TAKEN_OVER, 1, true},
+		"a response is on its way":         {1100 * time.Millisecond, 10 * time.Second, EproxySlotStateSLOT_RESPONDING, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := trialRig(t)
 			r.pod(func(p *EproxyPod) { p.StallMs, p.TimeoutMs, p.UnackedMs = 250, 60000, 60000 })
 			s := EproxySlot{State: uint32(c.state), Tail: 1, Trial: c.trial, RespondedNs: ago(c.responded)}
-			s.Messages[0] = EproxyMessage{TakenNs: ago(c.taken), Acked: 1, Qos: 1, Device: abi.NoIndex, Company: uint16(EproxyCompanyCOMPANY_TRIAL)}
+			s.Messages[0] = EproxyMessage{TakenNs: ago(c.taken), Acked: 1, Qos: 1, Origin: abi.NoIndex, Company: uint8(EproxyCompanyCOMPANY_TRIAL)}
 			r.put(r.objs.Slots, uint32(rigSlot), &s)
 			args := EproxySlotArgs{Slot: rigSlot, Gen: 1, Op: uint32(EproxySlotOpSLOT_OP_TAKE_OVER), Only: uint32(EproxyTakeOnlyTAKE_TRIAL)}
 			if _, err := r.objs.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {

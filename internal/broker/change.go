@@ -11,6 +11,7 @@ import (
 type Change struct {
 	server *Server
 	next   *rules
+	listen Relistening
 }
 
 // Prepare checks a configuration's routes and permissions. Nothing has changed
@@ -20,7 +21,11 @@ func (s *Server) Prepare(cfg *config.Config) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Change{s, r}, nil
+	listen, err := s.relisten(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Change{s, r, listen}, nil
 }
 
 // Restrict leaves every client, on both paths, the rights that it has under both
@@ -45,6 +50,7 @@ func (c *Change) Commit() {
 		c.next = n // its accounts may have been read anew since
 	}
 	s.enforce(c.next, nil)
+	c.listen.Commit()
 	s.follow()
 }
 
@@ -53,6 +59,7 @@ func (c *Change) Cancel() {
 	s := c.server
 	s.changing.Lock()
 	defer s.changing.Unlock()
+	c.listen.Cancel()
 	s.enforce(s.rules.Load(), nil)
 }
 

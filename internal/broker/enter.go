@@ -130,16 +130,15 @@ func (s *Server) respond(x *Session, m *request.Message, o delivery.Outcome) {
 // the client has a place for it in their queues. A client that has none left is not
 // read from until one ends: the rest waits in its own connection.
 func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
-	p, first := s.pending.begin(x, m)
+	p, first, done := s.pending.begin(x, m, s.opts.Engine.NextID)
 	if !first {
 		s.refused("repeated")
+		if done != nil {
+			s.acknowledge(x, m.PacketID, m.QoS, delivery.Outcome{Acked: true, ReasonCode: done.Code}, nil)
+		}
 		return
 	}
-	if route.AlsoBroker {
-		s.toSubscribers(m)
-	} else if m.Retain {
-		s.front.Retain(m)
-	}
+	s.copy(x, p, m, route)
 	var l *place
 	if route.Ordered {
 		l = s.lines.join(x.ClientID, route)
@@ -156,6 +155,27 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	if !d.Start(x.queued.Batch(), f) {
 		go f.finish()
 	}
+}
+
+// copy gives subscribers their copy of a routed message; what is kept of one of QoS 2 says that they have it.
+func (s *Server) copy(x *Session, p *pending, m *request.Message, route *config.Route) {
+	give := func() {
+		switch {
+		case p.again: // they have had it
+		case route.AlsoBroker:
+			s.toSubscribers(m)
+		case m.Retain:
+			s.front.Retain(m)
+		}
+	}
+	if m.QoS < 2 || !x.kept() {
+		give()
+		return
+	}
+	s.keeper.Together(func() {
+		give()
+		s.keeper.Received(x.ClientID, m.PacketID, Received{EventID: m.EventID})
+	})
 }
 
 // flight is a routed message on its way.
@@ -183,20 +203,20 @@ func (f *flight) Ended(o delivery.Outcome, b *pool.Batch) {
 	s, m := f.server, f.message
 	b.Hold(&s.pending.open) // its acknowledgement is still to be written
 	s.record(f.route, m, o, time.Since(f.delivery.Arrived))
-	if to := f.leave(); to != nil && m.QoS > 0 {
+	if to := f.leave(o); to != nil && m.QoS > 0 {
 		s.acknowledge(to, m.PacketID, m.QoS, o, b)
 	}
 }
 
 // leave ends the message, once, and says where its acknowledgement goes; nil: nowhere.
-func (f *flight) leave() *Session {
+func (f *flight) leave(o delivery.Outcome) *Session {
 	if f.left {
 		return nil
 	}
 	f.left = true
 	f.delivery.Release()
 	f.server.lines.leave(f.place)
-	return f.server.pending.end(f.pending, f.message.PacketID)
+	return f.server.pending.end(f.pending, f.message.PacketID, o)
 }
 
 // Contain, deferred, ends the client's session, and the message, if the goroutine panics;
@@ -204,7 +224,7 @@ func (f *flight) leave() *Session {
 func (f *flight) Contain() {
 	if cause := recover(); cause != nil {
 		go f.server.contained(f.message.ClientID, cause) // it may wait for the client
-		f.leave()
+		f.leave(delivery.Outcome{Interrupted: true})
 	}
 }
 
@@ -223,7 +243,7 @@ func (f *flight) Go(run func()) {
 func (s *Server) abandon(p *pending, d *delivery.Delivery, x *Session, m *request.Message, route *config.Route) {
 	o := d.Abandon()
 	s.record(route, m, o, time.Since(d.Arrived))
-	to := s.pending.end(p, m.PacketID)
+	to := s.pending.end(p, m.PacketID, o)
 	switch {
 	case to == nil || m.QoS == 0 || s.ctx.Err() != nil:
 	case !o.Interrupted:
@@ -243,14 +263,17 @@ func (s *Server) finish(p *pending, d *delivery.Delivery, x *Session, m *request
 	ended := false
 	defer func() {
 		if !ended {
-			s.pending.end(p, m.PacketID)
+			s.pending.end(p, m.PacketID, delivery.Outcome{Interrupted: true})
 		}
 	}()
 	defer s.contain(m.ClientID)
+	if m.QoS == 2 && x.kept() {
+		s.keeper.Settled() // its ce-id: a crash must not give it another one
+	}
 	o := d.Run()
 	s.record(route, m, o, time.Since(d.Arrived))
 	ended = true
-	if to := s.pending.end(p, m.PacketID); to != nil && m.QoS > 0 {
+	if to := s.pending.end(p, m.PacketID, o); to != nil && m.QoS > 0 {
 		s.acknowledge(to, m.PacketID, m.QoS, o, nil)
 	}
 	s.respond(x, m, o)

@@ -176,7 +176,7 @@ func TestAcknowledgementIsWrittenFirst(t *testing.T) {
 	defer l.Close()
 	x, peer := l.open(t, 5)
 	m, route := &request.Message{Topic: "t", QoS: 1, PacketID: 7}, l.Config().Routes[0]
-	p, _ := l.pending.begin(x, m)
+	p, _, _ := l.pending.begin(x, m, l.opts.Engine.NextID)
 	f := &flight{server: l.Server, session: x, pending: p, delivery: x.queued.Begin(l.ctx, route, m, nil), message: m, route: route}
 	var b pool.Batch
 	f.Ended(delivery.Outcome{Acked: true}, &b)

@@ -19,6 +19,7 @@ type RouteOfTopic struct {
 	Functions  []string `json:"functions"`
 	AlsoBroker bool     `json:"also_broker"`
 	Ordered    bool     `json:"ordered"`
+	Userspace  string   `json:"userspace,omitempty"` // what of its function only userspace can do; empty: nothing
 }
 
 // Explain says what would become of a message of this client to this topic, as far as the
@@ -44,7 +45,11 @@ func (r *rules) describe(name string) *RouteOfTopic {
 	if route == nil {
 		return nil
 	}
-	return &RouteOfTopic{Filter: route.Filter, Functions: route.Functions, AlsoBroker: route.AlsoBroker, Ordered: route.Ordered}
+	d := &RouteOfTopic{Filter: route.Filter, Functions: route.Functions, AlsoBroker: route.AlsoBroker, Ordered: route.Ordered}
+	if fn := r.functions[route.Functions[0]]; fn != nil {
+		d.Userspace, _ = fn.Graftable()
+	}
+	return d
 }
 
 // grafted is the far end of the connection that the kernel path has, which the header of a proxy may not name; empty: it has none.

@@ -18,6 +18,8 @@ type rules struct {
 	auto     *topic.Automaton
 	edges    map[topic.Edge]uint32
 	table    *topic.Table // for what the automaton does not hold
+
+	functions map[string]*config.Function // by name
 }
 
 func newRules(cfg *config.Config) (*rules, error) {
@@ -33,7 +35,10 @@ func newRules(cfg *config.Config) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rules{auth: &cfg.Auth, accounts: accounts, routes: cfg.Routes, table: table}
+	r := &rules{auth: &cfg.Auth, accounts: accounts, routes: cfg.Routes, table: table, functions: make(map[string]*config.Function, len(cfg.Functions))}
+	for _, f := range cfg.Functions {
+		r.functions[f.Name] = f
+	}
 	// The same automaton as in the kernel, where it can be built.
 	if auto, err := topic.Compile(filters, 1<<18); err == nil && len(auto.Unsupported) == 0 {
 		r.auto = auto

@@ -60,6 +60,7 @@ type Server struct {
 	// willsUnderWay are the wills that are being published.
 	willsUnderWay atomic.Int64
 	pending       pendings
+	keeper        Keeper // nil: nothing outlives the program
 	lines         lines
 	queued        atomic.Int64 // acknowledgements of the kernel path that wait for their client
 	drained       atomic.Bool
@@ -82,7 +83,7 @@ func New(opts Options) (*Server, error) {
 	if err := s.Reload(opts.Config); err != nil {
 		return nil, err
 	}
-	if opts.Config.Auth.Open() {
+	if opts.Config.Auth.Open() && !opts.Config.Broker.Relay() {
 		s.log.Warn("every client may connect without a password and publish and subscribe to everything: auth is not configured")
 	}
 	var err error
@@ -174,6 +175,9 @@ func (s *Server) Open(id Identity, c *Connect, p Peer, t *Transport) *Session {
 	}
 	if old := s.sessions.swap(x, s.rules.Load); old != nil {
 		old.yield(x)
+	}
+	if x.clean {
+		s.Forget(x.ClientID)
 	}
 	s.returned(x)
 	if !x.valid() { // a reload came in between

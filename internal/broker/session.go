@@ -182,6 +182,12 @@ func (s *Session) RefusedSubscription(filter string) {
 	s.server.Refused("not_authorized", "client may not subscribe to this topic", s.Remote, "client", s.ClientID, "topic", filter)
 }
 
+// MayPublish says whether the client may publish to a topic, while its session lasts.
+func (s *Session) MayPublish(topic string) bool {
+	ok, over, _ := s.mayPublish(topic)
+	return ok && !over
+}
+
 // mayPublish says whether the client may publish to a topic, and under which
 // version of its rights that was found; over: the session has ended.
 func (s *Session) mayPublish(topic string) (ok, over bool, version uint32) {
@@ -214,7 +220,7 @@ func (s *Session) Behind() bool { return s.queued.Behind() }
 
 // Flush writes what messages of the client have put together for pods. The frontend calls it
 // before it waits for anything.
-func (s *Session) Flush() { s.queued.Batch().Flush() }
+func (s *Session) Flush() { s.queued.Batch().Gather() }
 
 // CaughtUp is called when all that the client has sent is read.
 func (s *Session) CaughtUp() { s.queued.CaughtUp() }

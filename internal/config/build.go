@@ -32,23 +32,18 @@ func (b *builder) build(r *raw) {
 	b.missing(r)
 	b.interfaces(r.Interfaces)
 	c.XDP = or(r.XDP, "auto")
-	if !slices.Contains([]string{"auto", "native", "generic", "off"}, c.XDP) {
-		b.fail("$.xdp", "xdp %q: must be auto, native, generic or off", r.XDP)
+	if !slices.Contains([]string{"auto", "on", "native", "generic", "off"}, c.XDP) {
+		b.fail("$.xdp", "xdp %q: must be auto, on, native, generic or off", r.XDP)
 	}
 	if !slices.Contains([]string{"", "on", "off"}, r.PodsGRO) {
 		b.fail("$.pods_gro", "pods_gro %q: must be on or off", r.PodsGRO)
 	}
 	c.PodsGRO = r.PodsGRO == "on"
 	b.listeners(r.Listeners)
-	c.Broker = Broker{Mode: or(r.Broker.Mode, "embedded"), URL: r.Broker.URL}
-	switch c.Broker.Mode {
-	case "embedded":
-	case "relay":
-		b.fail("$.broker.mode", "broker mode %q is not supported yet", c.Broker.Mode)
-	default:
-		b.fail("$.broker.mode", "broker mode %q: must be embedded", c.Broker.Mode)
-	}
+	b.broker(&r.Broker)
 	b.auth(r.Auth)
+	b.scaler(&r.Scaler)
+	c.Monitoring = r.Monitoring
 	for i := range r.Functions {
 		b.function(fmt.Sprintf("$.functions[%d]", i), &r.Functions[i])
 	}
@@ -56,9 +51,10 @@ func (b *builder) build(r *raw) {
 	b.routes(r.Routes)
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
-	c.Monitoring = r.Monitoring
+	b.persistence(r.Persistence)
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)
+	b.relay(r)
 	c.DrainTimeout = b.duration("$.drain_timeout", r.DrainTimeout, defaultDrain)
 	c.BPFFS = or(r.BPFFS, DefaultBPFFS)
 	if !strings.HasPrefix(c.BPFFS, "/") || strings.Contains(c.BPFFS[strings.LastIndex(c.BPFFS, "/"):], ".") {

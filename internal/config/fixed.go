@@ -16,17 +16,22 @@ func (old *Config) Restart(next *Config, program string) error {
 	}{
 		{"interfaces", old.Interfaces, next.Interfaces},
 		{"xdp", old.XDP, next.XDP},
-		{"listeners", old.Listeners, next.Listeners},
+		{"broker", old.Broker, next.Broker},
 		{"limits", old.Limits, next.Limits},
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"monitoring", old.Monitoring, next.Monitoring},
+		{"persistence", old.Persistence, next.Persistence},
 		{"metrics", old.Metrics, next.Metrics},
+		{"scaler", old.Scaler, next.Scaler},
 		{"kubernetes", old.Kubernetes, next.Kubernetes},
 		{"runtime", old.Runtime, next.Runtime},
 	} {
 		if !reflect.DeepEqual(k.a, k.b) {
 			errs = append(errs, fmt.Errorf("%s changed: restart %s", k.name, program))
 		}
+	}
+	if old.Broker.Relay() && !reflect.DeepEqual(old.Listeners, next.Listeners) {
+		errs = append(errs, fmt.Errorf("listeners changed: with broker mode relay restart %s", program))
 	}
 	return errors.Join(errs...)
 }

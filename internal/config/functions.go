@@ -45,8 +45,11 @@ func (b *builder) function(path string, r *rawFunction) {
 		Final:      b.final(path+".retry.final", r),
 	}
 	f.Deadline = b.deadline(path+".deadline", r.Deadline, f)
+	f.CloudEvents.Structured = b.mode(path+".cloudevents.mode", r)
+	f.Batch = b.batch(path+".batch", f, r.Batch)
 	f.DeadLetter = b.deadLetter(path+".dead_letter", r)
 	b.headers(path, f)
+	b.autoscaling(path+".autoscaling", f, &r.Autoscaling)
 	b.cfg.Functions = append(b.cfg.Functions, f)
 }
 

@@ -6,21 +6,23 @@ import (
 
 // raw is the file as written; pointers tell absent from zero.
 type raw struct {
-	Interfaces   []string      `yaml:"interfaces"`
-	XDP          string        `yaml:"xdp"`
-	PodsGRO      string        `yaml:"pods_gro"`
-	Listeners    []rawListener `yaml:"listeners"`
-	Broker       rawBroker     `yaml:"broker"`
-	Auth         *rawAuth      `yaml:"auth"`
-	Functions    []rawFunction `yaml:"functions"`
-	Routes       []rawRoute    `yaml:"routes"`
-	Kubernetes   rawCluster    `yaml:"kubernetes"`
-	Runtime      rawRuntime    `yaml:"runtime"`
-	Monitoring   bool          `yaml:"monitoring"`
-	Metrics      rawMetrics    `yaml:"metrics"`
-	Limits       rawLimits     `yaml:"limits"`
-	DrainTimeout *duration     `yaml:"drain_timeout"`
-	BPFFS        string        `yaml:"bpffs"`
+	Interfaces   []string        `yaml:"interfaces"`
+	XDP          string          `yaml:"xdp"`
+	PodsGRO      string          `yaml:"pods_gro"`
+	Listeners    []rawListener   `yaml:"listeners"`
+	Broker       rawBroker       `yaml:"broker"`
+	Auth         *rawAuth        `yaml:"auth"`
+	Functions    []rawFunction   `yaml:"functions"`
+	Routes       []rawRoute      `yaml:"routes"`
+	Kubernetes   rawCluster      `yaml:"kubernetes"`
+	Runtime      rawRuntime      `yaml:"runtime"`
+	Scaler       rawScaler       `yaml:"scaler"`
+	Monitoring   bool            `yaml:"monitoring"`
+	Persistence  *rawPersistence `yaml:"persistence"`
+	Metrics      rawMetrics      `yaml:"metrics"`
+	Limits       rawLimits       `yaml:"limits"`
+	DrainTimeout *duration       `yaml:"drain_timeout"`
+	BPFFS        string          `yaml:"bpffs"`
 }
 
 type rawListener struct {
@@ -40,8 +42,10 @@ type rawTLS struct {
 }
 
 type rawBroker struct {
-	Mode string `yaml:"mode"`
-	URL  string `yaml:"url"`
+	Mode string   `yaml:"mode"`
+	URL  string   `yaml:"url"`
+	URLs []string `yaml:"urls"`
+	CA   string   `yaml:"ca"`
 }
 
 type rawAuth struct {
@@ -113,6 +117,21 @@ type rawFunction struct {
 	Headers     map[string]string `yaml:"headers"`
 	ContentType string            `yaml:"content_type"`
 	CloudEvents rawCloudEvents    `yaml:"cloudevents"`
+	Autoscaling rawAutoscaling    `yaml:"autoscaling"`
+	Batch       *rawBatch         `yaml:"batch"`
+}
+
+type rawAutoscaling struct {
+	Knative *rawKnative `yaml:"knative"`
+}
+
+type rawKnative struct {
+	Port     *int   `yaml:"port"`
+	Revision string `yaml:"revision"`
+}
+
+type rawScaler struct {
+	Knative string `yaml:"knative"`
 }
 
 type rawKubernetes struct {
@@ -190,6 +209,13 @@ type rawCloudEvents struct {
 	Type          string `yaml:"type"`
 	Source        string `yaml:"source"`
 	FromPublisher bool   `yaml:"from_publisher"`
+	Mode          string `yaml:"mode"`
+}
+
+type rawBatch struct {
+	MaxMessages *int      `yaml:"max_messages"`
+	MaxBytes    *int      `yaml:"max_bytes"`
+	Linger      *duration `yaml:"linger"`
 }
 
 type rawRoute struct {
@@ -204,6 +230,11 @@ type rawMetrics struct {
 	Listen    string `yaml:"listen"`
 	Page      bool   `yaml:"page"`
 	TokenFile string `yaml:"token_file"`
+}
+
+type rawPersistence struct {
+	Dir   string `yaml:"dir"`
+	Bytes string `yaml:"bytes"`
 }
 
 type rawLimits struct {

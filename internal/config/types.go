@@ -13,7 +13,7 @@ import (
 // Config is a valid configuration with all defaults filled in.
 type Config struct {
 	Interfaces   []string      // node interfaces that devices arrive on
-	XDP          string        // auto, native, generic or off
+	XDP          string        // auto, on, native, generic or off
 	PodsGRO      bool          // GRO is to be switched on at the pods' ends of veth pairs
 	Listeners    []Listener    // at least one
 	Broker       Broker        // the MQTT server
@@ -22,7 +22,9 @@ type Config struct {
 	Routes       []*Route      // filters are unique
 	Kubernetes   Kubernetes    // how its API server is reached
 	Runtime      Runtime       // of instances that the loader starts
+	Scaler       Scaler        // who is told of the load
 	Monitoring   bool          // the HTTP of the pods is to be counted, whoever sends it
+	Persistence  Persistence   // of sessions
 	Metrics      Metrics       // Prometheus
 	Limits       Limits        // sizes
 	DrainTimeout time.Duration // for what is in flight at SIGTERM
@@ -101,8 +103,18 @@ const (
 
 // Broker says which MQTT server serves what is not routed.
 type Broker struct {
-	Mode string // embedded
-	URL  string
+	Mode    string         // embedded; relay: those of Servers
+	Servers []BrokerServer // no two of them equal
+	CA      string         // absolute path of the authorities that TLS servers are verified by; empty: the system's
+}
+
+// Relay says whether clients are relayed to brokers.
+func (b *Broker) Relay() bool { return b.Mode == "relay" }
+
+// BrokerServer is a broker that clients are relayed to.
+type BrokerServer struct {
+	Address string // host:port
+	TLS     bool
 }
 
 // Auth is who may do what.
@@ -197,6 +209,8 @@ type Function struct {
 	Headers     map[string]string // static
 	ContentType string            // when the publisher names none
 	CloudEvents CloudEvents
+	Autoscaling Autoscaling // who scales it, and is told of its load
+	Batch       *Batch      // its messages go together; nil: one by one
 }
 
 // Identities says which pod has an address, as its source tells pods apart (in Kubernetes the
@@ -290,6 +304,8 @@ type CloudEvents struct {
 	// FromPublisher lets a message's user properties replace ce-* headers; then
 	// X-Mqtt-Client-Id says which client it came from.
 	FromPublisher bool
+	// Structured: the event is the body, as JSON (HTTP binding 1.0.2, section 3.2).
+	Structured bool
 }
 
 // Route sends the messages of a topic filter to functions.

@@ -116,6 +116,35 @@ func (t *Table) Totals() (Totals, error) {
 	return sum, nil
 }
 
+// Functions are the counts since NewTable of some functions, of all their routes. None is ever less than before.
+func (t *Table) Functions(wanted func(name string) bool) (map[string]RouteStats, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reading.RLock()
+	defer t.reading.RUnlock()
+	sums := make(map[string]RouteStats)
+	add := func(name string, s RouteStats) {
+		s.Add(sums[name])
+		sums[name] = s
+	}
+	for i, l := range t.routes.labels {
+		if !wanted(l.Function) {
+			continue
+		}
+		s, err := t.maps.ReadRoute(i)
+		if err != nil {
+			return nil, err
+		}
+		add(l.Function, s)
+	}
+	for l, s := range t.past.Routes {
+		if wanted(l.Function) {
+			add(l.Function, s)
+		}
+	}
+	return sums, nil
+}
+
 // ReadPod reads what one index of pods' counters has counted since it was given out.
 func (t *Table) ReadPod(index uint32) (PodStats, error) { return t.maps.ReadPod(index) }
 

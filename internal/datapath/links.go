@@ -44,7 +44,7 @@ func (d *Datapath) attachedTo(prog string, ifindex int) bool {
 
 // AttachDevice attaches the device-side programs to a node interface. xdp is
 // the configuration's choice: auto, native, generic or off. It returns what is
-// used: native, generic, off, or auto, where XDP is for AttachXDP to attach.
+// used: native, generic, off, or auto or on, where XDP is for AttachXDP to attach.
 func (d *Datapath) AttachDevice(name, xdp string) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -63,7 +63,7 @@ func (d *Datapath) AttachDevice(name, xdp string) (string, error) {
 		return "", err
 	}
 	switch xdp {
-	case "auto", "off":
+	case "auto", "on", "off":
 		return xdp, nil
 	case "generic":
 		return xdp, d.attachXDP(l, xdp, link.XDPGenericMode)

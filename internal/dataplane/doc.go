@@ -1,9 +1,7 @@
-// Package dataplane serves pods from the kernel: it keeps the connections to them
-// (slots), and finishes what the programs hand over.
+// Package dataplane serves pods from the kernel: it loads the programs, and holds the parts together that do the rest.
 //
-// It owns the pods' entries with their slots, and the messages that wait in the kernel.
-// What else there is belongs to parts that it holds together: entries of connections
-// (conntable), which entry is whose (podtable), routes (routes), counters (counters), the node's network (netview), and
-// which pods are to be in service (reconcile). It may touch the maps that none of these
-// owns.
+// It owns which configuration is installed, and hands the programs' events to the parts that they are about. What else there is belongs to these:
+// the maps' memory (mapmem), entries of connections (conntable), pods' connections (slots), messages that wait in the kernel (parking)
+// and those that userspace finishes (takeover), routes (routes), counters (counters), the node's network (netview), link addresses
+// (neighbours), and which pods are to be in service (reconcile). It may touch the maps that none of these owns.
 package dataplane

@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 
-	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/counters"
+	"eproxy/internal/mapmem"
 	"eproxy/internal/pool"
 	"eproxy/internal/routes"
+	"eproxy/internal/slots"
 )
-
-// grace is how long the programs may still use what was taken out of service.
-const grace = routes.Grace
 
 // errEnded means that the data plane is being closed.
 var errEnded = errors.New("the data plane is being closed")
@@ -30,16 +28,16 @@ type staged struct {
 // before is called when nothing can be refused any more, and nothing has changed.
 // An error means that nothing has changed.
 func (p *Plane) Install(cfg *config.Config, before func()) error {
-	p.installing.Lock()
-	defer p.installing.Unlock()
+	p.installed.changing.Lock()
+	defer p.installed.changing.Unlock()
 	s, err := p.stage(cfg)
 	if err != nil {
 		return err
 	}
 	before()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.pods.AgainAll()
+	p.installed.mu.Lock()
+	defer p.installed.mu.Unlock()
+	p.installed.pods.AgainAll()
 	return p.serve(s)
 }
 
@@ -47,17 +45,17 @@ func (p *Plane) Install(cfg *config.Config, before func()) error {
 // Only pods that come or go are touched: what clients' connections remember, the
 // other pods' connections and all counters stay as they are.
 func (p *Plane) InstallPods(cfg *config.Config) error {
-	p.installing.Lock()
-	defer p.installing.Unlock()
-	p.mu.Lock()
-	changed := p.pods.Changed(cfg.Functions)
-	p.mu.Unlock()
+	p.installed.changing.Lock()
+	defer p.installed.changing.Unlock()
+	p.installed.mu.Lock()
+	changed := p.installed.pods.Changed(cfg.Functions)
+	p.installed.mu.Unlock()
 	if err := p.makeRoom(podCountsOf(changed)); err != nil { // the routes have theirs
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ctx.Err() != nil {
+	p.installed.mu.Lock()
+	defer p.installed.mu.Unlock()
+	if p.run.ctx.Err() != nil {
 		return errEnded
 	}
 	return p.servePods(cfg)
@@ -65,12 +63,12 @@ func (p *Plane) InstallPods(cfg *config.Config) error {
 
 // stage has a configuration's routes written where no message sees them, and allocates
 // their counters. What can be refused of a configuration is refused here, and nothing
-// that is in use has changed. p.installing is held.
+// that is in use has changed. p.installed.changing is held.
 func (p *Plane) stage(cfg *config.Config) (staged, error) {
-	if deepest(cfg) > p.pipeline {
-		return staged{}, fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.pipeline)
+	if mapmem.Deepest(cfg) > p.mem.Pipeline {
+		return staged{}, fmt.Errorf("a function's pipeline is deeper than any was at the start (%d): that needs a restart", p.mem.Pipeline)
 	}
-	p.table.Await() // no program counts any more for what was taken out of service: its entries may be another's
+	p.slots.Await() // no program counts any more for what was taken out of service: its entries may be another's
 	if err := p.makeRoom(countsOf(cfg)); err != nil {
 		return staged{}, err
 	}
@@ -78,14 +76,14 @@ func (p *Plane) stage(cfg *config.Config) (staged, error) {
 	if err != nil {
 		return staged{}, err
 	}
-	set, err := p.routes.Stage(cfg.Functions, cfg.Routes, counters, p.queuesFor(cfg.Functions))
+	set, err := p.routes.Stage(cfg.Functions, cfg.Routes, counters, p.queues.For(cfg.Functions))
 	return staged{cfg, set}, err
 }
 
 // countRoutes allocates the counters of a configuration's routes, in their order.
 func (p *Plane) countRoutes(cfg *config.Config) ([]uint32, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.installed.mu.Lock()
+	defer p.installed.mu.Unlock()
 	defer p.retainCounts()
 	indexes := make([]uint32, len(cfg.Routes))
 	for i, r := range cfg.Routes {
@@ -99,15 +97,15 @@ func (p *Plane) countRoutes(cfg *config.Config) ([]uint32, error) {
 
 // serve brings a staged configuration's pods into service and switches to its
 // routes. After Close has begun it is errEnded: pods that were added then would
-// outlive their memory. p.installing and p.mu are held.
+// outlive their memory. p.installed.changing and installed.mu are held.
 func (p *Plane) serve(s staged) error {
-	if p.ctx.Err() != nil {
+	if p.run.ctx.Err() != nil {
 		return errEnded
 	}
 	p.devices.SetInflight(uint32(s.cfg.Limits.InflightPerClient))
-	p.net.Configure(s.cfg)
-	p.set = s.set
-	err := p.pods.Step(s.cfg.Functions, func(pods map[string][]*podState) error {
+	p.installed.net.Configure(s.cfg)
+	p.installed.set = s.set
+	err := p.installed.pods.Step(s.cfg.Functions, func(pods map[string][]*slots.Pod) error {
 		p.own.ReloadShared(s.cfg.Functions, p.placeOf) // first: what the fallback has under way counts when the programs begin
 		lists := make(map[string]routes.Pods, len(pods))
 		for _, fn := range s.cfg.Functions {
@@ -118,18 +116,18 @@ func (p *Plane) serve(s staged) error {
 	if err != nil {
 		return err
 	}
-	p.switchQueues(s.cfg)
+	p.queues.Switch(s.cfg.Functions, s.set.Function)
 	p.settlePods(s.cfg, nil)
 	p.retainCounts()
 	return nil
 }
 
 // servePods brings pods into service that are new in a configuration, and takes
-// those out of it that it no longer has; p.installing and p.mu are held.
+// those out of it that it no longer has; p.installed.changing and installed.mu are held.
 func (p *Plane) servePods(cfg *config.Config) error {
-	changed := p.pods.Changed(cfg.Functions)
-	before := named(p.live.Functions, changed)
-	err := p.pods.Step(cfg.Functions, func(pods map[string][]*podState) error {
+	changed := p.installed.pods.Changed(cfg.Functions)
+	before := named(p.installed.live.Functions, changed)
+	err := p.installed.pods.Step(cfg.Functions, func(pods map[string][]*slots.Pod) error {
 		p.own.UpdateShared(changed, p.placeOf)
 		for _, fn := range changed {
 			p.routes.SetPods(fn.Name, listOf(fn, pods[fn.Name]))
@@ -160,12 +158,12 @@ func named(functions, others []*config.Function) (out []*config.Function) {
 
 // listOf is the list of a function's pods for the programs: those near by come first where
 // they are preferred.
-func listOf(fn *config.Function, pods []*podState) (list routes.Pods) {
+func listOf(fn *config.Function, pods []*slots.Pod) (list routes.Pods) {
 	list.Indexes = make([]uint32, 0, len(pods))
 	for _, far := range []bool{false, true} {
 		for _, ps := range pods {
-			if ps.mem.Far == uint32(bpf.Flag(far)) {
-				list.Indexes = append(list.Indexes, ps.index)
+			if ps.Far() == far {
+				list.Indexes = append(list.Indexes, ps.Index())
 			}
 		}
 		if !far && fn.Topology != config.TopologyAny {
@@ -176,9 +174,9 @@ func listOf(fn *config.Function, pods []*podState) (list routes.Pods) {
 }
 
 // settlePods does what remains when the programs have a configuration's pods, of which these functions are
-// not as before; nil: all. p.mu is held.
+// not as before; nil: all. installed.mu is held.
 func (p *Plane) settlePods(cfg *config.Config, changed []*config.Function) {
-	p.live = cfg
+	p.installed.live = cfg
 	p.settleNetwork()
 	p.placeAgain()
 	if err := p.writeReasons(cfg, changed); err != nil {
@@ -186,12 +184,12 @@ func (p *Plane) settlePods(cfg *config.Config, changed []*config.Function) {
 	}
 }
 
-// placeOf says where a pod is, and whether the programs use it, too; of the fallback's pool. p.mu is held.
+// placeOf says where a pod is, and whether the programs use it, too; of the fallback's pool. installed.mu is held.
 func (p *Plane) placeOf(function string, pod netip.AddrPort) (place pool.Place) {
 	id := podID{Function: function, Address: pod}
-	path := p.pods.Path(id)
+	path := p.installed.pods.Path(id)
 	place.NoRoute, place.Far = path.NoRoute, path.Far
-	if ps, ok := p.pods.Get(id); ok {
+	if ps, ok := p.installed.pods.Get(id); ok {
 		place.Shared = ps
 	}
 	return place

@@ -7,11 +7,13 @@ import (
 	"net/netip"
 	"testing"
 
+	"eproxy/internal/bpf"
 	"eproxy/internal/config"
 	"eproxy/internal/counters"
-	"eproxy/internal/podtable"
+	"eproxy/internal/mapmem"
 	"eproxy/internal/reach"
 	"eproxy/internal/reconcile"
+	"eproxy/internal/slots"
 )
 
 // TestRefusedInstallChangesNothing: which pods are the fallback's, because the
@@ -20,8 +22,10 @@ import (
 func TestRefusedInstallChangesNothing(t *testing.T) {
 	limits := config.Limits{Routes: 1, Pods: 1}
 	pod := netip.MustParseAddrPort("10.0.0.1:80")
-	p := &Plane{counts: newCounts(counters.Maps{}, &config.Config{Limits: limits}), pods: reconcile.New(behind{1}, slog.New(slog.DiscardHandler))}
-	p.pods.LeaveUnseen(podID{Function: "f", Address: pod}, 1, "translated")
+	p := &Plane{counts: newCounts(counters.Maps{}, &config.Config{Limits: limits}),
+		mem: &mapmem.Memory{Layout: mapmem.Layout{Pipeline: 1}}, slots: slots.New(t.Context(), nil, slots.Options{Memory: &mapmem.Memory{Pods: make([]bpf.EproxyPod, 1)}})}
+	p.installed = &installed{pods: reconcile.New(behind{1}, slog.New(slog.DiscardHandler))}
+	p.installed.pods.LeaveUnseen(podID{Function: "f", Address: pod}, 1, "translated")
 	cfg := &config.Config{Limits: limits}
 	for _, filter := range []string{"a", "b", "c"} { // two configurations of one route have counters
 		cfg.Routes = append(cfg.Routes, &config.Route{Filter: filter, Functions: []string{"f"}})
@@ -30,11 +34,11 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 	if err := p.Install(cfg, before); err == nil {
 		t.Fatal("installed three routes where limits.routes is 1")
 	}
-	serve := func(map[string][]*podState) error { return nil }
-	if err := p.pods.Step([]*config.Function{{Name: "f", Pods: []netip.AddrPort{pod}}}, serve); err != nil {
+	serve := func(map[string][]*slots.Pod) error { return nil }
+	if err := p.installed.pods.Step([]*config.Function{{Name: "f", Pods: []netip.AddrPort{pod}}}, serve); err != nil {
 		t.Fatal(err)
 	}
-	if got := p.pods.Path(podID{Function: "f", Address: pod}).Reason; got != "translated" {
+	if got := p.installed.pods.Path(podID{Function: "f", Address: pod}).Reason; got != "translated" {
 		t.Errorf("a pod that the programs do not see is forgotten: %q", got)
 	}
 }
@@ -43,13 +47,13 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 type behind struct{ ifindex int }
 
 func (b behind) Reach(netip.Addr) reach.Path { return reach.Path{Way: reach.TC, Ifindex: b.ifindex} }
-func (behind) Add(*config.Function, netip.AddrPort, int) (*podState, error) {
+func (behind) Add(*config.Function, netip.AddrPort, int) (*slots.Pod, error) {
 	return nil, reconcile.ErrUsedUp
 }
-func (behind) Improve(_ *podState, path reach.Path) (served, found reach.Path) { return path, path }
-func (behind) Update(*podState, *config.Function, reach.Path)                  {}
-func (behind) Drain(*podState)                                                 {}
-func (behind) Remove(*podState)                                                {}
+func (behind) Improve(_ *slots.Pod, path reach.Path) (served, found reach.Path) { return path, path }
+func (behind) Update(*slots.Pod, *config.Function, reach.Path)                  {}
+func (behind) Drain(*slots.Pod)                                                 {}
+func (behind) Remove(*slots.Pod)                                                {}
 
 // TestNothingIsServedAfterTheEnd: a change of the network that was being followed when
 // the data plane was closed brings no pod into service again.
@@ -57,13 +61,14 @@ func TestNothingIsServedAfterTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	pod := netip.MustParseAddrPort("10.0.0.1:80")
-	p := &Plane{ctx: ctx, table: podtable.New[podState, slot](1)}
-	p.pods = reconcile.New(world{p}, slog.New(slog.DiscardHandler))
+	p := &Plane{slots: slots.New(ctx, nil, slots.Options{Memory: &mapmem.Memory{Pods: make([]bpf.EproxyPod, 1)}})}
+	p.run.ctx = ctx
+	p.installed = newInstalled(world{p}, nil, reasons{}, slog.New(slog.DiscardHandler))
 	cfg := &config.Config{Functions: []*config.Function{{Name: "f", Pods: []netip.AddrPort{pod}}}}
 	if err := p.serve(staged{cfg: cfg}); !errors.Is(err, errEnded) {
 		t.Errorf("installed after the end: %v", err)
 	}
-	if len(p.table.InUse()) != 0 || p.pods.Path(podID{Function: "f", Address: pod}) != (reach.Path{}) {
+	if len(p.slots.Counters()) != 0 || p.installed.pods.Path(podID{Function: "f", Address: pod}) != (reach.Path{}) {
 		t.Error("a pod was placed after the end")
 	}
 }

@@ -83,14 +83,14 @@ func (r *reasons) show(want map[string]podReasons) error {
 // NotePods has the pods shown that get no messages, beside those of the next Install or
 // InstallPods.
 func (p *Plane) NotePods(notes []PodNote) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.reasons.note(notes)
+	p.installed.mu.Lock()
+	defer p.installed.mu.Unlock()
+	p.installed.reasons.note(notes)
 }
 
-// reasonsOf are what is to be shown of a function's pods; p.mu is held.
+// reasonsOf are what is to be shown of a function's pods; installed.mu is held.
 func (p *Plane) reasonsOf(fn *config.Function) podReasons {
-	id, ok := p.set.Function(fn.Name)
+	id, ok := p.installed.set.Function(fn.Name)
 	if !ok {
 		return nil
 	}
@@ -104,26 +104,26 @@ func (p *Plane) reasonsOf(fn *config.Function) podReasons {
 		out[bpf.EproxyPodKey{Function: id, Address: bpf.Address(n.Address.Addr()), Port: bpf.Port(n.Address.Port())}] = v
 	}
 	for _, a := range fn.Pods {
-		path := p.pods.Path(podID{Function: fn.Name, Address: a})
+		path := p.installed.pods.Path(podID{Function: fn.Name, Address: a})
 		show(PodNote{Function: fn.Name, Address: a, Far: path.Far, Reason: path.Reason})
 	}
-	for _, n := range p.reasons.notes[fn.Name] {
+	for _, n := range p.installed.reasons.notes[fn.Name] {
 		show(n)
 	}
 	return out
 }
 
 // writeReasons shows what is new about the pods of functions that have changed (nil: of all), and of those
-// whose notes have. p.mu is held.
+// whose notes have. installed.mu is held.
 func (p *Plane) writeReasons(cfg *config.Config, changed []*config.Function) error {
 	want := make(map[string]podReasons)
 	if changed == nil {
-		for name := range p.reasons.shown {
+		for name := range p.installed.reasons.shown {
 			want[name] = nil
 		}
 		changed = cfg.Functions
 	}
-	look := maps.Clone(p.reasons.stale)
+	look := maps.Clone(p.installed.reasons.stale)
 	for _, fn := range changed {
 		look[fn.Name] = true
 	}
@@ -132,12 +132,12 @@ func (p *Plane) writeReasons(cfg *config.Config, changed []*config.Function) err
 			want[fn.Name] = p.reasonsOf(fn)
 		}
 	}
-	if err := p.reasons.show(want); err != nil {
+	if err := p.installed.reasons.show(want); err != nil {
 		for name := range want {
-			p.reasons.stale[name] = true // it is tried again with the next change
+			p.installed.reasons.stale[name] = true // it is tried again with the next change
 		}
 		return err
 	}
-	clear(p.reasons.stale)
+	clear(p.installed.reasons.stale)
 	return nil
 }

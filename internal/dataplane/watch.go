@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"eproxy/internal/neighbours"
 	"eproxy/internal/netdev"
 )
 
@@ -20,7 +21,7 @@ const followEvery = 50 * time.Millisecond
 // or left to the fallback as the ways to them change. A notification only says
 // when to look: what is found is what counts, so that one that was lost does no
 // harm for longer than until the next.
-func (p *Plane) startWatch() error {
+func (p *Plane) startWatch(rec Recorder) error {
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		return fmt.Errorf("watch interfaces and routes: %w", err)
@@ -31,47 +32,48 @@ func (p *Plane) startWatch() error {
 	} else {
 		p.lookWhen(s, "offloads of pods' interfaces")
 	}
-	if err := p.startNeighbours(); err != nil {
+	err = neighbours.Start(p.run.ctx, &p.run.wg, neighbours.Options{Conns: p.linkConns, Entries: p.slots.Entries, Control: p.path.Objects.LinkControl, Log: p.log, Often: p.often})
+	if err != nil {
 		return err
 	}
-	p.wg.Go(p.followLoop)
-	p.net.Look() // what changed since the pods were placed
+	p.run.wg.Go(func() { p.followLoop(rec) })
+	p.installed.net.Look() // what changed since the pods were placed
 	return nil
 }
 
 // lookWhen has the node's network looked at whenever a socket has something to say,
 // until Close.
 func (p *Plane) lookWhen(s *nl.NetlinkSocket, what string) {
-	p.wg.Go(func() {
-		<-p.ctx.Done()
+	p.run.wg.Go(func() {
+		<-p.run.ctx.Done()
 		s.Close()
 	})
-	p.wg.Go(func() {
-		for p.ctx.Err() == nil {
+	p.run.wg.Go(func() {
+		for p.run.ctx.Err() == nil {
 			// ENOBUFS: the kernel had more to say than fits, and has gone on since.
 			if _, _, err := s.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
-				if p.ctx.Err() == nil {
+				if p.run.ctx.Err() == nil {
 					p.log.Error(what+" are no longer watched, a reload looks at them", "error", err)
 				}
 				return
 			}
-			p.net.Look()
+			p.installed.net.Look()
 		}
 	})
 }
 
-func (p *Plane) followLoop() {
+func (p *Plane) followLoop(rec Recorder) {
 	for {
 		select {
-		case <-p.ctx.Done():
+		case <-p.run.ctx.Done():
 			return
-		case <-p.net.Changed():
+		case <-p.installed.net.Changed():
 		}
-		for _, err := range p.follow() {
+		for _, err := range p.follow(rec) {
 			p.often.Warn("following a change of the network", err.Error(), "error", err)
 		}
 		select {
-		case <-p.ctx.Done():
+		case <-p.run.ctx.Done():
 			return
 		case <-time.After(followEvery):
 		}
@@ -80,67 +82,45 @@ func (p *Plane) followLoop() {
 
 // follow brings what is attached, and which pods have slots, in line with the
 // node's network. What fails keeps nothing else from being done.
-func (p *Plane) follow() []error {
-	p.installing.Lock()
-	defer p.installing.Unlock()
-	p.mu.Lock()
-	errs := append(p.forgetGone(), p.attachAgain()...)
-	defer p.mu.Unlock()
-	if p.live != nil && p.ctx.Err() == nil && p.pods.Moved(p.live.Functions) {
-		if err := p.servePods(p.live); err != nil {
+func (p *Plane) follow(rec Recorder) []error {
+	p.installed.changing.Lock()
+	defer p.installed.changing.Unlock()
+	p.installed.mu.Lock()
+	errs := append(p.forgetGone(rec), p.attachAgain()...)
+	defer p.installed.mu.Unlock()
+	if p.installed.live != nil && p.run.ctx.Err() == nil && p.installed.pods.Moved(p.installed.live.Functions) {
+		if err := p.servePods(p.installed.live); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errs
 }
 
-// forgetGone gives up the links whose interfaces are gone; p.mu is held.
-func (p *Plane) forgetGone() []error {
-	gone, errs := p.net.ForgetGone()
+// forgetGone gives up the links whose interfaces are gone; installed.mu is held.
+func (p *Plane) forgetGone(rec Recorder) []error {
+	gone, errs := p.installed.net.ForgetGone()
 	for _, ifname := range gone {
 		p.often.Warn("interface is gone", ifname, "interface", ifname)
-		if p.recorder != nil {
-			p.recorder.InterfaceGone(ifname)
-		}
+		rec.InterfaceGone(ifname)
 	}
 	return errs
 }
 
 // AttachDevice attaches the device-side programs to a node interface, and again
-// whenever that is made anew. xdp is the configuration's choice: auto, native,
-// generic or off. It returns what is used: native, generic or off.
-func (p *Plane) AttachDevice(name, xdp string) (string, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.net.AttachDevice(name, xdp)
+// whenever that is made anew. xdp is the configuration's choice: auto, on, native,
+// generic or off. It returns what is used of it, and why not more of it.
+func (p *Plane) AttachDevice(name, xdp string) (used, why string, err error) {
+	p.installed.mu.Lock()
+	defer p.installed.mu.Unlock()
+	return p.installed.net.AttachDevice(name, xdp)
 }
 
 // attachAgain attaches to the interfaces that devices arrive on and that were
-// made again. (Pods' interfaces are attached to with their pods.) p.mu is held.
+// made again. (Pods' interfaces are attached to with their pods.) installed.mu is held.
 func (p *Plane) attachAgain() []error {
-	again, errs := p.net.AttachAgain()
-	if again && p.live != nil {
+	again, errs := p.installed.net.AttachAgain()
+	if again && p.installed.live != nil {
 		p.settleNetwork()
 	}
 	return errs
-}
-
-// unseenLimit is how many slots of a pod must come up unseen, and none seen,
-// before the pod is the fallback's.
-const unseenLimit = 3
-
-// leaveUnseen leaves a pod to the fallback whose connections the programs do not
-// see: until a reload, or until it is behind another interface.
-func (p *Plane) leaveUnseen(ps *podState) {
-	if ps.seen.Load() || ps.unseen.Add(1) != unseenLimit {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if now, ok := p.pods.Get(ps.id); !ok || now != ps {
-		return // it is out of service by now
-	}
-	p.pods.LeaveUnseen(ps.id, ps.ifindex, fmt.Sprintf("connections to it do not leave through %s as they are dialled: "+
-		"its address is translated, or its traffic routed by policy", p.pods.Path(ps.id).Interface))
-	p.net.Look()
 }

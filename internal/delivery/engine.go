@@ -19,6 +19,7 @@ import (
 	"eproxy/internal/lograte"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
+	"eproxy/internal/traffic"
 )
 
 // MQTT 5 reason codes of Outcome (section 2.4).
@@ -84,7 +85,7 @@ type Options struct {
 	Logger   *slog.Logger
 	Recorder Recorder // may be nil
 	// Activate is called, in a goroutine of its own, when a message waits for a function that has no
-	// pod: once, until it has had one. May be nil.
+	// pod: once, until it has had one, or nothing has waited for it meanwhile. May be nil.
 	Activate func(function string)
 	// Patience is how long a message for a function that has no pod waits for one at least, also beyond the function's
 	// deadline. May be nil: no longer.
@@ -109,6 +110,7 @@ type Engine struct {
 	patience        func(function string) time.Duration
 
 	queues  queues
+	batches batches
 	outside atomic.Int64 // bytes of messages that wait outside of queues
 }
 
@@ -139,9 +141,6 @@ func (e *Engine) Reload(cfg *config.Config, p pool.Pool) {
 // Park makes what waits for a function in the kernel a part of its queue: both together keep its bounds.
 func (e *Engine) Park(function string, p Parked) { e.queues.of(function).park(p) }
 
-// Held is how many messages userspace has for a function: they wait, or are under way.
-func (e *Engine) Held(function string) int { return e.queues.of(function).count() }
-
 // Concurrency is that of a function's pods; 0: there is no such function.
 func (e *Engine) Concurrency(function string) int {
 	if fn := e.state.Load().cfg.Function(function); fn != nil {
@@ -167,6 +166,23 @@ func (e *Engine) EachQueued(each func(function string, messages int)) {
 			each(name, held.messages)
 		}
 	})
+}
+
+// Load is what userspace has had of a function's messages: each from its arrival, also in the programs, to its
+// end. Those that the programs took are not counted as arrived.
+func (e *Engine) Load(function string, now time.Duration) traffic.Sum {
+	return e.queues.of(function).track.Sum(now)
+}
+
+// Held is how many messages of a function userspace has: those that wait, also for room in the queue, and those with an
+// attempt under way.
+func (e *Engine) Held(function string) int { return e.queues.of(function).count() }
+
+// Finished adds a message that the programs took at that time, and that ended now without being delivered here.
+func (e *Engine) Finished(function string, arrived, now time.Duration) {
+	t := &e.queues.of(function).track
+	t.Begin(arrived, true)
+	t.End(arrived, now)
 }
 
 // PublishWith has dead letters published to the subscribers of their topics.
@@ -207,7 +223,7 @@ func (e *Engine) arrive(ctx context.Context, route *config.Route, m *request.Mes
 		if len(d.singles) > 0 {
 			x = &single{}
 		}
-		x.init(ctx, e, fn, m, arrived)
+		x.init(ctx, e, fn, m, arrived, false)
 		d.singles = append(d.singles, x)
 	}
 	return d
@@ -225,10 +241,10 @@ func (e *Engine) Deliver(ctx context.Context, route *config.Route, m *request.Me
 }
 
 // DeliverRequest sends these very bytes until they are answered, counting from
-// an attempt that was made elsewhere; lastErr is how that one ended.
+// an attempt that was made elsewhere, where the message was counted; lastErr is how that one ended.
 func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []byte, m *request.Message, arrived time.Time, attempts int, lastErr error) Outcome {
 	x := &single{request: req}
-	x.init(ctx, e, fn, m, arrived)
+	x.init(ctx, e, fn, m, arrived, true)
 	x.push()
 	x.run(attempts, lastErr)
 	return *x.result

@@ -6,6 +6,7 @@ import (
 
 	"eproxy/internal/abi"
 	"eproxy/internal/config"
+	"eproxy/internal/traffic"
 )
 
 // bounds are how much a queue may hold.
@@ -40,6 +41,7 @@ func (b bounds) reserve() bounds { return bounds{b.messages / 4, b.bytes / 4} }
 // decides which may come in, and who waits outside is served in order, too.
 type queue struct {
 	activate func() // told that a message waits and no pod is there for it
+	track    traffic.Tracker
 
 	mu      sync.Mutex
 	bounds  bounds
@@ -198,6 +200,9 @@ func (q *queue) leave(size int) {
 func (q *queue) remove(size int) {
 	q.held.messages--
 	q.held.bytes -= size
+	if q.held.messages == 0 {
+		q.woken = false // whom the next one waits for may have given up since
+	}
 	q.allow()
 }
 

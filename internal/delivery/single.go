@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"eproxy/internal/clock"
 	"eproxy/internal/config"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
@@ -37,6 +38,8 @@ type single struct {
 
 	publisher *Publisher // whose connection can be held back, and in whose window it is; nil: nobody's
 
+	began time.Duration // when it arrived, clock.Monotonic()
+
 	ctx      context.Context // of the server
 	deadline time.Duration   // from its arrival
 	end      time.Time       // of its waiting
@@ -54,9 +57,11 @@ type single struct {
 	direct
 }
 
-// init makes x the delivery of a message that arrived at this moment.
-func (x *single) init(ctx context.Context, e *Engine, fn *config.Function, m *request.Message, arrived time.Time) {
-	x.engine, x.fn, x.m, x.id, x.size, x.queue, x.ctx = e, fn, m, e.NextID(), m.Size(), e.queues.of(fn.Name), ctx
+// init makes x the delivery of a message that arrived at this moment. known: it was counted where it arrived.
+func (x *single) init(ctx context.Context, e *Engine, fn *config.Function, m *request.Message, arrived time.Time, known bool) {
+	x.engine, x.fn, x.m, x.id, x.size, x.queue, x.ctx = e, fn, m, cmp.Or(m.EventID, e.NextID()), m.Size(), e.queues.of(fn.Name), ctx
+	x.began = clock.Monotonic() - time.Since(arrived)
+	x.queue.track.Begin(x.began, known)
 	x.deadline = e.deadline(fn)
 	x.end, x.late = arrived.Add(x.deadline), errDeadline
 	if !m.Expires.IsZero() && m.Expires.Before(x.end) {
@@ -198,6 +203,7 @@ func (x *single) settle(o Outcome) {
 		x.cancel(nil)
 	}
 	x.mu.Unlock()
+	x.queue.track.End(x.began, clock.Monotonic())
 	if x.inside {
 		x.queue.leave(x.size)
 	}
@@ -262,6 +268,19 @@ func (x *single) try(t trial) Outcome {
 			}
 			sleep(x.waiting(), max(jitter(backoff), retryAfter(t.o.Err)))
 			backoff = min(2*backoff, fn.Retry.MaxBackoff)
+		}
+		if fn.Batch != nil && x.request == nil {
+			r, begun := x.engine.batches.send(x)
+			if !begun {
+				return x.unfinished(t.o, t.attempts)
+			}
+			t.attempts++
+			x.pause()
+			if x.judge(&t, r.pod, r.response, r.err) {
+				t.o.Response = nil // it is that of many
+				return t.o
+			}
+			continue
 		}
 		l, err := x.engine.acquire(x.waiting(), fn, t.avoid)
 		if !x.begin() {

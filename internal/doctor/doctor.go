@@ -31,7 +31,7 @@ func Examine(cfg *config.Config) []Feature {
 	if fs[0].State == Missing { // what the kernel answers then says nothing of it
 		return append(fs, unprivileged(cfg)...)
 	}
-	fs = append(fs, kernel()...)
+	fs = append(append(fs, kernel()...), statistics(statsFile))
 	if cfg == nil {
 		return fs
 	}
@@ -47,7 +47,7 @@ func Examine(cfg *config.Config) []Feature {
 // unprivileged is what can be found out without the capabilities that root() misses,
 // and what cannot.
 func unprivileged(cfg *config.Config) []Feature {
-	fs := []Feature{kernelBTF(), skbFields()}
+	fs := []Feature{kernelBTF(), skbFields(), statistics(statsFile)}
 	untried := func(name string) {
 		fs = append(fs, Feature{name, Untried, "that needs root, or the capabilities above"})
 	}
@@ -101,9 +101,10 @@ func nodeInterface(name, xdp string) Feature {
 	if err := netdev.TryTCX(l.Attrs().Index); err != nil {
 		return Feature{what, Missing, oneLine(netdev.TCXRefusal(name, "a program", err))}
 	}
-	switch xdp {
+	used, slow := netdev.ChooseXDP(name, xdp)
+	switch used {
 	case "off":
-		return Feature{what, Used, "TC only (xdp: off)"}
+		return Feature{what, Used, "TC only (xdp: " + xdp + because(slow) + ")"}
 	case "generic":
 		return Feature{what, Used, "generic XDP"}
 	}
@@ -115,6 +116,14 @@ func nodeInterface(name, xdp string) Feature {
 		return Feature{what, Missing, why}
 	}
 	return Feature{what, Degraded, "TC only: " + why}
+}
+
+// because is a reason in a sentence, if there is one.
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
 }
 
 // nativeXDP says why an interface does not run XDP programs, or what is known

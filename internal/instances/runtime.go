@@ -29,7 +29,7 @@ type Options struct {
 	Dir       string                                           // for files, exists
 	Addresses netip.Prefix                                     // of instances
 	Answered  func(function string, pod netip.AddrPort) uint64 // requests that were answered in the kernel; nil: none
-	// Rest has an idle pod sleep in service (dataplane.Plane.Rest); a nil Rest: it cannot. nil: none can.
+	// Rest has an idle pod sleep in service (slots.Pods.Rest); a nil Rest: it cannot. nil: none can.
 	Rest   func(function string, pod netip.AddrPort, wake func()) (r Rest, busy bool)
 	Logger *slog.Logger
 }

@@ -30,7 +30,7 @@ type scaler struct {
 	done    time.Duration // the work on messages was
 	busy    bool          // there is some
 	start   time.Duration // of an instance
-	failure string        // of the starts since the last message; empty: none has failed
+	failure string        // of the starts since an instance was last ready; empty: none has failed
 
 	sampled  time.Duration // when the load was last recorded
 	highest  float64       // load in the second of sampled
@@ -55,6 +55,9 @@ type seen struct {
 func (c *scaler) want(x seen) (n int, look time.Duration) {
 	c.note(x)
 	n, look = max(x.min, c.concurrent(x)), never
+	if c.failure != "" { // more of what does not start helps nobody
+		n = x.min
+	}
 	if x.awake > 0 || c.busy || x.failed != "" {
 		look = idleLook
 		if c.busy && x.max > 1 {
@@ -100,7 +103,7 @@ func (c *scaler) note(x seen) {
 		c.done = x.now
 	}
 	switch {
-	case x.pods > 0 || c.busy:
+	case x.pods > 0:
 		c.failure = ""
 	case x.failed != "":
 		c.failure = x.failed
@@ -113,7 +116,6 @@ func (c *scaler) arrive(x seen) {
 	if c.selector == nil && x.start > 0 {
 		c.selector = predict.NewSelector(predict.Costs{Lambda: x.lambda, Start: x.start})
 	}
-	c.failure = ""
 	if c.any && x.now-c.last < idleLook {
 		return
 	}
@@ -176,9 +178,6 @@ func (c *scaler) concurrent(x seen) int {
 	c.reactive = n
 	if c.forecast != nil && c.forecast.Bound() > 0 {
 		n = max(n, c.forecast.Floor(each))
-	}
-	if x.failed != "" && x.pods == 0 { // more of what does not work helps nobody
-		n = min(n, 1)
 	}
 	return n
 }

@@ -38,6 +38,7 @@ var (
 	flows    = prometheus.NewDesc("eproxy_flows", "Connections of devices in the kernel path.", []string{"state"}, nil)
 	runs     = prometheus.NewDesc("eproxy_program_runs_total", "Runs of each BPF program, while the kernel measures them.", []string{"program"}, nil)
 	cpu      = prometheus.NewDesc("eproxy_program_seconds_total", "Processor time of each BPF program, while the kernel measures it.", []string{"program"}, nil)
+	memory   = prometheus.NewDesc("eproxy_map_bytes", "Memory of the BPF map.", []string{"map"}, nil)
 	resent   = prometheus.NewDesc("eproxy_retransmissions_total", "What the programs sent again.", []string{"kind"}, nil)
 )
 
@@ -56,7 +57,7 @@ func (c *Collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the maps.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	for _, f := range []func(chan<- prometheus.Metric) error{c.totals, c.slots, c.pods, c.flows, c.reasons, c.programs} {
+	for _, f := range []func(chan<- prometheus.Metric) error{c.totals, c.slots, c.pods, c.flows, c.reasons, c.programs, c.memory} {
 		if err := f(ch); err != nil {
 			ch <- prometheus.NewInvalidMetric(reasons, err)
 		}
@@ -267,6 +268,17 @@ func (c *Collector) programs(ch chan<- prometheus.Metric) error {
 	for _, p := range ps {
 		ch <- counter(runs, p.Runs, p.Name)
 		ch <- prometheus.MustNewConstMetric(cpu, prometheus.CounterValue, p.Time.Seconds(), p.Name)
+	}
+	return nil
+}
+
+func (c *Collector) memory(ch chan<- prometheus.Metric) error {
+	ms, err := c.maps.Memory()
+	if err != nil {
+		return err
+	}
+	for _, m := range ms {
+		ch <- prometheus.MustNewConstMetric(memory, prometheus.GaugeValue, float64(m.Bytes), m.Name)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -67,7 +68,7 @@ type Metrics struct {
 // New makes a registry with the fallback's counters, except for Requests.
 func New() *Metrics {
 	m := &Metrics{Registry: prometheus.NewRegistry()}
-	m.Registry.MustRegister(build())
+	m.Registry.MustRegister(build(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	m.messages = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: MessagesName, Help: MessagesHelp}, MessagesLabels)
 	var buckets []float64

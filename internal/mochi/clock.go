@@ -115,11 +115,13 @@ func (s *Server) current(cl *mochi.Client) bool {
 // expire ends a session, if no connection has taken it over. Its subscriptions end with it.
 func (s *Server) expire(cl *mochi.Client) {
 	defer s.endOnPanic(cl)
-	defer s.turns.begin(cl.ID)()
+	defer s.turns.Begin(cl.ID)()
 	if s.current(cl) {
 		cl.ClearInflights()
 		s.mqtt.UnsubscribeClient(cl)
 		s.mqtt.Clients.Delete(cl.ID)
+		s.broker.Forget(cl.ID)
+		s.keep.forget(cl.ID)
 	}
 }
 
@@ -128,6 +130,7 @@ func (s *Server) expireRetained(now int64) {
 	for topic, pk := range s.mqtt.Topics.Retained.GetAll() {
 		if pk.Expiry > 0 && pk.Expiry < now {
 			s.mqtt.Topics.Retained.Delete(topic)
+			s.keep.unretained(topic)
 		} else {
 			s.clock.retain(&pk)
 		}

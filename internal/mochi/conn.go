@@ -16,6 +16,7 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/outbox"
+	"eproxy/internal/progress"
 	"eproxy/internal/transport"
 )
 
@@ -28,6 +29,7 @@ const connectTimeout = 30 * time.Second
 type conn struct {
 	*net.TCPConn
 	stream      transport.Conn // where MQTT packets travel: TLS, WebSocket; nil: the TCP connection itself
+	accepted    *listener      // that it came by
 	plain       []byte         // what was read of it at once
 	from        transport.Stream
 	certificate atomic.Pointer[transport.Certificate] // of from, for other goroutines
@@ -41,8 +43,11 @@ type conn struct {
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
-	acks        outbox.Box // PUBACKs of the broker
-	progress    progress
+	acks        outbox.Box    // PUBACKs of the broker, and what waited for the disk
+	publishing  atomic.Uint32 // see publishing; 0: none
+	exactly     bool          // it is of QoS 2
+	withheld    []byte        // its acknowledgement
+	progress    progress.Progress
 	connect     *broker.Connect // until the session begins
 	identity    broker.Identity
 	session     atomic.Pointer[broker.Session]
@@ -122,11 +127,11 @@ func (c *conn) flush() {
 func (c *conn) more() error {
 	c.gate.unused()
 	if c.stream == nil {
-		c.progress.use()
+		c.progress.Use()
 	}
 	if x := c.session.Load(); x != nil {
 		if c.gate.atBoundary() {
-			x.Boundary(c.progress.read.Load())
+			x.Boundary(c.progress.Read.Load())
 		} else {
 			c.acknowledge()
 		}
@@ -170,7 +175,7 @@ func (c *conn) readSocket(room func() []byte, idle func()) (int, error) {
 		})
 		switch {
 		case rerr == nil && err == nil && n > 0:
-			c.progress.read.Add(uint64(n))
+			c.progress.Read.Add(uint64(n))
 			return n, nil
 		case rerr == nil && err == nil:
 			return 0, io.EOF
@@ -238,6 +243,13 @@ const (
 // a message of QoS 1 or 2 for the client waits for it. A client that is too slow is
 // disconnected, with RST: half a packet may have been written, so nothing can follow.
 func (c *conn) Write(p []byte) (int, error) {
+	if c.postpone(p) {
+		return len(p), nil
+	}
+	return c.write(p)
+}
+
+func (c *conn) write(p []byte) (int, error) {
 	if c.stream != nil {
 		return c.stream.Write(p)
 	}
@@ -281,7 +293,7 @@ func (c *conn) writeSocket(p []byte) (n int, err error) {
 // beginTurn waits until no other connection of the client's identifier comes or goes.
 func (c *conn) beginTurn() {
 	if c.turn == nil {
-		c.turn = c.server.turns.begin(c.client.ID)
+		c.turn = c.server.turns.Begin(c.client.ID)
 	}
 }
 
@@ -304,7 +316,7 @@ func (c *conn) stop() {
 // its session is being opened: serve closes it once more in the end.
 func (c *conn) Close() error {
 	c.stop()
-	c.progress.end()
+	c.progress.End()
 	c.farewell()
 	err := c.TCPConn.Close()
 	if x := c.session.Load(); x != nil {

@@ -2,12 +2,12 @@ package mochi
 
 import (
 	"net/netip"
-	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/codec"
 )
 
 // hook is where the library asks.
@@ -24,7 +24,7 @@ func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnDisconnect,
-		mqtt.OnQosPublish, mqtt.OnRetainMessage:
+		mqtt.OnQosPublish, mqtt.OnRetainMessage, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnUnsubscribed, mqtt.OnPublished:
 		return true
 	}
 	return false
@@ -37,8 +37,13 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if !ok {
 		return nil
 	}
-	c.connect = connectOf(cl, &pk)
+	if p := pk.Connect.WillPayload; len(p) > 0 && &p[0] == &emptyWill[0] {
+		pk.Connect.WillPayload = nil
+	}
+	c.connect = codec.Connect(&pk, cl.ID, remoteOf(cl))
 	c.quota.takeOver(cl)
+	// What waits for a client outlives the connection, and the library leaves out of it the topic that has an alias.
+	cl.Properties.Props.TopicAliasMaximum = 0
 	// The will is the broker's: the library would publish it unasked.
 	cl.Properties.Will = mqtt.Will{}
 	if c.from.Certificate != nil {
@@ -49,56 +54,19 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	id, code := h.s.broker.Authenticate(c.connect)
 	c.identity = id
+	if code == broker.CodeSuccess && lasts(cl) && h.s.keep.full() {
+		code = broker.CodeQuotaExceeded
+		h.s.broker.Refused("persistence_full", "client refused: there is no room on disk for its session", id.Remote, "client", id.ClientID)
+	}
 	if code == broker.CodeSuccess {
 		return nil
 	}
-	_, _ = c.Write(refusal(c.connect.Version, code))
+	_, _ = c.Write(codec.Refusal(c.connect.Version, code))
 	return packets.Code{Code: code, Reason: "connection refused"}
 }
 
 // OnConnectAuthenticate: OnConnect has asked already.
 func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
-
-// refusal is the CONNACK with a reason code of MQTT 5, or the nearest return code
-// of MQTT 3.1.1 (section 3.2.2.3).
-func refusal(version, code byte) []byte {
-	if version == 5 {
-		return []byte{packets.Connack << 4, 3, 0, code, 0}
-	}
-	old := byte(5) // not authorized
-	switch code {
-	case broker.CodeBadCredentials:
-		old = 4
-	case broker.CodeBusy, broker.CodeQuotaExceeded, broker.CodeUnavailable:
-		old = 3
-	}
-	return []byte{packets.Connack << 4, 2, 0, old}
-}
-
-// connectOf is what the client has said of itself.
-func connectOf(cl *mqtt.Client, pk *packets.Packet) *broker.Connect {
-	c := &broker.Connect{
-		ClientID: cl.ID, Username: string(pk.Connect.Username), Password: pk.Connect.Password,
-		Version: cl.Properties.ProtocolVersion, Clean: pk.Connect.Clean, Remote: remoteOf(cl),
-		KeepAlive: time.Duration(pk.Connect.Keepalive) * time.Second,
-	}
-	if pk.Properties.SessionExpiryIntervalFlag {
-		c.SessionExpiry = seconds(pk.Properties.SessionExpiryInterval)
-	}
-	if pk.Connect.WillFlag {
-		w := &broker.Will{Delay: seconds(pk.Connect.WillProperties.WillDelayInterval)}
-		w.Message.Topic, w.Message.Payload = pk.Connect.WillTopic, pk.Connect.WillPayload
-		w.Message.QoS, w.Message.Retain, w.Message.Version = pk.Connect.WillQos, pk.Connect.WillRetain, c.Version
-		if p := w.Message.Payload; len(p) > 0 && &p[0] == &emptyWill[0] {
-			w.Message.Payload = nil
-		}
-		setProperties(&w.Message, &pk.Connect.WillProperties)
-		c.Will = w
-	}
-	return c
-}
-
-func seconds(n uint32) time.Duration { return time.Duration(n) * time.Second }
 
 func remoteOf(cl *mqtt.Client) netip.AddrPort {
 	a, _ := netip.ParseAddrPort(cl.Net.Remote)
@@ -115,7 +83,7 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
 	c.established = true
 	var t *broker.Transport
 	if c.stream == nil {
-		t = &broker.Transport{Conn: c.TCPConn, Read: c.progress.read.Load(), AtBoundary: c.gate.atBoundary()}
+		t = &broker.Transport{Conn: c.TCPConn, Read: c.progress.Read.Load(), AtBoundary: c.gate.atBoundary()}
 	}
 	c.collect(cl)
 	c.session.Store(h.s.broker.Open(c.identity, c.connect, &peer{h.s, cl, c}, t))
@@ -134,10 +102,38 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 }
 
 // OnQosPublish is called when something of QoS 1 or 2 waits for a client.
-func (h *hook) OnQosPublish(cl *mqtt.Client, _ packets.Packet, _ int64, _ int) { h.s.clock.hold(cl) }
+func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
+	h.s.clock.hold(cl)
+	h.s.keep.message(cl, &pk)
+}
+
+// OnQosComplete is called when a message of QoS 1 or 2 has ended.
+func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
+	if own := pk.FixedHeader.Type == packets.Puback && pk.Created != 0; !own { // to a client's message
+		h.s.keep.settled(cl, pk.PacketID)
+	}
+}
+
+// OnQosDropped is called when it has expired, or its session has ended.
+func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) { h.s.keep.settled(cl, pk.PacketID) }
+
+// OnUnsubscribed is called before UNSUBACK, and for what a session that has ended leaves.
+func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
+	h.s.keep.unsubscribed(cl, pk.Filters)
+}
+
+// OnPublished is called when subscribers have a client's message.
+func (h *hook) OnPublished(cl *mqtt.Client, _ packets.Packet) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.published(true)
+	}
+}
 
 // OnRetainMessage is called when a message is retained.
-func (h *hook) OnRetainMessage(_ *mqtt.Client, pk packets.Packet, _ int64) { h.s.clock.retain(&pk) }
+func (h *hook) OnRetainMessage(_ *mqtt.Client, pk packets.Packet, _ int64) {
+	h.s.clock.retain(&pk)
+	h.s.keep.retained(&pk)
+}
 
 // OnACLCheck says whether a client may receive what a filter or a topic name
 // matches; whether it may publish is decided by OnPublish, which knows the topic
@@ -156,6 +152,7 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	if x == nil {
 		return
 	}
+	h.s.keep.subscribed(cl, pk.Filters, codes)
 	for i, f := range pk.Filters {
 		if codes[i] >= packets.ErrUnspecifiedError.Code && !x.MaySubscribe(f.Filter) { // MQTT 3.1.1 has one code for all errors
 			x.RefusedSubscription(f.Filter)
@@ -165,10 +162,14 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 
 // OnPublish takes messages out of the library's hands that are not ordinary ones.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	if x := sessionOf(cl); x != nil && !h.s.broker.Publish(x, messageOf(&pk)) {
+	x := sessionOf(cl)
+	if x == nil {
+		return pk, nil
+	}
+	if !h.s.broker.Publish(x, codec.Message(&pk)) {
 		return pk, packets.ErrRejectPacket // acknowledged by the broker
 	}
-	return pk, nil
+	return h.s.ordinary(cl, x, pk)
 }
 
 // OnDisconnect is called when an established client's connection has ended. The
@@ -181,9 +182,11 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	if x := c.session.Load(); x != nil {
 		h.s.broker.Ended(x)
 	}
+	c.published(false)
 	c.ended = true
 	c.beginTurn()
 	h.s.clock.leave(cl)
+	h.s.left(cl)
 }
 
 // sessionOf is a client's session; nil for the server's own client.

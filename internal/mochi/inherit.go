@@ -18,6 +18,7 @@ func (s *Server) inherit(cl *mochi.Client) {
 	for _, pk := range cl.State.Inflight.GetAll(false) {
 		if pk.FixedHeader.Type == packets.Publish && !x.MaySubscribe(pk.TopicName) && cl.State.Inflight.Delete(pk.PacketID) {
 			atomic.AddInt64(&s.mqtt.Info.Inflight, -1)
+			s.keep.settled(cl, pk.PacketID)
 		}
 	}
 	for filter := range cl.State.Subscriptions.GetAll() {
@@ -27,6 +28,7 @@ func (s *Server) inherit(cl *mochi.Client) {
 				atomic.AddInt64(&s.mqtt.Info.Subscriptions, -1)
 			}
 			cl.State.Subscriptions.Delete(filter)
+			s.keep.unsubscribed(cl, packets.Subscriptions{{Filter: filter}})
 		}
 	}
 }

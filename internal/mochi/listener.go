@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
-	"golang.org/x/sys/unix"
 
 	"eproxy/internal/config"
 	"eproxy/internal/transport"
@@ -20,49 +19,37 @@ import (
 type listener struct {
 	address   string
 	net       *net.TCPListener
-	transport *transport.Listener
+	transport atomic.Pointer[transport.Listener] // of the connections that come from now on
 	server    *Server
+
+	cfg      config.Listener    // Server.relisten's
+	unfollow context.CancelFunc // ends following its files; nil: nobody does; Server.relisten's
 }
 
 var _ listeners.Listener = (*listener)(nil)
 
-// listen opens the address. Multipath TCP stays off: grafting could not follow it.
+// listen opens the address.
 func listen(ctx context.Context, cfg *config.Listener, s *Server) (*listener, error) {
+	t, err := s.transport(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l, err := transport.Listen(ctx, cfg.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: %w", cfg.Address, err)
+	}
+	out := &listener{address: cfg.Address, net: l, cfg: *cfg, server: s}
+	out.transport.Store(t)
+	return out, nil
+}
+
+// transport is what a listener's connections are read through.
+func (s *Server) transport(cfg *config.Listener) (*transport.Listener, error) {
 	t, err := transport.New(cfg, func(message string, args ...any) { s.log.Warn(message, append(args, "listener", cfg.Address)...) })
 	if err != nil {
 		return nil, fmt.Errorf("listener %s: %w", cfg.Address, err)
 	}
-	lc := net.ListenConfig{Control: socketOptions}
-	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(ctx, "tcp", cfg.Address)
-	if err != nil {
-		return nil, fmt.Errorf("listener %s: %w", cfg.Address, err)
-	}
-	return &listener{address: cfg.Address, net: l.(*net.TCPListener), transport: t, server: s}, nil
-}
-
-// rtoMax is the longest wait between two transmissions of what a client does not
-// acknowledge. Without timestamps (which grafting rules out) the timeout keeps
-// doubling until something gets through at first try; a client whose link was
-// down for half a minute would wait another one for its PUBACK. Linux then gives
-// up a dead client after some 100 s (net.ipv4.tcp_retries2 is 15), about when
-// keepalive would.
-const rtoMax = 10 * time.Second
-
-// socketOptions are those of a listener, which its connections inherit.
-func socketOptions(_, _ string, rc syscall.RawConn) error {
-	var inner error
-	err := rc.Control(func(fd uintptr) {
-		// Urgent data stays where it stands in the stream (RFC 6093 section 5). Taken
-		// out, a byte would be missing in a message, and the server and the kernel path
-		// would count packet boundaries differently.
-		inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
-		rto := unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_RTO_MAX_MS, int(rtoMax.Milliseconds()))
-		if !errors.Is(rto, unix.ENOPROTOOPT) { // Linux before 6.15
-			inner = errors.Join(inner, rto)
-		}
-	})
-	return errors.Join(err, inner)
+	return t, nil
 }
 
 func (l *listener) Init(*slog.Logger) error { return nil }
@@ -116,7 +103,7 @@ func (l *listener) admit(c *net.TCPConn) bool {
 		return true
 	}
 	peer := a.AddrPort().Addr().Unmap()
-	if !l.transport.Trusts(peer) {
+	if !l.transport.Load().Trusts(peer) {
 		l.server.broker.Refused("denied_proxy", "connection refused: it comes from no address of proxy_protocol", a.AddrPort(), "listener", l.address)
 		return false
 	}

@@ -2,11 +2,13 @@ package mochi
 
 import (
 	"fmt"
+	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/codec"
 	"eproxy/internal/mqtt"
 )
 
@@ -37,7 +39,10 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 				return pk, fmt.Errorf("%w: %w", packets.ErrRejectPacket, c.refuse(e))
 			}
 		}
+		c.keepStep(cl, pk)
 		c.quota.settled(cl, pk)
+	case packets.Pubrel:
+		c.release(cl, pk.PacketID)
 	case packets.Disconnect:
 		pk.ReasonCode = c.gate.Reason() // the library does not see it without properties
 		c.goodbye(pk)
@@ -69,7 +74,7 @@ func (c *conn) goodbye(pk packets.Packet) {
 	}
 	x.Stop()
 	if pk.Properties.SessionExpiryIntervalFlag {
-		x.SetExpiry(seconds(pk.Properties.SessionExpiryInterval))
+		x.SetExpiry(codec.Seconds(pk.Properties.SessionExpiryInterval))
 	}
 	if pk.ReasonCode != packets.CodeDisconnectWillMessage.Code {
 		x.DiscardWill()
@@ -83,7 +88,7 @@ func (s *Server) unusual(cl *mochi.Client, pk packets.Packet) {
 	if x == nil {
 		return
 	}
-	p, m := &peer{s: s, cl: cl}, messageOf(&pk)
+	p, m := &peer{s: s, cl: cl}, codec.Message(&pk)
 	if old, ok := cl.State.Inflight.Get(pk.PacketID); ok && m.QoS == 2 && old.FixedHeader.Type == packets.Pubrec {
 		_ = p.cl.WritePacket(old) // repeated before PUBREL [MQTT-4.3.3-10]
 		return
@@ -96,6 +101,29 @@ func (s *Server) unusual(cl *mochi.Client, pk packets.Packet) {
 	}
 	if m.QoS > 0 {
 		_ = p.Acknowledge(m.PacketID, m.QoS, broker.CodeSuccess, nil)
+	}
+}
+
+// keepStep keeps that a client has received a message of QoS 2, before the library sends PUBREL.
+func (c *conn) keepStep(cl *mochi.Client, pk packets.Packet) {
+	m, ok := cl.State.Inflight.Get(pk.PacketID)
+	if c.server.keep == nil || !ok || pk.FixedHeader.Type != packets.Pubrec || pk.ReasonCode >= packets.ErrUnspecifiedError.Code {
+		return
+	}
+	c.server.keep.message(cl, &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1}, ProtocolVersion: pk.ProtocolVersion, PacketID: pk.PacketID, Created: m.Created})
+}
+
+// release ends the exchange of a message of QoS 2 from the client, before the library sends PUBCOMP. One of an earlier
+// connection of the session the library may know nothing of.
+func (c *conn) release(cl *mochi.Client, id uint16) {
+	x := sessionOf(cl)
+	if x == nil {
+		return
+	}
+	if _, ok := cl.State.Inflight.Get(id); x.Released(id) && !ok {
+		cl.State.Inflight.Set(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrec}, PacketID: id, Created: time.Now().Unix()})
+	} else if ok {
+		c.server.keep.settled(cl, id)
 	}
 }
 
@@ -165,10 +193,14 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		pk.FixedHeader.Type = packets.Reserved
 	case packets.Connack:
 		if c, ok := cl.Net.Conn.(*conn); ok {
+			if pk.ReasonCode == packets.CodeSuccess.Code {
+				h.s.keep.begun(cl, pk.SessionPresent)
+			}
 			c.endTurn() // the library has entered the client
 		}
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
 			h.s.inherit(cl) // after it has become this client's, before it is sent
+			h.s.keep.settle(cl)
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/codec"
 	"eproxy/internal/pool"
 )
 
@@ -49,23 +50,19 @@ func (p *peer) Acknowledge(id uint16, qos, code byte, b *pool.Batch) error {
 // collect has a PUBACK written along with others.
 func (p *peer) collect(id uint16, code byte, b *pool.Batch) error {
 	var packet [6]byte
-	ack := appendPuback(packet[:0], p.cl.Properties.ProtocolVersion, id, code)
+	ack := codec.AppendPuback(packet[:0], p.cl.Properties.ProtocolVersion, id, code)
 	if most := p.cl.Properties.Props.MaximumPacketSize; most > 0 && len(ack) > int(most) {
 		return packets.ErrPacketTooLarge
 	}
-	p.conn.acks.Put(ack)
-	b.Add(&p.conn.acks)
+	if p.s.keep.behind() { // of a message that subscribers have, too
+		p.conn.after(ack)
+	} else {
+		p.conn.acks.Put(ack)
+		b.Add(&p.conn.acks)
+	}
 	atomic.AddInt64(&p.s.mqtt.Info.BytesSent, int64(len(ack)))
 	atomic.AddInt64(&p.s.mqtt.Info.PacketsSent, 1)
 	return nil
-}
-
-// appendPuback appends a PUBACK. A reason code is left out where it may be (MQTT 5 section 3.4.2.1).
-func appendPuback(dst []byte, version byte, id uint16, code byte) []byte {
-	if version == 5 && code >= packets.ErrUnspecifiedError.Code {
-		return append(dst, packets.Puback<<4, 3, byte(id>>8), byte(id), code)
-	}
-	return append(dst, packets.Puback<<4, 2, byte(id>>8), byte(id))
 }
 
 // collect has PUBACKs for a client written together. The library's lock on the connection keeps whole
@@ -87,7 +84,7 @@ func (c *conn) collect(cl *mqtt.Client) {
 			cl.Lock()
 		}
 		defer cl.Unlock()
-		return c.Write(b)
+		return c.write(b)
 	}
 	c.acks.Failed = func(err error) {
 		c.server.log.Debug("acknowledgements not written", "client", cl.ID, "error", err)

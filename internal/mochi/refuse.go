@@ -9,6 +9,7 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"eproxy/internal/codec"
 	"eproxy/internal/mqtt"
 )
 
@@ -27,7 +28,7 @@ func (c *conn) refuse(e *mqtt.Error) error {
 	switch {
 	case !c.established:
 		defer time.AfterFunc(refuseTimeout, c.abort).Stop()
-		_, _ = c.Write(connack(c.gate.Version(), e))
+		_, _ = c.Write(codec.Violation(c.gate.Version(), e))
 	case c.gate.Version() == 5:
 		_ = c.server.mqtt.DisconnectClient(c.client, packets.Code{Code: e.Code, Reason: e.Text}) // [MQTT-4.13.1-1]
 	}
@@ -50,18 +51,6 @@ func sendDisconnect(cl *mochi.Client, pk packets.Packet) {
 	_, _ = c.Write(b.Bytes())
 	c.farewell()
 	_ = c.CloseWrite()
-}
-
-// connack is the CONNACK that refuses a CONNECT; empty where there is none to
-// send [MQTT-3.1.4-1 of MQTT 3.1.1].
-func connack(version byte, e *mqtt.Error) []byte {
-	switch {
-	case version == 5:
-		return []byte{packets.Connack << 4, 3, 0, e.Code, 0}
-	case e.Connack != 0:
-		return []byte{packets.Connack << 4, 2, 0, e.Connack}
-	}
-	return nil
 }
 
 // violated counts and logs a violation.

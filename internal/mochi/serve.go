@@ -14,6 +14,7 @@ var errFault = errors.New("fault of the server")
 // of the library's: it ends this connection and nothing else.
 func (s *Server) serve(tcp *net.TCPConn, l *listener, establish func(net.Conn) error) {
 	c := newConn(s, tcp)
+	c.accepted = l
 	if !s.live.add(c) {
 		_ = c.Close()
 		return
@@ -72,15 +73,21 @@ func (s *Server) abandon(c *conn) {
 		s.broker.Ended(x)
 	}
 	c.beginTurn()
-	expire := cl.Properties.Clean
-	if cl.Properties.ProtocolVersion == 5 {
-		expire = cl.Properties.Props.SessionExpiryInterval == 0
-	}
-	if expire && !cl.IsTakenOver() {
+	c.published(false)
+	s.left(cl)
+	if !lasts(cl) && !cl.IsTakenOver() {
 		cl.ClearInflights()
 		s.mqtt.UnsubscribeClient(cl)
 		s.mqtt.Clients.Delete(cl.ID)
 		return
 	}
 	s.clock.leave(cl)
+}
+
+// left sees to what is kept of a client whose connection has ended.
+func (s *Server) left(cl *mochi.Client) {
+	if !lasts(cl) && !cl.IsTakenOver() {
+		s.broker.Forget(cl.ID)
+	}
+	s.keep.left(cl)
 }

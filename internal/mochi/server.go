@@ -15,9 +15,11 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/codec"
 	"eproxy/internal/config"
 	"eproxy/internal/lograte"
 	"eproxy/internal/request"
+	"eproxy/internal/turns"
 )
 
 // Server is the library's server with eproxy's listeners, connections and hook.
@@ -28,9 +30,12 @@ type Server struct {
 	often     *lograte.Logger
 	mqtt      *mqtt.Server
 	inline    *mqtt.Client
-	listeners []*listener
-	turns     turns
+	listening sync.Mutex
+	listeners []*listener     // guarded by listening
+	serving   context.Context // of Serve, by listening; nil: it has not been called
+	turns     turns.Turns
 	clock     *clock
+	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
 	live      live
@@ -57,6 +62,10 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
+	if err := s.restore(); err != nil {
+		s.Close()
+		return nil, err
+	}
 	for i := range s.cfg.Listeners {
 		nl, err := listen(s.ctx, &s.cfg.Listeners[i], s)
 		if err == nil {
@@ -73,17 +82,21 @@ func New(b *broker.Server) (broker.Frontend, error) {
 
 // Serve serves until ctx ends. The library's own Serve would run its loop, too: see clock.
 func (s *Server) Serve(ctx context.Context) error {
-	s.mqtt.Listeners.ServeAll(s.mqtt.EstablishConnection)
-	go s.run()
+	s.listening.Lock()
+	s.serving = ctx
 	for _, l := range s.listeners {
-		go l.transport.Follow(ctx, s.recheck)
+		s.serveListener(l)
 	}
+	s.listening.Unlock()
+	go s.run()
 	<-ctx.Done()
 	return nil
 }
 
 // Addresses are those that it listens on.
 func (s *Server) Addresses() []net.Addr {
+	s.listening.Lock()
+	defer s.listening.Unlock()
 	var out []net.Addr
 	for _, l := range s.listeners {
 		out = append(out, l.net.Addr())
@@ -93,7 +106,10 @@ func (s *Server) Addresses() []net.Addr {
 
 // Publish hands a message to the subscribers, and keeps it if it is to be retained.
 func (s *Server) Publish(m *request.Message) error {
-	pk := packetOf(m)
+	if m.QoS > 0 && s.keep.full() {
+		return errFull
+	}
+	pk := codec.Packet(m)
 	pk.ProtocolVersion = 5
 	if pk.FixedHeader.Qos > 0 {
 		pk.PacketID = 1 // the library wants one, and gives each subscriber another
@@ -103,13 +119,14 @@ func (s *Server) Publish(m *request.Message) error {
 
 // Retain keeps a message for later subscribers.
 func (s *Server) Retain(m *request.Message) {
-	pk := packetOf(m)
+	pk := codec.Packet(m)
 	pk.FixedHeader.Retain = true
 	pk.Created = time.Now().Unix()
 	if m.MessageExpiry > 0 {
 		pk.Expiry = pk.Created + int64(m.MessageExpiry)
 	}
 	s.clock.retain(&pk)
+	s.keep.retained(&pk)
 	s.mqtt.Topics.RetainMessage(pk.Copy(false))
 }
 
@@ -135,6 +152,9 @@ func (s *Server) Close() {
 		_ = c.Close()
 	}
 	_ = s.mqtt.Close()
+	if err := s.keep.close(); err != nil {
+		s.log.Error("sessions not closed", "error", err)
+	}
 	s.often.Close()
 }
 
@@ -148,42 +168,4 @@ type levelFloor struct{ slog.Handler }
 
 func (h levelFloor) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelError && h.Handler.Enabled(ctx, l)
-}
-
-// messageOf is a PUBLISH as eproxy has messages.
-func messageOf(pk *packets.Packet) *request.Message {
-	m := &request.Message{
-		Topic: pk.TopicName, Payload: pk.Payload, QoS: pk.FixedHeader.Qos,
-		Retain: pk.FixedHeader.Retain, Dup: pk.FixedHeader.Dup, PacketID: pk.PacketID,
-	}
-	setProperties(m, &pk.Properties)
-	return m
-}
-
-func setProperties(m *request.Message, p *packets.Properties) {
-	m.ContentType, m.ResponseTopic, m.CorrelationData = p.ContentType, p.ResponseTopic, p.CorrelationData
-	m.MessageExpiry = p.MessageExpiryInterval
-	if p.PayloadFormatFlag {
-		m.PayloadFormat = p.PayloadFormat
-	}
-	for _, u := range p.User {
-		m.UserProperties = append(m.UserProperties, request.UserProperty{Name: u.Key, Value: u.Val})
-	}
-}
-
-// packetOf is a message as the library has them.
-func packetOf(m *request.Message) packets.Packet {
-	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: m.QoS, Retain: m.Retain},
-		TopicName:   m.Topic,
-		Payload:     m.Payload,
-		Properties: packets.Properties{
-			ContentType: m.ContentType, ResponseTopic: m.ResponseTopic, CorrelationData: m.CorrelationData,
-			MessageExpiryInterval: m.MessageExpiry, PayloadFormat: m.PayloadFormat, PayloadFormatFlag: m.PayloadFormat != 0,
-		},
-	}
-	for _, u := range m.UserProperties {
-		pk.Properties.User = append(pk.Properties.User, packets.UserProperty{Key: u.Name, Val: u.Value})
-	}
-	return pk
 }

@@ -21,7 +21,7 @@ const farewell = 100 * time.Millisecond
 
 // open reads what comes before the client's packets on its listener.
 func (c *conn) open(l *listener) error {
-	s, err := l.transport.Open(wire{c})
+	s, err := l.transport.Load().Open(wire{c})
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ type wire struct{ c *conn }
 
 // Read reads from the socket: whoever asks has used all that it had got.
 func (w wire) Read(p []byte) (int, error) {
-	w.c.progress.use()
+	w.c.progress.Use()
 	return w.c.readSocket(func() []byte { return p }, func() {})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"eproxy/internal/codec"
 	"eproxy/internal/mqtt"
 	"eproxy/internal/mqtt/samples"
 )
@@ -106,7 +107,7 @@ func TestPubacksAsTheLibrarys(t *testing.T) {
 			if err := pk.PubackEncode(&want); err != nil {
 				t.Fatal(err)
 			}
-			if got := appendPuback(nil, version, 0x1234, code); !bytes.Equal(got, want.Bytes()) {
+			if got := codec.AppendPuback(nil, version, 0x1234, code); !bytes.Equal(got, want.Bytes()) {
 				t.Errorf("version %d, code %#x: % x, the library: % x", version, code, got, want.Bytes())
 			}
 		}

@@ -37,3 +37,16 @@ func (w *Framing) Pending() (head, left int) { return len(w.head), w.left }
 
 // AtBoundary reports whether the next byte begins a packet.
 func (w *Framing) AtBoundary() bool { return !w.bad && w.left == 0 && len(w.head) == 0 }
+
+// ReadHeader reads the fixed header at the beginning of b: the packet's type, and its length in bytes with the fixed
+// header, of n bytes. n is 0 if more bytes are needed to tell.
+func ReadHeader(b []byte) (kind byte, total, n int, e *Error) {
+	if len(b) == 0 {
+		return 0, 0, 0, nil
+	}
+	length, n, e := readLength(b[1:], false)
+	if e != nil || n == 0 {
+		return 0, 0, 0, e
+	}
+	return b[0] >> 4, 1 + n + length, 1 + n, nil
+}

@@ -160,3 +160,41 @@ func (p *properties) value(c *cursor, id int, v uint32) {
 		p.topicAlias = uint16(v)
 	}
 }
+
+// EachProperty calls f with the identifier and all bytes of each property of a list that begins with its length (MQTT 5 section
+// 2.2.2), as far as it is valid. Which packet they are in is not looked at.
+func EachProperty(b []byte, f func(id byte, whole []byte)) {
+	outer := cursor{b: b}
+	c := cursor{b: outer.take(outer.varint())}
+	for len(c.b) > 0 {
+		before := c.b
+		id := c.varint()
+		if c.err != nil || id >= len(table) || table[id].kind == 0 {
+			return
+		}
+		c.skip(table[id].kind)
+		if c.err != nil {
+			return
+		}
+		f(byte(id), before[:len(before)-len(c.b)])
+	}
+}
+
+// skip reads a value.
+func (c *cursor) skip(k kind) {
+	switch k {
+	case kindByte:
+		c.u8()
+	case kindUint16:
+		c.u16()
+	case kindUint32:
+		c.u32()
+	case kindVarint:
+		c.varint()
+	case kindText, kindBinary:
+		c.binary()
+	case kindPair:
+		c.binary()
+		c.binary()
+	}
+}

@@ -12,7 +12,9 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/datapath"
 	"eproxy/internal/lograte"
+	"eproxy/internal/netdev"
 	"eproxy/internal/podgro"
+	"eproxy/internal/podns"
 	"eproxy/internal/reach"
 )
 
@@ -45,17 +47,25 @@ type View struct {
 	often   *lograte.Logger
 	changed chan struct{} // the network is to be looked at
 
+	choose func(name, choice string) (used, why string) // netdev.ChooseXDP
+
 	node    reach.Node
 	podsGRO bool              // GRO is to be switched on at the pods' ends
-	devices map[string]string // interfaces that devices arrive on, with the choice for each
+	devices map[string]device // interfaces that devices arrive on
 	noXDP   bool              // XDP was to be attached to them, and could not
 	refused map[string]string // those of them that it could not be attached to, with the error that was logged
+}
+
+// device is an interface that devices arrive on.
+type device struct {
+	choice string // the configuration's, of XDP
+	used   string // what is used of it: auto or on where XDP comes with the first pod that takes redirects
 }
 
 // New makes the view of a loaded datapath. idle is xdp_idle of its settings.
 func New(path *datapath.Datapath, gro *podgro.Switch, idle *uint32, log *slog.Logger, often *lograte.Logger) *View {
 	return &View{path: path, gro: gro, idle: idle, log: log, often: often, changed: make(chan struct{}, 1),
-		devices: make(map[string]string), refused: make(map[string]string)}
+		choose: netdev.ChooseXDP, devices: make(map[string]device), refused: make(map[string]string)}
 }
 
 // Look has the network looked at soon.
@@ -79,11 +89,13 @@ func (v *View) Configure(cfg *config.Config) {
 func (v *View) Reach(a netip.Addr) reach.Path { return v.node.To(a) }
 
 // AttachDevice attaches the device-side programs to a node interface, and again
-// whenever that is made anew. xdp is the configuration's choice: auto, native,
-// generic or off. It returns what is used: native, generic or off.
-func (v *View) AttachDevice(name, xdp string) (string, error) {
-	v.devices[name] = xdp
-	return v.path.AttachDevice(name, xdp)
+// whenever that is made anew. xdp is the configuration's choice: auto, on,
+// native, generic or off. It returns what is used of it, and why not more of it.
+func (v *View) AttachDevice(name, xdp string) (used, why string, err error) {
+	used, why = v.choose(name, xdp)
+	v.devices[name] = device{xdp, used}
+	used, err = v.path.AttachDevice(name, used)
+	return used, why, err
 }
 
 // ForgetGone gives up the links whose interfaces are gone, and says which these are.
@@ -92,17 +104,17 @@ func (v *View) ForgetGone() (names []string, errs []error) { return v.path.Forge
 // AttachAgain attaches to the interfaces that devices arrive on and that were made
 // again, and says whether there are any: XDP is to be settled anew then.
 func (v *View) AttachAgain() (again bool, errs []error) {
-	for name, xdp := range v.devices {
+	for name, d := range v.devices {
 		l, err := netlink.LinkByName(name)
 		if err != nil || v.path.Attached(l.Attrs().Index) {
 			continue // gone, or the one that it was
 		}
-		mode, err := v.path.AttachDevice(name, xdp)
+		used, _, err := v.AttachDevice(name, d.choice) // perhaps of another driver
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		v.log.Info("attached again", "interface", name, "xdp", mode)
+		v.log.Info("attached again", "interface", name, "xdp", used)
 		v.noXDP, again = false, true
 		clear(v.refused)
 	}
@@ -115,8 +127,8 @@ func (v *View) AttachAgain() (again bool, errs []error) {
 // mayXDP says whether messages may be taken at XDP, on some interface that devices
 // arrive on.
 func (v *View) mayXDP() bool {
-	for _, xdp := range v.devices {
-		if xdp != "off" {
+	for _, d := range v.devices {
+		if d.used != "off" {
 			return !v.noXDP
 		}
 	}
@@ -124,7 +136,7 @@ func (v *View) mayXDP() bool {
 }
 
 // SettleXDP lets the XDP program work while some pod in service receives redirects: wanted.
-// With the choice auto it is attached with the first such pod: on an interface with an XDP
+// With the choices auto and on it is attached with the first such pod: on an interface with an XDP
 // program every packet costs more (veth copies most of them to make room for it), for which
 // there is nothing to be had while all pods are reached by TC. It stays from then on,
 // since on some cards the link goes down for a moment whenever one is attached or
@@ -139,14 +151,14 @@ func (v *View) SettleXDP(wanted bool) {
 	atomic.StoreUint32(v.idle, idle)
 }
 
-// attachXDP attaches XDP where the choice is auto. Where that is not possible messages are
+// attachXDP attaches XDP where the choice is auto or on. Where that is not possible messages are
 // taken at TC; where it is possible nowhere, for as long as no interface is made
 // anew.
 func (v *View) attachXDP() {
 	any := false
-	for name, xdp := range v.devices {
-		if xdp != "auto" {
-			any = any || xdp != "off"
+	for name, d := range v.devices {
+		if d.used != "auto" && d.used != "on" {
+			any = any || d.used != "off"
 			continue
 		}
 		added, err := v.path.AttachXDP(name)
@@ -176,7 +188,7 @@ func (v *View) Improve(pod netip.Addr, path reach.Path) (served, found reach.Pat
 	switch {
 	case path.GRO && v.podsGRO:
 		if err := v.gro.On(path.Ifindex); err != nil {
-			return path.WithoutGRO(err), path, errors.Is(err, podgro.ErrNoNamespace)
+			return path.WithoutGRO(err), path, errors.Is(err, podns.ErrNotFound)
 		}
 		now := v.node.To(pod)
 		if now.Ifindex != path.Ifindex {

@@ -11,7 +11,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/lograte"
-	"eproxy/internal/podgro"
+	"eproxy/internal/podns"
 	"eproxy/internal/reach"
 )
 
@@ -73,7 +73,7 @@ func (v *View) looks() bool {
 // be, that is said once, and tried again when an interface was made again.
 func TestXDPComesWithTheFirstPod(t *testing.T) {
 	f, v, out := newView(t)
-	if _, err := v.AttachDevice("lo", "auto"); err != nil {
+	if _, _, err := v.AttachDevice("lo", "on"); err != nil {
 		t.Fatal(err)
 	}
 	v.Configure(&config.Config{})
@@ -107,11 +107,39 @@ func TestXDPComesWithTheFirstPod(t *testing.T) {
 // TestNoXDPWanted: with XDP off no pod is reached by it.
 func TestNoXDPWanted(t *testing.T) {
 	f, v, _ := newView(t)
-	_, _ = v.AttachDevice("lo", "off")
+	_, _, _ = v.AttachDevice("lo", "off")
 	v.Configure(&config.Config{})
 	v.SettleXDP(true)
 	if v.node.XDP || len(f.xdp) > 0 {
 		t.Error("XDP is off and used")
+	}
+}
+
+// TestAutoKnowsDrivers: where the driver's XDP costs more than TC, auto attaches none and pods are reached by TC; an
+// interface that is made again may have another driver.
+func TestAutoKnowsDrivers(t *testing.T) {
+	f, v, _ := newView(t)
+	slow := "it is slow"
+	v.choose = func(_, choice string) (string, string) {
+		if slow != "" {
+			return "off", slow
+		}
+		return choice, ""
+	}
+	if _, why, err := v.AttachDevice("lo", "auto"); why != slow || err != nil {
+		t.Errorf("%q, %v", why, err)
+	}
+	v.Configure(&config.Config{})
+	v.SettleXDP(true)
+	if v.node.XDP || len(f.xdp) > 0 {
+		t.Error("attached though it is slow")
+	}
+	slow, f.attached = "", false
+	if again, errs := v.AttachAgain(); !again || errs != nil || !v.node.XDP {
+		t.Errorf("an interface was made again: %v, %v, XDP %v", again, errs, v.node.XDP)
+	}
+	if v.SettleXDP(true); len(f.xdp) != 1 {
+		t.Errorf("attached %v", f.xdp)
 	}
 }
 
@@ -121,7 +149,7 @@ func TestGROIsGivenBack(t *testing.T) {
 	pod := netip.MustParseAddr("127.0.0.1") // reached through no interface, as one that has moved
 	tc, xdp := reach.Path{Way: reach.TC, Ifindex: 7, GRO: true}, reach.Path{Way: reach.XDP, Ifindex: 7}
 	v.Configure(&config.Config{PodsGRO: true})
-	f.noGRO = podgro.ErrNoNamespace
+	f.noGRO = podns.ErrNotFound
 	if served, found, lacks := v.Improve(pod, tc); !lacks || served.Reason == "" || found != tc {
 		t.Errorf("GRO cannot be switched on: %+v, %+v, %v", served, found, lacks)
 	}

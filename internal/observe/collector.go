@@ -2,12 +2,15 @@ package observe
 
 import (
 	"fmt"
+	"net/netip"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eproxy/internal/bpf/observer"
 	"eproxy/internal/metrics"
+	"eproxy/internal/traffic"
 )
 
 var (
@@ -119,10 +122,50 @@ func (o *Observer) flight(p *pod) (f observer.ObserveObserveFlight, err error) {
 	if err := o.objs.ObservedFlight.LookupWithFlags(p.index, &f, ebpf.LookupLock); err != nil {
 		return f, fmt.Errorf("read what is in flight to pod %s: %w", p.address, err)
 	}
-	if now := monotonic(); f.Now > 0 && now > f.SinceNs {
+	if now := monotonic(); now > f.SinceNs {
 		f.Integral += (now - f.SinceNs) * uint64(f.Now)
+		for i := range f.Marked {
+			f.Marked[i].Integral += (now - f.SinceNs) * uint64(f.Marked[i].Now)
+		}
 	}
 	return f, nil
+}
+
+// HTTP is that of a pod until now; false if it cannot be observed.
+func (o *Observer) HTTP(address netip.AddrPort) (h traffic.HTTP, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.pods[address]
+	if p == nil || p.ifname == "" {
+		return h, false
+	}
+	c, err := o.counts(p)
+	if err != nil {
+		return h, false
+	}
+	f, err := o.flight(p)
+	if err != nil {
+		return h, false
+	}
+	marked := func(m observer.ObserveObserveMark) traffic.Sum {
+		x := f.Marked[m-1]
+		return traffic.Sum{Arrived: int64(x.Requests), Integral: time.Duration(x.Integral)}
+	}
+	return traffic.HTTP{
+		All:    traffic.Sum{Arrived: int64(c.Requests), Integral: time.Duration(f.Integral)},
+		Probes: marked(observer.ObserveObserveMarkMARK_PROBE), Proxied: marked(observer.ObserveObserveMarkMARK_PROXIED),
+		Own: marked(observer.ObserveObserveMarkMARK_OWN),
+	}, true
+}
+
+// Interface is the one that leads to an observed pod; empty: none is known.
+func (o *Observer) Interface(address netip.AddrPort) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p := o.pods[address]; p != nil {
+		return p.ifname
+	}
+	return ""
 }
 
 // add adds what one processor has counted.

@@ -18,6 +18,7 @@ var refusals = map[string]string{
 	"denied_client":           "client that is denied",
 	"session_over":            "message behind the end of its session",
 	"repeated":                "PUBLISH with DUP that repeats a message under way: not delivered, its original's acknowledgement stands for it; not logged",
+	"persistence_full":        "client whose session would have to be kept, or message for subscribers, while persistence.bytes are used up (0x97; to MQTT 3 clients 3 in CONNACK, and the connection ends)",
 	"tls":                     "TLS on a listener without",
 	"http":                    "HTTP request on a listener that is none of WebSockets",
 	"proxy_protocol":          "header of the PROXY protocol on a listener without proxy_protocol",

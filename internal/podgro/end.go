@@ -8,6 +8,8 @@ import (
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"eproxy/internal/podns"
 )
 
 // feature is what ethtool calls GRO.
@@ -38,13 +40,13 @@ func far(ifindex int) (*end, error) {
 	if near.Type() != "veth" || a.NetNsID < 0 {
 		return nil, errGone
 	}
-	ns, err := openNamespace(a.NetNsID)
+	ns, err := podns.Open(a.NetNsID)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.Close()
 	e := &end{index: a.ParentIndex}
-	if err := inside(ns, func() error { return e.open(ifindex) }); err != nil {
+	if err := podns.Inside(ns, func() error { return e.open(ifindex) }); err != nil {
 		e.close()
 		return nil, err
 	}

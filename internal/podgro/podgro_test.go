@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/podns"
 )
 
 // home makes a network namespace for this test's thread.
@@ -243,13 +244,13 @@ func TestStrangeNames(t *testing.T) {
 	if err := os.Symlink("/proc/self/ns/uts", dir+"/c"); err != nil {
 		t.Fatal(err)
 	}
-	old := places
-	t.Cleanup(func() { places = old })
-	places = []string{dir + "/*"}
-	if err := Try(pair(t, "a", process(t))); !errors.Is(err, ErrNoNamespace) {
-		t.Errorf("%v, want %v", err, ErrNoNamespace)
+	old := podns.Places
+	t.Cleanup(func() { podns.Places = old })
+	podns.Places = []string{dir + "/*"}
+	if err := Try(pair(t, "a", process(t))); !errors.Is(err, podns.ErrNotFound) {
+		t.Errorf("%v, want %v", err, podns.ErrNotFound)
 	}
-	places = append(places, old...)
+	podns.Places = append(podns.Places, old...)
 	if err := Try(pair(t, "b", process(t))); err != nil {
 		t.Error(err)
 	}

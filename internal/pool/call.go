@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -84,6 +85,15 @@ func (b *Batch) Add(f Flusher) {
 func (b *Batch) Hold(n *atomic.Int64) {
 	n.Add(1)
 	b.holds = append(b.holds, n)
+}
+
+// Gather writes all there is to write when those that are ready to run have had a turn: what they have for the
+// same connections is written along with it then. Where nobody is ready that takes no time.
+func (b *Batch) Gather() {
+	if len(b.dirty) > 0 {
+		runtime.Gosched()
+	}
+	b.Flush()
 }
 
 // Flush writes all there is to write.

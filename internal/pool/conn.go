@@ -161,7 +161,7 @@ func (c *conn) read() {
 		if err != nil {
 			c.fail(err, &b)
 		}
-		b.Flush()
+		b.Gather()
 		if err != nil {
 			return
 		}

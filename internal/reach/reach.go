@@ -71,7 +71,7 @@ func (p Pod) Name() string { return fmt.Sprintf("pod %s of %s", p.Address, p.Fun
 
 // All finds out how all pods of a configuration are reached now.
 func All(cfg *config.Config) []Pod {
-	n := Node{Interfaces: cfg.Interfaces, XDP: cfg.XDP != "off"}
+	n := Node{Interfaces: cfg.Interfaces, XDP: NoXDP(cfg) == ""}
 	var pods []Pod
 	for _, fn := range cfg.Functions {
 		for _, a := range fn.Pods {
@@ -83,6 +83,21 @@ func All(cfg *config.Config) []Pod {
 		}
 	}
 	return pods
+}
+
+// NoXDP says why no messages are taken at XDP, on no interface that devices arrive on; empty: they may be.
+func NoXDP(cfg *config.Config) (why string) {
+	if cfg.XDP == "off" {
+		return "xdp: off"
+	}
+	for _, name := range cfg.Interfaces {
+		used, slow := netdev.ChooseXDP(name, cfg.XDP)
+		if used != "off" {
+			return ""
+		}
+		why = "xdp: " + cfg.XDP + ": " + slow
+	}
+	return why
 }
 
 // tryGRO is the path as it will be when GRO was switched on (pods_gro).

@@ -79,7 +79,10 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	if dst == nil {
 		dst = make([]byte, 0, typicalHead+len(m.Topic)+len(m.Payload))
 	}
-	a := attributesOf(fn, m)
+	if fn.CloudEvents.Structured {
+		return append(dst, appendJSON(fn, structuredType, Event(fn, m, id))...)
+	}
+	m, a := unwrap(fn, m)
 	dst = appendPrefix(dst, fn, contentTypeOf(fn, m), a["ce-type"], a["ce-source"])
 	if a["ce-source"] == "" {
 		dst = EncodeValue(dst, m.ClientID)
@@ -102,7 +105,7 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	}
 	for _, name := range sortedNames(a) {
 		switch name {
-		case "ce-type", "ce-source", "ce-subject", "ce-id":
+		case "ce-specversion", "ce-type", "ce-source", "ce-subject", "ce-id":
 		default:
 			dst = appendHeader(dst, name, string(EncodeValue(nil, a[name])))
 		}

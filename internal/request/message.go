@@ -1,5 +1,5 @@
 // Package request makes the HTTP request of an MQTT message. The kernel path
-// sends the same bytes (bpf/include/request.h, route.h).
+// sends the same bytes (bpf/request, bpf/route).
 package request
 
 import "time"
@@ -17,6 +17,7 @@ type Message struct {
 	Retain   bool
 	Dup      bool
 	PacketID uint16 // 0 for QoS 0
+	EventID  string // its ce-id; empty: each request gets one of its own
 	Version  byte   // MQTT protocol level: 3, 4 or 5
 
 	// MQTT 5 properties.

@@ -63,7 +63,12 @@ func (s *Set) fallback(r *config.Route) bool {
 		return true
 	}
 	id, ok := s.Function(r.Functions[0])
-	return !ok || prefixTooLong(s.functions[id-s.firstFunction])
+	if !ok {
+		return true
+	}
+	fn := s.functions[id-s.firstFunction]
+	_, graftable := fn.Graftable()
+	return !graftable || prefixTooLong(fn)
 }
 
 // writeRoutes writes the routes. Nobody uses their entries yet.

@@ -116,7 +116,7 @@ func (w *watch) run(ctx context.Context, lost func() uint64, show func(Event) er
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return w.rest(show)
 		case e := <-w.events:
 			if err := show(e); err != nil {
 				return err
@@ -130,6 +130,20 @@ func (w *watch) run(ctx context.Context, lost func() uint64, show func(Event) er
 				return err
 			}
 			said = n
+		}
+	}
+}
+
+// rest shows what came before the end.
+func (w *watch) rest(show func(Event) error) error {
+	for {
+		select {
+		case e := <-w.events:
+			if err := show(e); err != nil {
+				return err
+			}
+		default:
+			return nil
 		}
 	}
 }

@@ -48,7 +48,7 @@ func otherXDP(t *testing.T, l *lab.Lab, mode link.XDPAttachFlags) ebpf.ProgramID
 }
 
 // TestNoNativeXDP: where XDP cannot be attached, xdp: native is refused in one
-// line that says what is in the way, and xdp: auto serves at TC, with one warning
+// line that says what is in the way, and xdp: on serves at TC, with one warning
 // of the same words; doctor knows it before.
 func TestNoNativeXDP(t *testing.T) {
 	for _, c := range []struct {
@@ -79,23 +79,23 @@ func TestNoNativeXDP(t *testing.T) {
 			r.serveGo(t, l, false, ok, nil)
 			why := "attach XDP (native) to eth0: " + c.make(t, l)
 			native := configFile(t, l, "interfaces: [eth0]\nxdp: native\n"+podConfig(routeConfig, false))
-			auto := configFile(t, l, "interfaces: [eth0]\n"+podConfig(routeConfig, false))
+			on := configFile(t, l, "interfaces: [eth0]\nxdp: on\n"+podConfig(routeConfig, false))
 
 			if c.doctor {
 				if code, out := loader(t, l, "doctor", "--config", native); code != 1 || !hasLine(out, "interface eth0", "missing", why) {
 					t.Errorf("doctor, native: exit %d, want 1 and %q:\n%s", code, why, out)
 				}
-				if code, out := loader(t, l, "doctor", "--config", auto); code != 0 || !hasLine(out, "interface eth0", "degraded", "TC only: "+why) {
-					t.Errorf("doctor, auto: exit %d, want 0 and %q:\n%s", code, why, out)
+				if code, out := loader(t, l, "doctor", "--config", on); code != 0 || !hasLine(out, "interface eth0", "degraded", "TC only: "+why) {
+					t.Errorf("doctor, on: exit %d, want 0 and %q:\n%s", code, why, out)
 				}
 			}
 			if code, out := loader(t, l, "run", "--log-level", "error", "--config", native); code != 1 || out != "loader: "+why+"\n" {
 				t.Errorf("native: exit %d, %q, want 1 and %q", code, out, why)
 			}
-			s := start(t, l, "auto", podConfig(routeConfig, false))
+			s := start(t, l, "on", podConfig(routeConfig, false))
 			line := fmt.Sprintf("level=WARN msg=\"no native XDP here, messages are taken at TC\" interface=eth0 error=%q", why)
 			if strings.Count(s.Log(), line) != 1 {
-				t.Errorf("auto: the log has %d times %s", strings.Count(s.Log(), line), line)
+				t.Errorf("on: the log has %d times %s", strings.Count(s.Log(), line), line)
 			}
 			deliverSome(t, l, r, 5)
 			if n := s.counts()["tc_device_in/taken"]; n != 5 {

@@ -42,7 +42,7 @@ func prepare() error {
 			return fmt.Errorf("%w: run make build first", err)
 		}
 	}
-	for _, p := range []string{"mosquitto_pub", "node", "npm", "python3", "gunicorn", "uvicorn", "php", "tshark", "tcpdump"} {
+	for _, p := range []string{"mosquitto", "mosquitto_pub", "node", "npm", "python3", "gunicorn", "uvicorn", "php", "tshark", "tcpdump"} {
 		if _, err := exec.LookPath(p); err != nil {
 			return fmt.Errorf("%s is missing: make test installs it: %w", p, err)
 		}

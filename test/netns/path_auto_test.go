@@ -10,10 +10,10 @@ import (
 	"eproxy/test/lib/lab"
 )
 
-// TestAutoWaitsForAPod: with xdp: auto the XDP program is attached with the first pod
+// TestXDPWaitsForAPod: with xdp: on the XDP program is attached with the first pod
 // that takes redirects, not before. It stays when no pod does any more, and is attached
 // again to an interface that is made anew.
-func TestAutoWaitsForAPod(t *testing.T) {
+func TestXDPWaitsForAPod(t *testing.T) {
 	l := newLab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)
@@ -26,7 +26,7 @@ func TestAutoWaitsForAPod(t *testing.T) {
 		}
 	}
 	setGRO(false)
-	s := start(t, l, "auto", oneFunction)
+	s := start(t, l, "on", oneFunction)
 	reload := func() {
 		t.Helper()
 		done := s.Expect("msg=reloaded")
@@ -79,5 +79,31 @@ func TestAutoWaitsForAPod(t *testing.T) {
 	takes("xdp_device", true)
 	if n := strings.Count(s.Log(), "msg=attached interface=eth0 xdp=native"); n != 2 {
 		t.Errorf("the log says %d times that XDP was attached, want 2", n)
+	}
+}
+
+// TestAutoLeavesVethToTC: XDP costs more than TC on veth, so xdp: auto attaches none there, whatever pods take, and
+// run, check, doctor and status say so.
+func TestAutoLeavesVethToTC(t *testing.T) {
+	l := newLab(t)
+	r := newRecorder()
+	r.serveGo(t, l, false, ok, nil)
+	s := start(t, l, "auto", podConfig(routeConfig, false))
+	if xdp, tc := s.takenBy(r, 5); xdp != 0 || tc != 5 {
+		t.Errorf("XDP took %d of 5 messages, TC %d", xdp, tc)
+	}
+	const why = "XDP costs more than TC with its driver veth: "
+	if !strings.Contains(s.Log(), `msg=attached interface=eth0 xdp=off because="`+why) {
+		t.Error("run does not say why XDP is not used")
+	}
+	if _, out := loader(t, l, "status", "--bpffs", l.BPFFS()); strings.Contains(out, "xdp_device-eth0") {
+		t.Errorf("XDP is attached:\n%s", out)
+	}
+	file := configFile(t, l, "interfaces: [eth0]\n"+podConfig(routeConfig, false))
+	if code, out := loader(t, l, "check", "--config", file); code != 0 || !strings.Contains(out, "TC (xdp: auto: "+why) {
+		t.Errorf("check: exit %d:\n%s", code, out)
+	}
+	if code, out := loader(t, l, "doctor", "--config", file); code != 0 || !strings.Contains(out, "TC only (xdp: auto: "+why) {
+		t.Errorf("doctor: exit %d:\n%s", code, out)
 	}
 }

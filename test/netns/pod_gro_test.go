@@ -66,7 +66,7 @@ func TestPodsGRO(t *testing.T) {
 	l := newCNILab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)
-	s := start(t, l, "auto", podConfig(routeConfig, false))
+	s := start(t, l, "on", podConfig(routeConfig, false))
 	if xdp, tc := s.takenBy(r, 10); xdp != 0 || tc != 10 {
 		t.Errorf("GRO off: XDP took %d of 10, TC %d", xdp, tc)
 	}
@@ -124,7 +124,7 @@ func TestPodsGROIsRestored(t *testing.T) {
 	}
 	run := func(config string) *lab.Process {
 		t.Helper()
-		p, err := l.StartEproxy(context.Background(), t.TempDir(), lab.Eproxy{Bin: abs, Mode: "auto", Config: config + podConfig(routeConfig, false)})
+		p, err := l.StartEproxy(context.Background(), t.TempDir(), lab.Eproxy{Bin: abs, Mode: "on", Config: config + podConfig(routeConfig, false)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestPodsGROIsTheirOwners(t *testing.T) {
 	l := newCNILab(t)
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)
-	s := start(t, l, "auto", groOn+podConfig(routeConfig, false))
+	s := start(t, l, "on", groOn+podConfig(routeConfig, false))
 	groBecomes(t, l, true, true)
 	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
 		noticed := s.Expect("it was switched off again there since the loader had switched it on")
@@ -205,7 +205,7 @@ func TestPodsGRONeedsACapability(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := "interfaces: [eth0]\n" + groOn + podConfig(routeConfig, false)
+	config := "interfaces: [eth0]\nxdp: on\n" + groOn + podConfig(routeConfig, false)
 	const will = "taken at XDP: loader run switches GRO on at the far end of pod0 (pods_gro)"
 	file := configFile(t, l, config)
 	if code, out := loader(t, l, "check", "--config", file); code != 0 || !strings.Contains(out, "pod 10.88.1.2:8080 of temp: here "+will+"\n") {
@@ -220,11 +220,11 @@ func TestPodsGRONeedsACapability(t *testing.T) {
 		t.Errorf("doctor without CAP_SYS_ADMIN: %v:\n%s", err, out)
 	}
 	dir := t.TempDir()
-	p, err := l.StartEproxy(context.Background(), dir, lab.Eproxy{Bin: abs, Mode: "auto", Config: groOn + podConfig(routeConfig, false), Under: under})
+	p, err := l.StartEproxy(context.Background(), dir, lab.Eproxy{Bin: abs, Mode: "on", Config: groOn + podConfig(routeConfig, false), Under: under})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &system{Process: p, t: t, lab: l, mode: "auto", file: filepath.Join(dir, "eproxy.yaml")}
+	s := &system{Process: p, t: t, lab: l, mode: "on", file: filepath.Join(dir, "eproxy.yaml")}
 	if xdp, tc := s.takenBy(r, 10); xdp != 0 || tc != 10 {
 		t.Errorf("XDP took %d of 10, TC %d", xdp, tc)
 	}

@@ -18,7 +18,7 @@ const sources = "../.."
 
 // The folders of the programs, and of the machine with its stand-ins for libbpf's headers.
 var (
-	folders = []string{"include", "xdp", "tc", "control"}
+	folders = []string{"abi", "pure", "mech", "work", "admit", "route", "request", "upstream", "reply", "trace", "take", "xdp", "tc", "control"}
 	machine = []string{"machine.h", "machine/*.[ch]", "machine/bpf/*.h"}
 )
 
@@ -32,7 +32,7 @@ func build(dir string, edits ...edit) (*Machine, error) {
 	objects := []string{"-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic", "-o", so}
 	for _, name := range []string{"datapath", "memory", "sched", "packet", "steps"} {
 		o := filepath.Join(dir, name+".o")
-		args := []string{"-c", "-fPIC", "-I" + dir + "/machine", "-I" + dir, "-I" + dir + "/include", "-o", o,
+		args := []string{"-c", "-fPIC", "-I" + dir + "/machine", "-I" + dir, "-I" + dir + "/abi", "-o", o,
 			filepath.Join(dir, "machine", name+".c")}
 		if name == "datapath" {
 			args = append(args, "-O1", "-w", "-fsanitize=thread")
@@ -64,7 +64,7 @@ func cc(args ...string) error {
 func copySources(dir string, edits []edit) error {
 	files := map[string]string{"eproxy.bpf.c": filepath.Join(sources, "eproxy.bpf.c")}
 	for _, f := range folders {
-		names, _ := filepath.Glob(filepath.Join(sources, f, "*.h"))
+		names, _ := filepath.Glob(filepath.Join(sources, f, "*.[hc]"))
 		for _, n := range names {
 			files[filepath.Join(f, filepath.Base(n))] = n
 		}

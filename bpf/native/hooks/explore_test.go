@@ -145,7 +145,7 @@ func (e *explorer) key() uint64 {
 			h.Write([]byte{byte(v.op), byte(v.ok), byte(v.device), byte(v.device_gen), byte(v.packet_id)})
 		case RecordParked:
 			v := parkedOf(r)
-			h.Write([]byte{byte(v.device), byte(v.device_gen), byte(v.packet_id)})
+			h.Write([]byte{byte(v.origin), byte(v.origin_gen), byte(v.packet_id)})
 		case RecordDeviceControl:
 			v := deviceControlOf(r)
 			h.Write([]byte{byte(v.op), byte(v.ok), byte(v.repeated), byte(v.hold)})

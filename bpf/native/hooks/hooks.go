@@ -3,7 +3,7 @@
 package hooks
 
 /*
-#cgo CFLAGS: -O2 -I${SRCDIR}
+#cgo CFLAGS: -O2 -I${SRCDIR} -I${SRCDIR}/../../abi
 #cgo LDFLAGS: -ldl
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 
 package hooks
 
-// Messages that the end of a segment cuts in two (include/keep.h): what is checked of them, and the scenarios.
+// Messages that the end of a segment cuts in two (admit/keep.h): what is checked of them, and the scenarios.
 
 // more is a segment whose sender has more to send.
 func more(s segment) segment {

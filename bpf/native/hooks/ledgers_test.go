@@ -124,18 +124,18 @@ func (w *world) slotLedgers(i int) error {
 
 // messageLedgers: whose message it is, its bytes, its graft on either side.
 func (w *world) messageLedgers(slot int, number uint32, c *Conn, m *Message, grafts []*Graft) error {
-	dev, d := w.of(uint32(m.device), uint32(m.device_gen))
+	dev, d := w.of(uint32(m.origin), uint32(m.origin_gen))
 	if d == nil {
-		return fmt.Errorf("of device %d, generation %d, which never was", m.device, m.device_gen)
+		return fmt.Errorf("of device %d, generation %d, which never was", m.origin, m.origin_gen)
 	}
 	want := -1
 	for i := range w.msgs {
-		if w.msgs[i].dev == dev && d.iss+w.msgs[i].off == uint32(m.device_seq) {
+		if w.msgs[i].dev == dev && d.iss+w.msgs[i].off == uint32(m.origin_position) {
 			want = i
 		}
 	}
 	if want < 0 || w.msgs[want].pid != uint16(m.packet_id) {
-		return fmt.Errorf("%s has no such message: seq %d, packet id %d", d.client, m.device_seq, m.packet_id)
+		return fmt.Errorf("%s has no such message: seq %d, packet id %d", d.client, m.origin_position, m.packet_id)
 	}
 	if b := w.m.Request(slot, number)[:m.request_len]; !w.msgs[want].matches(b) {
 		return fmt.Errorf("is message %d, but its buffer holds %q", want, b)
@@ -184,10 +184,10 @@ func (w *world) deviceLedgers(i int) error {
 			}
 			n++
 			if w.waited(s, uint32(w.m.Slot(s).head)+uint32(i)) && m.early == 0 {
-				return fmt.Errorf("slot %d carries its message at %d, which waited: it is not said to be done", s, uint32(m.device_seq)-d.iss)
+				return fmt.Errorf("slot %d carries its message at %d, which waited: it is not said to be done", s, uint32(m.origin_position)-d.iss)
 			}
 			if m.acked == 0 && m.early == 0 && !hasGraft(grafts, s, m) {
-				return fmt.Errorf("slot %d carries its message at %d, its ledger has no open graft for it", s, uint32(m.device_seq)-d.iss)
+				return fmt.Errorf("slot %d carries its message at %d, its ledger has no open graft for it", s, uint32(m.origin_position)-d.iss)
 			}
 		}
 	}
@@ -209,7 +209,7 @@ func (w *world) deviceLedgers(i int) error {
 
 func hasGraft(grafts []*Graft, slot int, m *Message) bool {
 	for _, g := range grafts {
-		if g.state == GraftOpen && g.seq == m.device_seq && int(g.who) == slot {
+		if g.state == GraftOpen && g.seq == m.origin_position && int(g.who) == slot {
 			return true
 		}
 	}
@@ -221,7 +221,7 @@ func (w *world) carried(g *Graft, d *device) bool {
 		return false
 	}
 	for _, m := range w.inFlight(w.m.Slot(int(g.who))) {
-		if int(m.device) == d.conn && uint32(m.device_gen) == d.gen && m.device_seq == g.seq {
+		if int(m.origin) == d.conn && uint32(m.origin_gen) == d.gen && m.origin_position == g.seq {
 			return true
 		}
 	}
@@ -245,7 +245,7 @@ func (w *world) identifiers(d *device) error {
 	}
 	for s := range slotCount {
 		for _, m := range w.inFlight(w.m.Slot(s)) {
-			if uint32(m.device) != uint32(d.conn) || uint32(m.device_gen) != d.gen || m.qos == 0 {
+			if uint32(m.origin) != uint32(d.conn) || uint32(m.origin_gen) != d.gen || m.qos == 0 {
 				continue
 			}
 			n := uint32(m.hold) % IDsMax // no connection of this machine needs a table

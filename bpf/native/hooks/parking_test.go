@@ -68,7 +68,7 @@ func (w *world) waited(slot int, number uint32) bool {
 }
 
 func (w *world) isOf(m *Message, d *device) bool {
-	return int(m.device) == d.conn && uint32(m.device_gen) == d.gen
+	return int(m.origin) == d.conn && uint32(m.origin_gen) == d.gen
 }
 
 // queueLedgers: each message that waits is what it was, in its client's order, and they are counted.
@@ -102,17 +102,17 @@ func (w *world) queueLedgers() error {
 func (w *world) parkedMessage(number int) (int, error) {
 	e := w.m.Parked(number)
 	m := &e.message
-	dev, d := w.of(uint32(m.device), uint32(m.device_gen))
+	dev, d := w.of(uint32(m.origin), uint32(m.origin_gen))
 	if d == nil {
-		return 0, fmt.Errorf("of device %d, generation %d, which never was", m.device, m.device_gen)
+		return 0, fmt.Errorf("of device %d, generation %d, which never was", m.origin, m.origin_gen)
 	}
 	b := bytesOf(e.buf[:])[:m.request_len]
 	for i := range w.msgs {
 		if w.msgs[i].dev != dev || !w.msgs[i].matches(b) {
 			continue
 		}
-		if d.iss+w.msgs[i].off != uint32(m.device_seq) || w.msgs[i].pid != uint16(m.packet_id) || w.msgs[i].qos != byte(m.qos) {
-			return 0, fmt.Errorf("is message %d, but seq %d, packet id %d, QoS %d", i, m.device_seq, m.packet_id, m.qos)
+		if d.iss+w.msgs[i].off != uint32(m.origin_position) || w.msgs[i].pid != uint16(m.packet_id) || w.msgs[i].qos != byte(m.qos) {
+			return 0, fmt.Errorf("is message %d, but seq %d, packet id %d, QoS %d", i, m.origin_position, m.packet_id, m.qos)
 		}
 		if w.msgs[i].sent+w.msgs[i].taken > 0 {
 			return 0, fmt.Errorf("message %d waits, but was sent or taken", i)
@@ -137,10 +137,10 @@ func (w *world) stranded() error {
 
 // takenParked: userspace has a message that waited, and its bytes.
 func (w *world) takenParked(m *Message, b []byte) error {
-	dev, _ := w.of(uint32(m.device), uint32(m.device_gen))
+	dev, _ := w.of(uint32(m.origin), uint32(m.origin_gen))
 	for i := range w.msgs {
 		if w.msgs[i].dev == dev && w.msgs[i].matches(b) {
-			return w.taken(i, uint16(m.packet_id), held{uint32(m.device), uint32(m.device_gen), uint32(m.hold)})
+			return w.taken(i, uint16(m.packet_id), held{uint32(m.origin), uint32(m.origin_gen), uint32(m.hold)})
 		}
 	}
 	return fmt.Errorf("taken that waited for device %d, packet id %d, but with these bytes: %q", dev, m.packet_id, b)

@@ -63,7 +63,7 @@ func Planted(dir, header, old, new string) (*Table, error) {
 	if n := strings.Count(string(text), old); n != 1 {
 		return nil, fmt.Errorf("%q is %d times in %s", old, n, header)
 	}
-	for _, sub := range []string{"observe", "include"} {
+	for _, sub := range []string{"abi", "pure", "observe"} {
 		if err := os.CopyFS(filepath.Join(dir, sub), os.DirFS(filepath.Join("../..", sub))); err != nil {
 			return nil, err
 		}

@@ -33,7 +33,7 @@ type ObserveObserveConn struct {
 		Bodiless  uint8
 		Tunnel    uint8
 		Begun     uint8
-		Pad       uint8
+		Mark      uint8
 		Line      [32]uint8
 	}
 	Response struct {
@@ -52,7 +52,7 @@ type ObserveObserveConn struct {
 		Bodiless  uint8
 		Tunnel    uint8
 		Begun     uint8
-		Pad       uint8
+		Mark      uint8
 		Line      [32]uint8
 	}
 	SeenNs   uint64
@@ -94,6 +94,13 @@ type ObserveObserveFlight struct {
 	Pad      uint32
 	SinceNs  uint64
 	Integral uint64
+	Marked   [3]struct {
+		_        structs.HostLayout
+		Requests uint64
+		Integral uint64
+		Now      int32
+		Pad      uint32
+	}
 }
 
 type ObserveObserveKey struct {
@@ -103,6 +110,16 @@ type ObserveObserveKey struct {
 	LocalPort  uint16
 	RemotePort uint16
 }
+
+type ObserveObserveMark uint32
+
+const (
+	ObserveObserveMarkMARK_NONE    ObserveObserveMark = 0
+	ObserveObserveMarkMARK_PROBE   ObserveObserveMark = 1
+	ObserveObserveMarkMARK_PROXIED ObserveObserveMark = 2
+	ObserveObserveMarkMARK_OWN     ObserveObserveMark = 3
+	ObserveObserveMarkMARK_COUNT   ObserveObserveMark = 4
+)
 
 type ObserveObservePod struct {
 	_       structs.HostLayout
@@ -167,6 +184,7 @@ const (
 	ObserveVarKnobPubackMs     = "knob_puback_ms"
 	ObserveVarKnobSlots        = "knob_slots"
 	ObserveVarKnobSweep        = "knob_sweep"
+	ObserveVarUnusedMark       = "unused_mark"
 	ObserveVarUnusedProtocol   = "unused_protocol"
 	ObserveVarUnusedSlot       = "unused_slot"
 	ObserveVarUnusedSweep      = "unused_sweep"
@@ -246,6 +264,7 @@ type ObserveVariableSpecs struct {
 	KnobPubackMs   *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots      *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep      *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedMark     *ebpf.VariableSpec `ebpf:"unused_mark"`
 	UnusedProtocol *ebpf.VariableSpec `ebpf:"unused_protocol"`
 	UnusedSlot     *ebpf.VariableSpec `ebpf:"unused_slot"`
 	UnusedSweep    *ebpf.VariableSpec `ebpf:"unused_sweep"`
@@ -306,6 +325,7 @@ type ObserveVariables struct {
 	KnobPubackMs   *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots      *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep      *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedMark     *ebpf.Variable `ebpf:"unused_mark"`
 	UnusedProtocol *ebpf.Variable `ebpf:"unused_protocol"`
 	UnusedSlot     *ebpf.Variable `ebpf:"unused_slot"`
 	UnusedSweep    *ebpf.Variable `ebpf:"unused_sweep"`

@@ -170,11 +170,12 @@ func (r *rig) counts() (sum ObserveObserveCounts) {
 	return sum
 }
 
-func (r *rig) inFlight() uint32 {
+func (r *rig) inFlight() uint32 { return r.flight().Now }
+
+func (r *rig) flight() (f ObserveObserveFlight) {
 	r.t.Helper()
-	var f ObserveObserveFlight
 	if err := r.objs.ObservedFlight.LookupWithFlags(uint32(0), &f, ebpf.LookupLock); err != nil {
 		r.t.Fatal(err)
 	}
-	return f.Now
+	return f
 }

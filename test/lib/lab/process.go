@@ -122,7 +122,7 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Eproxy says how eproxy is to run on the node.
 type Eproxy struct {
 	Bin    string   // directory of the binaries
-	Mode   string   // xdp, tc, auto or fallback
+	Mode   string   // xdp, tc, on, auto or fallback
 	Config string   // YAML without interfaces, xdp, bpffs
 	Under  []string // command that runs it, such as setpriv and its arguments; nil: none
 }
@@ -140,12 +140,14 @@ func (l *Lab) StartEproxy(ctx context.Context, dir string, e Eproxy) (*Process, 
 		cfg = "interfaces: [eth0]\nxdp: native\n" + cfg
 	case "tc":
 		cfg = "interfaces: [eth0]\nxdp: off\n" + cfg
+	case "on":
+		cfg = "interfaces: [eth0]\nxdp: on\n" + cfg
 	case "auto":
 		cfg = "interfaces: [eth0]\n" + cfg
 	case "fallback":
 		bin, args = "userspace-fallback", nil
 	default:
-		return nil, fmt.Errorf("mode %q: must be xdp, tc, auto or fallback", e.Mode)
+		return nil, fmt.Errorf("mode %q: must be xdp, tc, on, auto or fallback", e.Mode)
 	}
 	cfg += fmt.Sprintf("bpffs: %s\n", l.BPFFS())
 	file := filepath.Join(dir, "eproxy.yaml")

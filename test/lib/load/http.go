@@ -15,7 +15,8 @@ import (
 type HTTP struct {
 	Dial    func(ctx context.Context, i int) (net.Conn, error)
 	Topic   func(device int) string
-	Payload int // bytes
+	Payload int  // bytes
+	Stamp   bool // payloads begin with the time of sending
 }
 
 // Open connects client i; a Dialer.
@@ -27,16 +28,22 @@ func (h HTTP) Open(ctx context.Context, i int) (Conn, error) {
 	req := fmt.Sprintf("POST /ingest HTTP/1.1\r\nHost: temp.local\r\nce-specversion: 1.0\r\nce-type: mqtt.publish\r\nce-source: eproxy/dev-%d\r\nce-subject: %s\r\nX-Mqtt-Qos: 1\r\nce-id: 00000000000000000000\r\nContent-Length: %d\r\n\r\n", i, h.Topic(i), h.Payload)
 	b := []byte(req)
 	id := bytes.Index(b, []byte("ce-id: ")) + len("ce-id: ")
+	head := len(b)
 	for i := range h.Payload {
 		b = append(b, 'a'+byte(i%26))
 	}
-	return &httpConn{Conn: c, request: b, id: id, buf: make([]byte, 65536)}, nil
+	conn := &httpConn{Conn: c, request: b, id: id, buf: make([]byte, 65536)}
+	if h.Stamp {
+		conn.stamped = b[head:]
+	}
+	return conn, nil
 }
 
 type httpConn struct {
 	net.Conn
 	request []byte
-	id      int // offset of ce-id's value
+	id      int    // offset of ce-id's value
+	stamped []byte // the payload, if it has the time of sending
 	buf     []byte
 	have    int
 	next    int
@@ -48,6 +55,9 @@ func (c *httpConn) Send(n int) error {
 	for i := range 8 {
 		c.request[c.id+19-i] = '0' + byte(n%10)
 		n /= 10
+	}
+	if c.stamped != nil {
+		putStamp(c.stamped)
 	}
 	_, err := c.Write(c.request)
 	return err

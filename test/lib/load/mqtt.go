@@ -16,8 +16,9 @@ import (
 type MQTT struct {
 	Dial    func(ctx context.Context) (net.Conn, error)
 	Topic   func(device int) string
-	Payload int // bytes
-	Group   int // messages; 0, 1: all have QoS 1. 60000 is a multiple of it
+	Payload int  // bytes
+	Stamp   bool // payloads of QoS 1 begin with the time of sending
+	Group   int  // messages; 0, 1: all have QoS 1. 60000 is a multiple of it
 
 	Subscribe string // filter that each device subscribes to with QoS 0; empty: none
 	Pushes    int    // messages of it that a device must receive before it is done
@@ -50,6 +51,9 @@ func (m MQTT) Open(ctx context.Context, i int) (Conn, error) {
 	qos0, _ := publish(m.Topic(i), 0, m.Payload)
 	conn := &mqttConn{Conn: c, group: max(m.Group, 1), qos0: qos0, message: message, id: at, buf: make([]byte, 4096)}
 	conn.awaited.Store(int64(m.Pushes))
+	if m.Stamp {
+		conn.stamped = message[len(message)-m.Payload:]
+	}
 	return conn, nil
 }
 
@@ -113,6 +117,7 @@ type mqttConn struct {
 	qos0    []byte
 	message []byte // of QoS 1
 	id      int    // offset of the packet identifier
+	stamped []byte // the payload of QoS 1, if it has the time of sending
 	buf     []byte
 	have    int
 	next    int // responses so far
@@ -127,6 +132,9 @@ func (c *mqttConn) Send(n int) error {
 		return err
 	}
 	binary.BigEndian.PutUint16(c.message[c.id:], uint16(n%60000+1))
+	if c.stamped != nil {
+		putStamp(c.stamped)
+	}
 	_, err := c.Write(c.message)
 	return err
 }

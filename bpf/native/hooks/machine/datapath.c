@@ -5,7 +5,7 @@
  * calls before every access to memory: sched.c makes points of them.
  */
 #define __bpf__ 1
-#include "include/common.h"
+#include "pure/common.h"
 
 /* All connections share what is kept of cut messages. */
 #undef KEPT_ENTRIES
@@ -19,7 +19,7 @@
 
 /* Knobs that the machine can set. */
 #define const
-#include "include/config.h"
+#include "mech/config.h"
 #undef const
 
 /* Mistakes that planted_test.go puts into its copy, one of them at a time. */

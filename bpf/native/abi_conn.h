@@ -1,0 +1,1 @@
+../abi/abi_conn.h

@@ -1,0 +1,1 @@
+../pure/conn_books.h

@@ -1,0 +1,1 @@
+../pure/conn_rx.h

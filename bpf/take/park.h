@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* park.h - a message that found no slot waits for one (upstream/wait.h). */
+#ifndef EPROXY_TAKE_PARK_H
+#define EPROXY_TAKE_PARK_H
+
+#include "take.h"
+#include "../upstream/wait.h"
+
+/* Notes that the segment parks a message in this queue; false if it has parked some in too many others. */
+static __always_inline bool park_note(struct scratch *s, __u32 queue)
+{
+	bool noted = false;
+
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SEGMENT_QUEUES; i++)
+	{
+		if (i >= afresh(s->taking.queue_count)) {
+			s->taking.queues[i] = queue;
+			s->taking.queue_count = i + 1;
+			noted = true;
+			break;
+		}
+		if (s->taking.queues[i] == queue) {
+			noted = true;
+			break;
+		}
+	}
+	return noted;
+}
+
+/* Userspace is asked for more memory where few messages find some. */
+static __always_inline void park_ask(struct parking *k, __u32 room)
+{
+	if (room >= PARK_SCARCE || k->limit >= PARKED_MAX || *(volatile __u32 *)&k->asked)
+		return;
+	*(volatile __u32 *)&k->asked = 1;
+	if (!event_simple(HOOK_TC_DEVICE_IN, EVENT_ROOM, 0, 0))
+		*(volatile __u32 *)&k->asked = 0;
+}
+
+/*
+ * The message's request is written to entry n of those that wait, and the message leaves its device's stream, where it is done.
+ * *hold is the message's on its packet identifier.
+ */
+static __always_inline enum reason park_write(struct __sk_buff *skb, struct scratch *s, struct conn *c,
+					      struct device *d, struct queue *q, __u32 n, __u64 id, __u64 now,
+					      __u32 *hold)
+{
+	struct parked_message *e = parked_entry(n);
+	struct graft *graft = NULL;
+	__u8 id_prefix[16];
+	struct id_table *ids;
+	enum reason reason;
+
+	if (!e)
+		return REASON_NO_ENTRY;
+	memcpy(id_prefix, q->id_prefix, sizeof(id_prefix));
+	/* a day's messages may be more than eight digits can count */
+	id_prefix[8] = "0123456789abcdef"[(id >> 32) & 15];
+	reason = request_write(skb, false, s, (struct request *)e->buf, n, id_prefix, id);
+	if (reason)
+		return reason;
+	ids = device_table(d);
+	bpf_spin_lock(&c->lock);
+	graft = take_account(c, d, ids, s, s->publish.length, now, hold);
+	if (graft)
+		ledger_removed(&c->rx);
+	bpf_spin_unlock(&c->lock);
+	return graft ? REASON_TAKEN : REASON_RACE;
+}
+
+/* What the message's entry says of it, beside its request. */
+static __always_inline void park_describe(struct parked_message *e, const struct scratch *s, __u32 hold, __u64 now)
+{
+	e->message.taken_ns = now;
+	e->message.origin = s->origin.index;
+	e->message.origin_gen = s->origin.gen;
+	e->message.origin_position = s->origin.position;
+	e->message.origin_kind = s->origin.kind;
+	e->message.counter = s->routed.counter;
+	e->message.request_len = s->draft.len;
+	e->message.packet_id = s->publish.packet_id;
+	e->message.qos = s->publish.qos;
+	e->message.hold = hold;
+}
+
+/*
+ * The message that take_publish found no slot for is parked: removed from the device's stream
+ * and done there, its request finished. Returns enum reason; REASON_TAKEN: it waits in one of
+ * s->taking.queues. A function of its own, so that the verifier follows it once.
+ */
+__attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
+{
+	struct scratch *s = scratch_of(HOOK_TC_DEVICE_IN);
+	struct device *d = device_entry(conn);
+	struct parking *k = parking_get();
+	struct conn *c = conn_entry(conn);
+	__u32 n, hold = HOLD_NONE, room, name;
+	struct parked_message *e;
+	struct function *fn;
+	enum reason reason;
+	struct queue *q;
+	struct pod *pod;
+	__u64 now, id = 0;
+
+	if (!s || !d || !k || !c)
+		return REASON_NO_SLOT;
+	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
+	if (!fn)
+		return REASON_NO_SLOT;
+	pod = park_pod(fn, s->packet.ipv6);
+	q = queue_entry(fn->queue);
+	if (!pod || !q)
+		return REASON_NO_SLOT;
+	if (!park_note(s, fn->queue))
+		return REASON_PARK_FULL;
+	name = park_name(conn, s->packet.ipv6);
+	bpf_spin_lock(&k->lock);
+	n = parking_admit(k, q, name, &id);
+	room = k->limit - k->used;
+	bpf_spin_unlock(&k->lock);
+	now = bpf_ktime_get_ns();
+	pod->denied_ms = now / 1000000;
+	pod_ask(HOOK_TC_DEVICE_IN, pod);
+	park_ask(k, room);
+	if (!n)
+		return REASON_PARK_FULL;
+	e = parked_entry(n);
+	reason = e ? park_write(skb, s, c, d, q, n, id, now, &hold) : REASON_NO_ENTRY;
+	if (reason || !e) {
+		bpf_spin_lock(&k->lock);
+		parking_cancel(k, q, n);
+		bpf_spin_unlock(&k->lock);
+		return reason;
+	}
+	park_describe(e, s, hold, now);
+	bpf_spin_lock(&k->lock);
+	parking_push(k, q, name, n, now / 1000000);
+	bpf_spin_unlock(&k->lock);
+	park_attend(k, fn->queue);
+	attend(c, conn); /* what is done here is to be acknowledged, whatever becomes of the segment's rest */
+	return REASON_TAKEN;
+}
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* topic.h - where a message goes (route), and what its request is made of (request). */
+#ifndef EPROXY_WORK_TOPIC_H
+#define EPROXY_WORK_TOPIC_H
+
+#include "../pure/mqtt.h"
+
+/* Where a message goes, and its topic as the request has it. */
+struct routed {
+	__u32 counter; /* of the route and its function */
+	__u32 function;
+	__u32 plain;	   /* ce-subject is the topic */
+	__u32 subject_len; /* bytes of ce-subject */
+};
+
+/* A topic that is not in the cache, while it is looked up. */
+struct topic {
+	__s32 route;
+	__u32 bad;  /* enum reason: what is wrong with it */
+	__u32 node; /* automaton's state */
+	__u32 pos;  /* 0: the route is known */
+	struct edge_key key;
+	struct grant_key grant;
+	struct utf8 utf8;
+	__u8 subject[SUBJECT_MAX + 16]
+		__attribute__((aligned(8))); /* topic as in ce-subject, where that differs from it */
+};
+
+/* Lengths of a request, bytes. */
+struct draft {
+	__u32 len;
+	__u32 head_len;
+	__u32 sender_len; /* of the head, what says who sends it */
+};
+
+#endif

@@ -1,0 +1,79 @@
+package mochi
+
+import (
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"eproxy/internal/broker"
+	"eproxy/internal/config"
+)
+
+// TestQoS2OverReconnects: the function has answered, and PUBREC had no connection to go to. Who sends the message
+// again on the next one is acknowledged, and it is not delivered again.
+func TestQoS2OverReconnects(t *testing.T) {
+	begun, gate := make(chan struct{}, 4), make(chan struct{})
+	s := newStage(t, func(w http.ResponseWriter, r *http.Request) {
+		begun <- struct{}{}
+		<-gate
+		say("ok")(w, r)
+	}, nil, anonymous)
+	first := []byte{0x34, 9, 0, 4, 'i', 'n', '/', 'x', 0, 5, 'A'}
+	again := append([]byte{0x3c}, first[1:]...)
+	hello := []byte{0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 1, 'c'}
+	c := s.dial()
+	write(t, c, hello...)
+	want(t, c, 0x20, 2, 0, 0)
+	write(t, c, first...)
+	<-begun
+	_ = c.Close()
+	s.waitFor(func() bool { return len(s.server.Clients()) == 0 }, "the session goes on")
+	close(gate)
+	s.waitFor(func() bool { return s.counts.ended("delivered") == 1 }, "the message has no outcome")
+	c = s.dial()
+	write(t, c, hello...)
+	want(t, c, 0x20, 2, 1, 0)
+	write(t, c, again...)
+	want(t, c, 0x50, 2, 0, 5)
+	write(t, c, 0x62, 2, 0, 5)
+	want(t, c, 0x70, 2, 0, 5)
+	write(t, c, again...) // the identifier is free: this is another message
+	want(t, c, 0x50, 2, 0, 5)
+	_ = c.Close()
+	c = s.dial() // whoever begins anew knows nothing of it
+	hello[9] = 2
+	write(t, c, hello...)
+	want(t, c, 0x20, 2, 0, 0)
+	write(t, c, again...)
+	want(t, c, 0x50, 2, 0, 5)
+	if got := s.payloads(); got != "A,A,A" {
+		t.Errorf("the function got %s", got)
+	}
+}
+
+// TestPersistenceFull: without room on disk nothing is acknowledged that would have to be kept, and nothing else suffers.
+func TestPersistenceFull(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous, func(o *broker.Options) {
+		o.Config.Persistence = config.Persistence{Dir: filepath.Join(t.TempDir(), "d"), Bytes: 1 << 10}
+	})
+	c := s.dial()
+	write(t, c, 0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 1, 'c')
+	want(t, c, 0x20, 2, 0, 0)
+	payload := strings.Repeat("x", 1000)
+	retained := append([]byte{0x33, 0xed, 7, 0, 1, 'r', 0, 1}, payload...)
+	write(t, c, retained...)
+	want(t, c, 0x40, 2, 0, 1)
+	write(t, c, 0x32, 9, 0, 4, 'i', 'n', '/', 'x', 0, 2, 'A') // to a function
+	want(t, c, 0x40, 2, 0, 2)
+	d := s.dial()
+	write(t, d, 0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 1, 'd')
+	want(t, d, 0x20, 2, 0, 3)
+	write(t, c, retained...)
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("a message that cannot be kept was answered")
+	}
+	if n := s.counts.of("persistence_full"); n != 2 {
+		t.Errorf("%d refusals counted", n)
+	}
+}

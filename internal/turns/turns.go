@@ -1,0 +1,43 @@
+// Package turns lets what is done for one client identifier be done one after the other.
+package turns
+
+import "sync"
+
+// Turns lets the connections of one client identifier come and go one after the
+// other. The library looks for the session that a connection takes over and enters
+// the connection in two steps, and forgets a session without looking whose it is:
+// between the steps of one connection, another would be missed, or forgotten.
+type Turns struct {
+	mu   sync.Mutex
+	open map[string]*turn
+}
+
+// turn is the lock of one client identifier.
+type turn struct {
+	sync.Mutex
+	wanted int // connections that have it or wait for it
+}
+
+// Begin waits for the turn of a client identifier and returns what ends it.
+func (t *Turns) Begin(clientID string) (end func()) {
+	t.mu.Lock()
+	if t.open == nil {
+		t.open = make(map[string]*turn)
+	}
+	x := t.open[clientID]
+	if x == nil {
+		x = &turn{}
+		t.open[clientID] = x
+	}
+	x.wanted++
+	t.mu.Unlock()
+	x.Lock()
+	return func() {
+		x.Unlock()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if x.wanted--; x.wanted == 0 {
+			delete(t.open, clientID)
+		}
+	}
+}
