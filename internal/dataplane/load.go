@@ -40,5 +40,5 @@ func (p *Plane) Waiting(function string) (waiting, placed int) {
 
 // Under is how many messages of a function the programs have: in flight, or waiting for a slot.
 func (p *Plane) Under(function string) int {
-	return p.queues.Waiting(function) + p.slots.InFlight(function)
+	return p.queues.Waiting(function) + p.slots.InFlightOf(function)
 }

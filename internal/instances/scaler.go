@@ -48,6 +48,7 @@ type seen struct {
 	arrived  bool   // a message, since it was last asked
 	pods     int    // instances that get requests
 	awake    int    // that run, or are being started
+	starting int    // of these, that are being started
 	failed   string // why an instance is not ready that was started; empty: none has failed
 }
 
@@ -71,7 +72,7 @@ func (c *scaler) want(x seen) (n int, look time.Duration) {
 		return min(n, x.max), look
 	}
 	stays, until := c.stays(x.now)
-	if stays {
+	if stays || x.starting > 0 && x.pods == 0 { // what was begun for a message ends no sooner than it could serve it
 		n = max(n, 1)
 	}
 	return min(n, x.max), min(look, until)

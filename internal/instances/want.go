@@ -40,7 +40,10 @@ func (s *set) look(x *seen) (have int, latest bool) {
 			x.pods++
 		}
 		switch i.status.State {
-		case Ready, Starting, Dozing:
+		case Starting:
+			x.awake++
+			x.starting++
+		case Ready, Dozing:
 			x.awake++
 		case Failed:
 			x.failed = i.status.Reason

@@ -30,13 +30,21 @@ func (w *world) stopped() {
 	})
 }
 
+// none waits until it is said that the function has no pod: it is followed then.
+func (w *world) none() {
+	w.t.Helper()
+	until(w.t, "word that there is no pod", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.pods["f"] != nil && len(w.pods["f"]) == 0
+	})
+}
+
 // TestFromZero: a function without instances has one when a message waits, is shown as it is, and has none when nothing has come
 // for lambda; each time another process.
 func TestFromZero(t *testing.T) {
 	w := fromZero(time.Second)(t)
-	if pods := w.found("f", 0); pods == nil {
-		t.Error("it is not said that there are none")
-	}
+	w.none()
 	w.stopped()
 	if why := w.r.Functions()[0].Reason; why != "no message has come yet" {
 		t.Errorf("reason %q", why)
@@ -49,7 +57,7 @@ func TestFromZero(t *testing.T) {
 		if got := get(t, pod); got != "1" {
 			t.Errorf("it says %q", got)
 		}
-		w.found("f", 0)
+		w.none()
 		w.stopped()
 	}
 	if d := w.r.Patience("f"); d < leastPatience {
@@ -63,7 +71,9 @@ func TestFromZero(t *testing.T) {
 // TestKilledBeforeReady: one that dies at any moment between stopped and ready is begun again as long as a message waits.
 func TestKilledBeforeReady(t *testing.T) {
 	w := fromZero(time.Hour)(t)
+	w.none()
 	w.r.Measure(func(string) Load { return Load{Requests: 1, PerInstance: 1} }) // the message waits
+	w.r.Wake("f")
 	w.found("f", 1)
 	for range 5 {
 		all := w.r.Instances()
@@ -87,7 +97,7 @@ func TestBrokenFromZero(t *testing.T) {
 	run := command("/no/such/program")
 	run.Min, run.Max, run.Lambda = 0, 4, time.Hour
 	w.run("f", run)
-	w.found("f", 0)
+	w.none()
 	w.r.Measure(func(string) Load { return Load{Requests: 50, PerInstance: 1} })
 	w.r.Wake("f")
 	until(t, "failure", func() bool { all := w.r.Instances(); return len(all) == 1 && all[0].State == Failed })

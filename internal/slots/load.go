@@ -39,14 +39,11 @@ func (p *Pods) Placed(function string) (placed int) {
 	return placed
 }
 
-// InFlight is how many messages of a function its pods' slots have in flight.
-func (p *Pods) InFlight(function string) (n int) {
+// InFlightOf is how many requests of the programs the pods of a function have not answered.
+func (p *Pods) InFlightOf(function string) (n int) {
 	for ps := range p.table.All() {
-		if ps.id.Function != function {
-			continue
-		}
-		for _, s := range ps.slots {
-			n += int(s.inFlight())
+		if ps.id.Function == function {
+			n += ps.inFlight()
 		}
 	}
 	return n

@@ -99,9 +99,15 @@ func (p *Pods) named(id ID) *Pod {
 // InFlight is how many requests of the programs are not answered.
 func (p *Pods) InFlight() (n int) {
 	for ps := range p.table.All() {
-		for _, s := range ps.slots {
-			n += int(s.inFlight())
-		}
+		n += ps.inFlight()
+	}
+	return n
+}
+
+// inFlight is how many requests of the programs the pod has not answered.
+func (ps *Pod) inFlight() (n int) {
+	for _, s := range ps.slots {
+		n += int(s.inFlight())
 	}
 	return n
 }
