@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -219,12 +220,13 @@ func (c *conn) introduce(client string, packet []byte) (*welcome, error) {
 // errRefusedSilently: a broker has closed the connection instead of answering CONNECT.
 var errRefusedSilently = errors.New("the connection was closed without CONNACK")
 
-// ask sends CONNECT and reads CONNACK, in front of whatever follows. A broker that ends the connection without one has
-// refused the client, as 3.1.1 lets it (section 3.1.4): it is not down.
+// ask sends CONNECT and reads CONNACK, in front of whatever follows. A broker that ends the connection without one, also by
+// RST, has refused the client, as 3.1.1 lets it (section 3.1.4): it is not down, or a client could say so of any broker by a
+// CONNECT that brokers do not like.
 func (c *conn) ask(b net.Conn, packet []byte) (*welcome, error) {
 	_ = b.SetDeadline(time.Now().Add(connectTimeout))
 	defer func() { _ = b.SetDeadline(time.Time{}) }()
-	if err := c.upstream.packet(packet); err != nil {
+	if err := c.upstream.packet(packet); err != nil && !hungUp(err) {
 		return nil, err
 	}
 	for {
@@ -241,12 +243,17 @@ func (c *conn) ask(b net.Conn, packet []byte) (*welcome, error) {
 		c.out.added(max(got, 0))
 		switch {
 		case got > 0:
-		case errors.Is(err, io.EOF):
+		case hungUp(err):
 			return &welcome{}, nil
 		case err != nil:
 			return nil, err
 		}
 	}
+}
+
+// hungUp says whether an error means that the other end has ended the connection.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // begin begins the session of a client that the broker has let in, or passes the refusal on.
