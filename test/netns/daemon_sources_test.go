@@ -19,7 +19,7 @@ func TestSourcesOfPodsAreLookedAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := filepath.Join(t.TempDir(), "gone.json")
-	config := "interfaces: [eth0]\n" + strings.Replace(routeConfig, `pods: ["%s", "%s"]`, "discover: {file: "+path+"}", 1)
+	config := "interfaces: [eth0]\nxdp: on\n" + strings.Replace(routeConfig, `pods: ["%s", "%s"]`, "discover: {file: "+path+"}", 1)
 	config = strings.Replace(config, "routes:", "  - {name: lost, url: \"http://lost.local/\", discover: {file: "+gone+"}}\nroutes:", 1)
 	file := configFile(t, l, config)
 	const (
