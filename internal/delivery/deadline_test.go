@@ -142,3 +142,32 @@ type pools map[string]*script
 func (p pools) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
 	return p[function].Acquire(ctx, function, avoid)
 }
+
+// TestPatienceForAStart: a message for a function without pods waits as long as one of its starts needs, where that is longer than its
+// deadline; with pods its deadline counts.
+func TestPatienceForAStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		pods     int
+		patience time.Duration
+		want     time.Duration
+	}{
+		"no pod":                  {0, 40 * time.Second, 40 * time.Second},
+		"no pod, deadline later":  {0, 5 * time.Second, 10 * time.Second},
+		"no pod, it is not begun": {0, 0, 10 * time.Second},
+		"pods that do not answer": {2, 40 * time.Second, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, 3, nil)
+				b.e.patience = func(string) time.Duration { return c.patience }
+				b.fn.Deadline, b.fn.DeadLetter = 10*time.Second, nil
+				b.fn.Pods = make([]netip.AddrPort, c.pods)
+				began := time.Now()
+				o := b.e.Deliver(t.Context(), b.route, &request.Message{QoS: 1})
+				if took := time.Since(began); took != c.want || o.Name() != "deadline" {
+					t.Errorf("%s after %s, want %s", o.Name(), took, c.want)
+				}
+			})
+		})
+	}
+}
