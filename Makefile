@@ -158,7 +158,7 @@ test-prometheus: build
 	$(GO) vet -tags prometheus ./test/netns
 	$(GO) test -race -count=1 -tags prometheus -v -run '^TestDashboard$$' ./test/netns
 
-## demo: the whole system in network namespaces, in under a minute; root
+## demo: the whole system in network namespaces, in one to two minutes; root
 demo: build
 	$(GO) build -o bin/demo ./demo
 	bin/demo

@@ -3,7 +3,6 @@ package mochi
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"eproxy/internal/broker"
 	"eproxy/internal/outbox"
 	"eproxy/internal/progress"
+	"eproxy/internal/readbuf"
 	"eproxy/internal/transport"
 )
 
@@ -103,7 +103,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.gate.advance(c.take)
 		c.flush() // whatever follows may be waited for
 		switch {
-		case c.gate.from < c.gate.ready:
+		case c.gate.From < c.gate.ready:
 		case c.gate.violation != nil:
 			return 0, c.refuse(c.gate.violation)
 		default:
@@ -150,39 +150,25 @@ func (c *conn) receive() error {
 	if c.stream != nil {
 		return c.decode()
 	}
-	n, err := c.readSocket(c.gate.room, c.gate.unused)
-	c.gate.add(n)
+	n, err := c.readSocket(c.gate.Room, c.gate.unused)
+	c.gate.Added(n)
 	return err
 }
 
 // readSocket reads into room once there is something to read; before it waits it calls idle. Each waiting ends
 // with the keep-alive's deadline.
 func (c *conn) readSocket(room func() []byte, idle func()) (int, error) {
-	if c.raw == nil {
-		return 0, net.ErrClosed
-	}
 	for {
-		var n int
-		var err error
-		rerr := c.raw.Read(func(fd uintptr) bool {
-			for n, err = -1, syscall.EINTR; err == syscall.EINTR; {
-				n, err = syscall.Read(int(fd), room())
-			}
-			if err != nil {
-				idle() // it may wait for long
-			}
-			return err != syscall.EAGAIN
-		})
+		n, err := readbuf.Read(c.raw, room, idle)
+		var errno syscall.Errno
 		switch {
-		case rerr == nil && err == nil && n > 0:
+		case err == nil:
 			c.progress.Read.Add(uint64(n))
 			return n, nil
-		case rerr == nil && err == nil:
-			return 0, io.EOF
-		case rerr == nil:
-			return 0, &net.OpError{Op: "read", Net: "tcp", Addr: c.TCPConn.RemoteAddr(), Err: os.NewSyscallError("read", err)}
-		case !errors.Is(rerr, os.ErrDeadlineExceeded) || !c.extend():
-			return 0, rerr
+		case errors.As(err, &errno):
+			return 0, &net.OpError{Op: "read", Net: "tcp", Addr: c.TCPConn.RemoteAddr(), Err: os.NewSyscallError("read", errno)}
+		case !errors.Is(err, os.ErrDeadlineExceeded) || !c.extend():
+			return 0, err
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"eproxy/internal/mqtt"
 	"eproxy/internal/mqtt/samples"
+	"eproxy/internal/readbuf"
 )
 
 // drive sends a stream through a gate in pieces, to a server with buffers of any
@@ -20,25 +21,25 @@ func drive(t *testing.T, g *gate, stream []byte, r *rand.Rand) (got []byte) {
 		n := g.pass(p)
 		if n == 0 {
 			g.unused()
-			room := g.room()
+			room := g.Room()
 			read := copy(room[:min(len(room), 1+r.IntN(2000))], stream[sent:])
-			g.add(read)
+			g.Added(read)
 			sent += read
 			g.advance(nil)
 			n = g.pass(p)
 		}
 		got = append(got, p[:n]...)
-		if g.violation == nil && len(g.held)-g.from != sent-len(got) || cap(g.held) > max(readSize, 4*len(g.held)+2*keepSize) {
-			t.Fatalf("holds %d bytes, with room for %d, of which %d were handed over; %d were not", len(g.held), cap(g.held), g.from, sent-len(got))
+		if g.violation == nil && len(g.Held)-g.From != sent-len(got) || cap(g.Held) > max(readbuf.ReadSize, 4*len(g.Held)+2*readbuf.KeepSize) {
+			t.Fatalf("holds %d bytes, with room for %d, of which %d were handed over; %d were not", len(g.Held), cap(g.Held), g.From, sent-len(got))
 		}
-		if g.atBoundary() && g.from == len(g.held) && !bytes.Equal(got, stream[:sent]) {
+		if g.atBoundary() && g.From == len(g.Held) && !bytes.Equal(got, stream[:sent]) {
 			t.Fatalf("at a boundary after %d bytes, but %d were handed over", sent, len(got))
 		}
 	}
 	for p := make([]byte, 100); ; {
 		n := g.pass(p)
 		if n == 0 {
-			if g.advance(nil); g.from == g.ready {
+			if g.advance(nil); g.From == g.ready {
 				return got
 			}
 		}

@@ -1,6 +1,10 @@
 package mochi
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // live are the connections that are served, also those that have no session yet:
 // the library knows a client only from some moment behind its CONNECT on.
@@ -41,9 +45,5 @@ func (l *live) shut() {
 func (l *live) all() []*conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := make([]*conn, 0, len(l.conns))
-	for c := range l.conns {
-		all = append(all, c)
-	}
-	return all
+	return slices.Collect(maps.Keys(l.conns))
 }

@@ -39,8 +39,8 @@ func (c *conn) open(l *listener) error {
 		c.stream, c.plain = s.Conn, make([]byte, plainSize)
 	}
 	for early := s.Early; len(early) > 0; {
-		n := copy(c.gate.room(), early)
-		c.gate.add(n)
+		n := copy(c.gate.Room(), early)
+		c.gate.Added(n)
 		early = early[n:]
 	}
 	return nil
@@ -92,8 +92,8 @@ func (c *conn) unopened(err error) error {
 func (c *conn) decode() error {
 	n, err := c.stream.Read(c.plain)
 	for b := c.plain[:n]; len(b) > 0; {
-		m := copy(c.gate.room(), b)
-		c.gate.add(m)
+		m := copy(c.gate.Room(), b)
+		c.gate.Added(m)
 		b = b[m:]
 	}
 	if n > 0 {

@@ -56,16 +56,16 @@ func FuzzTake(f *testing.F) {
 				got = append(got, p[:n]...)
 				continue
 			}
-			if g.advance(take); g.from < g.ready {
+			if g.advance(take); g.From < g.ready {
 				continue
 			}
 			if sent == len(stream) || g.violation != nil {
 				break
 			}
 			g.unused()
-			room := g.room()
+			room := g.Room()
 			n := copy(room[:min(len(room), 1+r.IntN(500))], stream[sent:])
-			g.add(n)
+			g.Added(n)
 			sent += n
 		}
 		if g.violation != violation {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -22,23 +21,15 @@ func Listen(ctx context.Context, ifname string, at netip.AddrPort) (net.Listener
 	if err != nil {
 		return nil, err
 	}
-	tried := make(map[uint64]bool) // by inode
-	for _, place := range Places {
-		names, _ := filepath.Glob(place) // the patterns are good
-		for _, name := range names {
-			f, inode, err := openAt(name, tried)
-			if err != nil {
-				continue // gone, not a namespace, or not ours to look at
-			}
-			tried[inode] = true
-			l, err := listenIn(ctx, f, ids, at)
-			_ = f.Close()
-			if l != nil || err != nil {
-				return l, err
-			}
+	var l net.Listener
+	err = each(func(f *os.File) (kept bool, err error) {
+		if l, err = listenIn(ctx, f, ids, at); l == nil {
+			return false, err
 		}
-	}
-	return nil, ErrNotFound
+		_ = f.Close() // the socket holds the namespace
+		return true, nil
+	})
+	return l, err
 }
 
 // behind are the ids of the namespaces at the far ends of the veths of an interface.

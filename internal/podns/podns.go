@@ -26,7 +26,20 @@ var Places = []string{"/run/netns/*", "/run/docker/netns/*", "/proc/[0-9]*/ns/ne
 // Open opens the network namespace that has an id in this one
 // (IFLA_LINK_NETNSID). What is opened is what the kernel is asked about: that a
 // process has ended since, and another has its number, cannot be mistaken.
-func Open(id int) (*os.File, error) {
+func Open(id int) (found *os.File, err error) {
+	err = each(func(f *os.File) (kept bool, err error) {
+		if got, err := netlink.GetNetNsIdByFd(int(f.Fd())); err != nil || got != id {
+			return false, nil
+		}
+		found = f
+		return true, nil
+	})
+	return found, err
+}
+
+// each has visit look at the network namespaces of Places, each once, until it keeps the file of one, which is its own to close then, or fails. The error is
+// ErrNotFound if it does neither.
+func each(visit func(f *os.File) (kept bool, err error)) error {
 	tried := make(map[uint64]bool) // by inode
 	for _, place := range Places {
 		names, _ := filepath.Glob(place) // the patterns are good
@@ -36,13 +49,16 @@ func Open(id int) (*os.File, error) {
 				continue // gone, not a namespace, or not ours to look at
 			}
 			tried[inode] = true
-			if got, err := netlink.GetNetNsIdByFd(int(f.Fd())); err == nil && got == id {
-				return f, nil
+			kept, err := visit(f)
+			if !kept {
+				_ = f.Close()
 			}
-			_ = f.Close()
+			if kept || err != nil {
+				return err
+			}
 		}
 	}
-	return nil, ErrNotFound
+	return ErrNotFound
 }
 
 // openAt opens a network namespace unless it is among those that were tried. It does

@@ -14,6 +14,7 @@ import (
 	"eproxy/internal/mqtt"
 	"eproxy/internal/outbox"
 	"eproxy/internal/progress"
+	"eproxy/internal/readbuf"
 	"eproxy/internal/transport"
 )
 
@@ -43,7 +44,7 @@ type conn struct {
 	from   transport.Stream // from.Conn is where packets travel: TLS, WebSocket; nil: the TCP connection itself
 
 	decoder mqtt.Decoder
-	in      buffer // of what the client sends
+	in      readbuf.Buffer // of what the client sends
 	aliases aliases
 	client  sink       // to the client
 	acks    outbox.Box // acknowledgements to the client
@@ -51,9 +52,9 @@ type conn struct {
 	mu        sync.Mutex // of broker and closed
 	broker    net.Conn   // nil before CONNECT has got there
 	brokerRaw syscall.RawConn
-	started   bool   // downlink is running, or has ended
-	out       buffer // of what the broker sends
-	upstream  sink   // to the broker
+	started   bool           // downlink is running, or has ended
+	out       readbuf.Buffer // of what the broker sends
+	upstream  sink           // to the broker
 	copies    copies
 	exchanges *exchanges
 	pings     pings
@@ -213,43 +214,16 @@ func (c *conn) dialled(b net.Conn) bool {
 // errClosed: reading from a connection that was closed meanwhile.
 var errClosed = net.ErrClosed
 
-// readRaw reads from a socket once there is something to read; before it waits it calls idle.
-func readRaw(raw syscall.RawConn, room func() []byte, idle func()) (int, error) {
-	if raw == nil {
-		return 0, errClosed
-	}
-	var n int
-	var err error
-	rerr := raw.Read(func(fd uintptr) bool {
-		for n, err = -1, syscall.EINTR; err == syscall.EINTR; {
-			n, err = syscall.Read(int(fd), room())
-		}
-		if err != nil {
-			idle() // it may wait for long
-		}
-		return err != syscall.EAGAIN
-	})
-	switch {
-	case rerr != nil:
-		return 0, rerr
-	case err != nil:
-		return 0, err
-	case n == 0:
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
 // plainSize is how much is read at once from a stream that is not a TCP connection itself, in bytes. The buffer is there
 // while nothing comes, too.
 const plainSize = 2 << 10
 
 // readStream reads from a stream.
-func readStream(r io.Reader, plain []byte, u *buffer) (int, error) {
+func readStream(r io.Reader, plain []byte, u *readbuf.Buffer) (int, error) {
 	n, err := r.Read(plain)
 	for b := plain[:n]; len(b) > 0; {
-		m := copy(u.room(), b)
-		u.added(m)
+		m := copy(u.Room(), b)
+		u.Added(m)
 		b = b[m:]
 	}
 	if n > 0 {
@@ -259,7 +233,7 @@ func readStream(r io.Reader, plain []byte, u *buffer) (int, error) {
 }
 
 // reader reads into a buffer from a socket, or from a stream over it; idle is called before it waits.
-func reader(raw syscall.RawConn, stream io.Reader, u *buffer, idle func()) func() (int, error) {
+func reader(raw syscall.RawConn, stream io.Reader, u *readbuf.Buffer, idle func()) func() (int, error) {
 	if raw == nil || stream != nil {
 		plain := make([]byte, plainSize)
 		return func() (int, error) {
@@ -268,9 +242,9 @@ func reader(raw syscall.RawConn, stream io.Reader, u *buffer, idle func()) func(
 		}
 	}
 	return func() (int, error) {
-		u.idle() // there may be no room behind what is left
-		n, err := readRaw(raw, u.room, idle)
-		u.added(n)
+		u.Idle() // there may be no room behind what is left
+		n, err := readbuf.Read(raw, u.Room, idle)
+		u.Added(n)
 		return n, err
 	}
 }

@@ -19,7 +19,7 @@ func (c *conn) downlink() {
 	if c.brokerRaw == nil {
 		stream = c.broker
 	}
-	read := reader(c.brokerRaw, stream, &c.out, c.out.idle)
+	read := reader(c.brokerRaw, stream, &c.out, c.out.Idle)
 	left := 0 // bytes of a packet still to come
 	for {
 		var err error
@@ -44,7 +44,7 @@ func (c *conn) downlink() {
 // deliver gives the client what was read of the broker, of which so many bytes belong to a packet that has begun. Returns
 // how many bytes of the last one are still to come.
 func (c *conn) deliver(left int) (int, error) {
-	b := c.out.rest()
+	b := c.out.Rest()
 	from, at := 0, 0
 	flush := func(whole bool) error {
 		run := b[from:at]
@@ -53,7 +53,7 @@ func (c *conn) deliver(left int) (int, error) {
 		}
 		return c.client.copy(run, whole)
 	}
-	defer func() { c.out.use(at) }()
+	defer func() { c.out.Use(at) }()
 	for at < len(b) {
 		if left > 0 {
 			n := min(left, len(b)-at)

@@ -15,6 +15,7 @@ import (
 	"eproxy/internal/broker"
 	"eproxy/internal/codec"
 	"eproxy/internal/mqtt"
+	"eproxy/internal/readbuf"
 	"eproxy/internal/transport"
 )
 
@@ -65,8 +66,8 @@ func (c *conn) open(l *listener) error {
 		return errDenied
 	}
 	for early := s.Early; len(early) > 0; {
-		n := copy(c.in.room(), early)
-		c.in.added(n)
+		n := copy(c.in.Room(), early)
+		c.in.Added(n)
 		early = early[n:]
 	}
 	return nil
@@ -93,13 +94,13 @@ func (c *conn) readConnect() ([]byte, error) {
 	}
 	read := reader(c.raw, stream, &c.in, func() {})
 	for {
-		if b := c.in.rest(); len(b) > 0 {
+		if b := c.in.Rest(); len(b) > 0 {
 			n, violation := c.decoder.Step(b)
 			if violation != nil {
 				return nil, c.refuse(violation)
 			}
 			if n > 0 {
-				c.in.use(n)
+				c.in.Use(n)
 				c.version = c.decoder.Version()
 				return bytes.Clone(b[:n]), nil
 			}
@@ -207,7 +208,7 @@ func (c *conn) introduce(client string, packet []byte) (*welcome, error) {
 				return w, nil
 			}
 			_ = b.Close()
-			c.out = buffer{}
+			c.out = readbuf.Buffer{}
 		}
 		c.server.backends.failed(n, err)
 		why = errors.Join(why, fmt.Errorf("broker %s: %w", n.Address, err))
@@ -230,17 +231,17 @@ func (c *conn) ask(b net.Conn, packet []byte) (*welcome, error) {
 		return nil, err
 	}
 	for {
-		rest := c.out.rest()
+		rest := c.out.Rest()
 		kind, total, n, e := mqtt.ReadHeader(rest)
 		switch {
 		case e != nil || n > 0 && (kind != packets.Connack || total > connectSize):
 			return nil, errors.New("what speaks there is no MQTT broker: its first packet is no CONNACK")
 		case n > 0 && len(rest) >= total:
-			c.out.use(total)
+			c.out.Use(total)
 			return readWelcome(bytes.Clone(rest[:total]), c.version, c.decoder.MaxPacket)
 		}
-		got, err := b.Read(c.out.room())
-		c.out.added(max(got, 0))
+		got, err := b.Read(c.out.Room())
+		c.out.Added(max(got, 0))
 		switch {
 		case got > 0:
 		case hungUp(err):
@@ -272,7 +273,7 @@ func (c *conn) begin(w *welcome, connect *broker.Connect, id broker.Identity) er
 	c.settle(w, connect)
 	var t *broker.Transport
 	if c.from.Conn == nil {
-		t = &broker.Transport{Conn: c.tcp, Read: c.progress.Read.Load(), AtBoundary: len(c.in.rest()) == 0}
+		t = &broker.Transport{Conn: c.tcp, Read: c.progress.Read.Load(), AtBoundary: len(c.in.Rest()) == 0}
 	}
 	old := c.server.enter(c, id.ClientID, w.present)
 	x := c.server.broker.Open(id, connect, &peer{c}, t)

@@ -41,7 +41,7 @@ func (c *conn) uplink() error {
 	if c.from.Conn != nil {
 		stream = c.from.Conn
 	}
-	read := reader(c.raw, stream, &c.in, c.in.idle)
+	read := reader(c.raw, stream, &c.in, c.in.Idle)
 	for {
 		if err := c.forward(); err != nil {
 			return err
@@ -69,7 +69,7 @@ func (c *conn) caughtUp() {
 	if c.from.Conn == nil {
 		c.progress.Use()
 	}
-	if c.decoder.AtBoundary() && len(c.in.rest()) == 0 {
+	if c.decoder.AtBoundary() && len(c.in.Rest()) == 0 {
 		x.Boundary(c.progress.Read.Load())
 	} else if c.raw != nil { // a client that recovers from a loss would wait for the delayed acknowledgement
 		_ = c.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
@@ -100,7 +100,7 @@ const (
 
 // forward does with what was read all that can be done with it. What passes goes in one piece, as far as it is in one.
 func (c *conn) forward() error {
-	b := c.in.rest()
+	b := c.in.Rest()
 	from, at := 0, 0
 	flush := func() error {
 		run := b[from:at]
@@ -109,7 +109,7 @@ func (c *conn) forward() error {
 		}
 		return c.upstream.copy(run, c.decoder.AtBoundary())
 	}
-	defer func() { c.in.use(at) }()
+	defer func() { c.in.Use(at) }()
 	for at < len(b) {
 		var p mqtt.Publish
 		v, n, other, err := c.judge(b[at:], &p)

@@ -26,9 +26,8 @@ func Prefix(fn *config.Function) []byte {
 	return appendPrefix(nil, fn, fn.ContentType, "", "")
 }
 
-// appendPrefix writes what Prefix is, with these values of ce-type and ce-source in
-// place of the function's if they are not empty.
-func appendPrefix(dst []byte, fn *config.Function, contentType, typ, source string) []byte {
+// appendStart writes what every request to a function begins with: the request line, Host and the static headers.
+func appendStart(dst []byte, fn *config.Function) []byte {
 	dst = append(dst, "POST "...)
 	dst = append(dst, fn.URL.RequestURI()...)
 	dst = append(dst, " HTTP/1.1\r\n"...)
@@ -36,6 +35,13 @@ func appendPrefix(dst []byte, fn *config.Function, contentType, typ, source stri
 	for _, name := range sortedNames(fn.Headers) {
 		dst = appendHeader(dst, name, fn.Headers[name])
 	}
+	return dst
+}
+
+// appendPrefix writes what Prefix is, with these values of ce-type and ce-source in
+// place of the function's if they are not empty.
+func appendPrefix(dst []byte, fn *config.Function, contentType, typ, source string) []byte {
+	dst = appendStart(dst, fn)
 	if contentType != "" {
 		dst = appendHeader(dst, "Content-Type", contentType)
 	}

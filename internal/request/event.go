@@ -117,14 +117,7 @@ func Batch(fn *config.Function, events [][]byte) []byte {
 
 // appendJSON is a request whose body is JSON, with nothing of a message in its head.
 func appendJSON(fn *config.Function, media string, body []byte) []byte {
-	dst := make([]byte, 0, typicalHead+len(body))
-	dst = append(dst, "POST "...)
-	dst = append(dst, fn.URL.RequestURI()...)
-	dst = append(dst, " HTTP/1.1\r\n"...)
-	dst = appendHeader(dst, "Host", fn.URL.Host)
-	for _, name := range sortedNames(fn.Headers) {
-		dst = appendHeader(dst, name, fn.Headers[name])
-	}
+	dst := appendStart(make([]byte, 0, typicalHead+len(body)), fn)
 	dst = appendHeader(dst, "Content-Type", media)
 	dst = appendHeader(dst, "Content-Length", strconv.Itoa(len(body)))
 	return append(append(dst, '\r', '\n'), body...)

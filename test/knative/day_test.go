@@ -252,21 +252,27 @@ func statServer(t *testing.T) (*knative.Pusher, <-chan metrics.StatMessage) {
 	t.Cleanup(cancel)
 	p := knative.NewPusher((&url.URL{Scheme: "ws", Host: address}).String(), discard())
 	go p.Run(ctx)
-	// What is pushed before the connection is up is dropped.
-	for {
-		p.Push(knative.AppendMessages(nil, []knative.Message{{Namespace: "first", Revision: "first"}}))
+	// What is pushed before the connection is up is dropped, and what is pushed comes in order.
+	mark := func(name string) {
+		p.Push(knative.AppendMessages(nil, []knative.Message{{Namespace: name, Revision: name}}))
+	}
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for up := false; !up; {
+		mark("first")
 		select {
 		case <-stats:
-			for { // those that came along
-				select {
-				case <-stats:
-				case <-time.After(200 * time.Millisecond):
-					return p, stats
-				}
-			}
-		case <-time.After(20 * time.Millisecond):
+			up = true
+		case <-again.C:
 		}
 	}
+	mark("last")
+	for m := range stats {
+		if m.Key.Name == "last" {
+			break
+		}
+	}
+	return p, stats
 }
 
 // TestDay: over a day Knative decides as it would on the exact events, each of them counted once, whichever way it came.

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -193,26 +192,4 @@ func someTrouble(t *testing.T, l *lab.Lab) {
 		t.Fatal(err)
 	}
 	_, _ = pod.Read(make([]byte, 1)) // the pod has read it, so it was seen
-}
-
-// keepSending publishes until it is stopped.
-func keepSending(t *testing.T, l *lab.Lab) (stop func()) {
-	t.Helper()
-	c := mustLogIn(t, l, account{version: 4, id: "c", user: "dev"})
-	over := make(chan struct{})
-	var sending sync.WaitGroup
-	sending.Go(func() {
-		for id := uint16(1); ; id = id%60000 + 1 {
-			select {
-			case <-over:
-				return
-			default:
-			}
-			if _, end := c.answer("sensors/c/temp", id, "x"); end {
-				t.Error("a message is not acknowledged")
-				return
-			}
-		}
-	})
-	return func() { close(over); sending.Wait() }
 }

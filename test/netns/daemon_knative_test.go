@@ -1,7 +1,6 @@
 package netns
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"math"
@@ -95,12 +94,14 @@ func autoscaler(t *testing.T, l *lab.Lab) <-chan []byte {
 	return pushed
 }
 
-// scrapeStats asks a pod for its Stats until ctx ends, and adds up what they say: concurrency times seconds, and requests.
-// whole: none was missed.
-func scrapeStats(ctx context.Context, t *testing.T, c *http.Client, url string) (sum stat, whole bool) {
+// scrapeStats asks a pod for its Stats and adds up what they say: concurrency times seconds, and requests. It ends with the second
+// one that comes when over is closed: that is about a second that was not over then. whole: none was missed.
+func scrapeStats(over <-chan struct{}, t *testing.T, c *http.Client, url string) (sum stat, whole bool) {
 	whole = true
 	var last float64
-	for ctx.Err() == nil {
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for more := 2; more > 0; <-poll.C {
 		q, err := http.NewRequest(http.MethodGet, url, nil)
 		if err != nil {
 			t.Error(err)
@@ -108,8 +109,7 @@ func scrapeStats(ctx context.Context, t *testing.T, c *http.Client, url string) 
 		}
 		q.Header.Set("Accept", "application/protobuf")
 		resp, err := c.Do(q)
-		if err != nil {
-			time.Sleep(20 * time.Millisecond) // it does not listen yet
+		if err != nil { // it does not listen yet
 			continue
 		}
 		b, _ := io.ReadAll(resp.Body)
@@ -126,8 +126,12 @@ func scrapeStats(ctx context.Context, t *testing.T, c *http.Client, url string) 
 			sum[statRequests] += s[statRequests]
 			sum[statProxiedReqs] += s[statProxiedReqs]
 			last = s[statUptime]
+			select {
+			case <-over:
+				more--
+			default:
+			}
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	return sum, whole
 }
@@ -177,12 +181,12 @@ func TestKnativeIsTold(t *testing.T) {
 	}
 	pushed := autoscaler(t, l)
 	start(t, l, "tc", podConfig(knativeConfig, false)+monitoringConfig)
-	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan struct{})
 	var scrapers sync.WaitGroup
 	sums, whole := make([]stat, 2), make([]bool, 2)
 	for i, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
 		scrapers.Go(func() {
-			sums[i], whole[i] = scrapeStats(ctx, t, nodeClient(l), "http://"+net.JoinHostPort(lab.PodAddr(pod, false).String(), "9090")+"/metrics")
+			sums[i], whole[i] = scrapeStats(over, t, nodeClient(l), "http://"+net.JoinHostPort(lab.PodAddr(pod, false).String(), "9090")+"/metrics")
 		})
 	}
 	const devices, each = 4, 6
@@ -244,8 +248,7 @@ func TestKnativeIsTold(t *testing.T) {
 	if count != devices*each {
 		t.Errorf("%v requests pushed, want %d", count, devices*each)
 	}
-	time.Sleep(1500 * time.Millisecond) // the pods' latest Stats may be a second old
-	stop()
+	close(over)
 	scrapers.Wait()
 	if !whole[0] || !whole[1] {
 		t.Log("the machine was too busy to read each second: the pods' sums are not whole")

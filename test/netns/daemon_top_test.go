@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"eproxy/test/lib/lab"
 )
 
 // TestTop: what mapsctl top shows of functions, pods and programs is what happens; on a terminal it is live, until q.
@@ -19,24 +21,7 @@ func TestTop(t *testing.T) {
 	r := newRecorder()
 	r.serveGo(t, l, false, ok, nil)
 	s := start(t, l, "tc", accountConfig(t))
-	c := mustLogIn(t, l, account{version: 4, id: "c", user: "dev"})
-	over := make(chan struct{})
-	var sending sync.WaitGroup
-	sending.Go(func() {
-		for id := uint16(1); ; id = id%60000 + 1 {
-			select {
-			case <-over:
-				return
-			default:
-				if _, end := c.answer("sensors/c/temp", id, "x"); end {
-					t.Error("a message is not acknowledged")
-					return
-				}
-			}
-		}
-	})
-	defer sending.Wait()
-	defer close(over)
+	defer keepSending(t, l)()
 	var function, pods float64
 	programs := map[string]bool{}
 	for _, row := range s.rows("top", "--once", "--programs", "--interval", "1s") {
@@ -61,6 +46,28 @@ func TestTop(t *testing.T) {
 		t.Errorf("programs that have run: %v", programs)
 	}
 	s.topOnTerminal()
+}
+
+// keepSending publishes until it is stopped.
+func keepSending(t *testing.T, l *lab.Lab) (stop func()) {
+	t.Helper()
+	c := mustLogIn(t, l, account{version: 4, id: "c", user: "dev"})
+	over := make(chan struct{})
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for id := uint16(1); ; id = id%60000 + 1 {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			if _, end := c.answer("sensors/c/temp", id, "x"); end {
+				t.Error("a message is not acknowledged")
+				return
+			}
+		}
+	})
+	return func() { close(over); sending.Wait() }
 }
 
 // topOnTerminal runs mapsctl top on a terminal until it shows the function, and ends it by its key.

@@ -1,0 +1,95 @@
+package instances
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"eproxy/internal/cgroup"
+)
+
+// beLoader runs a function until it is killed.
+func beLoader(id string, argv []string) {
+	r := newRuntime(id, os.TempDir(), io.Discard)
+	run := command(argv[1:]...)
+	if argv[0] == string(Frozen) {
+		run.Idle = time.Second
+	}
+	go func() {
+		for {
+			time.Sleep(5 * time.Millisecond)
+			if all := r.Instances(); len(all) == 1 && all[0].State == Ready {
+				r.Touch("f")
+				break
+			}
+		}
+		for ; ; time.Sleep(10 * time.Millisecond) {
+			if all := r.Instances(); string(all[0].State) == argv[0] {
+				fmt.Println(all[0].PID)
+				return
+			}
+		}
+	}()
+	r.Follow(context.Background(), "f", run.Key(), func([]netip.AddrPort) {}, func(err error) { fmt.Println(err) })
+}
+
+// TestLoaderKilled: when the loader is killed no process of an instance lives on, also
+// none that it has started, nor one that has left its session; the next run
+// removes what is left.
+func TestLoaderKilled(t *testing.T) {
+	uplink(t)
+	for _, state := range []State{Ready, Frozen} {
+		t.Run(string(state), func(t *testing.T) { loaderKilled(t, state) })
+	}
+}
+
+// loaderKilled kills a loader whose instance is in a state.
+func loaderKilled(t *testing.T, state State) {
+	id := fmt.Sprintf("test-%d-killed", os.Getpid())
+	fork := `
+import os, socket, time
+s = socket.create_server(('', 8080))
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0: time.sleep(1000)
+time.sleep(1000)`
+	cmd := exec.Command("/proc/self/exe", asLoader, id, string(state), "/usr/bin/python3", "-c", fork)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Fscan(out, &pid); err != nil {
+		t.Fatal(err)
+	}
+	groups, err := cgroup.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	procs := filepath.Join(groups.Unified(), top, id, "1-f", "cgroup.procs")
+	until(t, "three processes", func() bool { b, _ := os.ReadFile(procs); return bytes.Count(b, []byte("\n")) == 3 })
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	until(t, "end of all processes", func() bool { b, err := os.ReadFile(procs); return err == nil && len(b) == 0 })
+	until(t, "end of the namespace", func() bool {
+		out, _ := exec.Command("ip", "-br", "link").Output()
+		return !strings.Contains(string(out), linkPrefix)
+	})
+	if err := Unload(id, os.TempDir()); err != nil {
+		t.Error(err)
+	}
+	left(t, id)
+}
