@@ -29,5 +29,7 @@ var refusals = map[string]string{
 	"packet_too_large":        "packet beyond limits.max_packet_size, or CONNECT of more than 128 KiB",
 	"malformed":               "bytes that are no MQTT packet",
 	"protocol_error":          "packet that MQTT forbids here",
+	"broker_down":             "relay: none of the brokers behind could be reached",
+	"broker_refused":          "relay: the broker behind refused the CONNECT; the client got its answer",
 	"panic":                   "fault of the server: the connection was ended",
 }
