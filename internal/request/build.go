@@ -80,10 +80,13 @@ func appendSender(dst []byte, clientID, username string, fromPublisher bool) []b
 	return dst
 }
 
+// Typical is how long the request of a message is at most, in most cases.
+func Typical(m *Message) int { return typicalHead + len(m.Topic) + len(m.Payload) }
+
 // Build appends the whole request. id is ce-id: printable ASCII without blanks.
 func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	if dst == nil {
-		dst = make([]byte, 0, typicalHead+len(m.Topic)+len(m.Payload))
+		dst = make([]byte, 0, Typical(m))
 	}
 	if fn.CloudEvents.Structured {
 		return append(dst, appendJSON(fn, structuredType, Event(fn, m, id))...)
