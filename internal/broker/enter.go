@@ -30,7 +30,7 @@ func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 		s.refuse(x, m)
 		return false
 	}
-	route := r.route(m.Topic)
+	route := x.route(r, m.Topic)
 	if route == nil {
 		return true
 	}

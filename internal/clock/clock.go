@@ -9,7 +9,10 @@ import (
 
 // Monotonic is the time of CLOCK_MONOTONIC, which bpf_ktime_get_ns reads. It is no system call: Go's own monotonic time is
 // the same clock's, by the vDSO, and counts from another moment.
-func Monotonic() time.Duration { return origin.on + time.Since(origin.at) }
+func Monotonic() time.Duration { return At(time.Now()) }
+
+// At is what Monotonic was at a time that time.Now returned; no clock is read.
+func At(t time.Time) time.Duration { return origin.on + t.Sub(origin.at) }
 
 // moment is one on both clocks.
 type moment struct {
