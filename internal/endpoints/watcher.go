@@ -194,7 +194,7 @@ func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 		if len(sources) == 0 {
 			continue
 		}
-		all := *fn // its Identities are of this result alone: a file names none
+		all := *fn // its Identities and Places are of this result alone: a file names none
 		all.Pods = slices.Clone(fn.Pods)
 		for _, s := range sources {
 			if f := w.sources[s]; f != nil {
@@ -203,7 +203,7 @@ func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 		}
 		all.Pods = tidy(all.Pods)
 		w.applied[fn] = &all
-		if same := before[fn]; same != nil && slices.Equal(same.Pods, all.Pods) && maps.Equal(same.Identities, all.Identities) {
+		if same := before[fn]; same != nil && slices.Equal(same.Pods, all.Pods) && maps.Equal(same.Identities, all.Identities) && maps.Equal(same.Places, all.Places) {
 			w.applied[fn] = same
 		}
 		out.Functions[i] = w.applied[fn]
@@ -211,17 +211,19 @@ func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 	return &out
 }
 
-// add gives a function the pods of a source, with their identities.
+// add gives a function the pods of a source, with what that knows of them.
 func add(fn *config.Function, pods []Pod) {
+	if fn.Identities == nil {
+		fn.Identities, fn.Places = make(config.Identities), make(config.Places)
+	}
 	for _, p := range pods {
 		fn.Pods = append(fn.Pods, p.Address)
-		if p.Identity == "" {
-			continue
+		if p.Identity != "" {
+			fn.Identities[p.Address] = p.Identity
 		}
-		if fn.Identities == nil {
-			fn.Identities = make(config.Identities)
+		if p.Place != config.Nowhere {
+			fn.Places[p.Address] = p.Place
 		}
-		fn.Identities[p.Address] = p.Identity
 	}
 }
 

@@ -169,10 +169,14 @@ func (s *Set[P]) place(fn *config.Function, addr netip.AddrPort, others int) (po
 	if ok {
 		s.know(id, fn.Identities[addr])
 		if old := s.paths[id]; known && old.GRO && old.Ifindex == path.Ifindex {
+			old.Far = path.Far
 			path = old // that has been tried
 		} else {
 			path, s.found[id] = s.world.Improve(now.pod, path)
 		}
+	}
+	path.Far = fn.Places.Far(addr, path.Far)
+	if ok {
 		s.world.Update(now.pod, fn, path)
 	}
 	s.setPath(id, path)

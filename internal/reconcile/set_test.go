@@ -316,6 +316,38 @@ func TestGROIsTriedOnce(t *testing.T) {
 	}
 }
 
+// TestSourceSaysPlace: where a pod is the way to it tells only if its source does not; a source that says something else
+// than the network is no change of the network.
+func TestSourceSaysPlace(t *testing.T) {
+	m, s := newModel(t)
+	pods := []netip.AddrPort{addressPort(0), addressPort(1)}
+	m.network[address(0)] = reach.Path{Way: reach.TC, Ifindex: 1}
+	m.network[address(1)] = reach.Path{Way: reach.Fallback, Far: true, Reason: "no Ethernet"}
+	for _, c := range []struct {
+		places config.Places
+		far    [2]bool
+	}{
+		{nil, [2]bool{false, true}},
+		{config.Places{pods[0]: config.OtherNode, pods[1]: config.ThisNode}, [2]bool{true, false}},
+		{config.Places{pods[0]: config.ThisNode, pods[1]: config.OtherNode}, [2]bool{false, true}},
+		{config.Places{pods[0]: config.OtherNode}, [2]bool{true, true}},
+		{nil, [2]bool{false, true}},
+	} {
+		functions := []*config.Function{{Name: "f", Pods: pods, Places: c.places}}
+		if err := s.Step(functions, m.serve); err != nil {
+			t.Fatal(err)
+		}
+		served, _ := s.Get(ID{"f", pods[0]})
+		got := [2]bool{s.Path(ID{"f", pods[0]}).Far, s.Path(ID{"f", pods[1]}).Far}
+		if got != c.far || served.path.Far != c.far[0] {
+			t.Errorf("places %v: far %v, and as the pod is served %v; want %v", c.places, got, served.path.Far, c.far)
+		}
+		if s.Moved(functions) {
+			t.Errorf("places %v: the network is looked at again", c.places)
+		}
+	}
+}
+
 // TestStepLooksAtWhatChanged: a step looks at functions that are other ones, that are gone, that something was
 // to be looked at again of, or that had a pod which could not be added; after an error at all.
 func TestStepLooksAtWhatChanged(t *testing.T) {
