@@ -43,7 +43,7 @@ type Plane struct {
 	path     *datapath.Datapath
 	mem      *mapmem.Memory
 	devices  *conntable.Devices
-	routes   *routes.Table
+	routes   table
 	counts   *counters.Table
 	queues   *parking.Queues
 	messages *takeover.Messages
@@ -90,9 +90,11 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 	}
 	p.counts = newCounts(counters.Maps{RouteLabels: o.RouteLabels, RouteCounters: p.mem.RouteCounters,
 		PodLabels: o.PodLabels, PodCounters: p.mem.PodCounters}, cfg)
-	if p.routes, err = routes.New(&o.EproxyMaps, p.mem.Globals, p.log); err != nil {
+	table, err := routes.New(&o.EproxyMaps, p.mem.Globals, p.log)
+	if err != nil {
 		return err
 	}
+	p.routes = table
 	conns := conntable.NewEntries(o, p.mem.Conns, p.often)
 	p.devices = conntable.New(o, conns, p.mem.Devices, &p.mem.Globals.ConnsEnd, p.mem.Most, uint32(cfg.Limits.Connections), p.log)
 	p.messages = takeover.New(p.run.ctx, &p.run.wg, p.counts, p.devices)
