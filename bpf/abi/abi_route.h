@@ -16,7 +16,7 @@ struct function {
 	__u32 prefix_len;
 	__u32 from_publisher; /* 1: the longer sender of a device goes along */
 	__u32 queue;	      /* of its messages that wait for a slot: the same after a reload */
-	__u32 pad;
+	__u32 tracing; /* its requests get a traceparent, sampled if a random number is no larger; 0: they get none */
 	__u32 pods[PODS_PER_FUNCTION];
 	__u8 prefix[PREFIX_MAX]; /* request up to and including "ce-source: <source>/" */
 };

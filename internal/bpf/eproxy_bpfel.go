@@ -261,7 +261,7 @@ type EproxyFunction struct {
 	PrefixLen     uint32
 	FromPublisher uint32
 	Queue         uint32
-	Pad           uint32
+	Tracing       uint32
 	Pods          [256]uint32
 	Prefix        [512]uint8
 }

@@ -119,6 +119,13 @@ type rawFunction struct {
 	CloudEvents rawCloudEvents    `yaml:"cloudevents"`
 	Autoscaling rawAutoscaling    `yaml:"autoscaling"`
 	Batch       *rawBatch         `yaml:"batch"`
+	Tracing     *rawTracing       `yaml:"tracing"`
+}
+
+// rawTracing: true alone is all of it with its defaults, false none of it.
+type rawTracing struct {
+	Off    bool
+	Sample *float64 `yaml:"sample"`
 }
 
 type rawAutoscaling struct {

@@ -211,6 +211,7 @@ type Function struct {
 	CloudEvents CloudEvents
 	Autoscaling Autoscaling // who scales it, and is told of its load
 	Batch       *Batch      // its messages go together; nil: one by one
+	Tracing     float64     // a message without a traceparent gets one, sampled by this probability; 0: none gets one
 }
 
 // Identities says which pod has an address, as its source tells pods apart (in Kubernetes the

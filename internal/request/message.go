@@ -18,6 +18,7 @@ type Message struct {
 	Dup      bool
 	PacketID uint16 // 0 for QoS 0
 	EventID  string // its ce-id; empty: each request gets one of its own
+	Trace    string // its traceparent where its publisher has sent none; empty: it has none
 	Version  byte   // MQTT protocol level: 3, 4 or 5
 
 	// MQTT 5 properties.
