@@ -157,13 +157,13 @@ func (e *Engine) deadline(fn *config.Function) time.Duration {
 	return max(fn.Deadline, e.patience(fn.Name))
 }
 
-// EachQueued tells how many messages userspace holds for each function that there is:
+// EachQueued tells how many messages userspace holds for each function that there is, and for how many its queue has room:
 // metrics.QueueSource.
-func (e *Engine) EachQueued(each func(function string, messages int)) {
+func (e *Engine) EachQueued(each func(function string, messages, limit int)) {
 	cfg := e.state.Load().cfg
-	e.queues.each(func(name string, held bounds) {
+	e.queues.each(func(name string, held, limit bounds) {
 		if cfg.Function(name) != nil {
-			each(name, held.messages)
+			each(name, held.messages, limit.messages)
 		}
 	})
 }
