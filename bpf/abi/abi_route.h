@@ -53,7 +53,7 @@ struct globals {
 	__u32 slots_end;   /* one above the highest conn index of a slot so far */
 	__u32 conns_end;   /* one above the highest conn index so far */
 	__u32 xdp_idle;	   /* no pod in service receives XDP redirects: XDP leaves everything to TC */
-	__u32 tracing;	   /* 1: somebody looks at messages (trace.h) */
+	__u32 tracing;	   /* TRACE_LOOK, TRACE_SPAN: for whom messages are looked at (trace.h) */
 };
 
 /* Key of listeners: where the MQTT server listens; of asleep: where a pod does. */

@@ -50,24 +50,24 @@ static __always_inline __u32 request_head_len(const struct function *fn, const s
 }
 
 /*
- * Writes a traceparent of a new trace (W3C Trace Context, section 3.2). That trace or span are all zero, which they may not be, is less
- * likely than that memory errs.
+ * Writes a traceparent of a new trace (W3C Trace Context, section 3.2), and notes it. That trace or span are all zero, which they may not
+ * be, is less likely than that memory errs.
  */
-static __always_inline void request_traceparent(struct request *r, __u32 at, __u32 threshold)
+static __always_inline void request_traceparent(struct request *r, __u32 at, __u32 threshold, struct draft *d)
 {
-	__u64 flags = bpf_get_prandom_u32() <= threshold ? WORD('-', '0', '1', '\r', '\n', 0, 0, 0)
-							 : WORD('-', '0', '0', '\r', '\n', 0, 0, 0);
-
+	for (int i = 0; i < 4; i++)
+		d->trace[i] = bpf_get_prandom_u32();
+	d->span[0] = bpf_get_prandom_u32();
+	d->span[1] = bpf_get_prandom_u32();
+	d->sampled = bpf_get_prandom_u32() <= threshold;
 	put8(r, at, WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r'));
 	put8(r, at + 8, WORD('e', 'n', 't', ':', ' ', '0', '0', '-'));
-	put8(r, at + 16, hex8(bpf_get_prandom_u32()));
-	put8(r, at + 24, hex8(bpf_get_prandom_u32()));
-	put8(r, at + 32, hex8(bpf_get_prandom_u32()));
-	put8(r, at + 40, hex8(bpf_get_prandom_u32()));
+	for (int i = 0; i < 4; i++)
+		put8(r, at + 16 + 8 * i, hex8(d->trace[i]));
 	put1(r, at + 48, '-');
-	put8(r, at + 49, hex8(bpf_get_prandom_u32()));
-	put8(r, at + 57, hex8(bpf_get_prandom_u32()));
-	put8(r, at + 65, flags);
+	put8(r, at + 49, hex8(d->span[0]));
+	put8(r, at + 57, hex8(d->span[1]));
+	put8(r, at + 65, WORD('-', '0', '0' + d->sampled, '\r', '\n', 0, 0, 0));
 }
 
 /*
@@ -122,7 +122,7 @@ __attribute__((noinline)) int request_head(__u32 hook, __u32 parked)
 	at += afresh(s->routed.subject_len);
 	put8(r, at, WORD('\r', '\n', 0, 0, 0, 0, 0, 0));
 	if (fn->tracing)
-		request_traceparent(r, at + 2, fn->tracing);
+		request_traceparent(r, at + 2, fn->tracing, &s->draft);
 	return 0;
 }
 
@@ -171,6 +171,7 @@ static __always_inline enum reason request_measure(const struct function *fn, co
 {
 	__u32 payload_len = s->publish.length - s->publish.payload;
 
+	s->draft.sampled = 0;
 	s->draft.head_len = request_head_len(fn, d, s);
 	if (s->draft.head_len > HEAD_MAX)
 		return REASON_TOO_LARGE;

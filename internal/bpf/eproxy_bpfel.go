@@ -808,7 +808,9 @@ type EproxyTraceEvent struct {
 	Qos       uint8
 	TopicLen  uint8
 	TopicCut  uint8
-	Pad       uint8
+	Who       uint8
+	Trace     [4]uint32
+	Span      [2]uint32
 	Topic     [128]uint8
 }
 

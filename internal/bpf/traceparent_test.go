@@ -2,11 +2,13 @@ package bpf
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"net/url"
 	"testing"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/config"
 	"eproxy/internal/request"
 	"eproxy/internal/tracecontext"
@@ -35,7 +37,7 @@ func (r *rig) traceOf(fn *config.Function, m *request.Message, id string, got []
 	if !ok || !valid || c.String() != string(value) {
 		r.t.Fatalf("traceparent %q of\n%q", value, got)
 	}
-	m.Trace = string(value)
+	m.Trace = &request.Trace{Context: c, Made: true}
 	if want := request.Build(nil, fn, m, id); !bytes.Equal(got, want) {
 		r.t.Fatalf("request\n%q\nwant\n%q", got, want)
 	}
@@ -110,4 +112,68 @@ func TestTraceparentHeadroom(t *testing.T) {
 	if ret, _ := r.run(r.objs.XdpDevice, r.fromDevice(devISS, "PA", pub)); ret != xdpPass || r.reason(EproxyHookHOOK_XDP_DEVICE, EproxyReasonREASON_HEADROOM) != 1 {
 		t.Errorf("verdict %d, counters %v; want it left to TC", ret, r.allReasons())
 	}
+}
+
+// TestSpans: a message whose trace is sampled is shown to who gets the spans, with its trace, whatever who looks has asked for, and to that one
+// as well if it has asked for it; others are shown to who looks alone.
+func TestSpans(t *testing.T) {
+	const look, span = uint32(abi.TraceLook), uint32(abi.TraceSpan)
+	for _, c := range []struct {
+		on        uint32
+		threshold uint32 // of the function; 0: without traces
+		topic     string // that is looked at
+		status    uint16
+		who       uint32 // 0: not shown
+	}{
+		{0, math.MaxUint32, "#", 0, 0},
+		{span, math.MaxUint32, "#", 0, span},
+		{span, 1, "#", 0, 0},
+		{span, 0, "#", 0, 0},
+		{look, math.MaxUint32, "#", 0, look},
+		{look | span, math.MaxUint32, "#", 0, look | span},
+		{look | span, math.MaxUint32, "other", 0, span},
+		{look | span, math.MaxUint32, "#", 404, span},
+		{look | span, 1, "#", 0, look},
+		{look | span, 1, "other", 0, 0},
+	} {
+		t.Run(fmt.Sprintf("%d/%#x/%s/%d", c.on, c.threshold, c.topic, c.status), func(t *testing.T) {
+			r := newRig(t, false)
+			fn := r.withTrace(c.threshold)
+			f := everything()
+			f.byTopic(c.topic)
+			f.Status = c.status
+			tr := r.look(f)
+			r.setting(func(g *EproxyGlobals) { g.Tracing = c.on })
+			ret, out := r.run(r.objs.TcDeviceIn, r.fromDevice(devISS, "PA", publish("sensors/a/temp", 1, 7, "x")))
+			if ret != tcRedirect {
+				t.Fatalf("verdict %d, counters %v", ret, r.allReasons())
+			}
+			r.run(r.objs.TcPodIn, r.fromPod(podISS, r.readConn(rigSlot).TxNxt, "PA", []byte(okResponse)))
+			all := tr.shown()
+			if c.who == 0 {
+				if len(all) != 0 {
+					t.Errorf("shown: %+v", all)
+				}
+				return
+			}
+			if len(all) != 1 || uint32(all[0].Who) != c.who || all[0].Status != 200 {
+				t.Fatalf("shown: %+v, want who %d", all, c.who)
+			}
+			want := r.traceOf(fn, &request.Message{ClientID: "dev-1", Topic: "sensors/a/temp", QoS: 1, Payload: []byte("x")}, "0123456789ab00000001", checkSegment(t, out).Payload)
+			if got := fmt.Sprintf("%08x-%08x", all[0].Trace, all[0].Span); c.who&span != 0 && got != fmt.Sprintf("%08x-%08x", words(want.Trace[:]), words(want.Span[:])) {
+				t.Errorf("trace %s, want %v", got, want)
+			}
+			if n := r.traced(); n != 0 {
+				t.Errorf("%d messages are remembered", n)
+			}
+		})
+	}
+}
+
+// words are bytes as the programs have them, most significant first.
+func words(b []byte) (out []uint32) {
+	for ; len(b) > 0; b = b[4:] {
+		out = append(out, binary.BigEndian.Uint32(b))
+	}
+	return out
 }

@@ -23,6 +23,7 @@ type Config struct {
 	Kubernetes   Kubernetes    // how its API server is reached
 	Runtime      Runtime       // of instances that the loader starts
 	Scaler       Scaler        // who is told of the load
+	Tracing      Tracing       // where spans go
 	Monitoring   bool          // the HTTP of the pods is to be counted, whoever sends it
 	Persistence  Persistence   // of sessions
 	Metrics      Metrics       // Prometheus

@@ -219,7 +219,7 @@ func (e *Engine) arrive(ctx context.Context, route *config.Route, m *request.Mes
 			d.failed = &Outcome{Function: name, Topic: m.Topic, ReasonCode: CodeUnspecified, Err: fmt.Errorf("function %s: %w", name, pool.ErrNoPod)}
 			continue
 		}
-		request.Trace(fn, m)
+		request.Begin(fn, m)
 		x := &d.one
 		if len(d.singles) > 0 {
 			x = &single{}

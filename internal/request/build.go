@@ -132,7 +132,7 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 // needs no escapes. XDP makes that room at the head of the packet.
 func Growth(fn *config.Function, clientID, username string) int {
 	m := &Message{ClientID: clientID, Username: username, QoS: 1, Payload: make([]byte, 128)}
-	Trace(fn, m)
+	Begin(fn, m)
 	// fixed header with two bytes of remaining length, length of the topic, packet identifier
 	const head = 3 + 2 + 2
 	return len(Build(nil, fn, m, strings.Repeat("0", abi.CeIdLen))) - len(m.Payload) - head

@@ -33,10 +33,10 @@ func traceOf(fn *config.Function, m *Message) (parent string, states []string) {
 		}
 	}
 	if _, ok := tracecontext.Parse(parent); !ok || parents != 1 {
-		if parent = ""; fn.Tracing > 0 {
-			parent = m.Trace
+		if fn.Tracing > 0 && m.Trace != nil && m.Trace.Made {
+			return m.Trace.Context.String(), nil
 		}
-		return parent, nil
+		return "", nil
 	}
 	if !tracecontext.ValidState(states) {
 		states = nil
@@ -44,14 +44,17 @@ func traceOf(fn *config.Function, m *Message) (parent string, states []string) {
 	return parent, states
 }
 
-// Trace gives a message a traceparent, if the function wants that and its publisher has sent none.
-func Trace(fn *config.Function, m *Message) {
-	if fn.Tracing == 0 || m.Trace != "" {
+// Begin says which trace a message belongs to, if it is for a function that wants one: that of its publisher, or one that begins with it.
+func Begin(fn *config.Function, m *Message) {
+	if fn.Tracing == 0 || m.Trace != nil {
 		return
 	}
-	if parent, _ := traceOf(fn, m); parent == "" {
-		m.Trace = tracecontext.New(rand.Float64() < fn.Tracing).String()
+	parent, _ := traceOf(fn, m)
+	c, sent := tracecontext.Parse(parent)
+	if !sent {
+		c = tracecontext.New(rand.Float64() < fn.Tracing)
 	}
+	m.Trace = &Trace{Context: c, Made: !sent}
 }
 
 // appendTrace writes the headers of the message's trace context.

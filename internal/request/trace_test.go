@@ -45,7 +45,8 @@ func TestTraceContext(t *testing.T) {
 			if hasHeader(c.headers, "traceparent") {
 				fn.Tracing = 0 // the configuration has no such function
 			}
-			m := Message{ClientID: "c", Topic: "t", Version: 5, UserProperties: c.props, Trace: made}
+			madeContext, _ := tracecontext.Parse(made)
+			m := Message{ClientID: "c", Topic: "t", Version: 5, UserProperties: c.props, Trace: &Trace{Context: madeContext, Made: true}}
 			want := c.parent
 			if want == "" && tracing > 0 {
 				want = made
@@ -80,35 +81,34 @@ func TestTraceContext(t *testing.T) {
 	}
 }
 
-// TestTraceMade: a message gets a traceparent once, and only if it has none and the function wants it; of so many as are asked for it says
-// that they are sampled.
-func TestTraceMade(t *testing.T) {
+// TestTraceBegins: a message for a function that wants it has its publisher's trace, or one that begins with it, once; of so many as
+// are asked for that one is sampled.
+func TestTraceBegins(t *testing.T) {
 	fn := function(t)
 	m := Message{Version: 5}
-	if Trace(fn, &m); m.Trace != "" {
-		t.Errorf("made %q for a function that wants none", m.Trace)
+	if Begin(fn, &m); m.Trace != nil {
+		t.Errorf("%+v for a function that wants none", m.Trace)
 	}
 	fn.Tracing = 1
 	m.UserProperties = []UserProperty{{"traceparent", aParent}}
-	if Trace(fn, &m); m.Trace != "" {
-		t.Errorf("made %q for a message that has one", m.Trace)
+	if Begin(fn, &m); m.Trace == nil || m.Trace.Made || m.Trace.Context.String() != aParent {
+		t.Errorf("%+v for a message that has one", m.Trace)
 	}
-	m.UserProperties[0].Value = "x"
-	Trace(fn, &m)
+	m.Trace, m.UserProperties[0].Value = nil, "x"
+	Begin(fn, &m)
 	first := m.Trace
-	if c, ok := tracecontext.Parse(first); !ok || c.Flags != tracecontext.Sampled {
-		t.Errorf("made %q", first)
+	if first == nil || !first.Made || first.Context.Flags != tracecontext.Sampled {
+		t.Errorf("%+v for a message that has none", first)
 	}
-	if Trace(fn, &m); m.Trace != first {
-		t.Errorf("then %q, first %q", m.Trace, first)
+	if Begin(fn, &m); m.Trace != first {
+		t.Errorf("then %+v, first %+v", m.Trace, first)
 	}
 	var flags []byte
 	fn.Tracing = 0.5
 	for range 200 {
 		m := Message{}
-		Trace(fn, &m)
-		c, _ := tracecontext.Parse(m.Trace)
-		flags = append(flags, c.Flags)
+		Begin(fn, &m)
+		flags = append(flags, m.Trace.Context.Flags)
 	}
 	if !slices.Contains(flags, 0) || !slices.Contains(flags, tracecontext.Sampled) {
 		t.Errorf("flags %v", flags)
