@@ -84,6 +84,7 @@ test: need-root test-deps build bin/lwip-relay unit
 	cd bench/proactive && $(GO) vet ./... && $(GO) test ./...
 	cd test/chart && $(GO) vet ./... && $(GO) test ./...
 	cd test/cloudevents && $(GO) vet ./... && $(GO) test ./...
+	cd test/otlp && $(GO) vet ./... && $(GO) test ./...
 	$(GO) test -race -count=1 -parallel 4 -timeout 45m -v ./test/netns
 
 # What emulated machines are made of.
@@ -152,9 +153,11 @@ test-page: build
 	$(GO) vet -tags page ./test/netns
 	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '^TestPage$(if $(SCREENSHOT),,$$)' ./test/netns
 
-## test-prometheus: the Grafana dashboard's expressions in a real Prometheus against a real run, and promtool's opinion of the metrics, under 2 minutes; root
+## test-prometheus: the alerts in promtool, the Grafana dashboard's expressions in a real Prometheus against a real run, and promtool's opinion of the metrics, under 2 minutes; root
 test-prometheus: build
 	@./test/install.sh prometheus
+	promtool check rules deploy/prometheus/eproxy.rules.yml
+	promtool test rules deploy/prometheus/eproxy.rules.test.yml
 	$(GO) vet -tags prometheus ./test/netns
 	$(GO) test -race -count=1 -tags prometheus -v -run '^TestDashboard$$' ./test/netns
 

@@ -34,7 +34,10 @@ static __always_inline void put1(struct request *r, __u32 at, __u8 b)
 	r->buf[at & (REQUEST_HEAD - 1)] = b;
 }
 
-/* Bytes of a request up to and including ce-subject; above HEAD_MAX: some are too long. */
+/* Bytes of a traceparent with its name and the line's end. */
+#define TRACEPARENT_LEN 70
+
+/* Bytes of a request up to and including ce-subject, and the traceparent behind it; above HEAD_MAX: some are too long. */
 static __always_inline __u32 request_head_len(const struct function *fn, const struct device *d,
 					      const struct scratch *s)
 {
@@ -42,13 +45,35 @@ static __always_inline __u32 request_head_len(const struct function *fn, const s
 
 	if (prefix > PREFIX_MAX || sender > SENDER_MAX)
 		return HEAD_MAX + 1;
-	return prefix + sender + sizeof("\r\nce-subject: \r\n") - 1 + s->routed.subject_len;
+	return prefix + sender + sizeof("\r\nce-subject: \r\n") - 1 + s->routed.subject_len +
+	       (fn->tracing ? TRACEPARENT_LEN : 0);
+}
+
+/*
+ * Writes a traceparent of a new trace (W3C Trace Context, section 3.2), and notes it. That trace or span are all zero, which they may not
+ * be, is less likely than that memory errs.
+ */
+static __always_inline void request_traceparent(struct request *r, __u32 at, __u32 threshold, struct draft *d)
+{
+	for (int i = 0; i < 4; i++)
+		d->trace[i] = bpf_get_prandom_u32();
+	d->span[0] = bpf_get_prandom_u32();
+	d->span[1] = bpf_get_prandom_u32();
+	d->sampled = bpf_get_prandom_u32() <= threshold;
+	put8(r, at, WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r'));
+	put8(r, at + 8, WORD('e', 'n', 't', ':', ' ', '0', '0', '-'));
+	for (int i = 0; i < 4; i++)
+		put8(r, at + 16 + 8 * i, hex8(d->trace[i]));
+	put1(r, at + 48, '-');
+	put8(r, at + 49, hex8(d->span[0]));
+	put8(r, at + 57, hex8(d->span[1]));
+	put8(r, at + 65, WORD('-', '0', '0' + d->sampled, '\r', '\n', 0, 0, 0));
 }
 
 /*
  * Writes the request's head into the entry of the parked message with this number, or, if that is
  * PARK_NONE, into the buffer of the claimed slot s->claim.slot: what all of the
- * function's have, who sends this one, and the subject. Its length, no more than HEAD_MAX, is
+ * function's have, who sends this one, the subject, and a traceparent where the function wants it. Its length, no more than HEAD_MAX, is
  * known. Words overlap what the next one writes. Returns 0. A function of its own, so that the
  * verifier follows it once.
  */
@@ -94,7 +119,10 @@ __attribute__((noinline)) int request_head(__u32 hook, __u32 parked)
 		     s->routed.plain ? *(const __u64 *)(s->look + ((s->publish.topic + i) & (MQTT_LOOK - 1)))
 				     : *(const __u64 *)(s->topic.subject + i));
 	}
-	put8(r, at + afresh(s->routed.subject_len), WORD('\r', '\n', 0, 0, 0, 0, 0, 0));
+	at += afresh(s->routed.subject_len);
+	put8(r, at, WORD('\r', '\n', 0, 0, 0, 0, 0, 0));
+	if (fn->tracing)
+		request_traceparent(r, at + 2, fn->tracing, &s->draft);
 	return 0;
 }
 
@@ -107,7 +135,7 @@ static __always_inline __u32 request_tail_len(const struct publish *p, __u32 pay
 }
 
 /*
- * Writes what follows ce-subject, from offset `at`; id_prefix and id make ce-id. Stores are eight bytes
+ * Writes what follows that, from offset `at`; id_prefix and id make ce-id. Stores are eight bytes
  * wide and overlap what the next one writes. Returns the payload's offset.
  */
 static __always_inline __u32 request_tail(struct request *r, const __u8 id_prefix[16], __u32 id, __u32 at,
@@ -143,6 +171,7 @@ static __always_inline enum reason request_measure(const struct function *fn, co
 {
 	__u32 payload_len = s->publish.length - s->publish.payload;
 
+	s->draft.sampled = 0;
 	s->draft.head_len = request_head_len(fn, d, s);
 	if (s->draft.head_len > HEAD_MAX)
 		return REASON_TOO_LARGE;

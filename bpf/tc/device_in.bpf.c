@@ -141,7 +141,7 @@ __attribute__((noinline)) int message_left(struct __sk_buff *skb, __u32 conn)
 	if (s->admit.refused == REASON_NOT_PUBLISH || s->admit.refused == REASON_NO_BOUNDARY)
 		return 0;
 	d->not_taken = s->admit.refused;
-	if (tracing())
+	if (tracing() & TRACE_LOOK)
 		trace_left(skb, conn);
 	return 0;
 }

@@ -31,6 +31,9 @@ struct draft {
 	__u32 len;
 	__u32 head_len;
 	__u32 sender_len; /* of the head, what says who sends it */
+	__u32 sampled;	  /* its traceparent says so */
+	__u32 trace[4];	  /* of that */
+	__u32 span[2];
 };
 
 #endif

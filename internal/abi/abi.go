@@ -47,5 +47,7 @@ const (
 	CacheTopic      = 48         // bytes of the topic that a device's entry remembers
 	SubjectMax      = 384        // bytes of ce-subject: TOPIC_MAX, all percent-encoded
 	TraceAny        = 0xff       // struct tracing, reason: any
+	TraceLook       = 1          // who has asked for them by struct tracing
+	TraceSpan       = 2          // who gets the spans of those that are sampled
 	SweepTails      = 512        // connections that a pass may note, a power of two
 )

@@ -261,7 +261,7 @@ type EproxyFunction struct {
 	PrefixLen     uint32
 	FromPublisher uint32
 	Queue         uint32
-	Pad           uint32
+	Tracing       uint32
 	Pods          [256]uint32
 	Prefix        [512]uint8
 }
@@ -808,7 +808,9 @@ type EproxyTraceEvent struct {
 	Qos       uint8
 	TopicLen  uint8
 	TopicCut  uint8
-	Pad       uint8
+	Who       uint8
+	Trace     [4]uint32
+	Span      [2]uint32
 	Topic     [128]uint8
 }
 

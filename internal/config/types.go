@@ -23,6 +23,7 @@ type Config struct {
 	Kubernetes   Kubernetes    // how its API server is reached
 	Runtime      Runtime       // of instances that the loader starts
 	Scaler       Scaler        // who is told of the load
+	Tracing      Tracing       // where spans go
 	Monitoring   bool          // the HTTP of the pods is to be counted, whoever sends it
 	Persistence  Persistence   // of sessions
 	Metrics      Metrics       // Prometheus
@@ -212,6 +213,7 @@ type Function struct {
 	CloudEvents CloudEvents
 	Autoscaling Autoscaling // who scales it, and is told of its load
 	Batch       *Batch      // its messages go together; nil: one by one
+	Tracing     float64     // a message without a traceparent gets one, sampled by this probability; 0: none gets one
 }
 
 // Identities says which pod has an address, as its source tells pods apart (in Kubernetes the

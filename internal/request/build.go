@@ -89,7 +89,7 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 		dst = make([]byte, 0, Typical(m))
 	}
 	if fn.CloudEvents.Structured {
-		return append(dst, appendJSON(fn, structuredType, Event(fn, m, id))...)
+		return appendJSON(appendTrace(appendStart(dst, fn), fn, m), structuredType, Event(fn, m, id))
 	}
 	m, a := unwrap(fn, m)
 	dst = appendPrefix(dst, fn, contentTypeOf(fn, m), a["ce-type"], a["ce-source"])
@@ -100,6 +100,7 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	dst = append(dst, "\r\nce-subject: "...)
 	dst = EncodeValue(dst, cmp.Or(a["ce-subject"], m.Topic))
 	dst = append(dst, '\r', '\n')
+	dst = appendTrace(dst, fn, m)
 	if m.QoS > 0 {
 		dst = appendHeader(dst, "X-Mqtt-Qos", strconv.Itoa(int(m.QoS)))
 	}
@@ -134,6 +135,7 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 // needs no escapes. XDP makes that room at the head of the packet.
 func Growth(fn *config.Function, clientID, username string) int {
 	m := &Message{ClientID: clientID, Username: username, QoS: 1, Payload: make([]byte, 128)}
+	Begin(fn, m)
 	// fixed header with two bytes of remaining length, length of the topic, packet identifier
 	const head = 3 + 2 + 2
 	return len(Build(nil, fn, m, strings.Repeat("0", abi.CeIdLen))) - len(m.Payload) - head

@@ -50,7 +50,7 @@ func TestPropertiesBecomeHeaders(t *testing.T) {
 	fn.Headers = map[string]string{"X-Team": "edge"}
 	fn.CloudEvents.FromPublisher = true
 	m := &Message{ClientID: "c", Topic: "t", Version: 5, PayloadFormat: 1, UserProperties: []UserProperty{
-		{"color", "red"}, {"traceparent", "00-1"}, {"type", "com.example"}, {"ce-source", "/me"}, {"Host", "evil"},
+		{"color", "red"}, {"TraceParent", aParent}, {"type", "com.example"}, {"ce-source", "/me"}, {"Host", "evil"},
 		{"bad\r\nname", "x"}, {"bad", "a\r\nX-Evil: 1"}, {"Content-Length", "0"},
 	}}
 	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(Build(nil, fn, m, "1"))))
@@ -58,7 +58,7 @@ func TestPropertiesBecomeHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"X-Team": "edge", "Content-Type": "text/plain; charset=utf-8", "X-Mqtt-User-color": "red",
-		"Traceparent": "00-1", "Ce-Type": "com.example", "Ce-Source": "/me", "X-Evil": "", "X-Mqtt-User-Host": "evil"} {
+		"Traceparent": aParent, "Ce-Type": "com.example", "Ce-Source": "/me", "X-Evil": "", "X-Mqtt-User-Host": "evil"} {
 		if got := req.Header.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}

@@ -9,6 +9,20 @@ import (
 	"eproxy/internal/request"
 )
 
+// TestTraceOfTakenOver: a message that the programs began a trace with belongs to it still.
+func TestTraceOfTakenOver(t *testing.T) {
+	u, err := url.Parse("http://temp.local/ingest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fn := &config.Function{URL: u, Tracing: 1}
+	m := request.Message{ClientID: "c", Topic: "a/b", Payload: []byte("traceparent: x")}
+	request.Begin(fn, &m)
+	if got := messageOf(fn, request.Build(nil, fn, &m, "7")); !reflect.DeepEqual(got, &m) {
+		t.Errorf("%+v, want %+v", got, m)
+	}
+}
+
 // TestDeadLetterOfGoneClient: what a dead letter says of a message is read from its request
 // when the client is gone.
 func TestDeadLetterOfGoneClient(t *testing.T) {
