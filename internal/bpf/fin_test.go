@@ -64,3 +64,22 @@ func TestMessagesBeforeFIN(t *testing.T) {
 		}
 	}
 }
+
+// TestCutMessageBeforeFIN: the rest of a message whose beginning was kept comes in the segment with FIN: it is taken, DISCONNECT
+// and the FIN pass.
+func TestCutMessageBeforeFIN(t *testing.T) {
+	const k, bye = 25, "\xe0\x00"
+	cut := publish("sensors/a/temp", 1, 9, "a message that is cut somewhere")
+	for _, ipv6 := range []bool{false, true} {
+		r, at := keptRig(t, ipv6, "A", cut, k)
+		ret, out := r.run(r.objs.TcDeviceIn, r.fromDevice(at+k, "FPA", append(cut[k:len(cut):len(cut)], bye...)))
+		tcp := checkSegment(t, out)
+		end := at + uint32(len(cut)+len(bye))
+		if ret != tcOK || !tcp.FIN || tcp.Seq+uint32(len(tcp.Payload)) != devISS+uint32(len(bye)) || string(tcp.Payload[len(tcp.Payload)-len(bye):]) != bye {
+			t.Errorf("ipv6 %t: verdict %d, FIN %v, passed %q: %v", ipv6, ret, tcp.FIN, tcp.Payload, r.allReasons())
+		}
+		if c := r.readConn(rigDevice); c.RxNxt != end+1 || len(r.bodies()) != 2 {
+			t.Errorf("ipv6 %t: next %d of %d, in flight %q", ipv6, c.RxNxt-at, end+1-at, r.bodies())
+		}
+	}
+}
