@@ -36,7 +36,7 @@ enum reason {
 	REASON_AHEAD = 9,            /* payload beyond the next expected byte: passed to the local socket; while a pod's response is half removed or none is due, or beyond the socket's window, answered with an ACK */
 	REASON_CHALLENGE = 10,       /* RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961) */
 	REASON_NOT_OPEN = 11,        /* connection known but not open for grafting (yet, or no more) */
-	REASON_TCP_FLAGS = 12,       /* SYN, FIN, RST or URG set, or TCP options present (at TC: others than SACK) */
+	REASON_TCP_FLAGS = 12,       /* SYN, RST or URG set, FIN right behind the message (XDP: anywhere in the segment), or TCP options present (at TC: others than SACK) */
 	REASON_NOT_NEXT = 13,        /* sequence number is not the next expected one, or later bytes have been passed before these: the local socket gets all until the hole is filled */
 	REASON_NO_BOUNDARY = 14,     /* segment does not start at an MQTT packet boundary */
 	REASON_LOST_TRACK = 15,      /* MQTT boundaries unknown until userspace names one */

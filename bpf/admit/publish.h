@@ -33,7 +33,8 @@ static __always_inline enum reason admit_segment(const struct globals *g, struct
 {
 	if (!g || g->draining || c->state != CONN_OPEN || (c->flags & (CONN_BROKEN | CONN_NO_TAKE)))
 		return REASON_NOT_OPEN;
-	if (!p->plain || (p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
+	/* XDP takes whole segments: a FIN must reach the socket, behind something of the same segment */
+	if (!p->plain || (p->seg.flags & (TH_SYN | TH_RST | TH_URG)) || (xdp && (p->seg.flags & TH_FIN)))
 		return REASON_TCP_FLAGS;
 	if (!conn_next(c, p->seg.seq))
 		return REASON_NOT_NEXT;
@@ -67,6 +68,8 @@ static __always_inline enum reason admit_publish(void *ctx, bool xdp, const stru
 		return reason;
 	if (xdp && s->publish.length < len)
 		return REASON_MULTI;
+	if ((s->packet.seg.flags & TH_FIN) && s->publish.length >= len)
+		return REASON_TCP_FLAGS;
 	if (s->publish.length - s->publish.payload > PAYLOAD_MAX)
 		return REASON_TOO_LARGE;
 	if (s->publish.qos && !device_id_room(conn, gen, s->publish.packet_id))

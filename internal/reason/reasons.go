@@ -16,7 +16,7 @@ var All = []Reason{
 	{"ahead", "payload beyond the next expected byte: passed to the local socket; while a pod's response is half removed or none is due, or beyond the socket's window, answered with an ACK"},
 	{"challenge", "RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961)"},
 	{"not_open", "connection known but not open for grafting (yet, or no more)"},
-	{"tcp_flags", "SYN, FIN, RST or URG set, or TCP options present (at TC: others than SACK)"},
+	{"tcp_flags", "SYN, RST or URG set, FIN right behind the message (XDP: anywhere in the segment), or TCP options present (at TC: others than SACK)"},
 	{"not_next", "sequence number is not the next expected one, or later bytes have been passed before these: the local socket gets all until the hole is filled"},
 	{"no_boundary", "segment does not start at an MQTT packet boundary"},
 	{"lost_track", "MQTT boundaries unknown until userspace names one"},
