@@ -476,7 +476,9 @@ func ScanProperties(b []byte, q *Properties) int {
 func Token(b byte) bool { return C.call_token(u8(b)) != 0 }
 
 // Plain is text_plain over all of b.
-func Plain(b []byte) bool { return len(b) == 0 || C.call_plain((*u8)(unsafe.Pointer(&b[0])), u32(len(b))) != 0 }
+func Plain(b []byte) bool {
+	return len(b) == 0 || C.call_plain((*u8)(unsafe.Pointer(&b[0])), u32(len(b))) != 0
+}
 
 // Filter says whether the PUBLISH at the front of b is one that a trace of this topic filter shows, and
 // which topic it has, as far as that is shown; only the first Look bytes of b are looked at.

@@ -19,7 +19,9 @@ type scanned struct {
 	users       [][2]string
 }
 
-func appendText(b []byte, s string) []byte { return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...) }
+func appendText(b []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
+}
 
 // takeText is the text at the front of b, and what follows.
 func takeText(b []byte) (string, []byte) {

@@ -17,7 +17,9 @@ import (
 )
 
 // text is a string of MQTT.
-func text(b []byte, s string) []byte { return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...) }
+func text(b []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
+}
 
 // propertiesOf are a message's properties as they are in its PUBLISH.
 func propertiesOf(m *request.Message) []byte {
@@ -212,4 +214,46 @@ func TestPlainBehindProperties(t *testing.T) {
 	if got, want := checkSegment(t, out).Payload, request.Build(nil, fn, next, "0123456789ab00000002"); !bytes.Equal(got, want) {
 		t.Errorf("request\n%q\nwant\n%q", got, want)
 	}
+}
+
+// BenchmarkProperties is BenchmarkMessage with MQTT 5 properties of each kind.
+func BenchmarkProperties(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		m    request.Message
+	}{
+		{"none", request.Message{}},
+		{"format", request.Message{PayloadFormat: 1}},
+		{"type", request.Message{ContentType: "application/json"}},
+		{"expiry", request.Message{MessageExpiry: 3600}},
+		{"user=1", request.Message{UserProperties: user("region", "eu-west")}},
+		{"user=4", request.Message{UserProperties: user("region", "eu-west", "model", "x-1200", "batch", "17", "unit", "celsius")}},
+		{"all", request.Message{PayloadFormat: 1, ContentType: "application/json", MessageExpiry: 3600,
+			UserProperties: user("region", "eu-west", "model", "x-1200", "batch", "17", "unit", "celsius")}},
+	} {
+		for _, hook := range []string{"xdp", "tc"} {
+			b.Run(c.name+"/"+hook, func(b *testing.B) { benchmarkProperties(b, hook, c.m) })
+		}
+	}
+}
+
+func benchmarkProperties(b *testing.B, hook string, m request.Message) {
+	r := newRig(b, false)
+	fn := propertiesFunction(b, "")
+	fn.Headers = nil
+	r.properties(fn)
+	prog, _, _ := r.takeProgram(hook)
+	m.ClientID, m.Topic, m.QoS, m.PacketID, m.Payload = "dev-1", "sensors/a/temp", 1, 7, []byte(fmt.Sprintf("%064d", 1))
+	if m.MessageExpiry > 0 {
+		m.Expires = time.Now().Add(time.Duration(m.MessageExpiry) * time.Second)
+	}
+	size := len(request.Build(nil, fn, &m, strings.Repeat("0", 20)))
+	if hook == "xdp" && size > len(publish5(&m, propertiesOf(&m)))+216 {
+		b.Skip("takes more than XDP's head room")
+	}
+	pubs, responses := conversation(r, b.N, func(i int) ([]byte, int) {
+		m.PacketID = uint16(i%60000 + 1)
+		return publish5(&m, propertiesOf(&m)), size
+	})
+	converse(b, r, prog, pubs, responses)
 }

@@ -61,7 +61,7 @@ func appendProperties(dst []byte, fn *config.Function, m *Message) []byte {
 		if traceContext[name] && !hasHeader(fn.Headers, name) {
 			dst = appendHeader(dst, name, p.Value)
 		} else {
-			dst = appendHeader(dst, "X-Mqtt-User-"+p.Name, p.Value)
+			dst = appendHeader(dst, userHeader+p.Name, p.Value)
 		}
 	}
 	return dst
