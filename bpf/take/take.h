@@ -197,7 +197,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
 	if (!fn)
 		return REASON_NO_SLOT;
-	reason = request_measure(fn, d, s);
+	reason = request_measure(xdp, fn, d, s);
 	if (reason)
 		return reason;
 	if (xdp && s->draft.len > t->p->seg.len + t->head_max)

@@ -262,8 +262,11 @@ type EproxyFunction struct {
 	FromPublisher uint32
 	Queue         uint32
 	Tracing       uint32
+	ContentAt     uint16
+	ContentLen    uint16
 	Pods          [256]uint32
 	Prefix        [512]uint8
+	Slack         [8]uint8
 }
 
 type EproxyFunctionInfo struct {
@@ -646,7 +649,10 @@ const (
 	EproxyReasonREASON_PARK_HANDED     EproxyReason = 79
 	EproxyReasonREASON_KEPT            EproxyReason = 80
 	EproxyReasonREASON_KEPT_VAIN       EproxyReason = 81
-	EproxyReasonREASON_COUNT           EproxyReason = 82
+	EproxyReasonREASON_PROPERTIES_LONG EproxyReason = 82
+	EproxyReasonREASON_PROPERTY_TEXT   EproxyReason = 83
+	EproxyReasonREASON_EXPIRY          EproxyReason = 84
+	EproxyReasonREASON_COUNT           EproxyReason = 85
 )
 
 type EproxyRequest struct {

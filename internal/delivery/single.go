@@ -75,7 +75,7 @@ func (x *single) init(ctx context.Context, e *Engine, fn *config.Function, m *re
 // build is the request.
 func (x *single) build() []byte {
 	if x.request != nil {
-		return x.request
+		return request.Renew(x.request, x.m.Expires)
 	}
 	return request.Build(nil, x.fn, x.m, x.id)
 }

@@ -5,7 +5,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"time"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/config"
@@ -24,6 +23,15 @@ const (
 // messages of a function share, with its default content type.
 func Prefix(fn *config.Function) []byte {
 	return appendPrefix(nil, fn, fn.ContentType, "", "")
+}
+
+// DefaultType is where in Prefix the function's content type stands, as a line, which is left out for messages that
+// bring one along.
+func DefaultType(fn *config.Function) (at, length int) {
+	if fn.ContentType == "" {
+		return 0, 0
+	}
+	return len(appendStart(nil, fn)), len(appendHeader(nil, "Content-Type", fn.ContentType))
 }
 
 // appendStart writes what every request to a function begins with: the request line, Host and the static headers.
@@ -92,7 +100,11 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 		return appendJSON(appendTrace(appendStart(dst, fn), fn, m), structuredType, Event(fn, m, id))
 	}
 	m, a := unwrap(fn, m)
-	dst = appendPrefix(dst, fn, contentTypeOf(fn, m), a["ce-type"], a["ce-source"])
+	own, byDefault := ownType(m), ""
+	if own == "" {
+		byDefault = fn.ContentType
+	}
+	dst = appendPrefix(dst, fn, byDefault, a["ce-type"], a["ce-source"])
 	if a["ce-source"] == "" {
 		dst = EncodeValue(dst, m.ClientID)
 	}
@@ -110,8 +122,11 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	if m.Dup {
 		dst = appendHeader(dst, "X-Mqtt-Dup", "1")
 	}
+	if own != "" {
+		dst = appendHeader(dst, "Content-Type", own)
+	}
 	if !m.Expires.IsZero() {
-		dst = appendHeader(dst, "X-Mqtt-Expiry", strconv.Itoa(secondsUntil(m.Expires)))
+		dst = appendHeader(dst, expiryHeader, strconv.Itoa(secondsUntil(m.Expires)))
 	}
 	for _, name := range sortedNames(a) {
 		switch name {
@@ -141,17 +156,20 @@ func Growth(fn *config.Function, clientID, username string) int {
 	return len(Build(nil, fn, m, strings.Repeat("0", abi.CeIdLen))) - len(m.Payload) - head
 }
 
-// secondsUntil is how many seconds are left, rounded up [MQTT-3.3.2-6].
-func secondsUntil(t time.Time) int { return max(1, int((time.Until(t)+time.Second-1)/time.Second)) }
+func contentTypeOf(fn *config.Function, m *Message) string { return cmp.Or(ownType(m), fn.ContentType) }
 
-func contentTypeOf(fn *config.Function, m *Message) string {
+// textType is the content type of a message of which its publisher says only that it is text.
+const textType = "text/plain; charset=utf-8"
+
+// ownType is the content type that a message brings along; empty: none.
+func ownType(m *Message) string {
 	switch {
 	case m.ContentType != "" && field.ValidValue(m.ContentType):
 		return m.ContentType
 	case m.PayloadFormat == 1:
-		return "text/plain; charset=utf-8"
+		return textType
 	}
-	return fn.ContentType
+	return ""
 }
 
 func appendHeader(dst []byte, name, value string) []byte {

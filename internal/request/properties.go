@@ -56,7 +56,7 @@ func appendProperties(dst []byte, fn *config.Function, m *Message) []byte {
 		if fn.CloudEvents.FromPublisher && attributeOf(p) != "" || traceHeader(fn, p) != "" || !field.ValidName(p.Name) || !field.ValidValue(p.Value) {
 			continue
 		}
-		dst = appendHeader(dst, "X-Mqtt-User-"+p.Name, p.Value)
+		dst = appendHeader(dst, userHeader+p.Name, p.Value)
 	}
 	return dst
 }

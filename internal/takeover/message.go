@@ -67,8 +67,11 @@ func (t *taken) deliver(attempts int, cause error) {
 		m.Username = t.device.Info.Username
 		m.Version = t.device.Info.Version
 	}
+	arrived := time.Now().Add(t.arrived - clock.Monotonic())
+	if m.MessageExpiry > 0 {
+		m.Expires = arrived.Add(time.Duration(m.MessageExpiry) * time.Second)
+	}
 	t.all.wg.Go(func() {
-		arrived := time.Now().Add(t.arrived - clock.Monotonic())
 		t.finish(t.engine.DeliverRequest(t.all.ctx, t.fn, t.req, m, arrived, attempts, cause))
 	})
 }
@@ -77,6 +80,7 @@ func (t *taken) deliver(attempts int, cause error) {
 // client may be gone by now.
 func messageOf(fn *config.Function, req []byte) *request.Message {
 	m := &request.Message{}
+	request.ReadProperties(m, req)
 	head, body, _ := bytes.Cut(req, []byte("\r\n\r\n"))
 	m.Payload = body
 	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
