@@ -131,7 +131,13 @@ type rawKnative struct {
 }
 
 type rawScaler struct {
-	Knative string `yaml:"knative"`
+	Knative string   `yaml:"knative"`
+	KEDA    *rawKEDA `yaml:"keda"`
+}
+
+type rawKEDA struct {
+	Listen string  `yaml:"listen"`
+	TLS    *rawTLS `yaml:"tls"`
 }
 
 type rawKubernetes struct {
