@@ -30,10 +30,11 @@ func (r *raw) parse(b []byte) error {
 	return nil
 }
 
-// idle is a node whose functions have nothing to do. It knows how many were ever asked for.
+// idle is a node whose functions have nothing to do, unless it is told so. It knows which were ever asked for.
 type idle struct {
 	mu    sync.Mutex
 	asked map[string]bool
+	busy  int
 }
 
 func (*idle) Loads(func(string) bool, time.Duration) (traffic.Loads, error) {
@@ -49,7 +50,7 @@ func (i *idle) Busy(function string) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.asked[function] = true
-	return 0
+	return i.busy
 }
 
 // world is a server and a client of it.
@@ -59,7 +60,8 @@ type world struct {
 	client *grpc.ClientConn
 }
 
-func serve(t *testing.T) *world {
+// serve begins both. run serves, until its context ends.
+func serve(t *testing.T, run func(*Server, context.Context, net.Listener)) *world {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -70,7 +72,7 @@ func serve(t *testing.T) *world {
 		Options{Source: node, Now: func() time.Duration { return time.Hour }, Logger: slog.New(slog.DiscardHandler)})}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { w.Run(ctx, l) })
+	running.Go(func() { run(w.Server, ctx, l) })
 	t.Cleanup(func() { cancel(); running.Wait() })
 	w.client, err = grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{})))
 	if err != nil {
@@ -121,7 +123,7 @@ func ref(metadata ...string) (out raw) {
 
 // TestRefused: what cannot be answered has one clear error, whatever method asks.
 func TestRefused(t *testing.T) {
-	w := serve(t)
+	w := serve(t, (*Server).Run)
 	many := make([]string, 0, 4*maxMetadata)
 	for i := range maxMetadata + 1 {
 		many = append(many, strings.Repeat("k", i+1), "v")
@@ -153,9 +155,47 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestAtOnce: it is the message that has KEDA told, not a look at the function each second, of which there is none here.
+func TestAtOnce(t *testing.T) {
+	w := serve(t, func(s *Server, ctx context.Context, l net.Listener) {
+		go func() { _ = s.server.Serve(l) }()
+		<-ctx.Done()
+		close(s.ending)
+		s.server.Stop()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	s := w.stream(t, ctx, ref("function", "temp"))
+	until(t, "the stream does not look at the function", func() bool { // so that what it sees later it was told of
+		w.node.mu.Lock()
+		defer w.node.mu.Unlock()
+		return w.node.asked["temp"]
+	})
+	w.node.mu.Lock()
+	w.node.busy = 1
+	w.node.mu.Unlock()
+	w.Activate("temp")
+	var a raw
+	if err := s.RecvMsg(&a); err != nil || !bytes.Equal(a, activity(true).append(nil)) {
+		t.Errorf("%x: %v", a, err)
+	}
+}
+
+// until waits until something is so.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for limit := time.After(30 * time.Second); !is(); {
+		select {
+		case <-limit:
+			t.Fatal(what)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 // TestBounded: there are so many streams and no more, and nothing is left of them, nor of names that somebody makes up.
 func TestBounded(t *testing.T) {
-	w := serve(t)
+	w := serve(t, (*Server).Run)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	count := func() (open, functions int) {
@@ -163,21 +203,11 @@ func TestBounded(t *testing.T) {
 		defer w.mu.Unlock()
 		return w.open, len(w.functions)
 	}
-	until := func(what string, is func() bool) {
-		t.Helper()
-		for limit := time.After(30 * time.Second); !is(); {
-			select {
-			case <-limit:
-				t.Fatal(what)
-			case <-time.After(time.Millisecond):
-			}
-		}
-	}
 	for i := range streams {
 		name := strings.Repeat("x", i%100+1)
 		w.stream(t, ctx, ref("function", name))
 	}
-	until("the streams are not open", func() bool { open, _ := count(); return open == streams })
+	until(t, "the streams are not open", func() bool { open, _ := count(); return open == streams })
 	// A connection of its own: the first one has as many streams as it may.
 	other, err := grpc.NewClient(w.client.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{})))
 	if err != nil {
@@ -190,7 +220,7 @@ func TestBounded(t *testing.T) {
 	}
 	w.Tick()
 	cancel()
-	until("something is left of streams that have ended", func() bool { open, functions := count(); return open == 0 && functions == 0 })
+	until(t, "something is left of streams that have ended", func() bool { open, functions := count(); return open == 0 && functions == 0 })
 	w.node.mu.Lock()
 	defer w.node.mu.Unlock()
 	for name := range w.node.asked {
