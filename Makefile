@@ -64,8 +64,8 @@ check: unit lint
 ## unit: vet, and the tests that need no root, among them the BPF programs compiled for this host
 unit:
 	$(GO) vet ./...
-	$(GO) test $(UNPRIVILEGED) $(NATIVE_PACKAGES)
-	$(GO) test $(UNPRIVILEGED) -race $(UNIT_PACKAGES)
+	$(GO) test $(UNPRIVILEGED) -timeout 30m $(NATIVE_PACKAGES)
+	$(GO) test $(UNPRIVILEGED) -race -timeout 30m $(UNIT_PACKAGES)
 
 ## lint: .golangci.yaml for Go, .clang-format for C, shellcheck for scripts
 lint: lint-deps bin/golangci-lint
@@ -79,8 +79,8 @@ bin/golangci-lint: test/tools/go.mod test/tools/go.sum
 
 ## test: everything; root
 test: need-root test-deps build bin/lwip-relay unit
-	$(GO) test -race $(filter-out ./test/netns,$(ROOT_PACKAGES))
-	EPROXY_OBJECT=bounded $(GO) test ./internal/bpf
+	$(GO) test -race -timeout 30m $(filter-out ./test/netns,$(ROOT_PACKAGES))
+	EPROXY_OBJECT=bounded $(GO) test -timeout 30m ./internal/bpf
 	cd bench/proactive && $(GO) vet ./... && $(GO) test ./...
 	cd test/chart && $(GO) vet ./... && $(GO) test ./...
 	cd test/cloudevents && $(GO) vet ./... && $(GO) test ./...
