@@ -72,8 +72,8 @@ func (d *Meters) Tick(now time.Duration) error {
 	}
 	for name, m := range d.m {
 		rate := m.Rate(loads.Functions[name].Plus(d.source.Userspace(name, now)), now)
+		m.kpa.Record(now, rate.Concurrency) // also 0: an average leaves out what follows the last record
 		if rate.Concurrency > 0 || rate.Arrived > 0 {
-			m.kpa.Record(now, rate.Concurrency)
 			m.any, m.last = true, now
 		}
 	}

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	eproxy v0.0.0
 	github.com/kedacore/keda/v2 v2.21.0
+	k8s.io/api v0.37.2
 )
 
 require (
@@ -190,6 +191,7 @@ require (
 	github.com/opensearch-project/opensearch-go/v4 v4.7.3 // indirect
 	github.com/paulmach/orb v0.13.0 // indirect
 	github.com/pierrec/lz4/v4 v4.1.29 // indirect
+	github.com/pires/go-proxyproto v0.15.0 // indirect
 	github.com/pkg/browser v0.0.0-20240102092130-5ac0b6a4141c // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/planetscale/vtprotobuf v0.6.1-0.20240319094008-0393e58bdf10 // indirect
@@ -283,7 +285,6 @@ require (
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/sourcemap.v1 v1.0.5 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
-	k8s.io/api v0.37.2 // indirect
 	k8s.io/apiextensions-apiserver v0.36.4 // indirect
 	k8s.io/apimachinery v0.37.2 // indirect
 	k8s.io/client-go v0.37.2 // indirect
@@ -302,3 +303,6 @@ replace eproxy => ../..
 
 // As KEDA's own go.mod has it: the version before has no licence.
 replace github.com/nexus-rpc/nexus-proto-annotations v0.1.0 => github.com/nexus-rpc/nexus-proto-annotations v0.1.1-0.20260629224316-835bd8d49cb4
+
+// As KEDA's own go.mod has it: the scaler of PredictKube does not build with later ones, and what is tested here needs none of it.
+replace github.com/prometheus/client_golang => github.com/prometheus/client_golang v1.24.1

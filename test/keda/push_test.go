@@ -82,15 +82,15 @@ func TestMetric(t *testing.T) {
 	n := w.serve(t, functions(16), "127.0.0.1:0", nil)
 	for _, c := range []struct {
 		target string
-		want   float64
-	}{{"", 11.2}, {"2.5", 2.5}} {
+		want   int64 // thousandths
+	}{{"", 11_200}, {"2.5", 2500}} {
 		metadata := map[string]string{}
 		if c.target != "" {
 			metadata["target"] = c.target
 		}
 		specs := operate(t, n.address, metadata, nil).GetMetricSpecForScaling(t.Context())
 		if len(specs) != 1 || specs[0].External.Metric.Name != "s3-messages" || specs[0].External.Target.Type != v2.AverageValueMetricType ||
-			specs[0].External.Target.AverageValue.AsApproximateFloat64() != c.want {
+			specs[0].External.Target.AverageValue.MilliValue() != c.want {
 			t.Errorf("target %q: %+v", c.target, specs)
 		}
 	}
@@ -139,8 +139,8 @@ func TestTargetChanges(t *testing.T) {
 		n.Follow(functions(concurrency)) // which changes nothing
 		select {
 		case s := <-specs:
-			if got, want := s[0].External.Target.AverageValue.AsApproximateFloat64(), 0.7*float64(concurrency); got != want {
-				t.Errorf("concurrency %d: a target of %v, want %v", concurrency, got, want)
+			if got, want := s[0].External.Target.AverageValue.MilliValue(), int64(700*concurrency); got != want {
+				t.Errorf("concurrency %d: a target of %d thousandths, want %d", concurrency, got, want)
 			}
 		case <-time.After(within):
 			t.Fatalf("concurrency %d: no target was sent", concurrency)
