@@ -18,7 +18,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-knative test-page test-prometheus demo bench bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-keda test-knative test-page test-prometheus demo bench bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
 
 all: build
 
@@ -198,6 +198,10 @@ bench-proactive:
 ## test-knative: what Knative's autoscaler is told, read by its own code over a simulated day; no root, under a minute
 test-knative:
 	cd test/knative && $(GO) vet ./... && $(GO) test -race -count=1 ./...
+
+## test-keda: what KEDA is told, asked for by its own scaler; no root; all of KEDA's scalers are built at first (minutes)
+test-keda:
+	cd test/keda && $(GO) vet ./... && $(GO) test -race -count=1 ./...
 
 ## bench-wake: latency of messages that wake frozen functions beside awake ones, processor time while all sleep, 2 minutes; WAKE="--frozen 10s" as long as you like; root
 WAKE ?=

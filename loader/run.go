@@ -29,6 +29,7 @@ import (
 	"eproxy/internal/endpoints"
 	"eproxy/internal/frontend"
 	"eproxy/internal/instances"
+	"eproxy/internal/keda"
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/knative"
 	"eproxy/internal/kube"
@@ -106,6 +107,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	n.file, n.resources = cfg, resources
 	living.Go(func() { n.life.Run(lifeCtx) })
 	living.Go(func() { n.runKnative(lifeCtx) })
+	living.Go(func() { n.runKEDA(lifeCtx) })
 	living.Go(func() { n.runObserver(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
@@ -154,6 +156,9 @@ type node struct {
 	observer  *observe.Observer                // nil: nothing is
 	pusher    *knative.Pusher                  // nil: nothing is
 	knative   atomic.Pointer[knative.Reporter] // nil: it is told nothing; activate may come before
+	asked     net.Listener                     // by KEDA; nil: it does not
+	keda      atomic.Pointer[keda.Server]      // as knative
+	loads     sync.Mutex                       // one at a time reads the plane's
 	changes   chan change                      // of operators, for loop
 }
 
@@ -209,6 +214,9 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 		return nil, err
 	}
 	n.startKnative(live)
+	if err := n.startKEDA(live); err != nil {
+		return nil, err
+	}
 	return n, nil
 }
 

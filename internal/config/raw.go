@@ -143,7 +143,13 @@ type rawKnative struct {
 }
 
 type rawScaler struct {
-	Knative string `yaml:"knative"`
+	Knative string   `yaml:"knative"`
+	KEDA    *rawKEDA `yaml:"keda"`
+}
+
+type rawKEDA struct {
+	Listen string  `yaml:"listen"`
+	TLS    *rawTLS `yaml:"tls"`
 }
 
 type rawKubernetes struct {
