@@ -57,7 +57,7 @@ func (r *rig) properties(fn *config.Function) {
 	v := EproxyFunction{PodCount: 1}
 	v.PrefixLen = uint32(copy(v.Prefix[:], request.Prefix(fn)))
 	at, n := request.DefaultType(fn)
-	v.ContentAt, v.ContentLen = uint16(at), uint16(n)
+	v.ContentAt, v.ContentLen = uint32(at), uint32(n)
 	r.put(r.objs.Functions, uint32(0), &v)
 	r.device(func(d *EproxyDevice) { d.Version = 5 })
 }
