@@ -57,7 +57,7 @@ func TestSpans(t *testing.T) {
 		parent           string // of the span
 	}{
 		{"kernel", "", ""},
-		{"fallback", "\x03\x00\x01t", ""},
+		{"fallback", "\x09\x00\x01t", ""},
 		{"fallback", "\x26\x00\x0btraceparent\x00\x37" + theirs, theirs[36:52]},
 	} {
 		r.forget()

@@ -90,8 +90,8 @@ func TestTrace(t *testing.T) {
 		!strings.HasSuffix(e.Pod, ":8080") || e.Status != 200 || e.QoS != 1 || e.Outcome != "delivered" || e.Took <= 0 || e.Time.IsZero() {
 		t.Errorf("in the kernel: %+v", e)
 	}
-	const contentType = "\x03\x00\x01t"
-	publish(c, "sensors/c/temp", 3, 0, contentType)
+	const correlation = "\x09\x00\x01t" // for the fallback
+	publish(c, "sensors/c/temp", 3, 0, correlation)
 	if e := run.next(); e.Path != trace.Left || e.Reason != "properties" || e.Topic != "sensors/c/temp" || e.Function != "temp" || e.Status != 0 {
 		t.Errorf("left: %+v", e)
 	}
