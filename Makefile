@@ -18,7 +18,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-knative test-page test-prometheus demo bench bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-keda test-knative test-page test-prometheus demo bench bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
 
 all: build
 
@@ -64,8 +64,8 @@ check: unit lint
 ## unit: vet, and the tests that need no root, among them the BPF programs compiled for this host
 unit:
 	$(GO) vet ./...
-	$(GO) test $(UNPRIVILEGED) $(NATIVE_PACKAGES)
-	$(GO) test $(UNPRIVILEGED) -race $(UNIT_PACKAGES)
+	$(GO) test $(UNPRIVILEGED) -timeout 30m $(NATIVE_PACKAGES)
+	$(GO) test $(UNPRIVILEGED) -race -timeout 30m $(UNIT_PACKAGES)
 
 ## lint: .golangci.yaml for Go, .clang-format for C, shellcheck for scripts
 lint: lint-deps bin/golangci-lint
@@ -79,11 +79,12 @@ bin/golangci-lint: test/tools/go.mod test/tools/go.sum
 
 ## test: everything; root
 test: need-root test-deps build bin/lwip-relay unit
-	$(GO) test -race $(filter-out ./test/netns,$(ROOT_PACKAGES))
-	EPROXY_OBJECT=bounded $(GO) test ./internal/bpf
+	$(GO) test -race -timeout 30m $(filter-out ./test/netns,$(ROOT_PACKAGES))
+	EPROXY_OBJECT=bounded $(GO) test -timeout 30m ./internal/bpf
 	cd bench/proactive && $(GO) vet ./... && $(GO) test ./...
 	cd test/chart && $(GO) vet ./... && $(GO) test ./...
 	cd test/cloudevents && $(GO) vet ./... && $(GO) test ./...
+	cd test/otlp && $(GO) vet ./... && $(GO) test ./...
 	$(GO) test -race -count=1 -parallel 4 -timeout 45m -v ./test/netns
 
 # What emulated machines are made of.
@@ -152,9 +153,11 @@ test-page: build
 	$(GO) vet -tags page ./test/netns
 	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '^TestPage$(if $(SCREENSHOT),,$$)' ./test/netns
 
-## test-prometheus: the Grafana dashboard's expressions in a real Prometheus against a real run, and promtool's opinion of the metrics, under 2 minutes; root
+## test-prometheus: the alerts in promtool, the Grafana dashboard's expressions in a real Prometheus against a real run, and promtool's opinion of the metrics, under 2 minutes; root
 test-prometheus: build
 	@./test/install.sh prometheus
+	promtool check rules deploy/prometheus/eproxy.rules.yml
+	promtool test rules deploy/prometheus/eproxy.rules.test.yml
 	$(GO) vet -tags prometheus ./test/netns
 	$(GO) test -race -count=1 -tags prometheus -v -run '^TestDashboard$$' ./test/netns
 
@@ -195,6 +198,10 @@ bench-proactive:
 ## test-knative: what Knative's autoscaler is told, read by its own code over a simulated day; no root, under a minute
 test-knative:
 	cd test/knative && $(GO) vet ./... && $(GO) test -race -count=1 ./...
+
+## test-keda: what KEDA is told, asked for by its own scaler; no root; all of KEDA's scalers are built at first (minutes)
+test-keda:
+	cd test/keda && $(GO) vet ./... && $(GO) test -race -count=1 ./...
 
 ## bench-wake: latency of messages that wake frozen functions beside awake ones, processor time while all sleep, 2 minutes; WAKE="--frozen 10s" as long as you like; root
 WAKE ?=

@@ -149,7 +149,7 @@ func allowFiles(n int) error {
 		return nil
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: max(most, old.Max)}); err != nil {
-		return fmt.Errorf("allow %d open files: %w", most, err)
+		return fmt.Errorf("%d devices need %d open files in one process, of which %d are allowed (ulimit -Hn): %w", n, most, old.Max, err)
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ const (
 	rowFallback = "fallback" // what the others are compared with: no program attached
 	rowTC       = "tc"
 	rowXDP      = "xdp"
+	rowControl  = "control" // fallback once more: what ratios chance makes
 )
 
 // TCP implementations of the devices.
@@ -87,7 +88,7 @@ func linksCommand() *cli.Command {
 			&cli.StringFlag{Name: "delay", Usage: "each way"},
 			&cli.StringFlag{Name: "jitter", Usage: "percent of the delay, up and down: packets overtake each other"},
 			&cli.StringFlag{Name: "loads", Usage: "of " + strings.Join(loadNames(), ", ")},
-			&cli.StringFlag{Name: "rows", Value: rowFallback + "," + rowTC + "," + rowXDP, Usage: "what is measured; ratios are to the first. xdp: only loads that XDP takes"},
+			&cli.StringFlag{Name: "rows", Value: rowFallback + "," + rowTC + "," + rowXDP, Usage: "what is measured; ratios are to the first. xdp: only loads that XDP takes; control: fallback once more, whose ratios are chance"},
 			&cli.IntFlag{Name: "seeds", Usage: "interleaved rounds `N`, each with another seed (default: 5, with --full 9)"},
 			&cli.Uint64Flag{Name: "first-seed", Value: 1, Usage: "seed of the first round; the next ones follow"},
 			&cli.DurationFlag{Name: "bound", Value: 20 * time.Second, Usage: "how long one run may take; two that take longer end the measurement of a row in a cell"},

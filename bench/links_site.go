@@ -137,6 +137,9 @@ func (s *site) startEproxy(ctx context.Context, bin, row string) error {
 		return err
 	}
 	s.after = append(s.after, func() { _ = os.RemoveAll(dir) })
+	if row == rowControl {
+		row = rowFallback
+	}
 	p, err := s.lab.StartEproxy(ctx, dir, lab.Eproxy{Bin: bin, Mode: row, Config: tunedConfig})
 	if err != nil {
 		return err

@@ -88,7 +88,7 @@ func (r *linkResult) print(w io.Writer) {
 			s := spreadOf(runs, f.f)
 			fmt.Fprintf(tw, "\t%s (%s to %s)\t%s", figure(s.median*f.scale), figure(s.low*f.scale), figure(s.high*f.scale), figure(r.ratio(row, f.f)))
 		}
-		if row == rowFallback {
+		if row == rowFallback || row == rowControl {
 			fmt.Fprintf(tw, "\t-\t-\t%s\n", unfinishedText(runs))
 			continue
 		}
@@ -133,25 +133,44 @@ func unfinishedText(runs []linkRun) string {
 	return fmt.Sprintf("%d of %d: %d of %d messages", n, len(runs), done, all)
 }
 
-// summary says how many ratios are as wanted, and which are worst.
+// summary says of each row how many ratios are as wanted, how many as much below 1, and which is worst.
 func summary(w io.Writer, results []*linkResult) {
-	good, all, worst := 0, 0, 0.0
-	var where string
+	tallies := make(map[string]*tally)
+	var rows []string
 	for _, r := range results {
 		for _, row := range r.Rows[1:] {
-			for _, f := range linkFigures {
-				q := r.ratio(row, f.f)
-				all++
-				if q <= wanted {
-					good++
-				}
-				if q > worst {
-					worst, where = q, fmt.Sprintf("%s of %s at %s", f.name, row, r.Cell)
-				}
+			if tallies[row] == nil {
+				tallies[row] = &tally{}
+				rows = append(rows, row)
 			}
+			tallies[row].add(r, row)
 		}
 	}
-	if all > 0 {
-		fmt.Fprintf(w, "\n%d of %d ratios are at most %.1f; the worst is %s: %s\n", good, all, wanted, figure(worst), where)
+	for _, row := range rows {
+		t := tallies[row]
+		fmt.Fprintf(w, "\n%s: %d of %d ratios are at most %.1f, %d below %.2f; the worst is %s: %s\n", row, t.good, t.all, wanted, t.low, 1/wanted, figure(t.worst), t.where)
+	}
+}
+
+// tally counts a row's ratios.
+type tally struct {
+	good, low, all int
+	worst          float64
+	where          string
+}
+
+func (t *tally) add(r *linkResult, row string) {
+	for _, f := range linkFigures {
+		q := r.ratio(row, f.f)
+		t.all++
+		if q <= wanted {
+			t.good++
+		}
+		if q < 1/wanted {
+			t.low++
+		}
+		if q > t.worst {
+			t.worst, t.where = q, fmt.Sprintf("%s at %s", f.name, r.Cell)
+		}
 	}
 }

@@ -38,7 +38,8 @@ static long sweep_conn(struct bpf_map *map, struct observe_key *key, struct obse
 	__u64 word = c->word;
 	struct observe_counts *o;
 
-	if ((__s64)quiet < 0 || quiet < (conn_awaited(word) && !(word & CONN_LOST) ? args->gone_ns : args->idle_ns)) {
+	if (c->pod != args->pod &&
+	    ((__s64)quiet < 0 || quiet < (conn_awaited(word) && !(word & CONN_LOST) ? args->gone_ns : args->idle_ns))) {
 		args->kept++;
 		return 0;
 	}

@@ -120,7 +120,7 @@ func (n *node) adopt(file *config.Config) error {
 func samePlan(a, b *config.Config) bool {
 	plan := func(fn *config.Function) config.Function {
 		out := *fn
-		out.Pods, out.Identities, out.Hosts, out.Drain, out.Paused = nil, nil, nil, nil, false
+		out.Pods, out.Identities, out.Places, out.Hosts, out.Drain, out.Paused = nil, nil, nil, nil, nil, false
 		return out
 	}
 	return slices.EqualFunc(a.Functions, b.Functions, func(x, y *config.Function) bool { return reflect.DeepEqual(plan(x), plan(y)) }) &&

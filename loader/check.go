@@ -109,6 +109,11 @@ func warnings(file string, cfg *config.Config) []string {
 	for _, e := range cfg.UnfitListeners(func(l *config.Listener) error { _, err := transport.New(l, nil); return err }) {
 		out = append(out, e.Error())
 	}
+	if t := cfg.Scaler.KEDA.TLS; t != nil {
+		if _, err := transport.Server(t, nil, nil); err != nil {
+			out = append(out, fmt.Sprintf("scaler.keda.tls: %v", err))
+		}
+	}
 	if err := cfg.Untrusted(file); err != nil {
 		out = append(out, err.Error())
 	}

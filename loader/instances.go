@@ -27,6 +27,7 @@ func (r recorder) Request(function, pod string, status int) {
 // activate is told that a message waits for a function without a pod.
 func (n *node) activate(function string) {
 	n.activateKnative(function)
+	n.activateKEDA(function)
 	if !n.local.Wake(function) {
 		upstream.Waits(n.log)(function)
 	}

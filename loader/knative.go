@@ -58,13 +58,15 @@ func (n *node) activateKnative(function string) {
 	}
 }
 
-// source is what Knative's autoscaler is told of.
+// source is what autoscalers are told of.
 type source struct{ *node }
 
 var _ knative.Source = source{}
 
 // Loads is what the programs have had to do; knative.Source.
 func (s source) Loads(wanted func(string) bool, now time.Duration) (traffic.Loads, error) {
+	s.loads.Lock()
+	defer s.loads.Unlock()
 	return s.plane.Loads(wanted, now)
 }
 

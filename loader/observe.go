@@ -38,4 +38,5 @@ func (n *node) observe(live *config.Config) {
 		n.observer.Follow(live)
 	}
 	n.followKnative(live)
+	n.followKEDA(live)
 }

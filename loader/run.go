@@ -29,6 +29,7 @@ import (
 	"eproxy/internal/endpoints"
 	"eproxy/internal/frontend"
 	"eproxy/internal/instances"
+	"eproxy/internal/keda"
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/knative"
 	"eproxy/internal/kube"
@@ -36,6 +37,7 @@ import (
 	"eproxy/internal/observe"
 	"eproxy/internal/page"
 	"eproxy/internal/pinned"
+	"eproxy/internal/spans"
 	"eproxy/internal/trace"
 	"eproxy/internal/upstream"
 )
@@ -105,6 +107,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	n.file, n.resources = cfg, resources
 	living.Go(func() { n.life.Run(lifeCtx) })
 	living.Go(func() { n.runKnative(lifeCtx) })
+	living.Go(func() { n.runKEDA(lifeCtx) })
 	living.Go(func() { n.runObserver(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
@@ -149,15 +152,25 @@ type node struct {
 	metrics   *metrics.Metrics
 	page      *page.Page // nil: none
 	tracer    *trace.Hub
+	spans     *spans.Exporter                  // nil: nobody gets any
 	observer  *observe.Observer                // nil: nothing is
 	pusher    *knative.Pusher                  // nil: nothing is
 	knative   atomic.Pointer[knative.Reporter] // nil: it is told nothing; activate may come before
+	asked     net.Listener                     // by KEDA; nil: it does not
+	keda      atomic.Pointer[keda.Server]      // as knative
+	loads     sync.Mutex                       // one at a time reads the plane's
 	changes   chan change                      // of operators, for loop
 }
 
 func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watcher, local *instances.Runtime, log *slog.Logger) (*node, error) {
 	n := &node{cfg: cfg, pods: pods, local: local, log: log, plane: plane, metrics: metrics.New(), tracer: trace.NewHub(plane), changes: make(chan change)}
 	plane.Trace(n.tracer)
+	if n.spans = spans.New(cfg.Tracing.OTLP, log); n.spans.On() {
+		n.metrics.Registry.MustRegister(n.spans)
+	}
+	if err := plane.Export(n.spans); err != nil {
+		return nil, err
+	}
 	n.life = upstream.New(log, func(id upstream.ID) uint64 { return plane.Answered(id.Function, id.Address) })
 	for _, name := range cfg.Interfaces {
 		used, why, err := plane.AttachDevice(name, cfg.XDP)
@@ -192,7 +205,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	if err := plane.Start(n.engine, n.recorder()); err != nil {
 		return nil, err
 	}
-	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Tracer: n.tracer, Frontend: frontend.New})
+	n.broker, err = broker.New(broker.Options{Config: cfg, Engine: n.engine, Grafter: plane, Logger: log, Recorder: n.metrics, Tracer: n.tracer, Spans: n.spans, Frontend: frontend.New})
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +214,9 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 		return nil, err
 	}
 	n.startKnative(live)
+	if err := n.startKEDA(live); err != nil {
+		return nil, err
+	}
 	return n, nil
 }
 
@@ -248,6 +264,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 		return err
 	}
 	defer closeControl()
+	defer n.spans.Start()()
 	done := make(chan error, 1)
 	go func() { done <- n.broker.Serve(serveCtx) }()
 	hup := make(chan os.Signal, 1)

@@ -21,7 +21,7 @@ func explainCommand() *cli.Command {
 			&cli.IntFlag{Name: "qos", Usage: "the message's `QOS`, 0 to 2", Value: 1},
 			&cli.IntFlag{Name: "size", Usage: "its payload's `BYTES`"},
 			&cli.BoolFlag{Name: "retain", Usage: "it has RETAIN set"},
-			&cli.BoolFlag{Name: "properties", Usage: "it has properties of MQTT 5"},
+			&cli.BoolFlag{Name: "properties", Usage: "it has MQTT 5 properties that the kernel path does not take"},
 			output.Flag(), cliutil.BPFFSFlag(),
 		},
 		Action: func(c *cli.Context) error {

@@ -61,7 +61,7 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 	return r, nil
 }
 
-// placeOf says where a pod is, as far as the way to it shows.
+// placeOf says where a pod is.
 func placeOf(far bool) string {
 	if far {
 		return "remote"

@@ -23,6 +23,7 @@ import (
 	"eproxy/internal/metrics"
 	"eproxy/internal/page"
 	"eproxy/internal/pool"
+	"eproxy/internal/spans"
 	"eproxy/internal/upstream"
 )
 
@@ -76,7 +77,12 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	engine := delivery.New(live, p, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: m, Life: life}, Activate: upstream.Waits(log)})
 	defer engine.Close()
 	m.Registry.MustRegister(metrics.NewQueued(engine))
-	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Frontend: frontend.New})
+	exporter := spans.New(cfg.Tracing.OTLP, log)
+	if exporter.On() {
+		m.Registry.MustRegister(exporter)
+	}
+	defer exporter.Start()()
+	b, err := broker.New(broker.Options{Config: cfg, Engine: engine, Logger: log, Recorder: m, Spans: exporter, Frontend: frontend.New})
 	if err != nil {
 		return err
 	}

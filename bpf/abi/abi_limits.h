@@ -47,8 +47,10 @@
 #define HOLD_OUTSIDE	  0xfffffffeu /* hold of a message that found no room among the identifiers (ids.h) */
 #define HOLD_NONE	  0xffffffffu /* hold of a message that has no identifier, or of a connection that is gone */
 
-#define GRAFT_MAX   65535 /* bytes of one graft */
-#define CACHE_TOPIC 48	  /* bytes of the topic that a device's entry remembers */
-#define SUBJECT_MAX 384	  /* bytes of ce-subject: TOPIC_MAX, all percent-encoded */
+#define GRAFT_MAX      65535 /* bytes of one graft */
+#define CACHE_TOPIC    48    /* bytes of the topic that a device's entry remembers */
+#define PROPERTIES_MAX 256   /* bytes of a PUBLISH's MQTT 5 properties in the kernel path; a power of two */
+#define USERS_MAX      4     /* user properties among them */
+#define SUBJECT_MAX    384   /* bytes of ce-subject: TOPIC_MAX, all percent-encoded */
 
 #endif

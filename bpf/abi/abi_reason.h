@@ -36,7 +36,7 @@ enum reason {
 	REASON_AHEAD = 9,            /* payload beyond the next expected byte: passed to the local socket; while a pod's response is half removed or none is due, or beyond the socket's window, answered with an ACK */
 	REASON_CHALLENGE = 10,       /* RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961) */
 	REASON_NOT_OPEN = 11,        /* connection known but not open for grafting (yet, or no more) */
-	REASON_TCP_FLAGS = 12,       /* SYN, FIN, RST or URG set, or TCP options present (at TC: others than SACK) */
+	REASON_TCP_FLAGS = 12,       /* SYN, RST or URG set, FIN right behind the message (XDP: anywhere in the segment), or TCP options present (at TC: others than SACK) */
 	REASON_NOT_NEXT = 13,        /* sequence number is not the next expected one, or later bytes have been passed before these: the local socket gets all until the hole is filled */
 	REASON_NO_BOUNDARY = 14,     /* segment does not start at an MQTT packet boundary */
 	REASON_LOST_TRACK = 15,      /* MQTT boundaries unknown until userspace names one */
@@ -47,7 +47,7 @@ enum reason {
 	REASON_PARTIAL = 20,         /* message continues in another segment */
 	REASON_MULTI = 21,           /* segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags */
 	REASON_MALFORMED = 22,       /* not valid MQTT: the server closes the connection */
-	REASON_PROPERTIES = 23,      /* MQTT 5 properties present */
+	REASON_PROPERTIES = 23,      /* MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid */
 	REASON_TOPIC_LONG = 24,      /* topic or one of its levels longer than the kernel path handles */
 	REASON_NO_ROUTE = 25,        /* no route matches: ordinary broker traffic */
 	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, ordered, also_broker, batch, structured events, from_publisher, or no pod that the kernel path reaches) */
@@ -106,7 +106,10 @@ enum reason {
 	REASON_PARK_HANDED = 79,     /* message that waited is userspace's now: its deadline is near, or no connection is left or takes it */
 	REASON_KEPT = 80,            /* beginning of a PUBLISH at the end of a segment: kept until the next segment brings the rest, not acknowledged meanwhile */
 	REASON_KEPT_VAIN = 81,       /* beginning that was kept: what came next was not its rest, or the message could not be taken; the local socket gets it after all */
-	REASON_COUNT = 82,
+	REASON_PROPERTIES_LONG = 82, /* MQTT 5 properties of more than 256 bytes, more than 4 user properties, or a name of more than 64 bytes among them */
+	REASON_PROPERTY_TEXT = 83,   /* content type or user property with other characters than printable ASCII, a user property's name that no header can have, or trace context */
+	REASON_EXPIRY = 84,          /* message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time */
+	REASON_COUNT = 85,
 };
 /* clang-format on */
 

@@ -16,9 +16,12 @@ struct function {
 	__u32 prefix_len;
 	__u32 from_publisher; /* 1: the longer sender of a device goes along */
 	__u32 queue;	      /* of its messages that wait for a slot: the same after a reload */
-	__u32 pad;
+	__u32 tracing; /* its requests get a traceparent, sampled if a random number is no larger; 0: they get none */
+	__u16 content_at;  /* in prefix: the Content-Type of messages that bring none, */
+	__u16 content_len; /* and its bytes */
 	__u32 pods[PODS_PER_FUNCTION];
 	__u8 prefix[PREFIX_MAX]; /* request up to and including "ce-source: <source>/" */
+	__u8 slack[8];		 /* what is read in words may end here */
 };
 
 enum route_flag {
@@ -53,7 +56,7 @@ struct globals {
 	__u32 slots_end;   /* one above the highest conn index of a slot so far */
 	__u32 conns_end;   /* one above the highest conn index so far */
 	__u32 xdp_idle;	   /* no pod in service receives XDP redirects: XDP leaves everything to TC */
-	__u32 tracing;	   /* 1: somebody looks at messages (trace.h) */
+	__u32 tracing;	   /* TRACE_LOOK, TRACE_SPAN: for whom messages are looked at (trace.h) */
 };
 
 /* Key of listeners: where the MQTT server listens; of asleep: where a pod does. */

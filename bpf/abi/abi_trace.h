@@ -7,7 +7,11 @@
 
 #define TRACE_ANY 0xff /* struct tracing, reason: any */
 
-/* Which messages somebody looks at (trace.h). Written by userspace while globals.tracing is 0, but for lost. */
+/* For whom messages are looked at: bits of globals.tracing, and of struct trace_event, who. */
+#define TRACE_LOOK 1 /* who has asked for them by struct tracing */
+#define TRACE_SPAN 2 /* who gets the spans of those that are sampled */
+
+/* Which messages somebody looks at (trace.h). Written by userspace while globals.tracing is without TRACE_LOOK, but for lost. */
 struct tracing {
 	__u64 lost;	  /* messages that were to be shown, and for which there was no room */
 	__u32 sample;	  /* a message is looked at if a random number is no larger than this */
@@ -43,7 +47,9 @@ struct trace_event {
 	__u8 qos;
 	__u8 topic_len; /* bytes of topic; 0: not known */
 	__u8 topic_cut; /* 1: it is longer */
-	__u8 pad;
+	__u8 who;	/* TRACE_LOOK, TRACE_SPAN: for whom it is */
+	__u32 trace[4]; /* of its traceparent; for TRACE_SPAN */
+	__u32 span[2];
 	__u8 topic[TOPIC_MAX];
 };
 

@@ -65,7 +65,7 @@ __attribute__((noinline)) int keep_beginning(struct __sk_buff *skb, __u32 conn, 
 	len = s->packet.seg.len;
 	whole = s->publish.length;
 	room = skb->gso_size ? skb->gso_size : s->packet.front + len;
-	if ((s->packet.seg.flags & TH_PSH) || whole > KEPT_MAX || whole <= len || whole - len > room)
+	if ((s->packet.seg.flags & (TH_PSH | TH_FIN)) || whole > KEPT_MAX || whole <= len || whole - len > room)
 		return 0;
 	if (d->keep_rest) {
 		d->keep_rest--;

@@ -6,6 +6,7 @@
 #ifndef EPROXY_ADMIT_PUBLISH_H
 #define EPROXY_ADMIT_PUBLISH_H
 
+#include "properties.h"
 #include "room.h"
 #include "../mech/load.h"
 #include "../work/scratch.h"
@@ -24,6 +25,27 @@ static __always_inline int message_look(void *ctx, bool xdp, struct scratch *s, 
 	return 0;
 }
 
+/* Reads the message's properties, into s->properties. */
+static __always_inline enum reason message_properties(void *ctx, bool xdp, struct scratch *s)
+{
+	__u32 len = s->publish.properties, off = s->publish.payload - len;
+	struct kept *k;
+
+	if (!within(len, 1, PROPERTIES_MAX))
+		return REASON_PROPERTIES_LONG;
+	if (xdp || !afresh(s->admit.kept)) {
+		if (packet_load(ctx, xdp, s->packet.payload + off, s->properties.raw, len))
+			return REASON_LOAD_ERROR;
+	} else {
+		k = kept_entry(s->conn);
+		if (!k)
+			return REASON_LOAD_ERROR;
+		copy_lines(s->properties.raw, k->bytes + (off & (MQTT_LOOK - 1)), &s->publish.properties,
+			   PROPERTIES_MAX);
+	}
+	return properties_read(xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN);
+}
+
 /*
  * Whether messages may be taken of what the connection is about to receive: of this source, now, at this place of its
  * stream. A look without the lock: take_account makes sure.
@@ -33,7 +55,8 @@ static __always_inline enum reason admit_segment(const struct globals *g, struct
 {
 	if (!g || g->draining || c->state != CONN_OPEN || (c->flags & (CONN_BROKEN | CONN_NO_TAKE)))
 		return REASON_NOT_OPEN;
-	if (!p->plain || (p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
+	/* XDP takes whole segments: a FIN must reach the socket, behind something of the same segment */
+	if (!p->plain || (p->seg.flags & (TH_SYN | TH_RST | TH_URG)) || (xdp && (p->seg.flags & TH_FIN)))
 		return REASON_TCP_FLAGS;
 	if (!conn_next(c, p->seg.seq))
 		return REASON_NOT_NEXT;
@@ -67,8 +90,15 @@ static __always_inline enum reason admit_publish(void *ctx, bool xdp, const stru
 		return reason;
 	if (xdp && s->publish.length < len)
 		return REASON_MULTI;
+	if ((s->packet.seg.flags & TH_FIN) && s->publish.length >= len)
+		return REASON_TCP_FLAGS;
 	if (s->publish.length - s->publish.payload > PAYLOAD_MAX)
 		return REASON_TOO_LARGE;
+	if (s->publish.properties) {
+		reason = message_properties(ctx, xdp, s);
+		if (reason)
+			return reason;
+	}
 	if (s->publish.qos && !device_id_room(conn, gen, s->publish.packet_id))
 		return REASON_RING_FULL;
 	return REASON_TAKEN;

@@ -6,7 +6,7 @@ package native
 func (m *model) eligible(p *packet) bool {
 	off := p.seq - m.peer.iss
 	n := uint32(len(p.data))
-	return n > 0 && off+n <= streamLen && p.flags&FIN == 0 && m.t.Next(&m.c, p.seq) && off >= m.raw &&
+	return n > 0 && off+n <= streamLen && m.t.Next(&m.c, p.seq) && off >= m.raw &&
 		m.c.state == ConnOpen && m.c.flags&(FlagLost|FlagBroken|FlagFinSeen) == 0 &&
 		world.boundary[off] && (m.burst || world.boundary[off+n]) && !m.t.RxFull(&m.c, m.ring)
 }
@@ -53,7 +53,7 @@ func (m *model) rx(p packet, wantTake bool) {
 	if m.kind == KindSlot && !wantTake && len(p.data)&3 == 0 { // some response is half removed
 		s.in_order = 1
 	}
-	if p.flags&(RST|SYN) == 0 && wantTake && m.eligible(&p) && world.boundary[p.seq-m.peer.iss+uint32(len(p.data))] {
+	if p.flags&(RST|SYN|FIN) == 0 && wantTake && m.eligible(&p) && world.boundary[p.seq-m.peer.iss+uint32(len(p.data))] {
 		s.remove = 1
 	}
 	off := p.seq - m.peer.iss

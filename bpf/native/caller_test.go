@@ -112,13 +112,22 @@ func (m *model) toLocal(s packet, p packet) {
 				m.fail("to local: ack %d for %d, must be %d", k, w, want)
 			}
 		}
-		if p.wnd > 0 {
+		if before(p.ack, m.passedAck) {
+			m.fail("to local: ack went back by %d", m.passedAck-p.ack)
+		}
+		if before(s.ack, uint32(m.c.tx_una)) {
+			if p.ack != m.passedAck || p.wnd != m.passedWnd {
+				m.fail("to local: ack %d and window %d of an old segment", k, p.wnd)
+			}
+			m.stats.olds++
+		} else if p.wnd > 0 {
 			have := int64(int32(s.ack-m.peer.irs)) + int64(s.wnd)<<m.peer.shift
 			used := k + int64(p.wnd)<<m.peer.shift + int64(m.insSum)
 			if used > have {
 				m.fail("to local: window reaches %d, the peer's %d", used, have)
 			}
 		}
+		m.passedAck, m.passedWnd = p.ack, p.wnd
 	}
 	if m.log != nil {
 		m.log("  -> local seq %d ack %d len %d wnd %d flags %#x", off, int32(p.ack-m.loc.iss), len(p.data), p.wnd, p.flags)

@@ -40,9 +40,10 @@ type endpoint struct {
 	buf, unread uint32
 	ackDue      bool
 	dead        bool
-	heard       bool // an acceptable segment came since this was cleared
-	queue       int  // segments that the out-of-order queue holds
-	strict      bool // drops what ends beyond its window, as Linux does from 6.17 on
+	heard       bool   // an acceptable segment came since this was cleared
+	queue       int    // segments that the out-of-order queue holds
+	widest      uint32 // largest window of the peer
+	strict      bool   // drops what ends beyond its window, as Linux does from 6.17 on, and what acknowledges less than it ever sent, as from 6.7 on
 
 	accept func(off uint32, data []byte, fin bool) // checks what is delivered
 	fail   func(format string, args ...any)
@@ -52,7 +53,8 @@ func (e *endpoint) start(iss, irs uint32, peerWnd uint16, buf uint32) {
 	e.iss, e.irs = iss, irs
 	e.una, e.nxt = iss, iss
 	e.wl1, e.wl2 = irs, iss
-	e.edge = iss + uint32(peerWnd)<<e.peerShift
+	e.widest = uint32(peerWnd) << e.peerShift
+	e.edge = iss + e.widest
 	e.rcvNxt = irs
 	e.buf = buf
 	e.adv = irs
@@ -173,7 +175,7 @@ func (e *endpoint) receive(p packet) bool {
 		e.fail("%s: acknowledges %d bytes that were never sent", e.name, p.ack-e.nxt)
 		return true
 	}
-	if e.strict && after(p.seq+uint32(len(p.data)), e.adv) {
+	if e.strict && (after(p.seq+uint32(len(p.data)), e.adv) || before(p.ack, e.una-min(e.una-e.iss, e.widest))) {
 		return true
 	}
 	e.heard = true
@@ -184,6 +186,7 @@ func (e *endpoint) receive(p packet) bool {
 	if fresh && (before(e.wl1, p.seq) || e.wl1 == p.seq && !after(e.wl2, p.ack)) {
 		e.edge = p.ack + uint32(p.wnd)<<e.peerShift
 		e.wl1, e.wl2 = p.seq, p.ack
+		e.widest = max(e.widest, uint32(p.wnd)<<e.peerShift)
 	}
 	if end == p.seq {
 		return false

@@ -85,32 +85,34 @@ type model struct {
 	err  error
 
 	// what each end must see, decided step by step
-	rxNxt   uint32 // wire offset of the peer's stream decided so far, FIN included
-	kexp    []byte // what the local socket must see
-	kfin    bool
-	hole    uint32   // end of what was passed, FIN included; above rxNxt while bytes are missing
-	kwire   []uint32 // wire offset of each byte of kexp
-	wexp    []byte   // what the peer must see
-	wireOf  []uint32 // wire offset of each byte of the local socket
-	wfin    bool
-	raw     uint32 // bytes that were on their way to the socket while it was armed, and that nobody knows of
-	takes   []take // not yet acknowledged to the peer
-	gone    uint32 // bytes of takes that were acknowledged
-	ids     uint32
-	ins     []insertion
-	insSum  uint32
-	owed    int  // responses to be inserted
-	timed   bool // what costs only time shows in the round trips
-	syn     bool // a SYN was passed: the socket's response to it must leave
-	kack    uint32
-	kedge   uint32 // right edge of the socket's window, as far as the program knows
-	lastAck uint32
-	edge    uint32
-	stats   *stats
-	burst   bool   // TC: messages of one segment are taken one by one
-	front   uint32 // bytes of the segment being passed that lie below the next byte
-	reset   bool   // an RST passed: nothing need come to an end
-	packets int
+	rxNxt     uint32 // wire offset of the peer's stream decided so far, FIN included
+	kexp      []byte // what the local socket must see
+	kfin      bool
+	hole      uint32   // end of what was passed, FIN included; above rxNxt while bytes are missing
+	kwire     []uint32 // wire offset of each byte of kexp
+	wexp      []byte   // what the peer must see
+	wireOf    []uint32 // wire offset of each byte of the local socket
+	wfin      bool
+	raw       uint32 // bytes that were on their way to the socket while it was armed, and that nobody knows of
+	takes     []take // not yet acknowledged to the peer
+	gone      uint32 // bytes of takes that were acknowledged
+	ids       uint32
+	ins       []insertion
+	insSum    uint32
+	owed      int  // responses to be inserted
+	timed     bool // what costs only time shows in the round trips
+	syn       bool // a SYN was passed: the socket's response to it must leave
+	kack      uint32
+	passedAck uint32 // what the socket was passed last
+	passedWnd uint16
+	kedge     uint32 // right edge of the socket's window, as far as the program knows
+	lastAck   uint32
+	edge      uint32
+	stats     *stats
+	burst     bool   // TC: messages of one segment are taken one by one
+	front     uint32 // bytes of the segment being passed that lie below the next byte
+	reset     bool   // an RST passed: nothing need come to an end
+	packets   int
 }
 
 func (m *model) fail(format string, args ...any) {
@@ -133,6 +135,7 @@ type stats struct {
 	bytesLocal, bytesPeer       int
 	scenarios, drained, lost    int
 	holes, follows, named, dups int
+	olds                        int
 }
 
 func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model {
@@ -183,6 +186,7 @@ func newModel(t *Table, conf []byte, log func(string, ...any), st *stats) *model
 	c.tx_rawwnd, c.rx_rawwnd = u16(raw(pbuf, p.shift)), u16(raw(lbuf, l.shift))
 	c.tx_wscale, c.rx_wscale = u8(p.shift), u8(l.shift)
 	c.challenge_ms = u32(m.now - 10000)
+	m.passedAck, m.passedWnd = l.iss, uint16(c.tx_rawwnd)
 	m.kack, m.kedge, m.lastAck, m.edge = l.irs, l.adv, iss, l.adv+removed
 
 	if conf[6]%8 == 0 {

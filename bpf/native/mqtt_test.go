@@ -56,10 +56,16 @@ func comparePublish(t *testing.T, b []byte, version byte) {
 	topicOK := true
 	if reason == ReasonTaken {
 		end := int(p.topic + p.topic_len)
-		if end > len(b) || end > Look || int(p.payload) > len(b) || int(p.payload) > Look || int(p.length) > len(b) {
+		if end > len(b) || end > Look || int(p.payload) > len(b) || int(p.payload)-int(p.properties) > Look || int(p.length) > len(b) {
 			t.Fatalf("%x: version %d: offsets %+v", b, version, p)
 		}
 		topicOK = TopicOK(b[p.topic:end])
+	}
+	if reason == ReasonTaken && err == nil && string(b[p.payload-p.properties:p.payload]) != string(ref.Properties) {
+		t.Fatalf("%x: properties %d before %d, reference %x", b, p.properties, p.payload, ref.Properties)
+	}
+	if reason == ReasonTaken && p.properties > 0 { // compared with those by compareProperties
+		reason = ReasonProperties
 	}
 	mine := reason == ReasonTaken && topicOK
 	served := err == nil && ref.QoS < 2 && !ref.Retain && !ref.Dup && len(ref.Properties) == 0 &&
@@ -91,6 +97,8 @@ func comparePublish(t *testing.T, b []byte, version byte) {
 		ok = b[0]&8 != 0
 	case ReasonRetain:
 		ok = b[0]&1 == 1
+	case ReasonPropertiesLong:
+		ok = bad || errors.Is(err, mqtt.ErrShort) || len(ref.Properties) > PropertiesMax
 	case ReasonProperties:
 		ok = version == 5 && (bad || len(ref.Properties) > 0)
 	case ReasonTopicLong:

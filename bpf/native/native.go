@@ -149,6 +149,22 @@ static int call_topic_ok(const __u8 *b, __u32 len)
 	return !u.want;
 }
 
+static int call_properties(const __u8 *raw, __u32 len, struct properties *q) { return properties_scan(raw, len, q); }
+static int call_token(__u8 b) { return token_byte(b); }
+
+// As the request's writer does: word by word.
+static int call_plain(const __u8 *b, __u32 len)
+{
+	for (__u32 i = 0; i < len; i += 8) {
+		__u64 w = 0;
+
+		memcpy(&w, b + i, len - i < 8 ? len - i : 8);
+		if (!text_plain(w, len - i < 8 ? len - i : 8))
+			return 0;
+	}
+	return 1;
+}
+
 static int call_filter(const struct shim *t, const struct tracing *f, const __u8 *buf, __u32 len, struct publish *p)
 {
 	return t->filter(f, buf, len, p);
@@ -185,6 +201,8 @@ type (
 	Ledger = C.struct_ledger
 	// Publish is struct publish: the head of a PUBLISH packet.
 	Publish = C.struct_publish
+	// Properties is struct properties: the MQTT 5 properties of a PUBLISH.
+	Properties = C.struct_properties
 	// Responses is struct responses: how far a segment's responses were read.
 	Responses = C.struct_responses
 	// HTTP is struct http: the head of the response that was read last.
@@ -265,6 +283,11 @@ const (
 	ReasonTopicLong  = C.REASON_TOPIC_LONG
 	ReasonPacketID   = C.REASON_PACKET_ID
 	ReasonDup        = C.REASON_DUP
+
+	ReasonPropertiesLong = C.REASON_PROPERTIES_LONG
+
+	PropertiesMax = C.PROPERTIES_MAX
+	UsersMax      = C.USERS_MAX
 )
 
 // Table is one compiled copy of conn.h.
@@ -438,6 +461,23 @@ func ParsePublish(b []byte, version byte, p *Publish) int {
 		buf[i] = u8(b[i])
 	}
 	return int(C.call_publish(&buf[0], u32(len(b)), u32(version), p))
+}
+
+// ScanProperties is properties_scan; of b no more than PropertiesMax bytes are looked at.
+func ScanProperties(b []byte, q *Properties) int {
+	var raw [PropertiesMax + 8]u8
+	for i := range min(len(b), PropertiesMax) {
+		raw[i] = u8(b[i])
+	}
+	return int(C.call_properties(&raw[0], u32(len(b)), q))
+}
+
+// Token is token_byte.
+func Token(b byte) bool { return C.call_token(u8(b)) != 0 }
+
+// Plain is text_plain over all of b.
+func Plain(b []byte) bool {
+	return len(b) == 0 || C.call_plain((*u8)(unsafe.Pointer(&b[0])), u32(len(b))) != 0
 }
 
 // Filter says whether the PUBLISH at the front of b is one that a trace of this topic filter shows, and

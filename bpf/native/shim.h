@@ -11,6 +11,7 @@
 #include "../pure/ids.h"
 #include "../pure/sack.h"
 #include "../pure/mqtt.h"
+#include "../pure/properties.h"
 #include "../pure/parking.h"
 #include "../pure/recovery.h"
 #include "../pure/trace_filter.h"

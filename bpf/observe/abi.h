@@ -19,6 +19,8 @@
 #define OBSERVE_CLASSES 8 /* responses by the first digit of the status, 1 to 5; a power of two */
 #define OBSERVE_IDLE_S \
 	300 /* a connection on which nothing is awaited is forgotten after so many seconds without a packet */
+#define OBSERVE_NOW    20   /* bits for how many requests are in flight */
+#define OBSERVE_UNIT   10   /* the integral of that is in units of so many bits of nanoseconds */
 #define OBSERVE_GONE_S 3600 /* one on which something is awaited, after so many */
 
 /* What a connection carries. Index of observed.protocols. */
@@ -51,24 +53,7 @@ struct observe_pod {
 	__u16 pad;
 };
 
-/* What is counted of a pod, on each processor. */
-struct observe_counts {
-	__u64 requests;			  /* whose first line was seen */
-	__u64 responses[OBSERVE_CLASSES]; /* that were complete; 1xx: each, also those before the final one */
-	__u64 unanswered;		  /* requests whose connection ended before their response did */
-	__u64 unknown;			  /* requests whose response was not followed */
-	__u64 untimed;	     /* responses that are in no histogram: when their request was sent is not known */
-	__u64 request_bytes; /* of TCP payload, each once, whatever the protocol */
-	__u64 response_bytes;
-	__u64 protocols[PROTOCOL_COUNT]; /* connections, when they were found to carry it */
-	__u64 unfollowed[WHY_COUNT];	 /* connections */
-	__u64 took_ns;			 /* sum of the durations of all requests in the histogram */
-	__u64 first_ns;			 /* the same, to the first byte of the final response */
-	__u64 took[OBSERVE_BUCKETS];	 /* from the first byte of the request to the last one of the response */
-	__u64 first[OBSERVE_BUCKETS];	 /* to the first byte of the final response */
-};
-
-/* What is known of a request, by a field of its head or its connection. Index of observe_flight.marked, plus one. */
+/* What is known of a request, by a field of its head or its connection. Index of observe_counts.marked and observe_flight.marked, plus one. */
 enum observe_mark {
 	MARK_NONE = 0,
 	MARK_PROBE = 1,	  /* the kubelet's (User-Agent: kube-probe/..., or K-Kubelet-Probe) */
@@ -77,23 +62,38 @@ enum observe_mark {
 	MARK_COUNT = 4,
 };
 
-/* The requests of a mark, which are among the others. */
-struct observe_marked {
-	__u64 requests;
-	__u64 integral; /* as that of all */
-	__s32 now;	/* below zero for a moment where a response overtakes its request's mark */
-	__u32 pad;
+/* What is counted of a pod, on each processor. */
+struct observe_counts {
+	__u64 requests;	     /* whose first line was seen */
+	__u64 request_bytes; /* of TCP payload, each once, whatever the protocol */
+	__u64 response_bytes;
+	__u64 peak;			  /* most requests in flight at a time, as this processor has seen it */
+	__u64 took_ns;			  /* sum of the durations of all requests in the histogram */
+	__u64 first_ns;			  /* the same, to the first byte of the final response */
+	__u64 own_ns;			  /* the durations of the requests of MARK_OWN */
+	__u64 responses[OBSERVE_CLASSES]; /* that were complete; 1xx: each, also those before the final one */
+	__u64 marked[MARK_COUNT - 1];	  /* requests of a mark, which are among the others */
+	__u64 unanswered;		  /* requests whose connection ended before their response did */
+	__u64 unknown;			  /* requests whose response was not followed */
+	__u64 untimed; /* responses that are in no histogram: when their request was sent is not known */
+	__u64 protocols[PROTOCOL_COUNT]; /* connections, when they were found to carry it */
+	__u64 unfollowed[WHY_COUNT];	 /* connections */
+	__u64 took[OBSERVE_BUCKETS];	 /* from the first byte of the request to the last one of the response */
+	__u64 first[OBSERVE_BUCKETS];	 /* to the first byte of the final response */
 };
 
-/* Requests in flight to a pod, of all processors: under the lock. Userspace reads with BPF_F_LOCK. */
+/*
+ * Requests in flight to a pod, of all processors: all of them, and those of a mark among them. Each is one word, that one
+ * atomic addition changes when a request begins or is over, so that whoever reads it has both what it holds:
+ *
+ *   the low OBSERVE_NOW bits: how many are in flight (of a mark: signed, as a response may overtake its request's mark)
+ *   above them, in units of 2^OBSERVE_UNIT ns: the sum of the times when requests were over, less those when they began
+ *
+ * With the requests in flight times the time that it is, the latter is the integral of the former, modulo its bits.
+ */
 struct observe_flight {
-	struct bpf_spin_lock lock;
-	__u32 now;
-	__u32 peak; /* since the pod is observed */
-	__u32 pad;
-	__u64 since_ns; /* CLOCK_MONOTONIC, of the last change */
-	__u64 integral; /* of now over time, until since_ns: nanoseconds times requests */
-	struct observe_marked marked[MARK_COUNT - 1];
+	__u64 all;
+	__u64 marked[MARK_OWN - 1];
 };
 
 /* A connection. */
@@ -102,6 +102,11 @@ struct observe_key {
 	__be32 remote[4]; /* the pod's */
 	__be16 local_port;
 	__be16 remote_port;
+};
+
+/* The beginning of a line. */
+struct line {
+	__u8 b[OBSERVE_LINE];
 };
 
 /* Where the scan of one direction stands. */
@@ -116,12 +121,12 @@ struct stream {
 	__u8 body;	/* left counts */
 	__u8 chunked;
 	__u8 has_length;
-	__u8 framed;		 /* the last field line said where the message ends: it must not go on */
-	__u8 bodiless;		 /* of a response: to HEAD */
-	__u8 tunnel;		 /* of a request: CONNECT; of a response: to it */
-	__u8 begun;		 /* sequence number is known */
-	__u8 mark;		 /* enum observe_mark, of the request's latest field; whoever reads it clears it */
-	__u8 line[OBSERVE_LINE]; /* the beginning of the line at hand */
+	__u8 framed;	  /* the last field line said where the message ends: it must not go on */
+	__u8 bodiless;	  /* of a response: to HEAD */
+	__u8 tunnel;	  /* of a request: CONNECT; of a response: to it */
+	__u8 begun;	  /* sequence number is known */
+	__u8 mark;	  /* enum observe_mark, of the request's latest field; whoever reads it clears it */
+	struct line line; /* the beginning of the line at hand, if a packet has cut it, or it is long */
 };
 
 struct observe_conn {
@@ -146,8 +151,10 @@ struct observe_sweep {
 	__u64 now_ns;
 	__u64 idle_ns; /* a connection on which nothing is awaited goes after so long */
 	__u64 gone_ns; /* any goes after so long */
+	__u32 pod;     /* all of this pod go; NO_INDEX: of none */
 	__u32 forgotten;
 	__u32 kept;
+	__u32 pad;
 };
 
 #endif

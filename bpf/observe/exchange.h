@@ -26,57 +26,65 @@
 #define ASKED_OVER	 16ull
 #define ASKED_KIND	 31ull
 
-/* More or fewer requests are in flight to a pod, from now on. */
-struct flight_delta {
-	__s32 n;
-	__s32 marked[MARK_OWN - 1]; /* of those, by mark */
-	__u32 own;		    /* requests of the programs that were answered */
-	__u64 area;		    /* for how long they were in flight, all together, ns */
-};
+/* What a word of observe_flight gets for a request that begins at that time, and for one that is over then. */
+static __always_inline __u64 flight_begun(__u64 ns)
+{
+	return 1 - (ns >> OBSERVE_UNIT << OBSERVE_NOW);
+}
 
-static __always_inline void flight_change(__u32 pod, const struct flight_delta *d, __u64 now_ns)
+static __always_inline __u64 flight_over(__u64 ns)
+{
+	return -flight_begun(ns);
+}
+
+/* One more request is in flight to a pod since then. */
+static __always_inline void flight_add(__u32 pod, struct observe_counts *o, __u64 since_ns)
 {
 	struct observe_flight *f = bpf_map_lookup_elem(&observed_flight, &pod);
-	__u64 passed;
+	__u64 now;
 
 	if (!f)
 		return;
-	bpf_spin_lock(&f->lock);
-	passed = now_ns - f->since_ns;
-	if ((__s64)passed > 0) { /* another processor's clock may be ahead */
-		f->integral += passed * f->now;
-		f->marked[0].integral += passed * f->marked[0].now;
-		f->marked[1].integral += passed * f->marked[1].now;
-		f->since_ns = now_ns;
-	}
-	f->integral += d->area;
-	f->marked[MARK_OWN - 1].requests += d->own;
-	f->marked[MARK_OWN - 1].integral += d->area;
-	f->now += d->n;
-	f->marked[0].now += d->marked[0];
-	f->marked[1].now += d->marked[1];
-	if (f->now > f->peak)
-		f->peak = f->now;
-	bpf_spin_unlock(&f->lock);
+	now = (__sync_fetch_and_add(&f->all, flight_begun(since_ns)) + 1) & ((1 << OBSERVE_NOW) - 1);
+	if (now > o->peak)
+		o->peak = now;
+}
+
+/* The requests of a pod that are over at a time. */
+struct flight_end {
+	__u32 n;
+	__u32 probes; /* of those, of MARK_PROBE */
+	__u32 proxied;
+};
+
+static __always_inline void flight_end(__u32 pod, const struct flight_end *e, __u64 now_ns)
+{
+	struct observe_flight *f = bpf_map_lookup_elem(&observed_flight, &pod);
+	__u64 over = flight_over(now_ns);
+
+	if (!f)
+		return;
+	__sync_fetch_and_add(&f->all, e->n * over);
+	if (e->probes)
+		__sync_fetch_and_add(&f->marked[MARK_PROBE - 1], e->probes * over);
+	if (e->proxied)
+		__sync_fetch_and_add(&f->marked[MARK_PROXIED - 1], e->proxied * over);
 }
 
 /* A request that is in flight since then has a mark. */
-static __always_inline void flight_mark(__u32 pod, __u32 mark, __u64 since_ns, __u64 now_ns)
+static __always_inline void flight_mark(__u32 pod, struct observe_counts *o, __u32 mark, __u64 since_ns)
 {
 	struct observe_flight *f = bpf_map_lookup_elem(&observed_flight, &pod);
-	struct flight_delta none = {};
-	struct observe_marked *m;
 
-	if (!f || mark >= MARK_COUNT)
+	if (!f)
 		return;
-	flight_change(pod, &none, now_ns);
-	m = mark == MARK_PROBE ? &f->marked[MARK_PROBE - 1] : &f->marked[MARK_PROXIED - 1];
-	bpf_spin_lock(&f->lock);
-	m->requests++;
-	m->now++;
-	if ((__s64)(f->since_ns - since_ns) > 0)
-		m->integral += f->since_ns - since_ns;
-	bpf_spin_unlock(&f->lock);
+	if (mark == MARK_PROBE) {
+		o->marked[MARK_PROBE - 1]++;
+		__sync_fetch_and_add(&f->marked[MARK_PROBE - 1], flight_begun(since_ns));
+	} else {
+		o->marked[MARK_PROXIED - 1]++;
+		__sync_fetch_and_add(&f->marked[MARK_PROXIED - 1], flight_begun(since_ns));
+	}
 }
 
 /* The request whose entry of started this is is over. Returns its mark. */
@@ -123,21 +131,20 @@ static __always_inline void histogram_add(__u64 *buckets, __u64 *sum, __u64 ns)
 static __always_inline __u32 conn_stop(struct observe_conn *c, bool *first, __u64 now_ns)
 {
 	__u64 word = __sync_fetch_and_or(&c->word, CONN_LOST);
-	struct flight_delta d = {};
-	__u32 n, marks;
+	struct flight_end e = {};
+	__u32 marks;
 
 	*first = !(word & CONN_LOST);
 	if (!*first)
 		return 0;
-	n = conn_awaited(word);
-	if (!n)
+	e.n = conn_awaited(word);
+	if (!e.n)
 		return 0;
-	marks = conn_marks(c, conn_answered(word), n);
-	d.n = -(__s32)n;
-	d.marked[MARK_PROBE - 1] = -(__s32)(marks & 0xffff);
-	d.marked[MARK_PROXIED - 1] = -(__s32)(marks >> 16);
-	flight_change(c->pod, &d, now_ns);
-	return n;
+	marks = conn_marks(c, conn_answered(word), e.n);
+	e.probes = marks & 0xffff;
+	e.proxied = marks >> 16;
+	flight_end(c->pod, &e, now_ns);
+	return e.n;
 }
 
 /* It cannot be followed any more: what was in flight is unknown from now on. */
@@ -174,7 +181,6 @@ static __always_inline void conn_carries(struct observe_conn *c, struct observe_
 static __always_inline void exchange_asked(struct observe_conn *c, struct observe_counts *o, __u64 now_ns)
 {
 	__u64 word = *(volatile __u64 *)&c->word;
-	struct flight_delta one = { .n = 1 };
 	struct stream *s = &c->request;
 
 	if (c->protocol == PROTOCOL_UNKNOWN)
@@ -188,11 +194,11 @@ static __always_inline void exchange_asked(struct observe_conn *c, struct observ
 	if (__sync_fetch_and_add(&c->word, 1ull << 32) & CONN_LOST)
 		return;
 	o->requests++;
-	flight_change(c->pod, &one, now_ns);
+	flight_add(c->pod, o, s->began_ns);
 }
 
 /* A field says something of the latest request. The first such field counts. */
-static __always_inline void exchange_marked(struct observe_conn *c, __u32 mark, __u64 now_ns)
+static __always_inline void exchange_marked(struct observe_conn *c, struct observe_counts *o, __u32 mark)
 {
 	__u64 word = *(volatile __u64 *)&c->word, *started, old;
 
@@ -203,7 +209,7 @@ static __always_inline void exchange_marked(struct observe_conn *c, __u32 mark, 
 		return;
 	old = __sync_fetch_and_or(started, (__u64)mark << ASKED_MARK_SHIFT);
 	if (!(old & ASKED_OVER))
-		flight_mark(c->pod, mark, old | ASKED_KIND, now_ns); /* no earlier than the request */
+		flight_mark(c->pod, o, mark, old);
 }
 
 /* When the oldest request in flight began, with the kind of its method. Returns false if there is none. */
@@ -220,7 +226,7 @@ static __always_inline void exchange_answered(struct observe_conn *c, struct obs
 					      __u64 now_ns)
 {
 	__u32 class = c->response.status / 100, mark;
-	struct flight_delta d = { .n = -1 };
+	struct flight_end e = { .n = 1 };
 	__u64 started, word;
 
 	if (!exchange_oldest(c, &started)) {
@@ -231,9 +237,9 @@ static __always_inline void exchange_answered(struct observe_conn *c, struct obs
 	if (word & CONN_LOST)
 		return;
 	mark = asked_over(&c->started[conn_answered(word) & (OBSERVE_ASKED - 1)]);
-	d.marked[MARK_PROBE - 1] = mark == MARK_PROBE ? -1 : 0;
-	d.marked[MARK_PROXIED - 1] = mark == MARK_PROXIED ? -1 : 0;
-	flight_change(c->pod, &d, now_ns);
+	e.probes = mark == MARK_PROBE;
+	e.proxied = mark == MARK_PROXIED;
+	flight_end(c->pod, &e, now_ns);
 	o->responses[class & (OBSERVE_CLASSES - 1)]++;
 	if (timed)
 		histogram_add(o->took, &o->took_ns, now_ns - (started & ~ASKED_KIND));
@@ -263,17 +269,16 @@ static __always_inline void slot_answered(struct observe_conn *c, struct observe
 {
 	__u32 class = c->response.status / 100;
 	__u64 took = c->slot_ns ? now_ns - c->slot_ns : 0;
-	struct flight_delta d = { .own = 1 };
 
 	o->requests++;
+	o->marked[MARK_OWN - 1]++;
 	o->responses[class & (OBSERVE_CLASSES - 1)]++;
 	if (!c->slot_ns || (__s64)took < 0) {
 		o->untimed++;
 	} else {
 		histogram_add(o->took, &o->took_ns, took);
-		d.area = took;
+		o->own_ns += took;
 	}
-	flight_change(c->pod, &d, now_ns);
 }
 
 /* A status line was seen. */

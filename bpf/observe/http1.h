@@ -17,6 +17,19 @@
 
 #define STREAM_ENDLESS (~0ull)
 
+#define LINE_LOOK 64 /* bytes that are searched for the end of a line at a time; at least OBSERVE_LINE */
+
+struct look {
+	__u8 b[LINE_LOOK];
+};
+
+/* To the verifier a function by itself, if it is global. */
+#ifdef __bpf__
+#define NOT_INLINED __attribute__((noinline))
+#else
+#define NOT_INLINED static __attribute__((noinline))
+#endif
+
 /* Which line is next, or at hand. */
 enum stream_at {
 	AT_FIRST = 0,	/* request line or status line */
@@ -38,15 +51,15 @@ enum stream_event {
 	STREAM_BROKEN = 7,   /* this cannot be followed */
 };
 
-/* The eight bytes of the kept line from off on; off is a multiple of 8 below OBSERVE_LINE. */
-static __always_inline __u64 line_word(const struct stream *s, __u32 off)
+/* The eight bytes of a line from off on; off is a multiple of 8 below OBSERVE_LINE. */
+static __always_inline __u64 line_word(const struct line *l, __u32 off)
 {
-	return *(const __u64 *)(s->line + (off & (OBSERVE_LINE - 8)));
+	return *(const __u64 *)(l->b + (off & (OBSERVE_LINE - 8)));
 }
 
-static __always_inline __u8 line_byte(const struct stream *s, __u32 off)
+static __always_inline __u8 line_byte(const struct line *l, __u32 off)
 {
-	return s->line[off & (OBSERVE_LINE - 1)];
+	return l->b[off & (OBSERVE_LINE - 1)];
 }
 
 /* The header section is whole. */
@@ -76,12 +89,12 @@ static __always_inline enum stream_event stream_head(struct stream *s, bool resp
 }
 
 /* A status line of n bytes. */
-static __always_inline enum stream_event stream_status_line(struct stream *s, __u32 n)
+static __always_inline enum stream_event stream_status_line(struct stream *s, const struct line *l, __u32 n)
 {
-	__u32 d0 = line_byte(s, 9) - '0', d1 = line_byte(s, 10) - '0', d2 = line_byte(s, 11) - '0';
+	__u32 d0 = line_byte(l, 9) - '0', d1 = line_byte(l, 10) - '0', d2 = line_byte(l, 11) - '0';
 
-	if (n < 12 || (line_word(s, 0) & ~(0xffull << 56)) != WORD('H', 'T', 'T', 'P', '/', '1', '.', 0) ||
-	    line_byte(s, 8) != ' ' || d0 < 1 || d0 > 5 || d1 > 9 || d2 > 9 || (n > 12 && line_byte(s, 12) != ' '))
+	if (n < 12 || (line_word(l, 0) & ~(0xffull << 56)) != WORD('H', 'T', 'T', 'P', '/', '1', '.', 0) ||
+	    line_byte(l, 8) != ' ' || d0 < 1 || d0 > 5 || d1 > 9 || d2 > 9 || (n > 12 && line_byte(l, 12) != ' '))
 		return STREAM_BROKEN;
 	s->status = d0 * 100 + d1 * 10 + d2;
 	return STREAM_BEGUN;
@@ -102,9 +115,9 @@ static __always_inline __u64 method_ends(__u64 w)
 }
 
 /* A request line of n bytes: a method of at most 23 and a blank, and more. */
-static __always_inline enum stream_event stream_request_line(struct stream *s, __u32 n)
+static __always_inline enum stream_event stream_request_line(struct stream *s, const struct line *l, __u32 n)
 {
-	__u64 w = line_word(s, 0), end = method_ends(w);
+	__u64 w = line_word(l, 0), end = method_ends(w);
 	__u32 at = 0;
 
 	if (n >= 8 && w == WORD('P', 'R', 'I', ' ', '*', ' ', 'H', 'T'))
@@ -112,28 +125,28 @@ static __always_inline enum stream_event stream_request_line(struct stream *s, _
 	s->bodiless = (w & 0xffffffffffull) == WORD('H', 'E', 'A', 'D', ' ', 0, 0, 0);
 	s->tunnel = w == WORD('C', 'O', 'N', 'N', 'E', 'C', 'T', ' ');
 	if (!end) {
-		end = method_ends(line_word(s, 8));
+		end = method_ends(line_word(l, 8));
 		at = 8;
 	}
 	if (!end) {
-		end = method_ends(line_word(s, 16));
+		end = method_ends(line_word(l, 16));
 		at = 16;
 	}
 	if (!end)
 		return STREAM_BROKEN;
 	at += http_lowest(end) - 1;
 	opaque(at);
-	return at && at + 1 < n && line_byte(s, at) == ' ' ? STREAM_BEGUN : STREAM_BROKEN;
+	return at && at + 1 < n && line_byte(l, at) == ' ' ? STREAM_BEGUN : STREAM_BROKEN;
 }
 
 /* A Content-Length of n bytes with its name. Returns false if it is not one plain number, or another one than before. */
-static __always_inline bool stream_length(struct stream *s, __u32 n)
+static __always_inline bool stream_length(struct stream *s, const struct line *l, __u32 n)
 {
 	__u64 length = 0;
 	bool some = false, ended = false;
 
 	for (__u32 i = 15; i < OBSERVE_LINE - 1; i++) {
-		__u8 b = line_byte(s, i), digit = b - '0';
+		__u8 b = line_byte(l, i), digit = b - '0';
 
 		if (i >= n)
 			break;
@@ -154,11 +167,11 @@ static __always_inline bool stream_length(struct stream *s, __u32 n)
 }
 
 /* A Transfer-Encoding of n bytes with its name. Returns false if it is not plainly "chunked", once. */
-static __always_inline bool stream_coding(struct stream *s, __u32 n)
+static __always_inline bool stream_coding(struct stream *s, const struct line *l, __u32 n)
 {
-	__u32 blank = line_byte(s, 18) == ' ';
-	__u64 w = blank ? *(const __u64 *)(s->line + 19) : *(const __u64 *)(s->line + 18);
-	__u8 behind = blank ? line_byte(s, 26) : line_byte(s, 25);
+	__u32 blank = line_byte(l, 18) == ' ';
+	__u64 w = blank ? *(const __u64 *)(l->b + 19) : *(const __u64 *)(l->b + 18);
+	__u8 behind = blank ? line_byte(l, 26) : line_byte(l, 25);
 
 	if ((w | LOWER) << 8 != WORD(0, 'c', 'h', 'u', 'n', 'k', 'e', 'd') || s->chunked)
 		return false;
@@ -167,13 +180,13 @@ static __always_inline bool stream_coding(struct stream *s, __u32 n)
 }
 
 /* What a request's field line of n bytes says of it; names in lower case: w0 and w1 are the first 16 bytes so. */
-static __always_inline __u8 stream_mark(const struct stream *s, __u32 n, __u64 w0, __u64 w1)
+static __always_inline __u8 stream_mark(const struct line *l, __u32 n, __u64 w0, __u64 w1)
 {
-	__u64 w2 = line_word(s, 16);
+	__u64 w2 = line_word(l, 16);
 
 	if (w0 == WORD('k', '-', 'p', 'r', 'o', 'x', 'y', '-') && w1 == WORD('r', 'e', 'q', 'u', 'e', 's', 't', ':'))
-		return n == 26 && w2 == WORD(' ', 'a', 'c', 't', 'i', 'v', 'a', 't') && line_byte(s, 24) == 'o' &&
-				       line_byte(s, 25) == 'r'
+		return n == 26 && w2 == WORD(' ', 'a', 'c', 't', 'i', 'v', 'a', 't') && line_byte(l, 24) == 'o' &&
+				       line_byte(l, 25) == 'r'
 			       ? MARK_PROXIED
 			       : MARK_NONE;
 	if (w0 == WORD('u', 's', 'e', 'r', '-', 'a', 'g', 'e') && w1 == WORD('n', 't', ':', ' ', 'k', 'u', 'b', 'e'))
@@ -184,9 +197,9 @@ static __always_inline __u8 stream_mark(const struct stream *s, __u32 n, __u64 w
 }
 
 /* A field line of n bytes. */
-static __always_inline enum stream_event stream_field(struct stream *s, __u32 n)
+static __always_inline enum stream_event stream_field(struct stream *s, const struct line *l, __u32 n)
 {
-	__u64 w0 = line_word(s, 0), w1 = line_word(s, 8) | LOWER;
+	__u64 w0 = line_word(l, 0), w1 = line_word(l, 8) | LOWER;
 	bool framed = s->framed, ok = true;
 	__u8 first = w0;
 
@@ -194,17 +207,17 @@ static __always_inline enum stream_event stream_field(struct stream *s, __u32 n)
 	if (first == ' ' || first == '\t')
 		return framed ? STREAM_BROKEN : STREAM_NOTHING; /* obs-fold */
 	w0 |= LOWER;
-	if (w0 == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-') && line_byte(s, 7) == '-' &&
-	    w1 << 16 == WORD(0, 0, 'l', 'e', 'n', 'g', 't', 'h') && line_byte(s, 14) == ':') {
+	if (w0 == WORD('c', 'o', 'n', 't', 'e', 'n', 't', '-') && line_byte(l, 7) == '-' &&
+	    w1 << 16 == WORD(0, 0, 'l', 'e', 'n', 'g', 't', 'h') && line_byte(l, 14) == ':') {
 		s->framed = 1;
-		ok = stream_length(s, n);
-	} else if (w0 == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') && line_byte(s, 8) == '-' &&
-		   w1 == WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') && (line_byte(s, 16) | 0x20) == 'g' &&
-		   line_byte(s, 17) == ':') {
+		ok = stream_length(s, l, n);
+	} else if (w0 == WORD('t', 'r', 'a', 'n', 's', 'f', 'e', 'r') && line_byte(l, 8) == '-' &&
+		   w1 == WORD('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n') && (line_byte(l, 16) | 0x20) == 'g' &&
+		   line_byte(l, 17) == ':') {
 		s->framed = 1;
-		ok = stream_coding(s, n);
+		ok = stream_coding(s, l, n);
 	} else if (n >= 16) { /* shorter ones leave bytes of the line before it behind them */
-		s->mark = stream_mark(s, n, w0, w1);
+		s->mark = stream_mark(l, n, w0, w1);
 	}
 	return ok ? STREAM_NOTHING : STREAM_BROKEN;
 }
@@ -224,16 +237,16 @@ static __always_inline __u64 size_ends(__u64 w)
  * maybe extensions (RFC 9112 section 7.1). Without a loop, of which the verifier
  * would follow each turn to the end.
  */
-static __always_inline enum stream_event stream_size(struct stream *s, __u32 n)
+static __always_inline enum stream_event stream_size(struct stream *s, const struct line *l, __u32 n)
 {
-	__u64 w = line_word(s, 0), end = size_ends(w), size;
+	__u64 w = line_word(l, 0), end = size_ends(w), size;
 	__u32 digits = end ? http_lowest(end) - 1 : 8;
 	__u8 behind;
 
 	if (digits > n)
 		digits = n;
 	opaque(digits);
-	behind = line_byte(s, digits);
+	behind = line_byte(l, digits);
 	if (!digits || (digits < n && behind != ';' && behind != ' ' && behind != '\t'))
 		return STREAM_BROKEN;
 	/* one digit a byte, the last one in the lowest byte; then all of them together */
@@ -260,22 +273,18 @@ static __always_inline void stream_fresh(struct stream *s)
 	s->mark = MARK_NONE;
 }
 
-/* The line at hand has ended. Returns an enum stream_event. A function of its own, so that the verifier follows it once. */
-#ifndef __bpf__
-static
-#endif
-	__attribute__((noinline)) int
-	stream_line_end(struct stream *s, __u32 response)
+/*
+ * A line of n bytes has ended; n is OBSERVE_LINE if it has more. Returns an enum stream_event.
+ * A function of its own, so that the verifier follows it once.
+ */
+NOT_INLINED int stream_line_end(struct stream *s, const struct line *l, __u32 n, __u32 response)
 {
-	__u32 n, last;
+	__u32 last = n - 1;
 
-	if (!s)
+	if (!s || !l)
 		return STREAM_BROKEN;
-	n = s->line_len;
-	last = n - 1;
-	s->line_len = 0;
 	opaque(last); /* or the verifier would not see the mask of line_byte */
-	if (n && n < OBSERVE_LINE && line_byte(s, last) == '\r')
+	if (n && n < OBSERVE_LINE && line_byte(l, last) == '\r')
 		n--;
 	switch (s->at) {
 	case AT_FIRST:
@@ -283,11 +292,11 @@ static
 			return response ? STREAM_BROKEN : STREAM_NOTHING;
 		stream_fresh(s);
 		s->at = AT_FIELD;
-		return response ? stream_status_line(s, n) : stream_request_line(s, n);
+		return response ? stream_status_line(s, l, n) : stream_request_line(s, l, n);
 	case AT_FIELD:
-		return n ? stream_field(s, n) : stream_head(s, response);
+		return n ? stream_field(s, l, n) : stream_head(s, response);
 	case AT_SIZE:
-		return stream_size(s, n);
+		return stream_size(s, l, n);
 	case AT_AFTER:
 		s->at = AT_SIZE;
 		return n ? STREAM_BROKEN : STREAM_NOTHING;
@@ -298,79 +307,103 @@ static
 	return STREAM_ENDED;
 }
 
-/* Flags the bytes of a word that are LF. */
+/* Flags the first byte of a word that is LF; what is flagged above it means nothing. */
 static __always_inline __u64 line_feeds(__u64 w)
 {
 	__u64 x = w ^ ONES * '\n';
 
-	return ~(((x & ~HIGH) + ~HIGH) | x) & HIGH;
+	return (x - ONES) & ~x & HIGH;
 }
 
-/* Where the first LF among the 32 bytes at b is; 32: nowhere. */
-static __always_inline __u32 line_feed(const __u8 *b)
+/* Where the first LF among the bytes is; LINE_LOOK: nowhere. A function of its own for the same reason. */
+NOT_INLINED int line_feed(const struct look *l)
 {
-	__u64 f = line_feeds(*(const __u64 *)b);
+	__u64 f;
 
-	if (f)
-		return http_lowest(f) - 1;
-	f = line_feeds(*(const __u64 *)(b + 8));
-	if (f)
-		return 8 + http_lowest(f) - 1;
-	f = line_feeds(*(const __u64 *)(b + 16));
-	if (f)
-		return 16 + http_lowest(f) - 1;
-	f = line_feeds(*(const __u64 *)(b + 24));
-	return f ? 24 + http_lowest(f) - 1 : 32;
-}
-
-/* One more byte of a line of which fewer than OBSERVE_LINE are kept. */
-static __always_inline void line_add(struct stream *s, __u8 b)
-{
-	__u32 n = s->line_len;
-
-	opaque(n); /* or the verifier would not see the mask */
-	s->line[n & (OBSERVE_LINE - 1)] = b;
-	s->line_len++;
+	if (!l)
+		return LINE_LOOK;
+	for (__u32 i = 0; i < LINE_LOOK; i += 8) {
+		f = line_feeds(*(const __u64 *)(l->b + i));
+		if (f)
+			return i + http_lowest(f) - 1;
+	}
+	return LINE_LOOK;
 }
 
 /*
- * One step over the n > 0 bytes of a line at b, where 32 bytes may be read. Sets
+ * A field line whose first bytes are at b says nothing that is looked for. Four bytes into
+ * its name each that does has others; what only begins like one is not dull.
+ */
+static __always_inline bool field_dull(const __u8 *b)
+{
+	__u64 w = *(const __u64 *)(b + 4) | LOWER;
+
+	if (*b <= ' ') /* of obs-fold, or the end of the section */
+		return false;
+	if (w == WORD('-', 'a', 'g', 'e', 'n', 't', ':', ' '))
+		return (b[12] | 0x20) != 'k'; /* User-Agent: kube-probe */
+	return w != WORD('e', 'n', 't', '-', 'l', 'e', 'n', 'g') && w != WORD('s', 'f', 'e', 'r', '-', 'e', 'n', 'c') &&
+	       w != WORD('o', 'x', 'y', '-', 'r', 'e', 'q', 'u') && w != WORD('b', 'e', 'l', 'e', 't', '-', 'p', 'r');
+}
+
+/* One more byte of a line of which fewer than OBSERVE_LINE are kept. */
+static __always_inline enum stream_event line_add(struct stream *s, __u8 b, bool response)
+{
+	__u32 n = s->line_len;
+
+	if (b == '\n') {
+		s->line_len = 0;
+		return stream_line_end(s, &s->line, n, response);
+	}
+	opaque(n); /* or the verifier would not see the mask */
+	s->line.b[n & (OBSERVE_LINE - 1)] = b;
+	s->line_len++;
+	return STREAM_NOTHING;
+}
+
+/* Keeps the beginning of a line, of which n bytes at b have come. */
+static __always_inline void line_keep(struct stream *s, const __u8 *b, __u32 n)
+{
+	s->line = *(const struct line *)b;
+	s->line_len = n < OBSERVE_LINE ? n : OBSERVE_LINE;
+}
+
+/*
+ * One step over the n > 0 bytes of a line at b, where LINE_LOOK bytes may be read. Sets
  * *used to how many were scanned, at least one. now_ns is when they came.
  */
 static __always_inline enum stream_event stream_line(struct stream *s, const __u8 *b, __u32 n, bool response,
 						     __u64 now_ns, __u32 *used)
 {
-	__u32 feed;
+	__u32 kept = s->line_len, feed;
 
-	if (s->line_len && s->line_len < OBSERVE_LINE) { /* the line was cut by the end of a packet */
+	if (kept && kept < OBSERVE_LINE) { /* the line was cut by the end of a packet */
 		*used = 1;
-		if (*b == '\n')
-			return stream_line_end(s, response);
-		line_add(s, *b);
-		return STREAM_NOTHING;
+		return line_add(s, *b, response);
 	}
-	if (!s->line_len) {
-		if (s->at == AT_FIRST) {
-			s->began_ns = now_ns;
-			if (!response && *b == 0x16)
-				return STREAM_TLS;
-		}
-		*(__u64 *)s->line = *(const __u64 *)b;
-		*(__u64 *)(s->line + 8) = *(const __u64 *)(b + 8);
-		*(__u64 *)(s->line + 16) = *(const __u64 *)(b + 16);
-		*(__u64 *)(s->line + 24) = *(const __u64 *)(b + 24);
+	if (!kept && s->at == AT_FIRST) {
+		s->began_ns = now_ns;
+		if (!response && *b == 0x16)
+			return STREAM_TLS;
 	}
-	feed = line_feed(b);
-	if (feed < n && feed < 32) {
-		if (!s->line_len)
-			s->line_len = feed;
+	feed = line_feed((const struct look *)b);
+	if (feed < n && feed < LINE_LOOK) {
 		*used = feed + 1;
-		return stream_line_end(s, response);
+		if (!kept) {
+			if (s->at == AT_FIELD && field_dull(b)) {
+				s->framed = 0;
+				return STREAM_NOTHING;
+			}
+			return stream_line_end(s, (const struct line *)b, feed < OBSERVE_LINE ? feed : OBSERVE_LINE,
+					       response);
+		}
+		s->line_len = 0;
+		return stream_line_end(s, &s->line, OBSERVE_LINE, response);
 	}
-	if (n > 32)
-		n = 32;
-	if (!s->line_len)
-		s->line_len = n;
+	if (n > LINE_LOOK)
+		n = LINE_LOOK;
+	if (!kept)
+		line_keep(s, b, n);
 	*used = n;
 	return STREAM_NOTHING;
 }

@@ -4,7 +4,7 @@
 #define EPROXY_OBSERVE_MAPS_H
 
 #include "../mech/chunk.h"
-#include "abi.h"
+#include "http1.h"
 
 /* As in include/maps.h, whose map it is. */
 struct {
@@ -26,6 +26,9 @@ struct {
 	__type(value, __u32);
 } observed_pods SEC(".maps");
 
+/* A bit for each port of observed_pods, by the port as packets have it. Writer: loader. Reader: observer. */
+__u64 observed_ports[65536 / 64];
+
 /* Connections to pods that are followed. Writer: observer; those that are over or long idle are removed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -43,7 +46,7 @@ struct {
 	__type(value, struct observe_counts);
 } observed SEC(".maps");
 
-/* Requests in flight to each pod. Writer: observer under the lock. Reader: loader, with BPF_F_LOCK. */
+/* Requests in flight to each pod. Writer: observer. Reader: loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 256);
@@ -54,7 +57,7 @@ struct {
 /* Work space of a direction's program. */
 struct observe_scratch {
 	struct observe_conn fresh; /* a new connection's entry */
-	__u8 look[OBSERVE_LOOK + 32];
+	__u8 look[OBSERVE_LOOK + LINE_LOOK];
 };
 
 /* Work space by direction. Writer and reader: the program itself. */

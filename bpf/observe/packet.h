@@ -26,7 +26,6 @@ struct scan {
 	__u32 from;  /* what is in w->look */
 	__u32 until; /* up to here */
 	__u32 ended; /* responses that ended in this packet */
-	__u32 from_pod;
 };
 
 /* A step of the requests found something. Returns true if no more is to be scanned. */
@@ -87,12 +86,25 @@ static __always_inline bool scan_response(struct scan *x, enum stream_event even
 	}
 }
 
-/* One step of a packet's scan. Returns 1 if it was the last one. */
-static long scan_step(__u64 index, void *data)
+/* Has the bytes of the packet from `at` on in w->look, if there are more than are in there. Returns false if they cannot be had. */
+static __always_inline bool scan_look(struct scan *x, __u32 at, __u32 n)
 {
-	struct scan *x = data;
+	__u32 want = n < OBSERVE_LOOK ? n : OBSERVE_LOOK;
+
+	if (at + LINE_LOOK <= x->until || x->until >= x->end)
+		return true;
+	if (!within(want, 1, OBSERVE_LOOK) || bpf_skb_load_bytes(x->skb, at, x->w->look, want))
+		return false;
+	x->from = at;
+	x->until = at + want;
+	return true;
+}
+
+/* One step of a packet's scan. Returns 1 if it was the last one. */
+static __always_inline long scan_step(struct scan *x, enum towards direction)
+{
 	struct observe_conn *c = x->c;
-	struct stream *s = x->from_pod ? &c->response : &c->request;
+	struct stream *s = direction == FROM_POD ? &c->response : &c->request;
 	__u32 at = x->at, n = x->end - at, used = 0, off;
 	enum stream_event event;
 
@@ -101,26 +113,32 @@ static long scan_step(__u64 index, void *data)
 	if (s->body) {
 		event = stream_skip(s, n, &used);
 	} else {
-		if (at + 32 > x->until && x->until < x->end) {
-			__u32 want = n < OBSERVE_LOOK ? n : OBSERVE_LOOK;
-
-			if (!within(want, 1, OBSERVE_LOOK) || bpf_skb_load_bytes(x->skb, at, x->w->look, want))
-				return 1;
-			x->from = at;
-			x->until = at + want;
-		}
+		if (!scan_look(x, at, n))
+			return 1;
 		off = at - x->from;
 		if (off >= OBSERVE_LOOK)
 			return 1;
-		event = stream_line(s, x->w->look + off, n, x->from_pod, x->now_ns, &used);
+		event = stream_line(s, x->w->look + off, n, direction == FROM_POD, x->now_ns, &used);
 		if (s->mark != MARK_NONE) {
-			if (!x->from_pod)
-				exchange_marked(c, s->mark, x->now_ns);
+			if (direction == TOWARDS_POD)
+				exchange_marked(c, x->o, s->mark);
 			s->mark = MARK_NONE;
 		}
 	}
 	x->at = at + used;
-	return x->from_pod ? scan_response(x, event) : scan_request(x, event);
+	if (event == STREAM_NOTHING)
+		return 0;
+	return direction == FROM_POD ? scan_response(x, event) : scan_request(x, event);
+}
+
+static long scan_step_request(__u64 index, void *data)
+{
+	return scan_step(data, TOWARDS_POD);
+}
+
+static long scan_step_response(__u64 index, void *data)
+{
+	return scan_step(data, FROM_POD);
 }
 
 /* Looks the tuple up among the slots. */
@@ -134,41 +152,67 @@ static __always_inline __u32 slot_of(struct observe_key *key)
 	return index && *index < knob_slots ? *index : NO_INDEX;
 }
 
+/* Whether any pod that is observed has the port. */
+static __always_inline bool port_observed(__be16 port)
+{
+	return observed_ports[port / 64] & 1ull << port % 64;
+}
+
+/* The pod whose packet it is. Returns NULL if it is of none that is observed. */
+static __always_inline __u32 *pod_of(struct packet *p)
+{
+	struct observe_pod at = {};
+
+	memcpy(at.address, p->tuple.remote, sizeof(at.address));
+	at.port = p->tuple.remote_port;
+	return bpf_map_lookup_elem(&observed_pods, &at);
+}
+
+/* A connection that was open before, or that the programs put requests into. Returns false if it is not to be followed from here. */
+static __always_inline bool conn_join(struct observe_conn *c, struct packet *p, enum towards direction)
+{
+	if (!p->seg.len)
+		return false;
+	c->slot = slot_of((struct observe_key *)&p->tuple);
+	if (c->slot == NO_INDEX && direction == FROM_POD)
+		return false;
+	c->joined = 1;
+	c->request.next = direction == FROM_POD ? p->seg.ack : p->seg.seq;
+	c->response.next = direction == FROM_POD ? p->seg.seq : p->seg.ack;
+	c->request.begun = 1;
+	c->response.begun = 1;
+	return true;
+}
+
 /*
  * Begins to follow a connection: at its SYN, at a request when it was open
  * before, and at any byte of a pod on a connection that the programs put
  * requests into. Returns NULL for what is none of these.
  */
-static __always_inline struct observe_conn *conn_begin(struct observe_scratch *w, struct packet *p,
-						       struct observe_key *key, __u32 pod, enum towards direction)
+static __always_inline struct observe_conn *conn_begin(struct packet *p, enum towards direction)
 {
-	struct observe_conn *c = &w->fresh;
-	__u32 slot = NO_INDEX;
+	__u32 key = direction, syn = p->seg.flags & TH_SYN, *pod;
+	struct observe_scratch *w;
 	struct observe_counts *o;
 
-	memset(c, 0, sizeof(*c));
-	c->pod = pod;
-	c->slot = NO_INDEX;
-	if (!(p->seg.flags & TH_SYN)) {
-		if (!p->seg.len)
-			return NULL;
-		slot = slot_of(key);
-		if (slot == NO_INDEX && direction == FROM_POD)
-			return NULL;
-		c->slot = slot;
-		c->joined = 1;
-		c->request.next = direction == FROM_POD ? p->seg.ack : p->seg.seq;
-		c->response.next = direction == FROM_POD ? p->seg.seq : p->seg.ack;
-		c->request.begun = 1;
-		c->response.begun = 1;
-	}
-	if (bpf_map_update_elem(&observed_conns, key, c, BPF_NOEXIST)) {
-		o = bpf_map_lookup_elem(&observed, &pod);
+	if ((p->seg.flags & TH_RST) || (syn ? direction == FROM_POD : !p->seg.len))
+		return NULL;
+	pod = pod_of(p);
+	w = bpf_map_lookup_elem(&observe_scratches, &key);
+	if (!pod || !w)
+		return NULL;
+	memset(&w->fresh, 0, sizeof(w->fresh));
+	w->fresh.pod = *pod;
+	w->fresh.slot = NO_INDEX;
+	if (!syn && !conn_join(&w->fresh, p, direction))
+		return NULL;
+	if (bpf_map_update_elem(&observed_conns, &p->tuple, &w->fresh, BPF_NOEXIST)) {
+		o = bpf_map_lookup_elem(&observed, pod);
 		if (o)
 			o->unfollowed[WHY_FULL]++;
 		return NULL;
 	}
-	return bpf_map_lookup_elem(&observed_conns, key);
+	return bpf_map_lookup_elem(&observed_conns, &p->tuple);
 }
 
 /* A SYN or SYN-ACK says where its direction begins. */
@@ -220,20 +264,21 @@ static __always_inline void conn_last(struct observe_conn *c, struct observe_cou
 }
 
 /* The payload of a segment on a connection that is followed. */
-static __always_inline void conn_scan(struct __sk_buff *skb, struct observe_scratch *w, struct observe_conn *c,
-				      struct observe_counts *o, struct packet *p, enum towards direction, __u64 now_ns)
+static __always_inline void conn_scan(struct __sk_buff *skb, struct observe_conn *c, struct observe_counts *o,
+				      struct packet *p, enum towards direction, __u64 now_ns)
 {
 	struct stream *s = direction == FROM_POD ? &c->response : &c->request;
-	__u32 front;
+	__u32 front, key = direction;
 	struct scan x = {
 		.skb = skb,
-		.w = w,
+		.w = bpf_map_lookup_elem(&observe_scratches, &key),
 		.c = c,
 		.o = o,
 		.now_ns = now_ns,
-		.from_pod = direction == FROM_POD,
 	};
 
+	if (!x.w)
+		return;
 	if (!stream_place(s, p->seg.seq, p->seg.len, &front)) {
 		conn_lose(c, o, WHY_GAP, now_ns);
 		return;
@@ -241,15 +286,17 @@ static __always_inline void conn_scan(struct __sk_buff *skb, struct observe_scra
 	x.at = p->payload + front;
 	x.end = p->payload + p->seg.len;
 	x.until = 0;
-	bpf_loop(OBSERVE_STEPS, scan_step, &x, 0);
+	if (direction == FROM_POD)
+		bpf_loop(OBSERVE_STEPS, scan_step_response, &x, 0);
+	else
+		bpf_loop(OBSERVE_STEPS, scan_step_request, &x, 0);
 	if (x.at < x.end && !(c->word & CONN_LOST))
 		conn_lose(c, o, WHY_STEPS, now_ns);
 }
 
 /* A segment of a connection. */
-static __always_inline void conn_segment(struct __sk_buff *skb, struct observe_scratch *w, struct observe_conn *c,
-					 struct observe_counts *o, struct packet *p, enum towards direction,
-					 __u64 now_ns)
+static __always_inline void conn_segment(struct __sk_buff *skb, struct observe_conn *c, struct observe_counts *o,
+					 struct packet *p, enum towards direction, __u64 now_ns)
 {
 	struct stream *s = direction == FROM_POD ? &c->response : &c->request;
 	__u64 *bytes = direction == FROM_POD ? &o->response_bytes : &o->request_bytes;
@@ -264,7 +311,7 @@ static __always_inline void conn_segment(struct __sk_buff *skb, struct observe_s
 		if (c->slot == NO_INDEX && !c->joined && c->protocol == PROTOCOL_UNKNOWN)
 			c->slot = slot_of((struct observe_key *)&p->tuple);
 		if (c->slot == NO_INDEX || direction == FROM_POD)
-			conn_scan(skb, w, c, o, p, direction, now_ns);
+			conn_scan(skb, c, o, p, direction, now_ns);
 	}
 	if (p->seg.len && (c->slot == NO_INDEX || direction == FROM_POD)) /* without bytes it may lie anywhere */
 		bytes_beyond(s, p->seg.seq + p->seg.len);
@@ -273,12 +320,31 @@ static __always_inline void conn_segment(struct __sk_buff *skb, struct observe_s
 		o->request_bytes += bytes_beyond(&c->request, p->seg.ack);
 }
 
+/* A client's SYN, with another number than the one that the connection had, uses its 4-tuple again. */
+static __always_inline bool conn_replaced(struct observe_conn *c, struct packet *p)
+{
+	return (p->seg.flags & (TH_SYN | TH_ACK)) == TH_SYN && c->request.next != p->seg.seq + 1;
+}
+
+/* The connection of a packet, if it is followed. */
+static __always_inline struct observe_conn *conn_of(struct packet *p, enum towards direction)
+{
+	struct observe_conn *c = bpf_map_lookup_elem(&observed_conns, &p->tuple);
+	struct observe_counts *o;
+
+	if (c && direction == TOWARDS_POD && conn_replaced(c, p)) {
+		o = bpf_map_lookup_elem(&observed, &c->pod);
+		if (o)
+			conn_over(c, o, bpf_ktime_get_ns());
+		bpf_map_delete_elem(&observed_conns, &p->tuple);
+		c = NULL;
+	}
+	return c ? c : conn_begin(p, direction);
+}
+
 /* A packet at the interface of a pod. */
 static __always_inline int observe(struct __sk_buff *skb, enum towards direction)
 {
-	__u32 key = direction, *pod;
-	struct observe_pod at = {};
-	struct observe_scratch *w;
 	struct observe_conn *c;
 	struct observe_counts *o;
 	struct packet p;
@@ -287,37 +353,23 @@ static __always_inline int observe(struct __sk_buff *skb, enum towards direction
 	if (packet_parse((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, direction == FROM_POD, &p) !=
 	    PARSE_TCP)
 		return OBSERVED;
-	memcpy(at.address, p.tuple.remote, sizeof(at.address));
-	at.port = p.tuple.remote_port;
-	pod = bpf_map_lookup_elem(&observed_pods, &at);
-	if (!pod)
+	if (!port_observed(p.tuple.remote_port))
 		return OBSERVED;
-	w = bpf_map_lookup_elem(&observe_scratches, &key);
-	o = bpf_map_lookup_elem(&observed, pod);
-	if (!w || !o)
+	c = conn_of(&p, direction);
+	if (!c)
 		return OBSERVED;
-	now_ns = bpf_ktime_get_ns();
-	c = bpf_map_lookup_elem(&observed_conns, &p.tuple);
-	if (c && direction == TOWARDS_POD && (p.seg.flags & (TH_SYN | TH_ACK)) == TH_SYN &&
-	    c->request.next != p.seg.seq + 1) { /* the 4-tuple is used again */
-		conn_over(c, o, now_ns);
-		bpf_map_delete_elem(&observed_conns, &p.tuple);
-		c = NULL;
-	}
-	if (!c) {
-		if ((p.seg.flags & TH_RST) || ((p.seg.flags & TH_SYN) && direction == FROM_POD))
-			return OBSERVED;
-		c = conn_begin(w, &p, (struct observe_key *)&p.tuple, *pod, direction);
-		if (!c)
-			return OBSERVED;
-	}
+	o = bpf_map_lookup_elem(&observed, &c->pod);
+	if (!o)
+		return OBSERVED;
+	/* only a head, or the end of a message, needs more than to be known to the next tick of the timer */
+	now_ns = p.seg.len || (p.seg.flags & (TH_FIN | TH_RST)) ? bpf_ktime_get_ns() : bpf_ktime_get_coarse_ns();
 	c->seen_ns = now_ns;
 	if (__sync_lock_test_and_set(&c->busy[direction], 1)) {
 		conn_lose(c, o, WHY_GAP,
 			  now_ns); /* two packets of one direction at the same time: their order is not known */
 		return OBSERVED;
 	}
-	conn_segment(skb, w, c, o, &p, direction, now_ns);
+	conn_segment(skb, c, o, &p, direction, now_ns);
 	if (conn_ends(c, &p, direction)) {
 		conn_last(c, o, &p, now_ns);
 		bpf_map_delete_elem(&observed_conns, &p.tuple);

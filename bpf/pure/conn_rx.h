@@ -63,6 +63,17 @@ static __always_inline __u16 conn_kernel_window(struct conn *c, __u16 wnd)
 	return wnd > less ? wnd - less : 0;
 }
 
+/*
+ * Whether the segment acknowledges less than the peer has by now: packets overtook each other. The grafts
+ * that its acknowledgement lies among may have settled, so that nobody knows its kernel position. A lower one
+ * would lie further back than the local socket has ever sent, which then drops the segment (tcp_ack,
+ * net/ipv4/tcp_input.c, TCP_TOO_OLD_ACK): so it is passed with what was passed last.
+ */
+static __always_inline bool conn_ack_old(const struct conn *c, const struct segment *s)
+{
+	return (s->flags & TH_ACK) && seq_lt(s->ack, c->tx_una);
+}
+
 static __always_inline enum rx_action conn_pass(struct conn *c, const struct segment *s, struct rx_verdict *v,
 						__u32 len)
 {
@@ -71,9 +82,16 @@ static __always_inline enum rx_action conn_pass(struct conn *c, const struct seg
 	 * between may be taken, and the socket's SND.WL1 must not get ahead.
 	 */
 	v->seq = ledger_strip(&c->rx, seq_gt(s->seq, c->rx_hole) ? c->rx_hole : s->seq);
-	v->ack = ledger_strip(&c->tx, s->ack);
 	v->len = len;
+	if (conn_ack_old(c, s)) {
+		v->ack = c->tx_kuna;
+		v->wnd = c->tx_rawwnd;
+		return RX_PASS;
+	}
+	v->ack = ledger_strip(&c->tx, s->ack);
 	v->wnd = conn_kernel_window(c, s->wnd);
+	if (s->flags & TH_RST) /* the socket takes neither from it */
+		return RX_PASS;
 	if (seq_gt(v->ack, c->tx_kuna))
 		c->tx_kuna = v->ack;
 	c->tx_rawwnd = v->wnd;
@@ -92,16 +110,16 @@ static __always_inline bool conn_absorb(struct conn *c, const struct segment *s,
 
 	if (s->len || s->flags != TH_ACK || s->sack || seq_lt(s->seq, c->rx_acked) || !conn_rx_ack(c, s, v, now_ms))
 		return false;
+	c->last_ms = now_ms;
+	if (conn_ack_old(c, s)) /* says nothing, and must not look as if it said twice what was passed last */
+		return true;
 	kack = ledger_strip(&c->tx, s->ack);
 	if (kack != c->tx_kuna || kack != c->tx_knxt || (c->flags & CONN_PROBE))
 		return false;
 	if (s->wnd < c->tx_rawwnd / 2 || s->wnd / 2 > c->tx_rawwnd)
 		return false;
 	/* with a window of so few segments the socket may be waiting for any change */
-	if (s->wnd != c->tx_rawwnd && (s->wnd <= small || c->tx_rawwnd <= small))
-		return false;
-	c->last_ms = now_ms;
-	return true;
+	return s->wnd == c->tx_rawwnd || (s->wnd > small && c->tx_rawwnd > small);
 }
 
 /* Whether the local socket has acknowledged everything that it was passed. */

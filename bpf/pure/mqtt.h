@@ -9,7 +9,7 @@
 
 #include "common.h"
 
-/* Bytes of a segment that are looked at: fixed header, topic, packet id, property length. */
+/* Bytes of a segment that are looked at: fixed header, topic, packet id, length of the properties. */
 #define MQTT_LOOK 256
 
 /* A PUBLISH whose head has been read. */
@@ -21,6 +21,7 @@ struct publish {
 	__u16 packet_id; /* 0 for QoS 0 */
 	__u8 qos;
 	__u8 pad;
+	__u32 properties; /* bytes of MQTT 5 properties, which end where the payload begins */
 };
 
 /* The remaining length behind the first byte, from *off on, which moves behind it. */
@@ -42,6 +43,38 @@ static __always_inline enum reason mqtt_remaining(const __u8 *buf, __u32 len, __
 			return i && !b && version == 5 ? REASON_MALFORMED : REASON_TAKEN;
 	}
 	return REASON_MALFORMED;
+}
+
+/*
+ * The length of a PUBLISH's properties, from *off on, which moves behind these; left is what the packet has behind a
+ * length of one byte.
+ */
+static __always_inline enum reason mqtt_properties(const __u8 *buf, __u32 *off, __u32 left, struct publish *p)
+{
+	__u32 len = buf[*off & (MQTT_LOOK - 1)], more;
+
+	(*off)++;
+	if (!len)
+		return REASON_TAKEN;
+	if (len & 0x80) {
+		if (!left)
+			return REASON_MALFORMED;
+		more = buf[*off & (MQTT_LOOK - 1)];
+		(*off)++;
+		left--;
+		if (!more) /* [MQTT-1.5.5-1] */
+			return REASON_MALFORMED;
+		if (more & 0x80)
+			return REASON_PROPERTIES_LONG;
+		len = (len & 0x7f) | more << 7;
+	}
+	if (len > left)
+		return REASON_MALFORMED;
+	if (len > PROPERTIES_MAX)
+		return REASON_PROPERTIES_LONG;
+	p->properties = len;
+	*off += len;
+	return REASON_TAKEN;
 }
 
 /*
@@ -95,10 +128,11 @@ static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u3
 		if (!p->packet_id) /* [MQTT-2.2.1-3] */
 			return REASON_PACKET_ID;
 	}
+	p->properties = 0;
 	if (version == 5) {
-		if (buf[off & (MQTT_LOOK - 1)])
-			return REASON_PROPERTIES;
-		off++;
+		reason = mqtt_properties(buf, &off, remaining - head, p);
+		if (reason)
+			return reason;
 	}
 	p->payload = off;
 	return dup ? REASON_DUP : REASON_TAKEN;

@@ -7,8 +7,10 @@
 #include "../mech/load.h"
 #include "../work/scratch.h"
 
-/* Offsets up to which head and tail may reach; the payload follows. */
+/* Offsets up to which head and tail may reach; the payload follows. A power of two. */
 #define REQUEST_HEAD 1024
+/* And up to which head and lines may: what request_tail writes follows. */
+#define LINES_END    (REQUEST_HEAD - 96)
 
 /* Eight hexadecimal digits, most significant first. */
 static __always_inline __u64 hex8(__u32 v)
@@ -34,28 +36,83 @@ static __always_inline void put1(struct request *r, __u32 at, __u8 b)
 	r->buf[at & (REQUEST_HEAD - 1)] = b;
 }
 
-/* Bytes of a request up to and including ce-subject; above HEAD_MAX: some are too long. */
+/* Bytes of a traceparent with its name and the line's end. */
+#define TRACEPARENT_LEN 70
+
+/* The request of the parked message with this number, or, if that is PARK_NONE, of the claimed slot. */
+static __always_inline struct request *request_of(struct scratch *s, __u32 parked)
+{
+	struct parked_message *e;
+
+	if (!parked)
+		return request_buffer(s->claim.slot, s->claim.number);
+	e = parked_entry(parked);
+	if (!e)
+		return NULL;
+	opaque(e); /* the verifier wants no arithmetic on it before it is known to be there */
+	return (struct request *)e->buf;
+}
+
+/* Bytes of a request up to and including ce-subject, and the traceparent behind it; above HEAD_MAX: some are too long. */
 static __always_inline __u32 request_head_len(const struct function *fn, const struct device *d,
 					      const struct scratch *s)
 {
-	__u32 prefix = fn->prefix_len, sender = d->sender_len[fn->from_publisher & 1];
+	__u32 prefix = fn->prefix_len - (s->draft.own_type ? fn->content_len : 0),
+	      sender = d->sender_len[fn->from_publisher & 1];
 
-	if (prefix > PREFIX_MAX || sender > SENDER_MAX)
+	if (fn->prefix_len > PREFIX_MAX || sender > SENDER_MAX)
 		return HEAD_MAX + 1;
-	return prefix + sender + sizeof("\r\nce-subject: \r\n") - 1 + s->routed.subject_len;
+	return prefix + sender + sizeof("\r\nce-subject: \r\n") - 1 + s->routed.subject_len +
+	       (fn->tracing ? TRACEPARENT_LEN : 0);
+}
+
+/*
+ * Writes a traceparent of a new trace (W3C Trace Context, section 3.2), and notes it. That trace or span are all zero, which they may not
+ * be, is less likely than that memory errs.
+ */
+static __always_inline void request_traceparent(struct request *r, __u32 at, __u32 threshold, struct draft *d)
+{
+	for (int i = 0; i < 4; i++)
+		d->trace[i] = bpf_get_prandom_u32();
+	d->span[0] = bpf_get_prandom_u32();
+	d->span[1] = bpf_get_prandom_u32();
+	d->sampled = bpf_get_prandom_u32() <= threshold;
+	put8(r, at, WORD('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r'));
+	put8(r, at + 8, WORD('e', 'n', 't', ':', ' ', '0', '0', '-'));
+	for (int i = 0; i < 4; i++)
+		put8(r, at + 16 + 8 * i, hex8(d->trace[i]));
+	put1(r, at + 48, '-');
+	put8(r, at + 49, hex8(d->span[0]));
+	put8(r, at + 57, hex8(d->span[1]));
+	put8(r, at + 65, WORD('-', '0', '0' + d->sampled, '\r', '\n', 0, 0, 0));
+}
+
+/* The function's own Content-Type is taken out of the prefix in r; by how many bytes that gets shorter. */
+static __always_inline __u32 request_without_type(struct request *r, const struct function *fn)
+{
+	__u32 to = fn->content_at, from = to + fn->content_len;
+
+	if (!fn->content_len)
+		return 0;
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < PREFIX_MAX; i += 8)
+	{
+		if (from + i >= afresh(fn->prefix_len))
+			break;
+		put8(r, to + i, *(const __u64 *)(fn->prefix + ((from + i) & (PREFIX_MAX - 1))));
+	}
+	return fn->content_len;
 }
 
 /*
  * Writes the request's head into the entry of the parked message with this number, or, if that is
  * PARK_NONE, into the buffer of the claimed slot s->claim.slot: what all of the
- * function's have, who sends this one, and the subject. Its length, no more than HEAD_MAX, is
+ * function's have, who sends this one, the subject, and a traceparent where the function wants it. Its length, no more than HEAD_MAX, is
  * known. Words overlap what the next one writes. Returns 0. A function of its own, so that the
  * verifier follows it once.
  */
 __attribute__((noinline)) int request_head(__u32 hook, __u32 parked)
 {
 	struct scratch *s = scratch_of(hook);
-	struct parked_message *e;
 	struct function *fn;
 	struct request *r;
 	struct device *d;
@@ -64,17 +121,14 @@ __attribute__((noinline)) int request_head(__u32 hook, __u32 parked)
 	if (!s)
 		return 0;
 	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
-	if (parked) {
-		e = parked_entry(parked);
-		r = e ? (struct request *)e->buf : NULL;
-	} else {
-		r = request_buffer(s->claim.slot, s->claim.number);
-	}
+	r = request_of(s, parked);
 	d = device_entry(s->origin.index);
 	if (!fn || !r || !d)
 		return 0;
 	copy_lines(r->buf, fn->prefix, &fn->prefix_len, PREFIX_MAX);
 	at = fn->prefix_len;
+	if (afresh(s->draft.own_type))
+		at -= request_without_type(r, fn);
 	s->draft.sender_len = d->sender_len[fn->from_publisher & 1];
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < SENDER_MAX; i += 8)
 	{
@@ -94,60 +148,11 @@ __attribute__((noinline)) int request_head(__u32 hook, __u32 parked)
 		     s->routed.plain ? *(const __u64 *)(s->look + ((s->publish.topic + i) & (MQTT_LOOK - 1)))
 				     : *(const __u64 *)(s->topic.subject + i));
 	}
-	put8(r, at + afresh(s->routed.subject_len), WORD('\r', '\n', 0, 0, 0, 0, 0, 0));
+	at += afresh(s->routed.subject_len);
+	put8(r, at, WORD('\r', '\n', 0, 0, 0, 0, 0, 0));
+	if (fn->tracing)
+		request_traceparent(r, at + 2, fn->tracing, &s->draft);
 	return 0;
-}
-
-/* Bytes that request_tail writes. */
-static __always_inline __u32 request_tail_len(const struct publish *p, __u32 payload_len)
-{
-	__u32 n = 7 + CE_ID_LEN + 2 + 16 + 4 + (p->qos ? 15 : 0);
-
-	return n + (payload_len < 10 ? 1 : payload_len < 100 ? 2 : payload_len < 1000 ? 3 : 4);
-}
-
-/*
- * Writes what follows ce-subject, from offset `at`; id_prefix and id make ce-id. Stores are eight bytes
- * wide and overlap what the next one writes. Returns the payload's offset.
- */
-static __always_inline __u32 request_tail(struct request *r, const __u8 id_prefix[16], __u32 id, __u32 at,
-					  const struct publish *p, __u32 payload_len)
-{
-	if (p->qos) {
-		put8(r, at, WORD('X', '-', 'M', 'q', 't', 't', '-', 'Q'));
-		put8(r, at + 8, WORD('o', 's', ':', ' ', '1', '\r', '\n', 0));
-		at += 15;
-	}
-	put8(r, at, WORD('c', 'e', '-', 'i', 'd', ':', ' ', 0));
-	put8(r, at + 7, *(__u64 *)id_prefix);
-	put8(r, at + 15, *(__u64 *)(id_prefix + 8));
-	put8(r, at + 19, hex8(id));
-	at += 7 + CE_ID_LEN;
-	put8(r, at, WORD('\r', '\n', 'C', 'o', 'n', 't', 'e', 'n'));
-	put8(r, at + 8, WORD('t', '-', 'L', 'e', 'n', 'g', 't', 'h'));
-	put8(r, at + 16, WORD(':', ' ', 0, 0, 0, 0, 0, 0));
-	at += 18;
-	if (payload_len >= 1000)
-		put1(r, at++, '0' + payload_len / 1000 % 10);
-	if (payload_len >= 100)
-		put1(r, at++, '0' + payload_len / 100 % 10);
-	if (payload_len >= 10)
-		put1(r, at++, '0' + payload_len / 10 % 10);
-	put1(r, at++, '0' + payload_len % 10);
-	put8(r, at, WORD('\r', '\n', '\r', '\n', 0, 0, 0, 0));
-	return at + 4;
-}
-
-/* The lengths of the request of the message in s->publish, into s->draft. */
-static __always_inline enum reason request_measure(const struct function *fn, const struct device *d, struct scratch *s)
-{
-	__u32 payload_len = s->publish.length - s->publish.payload;
-
-	s->draft.head_len = request_head_len(fn, d, s);
-	if (s->draft.head_len > HEAD_MAX)
-		return REASON_TOO_LARGE;
-	s->draft.len = s->draft.head_len + request_tail_len(&s->publish, payload_len) + payload_len;
-	return REASON_TAKEN;
 }
 
 #endif

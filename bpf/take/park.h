@@ -104,6 +104,8 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 
 	if (!s || !d || !k || !c)
 		return REASON_NO_SLOT;
+	if (s->publish.properties && s->properties.read.expiry)
+		return REASON_EXPIRY;
 	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
 	if (!fn)
 		return REASON_NO_SLOT;

@@ -197,7 +197,7 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
 	if (!fn)
 		return REASON_NO_SLOT;
-	reason = request_measure(fn, d, s);
+	reason = request_measure(xdp, fn, d, s);
 	if (reason)
 		return reason;
 	if (xdp && s->draft.len > t->p->seg.len + t->head_max)
@@ -229,11 +229,12 @@ static __always_inline enum reason take_try(void *ctx, bool xdp, struct take *t,
 static __always_inline void message_taken(const struct scratch *s, enum hook hook, enum reason reason)
 {
 	struct route_stats *st = route_stats_entry(s->routed.counter);
+	__u32 who = tracing();
 
 	count(hook, reason);
 	if (st)
 		st->taken[s->publish.qos & 1]++;
-	if (tracing())
+	if (who & TRACE_LOOK || (who & TRACE_SPAN && s->draft.sampled))
 		trace_taken(hook, reason);
 }
 

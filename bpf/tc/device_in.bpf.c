@@ -141,7 +141,7 @@ __attribute__((noinline)) int message_left(struct __sk_buff *skb, __u32 conn)
 	if (s->admit.refused == REASON_NOT_PUBLISH || s->admit.refused == REASON_NO_BOUNDARY)
 		return 0;
 	d->not_taken = s->admit.refused;
-	if (tracing())
+	if (tracing() & TRACE_LOOK)
 		trace_left(skb, conn);
 	return 0;
 }
@@ -236,7 +236,7 @@ __attribute__((noinline)) int device_take(struct __sk_buff *skb, __u32 conn)
 	}
 	front = device_front(s, b.t.c, large);
 	if (!front && !afresh(s->arrival.known) && !large && p->plain && !framing_at_boundary(&b.t.d->framing) &&
-	    !(p->seg.flags & (TH_SYN | TH_FIN | TH_RST | TH_URG)))
+	    !(p->seg.flags & (TH_SYN | TH_RST | TH_URG)))
 		remainder = device_pass_remainder(skb, conn);
 	device_burst(&b, s, large);
 	if (afresh(s->admit.kept) && keep_vain(skb, conn))

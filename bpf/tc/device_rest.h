@@ -249,6 +249,7 @@ __attribute__((noinline)) int device_pass_remainder(struct __sk_buff *skb, __u32
 		return 0;
 	p = &s->packet;
 	one = p->seg;
+	one.flags &= ~TH_FIN; /* that is the rest's */
 	s->began = d->framing;
 	s->framing = s->began;
 	one.len = skb_remainder(skb, &s->packet, &s->framing);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * trace.h - shows what becomes of single messages to who asks (mapsctl trace). While nobody does, a message costs a look
- * at one word of the settings when it is taken and when it is answered. A message that is looked at is remembered
+ * trace.h - shows what becomes of single messages to who asks (mapsctl trace), and of those whose trace is sampled to who exports their
+ * spans. While nobody does, a message costs a look at one word of the settings when it is taken and when it is answered. A message that is looked at is remembered
  * when it is taken, and shown when it is answered; one that the local socket gets is shown at once.
  * Every function but the first is one of its own, so that the verifier follows it once.
  */
@@ -12,12 +12,12 @@
 #include "../pure/trace_filter.h"
 #include "../work/scratch.h"
 
-/* Whether somebody looks at messages. */
-static __always_inline bool tracing(void)
+/* For whom messages are looked at: TRACE_LOOK, TRACE_SPAN. */
+static __always_inline __u32 tracing(void)
 {
 	struct globals *g = globals_get();
 
-	return g && *(volatile __u32 *)&g->tracing;
+	return g ? *(volatile __u32 *)&g->tracing : 0;
 }
 
 static __always_inline struct tracing *tracing_get(void)
@@ -101,25 +101,42 @@ static __always_inline void trace_lost(void)
 		__sync_fetch_and_add(&t->lost, 1);
 }
 
+/* Whether the message that the hook's scratch describes, which was taken for this reason, is one that is asked for. */
+static __always_inline bool trace_looked(__u32 hook, struct scratch *s, __u32 reason)
+{
+	struct tracing *t = tracing_get();
+	struct function *fn;
+
+	if (!t || !(tracing() & TRACE_LOOK))
+		return false;
+	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
+	if (t->queue != NO_INDEX && (!fn || fn->queue != t->queue))
+		return false;
+	return trace_wants(hook, s->origin.index, reason, false);
+}
+
 /* The message that the hook's scratch describes was just taken, for this reason. Returns 0. */
 __attribute__((noinline)) int trace_taken(__u32 hook, __u32 reason)
 {
 	struct scratch *s = scratch_of(hook);
-	struct tracing *t = tracing_get();
-	struct function *fn;
+	__u32 who = 0;
 
-	if (!s || !t)
+	if (!s)
 		return 0;
-	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
-	if (t->queue != NO_INDEX && (!fn || fn->queue != t->queue))
-		return 0;
-	if (!trace_wants(hook, s->origin.index, reason, false))
+	if (tracing() & TRACE_SPAN && s->draft.sampled)
+		who |= TRACE_SPAN;
+	if (trace_looked(hook, s, reason))
+		who |= TRACE_LOOK;
+	if (!who)
 		return 0;
 	s->trace.key.device = s->origin.index;
 	s->trace.key.device_gen = s->origin.gen;
 	s->trace.key.device_seq = s->origin.position;
 	if (trace_begin(hook, reason, false))
 		return 0;
+	s->trace.event.who = who;
+	memcpy(s->trace.event.trace, s->draft.trace, sizeof(s->draft.trace));
+	memcpy(s->trace.event.span, s->draft.span, sizeof(s->draft.span));
 	s->trace.event.counter = s->routed.counter;
 	s->trace.event.ended_ns = bpf_ktime_get_ns();
 	if (bpf_map_update_elem(&traced, &s->trace.key, &s->trace.event, BPF_ANY))
@@ -166,7 +183,9 @@ __attribute__((noinline)) int trace_answered(__u32 n)
 	e->ended_ns = s->now_ns;
 	e->waited_ns = m->waited_us * 1000ull;
 	e->took_ns = s->now_ns - m->taken_ns + e->waited_ns;
-	if (!t->status || t->status == e->status)
+	if (t->status && t->status != e->status)
+		e->who &= ~TRACE_LOOK;
+	if (e->who)
 		trace_show(e);
 	bpf_map_delete_elem(&traced, &s->trace.key);
 	return 0;
@@ -208,6 +227,7 @@ __attribute__((noinline)) int trace_left(struct __sk_buff *skb, __u32 conn)
 	s->trace.key.device_gen = d->gen;
 	if (trace_begin(HOOK_TC_DEVICE_IN, reason, cut))
 		return 0;
+	s->trace.event.who = TRACE_LOOK;
 	s->trace.event.ended_ns = bpf_ktime_get_ns();
 	trace_show(&s->trace.event);
 	return 0;

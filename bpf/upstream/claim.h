@@ -36,6 +36,19 @@ static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit, __u32
 }
 
 /*
+ * The bit from which on a message looks for one of the slots that have room: the same for the same origin, but any of
+ * them where the pod is far (slot_follow).
+ */
+static __always_inline __u32 slot_from(const struct pod *pod, __u32 origin, __u64 room)
+{
+	const struct conn *sc = conn_entry(pod->first_slot);
+
+	if (!sc || !recovery_far(sc))
+		return origin & 63;
+	return (bpf_get_prandom_u32() & 0xffff) * popcount64(room) >> 16;
+}
+
+/*
  * Claims a slot for one more request: the lowest idle one (the hottest), else
  * one that has room, the same for the same origin while it has, else, with QoS 1,
  * the one that tries how many requests the pod can do with. The caller
@@ -61,7 +74,7 @@ static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 o
 			free = *(volatile __u64 *)&pod->room & ~held;
 			if (!free)
 				free = pod_more(pod, qos) & ~held;
-			high = free & ~0ull << (origin & 63);
+			high = free & ~0ull << (slot_from(pod, origin, free) & 63);
 			if (high)
 				free = high;
 		}
@@ -86,7 +99,8 @@ static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 o
  * function, has room, and its pod answers fast: the origin's messages stay in
  * order, and the pod reads several at once. A slow one had better get them on
  * idle connections, and so does one whose depth is found out, as long as it has
- * any, and one that is far: what gets lost or comes late on the way holds up all behind it. Returns the pod, or NULL; as slot_claim otherwise.
+ * any, and one that is far on any other one: what gets lost or comes late on the way holds up all behind it, and the
+ * pod's TCP sends few responses of one connection before they are acknowledged. Returns the pod, or NULL; as slot_claim otherwise.
  */
 static __always_inline struct pod *slot_follow(__u32 key, __u32 function, __u32 qos, __u32 *index)
 {
@@ -94,7 +108,7 @@ static __always_inline struct pod *slot_follow(__u32 key, __u32 function, __u32 
 	const struct conn *sc;
 	struct slot *slot;
 	struct pod *pod;
-	__u64 bit, free;
+	__u64 bit, free, others;
 
 	if (key >= knob_slots)
 		return NULL;
@@ -108,7 +122,8 @@ static __always_inline struct pod *slot_follow(__u32 key, __u32 function, __u32 
 		return NULL;
 	bit = slot_bit(pod, key);
 	free = ~(pod->filling | pod->reserved | pod_beyond(pod));
-	if ((pod->wait_ns || recovery_far(sc)) && pod->idle & free & ~bit)
+	others = pod->wait_ns ? pod->idle : recovery_far(sc) ? pod->idle | pod->room : 0;
+	if (others & free & ~bit)
 		return NULL;
 	if (!((pod->idle | pod_more(pod, qos)) & free & bit) || slot_try(pod, bit, qos) != SLOT_HELD)
 		return NULL;

@@ -64,6 +64,7 @@ struct scratch {
 	struct sack sack;
 	struct pubacks pubacks;
 	struct topic topic;
+	struct message_properties properties;
 	struct shown trace;
 };
 

@@ -4,6 +4,10 @@
 #define EPROXY_WORK_TOPIC_H
 
 #include "../pure/mqtt.h"
+#include "../pure/properties.h"
+
+/* Bytes that the lines of PROPERTIES_MAX bytes of properties can have, and more; a power of two. */
+#define LINES_MAX 512
 
 /* Where a message goes, and its topic as the request has it. */
 struct routed {
@@ -26,11 +30,25 @@ struct topic {
 		__attribute__((aligned(8))); /* topic as in ce-subject, where that differs from it */
 };
 
+/* A message's MQTT 5 properties, and the lines of its request that say what they do. */
+struct message_properties {
+	struct properties read;
+	__u32 len; /* bytes of the text that is being written */
+	__u32 end; /* bytes of lines so far */
+	__u8 raw[PROPERTIES_MAX + 8] __attribute__((aligned(8)));
+	__u8 lines[LINES_MAX + 16] __attribute__((aligned(8)));
+};
+
 /* Lengths of a request, bytes. */
 struct draft {
 	__u32 len;
 	__u32 head_len;
 	__u32 sender_len; /* of the head, what says who sends it */
+	__u32 sampled;	  /* its traceparent says so */
+	__u32 trace[4];	  /* of that */
+	__u32 span[2];
+	__u32 lines_len; /* of the lines of its properties, which stand behind that */
+	__u32 own_type;	 /* 1: among these is a Content-Type, in place of the function's */
 };
 
 #endif

@@ -45,7 +45,11 @@ const (
 	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
 	GraftMax        = 65535      // bytes of one graft
 	CacheTopic      = 48         // bytes of the topic that a device's entry remembers
+	PropertiesMax   = 256        // bytes of a PUBLISH's MQTT 5 properties in the kernel path; a power of two
+	UsersMax        = 4          // user properties among them
 	SubjectMax      = 384        // bytes of ce-subject: TOPIC_MAX, all percent-encoded
 	TraceAny        = 0xff       // struct tracing, reason: any
+	TraceLook       = 1          // who has asked for them by struct tracing
+	TraceSpan       = 2          // who gets the spans of those that are sampled
 	SweepTails      = 512        // connections that a pass may note, a power of two
 )

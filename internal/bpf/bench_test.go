@@ -25,12 +25,21 @@ func BenchmarkMessage(b *testing.B) {
 
 // benchmark runs the conversation of b.N messages, and checks that the kernel path took all.
 func benchmark(b *testing.B, r *rig, prog *ebpf.Program, topic func(i int) string) {
+	payload := fmt.Sprintf("%064d", 1)
+	requestLen := len(wantRequest(1, 1, payload)) - len("sensors/a/temp")
+	pubs, responses := conversation(r, b.N, func(i int) ([]byte, int) {
+		return publish(topic(i), 1, uint16(i%60000+1), payload), requestLen + len(topic(i))
+	})
+	converse(b, r, prog, pubs, responses)
+}
+
+// converse runs a conversation, and checks that the kernel path took all of it.
+func converse(b *testing.B, r *rig, prog *ebpf.Program, pubs, responses [][]byte) {
 	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer stats.Close()
-	pubs, responses := conversation(r, b.N, topic)
 	out := make([]byte, 4096)
 	runOnce := func(p *ebpf.Program, frame []byte) {
 		if _, err := p.Run(&ebpf.RunOptions{Data: frame, DataOut: out}); err != nil {
@@ -39,31 +48,29 @@ func benchmark(b *testing.B, r *rig, prog *ebpf.Program, topic func(i int) strin
 	}
 	b.ResetTimer()
 	before, responsesBefore := statsOf(b, prog), statsOf(b, r.objs.TcPodIn)
-	for i := range b.N {
+	for i := range pubs {
 		runOnce(prog, pubs[i])
 		runOnce(r.objs.TcPodIn, responses[i])
 	}
-	if n := r.reason(EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_RESPONSE); n != uint64(b.N) {
-		b.Fatalf("%d of %d answered: %v", n, b.N, r.allReasons())
+	if n := r.reason(EproxyHookHOOK_TC_POD_IN, EproxyReasonREASON_RESPONSE); n != uint64(len(pubs)) {
+		b.Fatalf("%d of %d answered: %v", n, len(pubs), r.allReasons())
 	}
 	b.ReportMetric(perRun(before, statsOf(b, prog)), "ns/publish")
 	b.ReportMetric(perRun(responsesBefore, statsOf(b, r.objs.TcPodIn)), "ns/response")
 }
 
 // conversation is what n messages of one device and their responses look like on
-// the wire; every position follows from the one before.
-func conversation(r *rig, n int, topic func(i int) string) (pubs, responses [][]byte) {
-	payload := fmt.Sprintf("%064d", 1)
+// the wire; every position follows from the one before. message is the i-th PUBLISH, and the length of its request.
+func conversation(r *rig, n int, message func(i int) (pub []byte, requestLen int)) (pubs, responses [][]byte) {
 	response := []byte("HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 10:00:00 GMT\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n\r\nok\n")
 	wire, wack, pwire, pack := uint32(devISS), uint32(nodISS), uint32(podISS), uint32(sltISS)
-	requestLen := uint32(len(wantRequest(1, 1, payload)) - len("sensors/a/temp"))
 	for i := range n {
-		pub := publish(topic(i), 1, uint16(i%60000+1), payload)
+		pub, requestLen := message(i)
 		s := r.fromDevice(wire, "PA", pub)
 		s.ack = wack
 		pubs = append(pubs, s.frame(r.t))
 		wire += uint32(len(pub))
-		pack += requestLen + uint32(len(topic(i)))
+		pack += uint32(requestLen)
 		responses = append(responses, r.fromPod(pwire, pack, "PA", response).frame(r.t))
 		pwire += uint32(len(response))
 		wack += 4

@@ -261,9 +261,12 @@ type EproxyFunction struct {
 	PrefixLen     uint32
 	FromPublisher uint32
 	Queue         uint32
-	Pad           uint32
+	Tracing       uint32
+	ContentAt     uint16
+	ContentLen    uint16
 	Pods          [256]uint32
 	Prefix        [512]uint8
+	Slack         [8]uint8
 }
 
 type EproxyFunctionInfo struct {
@@ -646,7 +649,10 @@ const (
 	EproxyReasonREASON_PARK_HANDED     EproxyReason = 79
 	EproxyReasonREASON_KEPT            EproxyReason = 80
 	EproxyReasonREASON_KEPT_VAIN       EproxyReason = 81
-	EproxyReasonREASON_COUNT           EproxyReason = 82
+	EproxyReasonREASON_PROPERTIES_LONG EproxyReason = 82
+	EproxyReasonREASON_PROPERTY_TEXT   EproxyReason = 83
+	EproxyReasonREASON_EXPIRY          EproxyReason = 84
+	EproxyReasonREASON_COUNT           EproxyReason = 85
 )
 
 type EproxyRequest struct {
@@ -808,7 +814,9 @@ type EproxyTraceEvent struct {
 	Qos       uint8
 	TopicLen  uint8
 	TopicCut  uint8
-	Pad       uint8
+	Who       uint8
+	Trace     [4]uint32
+	Span      [2]uint32
 	Topic     [128]uint8
 }
 

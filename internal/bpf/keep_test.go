@@ -170,7 +170,7 @@ func TestKeptInVain(t *testing.T) {
 		}, "PA", rest, nil, string(cut[:k]), false},
 		"its route is gone":         {func(r *rig) { r.put(r.objs.Settings, uint32(0), &EproxyGlobals{Root: 0, RootDollar: 2, Epoch: 2}) }, "PA", rest, nil, string(cut[:k]), false},
 		"too many are in flight":    {func(r *rig) { r.device(func(d *EproxyDevice) { d.InflightMax = 1 }) }, "PA", rest, nil, string(cut[:k]), false},
-		"FIN behind the rest":       {nil, "FPA", rest, nil, string(cut[:k]), false},
+		"FIN behind the rest":       {nil, "FPA", func(at uint32) (uint32, []byte) { return at + k, cut[k:] }, nil, string(cut[:k]), false},
 		"the rest of the rest":      {nil, "PA", func(at uint32) (uint32, []byte) { return at + k + 2, cut[k+2:] }, nil, string(cut[k+2:]), true},
 		"part of the rest, no more": {nil, "PA", func(at uint32) (uint32, []byte) { return at + k, cut[k : k+2] }, nil, string(cut[:k]), false},
 		"FIN":                       {nil, "FA", func(at uint32) (uint32, []byte) { return at + k, nil }, nil, "", true},

@@ -106,36 +106,36 @@ func TestRequestRoundTrip(t *testing.T) {
 // TestFarPod: the device is acknowledged a message for a pod that is far at once, and not again by the pod's
 // acknowledgement; its retransmission brings no request again. A pod that is near acknowledges first.
 func TestFarPod(t *testing.T) {
-	for _, far := range []bool{true, false} {
+	for _, away := range []bool{true, false} {
 		r := newRig(t, false)
-		if far {
-			r.change(rigSlot, func(c *EproxyConn) { c.Srtt, c.RttLow = 8*40, 16*40 })
+		if away {
+			r.change(rigSlot, far)
 		}
 		p := publish("sensors/a/temp", 1, 7, "x")
 		n := uint32(len(p))
 		ret, out := r.run(r.objs.TcDeviceIn, r.fromDevice(devISS, "PA", p))
 		tcp := checkSegment(t, out)
 		acked := tcp.Seq == nodISS && tcp.Ack == devISS+n && len(tcp.Payload) == 0
-		if ret != tcRedirect || acked != far {
-			t.Fatalf("far %t: verdict %d, seq %d ack %d, %d bytes: %v", far, ret, tcp.Seq, tcp.Ack, len(tcp.Payload), r.allReasons())
+		if ret != tcRedirect || acked != away {
+			t.Fatalf("far %t: verdict %d, seq %d ack %d, %d bytes: %v", away, ret, tcp.Seq, tcp.Ack, len(tcp.Payload), r.allReasons())
 		}
 		r.expect(t, EproxyHookHOOK_TC_DEVICE_IN, EproxyReasonREASON_TAKEN)
-		if c := r.readConn(rigDevice); (c.Rx.Open == 0) != far || c.RxNxt != devISS+n || c.InFlight != 1 {
-			t.Errorf("far %t: %d grafts open, %d messages in flight", far, c.Rx.Open, c.InFlight)
+		if c := r.readConn(rigDevice); (c.Rx.Open == 0) != away || c.RxNxt != devISS+n || c.InFlight != 1 {
+			t.Errorf("far %t: %d grafts open, %d messages in flight", away, c.Rx.Open, c.InFlight)
 		}
 		again, _ := r.run(r.objs.TcDeviceIn, r.fromDevice(devISS, "PA", p))
-		want := map[bool]int{true: tcRedirect, false: tcShot}[far]
+		want := map[bool]int{true: tcRedirect, false: tcShot}[away]
 		if int(again) != want {
-			t.Errorf("far %t: repetition: verdict %d", far, again)
+			t.Errorf("far %t: repetition: verdict %d", away, again)
 		}
 		m := r.slot().Messages[0]
 		ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+m.RequestLen, "A", nil))
-		if silent := ret == tcShot; silent != far {
-			t.Errorf("far %t: acknowledgement of the pod: verdict %d, % x", far, ret, out)
+		if silent := ret == tcShot; silent != away {
+			t.Errorf("far %t: acknowledgement of the pod: verdict %d, % x", away, ret, out)
 		}
 		ret, out = r.run(r.objs.TcPodIn, r.fromPod(podISS, sltISS+m.RequestLen, "PA", []byte(okResponse)))
 		if tcp := checkSegment(t, out); ret != tcRedirect || string(tcp.Payload) != "\x40\x02\x00\x07" || tcp.Ack != devISS+n {
-			t.Errorf("far %t: response: verdict %d, ack %d % x", far, ret, tcp.Ack, tcp.Payload)
+			t.Errorf("far %t: response: verdict %d, ack %d % x", away, ret, tcp.Ack, tcp.Payload)
 		}
 	}
 }

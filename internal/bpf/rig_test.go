@@ -233,7 +233,10 @@ func (r *rig) opened(index uint32, kind EproxyConnKind, local, remote netip.Addr
 }
 
 // socket puts an established socket into the socket map.
-func (r *rig) socket() {
+func (r *rig) socket() { r.sockets(rigSlot) }
+
+// sockets is socket for another slot.
+func (r *rig) sockets(slot uint32) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)
@@ -244,7 +247,7 @@ func (r *rig) socket() {
 	}
 	r.t.Cleanup(func() { c.Close(); l.Close() })
 	rc, _ := c.(*net.TCPConn).SyscallConn()
-	if err := rc.Control(func(fd uintptr) { err = r.objs.PodSocks.Put(uint32(rigSlot), uint64(fd)) }); err != nil {
+	if err := rc.Control(func(fd uintptr) { err = r.objs.PodSocks.Put(slot, uint64(fd)) }); err != nil {
 		r.t.Fatal(err)
 	}
 	if err != nil {

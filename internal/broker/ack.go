@@ -33,9 +33,11 @@ func (s *Server) acknowledge(x *Session, id uint16, qos byte, o delivery.Outcome
 }
 
 func (s *Server) record(route *config.Route, m *request.Message, o delivery.Outcome, took time.Duration) {
-	if s.opts.Tracer.On() {
-		s.opts.Tracer.Ended(trace.Event{Time: time.Now(), Client: m.ClientID, Topic: m.Topic, QoS: m.QoS, Path: trace.Fallback,
-			Route: route.Filter, Function: o.Function, Status: o.Status, Outcome: o.Name(), Took: took})
+	if s.opts.Tracer.On() || s.opts.Spans.On() && m.Trace != nil {
+		e := trace.Event{Time: time.Now(), Client: m.ClientID, Topic: m.Topic, QoS: m.QoS, Path: trace.Fallback,
+			Route: route.Filter, Function: o.Function, Status: o.Status, Outcome: o.Name(), Took: took}
+		s.opts.Tracer.Ended(e)
+		s.opts.Spans.Ended(m.Trace, e)
 	}
 	if s.opts.Recorder == nil {
 		return

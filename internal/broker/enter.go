@@ -30,7 +30,7 @@ func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 		s.refuse(x, m)
 		return false
 	}
-	route := r.route(m.Topic)
+	route := x.route(r, m.Topic)
 	if route == nil {
 		return true
 	}
@@ -159,23 +159,25 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 
 // copy gives subscribers their copy of a routed message; what is kept of one of QoS 2 says that they have it.
 func (s *Server) copy(x *Session, p *pending, m *request.Message, route *config.Route) {
-	give := func() {
-		switch {
-		case p.again: // they have had it
-		case route.AlsoBroker:
-			s.toSubscribers(m)
-		case m.Retain:
-			s.front.Retain(m)
-		}
-	}
 	if m.QoS < 2 || !x.kept() {
-		give()
+		s.give(p, m, route)
 		return
 	}
 	s.keeper.Together(func() {
-		give()
+		s.give(p, m, route)
 		s.keeper.Received(x.ClientID, m.PacketID, Received{EventID: m.EventID})
 	})
+}
+
+// give gives subscribers their copy, unless they have had it.
+func (s *Server) give(p *pending, m *request.Message, route *config.Route) {
+	switch {
+	case p.again:
+	case route.AlsoBroker:
+		s.toSubscribers(m)
+	case m.Retain:
+		s.front.Retain(m)
+	}
 }
 
 // flight is a routed message on its way.

@@ -12,6 +12,7 @@ import (
 
 // rules are what a reload can change: routes and permissions.
 type rules struct {
+	same     *byte // its own to all rules with the same routes
 	auth     *config.Auth
 	accounts *auth.Accounts
 	routes   []*config.Route
@@ -35,7 +36,7 @@ func newRules(cfg *config.Config) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &rules{auth: &cfg.Auth, accounts: accounts, routes: cfg.Routes, table: table, functions: make(map[string]*config.Function, len(cfg.Functions))}
+	r := &rules{same: new(byte), auth: &cfg.Auth, accounts: accounts, routes: cfg.Routes, table: table, functions: make(map[string]*config.Function, len(cfg.Functions))}
 	for _, f := range cfg.Functions {
 		r.functions[f.Name] = f
 	}

@@ -17,6 +17,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/lograte"
+	"eproxy/internal/spans"
 	"eproxy/internal/trace"
 )
 
@@ -39,8 +40,9 @@ type Options struct {
 	Engine   *delivery.Engine
 	Grafter  Grafter // nil: no kernel path
 	Logger   *slog.Logger
-	Recorder Recorder   // may be nil
-	Tracer   *trace.Hub // may be nil
+	Recorder Recorder        // may be nil
+	Tracer   *trace.Hub      // may be nil
+	Spans    *spans.Exporter // nil: nobody gets spans
 	// Frontend makes the MQTT server that will ask this one. It opens the
 	// listeners; clients are served from Serve on.
 	Frontend func(*Server) (Frontend, error)

@@ -3,6 +3,7 @@ package broker
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"eproxy/internal/delivery"
@@ -36,6 +37,8 @@ type Session struct {
 	conn     net.Conn    // that graft has
 	over     bool        // the server has decided that the session has ended
 	heir     *Session    // the session that took this one over
+
+	routed atomic.Pointer[routed] // of its latest message
 }
 
 // kernelRights is the word by which the programs know the rights of a session.

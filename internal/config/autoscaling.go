@@ -20,6 +20,13 @@ type Knative struct {
 // Scaler is who is told of the load of functions.
 type Scaler struct {
 	Knative string // ws or wss URL of Knative's autoscaler; empty: none
+	KEDA    KEDA
+}
+
+// KEDA says where KEDA's operators ask.
+type KEDA struct {
+	Listen string // host:port; empty: nowhere
+	TLS    *TLS   // nil: none
 }
 
 // The field that says of a request that the autoscaler is told of it by who sends it.
@@ -30,6 +37,7 @@ const (
 
 // scaler reads who is told.
 func (b *builder) scaler(r *rawScaler) {
+	b.keda(r.KEDA)
 	b.cfg.Scaler.Knative = r.Knative
 	if r.Knative == "" {
 		return
@@ -37,6 +45,22 @@ func (b *builder) scaler(r *rawScaler) {
 	u, err := url.Parse(r.Knative)
 	if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "" || u.User != nil {
 		b.fail("$.scaler.knative", "scaler.knative %q: must be the URL of a WebSocket, as ws://autoscaler.knative-serving.svc.cluster.local:8080", r.Knative)
+	}
+}
+
+// keda reads where KEDA asks.
+func (b *builder) keda(r *rawKEDA) {
+	if r == nil {
+		return
+	}
+	if r.Listen == "" {
+		b.fail("$.scaler.keda", "scaler.keda: needs listen, where KEDA's operators connect to, as 10.0.0.5:9091")
+	} else {
+		b.address("$.scaler.keda.listen", r.Listen)
+	}
+	b.cfg.Scaler.KEDA = KEDA{Listen: r.Listen, TLS: b.tls("$.scaler.keda.tls", r.TLS)}
+	if r.TLS != nil && r.TLS.Username != "" {
+		b.fail("$.scaler.keda.tls.username", "scaler.keda.tls: username: KEDA has no user name here")
 	}
 }
 

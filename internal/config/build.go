@@ -44,6 +44,7 @@ func (b *builder) build(r *raw) {
 	b.auth(r.Auth)
 	b.scaler(&r.Scaler)
 	c.Monitoring = r.Monitoring
+	b.spans(&r.Tracing)
 	for i := range r.Functions {
 		b.function(fmt.Sprintf("$.functions[%d]", i), &r.Functions[i])
 	}

@@ -56,6 +56,15 @@ func TestFromPublisher(t *testing.T) {
 	}
 }
 
+func TestTracing(t *testing.T) {
+	for with, want := range map[string]float64{"timeout: 5s": 0, "tracing: true": 1, "tracing: false": 0, "tracing: {}": 1, "tracing: {sample: 0.25}": 0.25, "tracing: {sample: 1}": 1} {
+		c, err := Parse("f.yaml", []byte(strings.Replace(good, "timeout: 5s", with, 1)))
+		if err != nil || c.Functions[0].Tracing != want {
+			t.Errorf("%s: %v, want %v", with, err, want)
+		}
+	}
+}
+
 func TestErrorsNameTheirLine(t *testing.T) {
 	for _, c := range []struct{ replace, with, want string }{
 		{"interfaces:", "interface:", `f.yaml:1: interface: unknown key; known are interfaces, xdp`},
@@ -71,6 +80,16 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"timeout: 5s", "concurrency: 1.5", `f.yaml:6: functions[0].concurrency: found "1.5", want a whole number`},
 		{"timeout: 5s", "concurrency: 99999999999999999999", `f.yaml:6: functions[0].concurrency: found "99999999999999999999", want a whole number`},
 		{"timeout: 5s", "retry: 3", `f.yaml:6: functions[0].retry: found "3", want keys with values`},
+		{"functions:", "tracing: {otlp: \"localhost:4318\"}\nfunctions:", `f.yaml:2: tracing.otlp "localhost:4318": must be the base URL`},
+		{"functions:", "tracing: {otlp: \"http://u:p@c/\"}\nfunctions:", `f.yaml:2: tracing.otlp "http://u:p@c/": must be the base URL`},
+		{"functions:", "tracing: true\nfunctions:", `f.yaml:2: tracing: found "true", want keys with values`},
+		{"timeout: 5s", "tracing: {sample: 0}", `f.yaml:6: function "temp": tracing.sample 0: must be above 0, and at most 1`},
+		{"timeout: 5s", "tracing: {sample: 1.01}", `f.yaml:6: function "temp": tracing.sample 1.01: must be above 0, and at most 1`},
+		{"timeout: 5s", "tracing: {sample: some}", `f.yaml:6: functions[0].tracing.sample: found the text "some", want a number`},
+		{"timeout: 5s", "tracing: {sample: .nan}", `f.yaml:6: functions[0].tracing.sample: found ".nan", want a number`},
+		{"timeout: 5s", "tracing: 0.5", `f.yaml:6: functions[0].tracing: found "0.5", want true or false`},
+		{"timeout: 5s", "tracing: {\"\": true}", `f.yaml:6: functions[0].tracing.: unknown key; known are sample`},
+		{"timeout: 5s", "tracing: true\n    headers: {TraceParent: x}", `f.yaml:6: function "temp": tracing: headers has a traceparent for all messages already`},
 		{"timeout: 5s", "headers: [a]", `f.yaml:6: functions[0].headers: found a list, want keys with values`},
 		{"timeout: 5s", "headers: {X-A: [a]}", `f.yaml:6: functions[0].headers.X-A: found a list, want text`},
 		{"timeout: 5s", "name: again", `f.yaml:6: functions[0].name is a duplicate of line 3`},

@@ -60,6 +60,12 @@ func (b *builder) value(path string, n *yaml.Node, v reflect.Value) {
 			r.Max = r.Min
 			return
 		}
+		if r, ok := v.Addr().Interface().(*rawTracing); ok && n.Kind == yaml.ScalarNode {
+			on := false
+			b.value(path, n, reflect.ValueOf(&on).Elem())
+			r.Off = !on
+			return
+		}
 		b.mapping(path, n, func(key, at string, x *yaml.Node) {
 			if f, ok := fieldFor(v, key); ok {
 				b.value(at, x, f)
@@ -111,6 +117,13 @@ func (b *builder) scalar(path string, n *yaml.Node, v reflect.Value) {
 			return
 		}
 		v.SetInt(i)
+	case reflect.Float64:
+		x, err := strconv.ParseFloat(n.Value, 64)
+		if tag := n.ShortTag(); tag != "!!int" && tag != "!!float" || err != nil {
+			b.wanted(path, n, "a number")
+			return
+		}
+		v.SetFloat(x)
 	default:
 		panic("config: no decoding of " + v.Kind().String()) // of a struct in raw.go
 	}
@@ -223,7 +236,7 @@ func pretty(path string) string {
 // fieldFor finds the field of a struct for a key.
 func fieldFor(v reflect.Value, key string) (reflect.Value, bool) {
 	for i := range v.NumField() {
-		if v.Type().Field(i).Tag.Get("yaml") == key {
+		if key != "" && v.Type().Field(i).Tag.Get("yaml") == key {
 			return v.Field(i), true
 		}
 	}
@@ -234,7 +247,9 @@ func fieldFor(v reflect.Value, key string) (reflect.Value, bool) {
 func keys(t reflect.Type) []string {
 	var out []string
 	for i := range t.NumField() {
-		out = append(out, t.Field(i).Tag.Get("yaml"))
+		if key := t.Field(i).Tag.Get("yaml"); key != "" {
+			out = append(out, key)
+		}
 	}
 	return out
 }

@@ -107,7 +107,7 @@ func differing(a, b reflect.Value) (keys []string) {
 // unlike are fields whose keys are not their names with underscores.
 var unlike = map[string]string{
 	"URL": "url", "TLS": "tls", "XDP": "xdp", "BPFFS": "bpffs", "JWT": "jwt", "HTTP": "http", "PodsGRO": "pods_gro",
-	"CloudEvents": "cloudevents", "Hosts": "pods", "Identities": "pods", "Structured": "mode", "Proxies": "proxy_protocol", "Filter": "topic",
+	"CloudEvents": "cloudevents", "KEDA": "keda", "Hosts": "pods", "Identities": "pods", "Places": "pods", "Structured": "mode", "Proxies": "proxy_protocol", "Filter": "topic",
 }
 
 // keyOf is the key of a field.

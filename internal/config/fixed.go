@@ -20,6 +20,7 @@ func (old *Config) Restart(next *Config, program string) error {
 		{"limits", old.Limits, next.Limits},
 		{"bpffs", old.BPFFS, next.BPFFS},
 		{"monitoring", old.Monitoring, next.Monitoring},
+		{"tracing", old.Tracing, next.Tracing},
 		{"persistence", old.Persistence, next.Persistence},
 		{"metrics", old.Metrics, next.Metrics},
 		{"scaler", old.Scaler, next.Scaler},

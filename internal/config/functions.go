@@ -49,6 +49,7 @@ func (b *builder) function(path string, r *rawFunction) {
 	f.Batch = b.batch(path+".batch", f, r.Batch)
 	f.DeadLetter = b.deadLetter(path+".dead_letter", r)
 	b.headers(path, f)
+	f.Tracing = b.tracing(path+".tracing", f, r.Tracing)
 	b.autoscaling(path+".autoscaling", f, &r.Autoscaling)
 	b.cfg.Functions = append(b.cfg.Functions, f)
 }

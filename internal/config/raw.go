@@ -18,6 +18,7 @@ type raw struct {
 	Runtime      rawRuntime      `yaml:"runtime"`
 	Scaler       rawScaler       `yaml:"scaler"`
 	Monitoring   bool            `yaml:"monitoring"`
+	Tracing      rawSpans        `yaml:"tracing"`
 	Persistence  *rawPersistence `yaml:"persistence"`
 	Metrics      rawMetrics      `yaml:"metrics"`
 	Limits       rawLimits       `yaml:"limits"`
@@ -119,6 +120,17 @@ type rawFunction struct {
 	CloudEvents rawCloudEvents    `yaml:"cloudevents"`
 	Autoscaling rawAutoscaling    `yaml:"autoscaling"`
 	Batch       *rawBatch         `yaml:"batch"`
+	Tracing     *rawTracing       `yaml:"tracing"`
+}
+
+type rawSpans struct {
+	OTLP string `yaml:"otlp"`
+}
+
+// rawTracing: true alone is all of it with its defaults, false none of it.
+type rawTracing struct {
+	Off    bool
+	Sample *float64 `yaml:"sample"`
 }
 
 type rawAutoscaling struct {
@@ -131,7 +143,13 @@ type rawKnative struct {
 }
 
 type rawScaler struct {
-	Knative string `yaml:"knative"`
+	Knative string   `yaml:"knative"`
+	KEDA    *rawKEDA `yaml:"keda"`
+}
+
+type rawKEDA struct {
+	Listen string  `yaml:"listen"`
+	TLS    *rawTLS `yaml:"tls"`
 }
 
 type rawKubernetes struct {

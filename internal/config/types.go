@@ -23,6 +23,7 @@ type Config struct {
 	Kubernetes   Kubernetes    // how its API server is reached
 	Runtime      Runtime       // of instances that the loader starts
 	Scaler       Scaler        // who is told of the load
+	Tracing      Tracing       // where spans go
 	Monitoring   bool          // the HTTP of the pods is to be counted, whoever sends it
 	Persistence  Persistence   // of sessions
 	Metrics      Metrics       // Prometheus
@@ -192,6 +193,7 @@ type Function struct {
 	URL         *url.URL // Host header and path
 	Pods        []netip.AddrPort
 	Identities  Identities       // of the pods whose sources tell them apart by more than their address
+	Places      Places           // of the pods whose sources say where they are
 	Hosts       []HostPort       // whose addresses are pods, too
 	Discover    Discover         // where more pods are found
 	Run         *Run             // instances that the loader starts, pods too; nil: none
@@ -211,6 +213,7 @@ type Function struct {
 	CloudEvents CloudEvents
 	Autoscaling Autoscaling // who scales it, and is told of its load
 	Batch       *Batch      // its messages go together; nil: one by one
+	Tracing     float64     // a message without a traceparent gets one, sampled by this probability; 0: none gets one
 }
 
 // Identities says which pod has an address, as its source tells pods apart (in Kubernetes the
@@ -220,6 +223,31 @@ type Identities map[netip.AddrPort]string
 // Reused says whether an address that had one identity is another pod's with the other. An
 // empty one is not known: it may be anybody.
 func Reused(before, now string) bool { return before != now && before != "" && now != "" }
+
+// Place is where a pod is, as its source says.
+type Place int
+
+// The places; Nowhere is not known.
+const (
+	Nowhere Place = iota
+	ThisNode
+	OtherNode
+)
+
+// Places says where pods are. Of those that are not in it the way to them tells.
+type Places map[netip.AddrPort]Place
+
+// Far says whether a pod is on another node; seen is what the way to it shows.
+func (p Places) Far(pod netip.AddrPort, seen bool) bool {
+	switch p[pod] {
+	case ThisNode:
+		return false
+	case OtherNode:
+		return true
+	case Nowhere:
+	}
+	return seen
+}
 
 // ProbeTCP is the probe that a pod takes connections.
 const ProbeTCP = "tcp"

@@ -22,6 +22,8 @@ type Route struct{ Filter, Function string }
 type Pod struct {
 	Function string
 	Address  netip.AddrPort
+	// Identity tells it from others of its address (config.Identities). The maps know none, and so do Totals: they are by address.
+	Identity string
 }
 
 // RouteStats are the messages of one route and function in the kernel path.
@@ -82,8 +84,9 @@ func (t Totals) AddRoute(l Route, s RouteStats) {
 	t.Routes[l] = s
 }
 
-// AddPod adds to a label set's counts.
+// AddPod adds to the counts of a label set's address.
 func (t Totals) AddPod(l Pod, s PodStats) {
+	l.Identity = ""
 	s.Add(t.Pods[l])
 	t.Pods[l] = s
 }
@@ -209,7 +212,7 @@ func (m Maps) Totals() (Totals, error) {
 			binary.NativeEndian.PutUint32(a[4*i:], w)
 		}
 		address := netip.AddrPortFrom(netip.AddrFrom16(a).Unmap(), pod.Port>>8|pod.Port<<8)
-		t.AddPod(Pod{text(pod.Function[:], uint32(pod.FunctionLen)), address}, s)
+		t.AddPod(Pod{Function: text(pod.Function[:], uint32(pod.FunctionLen)), Address: address}, s)
 	}
 	return t, nil
 }

@@ -10,11 +10,24 @@ import (
 // ErrNone means that there are no counters left for a label set.
 var ErrNone = errors.New("no counters left")
 
+// Store is where counters are, and what they count: Maps, but in tests.
+type Store interface {
+	NameRoute(index uint32, l Route) error
+	NamePod(index uint32, l Pod) error
+	ReadRoute(index uint32) (RouteStats, error)
+	ReadPod(index uint32) (PodStats, error)
+	ClearRoute(index uint32) error
+	ClearPod(index uint32) error
+	Totals() (Totals, error)
+}
+
+var _ Store = Maps{}
+
 // Table says what the counters of the kernel path count. A reload changes indexes of
 // routes and pods, but not those of counters, as long as there are some left: then
 // what the oldest ones have counted goes into past, and they are used anew.
 type Table struct {
-	maps  Maps
+	maps  Store
 	grace time.Duration // how long the programs may count under what was taken out of use
 
 	mu     sync.Mutex
@@ -27,7 +40,7 @@ type Table struct {
 
 // NewTable has so many counters of routes and of pods. The programs may count under those
 // of what is out of use for as long as grace.
-func NewTable(m Maps, routes, pods uint32, grace time.Duration) *Table {
+func NewTable(m Store, routes, pods uint32, grace time.Duration) *Table {
 	return &Table{maps: m, grace: grace, routes: NewSeries[Route](routes), pods: NewSeries[Pod](pods), past: NewTotals()}
 }
 

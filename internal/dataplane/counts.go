@@ -14,7 +14,7 @@ import (
 )
 
 // newCounts makes the table of the counters of these maps.
-func newCounts(m counters.Maps, cfg *config.Config) *counters.Table {
+func newCounts(m counters.Store, cfg *config.Config) *counters.Table {
 	return counters.NewTable(m, mapmem.RouteSeries(cfg), mapmem.PodSeries(cfg), routes.Grace)
 }
 
@@ -33,10 +33,15 @@ func podCountsOf(functions []*config.Function) counters.Wanted {
 	w := counters.Wanted{Pods: make(map[counters.Pod]bool)}
 	for _, fn := range functions {
 		for _, a := range fn.Pods {
-			w.Pods[counters.Pod{Function: fn.Name, Address: a}] = true
+			w.Pods[podCount(fn, a)] = true
 		}
 	}
 	return w
+}
+
+// podCount is the label set of a function's pod: one whose address was another's does not go on with what that has counted.
+func podCount(fn *config.Function, addr netip.AddrPort) counters.Pod {
+	return counters.Pod{Function: fn.Name, Address: addr, Identity: fn.Identities[addr]}
 }
 
 // Totals are all counts of the kernel path since Load, by label set. None is ever

@@ -16,6 +16,16 @@ import (
 // errEnded means that the data plane is being closed.
 var errEnded = errors.New("the data plane is being closed")
 
+// table is what holds routes and functions for the programs: routes.Table, but in tests.
+type table interface {
+	Stage(functions []*config.Function, all []*config.Route, counters, queues []uint32) (*routes.Set, error)
+	Switch(s *routes.Set, pods map[string]routes.Pods) error
+	SetPods(function string, pods routes.Pods)
+	Close()
+}
+
+var _ table = (*routes.Table)(nil)
+
 // staged is a configuration whose routes are staged, and that nothing is refused of
 // any more.
 type staged struct {
@@ -102,24 +112,44 @@ func (p *Plane) serve(s staged) error {
 	if p.run.ctx.Err() != nil {
 		return errEnded
 	}
-	p.devices.SetInflight(uint32(s.cfg.Limits.InflightPerClient))
-	p.installed.net.Configure(s.cfg)
-	p.installed.set = s.set
-	err := p.installed.pods.Step(s.cfg.Functions, func(pods map[string][]*slots.Pod) error {
-		p.own.ReloadShared(s.cfg.Functions, p.placeOf) // first: what the fallback has under way counts when the programs begin
-		lists := make(map[string]routes.Pods, len(pods))
-		for _, fn := range s.cfg.Functions {
-			lists[fn.Name] = listOf(fn, pods[fn.Name])
-		}
-		return p.routes.Switch(s.set, lists)
-	})
-	if err != nil {
-		return err
+	before := staged{p.installed.live, p.installed.set}
+	if err := p.step(s, p.routes.Switch); err != nil {
+		return errors.Join(err, p.restore(before))
 	}
 	p.queues.Switch(s.cfg.Functions, s.set.Function)
 	p.settlePods(s.cfg, nil)
 	p.retainCounts()
 	return nil
+}
+
+// step has all parts follow a configuration with its pods; use has the programs use these. installed.mu is held.
+func (p *Plane) step(s staged, use func(*routes.Set, map[string]routes.Pods) error) error {
+	p.devices.SetInflight(uint32(s.cfg.Limits.InflightPerClient))
+	p.installed.net.Configure(s.cfg)
+	p.installed.set = s.set
+	return p.installed.pods.Step(s.cfg.Functions, func(pods map[string][]*slots.Pod) error {
+		p.own.ReloadShared(s.cfg.Functions, p.placeOf) // first: what the fallback has under way counts when the programs begin
+		lists := make(map[string]routes.Pods, len(pods))
+		for _, fn := range s.cfg.Functions {
+			lists[fn.Name] = listOf(fn, pods[fn.Name])
+		}
+		return use(s.set, lists)
+	})
+}
+
+// restore goes back to the configuration that the programs use still, when a switch to another one has failed. What has
+// come with that counts for nobody any more. installed.mu is held.
+func (p *Plane) restore(before staged) error {
+	defer p.retainCounts()
+	if before.cfg == nil {
+		return nil // there is none
+	}
+	return p.step(before, func(_ *routes.Set, pods map[string]routes.Pods) error {
+		for name, list := range pods {
+			p.routes.SetPods(name, list)
+		}
+		return nil
+	})
 }
 
 // servePods brings pods into service that are new in a configuration, and takes

@@ -26,6 +26,7 @@ import (
 	"eproxy/internal/routes"
 	"eproxy/internal/slots"
 	"eproxy/internal/takeover"
+	"eproxy/internal/trace/programs"
 )
 
 // Options of Load.
@@ -43,10 +44,11 @@ type Plane struct {
 	path     *datapath.Datapath
 	mem      *mapmem.Memory
 	devices  *conntable.Devices
-	routes   *routes.Table
+	routes   table
 	counts   *counters.Table
 	queues   *parking.Queues
 	messages *takeover.Messages
+	shown    *programs.Programs // of what the programs do with messages
 	slots    *slots.Pods
 	own      *pool.Standalone // the fallback's own connections, to all pods
 
@@ -90,11 +92,14 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 	}
 	p.counts = newCounts(counters.Maps{RouteLabels: o.RouteLabels, RouteCounters: p.mem.RouteCounters,
 		PodLabels: o.PodLabels, PodCounters: p.mem.PodCounters}, cfg)
-	if p.routes, err = routes.New(&o.EproxyMaps, p.mem.Globals, p.log); err != nil {
+	table, err := routes.New(&o.EproxyMaps, p.mem.Globals, p.log)
+	if err != nil {
 		return err
 	}
+	p.routes = table
 	conns := conntable.NewEntries(o, p.mem.Conns, p.often)
 	p.devices = conntable.New(o, conns, p.mem.Devices, &p.mem.Globals.ConnsEnd, p.mem.Most, uint32(cfg.Limits.Connections), p.log)
+	p.shown = &programs.Programs{Tracings: o.Tracings, Traced: o.Traced, Traces: o.Traces, On: &p.mem.Globals.Tracing, Names: traceNames{p}}
 	p.messages = takeover.New(p.run.ctx, &p.run.wg, p.counts, p.devices)
 	p.queues, err = parking.New(p.run.ctx, &p.run.wg, parking.Options{Memory: p.mem, Control: o.ParkControl, Send: o.ParkSend,
 		Served: func(function string) parking.Families { return p.slots.Served(function) }, Messages: p.messages, Log: p.log, Often: p.often})

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"eproxy/internal/config"
-	"eproxy/internal/counters"
 	"eproxy/internal/reach"
 	"eproxy/internal/reconcile"
 	"eproxy/internal/slots"
@@ -27,7 +26,7 @@ func (p world) Add(fn *config.Function, addr netip.AddrPort, ifindex int) (*slot
 	if err := p.path.AttachPod(ifindex); err != nil {
 		return nil, err
 	}
-	return p.slots.Add(fn, addr, ifindex, func() (uint32, error) { return p.podCounter(counters.Pod{Function: fn.Name, Address: addr}) })
+	return p.slots.Add(fn, addr, ifindex, func() (uint32, error) { return p.podCounter(podCount(fn, addr)) })
 }
 
 // Improve switches GRO on at the pod's end; reconcile.World.

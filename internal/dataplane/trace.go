@@ -3,8 +3,8 @@ package dataplane
 import (
 	"eproxy/internal/abi"
 	"eproxy/internal/counters"
+	"eproxy/internal/spans"
 	"eproxy/internal/trace"
-	"eproxy/internal/trace/programs"
 )
 
 // traceNames says what the numbers in what the programs show mean; programs.Names.
@@ -27,8 +27,25 @@ func (n traceNames) Queue(function string) (index uint32, ok bool) {
 
 // Watch has the programs show messages; trace.Programs.
 func (p *Plane) Watch(f trace.Filter, show func(trace.Event)) (lost func() uint64, stop func(), err error) {
-	w := &programs.Programs{Tracings: p.path.Objects.Tracings, Traced: p.path.Objects.Traced, Traces: p.path.Objects.Traces, On: &p.mem.Globals.Tracing, Names: traceNames{p}}
-	return w.Watch(f, show)
+	return p.shown.Watch(f, show)
+}
+
+// Export has the spans of messages exported, on both paths, until Close. It is called before Start.
+func (p *Plane) Export(e *spans.Exporter) error {
+	if !e.On() {
+		return nil
+	}
+	p.messages.Export(e)
+	e.LostElsewhere(p.shown.Lost)
+	stop, err := p.shown.Spans(e.Ended)
+	if err != nil {
+		return err
+	}
+	p.run.wg.Go(func() {
+		<-p.run.ctx.Done()
+		stop()
+	})
+	return nil
 }
 
 // Trace has messages that userspace finishes shown by this hub. It is called before Start.

@@ -3,13 +3,16 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"eproxy/internal/config"
 	"eproxy/internal/neighbours"
 	"eproxy/internal/netdev"
+	"eproxy/internal/reach"
 )
 
 // followEvery is the least time between two looks at the node's network: changes
@@ -69,31 +72,63 @@ func (p *Plane) followLoop(rec Recorder) {
 			return
 		case <-p.installed.net.Changed():
 		}
+		began := time.Now()
 		for _, err := range p.follow(rec) {
 			p.often.Warn("following a change of the network", err.Error(), "error", err)
 		}
 		select {
 		case <-p.run.ctx.Done():
 			return
-		case <-time.After(followEvery):
+		case <-time.After(max(followEvery, followShare*time.Since(began))):
 		}
 	}
 }
 
+// followShare is how much longer than a look itself it takes until the next one: with many pods, where others come and go all the
+// time, looking must not be most of what is done. (A pod that comes is looked at when it does.)
+const followShare = 9
+
 // follow brings what is attached, and which pods have slots, in line with the
 // node's network. What fails keeps nothing else from being done.
 func (p *Plane) follow(rec Recorder) []error {
+	errs, node, functions := p.followInterfaces(rec)
+	looked := look(node, functions) // with many pods it takes long, and nobody waits for it
 	p.installed.changing.Lock()
 	defer p.installed.changing.Unlock()
 	p.installed.mu.Lock()
-	errs := append(p.forgetGone(rec), p.attachAgain()...)
 	defer p.installed.mu.Unlock()
-	if p.installed.live != nil && p.run.ctx.Err() == nil && p.installed.pods.Moved(p.installed.live.Functions) {
+	if p.installed.live != nil && p.run.ctx.Err() == nil && p.installed.pods.Moved(p.installed.live.Functions, looked) {
 		if err := p.servePods(p.installed.live); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errs
+}
+
+// followInterfaces brings what is attached in line with the node's network, and says what that is, and whose pods are in it.
+func (p *Plane) followInterfaces(rec Recorder) (errs []error, of reach.Node, functions []*config.Function) {
+	p.installed.changing.Lock()
+	defer p.installed.changing.Unlock()
+	p.installed.mu.Lock()
+	defer p.installed.mu.Unlock()
+	errs = append(p.forgetGone(rec), p.attachAgain()...)
+	if p.installed.live != nil {
+		functions = p.installed.live.Functions
+	}
+	return errs, p.installed.net.Node(), functions
+}
+
+// look finds out how all pods of functions are reached now.
+func look(from reach.Node, functions []*config.Function) map[netip.Addr]reach.Path {
+	looked := make(map[netip.Addr]reach.Path)
+	for _, fn := range functions {
+		for _, a := range fn.Pods {
+			if _, ok := looked[a.Addr()]; !ok {
+				looked[a.Addr()] = from.To(a.Addr())
+			}
+		}
+	}
+	return looked
 }
 
 // forgetGone gives up the links whose interfaces are gone; installed.mu is held.

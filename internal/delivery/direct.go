@@ -2,14 +2,19 @@ package delivery
 
 import (
 	"errors"
+	"slices"
+	"sync"
 
 	"eproxy/internal/pool"
+	"eproxy/internal/request"
 )
 
 // direct is the first attempt of a message that nobody waits with.
 type direct struct {
 	call     pool.Call
-	sender   pool.Sender // where the call waits for a place; nil: it does not
+	buffer   *[]byte     // of its request; nil: it is not one of requests
+	to       pool.Sender // where the call went
+	sender   pool.Sender // where it waits for a place; nil: it does not
 	ended    bool        // the call has
 	delivery *Delivery
 	ender    Ender
@@ -22,15 +27,45 @@ func (x *single) start(d *Delivery, b *pool.Batch, end Ender) bool {
 	if !ok || x.fn.Batch != nil || x.result != nil || !closed(x.turn) || x.m.QoS > 1 || x.m.ResponseTopic != "" || !x.m.Expires.IsZero() {
 		return false
 	}
-	x.delivery, x.ender = d, end
-	x.call = pool.Call{Function: x.fn.Name, Request: x.build(), Timeout: x.fn.Timeout, Repeatable: x.m.QoS > 0, Done: x.answered, Waits: func() { x.await(sender) }}
+	x.delivery, x.ender, x.to = d, end, sender
+	x.call = pool.Call{Function: x.fn.Name, Request: x.lend(), Timeout: x.fn.Timeout, Repeatable: x.m.QoS > 0, Owner: x, Done: done, Waits: waits}
 	if !x.begin() {
 		return false
 	}
 	if sender.Send(&x.call, b) {
-		x.await(sender)
+		x.await()
 	}
 	return true
+}
+
+// done and waits are those of all calls, so that none is made for each.
+func done(c *pool.Call, b *pool.Batch) { c.Owner.(*single).answered(c, b) }
+
+func waits(c *pool.Call) { c.Owner.(*single).await() }
+
+// requests are the buffers of requests whose messages have ended: most are as long as the next one.
+var requests = sync.Pool{New: func() any { return new([]byte) }}
+
+// keepRequest is how large a buffer may be and still be kept, in bytes.
+const keepRequest = 4 << 10
+
+// lend is the request, in a buffer that is given back when it was answered.
+func (x *single) lend() []byte {
+	if x.request != nil {
+		return x.request
+	}
+	x.buffer = requests.Get().(*[]byte)
+	*x.buffer = request.Build(slices.Grow((*x.buffer)[:0], request.Typical(x.m)), x.fn, x.m, x.id)
+	return *x.buffer
+}
+
+// giveBack gives the request's buffer back; nobody has the call any more.
+func (x *single) giveBack() {
+	if x.buffer != nil && cap(*x.buffer) <= keepRequest {
+		x.call.Request = nil
+		requests.Put(x.buffer)
+	}
+	x.buffer = nil
 }
 
 // closed says whether a message's turn has come.
@@ -47,13 +82,13 @@ func closed(turn <-chan struct{}) bool {
 }
 
 // await notes that the call waits for a place; what ended the message's waiting meanwhile ends it.
-func (x *single) await(s pool.Sender) {
+func (x *single) await() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.ended {
 		return
 	}
-	x.sender, x.underWay = s, false
+	x.sender, x.underWay = x.to, false
 	if x.arm(); x.why != nil {
 		x.withdraw()
 	}
@@ -97,6 +132,7 @@ func (x *single) answered(c *pool.Call, b *pool.Batch) {
 		x.retry(t, c)
 		return
 	}
+	x.giveBack()
 	x.judge(&t, c.Pod, c.Response, nil)
 	x.settle(t.o)
 	x.ender.Ended(x.delivery.outcome(), b)

@@ -157,13 +157,13 @@ func (e *Engine) deadline(fn *config.Function) time.Duration {
 	return max(fn.Deadline, e.patience(fn.Name))
 }
 
-// EachQueued tells how many messages userspace holds for each function that there is:
+// EachQueued tells how many messages userspace holds for each function that there is, and for how many its queue has room:
 // metrics.QueueSource.
-func (e *Engine) EachQueued(each func(function string, messages int)) {
+func (e *Engine) EachQueued(each func(function string, messages, limit int)) {
 	cfg := e.state.Load().cfg
-	e.queues.each(func(name string, held bounds) {
+	e.queues.each(func(name string, held, limit bounds) {
 		if cfg.Function(name) != nil {
-			each(name, held.messages)
+			each(name, held.messages, limit.messages)
 		}
 	})
 }
@@ -219,6 +219,7 @@ func (e *Engine) arrive(ctx context.Context, route *config.Route, m *request.Mes
 			d.failed = &Outcome{Function: name, Topic: m.Topic, ReasonCode: CodeUnspecified, Err: fmt.Errorf("function %s: %w", name, pool.ErrNoPod)}
 			continue
 		}
+		request.Begin(fn, m)
 		x := &d.one
 		if len(d.singles) > 0 {
 			x = &single{}

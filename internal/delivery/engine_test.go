@@ -107,6 +107,30 @@ func (b *bench) letters() (out []Letter) {
 	return out
 }
 
+// TestTraceOfAttempts: a message without a trace begins one where a function wants that, and all its attempts, at all its functions,
+// belong to it.
+func TestTraceOfAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen []string
+		step := func(status int) exchange {
+			return func(ctx context.Context, req []byte) (*pool.Response, error) {
+				_, after, _ := bytes.Cut(req, []byte("\r\ntraceparent: "))
+				parent, _, _ := bytes.Cut(after, []byte("\r\n"))
+				seen = append(seen, string(parent))
+				return answers(status)(ctx, req)
+			}
+		}
+		b := newBench(t, 3, step(503), step(503), step(200))
+		b.fn.Tracing = 1
+		for range 2 {
+			b.e.Deliver(t.Context(), b.route, &request.Message{Topic: "t", QoS: 1})
+		}
+		if len(seen) != 4 || seen[0] == "" || seen[0] != seen[1] || seen[1] != seen[2] || seen[3] == seen[2] {
+			t.Errorf("traces of three attempts and another message: %q", seen)
+		}
+	})
+}
+
 // TestStatusOfDeadLetter: a dead letter has the last status that the function answered,
 // whatever became of later attempts.
 func TestStatusOfDeadLetter(t *testing.T) {

@@ -112,7 +112,9 @@ func (p *Publisher) leave(x *single, answered bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	w := p.windows[x.fn.Name]
-	w.singles = slices.DeleteFunc(w.singles, func(y *single) bool { return y == x })
+	if i := slices.Index(w.singles, x); i >= 0 { // mostly the first
+		w.singles = slices.Delete(w.singles, i, i+1)
+	}
 	if answered {
 		w.answered, w.since = time.Now(), time.Time{}
 		if p.last == w {

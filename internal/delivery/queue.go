@@ -248,14 +248,14 @@ func (q *queues) of(function string) *queue {
 	return q.m[function]
 }
 
-// each tells what userspace holds for the functions.
-func (q *queues) each(tell func(function string, held bounds)) {
+// each tells what userspace holds for the functions, and what their queues have room for.
+func (q *queues) each(tell func(function string, held, limit bounds)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for name, x := range q.m {
 		x.mu.Lock()
-		held := x.held
+		held, limit := x.held, x.bounds
 		x.mu.Unlock()
-		tell(name, held)
+		tell(name, held, limit)
 	}
 }

@@ -60,7 +60,7 @@ type single struct {
 // init makes x the delivery of a message that arrived at this moment. known: it was counted where it arrived.
 func (x *single) init(ctx context.Context, e *Engine, fn *config.Function, m *request.Message, arrived time.Time, known bool) {
 	x.engine, x.fn, x.m, x.id, x.size, x.queue, x.ctx = e, fn, m, cmp.Or(m.EventID, e.NextID()), m.Size(), e.queues.of(fn.Name), ctx
-	x.began = clock.Monotonic() - time.Since(arrived)
+	x.began = clock.At(arrived)
 	x.queue.track.Begin(x.began, known)
 	x.deadline = e.deadline(fn)
 	x.end, x.late = arrived.Add(x.deadline), errDeadline
@@ -75,7 +75,7 @@ func (x *single) init(ctx context.Context, e *Engine, fn *config.Function, m *re
 // build is the request.
 func (x *single) build() []byte {
 	if x.request != nil {
-		return x.request
+		return request.Renew(x.request, x.m.Expires)
 	}
 	return request.Build(nil, x.fn, x.m, x.id)
 }

@@ -365,7 +365,7 @@ func TestIdentities(t *testing.T) {
 	at := netip.MustParseAddrPort("10.0.0.1:80")
 	var before *config.Config
 	for _, identity := range []string{"one", "two", ""} {
-		c <- []Pod{{at, identity}, {netip.MustParseAddrPort("[::ffff:10.0.0.2]:80"), "other"}}
+		c <- []Pod{{Address: at, Identity: identity}, {Address: netip.MustParseAddrPort("[::ffff:10.0.0.2]:80"), Identity: "other"}}
 		<-w.Changed()
 		now := w.Apply(cfg)
 		ids := now.Functions[0].Identities
@@ -376,5 +376,21 @@ func TestIdentities(t *testing.T) {
 			t.Error("an earlier result has changed")
 		}
 		before = now
+	}
+}
+
+// TestPlaces: a pod of which its source says that it is elsewhere than it was is a change.
+func TestPlaces(t *testing.T) {
+	c := make(cluster)
+	cfg := function(config.Function{Discover: config.Discover{Service: config.Service{Name: "s"}}})
+	w := Watch(cfg, Sources{Cluster: c}, slog.New(slog.DiscardHandler))
+	t.Cleanup(w.Close)
+	at := netip.MustParseAddrPort("10.0.0.1:80")
+	for _, place := range []config.Place{config.OtherNode, config.ThisNode, config.Nowhere} {
+		c <- []Pod{{Address: at, Place: place}}
+		<-w.Changed()
+		if got := w.Apply(cfg).Functions[0].Places[at]; got != place {
+			t.Errorf("the pod is at place %d, want %d", got, place)
+		}
 	}
 }

@@ -38,7 +38,7 @@ func (k kubernetes) follow(ctx context.Context, found func([]Pod), failed func(e
 		pods := []Pod{}
 		for _, p := range named {
 			if a, err := pod(p.Address.Addr(), p.Address.Port()); err == nil {
-				pods = append(pods, Pod{a, p.Identity})
+				pods = append(pods, Pod{a, p.Identity, p.Place})
 			}
 		}
 		slices.SortStableFunc(pods, func(a, b Pod) int { return a.Address.Compare(b.Address) })

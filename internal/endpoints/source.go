@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"eproxy/internal/config"
 )
 
 // maxPods is how many pods one source may name: more than the largest node has.
@@ -17,7 +19,8 @@ var errTooMany = fmt.Errorf("names more than %d pods", maxPods)
 // Pod is a pod that a source names.
 type Pod struct {
 	Address  netip.AddrPort
-	Identity string // what tells it from another pod of the same address; empty: the source cannot
+	Identity string       // what tells it from another pod of the same address; empty: the source cannot
+	Place    config.Place // Nowhere: the source does not know
 }
 
 // String is its address.

@@ -23,13 +23,21 @@ type Watcher struct {
 
 	mu      sync.Mutex
 	sources map[source]*followed
-	applied map[*config.Function]*config.Function // what the latest Apply has made of each
+	news    uint64 // how often sources have begun, or said something else
+	applied map[*config.Function]applied
+}
+
+// applied is what the latest Apply has made of a function.
+type applied struct {
+	with *config.Function
+	news uint64 // the latest of its sources'
 }
 
 // followed is a source that is followed, for one function or several.
 type followed struct {
 	stop     context.CancelFunc
 	pods     []Pod         // as it said last
+	news     uint64        // the Watcher's when it did
 	answered chan struct{} // closed when it has said anything, or that it cannot
 	once     sync.Once
 	err      error // why it could not be read the last time; nil: it could
@@ -115,12 +123,17 @@ func (w *Watcher) change() {
 // follow begins to follow a source; w.mu is held.
 func (w *Watcher) follow(s source) *followed {
 	ctx, stop := context.WithCancel(context.Background())
-	f := &followed{stop: stop, answered: make(chan struct{})}
+	w.news++
+	f := &followed{stop: stop, answered: make(chan struct{}), news: w.news}
 	found := func(pods []Pod) {
 		w.mu.Lock()
 		same := slices.Equal(pods, f.pods)
 		repaired := f.logged
 		f.pods, f.err, f.logged = pods, nil, false
+		if !same {
+			w.news++
+			f.news = w.news
+		}
 		w.mu.Unlock()
 		f.once.Do(func() { close(f.answered) })
 		if repaired {
@@ -187,41 +200,67 @@ func (w *Watcher) Apply(cfg *config.Config) *config.Config {
 	out := *cfg
 	out.Functions = make([]*config.Function, len(cfg.Functions))
 	before := w.applied
-	w.applied = make(map[*config.Function]*config.Function, len(cfg.Functions))
+	w.applied = make(map[*config.Function]applied, len(cfg.Functions))
 	for i, fn := range cfg.Functions {
 		out.Functions[i] = fn
 		sources := w.sourcesOf(fn)
 		if len(sources) == 0 {
 			continue
 		}
-		all := *fn // its Identities are of this result alone: a file names none
-		all.Pods = slices.Clone(fn.Pods)
-		for _, s := range sources {
-			if f := w.sources[s]; f != nil {
-				add(&all, f.pods)
+		now := applied{news: w.latest(sources)}
+		was := before[fn]
+		if now.with = was.with; was.with == nil || was.news != now.news {
+			if now.with = w.with(fn, sources); samePods(was.with, now.with) {
+				now.with = was.with
 			}
 		}
-		all.Pods = tidy(all.Pods)
-		w.applied[fn] = &all
-		if same := before[fn]; same != nil && slices.Equal(same.Pods, all.Pods) && maps.Equal(same.Identities, all.Identities) {
-			w.applied[fn] = same
-		}
-		out.Functions[i] = w.applied[fn]
+		w.applied[fn] = now
+		out.Functions[i] = now.with
 	}
 	return &out
 }
 
-// add gives a function the pods of a source, with their identities.
+// samePods says whether a function has the pods of before; nil: there is none.
+func samePods(before, now *config.Function) bool {
+	return before != nil && slices.Equal(before.Pods, now.Pods) && maps.Equal(before.Identities, now.Identities) && maps.Equal(before.Places, now.Places)
+}
+
+// latest is when some of these sources said something else last; w.mu is held.
+func (w *Watcher) latest(sources []source) (news uint64) {
+	for _, s := range sources {
+		if f := w.sources[s]; f != nil {
+			news = max(news, f.news)
+		}
+	}
+	return news
+}
+
+// with is a function with the pods of its sources; w.mu is held.
+func (w *Watcher) with(fn *config.Function, sources []source) *config.Function {
+	all := *fn // its Identities and Places are of this result alone: a file names none
+	all.Pods = slices.Clone(fn.Pods)
+	for _, s := range sources {
+		if f := w.sources[s]; f != nil {
+			add(&all, f.pods)
+		}
+	}
+	all.Pods = tidy(all.Pods)
+	return &all
+}
+
+// add gives a function the pods of a source, with what that knows of them.
 func add(fn *config.Function, pods []Pod) {
+	if fn.Identities == nil {
+		fn.Identities, fn.Places = make(config.Identities), make(config.Places)
+	}
 	for _, p := range pods {
 		fn.Pods = append(fn.Pods, p.Address)
-		if p.Identity == "" {
-			continue
+		if p.Identity != "" {
+			fn.Identities[p.Address] = p.Identity
 		}
-		if fn.Identities == nil {
-			fn.Identities = make(config.Identities)
+		if p.Place != config.Nowhere {
+			fn.Places[p.Address] = p.Place
 		}
-		fn.Identities[p.Address] = p.Identity
 	}
 }
 

@@ -9,7 +9,7 @@ var adviceOf = map[string]string{
 	"ring_full":      "raise limits.inflight_per_client, or make the function faster",
 	"qos2":           "use QoS 1 where exactly once is not needed",
 	"retain":         "leave RETAIN out where nobody needs the last message later",
-	"properties":     "leave out properties that the function does not read",
+	"properties":     "leave out properties that the function does not read: Response Topic, Correlation Data, Topic Alias",
 	"too_large":      "smaller payloads, up to 1,472 bytes, and a shorter client identifier and user name",
 	"topic_long":     "topics of up to 128 bytes with levels of up to 60",
 	"route_fallback": "a route with one function, without also_broker and ordered, to a function without batch, cloudevents.mode: structured and from_publisher, and a pod that the kernel path reaches (mapsctl pods says why it does not)",

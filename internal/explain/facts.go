@@ -13,7 +13,7 @@ type Message struct {
 	QoS        int
 	Size       int  // bytes of its payload
 	Retain     bool // RETAIN is set
-	Properties bool // it has properties of MQTT 5
+	Properties bool // it has MQTT 5 properties that the kernel path does not take
 }
 
 // Facts are what is known when the message comes.

@@ -169,7 +169,7 @@ func (c *scaler) concurrent(x seen) int {
 		return 0
 	}
 	each := float64(max(1, x.load.PerInstance))
-	c.kpa.Target = max(1, predict.TargetUtilisation*each)
+	c.kpa.Target = predict.TargetOf(x.load.PerInstance)
 	n := c.kpa.Scale(x.now, x.pods)
 	if n < c.reactive && x.now-c.lowered < lowerEvery {
 		n = c.reactive

@@ -22,8 +22,9 @@ import (
 
 // Cluster is an API server and what is asked of it.
 type Cluster struct {
-	cfg config.Kubernetes
-	log *slog.Logger
+	cfg  config.Kubernetes
+	node string // this one's name; "": it is not known
+	log  *slog.Logger
 
 	mu        sync.Mutex
 	access    *rest.Config // nil: not read yet
@@ -32,7 +33,10 @@ type Cluster struct {
 }
 
 // New names an API server. It is not connected to before there is something to ask.
-func New(cfg config.Kubernetes, log *slog.Logger) *Cluster { return &Cluster{cfg: cfg, log: log} }
+// What this node is called there NODE_NAME says in the environment, which a pod can have from Kubernetes.
+func New(cfg config.Kubernetes, log *slog.Logger) *Cluster {
+	return &Cluster{cfg: cfg, node: os.Getenv("NODE_NAME"), log: log}
+}
 
 // scheme has the types that are asked for, and no more: each group of the API costs
 // about a megabyte of the binaries.

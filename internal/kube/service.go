@@ -109,7 +109,7 @@ func (f *service) put(obj any) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.slices[s.Name] = trim(s)
+	f.slices[s.Name] = trim(s, f.cluster.node)
 	f.tell()
 	return nil
 }
@@ -143,7 +143,7 @@ func (f *service) Replace(list []any, _ string) error {
 		if !ok {
 			return errNoSlice
 		}
-		f.slices[s.Name] = trim(s)
+		f.slices[s.Name] = trim(s, f.cluster.node)
 	}
 	f.synced = true
 	if f.broken == "" { // else the watch is still to come

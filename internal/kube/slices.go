@@ -13,6 +13,7 @@ import (
 	discovery "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"eproxy/internal/config"
 	"eproxy/internal/endpoints"
 )
 
@@ -36,12 +37,13 @@ func (p port) String() string { return fmt.Sprintf("%q (%d)", p.name, p.number) 
 type endpoint struct {
 	addr netip.Addr
 	pod  types.UID // "": not known
+	at   config.Place
 }
 
 // trim keeps of an EndpointSlice what is needed. A pod counts if it is ready and is not
 // being terminated: one that terminates may still serve, but what it has not answered
-// when it ends would be delivered again.
-func trim(s *discovery.EndpointSlice) slice {
+// when it ends would be delivered again. node is the name of this node; "": it is not known.
+func trim(s *discovery.EndpointSlice, node string) slice {
 	out := slice{hosts: s.AddressType == discovery.AddressTypeFQDN, any: len(s.Endpoints) > 0}
 	for _, p := range s.Ports {
 		if p.Protocol != nil && *p.Protocol != core.ProtocolTCP {
@@ -68,13 +70,24 @@ func trim(s *discovery.EndpointSlice) slice {
 		if err != nil {
 			continue
 		}
-		kept := endpoint{addr: a.Unmap()}
+		kept := endpoint{addr: a.Unmap(), at: placeOf(e.NodeName, node)}
 		if e.TargetRef != nil {
 			kept.pod = types.UID(strings.Clone(string(e.TargetRef.UID)))
 		}
 		out.ready = append(out.ready, kept)
 	}
 	return out
+}
+
+// placeOf is where a pod of a node is.
+func placeOf(of *string, node string) config.Place {
+	switch {
+	case of == nil || *of == "" || node == "":
+		return config.Nowhere
+	case *of == node:
+		return config.ThisNode
+	}
+	return config.OtherNode
 }
 
 // usable says whether conditions allow new messages; one that is not known stands for
@@ -125,7 +138,7 @@ func merge(all map[string]slice, wanted string) (pods []endpoints.Pod, why strin
 		found = true
 		for _, e := range s.ready {
 			if e.pod == "" || e.addr.Is4() == family[e.pod] {
-				pods = append(pods, endpoints.Pod{Address: netip.AddrPortFrom(e.addr, number), Identity: string(e.pod)})
+				pods = append(pods, endpoints.Pod{Address: netip.AddrPortFrom(e.addr, number), Identity: string(e.pod), Place: e.at})
 			}
 		}
 	}

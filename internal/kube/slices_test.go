@@ -8,6 +8,8 @@ import (
 	core "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"eproxy/internal/config"
 )
 
 // of makes an EndpointSlice.
@@ -86,7 +88,7 @@ func TestMerge(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			all := make(map[string]slice)
 			for i, s := range c.slices {
-				all[fmt.Sprint(i)] = trim(s)
+				all[fmt.Sprint(i)] = trim(s, "")
 			}
 			got, why := merge(all, c.port)
 			if fmt.Sprint(got) != c.want || !strings.Contains(why, c.why) || (why == "") != (c.why == "") {
@@ -96,12 +98,32 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// TestPlaceOf: a pod is here or elsewhere if both its node and this one have names, and nowhere else.
+func TestPlaceOf(t *testing.T) {
+	name := func(s string) *string { return &s }
+	for _, c := range []struct {
+		of   *string
+		node string
+		want config.Place
+	}{
+		{nil, "", config.Nowhere}, {nil, "a", config.Nowhere}, {name(""), "a", config.Nowhere}, {name("a"), "", config.Nowhere},
+		{name("a"), "a", config.ThisNode}, {name("b"), "a", config.OtherNode},
+	} {
+		e := ready("10.0.0.1")
+		e.NodeName = c.of
+		pods, _ := merge(map[string]slice{"s": trim(of("IPv4", ports("", 80), e), c.node)}, "")
+		if len(pods) != 1 || pods[0].Place != c.want {
+			t.Errorf("a pod of node %v, seen from %q: %+v, want place %d", c.of, c.node, pods, c.want)
+		}
+	}
+}
+
 // TestMergeIdentities: each address comes with the pod that has it; of two slices that name one
 // address, one of which does not know whose it is, the other says.
 func TestMergeIdentities(t *testing.T) {
 	all := map[string]slice{
-		"a": trim(of("IPv4", ports("", 80), ready("10.0.0.1"), pod("u2", ready("10.0.0.2")))),
-		"b": trim(of("IPv4", ports("", 80), pod("u1", ready("10.0.0.1")), ready("10.0.0.3"))),
+		"a": trim(of("IPv4", ports("", 80), ready("10.0.0.1"), pod("u2", ready("10.0.0.2"))), ""),
+		"b": trim(of("IPv4", ports("", 80), pod("u1", ready("10.0.0.1")), ready("10.0.0.3")), ""),
 	}
 	var got []string
 	pods, _ := merge(all, "")

@@ -5,9 +5,12 @@ import "github.com/prometheus/client_golang/prometheus"
 // Queue is eproxy_function_queue_messages.
 var Queue = prometheus.NewDesc("eproxy_function_queue_messages", "Messages in the function's queue.", []string{"function", "path"}, nil)
 
-// QueueSource tells how many messages userspace holds for each function.
+// queueLimit is how many messages a function's queue takes, on both paths together.
+var queueLimit = prometheus.NewDesc("eproxy_function_queue_limit_messages", "Messages that the function's queue has room for.", []string{"function"}, nil)
+
+// QueueSource tells how many messages userspace holds for each function, and how many its queue has room for.
 type QueueSource interface {
-	EachQueued(each func(function string, messages int))
+	EachQueued(each func(function string, messages, limit int))
 }
 
 // queued collects what userspace holds.
@@ -18,11 +21,15 @@ type queued struct{ source QueueSource }
 func NewQueued(source QueueSource) prometheus.Collector { return queued{source} }
 
 // Describe says what Collect reports.
-func (c queued) Describe(ch chan<- *prometheus.Desc) { ch <- Queue }
+func (c queued) Describe(ch chan<- *prometheus.Desc) {
+	ch <- Queue
+	ch <- queueLimit
+}
 
 // Collect asks the source.
 func (c queued) Collect(ch chan<- prometheus.Metric) {
-	c.source.EachQueued(func(function string, n int) {
+	c.source.EachQueued(func(function string, n, limit int) {
+		ch <- prometheus.MustNewConstMetric(queueLimit, prometheus.GaugeValue, float64(limit), function)
 		ch <- prometheus.MustNewConstMetric(Queue, prometheus.GaugeValue, float64(n), function, "fallback")
 	})
 }

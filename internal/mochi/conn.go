@@ -48,6 +48,8 @@ type conn struct {
 	exactly     bool          // it is of QoS 2
 	withheld    []byte        // its acknowledgement
 	progress    progress.Progress
+	boundary    uint64          // how much of the stream was read when it last was at a boundary
+	named       time.Time       // when one was named
 	connect     *broker.Connect // until the session begins
 	identity    broker.Identity
 	session     atomic.Pointer[broker.Session]
@@ -131,7 +133,7 @@ func (c *conn) more() error {
 	}
 	if x := c.session.Load(); x != nil {
 		if c.gate.atBoundary() {
-			x.Boundary(c.progress.Read.Load())
+			c.name(x)
 		} else {
 			c.acknowledge()
 		}
@@ -144,6 +146,25 @@ func (c *conn) more() error {
 	}
 	return c.receive()
 }
+
+// name names the boundary that the server stands at, but for one behind a PINGREQ, the only packet of so few bytes that others follow,
+// of a client that has sent nothing else for a while: thousands that are idle would cost a system call more each time. If the
+// programs have lost track with that very packet, they are told so behind the next one, which they pass on.
+func (c *conn) name(x *broker.Session) {
+	read := c.progress.Read.Load()
+	if read-c.boundary != pingSize || time.Since(c.named) < c.server.rest {
+		x.Boundary(read)
+		c.named = time.Now()
+	}
+	c.boundary = read
+}
+
+const (
+	// pingSize is how long PINGREQ is (MQTT 5 section 3.12).
+	pingSize = 2
+	// restTime is how long ago a client's boundary was named that sends nothing but PINGREQ.
+	restTime = time.Second
+)
 
 // receive reads from the socket, or from the stream in it.
 func (c *conn) receive() error {

@@ -41,13 +41,14 @@ type Server struct {
 	live      live
 	stall     time.Duration // writeStall, less in tests
 	begin     time.Duration // connectTimeout, less in tests
+	rest      time.Duration // restTime, less in tests
 }
 
 var _ broker.Frontend = (*Server)(nil)
 
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
-	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, clock: newClock(), cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
+	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, rest: restTime, clock: newClock(), cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)

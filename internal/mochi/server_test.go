@@ -464,3 +464,32 @@ func TestRejectedIsNotSentAgain(t *testing.T) {
 		t.Errorf("%d counted as rejected, want 2", n)
 	}
 }
+
+// TestPingNamesNoBoundary: a client that only sends PINGREQ costs no call for each of them, and what it sends next is named.
+func TestPingNamesNoBoundary(t *testing.T) {
+	f := &fakeGraft{closed: make(chan struct{})}
+	s := newStage(t, say("ok"), f, anonymous)
+	s.front.rest = 0
+	c := s.dial()
+	connect(t, c, 0)
+	const hello, pings = 15, 5
+	for range pings {
+		write(t, c, 0xc0, 0)
+		want(t, c, 0xd0, 0)
+	}
+	write(t, c, 0x32, 7, 0, 1, 'x', 0, 1, 'A', 'B')
+	want(t, c, 0x40, 2, 0, 1)
+	end := uint64(hello + pings*pingSize + 9)
+	s.waitFor(func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.boundaries) > 0 && f.boundaries[len(f.boundaries)-1] == end
+	}, "the boundary behind the message is not named")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.boundaries {
+		if n > hello && n < end {
+			t.Errorf("the boundary at %d, behind a PINGREQ, was named: %v", n, f.boundaries)
+		}
+	}
+}

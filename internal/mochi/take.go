@@ -24,7 +24,7 @@ func (c *conn) take(p *mqtt.Publish, packet []byte) bool {
 	if string(p.Topic) != c.topic {
 		c.topic = string(p.Topic)
 	}
-	if !c.server.broker.Routed(c.topic) {
+	if !x.Routed(c.topic) {
 		return false
 	}
 	m := &request.Message{Topic: c.topic, Payload: bytes.Clone(packet[p.Head:]), QoS: p.QoS, Dup: p.Dup, PacketID: p.PacketID}

@@ -85,6 +85,9 @@ func (v *View) Configure(cfg *config.Config) {
 	v.podsGRO = cfg.PodsGRO
 }
 
+// Node is what it looks from.
+func (v *View) Node() reach.Node { return v.node }
+
 // Reach finds out how an address is reached now.
 func (v *View) Reach(a netip.Addr) reach.Path { return v.node.To(a) }
 

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"eproxy/internal/bpf/observer"
@@ -66,7 +65,7 @@ func (o *Observer) collect(ch chan<- prometheus.Metric, p *pod) error {
 	if err != nil {
 		return err
 	}
-	f, err := o.flight(p)
+	f, err := o.flight(p, &c)
 	if err != nil {
 		return err
 	}
@@ -92,9 +91,9 @@ func (o *Observer) collect(ch chan<- prometheus.Metric, p *pod) error {
 	for i, name := range reasons {
 		count(unfollowed, c.Unfollowed[i], name)
 	}
-	gauge(inFlight, float64(f.Now))
-	gauge(peak, float64(f.Peak))
-	ch <- prometheus.MustNewConstMetric(integral, prometheus.CounterValue, float64(f.Integral)/1e9, labels()...)
+	gauge(inFlight, float64(f.now))
+	gauge(peak, float64(c.Peak))
+	ch <- prometheus.MustNewConstMetric(integral, prometheus.CounterValue, float64(f.all)/1e9, labels()...)
 	ch <- histogram(took, c.Took[:], c.TookNs, labels())
 	ch <- histogram(firstByte, c.First[:], c.FirstNs, labels())
 	seen := 0.0
@@ -117,17 +116,40 @@ func (o *Observer) counts(p *pod) (sum observer.ObserveObserveCounts, err error)
 	return sum, nil
 }
 
-// flight are a pod's requests in flight, with the integral until now.
-func (o *Observer) flight(p *pod) (f observer.ObserveObserveFlight, err error) {
-	if err := o.objs.ObservedFlight.LookupWithFlags(p.index, &f, ebpf.LookupLock); err != nil {
+// flown is an integral of requests in flight: the programs know its low bits only.
+type flown struct {
+	low uint64 // when it was last read
+	sum uint64 // nanoseconds
+}
+
+// until is the integral with what came since it was read last.
+func (f *flown) until(low uint64) uint64 {
+	if more := observer.Since(f.low, low); more > 0 {
+		f.low, f.sum = low, f.sum+more
+	}
+	return f.sum
+}
+
+// flight is what of a pod is in flight, with the integrals until now, in nanoseconds, also of what was put in for it.
+type flight struct {
+	now    int32
+	all    uint64
+	marked [observer.ObserveObserveMarkMARK_COUNT - 1]uint64
+}
+
+// flight reads what is in flight to a pod that has counted so much; o.mu is held.
+func (o *Observer) flight(p *pod, c *observer.ObserveObserveCounts) (f flight, err error) {
+	var words observer.ObserveObserveFlight
+	if err := o.objs.ObservedFlight.Lookup(p.index, &words); err != nil {
 		return f, fmt.Errorf("read what is in flight to pod %s: %w", p.address, err)
 	}
-	if now := monotonic(); now > f.SinceNs {
-		f.Integral += (now - f.SinceNs) * uint64(f.Now)
-		for i := range f.Marked {
-			f.Marked[i].Integral += (now - f.SinceNs) * uint64(f.Marked[i].Now)
-		}
+	x := words.At(monotonic()) // of later than the words
+	f.now = x.All.Now
+	f.all = p.flown[0].until(x.All.Integral) + c.OwnNs
+	for i, m := range x.Marked {
+		f.marked[i] = p.flown[1+i].until(m.Integral)
 	}
+	f.marked[observer.ObserveObserveMarkMARK_OWN-1] = c.OwnNs
 	return f, nil
 }
 
@@ -143,16 +165,15 @@ func (o *Observer) HTTP(address netip.AddrPort) (h traffic.HTTP, ok bool) {
 	if err != nil {
 		return h, false
 	}
-	f, err := o.flight(p)
+	f, err := o.flight(p, &c)
 	if err != nil {
 		return h, false
 	}
 	marked := func(m observer.ObserveObserveMark) traffic.Sum {
-		x := f.Marked[m-1]
-		return traffic.Sum{Arrived: int64(x.Requests), Integral: time.Duration(x.Integral)}
+		return traffic.Sum{Arrived: int64(c.Marked[m-1]), Integral: time.Duration(f.marked[m-1])}
 	}
 	return traffic.HTTP{
-		All:    traffic.Sum{Arrived: int64(c.Requests), Integral: time.Duration(f.Integral)},
+		All:    traffic.Sum{Arrived: int64(c.Requests), Integral: time.Duration(f.all)},
 		Probes: marked(observer.ObserveObserveMarkMARK_PROBE), Proxied: marked(observer.ObserveObserveMarkMARK_PROXIED),
 		Own: marked(observer.ObserveObserveMarkMARK_OWN),
 	}, true
@@ -176,8 +197,11 @@ func add(sum, c *observer.ObserveObserveCounts) {
 	sum.Untimed += c.Untimed
 	sum.RequestBytes += c.RequestBytes
 	sum.ResponseBytes += c.ResponseBytes
+	sum.Peak = max(sum.Peak, c.Peak)
+	sum.OwnNs += c.OwnNs
 	sum.TookNs += c.TookNs
 	sum.FirstNs += c.FirstNs
+	addAll(sum.Marked[:], c.Marked[:])
 	addAll(sum.Responses[:], c.Responses[:])
 	addAll(sum.Protocols[:], c.Protocols[:])
 	addAll(sum.Unfollowed[:], c.Unfollowed[:])

@@ -30,6 +30,8 @@ const (
 	// which nothing, and on which something is awaited.
 	idle = 5 * time.Minute
 	gone = time.Hour
+	// noPod is NO_INDEX of bpf/abi.
+	noPod = ^uint32(0)
 )
 
 // Observer is the loaded programs and what they are to look at.
@@ -52,6 +54,8 @@ type pod struct {
 	index     uint32
 	ifname    string    // that leads to it; empty: none that programs can be attached to
 	left      time.Time // since it is wanted no more; zero: it is
+	unlisted  bool      // the programs begin to follow none of its connections any more
+	flown     [1 + len(observer.InFlight{}.Marked)]flown
 }
 
 // Options of Load.
@@ -134,6 +138,7 @@ func (o *Observer) Follow(cfg *config.Config) {
 		slices.Sort(functions)
 		o.want(a, strings.Join(slices.Compact(functions), ","), node.To(a.Addr()))
 	}
+	o.ports()
 	o.attach()
 }
 
@@ -153,6 +158,12 @@ func (o *Observer) want(a netip.AddrPort, functions string, path reach.Path) {
 		if err := errors.Join(o.objs.ObservedFlight.Put(index, &observer.ObserveObserveFlight{}), o.objs.ObservedPods.Put(&key, index)); err != nil {
 			o.log.Warn("pod is not observed", "pod", a, "error", err)
 		}
+	} else if p.unlisted {
+		key := podKey(a)
+		if err := o.objs.ObservedPods.Put(&key, p.index); err != nil {
+			o.log.Warn("pod is not observed", "pod", a, "error", err)
+		}
+		p.unlisted = false
 	}
 	p.functions, p.ifname, p.left = functions, path.Interface, time.Time{}
 	if path.Interface == "" && !o.refused[a.String()] {
@@ -184,6 +195,7 @@ func (o *Observer) Run(ctx context.Context) {
 				o.log.Warn("idle connections to pods cannot be forgotten", "error", err)
 			}
 			o.mu.Lock()
+			o.integrate()
 			o.forgetPods(time.Now())
 			o.attach()
 			o.mu.Unlock()
@@ -191,7 +203,28 @@ func (o *Observer) Run(ctx context.Context) {
 	}
 }
 
-// forgetPods gives up those that are wanted no more for long; o.mu is held.
+// integrate reads what is in flight before so much comes that its bits would not say how much; o.mu is held.
+func (o *Observer) integrate() {
+	for _, p := range o.pods {
+		if _, err := o.flight(p, &observer.ObserveObserveCounts{}); err != nil {
+			o.log.Warn("what is in flight cannot be read", "error", err)
+		}
+	}
+}
+
+// ports has the programs look at the ports of the pods; o.mu is held.
+func (o *Observer) ports() {
+	var ports []uint16
+	for a := range o.pods {
+		ports = append(ports, podKey(a).Port)
+	}
+	if err := o.objs.ObservePorts(ports...); err != nil {
+		o.log.Warn("pods are not observed", "error", err)
+	}
+}
+
+// forgetPods gives up those that are wanted no more for long; o.mu is held. Their connections go a round after no new
+// one is followed: a program that has just begun one has ended by then.
 func (o *Observer) forgetPods(now time.Time) {
 	for a, p := range o.pods {
 		if p.left.IsZero() || now.Sub(p.left) < grace {
@@ -201,17 +234,33 @@ func (o *Observer) forgetPods(now time.Time) {
 		if err := o.objs.ObservedPods.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			continue
 		}
+		if !p.unlisted {
+			p.unlisted = true
+			continue
+		}
+		if _, err := o.forget(observer.ObserveObserveSweep{IdleNs: uint64(idle), GoneNs: uint64(gone), Pod: p.index}); err != nil {
+			o.log.Warn("connections to a pod that has left cannot be forgotten", "pod", a, "error", err)
+			continue
+		}
 		delete(o.pods, a)
 		o.taken[p.index] = false
 	}
+	o.ports()
 }
 
-// sweep has the programs forget connections on which nothing has happened for long.
-func (o *Observer) sweep(idle, gone time.Duration) error {
-	args := observer.ObserveObserveSweep{IdleNs: uint64(idle), GoneNs: uint64(gone)}
-	var out observer.ObserveObserveSweep
+// forget has the programs forget connections.
+func (o *Observer) forget(args observer.ObserveObserveSweep) (out observer.ObserveObserveSweep, err error) {
 	if _, err := o.objs.ObserveForget.Run(&ebpf.RunOptions{Context: &args, ContextOut: &out}); err != nil {
-		return fmt.Errorf("run observe_forget: %w", err)
+		return out, fmt.Errorf("run observe_forget: %w", err)
+	}
+	return out, nil
+}
+
+// sweep forgets connections on which nothing has happened for long.
+func (o *Observer) sweep(idle, gone time.Duration) error {
+	out, err := o.forget(observer.ObserveObserveSweep{IdleNs: uint64(idle), GoneNs: uint64(gone), Pod: noPod})
+	if err != nil {
+		return err
 	}
 	o.mu.Lock()
 	o.followed = int(out.Kept)

@@ -94,11 +94,11 @@ func (q *queue) tend() {
 // handOver has the programs send what finds a slot, and takes what is userspace's; q.mu is held.
 func (q *queue) handOver() {
 	for range abi.ParkedMax {
-		refused := !q.gone.Load() && q.send()
+		refused := !q.gone.Load() && q.all.programs.send(q)
 		if !refused {
 			break
 		}
-		if !q.take(0) { // the one whose turn it is: no other is sent before it
+		if !q.all.programs.take(q, 0) { // the one whose turn it is: no other is sent before it
 			break
 		}
 	}
@@ -121,7 +121,7 @@ func (q *queue) handOver() {
 // takeOlder takes what has waited so long. The program looks at some of the clients at a time.
 func (q *queue) takeOlder(wait time.Duration) {
 	for misses := 0; q.Count() > 0 && misses <= q.Count()/abi.BoundedTurns; {
-		if !q.take(wait) {
+		if !q.all.programs.take(q, wait) {
 			misses++
 		}
 	}
@@ -135,18 +135,30 @@ func (q *queue) takeFamily(family int) {
 			return
 		}
 		atomic.StoreUint32(&q.mem.Refused, uint32(family)) // which PARK_OP_TAKE looks at first
-		if !q.take(0) {
+		if !q.all.programs.take(q, 0) {
 			return
 		}
 	}
 }
 
-// send has the programs send what finds a slot now. refused: a slot's connection does not take the
-// message whose turn it is.
-func (q *queue) send() (refused bool) {
-	ret, err := bpf.RunTC(q.all.Send, q.index)
+// programs is what is done with what waits in a queue; kernel, but in tests.
+type programs interface {
+	// send has the programs send what finds a slot now. refused: a slot's connection does not take the
+	// message whose turn it is.
+	send(q *queue) (refused bool)
+	// take makes one message userspace's that has waited so long; false: none was found.
+	take(q *queue, wait time.Duration) bool
+}
+
+// kernel has the BPF programs do it.
+type kernel struct{ *Queues }
+
+var _ programs = kernel{}
+
+func (k kernel) send(q *queue) (refused bool) {
+	ret, err := bpf.RunTC(k.Send, q.index)
 	if err != nil {
-		q.all.Often.Warn("sending what waits for a slot", err.Error(), "error", err)
+		k.Often.Warn("sending what waits for a slot", err.Error(), "error", err)
 	}
 	return ret == 1
 }
@@ -154,23 +166,21 @@ func (q *queue) send() (refused bool) {
 // errWaited is why a message that waited in the kernel has no outcome yet: it was not tried.
 var errWaited = errors.New("no connection to a pod became free")
 
-// take makes one message userspace's that has waited so long; false if the program found none.
-func (q *queue) take(wait time.Duration) bool {
-	t := q.all
-	t.Messages.Begin() // before the queue no longer counts it
+func (k kernel) take(q *queue, wait time.Duration) bool {
+	k.Messages.Begin() // before the queue no longer counts it
 	before := uint32((clock.Monotonic() - wait) / time.Millisecond)
-	args, err := t.control(bpf.EproxyParkOpPARK_OP_TAKE, bpf.EproxyParkArgs{Queue: q.index, BeforeMs: before})
+	args, err := k.control(bpf.EproxyParkOpPARK_OP_TAKE, bpf.EproxyParkArgs{Queue: q.index, BeforeMs: before})
 	if err != nil || args.Ok == 0 {
-		t.Messages.Cancel()
+		k.Messages.Cancel()
 		return false
 	}
-	e := t.Memory.Parked.At(args.Number)
+	e := k.Memory.Parked.At(args.Number)
 	m := e.Message
 	req := append([]byte(nil), e.Buf[:min(int(m.RequestLen), len(e.Buf))]...)
-	_, err = t.control(bpf.EproxyParkOpPARK_OP_FREE, bpf.EproxyParkArgs{Number: args.Number})
+	_, err = k.control(bpf.EproxyParkOpPARK_OP_FREE, bpf.EproxyParkArgs{Number: args.Number})
 	if err != nil {
-		t.Often.Warn("an entry for messages that wait is lost", err.Error(), "error", err)
+		k.Often.Warn("an entry for messages that wait is lost", err.Error(), "error", err)
 	}
-	t.Messages.FinishParked(q.fn.Load(), m, req, errWaited)
+	k.Messages.FinishParked(q.fn.Load(), m, req, errWaited)
 	return true
 }

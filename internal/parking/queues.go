@@ -44,6 +44,8 @@ type Queues struct {
 	seed uint32 // of the ce-ids of what has waited
 	room room
 
+	programs programs
+
 	mu     sync.Mutex
 	byName map[string]*queue
 	table  []atomic.Pointer[queue] // by index; nil: not in service
@@ -55,6 +57,7 @@ type Queues struct {
 func New(ctx context.Context, wg *sync.WaitGroup, opts Options) (*Queues, error) {
 	t := &Queues{Options: opts, ctx: ctx, wg: wg, seed: rand.Uint32(), byName: make(map[string]*queue),
 		table: make([]atomic.Pointer[queue], opts.Memory.Queues.Entries())}
+	t.programs = kernel{t}
 	return t, t.initRoom()
 }
 

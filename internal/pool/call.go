@@ -19,11 +19,12 @@ type Call struct {
 	// Repeatable says that it may be sent again though the pod may have read it. Only such calls meet where it is
 	// found out whether a pod answers several on one connection.
 	Repeatable bool
+	Owner      any // the caller's own; Done and Waits may want it
 	// Done is called once, when the call has ended, by any goroutine; it must not wait.
 	Done func(*Call, *Batch)
 	// Waits is called when a call that was under way is sent again, unread, and waits for a place;
 	// also when it has ended meanwhile. nil: nobody wants to know.
-	Waits func()
+	Waits func(*Call)
 
 	// How it ended; for Done.
 	Pod      netip.AddrPort
@@ -148,7 +149,7 @@ func (s *Standalone) assign(f *function, c *Call) bool {
 		if at == nil || at.f != f || !at.takes(c, followTime) {
 			at = nil
 			if p := f.choose(nil, now); p != nil {
-				if at = p.hot(); at == nil {
+				if at = p.hot(c.Repeatable, now); at == nil {
 					s.dials = append(s.dials, dial{c, f, p})
 					return true
 				}
@@ -186,13 +187,18 @@ func (s *Standalone) put(at *conn, c *Call, now time.Time) bool {
 	return true
 }
 
-// hot is the idle connection that was used last; nil if there is none. The pool's mu is held.
-func (p *pod) hot() *conn {
+// warmTime is how long after a response a connection is taken for open as long as its reader has heard of no end, for what
+// may be sent again.
+const warmTime = 2 * time.Millisecond
+
+// hot is the idle connection that was used last; nil if there is none. The kernel is asked whether it has ended, unless
+// what goes there may be sent again, it was used just now, and the pod has kept it after a response before. The pool's mu is held.
+func (p *pod) hot(repeatable bool, now time.Time) *conn {
 	for n := len(p.idle); n > 0; n = len(p.idle) {
 		c := p.idle[n-1]
 		p.idle[n-1] = nil
 		p.idle = p.idle[:n-1]
-		if !c.gone() {
+		if repeatable && c.carried > 1 && now.Sub(c.answered) < warmTime || !c.gone() {
 			return c
 		}
 		c.dead = true

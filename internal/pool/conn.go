@@ -37,7 +37,9 @@ type conn struct {
 	dead     bool      // it takes no more
 	answered time.Time // when the last one was
 
-	out outbox.Box // requests
+	out   outbox.Box // requests
+	had   uint64     // bytes of them that the pod's TCP has acknowledged, at least; read's, as asked
+	asked bool       // since more was read
 
 	mu       sync.Mutex
 	calls    []*Call // that were put into out, and not answered; in order
@@ -213,7 +215,10 @@ var (
 
 // responses reads all responses that have come, and at least one.
 func (c *conn) responses(b *Batch) error {
-	acknowledged, now := c.surely(), time.Now()
+	now := time.Now()
+	if c.asked = false; c.tries() {
+		c.ask()
+	}
 	for c.r.Buffered() > 0 {
 		call := c.oldest()
 		if call == nil {
@@ -231,17 +236,14 @@ func (c *conn) responses(b *Batch) error {
 			if resp, err = c.r.respond(); err != nil {
 				return err
 			}
-			now = time.Now()
+			now, c.asked = time.Now(), false // more has been read meanwhile
 		}
-		c.hold(acknowledged)
-		if call.end > acknowledged && resp.Status/100 == 2 {
+		c.hold(c.had)
+		if resp.Status/100 == 2 && !c.has(call.end) {
 			return ErrEarly
 		}
 		if err := c.settle(call, resp, now, b); err != nil {
 			return err
-		}
-		if more { // has been read meanwhile
-			acknowledged = c.surely()
 		}
 	}
 	return nil
@@ -284,6 +286,17 @@ func (c *conn) surely() uint64 {
 	return 0
 }
 
+// has says whether it had acknowledged the first n bytes when it sent what was read last. The kernel is asked once for
+// what came together, and not where that is known from before.
+func (c *conn) has(n uint64) bool {
+	if c.had < n && !c.asked {
+		c.ask()
+	}
+	return c.had >= n
+}
+
+func (c *conn) ask() { c.had, c.asked = c.surely(), true }
+
 // atMost is how many bytes of a stream are acknowledged, of which others may be given to the socket meanwhile: what
 // waits there is asked for first, or bytes that come in between would count as waiting and not as given.
 func atMost(waiting func() int, given func() uint64) uint64 {
@@ -318,9 +331,11 @@ func (c *conn) settle(call *Call, resp *Response, now time.Time, b *Batch) error
 	if stop != nil {
 		x.Stalled = stop()
 	}
-	if shared := c.shared(); shared != nil && call.ahead == 0 {
-		x.Closed = !x.Reused && !resp.KeepAlive
-		shared.Exchanged(x)
+	if call.ahead == 0 {
+		if shared := c.shared(); shared != nil {
+			x.Closed = !x.Reused && !resp.KeepAlive
+			shared.Exchanged(x)
+		}
 	}
 	call.Response, call.more = resp, c.r.Buffered() > 0
 	if depth.Unreadable(resp.Status) && (call.trial > 0 || c.pool.tests(c)) { // or what the pod read was more than this request
@@ -389,7 +404,7 @@ func (c *conn) fail(err error, b *Batch) {
 		if errors.Is(call.Err, ErrUnread) && (call.Behind || used && !call.replaced) && !call.leased {
 			call.replaced = call.replaced || !call.Behind
 			if c.pool.Send(call, b) && call.Waits != nil {
-				call.Waits()
+				call.Waits(call)
 			}
 			continue
 		}

@@ -179,6 +179,13 @@ func (c *conn) unwritten() bool {
 	return len(c.calls) > 0 && c.out.Given() <= c.calls[0].end-uint64(len(c.calls[0].Request))
 }
 
+// tries says whether there are trials among the calls that are not answered.
+func (c *conn) tries() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tested > 0
+}
+
 // hold notes the trials that the pod had, acknowledged by its TCP, when it answered the oldest call.
 func (c *conn) hold(acknowledged uint64) {
 	c.mu.Lock()

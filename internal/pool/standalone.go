@@ -112,7 +112,7 @@ func (s *Standalone) UpdateShared(changed []*config.Function, place func(functio
 // reload has a function follow its configuration; f is what there is of it, or nil. The pool's mu is held.
 func (s *Standalone) reload(f *function, fn *config.Function, place func(function string, pod netip.AddrPort) Place) {
 	if f == nil {
-		f = &function{name: fn.Name}
+		f = &function{name: fn.Name, wake: func() { s.Wake(fn.Name) }}
 	}
 	before := make(map[netip.AddrPort]*pod, len(f.pods))
 	for _, p := range f.pods {
@@ -284,11 +284,12 @@ func (s *Standalone) Wake(function string) {
 // lend takes a place at a pod, with an idle connection if there is one; nil if
 // there is no place. s.mu is held.
 func (s *Standalone) lend(function string, f *function, avoid []netip.AddrPort) *lease {
-	p := f.choose(avoid, time.Now())
+	now := time.Now()
+	p := f.choose(avoid, now)
 	if p == nil {
 		return nil
 	}
-	return &lease{pool: s, function: function, f: f, pod: p, conn: p.hot()}
+	return &lease{pool: s, function: function, f: f, pod: p, conn: p.hot(false, now)}
 }
 
 // Close closes all idle connections; leases in use end with their exchange. Limits

@@ -66,6 +66,7 @@ type function struct {
 	turns   list.List // of *turn
 	awaited bool      // the others that use the pods know that somebody waits
 	retry   *time.Timer
+	wake    func() // has the pool look for places again
 }
 
 // turn is one caller's place in the queue.
@@ -122,9 +123,8 @@ func (s *Standalone) serve(name string, f *function) {
 			continue
 		}
 		if !s.admit(name, f, t) {
-			// who leaves from now on says so; who left before is found by looking again
-			f.await(func() { s.Wake(name) })
-			if !s.admit(name, f, t) {
+			// where others use the pods, who leaves from now on says so; who left before is found by looking again
+			if others := f.await(); !others || !s.admit(name, f, t) {
 				s.gather(f)
 				return
 			}
@@ -160,9 +160,9 @@ func (t *turn) refuse(s *Standalone, err error) {
 	}
 }
 
-// await tells the others that use the pods how many wait. wake is called when it
+// await tells the others that use the pods how many wait, if there are such; wake is called when it
 // is time to look again.
-func (f *function) await(wake func()) {
+func (f *function) await() (others bool) {
 	f.awaited = true
 	n := f.turns.Len()
 	var next time.Duration
@@ -172,18 +172,22 @@ func (f *function) await(wake func()) {
 		}
 	}
 	for _, p := range f.pods {
-		sooner(time.Until(p.down))
+		if !p.down.IsZero() {
+			sooner(time.Until(p.down))
+		}
 		if p.shared == nil {
 			continue
 		}
+		others = true
 		kept, again := p.shared.Await(n)
 		n -= kept
 		sooner(again)
 	}
 	f.stopRetry()
 	if next > 0 {
-		f.retry = time.AfterFunc(next, wake)
+		f.retry = time.AfterFunc(next, f.wake)
 	}
+	return others
 }
 
 // calm tells them that nobody does.

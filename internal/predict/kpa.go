@@ -21,17 +21,21 @@ type KPA struct {
 const (
 	// TargetUtilisation of a container whose concurrency is limited.
 	TargetUtilisation = 0.7
-	stableWindow      = 60 * time.Second
-	panicWindow       = 6 * time.Second
-	panicThreshold    = 2.0
-	maxScaleUpRate    = 1000.0
-	maxScaleDownRate  = 2.0
+	// StableWindow is what averages are taken over, unless load has doubled.
+	StableWindow     = 60 * time.Second
+	panicWindow      = 6 * time.Second
+	panicThreshold   = 2.0
+	maxScaleUpRate   = 1000.0
+	maxScaleDownRate = 2.0
 )
 
 // NewKPA makes one with Knative's defaults.
 func NewKPA(target float64) *KPA {
-	return &KPA{Target: target, stable: window{size: int64(stableWindow / time.Second)}, panic: window{size: int64(panicWindow / time.Second)}}
+	return &KPA{Target: target, stable: window{size: int64(StableWindow / time.Second)}, panic: window{size: int64(panicWindow / time.Second)}}
 }
+
+// TargetOf is the concurrency that is aimed at for instances of so many requests at a time.
+func TargetOf(concurrency int) float64 { return max(1, TargetUtilisation*float64(concurrency)) }
 
 // Record tells of the average concurrency in the second that begins at at.
 func (k *KPA) Record(at time.Duration, concurrency float64) {
@@ -49,7 +53,7 @@ func (k *KPA) Scale(at time.Duration, ready int) int {
 	switch over := panic/current >= panicThreshold; {
 	case over:
 		k.panicking, k.since = true, at
-	case k.panicking && k.since+stableWindow < at:
+	case k.panicking && k.since+StableWindow < at:
 		k.panicking, k.highest = false, 0
 	}
 	if k.panicking { // nothing is taken away
@@ -57,6 +61,13 @@ func (k *KPA) Scale(at time.Duration, ready int) int {
 		return k.highest
 	}
 	return desired
+}
+
+// Concurrency is the average that counts: that of the stable window, or of the panic window
+// if that is higher.
+func (k *KPA) Concurrency(at time.Duration) float64 {
+	second := int64(at / time.Second)
+	return max(k.stable.average(second), k.panic.average(second))
 }
 
 // Quiet says that nothing was recorded within the stable window, so that Scale

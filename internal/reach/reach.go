@@ -38,7 +38,7 @@ type Path struct {
 	// Interface leads to the pod, Ifindex is its number; empty and 0 for Fallback.
 	Interface string
 	Ifindex   int
-	// Far says that the pod is on another node, as far as the way to it shows.
+	// Far says that the pod is on another node, as its source says or else the way to it shows.
 	Far bool
 	// NoRoute says that not even the fallback can reach the pod now.
 	NoRoute bool
@@ -79,6 +79,7 @@ func All(cfg *config.Config) []Pod {
 			if p.GRO && cfg.PodsGRO {
 				p = p.tryGRO()
 			}
+			p.Far = fn.Places.Far(a, p.Far)
 			pods = append(pods, Pod{fn.Name, a, p})
 		}
 	}

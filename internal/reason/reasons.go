@@ -16,7 +16,7 @@ var All = []Reason{
 	{"ahead", "payload beyond the next expected byte: passed to the local socket; while a pod's response is half removed or none is due, or beyond the socket's window, answered with an ACK"},
 	{"challenge", "RST or ACK that no honest peer sends: challenge ACK or silence (RFC 5961)"},
 	{"not_open", "connection known but not open for grafting (yet, or no more)"},
-	{"tcp_flags", "SYN, FIN, RST or URG set, or TCP options present (at TC: others than SACK)"},
+	{"tcp_flags", "SYN, RST or URG set, FIN right behind the message (XDP: anywhere in the segment), or TCP options present (at TC: others than SACK)"},
 	{"not_next", "sequence number is not the next expected one, or later bytes have been passed before these: the local socket gets all until the hole is filled"},
 	{"no_boundary", "segment does not start at an MQTT packet boundary"},
 	{"lost_track", "MQTT boundaries unknown until userspace names one"},
@@ -27,7 +27,7 @@ var All = []Reason{
 	{"partial", "message continues in another segment"},
 	{"multi", "segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags"},
 	{"malformed", "not valid MQTT: the server closes the connection"},
-	{"properties", "MQTT 5 properties present"},
+	{"properties", "MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid"},
 	{"topic_long", "topic or one of its levels longer than the kernel path handles"},
 	{"no_route", "no route matches: ordinary broker traffic"},
 	{"route_fallback", "route is served by the fallback (fan-out, ordered, also_broker, batch, structured events, from_publisher, or no pod that the kernel path reaches)"},
@@ -86,6 +86,9 @@ var All = []Reason{
 	{"park_handed", "message that waited is userspace's now: its deadline is near, or no connection is left or takes it"},
 	{"kept", "beginning of a PUBLISH at the end of a segment: kept until the next segment brings the rest, not acknowledged meanwhile"},
 	{"kept_vain", "beginning that was kept: what came next was not its rest, or the message could not be taken; the local socket gets it after all"},
+	{"properties_long", "MQTT 5 properties of more than 256 bytes, more than 4 user properties, or a name of more than 64 bytes among them"},
+	{"property_text", "content type or user property with other characters than printable ASCII, a user property's name that no header can have, or trace context"},
+	{"expiry", "message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time"},
 }
 
 // Hooks are the programs' places, by number.

@@ -169,10 +169,14 @@ func (s *Set[P]) place(fn *config.Function, addr netip.AddrPort, others int) (po
 	if ok {
 		s.know(id, fn.Identities[addr])
 		if old := s.paths[id]; known && old.GRO && old.Ifindex == path.Ifindex {
+			old.Far = path.Far
 			path = old // that has been tried
 		} else {
 			path, s.found[id] = s.world.Improve(now.pod, path)
 		}
+	}
+	path.Far = fn.Places.Far(addr, path.Far)
+	if ok {
 		s.world.Update(now.pod, fn, path)
 	}
 	s.setPath(id, path)
@@ -343,12 +347,12 @@ func (s *Set[P]) AgainShort() bool {
 }
 
 // Moved says whether some pod is reached in another way than when it was placed, or was to be
-// looked at Again.
-func (s *Set[P]) Moved(functions []*config.Function) (any bool) {
+// looked at Again, by what a look at the network has found. (Pods that came since are not in it, and were looked at then.)
+func (s *Set[P]) Moved(functions []*config.Function, looked map[netip.Addr]reach.Path) (any bool) {
 	for _, fn := range functions {
 		for _, a := range fn.Pods {
 			id := ID{fn.Name, a}
-			if s.world.Reach(a.Addr()) != s.found[id] {
+			if path, ok := looked[a.Addr()]; ok && path != s.found[id] {
 				s.Again(id)
 				any = true
 			}

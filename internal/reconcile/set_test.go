@@ -45,6 +45,17 @@ func (m *model) Reach(a netip.Addr) reach.Path {
 	return reach.Path{NoRoute: true, Reason: "no route"}
 }
 
+// looked is a look at all pods of functions.
+func (m *model) looked(functions []*config.Function) map[netip.Addr]reach.Path {
+	out := make(map[netip.Addr]reach.Path)
+	for _, fn := range functions {
+		for _, a := range fn.Pods {
+			out[a.Addr()] = m.Reach(a.Addr())
+		}
+	}
+	return out
+}
+
 func (m *model) Add(fn *config.Function, addr netip.AddrPort, ifindex int) (*pod, error) {
 	if len(m.service) >= m.room {
 		return nil, fmt.Errorf("limits.pods %w", ErrUsedUp)
@@ -225,7 +236,7 @@ func TestConverges(t *testing.T) {
 				s.AgainAll()
 				changed = nil // everything may be another way now
 			}
-			s.Moved(functions)
+			s.Moved(functions, m.looked(functions))
 			now := m.wanted(s, functions)
 			was := m.inService()
 			for _, p := range s.moved { // it has lost its place already, and goes now
@@ -241,7 +252,7 @@ func TestConverges(t *testing.T) {
 		}
 		m.fails, m.room = func() bool { return false }, 100
 		s.AgainShort()
-		s.Moved(functions)
+		s.Moved(functions, m.looked(functions))
 		if err := s.Step(functions, m.serve); err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +299,7 @@ func TestNoRoom(t *testing.T) {
 	fn = &config.Function{Name: "f", Pods: fn.Pods[1:]}
 	step()
 	if s.AgainShort() {
-		s.Moved([]*config.Function{fn})
+		s.Moved([]*config.Function{fn}, m.looked([]*config.Function{fn}))
 		step()
 	}
 	if _, ok := s.Get(second); !ok || s.AgainShort() {
@@ -310,8 +321,40 @@ func TestGROIsTriedOnce(t *testing.T) {
 		if err := s.Step(functions, m.serve); err != nil {
 			t.Fatal(err)
 		}
-		if p, _ := s.Get(id); p.improved != want || s.Moved(functions) {
+		if p, _ := s.Get(id); p.improved != want || s.Moved(functions, m.looked(functions)) {
 			t.Errorf("tried %d times, want %d", p.improved, want)
+		}
+	}
+}
+
+// TestSourceSaysPlace: where a pod is the way to it tells only if its source does not; a source that says something else
+// than the network is no change of the network.
+func TestSourceSaysPlace(t *testing.T) {
+	m, s := newModel(t)
+	pods := []netip.AddrPort{addressPort(0), addressPort(1)}
+	m.network[address(0)] = reach.Path{Way: reach.TC, Ifindex: 1}
+	m.network[address(1)] = reach.Path{Way: reach.Fallback, Far: true, Reason: "no Ethernet"}
+	for _, c := range []struct {
+		places config.Places
+		far    [2]bool
+	}{
+		{nil, [2]bool{false, true}},
+		{config.Places{pods[0]: config.OtherNode, pods[1]: config.ThisNode}, [2]bool{true, false}},
+		{config.Places{pods[0]: config.ThisNode, pods[1]: config.OtherNode}, [2]bool{false, true}},
+		{config.Places{pods[0]: config.OtherNode}, [2]bool{true, true}},
+		{nil, [2]bool{false, true}},
+	} {
+		functions := []*config.Function{{Name: "f", Pods: pods, Places: c.places}}
+		if err := s.Step(functions, m.serve); err != nil {
+			t.Fatal(err)
+		}
+		served, _ := s.Get(ID{"f", pods[0]})
+		got := [2]bool{s.Path(ID{"f", pods[0]}).Far, s.Path(ID{"f", pods[1]}).Far}
+		if got != c.far || served.path.Far != c.far[0] {
+			t.Errorf("places %v: far %v, and as the pod is served %v; want %v", c.places, got, served.path.Far, c.far)
+		}
+		if s.Moved(functions, m.looked(functions)) {
+			t.Errorf("places %v: the network is looked at again", c.places)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"time"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/config"
@@ -24,6 +23,15 @@ const (
 // messages of a function share, with its default content type.
 func Prefix(fn *config.Function) []byte {
 	return appendPrefix(nil, fn, fn.ContentType, "", "")
+}
+
+// DefaultType is where in Prefix the function's content type stands, as a line, which is left out for messages that
+// bring one along.
+func DefaultType(fn *config.Function) (at, length int) {
+	if fn.ContentType == "" {
+		return 0, 0
+	}
+	return len(appendStart(nil, fn)), len(appendHeader(nil, "Content-Type", fn.ContentType))
 }
 
 // appendStart writes what every request to a function begins with: the request line, Host and the static headers.
@@ -80,16 +88,23 @@ func appendSender(dst []byte, clientID, username string, fromPublisher bool) []b
 	return dst
 }
 
+// Typical is how long the request of a message is at most, in most cases.
+func Typical(m *Message) int { return typicalHead + len(m.Topic) + len(m.Payload) }
+
 // Build appends the whole request. id is ce-id: printable ASCII without blanks.
 func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	if dst == nil {
-		dst = make([]byte, 0, typicalHead+len(m.Topic)+len(m.Payload))
+		dst = make([]byte, 0, Typical(m))
 	}
 	if fn.CloudEvents.Structured {
-		return append(dst, appendJSON(fn, structuredType, Event(fn, m, id))...)
+		return appendJSON(appendTrace(appendStart(dst, fn), fn, m), structuredType, Event(fn, m, id))
 	}
 	m, a := unwrap(fn, m)
-	dst = appendPrefix(dst, fn, contentTypeOf(fn, m), a["ce-type"], a["ce-source"])
+	own, byDefault := ownType(m), ""
+	if own == "" {
+		byDefault = fn.ContentType
+	}
+	dst = appendPrefix(dst, fn, byDefault, a["ce-type"], a["ce-source"])
 	if a["ce-source"] == "" {
 		dst = EncodeValue(dst, m.ClientID)
 	}
@@ -97,6 +112,7 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	dst = append(dst, "\r\nce-subject: "...)
 	dst = EncodeValue(dst, cmp.Or(a["ce-subject"], m.Topic))
 	dst = append(dst, '\r', '\n')
+	dst = appendTrace(dst, fn, m)
 	if m.QoS > 0 {
 		dst = appendHeader(dst, "X-Mqtt-Qos", strconv.Itoa(int(m.QoS)))
 	}
@@ -106,8 +122,11 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 	if m.Dup {
 		dst = appendHeader(dst, "X-Mqtt-Dup", "1")
 	}
+	if own != "" {
+		dst = appendHeader(dst, "Content-Type", own)
+	}
 	if !m.Expires.IsZero() {
-		dst = appendHeader(dst, "X-Mqtt-Expiry", strconv.Itoa(secondsUntil(m.Expires)))
+		dst = appendHeader(dst, expiryHeader, strconv.Itoa(secondsUntil(m.Expires)))
 	}
 	for _, name := range sortedNames(a) {
 		switch name {
@@ -131,22 +150,26 @@ func Build(dst []byte, fn *config.Function, m *Message, id string) []byte {
 // needs no escapes. XDP makes that room at the head of the packet.
 func Growth(fn *config.Function, clientID, username string) int {
 	m := &Message{ClientID: clientID, Username: username, QoS: 1, Payload: make([]byte, 128)}
+	Begin(fn, m)
 	// fixed header with two bytes of remaining length, length of the topic, packet identifier
 	const head = 3 + 2 + 2
 	return len(Build(nil, fn, m, strings.Repeat("0", abi.CeIdLen))) - len(m.Payload) - head
 }
 
-// secondsUntil is how many seconds are left, rounded up [MQTT-3.3.2-6].
-func secondsUntil(t time.Time) int { return max(1, int((time.Until(t)+time.Second-1)/time.Second)) }
+func contentTypeOf(fn *config.Function, m *Message) string { return cmp.Or(ownType(m), fn.ContentType) }
 
-func contentTypeOf(fn *config.Function, m *Message) string {
+// textType is the content type of a message of which its publisher says only that it is text.
+const textType = "text/plain; charset=utf-8"
+
+// ownType is the content type that a message brings along; empty: none.
+func ownType(m *Message) string {
 	switch {
 	case m.ContentType != "" && field.ValidValue(m.ContentType):
 		return m.ContentType
 	case m.PayloadFormat == 1:
-		return "text/plain; charset=utf-8"
+		return textType
 	}
-	return fn.ContentType
+	return ""
 }
 
 func appendHeader(dst []byte, name, value string) []byte {

@@ -14,6 +14,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/field"
+	"eproxy/internal/tracecontext"
 )
 
 // Media types of CloudEvents in JSON (JSON format 1.0.2, sections 3 and 4).
@@ -65,12 +66,17 @@ func context(e map[string]any, fn *config.Function, m *Message) {
 	if !m.Expires.IsZero() {
 		e["mqttexpiry"] = secondsUntil(m.Expires)
 	}
+	if parent, states := traceOf(fn, m); parent != "" {
+		e[tracecontext.Parent] = parent
+		if states != nil {
+			e[tracecontext.State] = strings.Join(states, ",")
+		}
+	}
 	var rest [][2]string
 	for _, p := range m.UserProperties {
-		switch name := strings.ToLower(p.Name); {
+		switch {
 		case fn.CloudEvents.FromPublisher && attributeOf(p) != "":
-		case traceContext[name]:
-			e[name] = p.Value
+		case traceHeader(fn, p) != "":
 		default:
 			rest = append(rest, [2]string{p.Name, p.Value})
 		}
@@ -112,12 +118,11 @@ func Batch(fn *config.Function, events [][]byte) []byte {
 	body := make([]byte, 0, size)
 	body = append(body, '[')
 	body = append(body, bytes.Join(events, []byte{','})...)
-	return appendJSON(fn, batchType, append(body, ']'))
+	return appendJSON(appendStart(make([]byte, 0, typicalHead+len(body)), fn), batchType, append(body, ']'))
 }
 
-// appendJSON is a request whose body is JSON, with nothing of a message in its head.
-func appendJSON(fn *config.Function, media string, body []byte) []byte {
-	dst := appendStart(make([]byte, 0, typicalHead+len(body)), fn)
+// appendJSON writes the rest of a request whose body is JSON.
+func appendJSON(dst []byte, media string, body []byte) []byte {
 	dst = appendHeader(dst, "Content-Type", media)
 	dst = appendHeader(dst, "Content-Length", strconv.Itoa(len(body)))
 	return append(append(dst, '\r', '\n'), body...)

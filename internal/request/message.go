@@ -2,10 +2,20 @@
 // sends the same bytes (bpf/request, bpf/route).
 package request
 
-import "time"
+import (
+	"time"
+
+	"eproxy/internal/tracecontext"
+)
 
 // UserProperty is an MQTT 5 user property; names may repeat.
 type UserProperty struct{ Name, Value string }
+
+// Trace is the trace that a message belongs to.
+type Trace struct {
+	Context tracecontext.Context
+	Made    bool // it begins with the message; else its publisher has sent it
+}
 
 // Message is one routed PUBLISH.
 type Message struct {
@@ -18,6 +28,7 @@ type Message struct {
 	Dup      bool
 	PacketID uint16 // 0 for QoS 0
 	EventID  string // its ce-id; empty: each request gets one of its own
+	Trace    *Trace // which it belongs to, if it is for a function that wants one; nil: none
 	Version  byte   // MQTT protocol level: 3, 4 or 5
 
 	// MQTT 5 properties.

@@ -50,25 +50,16 @@ func extensionName(s string) bool {
 }
 
 // appendProperties writes the user properties that set no attribute. Their
-// names are of a space of their own, but for those of W3C Trace Context, which
-// the function's own headers go before.
+// names are of a space of their own; those of W3C Trace Context are written elsewhere, unless the function's own headers have them.
 func appendProperties(dst []byte, fn *config.Function, m *Message) []byte {
 	for _, p := range m.UserProperties {
-		if fn.CloudEvents.FromPublisher && attributeOf(p) != "" || !field.ValidName(p.Name) || !field.ValidValue(p.Value) {
+		if fn.CloudEvents.FromPublisher && attributeOf(p) != "" || traceHeader(fn, p) != "" || !field.ValidName(p.Name) || !field.ValidValue(p.Value) {
 			continue
 		}
-		name := strings.ToLower(p.Name)
-		if traceContext[name] && !hasHeader(fn.Headers, name) {
-			dst = appendHeader(dst, name, p.Value)
-		} else {
-			dst = appendHeader(dst, "X-Mqtt-User-"+p.Name, p.Value)
-		}
+		dst = appendHeader(dst, userHeader+p.Name, p.Value)
 	}
 	return dst
 }
-
-// traceContext are the headers of W3C Trace Context, level 1.
-var traceContext = map[string]bool{"traceparent": true, "tracestate": true}
 
 func hasHeader(headers map[string]string, name string) bool {
 	for h := range headers {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"eproxy/internal/config"
 )
@@ -50,7 +51,7 @@ func TestPropertiesBecomeHeaders(t *testing.T) {
 	fn.Headers = map[string]string{"X-Team": "edge"}
 	fn.CloudEvents.FromPublisher = true
 	m := &Message{ClientID: "c", Topic: "t", Version: 5, PayloadFormat: 1, UserProperties: []UserProperty{
-		{"color", "red"}, {"traceparent", "00-1"}, {"type", "com.example"}, {"ce-source", "/me"}, {"Host", "evil"},
+		{"color", "red"}, {"TraceParent", aParent}, {"type", "com.example"}, {"ce-source", "/me"}, {"Host", "evil"},
 		{"bad\r\nname", "x"}, {"bad", "a\r\nX-Evil: 1"}, {"Content-Length", "0"},
 	}}
 	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(Build(nil, fn, m, "1"))))
@@ -58,7 +59,7 @@ func TestPropertiesBecomeHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"X-Team": "edge", "Content-Type": "text/plain; charset=utf-8", "X-Mqtt-User-color": "red",
-		"Traceparent": "00-1", "Ce-Type": "com.example", "Ce-Source": "/me", "X-Evil": "", "X-Mqtt-User-Host": "evil"} {
+		"Traceparent": aParent, "Ce-Type": "com.example", "Ce-Source": "/me", "X-Evil": "", "X-Mqtt-User-Host": "evil"} {
 		if got := req.Header.Get(name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
@@ -102,4 +103,26 @@ func FuzzBuild(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestRenew: a request that is sent again says how long its message is still of use, and is the same otherwise.
+func TestRenew(t *testing.T) {
+	fn := function(t)
+	m := &Message{ClientID: "c", Topic: "t", QoS: 1, Payload: []byte("\r\nX-Mqtt-Expiry: 3\r\n"), Expires: time.Now().Add(100 * time.Second),
+		UserProperties: []UserProperty{{"X-Mqtt-Expiry", "7"}}}
+	first := Build(nil, fn, m, "1")
+	if !bytes.Contains(first, []byte("X-Mqtt-Expiry: 100\r\n")) {
+		t.Fatalf("%q", first)
+	}
+	if same := Renew(first, time.Time{}); !bytes.Equal(same, first) {
+		t.Errorf("%q of a message without an end", same)
+	}
+	m.Expires = time.Now().Add(9 * time.Second)
+	if got, want := Renew(first, m.Expires), Build(nil, fn, m, "1"); !bytes.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	m.Expires, m.UserProperties = time.Time{}, nil
+	if plain := Build(nil, fn, m, "1"); !bytes.Equal(Renew(plain, time.Now().Add(time.Minute)), plain) {
+		t.Error("a payload was changed")
+	}
 }

@@ -43,7 +43,7 @@ func headersOf(t testing.TB, request, payload []byte) (names []string, values ma
 }
 
 // TestPropertiesChangeNoHeader: without from_publisher no user property changes or adds a
-// header but X-Mqtt-User-* and the two of Trace Context.
+// header but X-Mqtt-User-*; what is no trace context makes none.
 func TestPropertiesChangeNoHeader(t *testing.T) {
 	fn := function(t)
 	fn.Headers = map[string]string{"X-Team": "edge", "TraceState": "ours"}
@@ -59,13 +59,13 @@ func TestPropertiesChangeNoHeader(t *testing.T) {
 				if strings.Join(values, "|") != strings.Join(want[header], "|") {
 					t.Errorf("property %q makes %s %q, it was %q", name, header, values, want[header])
 				}
-			case header == "traceparent" && strings.EqualFold(name, header), strings.HasPrefix(header, "x-mqtt-user-"):
+			case strings.HasPrefix(header, "x-mqtt-user-"):
 				added++
 			default:
 				t.Errorf("property %q makes %s: %q", name, header, values)
 			}
 		}
-		if wants := field.ValidName(name); wants != (added == 1) {
+		if wants := field.ValidName(name) && !strings.EqualFold(name, "traceparent"); wants != (added == 1) {
 			t.Errorf("property %q adds %d headers", name, added)
 		}
 	}
@@ -95,7 +95,7 @@ func TestFromPublisherDecidesAttributes(t *testing.T) {
 				if values[0] != plain[header][0] {
 					t.Errorf("property %q makes %s %q", name, header, values)
 				}
-			case !strings.HasPrefix(header, "x-mqtt-user-") && header != "traceparent" && header != "tracestate":
+			case !strings.HasPrefix(header, "x-mqtt-user-"):
 				t.Errorf("property %q makes %s: %q", name, header, values)
 			}
 		}

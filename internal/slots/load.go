@@ -31,20 +31,16 @@ func (ps *Pod) Load(now time.Duration) (with time.Duration, alone traffic.Sum) {
 
 // Placed is how many of userspace's messages have a place at a pod of a function.
 func (p *Pods) Placed(function string) (placed int) {
-	for ps := range p.table.All() {
-		if ps.id.Function == function {
-			placed += int(atomic.LoadUint32(&ps.mem.Fallback))
-		}
+	for _, ps := range p.functions.of(function) {
+		placed += int(atomic.LoadUint32(&ps.mem.Fallback))
 	}
 	return placed
 }
 
 // InFlightOf is how many requests of the programs the pods of a function have not answered.
 func (p *Pods) InFlightOf(function string) (n int) {
-	for ps := range p.table.All() {
-		if ps.id.Function == function {
-			n += ps.inFlight()
-		}
+	for _, ps := range p.functions.of(function) {
+		n += ps.inFlight()
 	}
 	return n
 }

@@ -114,6 +114,7 @@ func (p *Pods) startSlots(ps *Pod, most int) {
 		ps.slots = append(ps.slots, &slot{all: p, pod: ps, index: p.table.SlotIndex(ps.index, uint32(i)), bit: uint(i)})
 	}
 	p.table.Enter(ps.index, ps, ps.slots)
+	p.functions.add(ps)
 	ps.grow()
 }
 
@@ -203,6 +204,7 @@ func (p *Pods) Remove(ps *Pod) {
 		time.AfterFunc(grace, func() { close(ps.over) })
 	})
 	p.table.Leave(ps.index, ps.over)
+	p.functions.remove(ps)
 	ps.tendParked() // perhaps no other takes what waits
 }
 

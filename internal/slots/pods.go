@@ -64,6 +64,8 @@ type Pods struct {
 	table    *podtable.Table[Pod, slot] // entries of pods and slots in service
 	idSeed   uint32                     // of the slots' ce-ids
 	recorder atomic.Pointer[Recorder]   // nil before Record
+
+	functions functions
 }
 
 // New makes Pods, none yet, whose slots end with ctx and whose goroutines are of wg.
@@ -86,9 +88,41 @@ func (p *Pods) record(what func(Recorder)) {
 // All are the pods in service, those that drain among them.
 func (p *Pods) All() iter.Seq[*Pod] { return p.table.All() }
 
+// functions are the pods in service by function, so that what is about one function costs what that has.
+type functions struct {
+	mu   sync.Mutex
+	pods map[string][]*Pod // lists that are handed out never change
+}
+
+func (f *functions) add(ps *Pod) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pods == nil {
+		f.pods = make(map[string][]*Pod)
+	}
+	name := ps.id.Function
+	f.pods[name] = append(slices.Clip(f.pods[name]), ps)
+}
+
+func (f *functions) remove(ps *Pod) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := ps.id.Function
+	left := slices.DeleteFunc(slices.Clone(f.pods[name]), func(x *Pod) bool { return x == ps })
+	if f.pods[name] = left; len(left) == 0 {
+		delete(f.pods, name)
+	}
+}
+
+func (f *functions) of(name string) []*Pod {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pods[name]
+}
+
 // named is a pod in service that has slots and does not drain; nil: there is none.
 func (p *Pods) named(id ID) *Pod {
-	for ps := range p.table.All() {
+	for _, ps := range p.functions.of(id.Function) {
 		if ps.id == id && !ps.gone.Load() && !ps.draining.Load() {
 			return ps
 		}
@@ -114,8 +148,8 @@ func (ps *Pod) inFlight() (n int) {
 
 // Served says whether some slot of the function is free, or will be, of each family.
 func (p *Pods) Served(function string) (served parking.Families) {
-	for ps := range p.table.All() {
-		if ps.id.Function == function && !ps.draining.Load() && ps.open() != 0 {
+	for _, ps := range p.functions.of(function) {
+		if !ps.draining.Load() && ps.open() != 0 {
 			served[bpf.Flag(ps.id.Address.Addr().Is6())] = true
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/request"
 	"eproxy/internal/trace"
+	"eproxy/internal/tracecontext"
 )
 
 // taken is a message of the kernel path that userspace finishes.
@@ -33,7 +34,7 @@ type taken struct {
 // finish counts the message, and acknowledges it on the device's socket.
 func (t *taken) finish(o delivery.Outcome) {
 	t.recorder.Message(t.filter, t.fn.Name, t.qos, o.Name(), clock.Monotonic()-t.arrived)
-	if t.all.tracer.On() {
+	if t.all.tracer.On() || t.all.spans.On() && t.fn.Tracing > 0 {
 		t.show(o)
 	}
 	if t.device != nil {
@@ -42,15 +43,17 @@ func (t *taken) finish(o delivery.Outcome) {
 	t.all.Cancel()
 }
 
-// show says what became of the message to who looks.
+// show says what became of the message to who looks, and to who gets its span.
 func (t *taken) show(o delivery.Outcome) {
 	m := messageOf(t.fn, t.req)
 	client := m.ClientID
 	if t.device != nil {
 		client = t.device.Info.ClientID
 	}
-	t.all.tracer.Ended(trace.Event{Time: time.Now(), Client: client, Topic: m.Topic, QoS: t.qos, Path: trace.Fallback, Reason: "taken_over",
-		Route: t.filter, Function: t.fn.Name, Status: o.Status, Outcome: o.Name(), Took: clock.Monotonic() - t.arrived})
+	e := trace.Event{Time: time.Now(), Client: client, Topic: m.Topic, QoS: t.qos, Path: trace.Fallback, Reason: "taken_over",
+		Route: t.filter, Function: t.fn.Name, Status: o.Status, Outcome: o.Name(), Took: clock.Monotonic() - t.arrived}
+	t.all.tracer.Ended(e)
+	t.all.spans.Ended(m.Trace, e)
 }
 
 // deliver sends the message's request, of which so many attempts were made already, in the
@@ -64,8 +67,11 @@ func (t *taken) deliver(attempts int, cause error) {
 		m.Username = t.device.Info.Username
 		m.Version = t.device.Info.Version
 	}
+	arrived := time.Now().Add(t.arrived - clock.Monotonic())
+	if m.MessageExpiry > 0 {
+		m.Expires = arrived.Add(time.Duration(m.MessageExpiry) * time.Second)
+	}
 	t.all.wg.Go(func() {
-		arrived := time.Now().Add(t.arrived - clock.Monotonic())
 		t.finish(t.engine.DeliverRequest(t.all.ctx, t.fn, t.req, m, arrived, attempts, cause))
 	})
 }
@@ -74,6 +80,7 @@ func (t *taken) deliver(attempts int, cause error) {
 // client may be gone by now.
 func messageOf(fn *config.Function, req []byte) *request.Message {
 	m := &request.Message{}
+	request.ReadProperties(m, req)
 	head, body, _ := bytes.Cut(req, []byte("\r\n\r\n"))
 	m.Payload = body
 	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
@@ -92,6 +99,10 @@ func messageOf(fn *config.Function, req []byte) *request.Message {
 			m.ClientID, _ = strings.CutPrefix(value, request.Source(fn)+"/")
 		case "X-Mqtt-Username":
 			m.Username = value
+		case tracecontext.Parent: // the programs take no message of a publisher that has sent one
+			if c, ok := tracecontext.Parse(value); ok && fn.Tracing > 0 {
+				m.Trace = &request.Trace{Context: c, Made: true}
+			}
 		}
 	}
 	return m

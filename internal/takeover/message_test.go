@@ -4,10 +4,25 @@ import (
 	"net/url"
 	"reflect"
 	"testing"
+	"time"
 
 	"eproxy/internal/config"
 	"eproxy/internal/request"
 )
+
+// TestTraceOfTakenOver: a message that the programs began a trace with belongs to it still.
+func TestTraceOfTakenOver(t *testing.T) {
+	u, err := url.Parse("http://temp.local/ingest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fn := &config.Function{URL: u, Tracing: 1}
+	m := request.Message{ClientID: "c", Topic: "a/b", Payload: []byte("traceparent: x")}
+	request.Begin(fn, &m)
+	if got := messageOf(fn, request.Build(nil, fn, &m, "7")); !reflect.DeepEqual(got, &m) {
+		t.Errorf("%+v, want %+v", got, m)
+	}
+}
 
 // TestDeadLetterOfGoneClient: what a dead letter says of a message is read from its request
 // when the client is gone.
@@ -23,6 +38,31 @@ func TestDeadLetterOfGoneClient(t *testing.T) {
 			got := messageOf(fn, request.Build(nil, fn, &want, "7"))
 			if !reflect.DeepEqual(got, &want) {
 				t.Errorf("source %q: %+v, want %+v", source, got, want)
+			}
+		}
+	}
+}
+
+// TestPropertiesOfRequest: what a message's request says of its MQTT 5 properties, whatever the function says of its own.
+func TestPropertiesOfRequest(t *testing.T) {
+	u, err := url.Parse("http://temp.local/ingest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fn := range []*config.Function{{URL: u}, {URL: u, ContentType: "application/cbor"}} {
+		for _, want := range []request.Message{
+			{},
+			{ContentType: "text/csv; x=%41"},
+			{PayloadFormat: 1},
+			{MessageExpiry: 4_000_000_000, UserProperties: []request.UserProperty{{Name: "a", Value: "%41: b"}, {Name: "X-Mqtt-Expiry", Value: "7"}, {Name: "a", Value: ""}}},
+		} {
+			want.ClientID, want.Topic, want.Payload = "c", "a/b", []byte("\r\nX-Mqtt-Expiry: 3\r\n")
+			built := want
+			if want.MessageExpiry > 0 {
+				built.Expires = time.Now().Add(time.Duration(want.MessageExpiry) * time.Second)
+			}
+			if got := messageOf(fn, request.Build(nil, fn, &built, "7")); !reflect.DeepEqual(got, &want) {
+				t.Errorf("%+v, want %+v", got, &want)
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"eproxy/internal/counters"
 	"eproxy/internal/delivery"
 	"eproxy/internal/pool"
+	"eproxy/internal/spans"
 	"eproxy/internal/trace"
 )
 
@@ -36,7 +37,8 @@ type Messages struct {
 	mu       sync.Mutex
 	engine   *delivery.Engine
 	recorder Recorder
-	tracer   *trace.Hub // nil: nobody can look at messages; set before Start
+	tracer   *trace.Hub      // nil: nobody can look at messages; set before Start
+	spans    *spans.Exporter // nil: nobody gets spans; set before Start
 }
 
 // New makes Messages, of these devices and counters. They are delivered in goroutines of wg until ctx ends, from Start on.
@@ -46,6 +48,9 @@ func New(ctx context.Context, wg *sync.WaitGroup, counts *counters.Table, device
 
 // Trace has messages shown by this hub. It is called before Start.
 func (m *Messages) Trace(h *trace.Hub) { m.tracer = h }
+
+// Export has the spans of messages exported. It is called before Start.
+func (m *Messages) Export(e *spans.Exporter) { m.spans = e }
 
 // Start has messages delivered by engine and counted by rec. Those of before are not: there can be no client yet.
 func (m *Messages) Start(engine *delivery.Engine, rec Recorder) {

@@ -21,6 +21,9 @@ const (
 	Lost     = "lost"     // not a message: how many could not be shown
 )
 
+// Delivered is the outcome of a message that its function has answered 2xx.
+const Delivered = "delivered"
+
 // Event is what became of a message.
 type Event struct {
 	Time     time.Time     `json:"time"` // when that was known

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -73,9 +74,11 @@ func (p *pod) enter(s State, reason string, now time.Time) {
 
 // Machine is the life of all pods. Time is what its caller says.
 type Machine struct {
-	pods   map[ID]*pod
-	paused map[string]bool
-	notice func(Pod) // of a pod that has come into another state, or is in it for another reason
+	pods    map[ID]*pod
+	unready map[ID]*pod // those that are not Ready
+	failing map[ID]*pod // those that have failed, and not succeeded since
+	paused  map[string]bool
+	notice  func(Pod) // of a pod that has come into another state, or is in it for another reason
 
 	functions, functionsBefore map[string]*config.Function // of the latest Want, and of the one before
 	undo                       []was                       // what the latest one has changed, the oldest first
@@ -85,7 +88,7 @@ type Machine struct {
 // NewMachine makes a machine without pods. notice is called for each change of a
 // pod's state, and for some of its reason.
 func NewMachine(notice func(Pod)) *Machine {
-	return &Machine{pods: make(map[ID]*pod), notice: notice, touched: make(map[string]bool)}
+	return &Machine{pods: make(map[ID]*pod), unready: make(map[ID]*pod), failing: make(map[ID]*pod), notice: notice, touched: make(map[string]bool)}
 }
 
 // Want says which pods there are to be, and which functions are paused. Those that
@@ -107,14 +110,25 @@ func (m *Machine) Want(functions []*config.Function, now time.Time) {
 			m.wantPods(&config.Function{Name: name}, old, now)
 		}
 	}
-	ready := make(map[string]bool)
-	for id, p := range m.pods {
-		ready[id.Function] = ready[id.Function] || p.State == Ready
-	}
-	for _, fn := range functions {
-		if !ready[fn.Name] {
-			m.relent(fn.Name, now)
+	for name := range m.touched { // of the others no pod has another state
+		if m.count(name, Ready) == 0 {
+			m.relent(name, now)
 		}
+	}
+}
+
+// file notes what a pod is like now, so that nobody has to look for it among all.
+func (m *Machine) file(id ID) {
+	p := m.pods[id]
+	enter(m.unready, id, p, p != nil && p.State != Ready)
+	enter(m.failing, id, p, p != nil && p.failures > 0)
+}
+
+func enter(in map[ID]*pod, id ID, p *pod, is bool) {
+	if is {
+		in[id] = p
+	} else {
+		delete(in, id)
 	}
 }
 
@@ -144,6 +158,7 @@ func (m *Machine) wantPods(fn, old *config.Function, now time.Time) {
 func (m *Machine) forget(id ID) {
 	m.note(id)
 	delete(m.pods, id)
+	m.file(id)
 }
 
 // forgetReused forgets a pod whose address is another's now: what it has failed, and that it
@@ -179,25 +194,41 @@ func (m *Machine) want(id ID, probe string, drain bool, now time.Time) {
 
 func (m *Machine) move(p *pod, s State, reason string, now time.Time) {
 	p.enter(s, reason, now)
+	m.file(p.ID)
 	m.touched[p.Function] = true
 	m.notice(p.Pod)
 }
 
 // count is how many pods of a function are in a state.
 func (m *Machine) count(function string, s State) (n int) {
-	for id, p := range m.pods {
-		if id.Function == function && p.State == s {
+	for p := range m.of(function) {
+		if p.State == s {
 			n++
 		}
 	}
 	return n
 }
 
+// of are the pods of a function.
+func (m *Machine) of(function string) iter.Seq[*pod] {
+	return func(yield func(*pod) bool) {
+		fn := m.functions[function]
+		if fn == nil {
+			return
+		}
+		for _, a := range fn.Pods {
+			if p := m.pods[ID{function, a}]; p != nil && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
 // relent has the suspect pods of a function that has no ready one get messages: one that
 // fails is better than none.
 func (m *Machine) relent(function string, now time.Time) {
-	for id, p := range m.pods {
-		if id.Function == function && p.State == Suspect {
+	for p := range m.of(function) {
+		if p.State == Suspect {
 			m.move(p, Ready, "the function has no other pod", now)
 		}
 	}
@@ -227,6 +258,7 @@ func (m *Machine) restore() {
 		p := w.pod
 		if p == nil {
 			delete(m.pods, w.id)
+			m.file(w.id)
 			continue
 		}
 		if m.pods[w.id] != p {
@@ -237,6 +269,7 @@ func (m *Machine) restore() {
 			*p = w.then
 			p.probing = false
 		}
+		m.file(w.id)
 	}
 	m.undo, m.functions = nil, m.functionsBefore
 }
@@ -250,7 +283,7 @@ type Probe struct {
 
 // Due are the probes that are to be made now. Each ends with Probed.
 func (m *Machine) Due(now time.Time) (due []Probe) {
-	for id, p := range m.pods {
+	for id, p := range m.unready {
 		if m.waits(p) && !p.at.After(now) {
 			p.probing = true
 			due = append(due, Probe{id, p.probe, p})
@@ -266,7 +299,7 @@ func (*Machine) waits(p *pod) bool {
 
 // Next is when the next probe is due; false: none is.
 func (m *Machine) Next() (at time.Time, ok bool) {
-	for _, p := range m.pods {
+	for _, p := range m.unready {
 		if m.waits(p) && (!ok || p.at.Before(at)) {
 			at, ok = p.at, true
 		}
@@ -317,7 +350,9 @@ func (m *Machine) Failed(id ID, answered uint64, why string, now time.Time) (res
 	if p.failures == 0 || answered != p.answered {
 		p.failures, p.answered = 0, answered
 	}
-	if p.failures++; p.failures < failureLimit || !m.maySpare(id.Function) {
+	p.failures++
+	m.file(id)
+	if p.failures < failureLimit || !m.maySpare(id.Function) {
 		return false
 	}
 	if now.Sub(p.Since) >= forgiven {
@@ -331,14 +366,7 @@ func (m *Machine) Failed(id ID, answered uint64, why string, now time.Time) (res
 
 // Failing says whether some pod has failed and not succeeded since: only then successes
 // matter.
-func (m *Machine) Failing() bool {
-	for _, p := range m.pods {
-		if p.failures > 0 {
-			return true
-		}
-	}
-	return false
-}
+func (m *Machine) Failing() bool { return len(m.failing) > 0 }
 
 // maySpare says whether one more pod of a function may rest: never more than half.
 func (m *Machine) maySpare(function string) bool {
@@ -350,6 +378,7 @@ func (m *Machine) maySpare(function string) bool {
 func (m *Machine) Succeeded(id ID) {
 	if p := m.pods[id]; p != nil {
 		p.failures = 0
+		m.file(id)
 	}
 }
 
@@ -361,9 +390,17 @@ func (m *Machine) Serves(id ID) bool {
 
 // Unserved are the pods that get no messages, in any order.
 func (m *Machine) Unserved() (out []Pod) {
-	for id, p := range m.pods {
-		if p.State != Ready || m.paused[id.Function] {
-			out = append(out, p.Pod)
+	for _, p := range m.unready {
+		out = append(out, p.Pod)
+	}
+	for name, paused := range m.paused {
+		if !paused {
+			continue
+		}
+		for p := range m.of(name) {
+			if p.State == Ready {
+				out = append(out, p.Pod)
+			}
 		}
 	}
 	return out

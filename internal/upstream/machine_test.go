@@ -231,6 +231,7 @@ func TestRefusedConfigurationChangesNothing(t *testing.T) {
 	}
 	w.Probed(unheard, errors.New("refused"), w.now)
 	w.restore()
+	w.filed("restored")
 	w.want()
 	if after := w.Pods(); !slices.Equal(after, before) {
 		t.Errorf("%v\nbecame %v", before, after)
@@ -246,7 +247,17 @@ func TestRefusedConfigurationChangesNothing(t *testing.T) {
 func (w *world) change(rng *rand.Rand) string {
 	fn := w.functions[rng.IntN(len(w.functions))]
 	id := ID{fn.Name, addr(1 + rng.IntN(6))}
-	switch rng.IntN(8) {
+	switch rng.IntN(10) {
+	case 8:
+		fn.Paused = !fn.Paused
+		w.want()
+	case 9: // a configuration that could not be had
+		none := []*config.Function{{Name: fn.Name, Pods: []netip.AddrPort{addr(1 + rng.IntN(6))}, Drain: []netip.AddrPort{addr(1)}}}
+		w.Want(none, w.now)
+		w.restore()
+		w.filed("restored")
+		clear(w.noticed)
+		w.want()
 	case 0, 1:
 		if i := slices.Index(fn.Pods, id.Address); i >= 0 {
 			fn.Pods = slices.Delete(fn.Pods, i, i+1)
@@ -319,9 +330,29 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// filed tests that what is asked of all pods is answered as if all were looked at.
+func (w *world) filed(when string) {
+	w.t.Helper()
+	unserved, failing := make(map[ID]bool), false
+	for id, p := range w.pods {
+		failing = failing || p.failures > 0
+		if p.State != Ready || w.paused[id.Function] {
+			unserved[id] = true
+		}
+	}
+	told := make(map[ID]bool)
+	for _, p := range w.Unserved() {
+		told[p.ID] = true
+	}
+	if !maps.Equal(told, unserved) || w.Failing() != failing {
+		w.t.Fatalf("%s: unserved are %v, and told of are %v; some pod fails: %v, told %v", when, unserved, told, failing, w.Failing())
+	}
+}
+
 // check tests what is always so.
 func (w *world) check(when string) {
 	w.t.Helper()
+	w.filed(when)
 	known := make(map[ID]State)
 	for _, p := range w.Pods() {
 		known[p.ID] = p.State

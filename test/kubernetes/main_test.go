@@ -4,6 +4,7 @@ package kubernetes
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -185,8 +186,8 @@ func (w *world) service(name, port string, pods map[lab.Role]bool) {
 	w.slice(name, port, nil, pods)
 }
 
-// slice is service, with more labels.
-func (w *world) slice(name, port string, more map[string]string, pods map[lab.Role]bool) {
+// slice is service, with more labels, and changes to its endpoints.
+func (w *world) slice(name, port string, more map[string]string, pods map[lab.Role]bool, change ...func(lab.Role, *discovery.Endpoint)) {
 	w.t.Helper()
 	number, labels := int32(8080), map[string]string{discovery.LabelServiceName: name}
 	maps.Copy(labels, more)
@@ -195,6 +196,9 @@ func (w *world) slice(name, port string, more map[string]string, pods map[lab.Ro
 	for pod, ready := range pods {
 		s.Endpoints = append(s.Endpoints, discovery.Endpoint{Addresses: []string{lab.PodAddr(pod, false).String()},
 			Conditions: discovery.EndpointConditions{Ready: &ready}})
+		for _, c := range change {
+			c(pod, &s.Endpoints[len(s.Endpoints)-1])
+		}
 	}
 	slices := w.client.DiscoveryV1().EndpointSlices(namespace)
 	_, err := slices.Update(w.t.Context(), s, metav1.UpdateOptions{})
@@ -248,6 +252,24 @@ func (w *world) runAs(mode, token, more, config string) *lab.Process {
 		}
 	})
 	return p
+}
+
+// pods are those that mapsctl shows, by their address.
+func (w *world) pods() map[string]map[string]any {
+	w.t.Helper()
+	out, err := exec.Command(bin+"/mapsctl", "pods", "-o", "json", "--bpffs", w.BPFFS()).Output()
+	if err != nil {
+		w.t.Fatalf("mapsctl pods: %v", err)
+	}
+	var list []map[string]any
+	if err := json.Unmarshal(out, &list); err != nil {
+		w.t.Fatalf("mapsctl pods: %v: %s", err, out)
+	}
+	pods := make(map[string]map[string]any)
+	for _, p := range list {
+		pods[p["pod"].(string)] = p
+	}
+	return pods
 }
 
 // device connects a client.

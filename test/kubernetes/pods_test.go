@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	core "k8s.io/api/core/v1"
+	discovery "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"eproxy/test/lib/lab"
 )
@@ -156,4 +159,43 @@ func TestChange(t *testing.T) {
 	w.mu.Lock()
 	t.Logf("%d changes, %d messages in %d requests; from update to first message: median %s, longest %s", turns, n, len(w.log), took[turns/2], took[turns-1])
 	w.mu.Unlock()
+}
+
+// TestAddressOfAnotherPod: the counters of a pod that has another one's address begin at 0; where pods are the
+// EndpointSlices say, whatever the way to them looks like.
+func TestAddressOfAnotherPod(t *testing.T) {
+	t.Setenv("NODE_NAME", "here")
+	w := newWorld(t)
+	address := lab.PodAddr(lab.Pod0, false).String() + ":8080"
+	names := func(uid types.UID, node string) {
+		w.slice("temp", "http", nil, map[lab.Role]bool{lab.Pod0: true}, func(_ lab.Role, e *discovery.Endpoint) {
+			e.TargetRef, e.NodeName = &core.ObjectReference{Kind: "Pod", UID: uid}, &node
+		})
+	}
+	names("one", "here")
+	w.eproxy("{service: temp, port: http}", w.token("eproxy", readSlices))
+	c := w.device("d")
+	answered := func() float64 { return w.pods()[address]["answered"].(float64) }
+	n := 0
+	w.until("the first pod to answer in the kernel path", func() bool {
+		n++
+		w.send(c, fmt.Sprint("one ", n))
+		return answered() >= 10
+	})
+	if place := w.pods()[address]["place"]; place != "local" {
+		t.Errorf("a pod of this node is %v", place)
+	}
+	names("two", "there")
+	w.until("the second pod", func() bool { return w.pods()[address]["place"] == "remote" })
+	if now := answered(); now != 0 {
+		t.Errorf("a pod that nobody has sent anything has answered %v requests", now)
+	}
+	w.send(c, "two")
+	names("two", "here")
+	w.until("the pod to be here", func() bool { return w.pods()[address]["place"] == "local" })
+	w.until("the second pod to answer in the kernel path", func() bool {
+		n++
+		w.send(c, fmt.Sprint("two ", n))
+		return answered() > 0
+	})
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -182,6 +185,69 @@ func TestParkedWhenLoaderIsKilled(t *testing.T) {
 				if f["waiting"].(float64) != 0 {
 					t.Errorf("%v: messages of the killed loader wait in the new one", f)
 				}
+			}
+		})
+	}
+}
+
+// TestParkedFamilyGoes: a function has a pod of IPv4 and one of IPv6, and messages of clients of both wait. When one of
+// the pods goes, what waits for its family is handed over at once, and reaches the other pod; what waits for that
+// one waits on in the kernel.
+func TestParkedFamilyGoes(t *testing.T) {
+	for _, goes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ipv6=%v", goes), func(t *testing.T) {
+			l := newLab(t)
+			r := newRecorder()
+			gate := make(chan struct{})
+			open := sync.OnceFunc(func() { close(gate) })
+			t.Cleanup(open)
+			h := r.handler(func(n int64, w http.ResponseWriter, q *http.Request) {
+				<-gate
+				ok(n, w, q)
+			})
+			pods := map[bool]string{}
+			for ipv6, role := range map[bool]lab.Role{false: lab.Pod0, true: lab.Pod1} {
+				pods[ipv6] = net.JoinHostPort(lab.PodAddr(role, ipv6).String(), "8080")
+				serveOn(t, l, role, pods[ipv6], h, nil)
+			}
+			// Long: it is not their time that has messages handed over.
+			config := strings.Replace(parkedConfig, "timeout: 10s", "timeout: 2m\n    deadline: 5m", 1)
+			config = strings.Replace(config, `, "%[2]s"`, "", 1)
+			s := start(t, l, "tc", fmt.Sprintf(config, pods[!goes]))
+			const n = 40
+			var want []string
+			clients := map[bool]*rawConn{}
+			flood := func(ipv6 bool, all int) {
+				id := fmt.Sprintf("family%v", ipv6)
+				clients[ipv6] = rawConnectIn(t, l, ipv6, id)
+				want = append(want, clients[ipv6].flood(id, n, 1)...)
+				s.await(t, "all wait", func(counts map[string]int) bool {
+					taken, _ := share(nil, counts)
+					return taken+counts["tc_device_in/partial"] >= all
+				})
+			}
+			// One after the other: as long as a pod of the other family has a free connection, a message may meet that.
+			flood(!goes, n)
+			s.verb("pods", "add", "temp", pods[goes])
+			flood(goes, 2*n)
+			waiting := func() int { return int(s.mapsctl("functions")[0]["waiting"].(float64)) }
+			before := waiting()
+			s.verb("pods", "del", "temp", pods[goes])
+			eventually(t, func() (bool, string) {
+				handed, left := s.counts()["control/park_handed"], waiting()
+				return handed > n/2 && left <= before-handed, fmt.Sprintf("%d waited, %d were handed over, %d wait", before, handed, left)
+			})
+			handed, left := s.counts()["control/park_handed"], waiting()
+			if handed > n || left < n/2 { // some were sent meanwhile, as connections were made
+				t.Errorf("%d waited, %d of each family at most; %d were handed over, %d wait", before, n, handed, left)
+			}
+			open()
+			for _, c := range clients {
+				c.pubacks(n)
+			}
+			r.once(t, want)
+			if now := s.counts()["control/park_handed"]; now != handed {
+				t.Errorf("%d were handed over, %d of them after the pod of the other family could answer", now, now-handed)
 			}
 		})
 	}

@@ -25,7 +25,7 @@ struct shim {
 static void shim_feed(struct stream *s, const __u8 *b, __u32 len, int response, struct found *f)
 {
 	__u32 at = 0, used = 0;
-	__u8 look[32];
+	__u8 look[LINE_LOOK];
 
 	while (at < len) {
 		enum stream_event event;

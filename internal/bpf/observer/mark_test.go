@@ -7,8 +7,8 @@ import (
 
 // marks are how many of the requests so far were the kubelet's, and had been counted by an activator.
 func (r *rig) marks() (probes, proxied uint64) {
-	f := r.flight()
-	return f.Marked[ObserveObserveMarkMARK_PROBE-1].Requests, f.Marked[ObserveObserveMarkMARK_PROXIED-1].Requests
+	c := r.counts()
+	return c.Marked[ObserveObserveMarkMARK_PROBE-1], c.Marked[ObserveObserveMarkMARK_PROXIED-1]
 }
 
 // TestMarks: probes, and what an activator has counted, are known by their fields, wherever
@@ -44,15 +44,15 @@ func TestMarks(t *testing.T) {
 				t.Errorf("%q cut at %d: %d probes, %d proxied", c.field, cut, probes, proxied)
 			}
 			f := r.flight()
-			if n := uint64(f.Marked[0].Now) + uint64(f.Marked[1].Now); n != c.probes+c.proxied || f.Now != 1 {
-				t.Errorf("%q: %d of %d in flight", c.field, n, f.Now)
+			if n := uint64(f.Marked[0].Now) + uint64(f.Marked[1].Now); n != c.probes+c.proxied || f.All.Now != 1 {
+				t.Errorf("%q: %d of %d in flight", c.field, n, f.All.Now)
 			}
 			r.answers("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 			f = r.flight()
-			if f.Marked[0].Now != 0 || f.Marked[1].Now != 0 || f.Now != 0 {
+			if f.Marked[0].Now != 0 || f.Marked[1].Now != 0 || f.All.Now != 0 {
 				t.Errorf("%q answered: %+v", c.field, f)
 			}
-			if f.Marked[0].Integral+f.Marked[1].Integral > f.Integral || (c.probes+c.proxied > 0) != (f.Marked[0].Integral+f.Marked[1].Integral > 0) {
+			if f.Marked[0].Integral+f.Marked[1].Integral > f.All.Integral || (c.probes+c.proxied > 0) != (f.Marked[0].Integral+f.Marked[1].Integral > 0) {
 				t.Errorf("%q: integrals %+v", c.field, f)
 			}
 		}
@@ -75,11 +75,11 @@ func TestMarksEndWithTheirConnection(t *testing.T) {
 		r.asks(marked + plain + probe)
 		r.answers("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") // to the first
 		r.asks(marked)
-		if f := r.flight(); f.Marked[0].Now != 1 || f.Marked[1].Now != 1 || f.Now != 3 {
+		if f := r.flight(); f.Marked[0].Now != 1 || f.Marked[1].Now != 1 || f.All.Now != 3 {
 			t.Errorf("%s: in flight before: %+v", name, f)
 		}
 		end(r)
-		if f := r.flight(); f.Marked[0].Now != 0 || f.Marked[1].Now != 0 || f.Now != 0 {
+		if f := r.flight(); f.Marked[0].Now != 0 || f.Marked[1].Now != 0 || f.All.Now != 0 {
 			t.Errorf("%s: in flight after: %+v", name, f)
 		}
 		if probes, proxied := r.marks(); probes != 1 || proxied != 2 {

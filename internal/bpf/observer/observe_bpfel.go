@@ -34,7 +34,10 @@ type ObserveObserveConn struct {
 		Tunnel    uint8
 		Begun     uint8
 		Mark      uint8
-		Line      [32]uint8
+		Line      struct {
+			_ structs.HostLayout
+			B [32]uint8
+		}
 	}
 	Response struct {
 		_         structs.HostLayout
@@ -53,7 +56,10 @@ type ObserveObserveConn struct {
 		Tunnel    uint8
 		Begun     uint8
 		Mark      uint8
-		Line      [32]uint8
+		Line      struct {
+			_ structs.HostLayout
+			B [32]uint8
+		}
 	}
 	SeenNs   uint64
 	SlotNs   uint64
@@ -69,38 +75,27 @@ type ObserveObserveConn struct {
 type ObserveObserveCounts struct {
 	_             structs.HostLayout
 	Requests      uint64
+	RequestBytes  uint64
+	ResponseBytes uint64
+	Peak          uint64
+	TookNs        uint64
+	FirstNs       uint64
+	OwnNs         uint64
 	Responses     [8]uint64
+	Marked        [3]uint64
 	Unanswered    uint64
 	Unknown       uint64
 	Untimed       uint64
-	RequestBytes  uint64
-	ResponseBytes uint64
 	Protocols     [6]uint64
 	Unfollowed    [7]uint64
-	TookNs        uint64
-	FirstNs       uint64
 	Took          [208]uint64
 	First         [208]uint64
 }
 
 type ObserveObserveFlight struct {
-	_    structs.HostLayout
-	Lock struct {
-		_   structs.HostLayout
-		Val uint32
-	}
-	Now      uint32
-	Peak     uint32
-	Pad      uint32
-	SinceNs  uint64
-	Integral uint64
-	Marked   [3]struct {
-		_        structs.HostLayout
-		Requests uint64
-		Integral uint64
-		Now      int32
-		Pad      uint32
-	}
+	_      structs.HostLayout
+	All    uint64
+	Marked [2]uint64
 }
 
 type ObserveObserveKey struct {
@@ -145,8 +140,10 @@ type ObserveObserveSweep struct {
 	NowNs     uint64
 	IdleNs    uint64
 	GoneNs    uint64
+	Pod       uint32
 	Forgotten uint32
 	Kept      uint32
+	Pad       uint32
 }
 
 type ObserveObserveWhy uint32
@@ -184,6 +181,7 @@ const (
 	ObserveVarKnobPubackMs     = "knob_puback_ms"
 	ObserveVarKnobSlots        = "knob_slots"
 	ObserveVarKnobSweep        = "knob_sweep"
+	ObserveVarObservedPorts    = "observed_ports"
 	ObserveVarUnusedMark       = "unused_mark"
 	ObserveVarUnusedProtocol   = "unused_protocol"
 	ObserveVarUnusedSlot       = "unused_slot"
@@ -264,6 +262,7 @@ type ObserveVariableSpecs struct {
 	KnobPubackMs   *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots      *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep      *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	ObservedPorts  *ebpf.VariableSpec `ebpf:"observed_ports"`
 	UnusedMark     *ebpf.VariableSpec `ebpf:"unused_mark"`
 	UnusedProtocol *ebpf.VariableSpec `ebpf:"unused_protocol"`
 	UnusedSlot     *ebpf.VariableSpec `ebpf:"unused_slot"`
@@ -325,6 +324,7 @@ type ObserveVariables struct {
 	KnobPubackMs   *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots      *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep      *ebpf.Variable `ebpf:"knob_sweep"`
+	ObservedPorts  *ebpf.Variable `ebpf:"observed_ports"`
 	UnusedMark     *ebpf.Variable `ebpf:"unused_mark"`
 	UnusedProtocol *ebpf.Variable `ebpf:"unused_protocol"`
 	UnusedSlot     *ebpf.Variable `ebpf:"unused_slot"`

@@ -209,7 +209,7 @@ func TestForget(t *testing.T) {
 	r.open()
 	r.asks(get)
 	forget := func(idle, gone uint64) ObserveObserveSweep {
-		args, out := ObserveObserveSweep{IdleNs: idle, GoneNs: gone}, ObserveObserveSweep{}
+		args, out := ObserveObserveSweep{IdleNs: idle, GoneNs: gone, Pod: ^uint32(0)}, ObserveObserveSweep{}
 		if _, err := r.objs.ObserveForget.Run(&ebpf.RunOptions{Context: &args, ContextOut: &out}); err != nil {
 			t.Fatal(err)
 		}
@@ -292,4 +292,38 @@ func emptyProgram(b *testing.B) *ebpf.Program {
 	}
 	b.Cleanup(func() { _ = p.Close() })
 	return p
+}
+
+// TestForgetOfPod: all connections of a pod that has left go, others stay.
+func TestForgetOfPod(t *testing.T) {
+	for pod, want := range map[uint32]uint32{0: 0, 1: 1} {
+		r := newRig(t, false)
+		r.open()
+		r.asks(get)
+		args, out := ObserveObserveSweep{IdleNs: 1 << 60, GoneNs: 1 << 60, Pod: pod}, ObserveObserveSweep{}
+		if _, err := r.objs.ObserveForget.Run(&ebpf.RunOptions{Context: &args, ContextOut: &out}); err != nil {
+			t.Fatal(err)
+		}
+		if out.Kept != want || r.inFlight() != want {
+			t.Errorf("pod %d: %+v, %d in flight", pod, out, r.inFlight())
+		}
+	}
+}
+
+// TestInFlightWraps: the integral is right when what the word knows of it has wrapped, and never shrinks.
+func TestInFlightWraps(t *testing.T) {
+	began := uint64(1)<<IntegralBits - 1<<20
+	f := ObserveObserveFlight{All: 1 - began>>unitBits<<nowBits}
+	f.All += 1 - (began+1<<19)>>unitBits<<nowBits
+	a, b := f.At(began+1<<20).All, f.At(began+1<<22).All
+	if a.Now != 2 || b.Now != 2 || Since(a.Integral, b.Integral) != 2*(1<<22-1<<20) || Since(0, a.Integral) != 1<<20+1<<19 {
+		t.Errorf("%+v, then %+v", a, b)
+	}
+	if n := Since(b.Integral, a.Integral); n != 0 {
+		t.Errorf("shrunk by %d", n)
+	}
+	marked := ObserveObserveFlight{Marked: [2]uint64{f.At(0).All.Integral, ^uint64(0)}} // -1: over before it had its mark
+	if n := marked.At(0).Marked[1].Now; n != -1 {
+		t.Errorf("%d in flight, want -1", n)
+	}
 }

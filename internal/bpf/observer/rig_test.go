@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
 )
 
 // rig is the loaded object with one pod, and one connection to it.
@@ -73,7 +74,7 @@ func newRig(t testing.TB, ipv6 bool) *rig {
 		key.Address[i] = binary.NativeEndian.Uint32(ip[4*i:])
 	}
 	key.Port = 8080>>8 | 8080&0xff<<8
-	if err := r.objs.ObservedPods.Put(&key, uint32(0)); err != nil {
+	if err := errors.Join(r.objs.ObservedPods.Put(&key, uint32(0)), r.objs.ObservePorts(key.Port)); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -157,6 +158,9 @@ func (r *rig) counts() (sum ObserveObserveCounts) {
 		for i := range c.Responses {
 			sum.Responses[i] += c.Responses[i]
 		}
+		for i := range c.Marked {
+			sum.Marked[i] += c.Marked[i]
+		}
 		for i := range c.Protocols {
 			sum.Protocols[i] += c.Protocols[i]
 		}
@@ -170,12 +174,17 @@ func (r *rig) counts() (sum ObserveObserveCounts) {
 	return sum
 }
 
-func (r *rig) inFlight() uint32 { return r.flight().Now }
+func (r *rig) inFlight() uint32 { return uint32(r.flight().All.Now) }
 
-func (r *rig) flight() (f ObserveObserveFlight) {
+func (r *rig) flight() InFlight {
 	r.t.Helper()
-	if err := r.objs.ObservedFlight.LookupWithFlags(uint32(0), &f, ebpf.LookupLock); err != nil {
+	var f ObserveObserveFlight
+	if err := r.objs.ObservedFlight.Lookup(uint32(0), &f); err != nil {
 		r.t.Fatal(err)
 	}
-	return f
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		r.t.Fatal(err)
+	}
+	return f.At(uint64(now.Nano()))
 }

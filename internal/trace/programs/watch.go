@@ -20,6 +20,7 @@ import (
 	"eproxy/internal/reason"
 	"eproxy/internal/request"
 	"eproxy/internal/trace"
+	"eproxy/internal/tracecontext"
 )
 
 const (
@@ -37,43 +38,111 @@ type Names interface {
 	Queue(function string) (index uint32, ok bool)
 }
 
-// Programs are the maps by which the programs are asked.
+// Programs are the maps by which the programs are asked. They show messages to one that looks, and to one that gets the spans of those that
+// are sampled.
 type Programs struct {
 	Tracings, Traced, Traces *ebpf.Map
 	On                       *uint32 // tracing of the settings
 	Names                    Names
+
+	mu     sync.Mutex
+	reader *reader // nil: nobody looks, nobody gets spans
+	look   atomic.Pointer[func(trace.Event)]
+	span   atomic.Pointer[func(*request.Trace, trace.Event)]
 }
 
 var _ trace.Programs = (*Programs)(nil)
 
+// reader reads what the programs show.
+type reader struct {
+	ring    *ringbuf.Reader
+	over    chan struct{}
+	running sync.WaitGroup
+}
+
 // Watch has messages shown; trace.Programs. One at a time.
 func (p *Programs) Watch(f trace.Filter, show func(trace.Event)) (lost func() uint64, stop func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	v, err := p.filter(f)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := ringbuf.NewReader(p.Traces)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open ring of messages: %w", err)
+	if err := p.begin(); err != nil {
+		return nil, nil, err
 	}
-	if err := p.clear(r); err != nil {
-		return nil, nil, errors.Join(err, r.Close())
-	}
+	before := p.Lost()
+	v.Lost = before
 	if err := p.Tracings.Put(uint32(0), &v); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("say which messages are to be shown: %w", err), r.Close())
+		return nil, nil, errors.Join(fmt.Errorf("say which messages are to be shown: %w", err), p.end())
 	}
-	atomic.StoreUint32(p.On, 1)
-	var running sync.WaitGroup
-	over := make(chan struct{})
-	running.Go(func() { p.read(r, show) })
-	running.Go(func() { p.sweep(over) })
-	return p.lost, func() {
-		atomic.StoreUint32(p.On, 0)
-		close(over)
-		_ = r.Close()
-		running.Wait()
-		p.forget(func(*bpf.EproxyTraceEvent) bool { return true })
+	p.look.Store(&show)
+	atomic.OrUint32(p.On, abi.TraceLook)
+	return func() uint64 { return p.Lost() - before }, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		atomic.AndUint32(p.On, ^uint32(abi.TraceLook))
+		if p.span.Load() != nil {
+			p.look.Store(nil)
+			p.unlook()
+			return
+		}
+		_ = p.end()
+		p.look.Store(nil)
 	}, nil
+}
+
+// Spans has the messages shown whose trace is sampled, until stop is called. One at a time.
+func (p *Programs) Spans(show func(*request.Trace, trace.Event)) (stop func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.begin(); err != nil {
+		return nil, err
+	}
+	p.span.Store(&show)
+	atomic.OrUint32(p.On, abi.TraceSpan)
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		atomic.AndUint32(p.On, ^uint32(abi.TraceSpan))
+		if p.look.Load() == nil {
+			_ = p.end()
+		}
+		p.span.Store(nil)
+	}, nil
+}
+
+// begin reads what the programs show from now on, unless that is read already; p.mu is held.
+func (p *Programs) begin() error {
+	if p.reader != nil {
+		return nil
+	}
+	ring, err := ringbuf.NewReader(p.Traces)
+	if err != nil {
+		return fmt.Errorf("open ring of messages: %w", err)
+	}
+	if err := p.clear(ring); err != nil {
+		return errors.Join(err, ring.Close())
+	}
+	r := &reader{ring: ring, over: make(chan struct{})}
+	r.running.Go(func() { p.read(ring) })
+	r.running.Go(func() { p.sweep(r.over) })
+	p.reader = r
+	return nil
+}
+
+// end reads no more, unless somebody else still wants it; p.mu is held. When it returns nothing more is shown.
+func (p *Programs) end() error {
+	if atomic.LoadUint32(p.On) != 0 || p.reader == nil {
+		return nil
+	}
+	r := p.reader
+	p.reader = nil
+	close(r.over)
+	err := r.ring.Close()
+	r.running.Wait()
+	p.forget(func(*bpf.EproxyTraceEvent) bool { return true })
+	return err
 }
 
 // filter is a filter as the programs know it.
@@ -117,8 +186,8 @@ func (p *Programs) clear(r *ringbuf.Reader) error {
 	}
 }
 
-// lost is how many messages found no room since Watch began.
-func (p *Programs) lost() uint64 {
+// Lost is how many messages found no room, since the maps were made.
+func (p *Programs) Lost() uint64 {
 	var v bpf.EproxyTracing
 	if err := p.Tracings.Lookup(uint32(0), &v); err != nil {
 		return 0
@@ -127,12 +196,48 @@ func (p *Programs) lost() uint64 {
 }
 
 // read shows what the programs show until the reader is closed.
-func (p *Programs) read(r *ringbuf.Reader, show func(trace.Event)) {
+func (p *Programs) read(r *ringbuf.Reader) {
 	var rec ringbuf.Record
 	for r.ReadInto(&rec) == nil {
 		var e bpf.EproxyTraceEvent
 		if binary.Read(bytes.NewReader(rec.RawSample), binary.NativeEndian, &e) == nil {
-			show(p.event(&e))
+			p.show(&e)
+		}
+	}
+}
+
+// show shows a record to whom it is for.
+func (p *Programs) show(r *bpf.EproxyTraceEvent) {
+	e := p.event(r)
+	if look := p.look.Load(); look != nil && r.Who&abi.TraceLook != 0 {
+		(*look)(e)
+	}
+	if span := p.span.Load(); span != nil && r.Who&abi.TraceSpan != 0 {
+		(*span)(traceOf(r), e)
+	}
+}
+
+// traceOf is the trace that began with a message.
+func traceOf(r *bpf.EproxyTraceEvent) *request.Trace {
+	t := &request.Trace{Made: true, Context: tracecontext.Context{Flags: tracecontext.Sampled}}
+	for i, word := range r.Trace {
+		binary.BigEndian.PutUint32(t.Context.Trace[4*i:], word)
+	}
+	for i, word := range r.Span {
+		binary.BigEndian.PutUint32(t.Context.Span[4*i:], word)
+	}
+	return t
+}
+
+// unlook has nobody shown what was remembered for who has looked.
+func (p *Programs) unlook() {
+	p.forget(func(e *bpf.EproxyTraceEvent) bool { return e.Who == abi.TraceLook })
+	var k bpf.EproxyTraceKey
+	var e bpf.EproxyTraceEvent
+	for it := p.Traced.Iterate(); it.Next(&k, &e); {
+		if e.Who&abi.TraceLook != 0 {
+			e.Who = abi.TraceSpan
+			_ = p.Traced.Update(&k, &e, ebpf.UpdateExist) // it may be answered by now
 		}
 	}
 }
