@@ -17,12 +17,14 @@ struct function {
 	__u32 from_publisher; /* 1: the longer sender of a device goes along */
 	__u32 queue;	      /* of its messages that wait for a slot: the same after a reload */
 	__u32 tracing; /* its requests get a traceparent, sampled if a random number is no larger; 0: they get none */
-	__u16 content_at;  /* in prefix: the Content-Type of messages that bring none, */
-	__u16 content_len; /* and its bytes */
+	__u32 content_at;  /* in prefix: the Content-Type of messages that bring none, */
+	__u32 content_len; /* and its bytes */
 	__u32 pods[PODS_PER_FUNCTION];
 	__u8 prefix[PREFIX_MAX]; /* request up to and including "ce-source: <source>/" */
 	__u8 slack[8];		 /* what is read in words may end here */
 };
+_Static_assert(sizeof(struct function) % 8 == 0,
+	       "userspace maps an array of them, whose elements the kernel rounds up");
 
 enum route_flag {
 	ROUTE_FALLBACK = 1, /* served by the fallback */

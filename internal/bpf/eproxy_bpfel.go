@@ -262,8 +262,8 @@ type EproxyFunction struct {
 	FromPublisher uint32
 	Queue         uint32
 	Tracing       uint32
-	ContentAt     uint16
-	ContentLen    uint16
+	ContentAt     uint32
+	ContentLen    uint32
 	Pods          [256]uint32
 	Prefix        [512]uint8
 	Slack         [8]uint8

@@ -48,7 +48,7 @@ func (t *Table) writeFunction(s *Set, fn *config.Function) {
 		v.Tracing = uint32(max(1, min(fn.Tracing*(1<<32), 1<<32-1)))
 	}
 	at, length := request.DefaultType(fn)
-	v.ContentAt, v.ContentLen = uint16(at), uint16(length)
+	v.ContentAt, v.ContentLen = uint32(at), uint32(length)
 	if copy(v.Prefix[:], prefix) < len(prefix) {
 		t.log.Warn("request head too long for the kernel path, served by the fallback", "function", fn.Name, "bytes", len(prefix))
 		v.PrefixLen = uint32(len(v.Prefix)) + 1
