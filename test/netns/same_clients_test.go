@@ -313,7 +313,7 @@ func npmActions(version int) []action {
 	}
 	for name, p := range map[string]map[string]any{
 		"content type": {"contentType": "application/json"}, "payload format": {"payloadFormatIndicator": true}, "expiry": {"messageExpiryInterval": 3600},
-		"response topic": {"responseTopic": "answers/x", "correlationData": []byte("abc")}, "alias": {"topicAlias": 1},
+		"response topic":  {"responseTopic": "answers/x", "correlationData": []byte("abc")},
 		"user properties": {"userProperties": map[string]any{"k": "v", "l": []string{"1", "2"}}},
 	} {
 		add(name, tcp, 24, nil, each(map[string]any{"properties": p}))

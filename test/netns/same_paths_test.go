@@ -44,7 +44,7 @@ routes:
   - {topic: "ordered/#", function: plain, ordered: true}
   - {topic: "both/#", function: dressed, also_broker: true}
   - {topic: "fan/#", function: plain}
-  - {topic: "fan/+/x", function: dressed}
+  - {topic: "fan/+/x", functions: [plain, dressed]}
 auth: {allow_anonymous: true, users: [{username: dev, password_hash: '%[3]s'}]}
 listeners:
   - address: ":1883"
@@ -137,7 +137,7 @@ func (s *system) act(t *testing.T, r *recorder, all []action, ca *certs.Authorit
 	if s.mode != "fallback" {
 		taken, _ := share(before, s.counts())
 		t.Logf("the kernel took %d of %d messages", taken, sum-warm)
-		if taken*3 < sum-warm {
+		if taken*4 < sum-warm { // QoS 2, TLS, WebSockets, long messages and the like are for the fallback
 			t.Errorf("the kernel took %d of %d messages: %v", taken, sum-warm, s.counts())
 		}
 	}
