@@ -179,6 +179,7 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	if !ok {
 		return
 	}
+	c.flush() // behind DISCONNECT nothing is read
 	if x := c.session.Load(); x != nil {
 		h.s.broker.Ended(x)
 	}

@@ -69,6 +69,7 @@ func (s *Server) abandon(c *conn) {
 		return
 	}
 	defer s.endOnPanic(cl) // the same may be wrong here
+	c.flush()
 	if x := c.session.Load(); x != nil {
 		s.broker.Ended(x)
 	}

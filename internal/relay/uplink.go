@@ -14,6 +14,9 @@ import (
 	"eproxy/internal/mqtt"
 )
 
+// partMost is how much is read at most of what follows DISCONNECT, in bytes.
+const partMost = 64 << 10
+
 // relay copies both ways until one end has no more.
 func (c *conn) relay() error {
 	c.started = true
@@ -30,8 +33,21 @@ func (c *conn) relay() error {
 		case <-c.done:
 		case <-t.C:
 		}
+		c.part()
 	}
 	return err
+}
+
+// part ends a connection in TLS or WebSockets whose client has said goodbye: their own farewell follows DISCONNECT, and a socket that is
+// closed with it unread sends RST, which a client may see before what it waits for.
+func (c *conn) part() {
+	if c.from.Conn == nil {
+		return
+	}
+	c.session.Load().Stop()
+	_ = c.tcp.SetDeadline(time.Now().Add(lastWords))
+	c.finish()
+	_, _ = io.CopyN(io.Discard, c.tcp, partMost)
 }
 
 // uplink copies what the client sends to the broker, but for what is taken.

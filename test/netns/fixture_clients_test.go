@@ -50,18 +50,23 @@ func clients() []client {
 
 func mosquitto(t *testing.T, l *lab.Lab, host, id, stdin string, args ...string) error {
 	t.Helper()
+	return onDevice(l, stdin, "mosquitto_pub", append([]string{"-h", host, "-i", id}, args...)...)
+}
+
+// onDevice runs a program on the device until it ends.
+func onDevice(l *lab.Lab, stdin, name string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
 	defer cancel()
 	var out []byte
 	err := l.Do(lab.Dev, func() error {
-		cmd := exec.CommandContext(ctx, "mosquitto_pub", append([]string{"-h", host, "-i", id}, args...)...)
+		cmd := exec.CommandContext(ctx, name, args...)
 		cmd.Stdin = strings.NewReader(stdin)
 		var err error
 		out, err = cmd.CombinedOutput()
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("mosquitto_pub: %w: %s", err, out)
+		return fmt.Errorf("%s: %w: %s", name, err, out)
 	}
 	return nil
 }

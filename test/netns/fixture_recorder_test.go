@@ -22,8 +22,9 @@ import (
 type request struct {
 	headers map[string]string // lower-case names
 	body    string
-	number  int64 // of a Go function's: the one that its behaviour gets
-	status  int   // what another program answered, or is about to
+	number  int64  // of a Go function's: the one that its behaviour gets
+	status  int    // what another program answered, or is about to
+	head    string // of serveWire's: as it came
 }
 
 // recorder collects what all functions of a test got.
@@ -75,6 +76,12 @@ func (r *recorder) forget() {
 // wait waits until there are n requests.
 func (r *recorder) wait(t *testing.T, n int) []request {
 	t.Helper()
+	return r.waitFor(t, n, "all together")
+}
+
+// waitFor waits until there are n requests with those of a client, which it names otherwise.
+func (r *recorder) waitFor(t *testing.T, n int, what string) []request {
+	t.Helper()
 	late := time.After(20 * time.Second)
 	for {
 		got, more := r.all()
@@ -84,7 +91,7 @@ func (r *recorder) wait(t *testing.T, n int) []request {
 		select {
 		case <-more:
 		case <-late:
-			t.Fatalf("%d of %d messages reached the function", len(got), n)
+			t.Fatalf("%s: %d of %d messages reached the function", what, len(got), n)
 		}
 	}
 }
