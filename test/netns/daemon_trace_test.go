@@ -2,11 +2,13 @@ package netns
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"eproxy/internal/trace"
 )
@@ -14,7 +16,9 @@ import (
 // tracing runs mapsctl trace, which ends with the test or after as many lines as it was asked for, and waits until it looks.
 func (s *system) tracing(flags ...string) *traceRun {
 	s.t.Helper()
-	cmd := exec.Command(filepath.Join(bin, "mapsctl"), append([]string{"trace", "-o", "json", "--bpffs", s.lab.BPFFS()}, flags...)...)
+	ctx, stop := context.WithTimeout(s.t.Context(), time.Minute) // so that a message that is not shown is an error
+	s.t.Cleanup(stop)
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "mapsctl"), append([]string{"trace", "-o", "json", "--bpffs", s.lab.BPFFS()}, flags...)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		s.t.Fatal(err)
