@@ -92,3 +92,13 @@ func TestRelisten(t *testing.T) {
 		t.Errorf("%d addresses", n)
 	}
 }
+
+// TestClosedWithoutTheLibrary: the library is not asked to end the clients of a listener, which takes the read lock of its clients twice: when
+// one is just leaving that is a deadlock.
+func TestClosedWithoutTheLibrary(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous)
+	connect(t, s.dial(), 0)
+	for _, l := range s.front.listeners {
+		l.Close(func(string) { t.Error("the library is asked") })
+	}
+}
