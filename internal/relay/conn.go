@@ -63,7 +63,7 @@ type conn struct {
 	version     byte // of the protocol: 3, 4 or 5
 	progress    progress.Progress
 	heard       atomic.Int64 // when something of the client's was read last, in nanoseconds since 1970
-	goodbye     bool         // the client has sent DISCONNECT
+	goodbye     atomic.Bool  // the client has sent DISCONNECT
 	expiry      time.Duration
 	session     atomic.Pointer[broker.Session]
 	certificate atomic.Pointer[transport.Certificate]

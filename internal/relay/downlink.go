@@ -35,10 +35,10 @@ func (c *conn) downlink() {
 	if left == 0 {
 		c.ending.Do(func() {}) // the broker has said what it had to say
 	}
-	if !c.goodbye {
+	if !c.goodbye.Load() { // else the uplink parts with the client
 		c.finish()
+		c.close()
 	}
-	c.close()
 }
 
 // deliver gives the client what was read of the broker, of which so many bytes belong to a packet that has begun. Returns

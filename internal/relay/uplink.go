@@ -23,7 +23,7 @@ func (c *conn) relay() error {
 	go c.downlink()
 	c.watch()
 	err := c.uplink()
-	if c.goodbye { // what the broker has to say to that comes first
+	if c.goodbye.Load() { // what the broker has to say to that comes first
 		if w, ok := c.broker.(interface{ CloseWrite() error }); ok {
 			_ = w.CloseWrite()
 		}
@@ -157,7 +157,7 @@ func (c *conn) forward() error {
 				return err
 			}
 		}
-		if c.goodbye {
+		if c.goodbye.Load() {
 			_ = flush()
 			return io.EOF
 		}
@@ -296,7 +296,7 @@ func (c *conn) leave(packet []byte) {
 	x := c.session.Load()
 	x.Flush() // it has said all that before
 	x.Stop()
-	c.goodbye = true
+	c.goodbye.Store(true)
 	if c.version == 5 {
 		_, total, n, _ := mqtt.ReadHeader(packet)
 		pk := packets.Packet{ProtocolVersion: 5, FixedHeader: packets.FixedHeader{Type: packets.Disconnect, Remaining: total - n}}
