@@ -91,6 +91,9 @@ func (s *Server) Publish(m *request.Message) error {
 	return c.publish(m)
 }
 
+// Copy is Publish.
+func (s *Server) Copy(m *request.Message) error { return s.Publish(m) }
+
 // Retain does nothing: a broker keeps nothing that it does not hand to its subscribers, too.
 func (s *Server) Retain(*request.Message) {}
 
