@@ -36,7 +36,10 @@ type Server struct {
 	closed  bool
 }
 
-var _ broker.Frontend = (*Server)(nil)
+var (
+	_ broker.Frontend = (*Server)(nil)
+	_ broker.Behind   = (*Server)(nil)
+)
 
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
@@ -76,6 +79,13 @@ func (s *Server) Addresses() []net.Addr {
 		out = append(out, l.net.Addr())
 	}
 	return out
+}
+
+// EachBroker tells of those that clients are taken to; broker.Behind.
+func (s *Server) EachBroker(each func(address string, up bool, clients int)) {
+	for _, n := range s.backends.all {
+		each(n.Address, !n.down.Load(), int(n.clients.Load()))
+	}
 }
 
 // errNoClient: a message cannot be published on its client's connection, which is gone.
