@@ -342,12 +342,12 @@ type Ender interface {
 	Contain()
 }
 
-// acquire waits for a connection to one of the function's pods.
-func (e *Engine) acquire(ctx context.Context, fn *config.Function, avoid []netip.AddrPort) (pool.Lease, error) {
+// acquire waits for a connection to one of the function's pods, in a client's turn.
+func (e *Engine) acquire(ctx context.Context, fn *config.Function, client string, avoid []netip.AddrPort) (pool.Lease, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return e.state.Load().pool.Acquire(ctx, fn.Name, avoid)
+	return e.state.Load().pool.Acquire(ctx, fn.Name, client, avoid)
 }
 
 // attempt is one exchange with one pod.
