@@ -191,6 +191,7 @@ type rawRun struct {
 	Stop      *duration         `yaml:"stop"`
 	Idle      *duration         `yaml:"idle"`
 	Lambda    *duration         `yaml:"lambda"`
+	PageOut   *duration         `yaml:"page_out"`
 }
 
 // rawInstances are limits; a number alone is both.

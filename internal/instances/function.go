@@ -167,7 +167,7 @@ func (r *Runtime) Functions() []FunctionStatus {
 }
 
 // nearness orders states by how soon an instance in one serves.
-var nearness = []State{Ready, Dozing, Frozen, Starting, Failed, Stopping}
+var nearness = []State{Ready, Dozing, Frozen, PagedOut, Starting, Failed, Stopping}
 
 // status is the function as it is shown.
 func (s *set) status() FunctionStatus {

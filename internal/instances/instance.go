@@ -20,11 +20,12 @@ type State string
 const (
 	Starting State = "starting" // it does not listen yet
 	Ready    State = "ready"
-	Failed   State = "failed"   // it has ended, or never listened, and is started again after a while
-	Stopping State = "stopping" // nobody wants it any more
-	Dozing   State = "dozing"   // it is to be frozen when its connections have ended
-	Frozen   State = "frozen"   // it takes no processor time until it is woken
-	Stopped  State = "stopped"  // of a function: it has no instance
+	Failed   State = "failed"    // it has ended, or never listened, and is started again after a while
+	Stopping State = "stopping"  // nobody wants it any more
+	Dozing   State = "dozing"    // it is to be frozen when its connections have ended
+	Frozen   State = "frozen"    // it takes no processor time until it is woken
+	PagedOut State = "paged-out" // it is frozen, and most of its memory is in swap
+	Stopped  State = "stopped"   // of a function: it has no instance
 )
 
 const (

@@ -180,6 +180,23 @@ func (r *Runtime) Instances() []Status {
 	return out
 }
 
+// EachInstances says how many instances of each function are in each state that there is one in, and the memory that they have.
+func (r *Runtime) EachInstances(each func(function, state string, instances int, memory int64)) {
+	type key struct {
+		function string
+		state    State
+	}
+	n, memory := make(map[key]int), make(map[key]int64)
+	for _, s := range r.Instances() {
+		k := key{s.Function, s.State}
+		n[k]++
+		memory[k] += s.Used
+	}
+	for k := range n {
+		each(k.function, string(k.state), n[k], memory[k])
+	}
+}
+
 // Measure has load asked for what a function has to do. Before it is, only messages without a pod are known of.
 func (r *Runtime) Measure(load func(function string) Load) { r.load.Store(&load) }
 

@@ -144,7 +144,7 @@ func (s *set) surplus(all []*instance, want int) []*instance {
 	}
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	rank := map[State]int{Failed: -5, Starting: -4, Frozen: -3, Dozing: -2}
+	rank := map[State]int{Failed: -6, Starting: -5, PagedOut: -4, Frozen: -3, Dozing: -2}
 	slices.Reverse(all)
 	slices.SortStableFunc(all, func(a, b *instance) int { return rank[a.status.State] - rank[b.status.State] })
 	return all[:len(all)-want]

@@ -47,7 +47,7 @@ func (s *set) look(x *seen) (have int, latest bool) {
 			x.awake++
 		case Failed:
 			x.failed = i.status.Reason
-		case Frozen, Stopping, Stopped:
+		case Frozen, PagedOut, Stopping, Stopped:
 		}
 	}
 	return len(all), s.latest() == s
