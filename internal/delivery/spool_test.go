@@ -107,12 +107,6 @@ func (s *spooling) serve() {
 	close(s.up)
 }
 
-func (s *spooling) fail() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.up = make(chan struct{})
-}
-
 // publish is a client's PUBLISH; it returns when its connection is read again.
 func (s *spooling) publish(p *Publisher, m *request.Message) {
 	d := p.Begin(s.ctx, s.route, m, nil)
