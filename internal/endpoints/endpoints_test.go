@@ -79,24 +79,6 @@ func awaitLog(t *testing.T, log *logged, want string) {
 	}
 }
 
-// awaitBroken waits until the only source has failed.
-func awaitBroken(t *testing.T, w *Watcher) {
-	t.Helper()
-	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		w.mu.Lock()
-		for _, f := range w.sources {
-			if f.err != nil {
-				w.mu.Unlock()
-				return
-			}
-		}
-		w.mu.Unlock()
-		if time.Now().After(limit) {
-			t.Fatal("the source does not fail")
-		}
-	}
-}
-
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
