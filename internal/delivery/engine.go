@@ -52,6 +52,9 @@ type Outcome struct {
 // delivered is the name of the best outcome.
 const delivered = "delivered"
 
+// Outcomes are the names that outcomes have.
+var Outcomes = []string{delivered, "dead_letter", "rejected", "failed", "deadline", "overload", "expired", "interrupted", "lost"}
+
 // Name is the outcome's name in metrics.
 func (o Outcome) Name() string {
 	switch {
