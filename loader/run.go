@@ -86,7 +86,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer resources.Close()
 	resources.Settle(ctx)
 	merged := resources.Apply(cfg)
-	local := instances.New(instances.Options{ID: instances.ID(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Answered: plane.Answered, Rest: restOf(plane), Logger: log})
+	local := instances.New(instances.Options{ID: instances.ID(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Memory: cfg.Runtime.Memory, Answered: plane.Answered, Rest: restOf(plane), Logger: log})
 	pods := endpoints.Watch(merged, endpoints.Sources{Cluster: cluster, Local: local}, log)
 	defer func() {
 		local.Hurry() // nothing is under way any more

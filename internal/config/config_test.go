@@ -203,6 +203,8 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"timeout: 5s", "run: {command: [a], page_out: 1m}", `f.yaml:6: function "temp": run.page_out: only what is frozen is paged out, and without run.idle nothing is`},
 		{"timeout: 5s", "run: {command: [a], idle: 2m, page_out: 1m}", `f.yaml:6: function "temp": run.page_out 1m0s: must be at least run.idle, 2m0s, or never`},
 		{"timeout: 5s", "run: {command: [a], idle: 2m, page_out: later}", `f.yaml:6: function "temp": run.page_out: duration "later": must be positive`},
+		{"routes:", "runtime: {memory: 2}\nroutes:", `f.yaml:7: runtime.memory "2": must be bytes, at least 1Mi, as 256Mi or 2Gi`},
+		{"timeout: 5s", "run: {command: [a]}\nruntime: {memory: 511Mi}", `f.yaml:6: function "temp": run.memory of 512 MiB is more than all instances may have together, the 511 MiB of runtime.memory`},
 		{"routes:", "runtime: {addresses: 10.0.0.0/31}\nroutes:", `f.yaml:7: runtime.addresses "10.0.0.0/31": must be an IPv4 prefix of /8 to /30`},
 		{"interfaces: [eth0]", "interfaces: [eth0]\nxdp: fast", `f.yaml:2: xdp "fast"`},
 		{"interfaces: [eth0]", "interfaces: [eth0]\nlisteners: [{address: \"1883\"}]", `f.yaml:2: listeners[0].address: address "1883"`},

@@ -202,6 +202,7 @@ type rawInstances struct {
 
 type rawRuntime struct {
 	Addresses string `yaml:"addresses"`
+	Memory    string `yaml:"memory"`
 }
 
 type rawQueue struct {

@@ -41,6 +41,7 @@ func (r *Run) Key() string {
 // Runtime is what all instances share.
 type Runtime struct {
 	Addresses netip.Prefix // of instances; the first is this machine's towards them
+	Memory    int64        // bytes that instances have together; 0: no limit beside their own
 }
 
 // Defaults of Run and Runtime.
@@ -187,4 +188,14 @@ func (b *builder) runtime(r *rawRuntime) {
 		return
 	}
 	b.cfg.Runtime.Addresses = p.Masked()
+	if r.Memory == "" {
+		return
+	}
+	b.cfg.Runtime.Memory = b.bytes("$.runtime.memory", r.Memory, 0)
+	for i, f := range b.cfg.Functions {
+		if f.Run != nil && b.cfg.Runtime.Memory > 0 && f.Run.Memory > b.cfg.Runtime.Memory {
+			b.fail(fmt.Sprintf("$.functions[%d].run.memory", i), "function %q: run.memory of %d MiB is more than all instances may have together, the %d MiB of runtime.memory: it would never be started",
+				f.Name, f.Run.Memory>>20, b.cfg.Runtime.Memory>>20)
+		}
+	}
 }
