@@ -209,6 +209,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	if err != nil {
 		return nil, err
 	}
+	n.metrics.Registry.MustRegister(metrics.NewBrokers(n.broker))
 	n.tracer.Routed = n.routed
 	if err := n.startObserver(cfg, live); err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ type waits struct {
 	until chan struct{}
 }
 
-func (w waits) Publish(m *request.Message) error {
+func (w waits) Copy(m *request.Message) error {
 	if m.Topic == "late" {
 		<-w.until
 	}
