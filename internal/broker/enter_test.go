@@ -21,7 +21,7 @@ import (
 // noConnection is a pool without a free connection.
 type noConnection struct{}
 
-func (noConnection) Acquire(ctx context.Context, _ string, _ []netip.AddrPort) (pool.Lease, error) {
+func (noConnection) Acquire(ctx context.Context, _, _ string, _ []netip.AddrPort) (pool.Lease, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
