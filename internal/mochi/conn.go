@@ -43,6 +43,7 @@ type conn struct {
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
+	swap        swap
 	acks        outbox.Box    // PUBACKs of the broker, and what waited for the disk
 	publishing  atomic.Uint32 // see publishing; 0: none
 	exactly     bool          // it is of QoS 2

@@ -23,7 +23,7 @@ func (s *Server) ordinary(cl *mochi.Client, x *broker.Session, pk packets.Packet
 		pk.FixedHeader.Retain = false
 	}
 	if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Qos > 0 {
-		c.publishing.Store(publishing(pk.PacketID))
+		c.publishing.Store(publishing(c.real(pk.PacketID)))
 		if c.exactly = pk.FixedHeader.Qos == 2; c.exactly {
 			s.keep.publish()
 		}
@@ -35,7 +35,7 @@ func (s *Server) ordinary(cl *mochi.Client, x *broker.Session, pk packets.Packet
 func (s *Server) refuseFull(cl *mochi.Client, x *broker.Session, pk *packets.Packet) {
 	p := &peer{s: s, cl: cl, conn: cl.Net.Conn.(*conn)}
 	if cl.Properties.ProtocolVersion == 5 {
-		_ = p.Acknowledge(pk.PacketID, pk.FixedHeader.Qos, broker.CodeQuotaExceeded, nil)
+		_ = p.Acknowledge(p.conn.real(pk.PacketID), pk.FixedHeader.Qos, broker.CodeQuotaExceeded, nil)
 		return
 	}
 	x.Stop()

@@ -23,7 +23,7 @@ func (h *hook) ID() string { return "eproxy" }
 func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
-		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnDisconnect,
+		mqtt.OnPacketRead, mqtt.OnPacketProcessed, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnDisconnect,
 		mqtt.OnQosPublish, mqtt.OnRetainMessage, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnUnsubscribed, mqtt.OnPublished:
 		return true
 	}
@@ -166,7 +166,11 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if x == nil {
 		return pk, nil
 	}
-	if !h.s.broker.Publish(x, codec.Message(&pk)) {
+	m := codec.Message(&pk)
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		m.PacketID = c.real(pk.PacketID)
+	}
+	if !h.s.broker.Publish(x, m) {
 		return pk, packets.ErrRejectPacket // acknowledged by the broker
 	}
 	return h.s.ordinary(cl, x, pk)
@@ -188,6 +192,13 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	c.beginTurn()
 	h.s.clock.leave(cl)
 	h.s.left(cl)
+}
+
+// OnPacketProcessed is called when the library has done with a client's packet.
+func (h *hook) OnPacketProcessed(cl *mqtt.Client, _ packets.Packet, _ error) {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		c.exchanged(cl)
+	}
 }
 
 // sessionOf is a client's session; nil for the server's own client.

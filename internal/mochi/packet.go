@@ -33,6 +33,9 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 		if !mochi.IsValidFilter(pk.TopicName, true) {
 			h.s.unusual(cl, pk)
 		}
+		return c.exchange(cl, pk), nil
+	case packets.Subscribe, packets.Unsubscribe:
+		return c.exchange(cl, pk), nil
 	case packets.Puback, packets.Pubrec, packets.Pubcomp:
 		if m, ok := cl.State.Inflight.Get(pk.PacketID); ok {
 			if e := outOfTurn(m, pk); e != nil {
@@ -42,6 +45,7 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 		c.keepStep(cl, pk)
 		c.quota.settled(cl, pk)
 	case packets.Pubrel:
+		pk = c.exchange(cl, pk)
 		c.release(cl, pk.PacketID)
 	case packets.Disconnect:
 		pk.ReasonCode = c.gate.Reason() // the library does not see it without properties
@@ -89,8 +93,9 @@ func (s *Server) unusual(cl *mochi.Client, pk packets.Packet) {
 		return
 	}
 	p, m := &peer{s: s, cl: cl}, codec.Message(&pk)
-	if old, ok := cl.State.Inflight.Get(pk.PacketID); ok && m.QoS == 2 && old.FixedHeader.Type == packets.Pubrec {
-		_ = p.cl.WritePacket(old) // repeated before PUBREL [MQTT-4.3.3-10]
+	old, ok := cl.State.Inflight.Get(pk.PacketID)
+	if m.QoS == 2 && (ok && old.FixedHeader.Type == packets.Pubrec || s.both.has(cl.ID, pk.PacketID)) { // repeated before PUBREL [MQTT-4.3.3-10]
+		_ = p.cl.WritePacket(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrec}, PacketID: pk.PacketID, Origin: ofBroker})
 		return
 	}
 	if !s.broker.Publish(x, m) {
@@ -120,9 +125,9 @@ func (c *conn) release(cl *mochi.Client, id uint16) {
 	if x == nil {
 		return
 	}
-	if _, ok := cl.State.Inflight.Get(id); x.Released(id) && !ok {
+	if _, ok := cl.State.Inflight.Get(id); x.Released(c.real(id)) && !ok {
 		cl.State.Inflight.Set(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrec}, PacketID: id, Created: time.Now().Unix()})
-	} else if ok {
+	} else if ok && c.swap.internal == 0 {
 		c.server.keep.settled(cl, id)
 	}
 }
@@ -178,11 +183,11 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 	case packets.Publish:
 		if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Qos > 0 && !c.quota.admit(cl, pk, !c.running.Load()) {
 			pk.FixedHeader.Type = packets.Reserved // not now
+		} else if pk.FixedHeader.Qos > 0 {
+			pk.FixedHeader.Dup = sent(cl, pk.PacketID)
 		}
-	case packets.Pubrec: // to a repeated PUBLISH of QoS 2 [MQTT-4.3.3-10]
-		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
-			pk.ReasonCode = packets.CodeSuccess.Code
-		}
+	case packets.Puback, packets.Pubrec, packets.Pubcomp, packets.Suback, packets.Unsuback:
+		return acknowledgement(cl, pk)
 	case packets.Disconnect: // the library would keep it behind what waits, and close
 		if x := sessionOf(cl); x != nil {
 			x.Stop() // before the client hears of it
@@ -195,14 +200,36 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		if c, ok := cl.Net.Conn.(*conn); ok {
 			if pk.ReasonCode == packets.CodeSuccess.Code {
 				h.s.keep.begun(cl, pk.SessionPresent)
+				if !pk.SessionPresent {
+					h.s.both.forget(cl.ID)
+				}
 			}
 			c.endTurn() // the library has entered the client
 		}
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
 			h.s.inherit(cl) // after it has become this client's, before it is sent
+			inOrder(cl)
 			h.s.keep.settle(cl)
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
 		}
+	}
+	return pk
+}
+
+// acknowledgement mends one that the library has made.
+func acknowledgement(cl *mochi.Client, pk packets.Packet) packets.Packet {
+	if pk.Origin == ofBroker {
+		return pk
+	}
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		pk.PacketID = c.real(pk.PacketID)
+	}
+	pk.Properties.User = nil // the client's own
+	switch kind := pk.FixedHeader.Type; {
+	case kind == packets.Puback && pk.ReasonCode == packets.CodeGrantedQos1.Code: // which is none of PUBACK's [MQTT-3.4.2-1]
+		pk.ReasonCode = packets.CodeSuccess.Code
+	case kind == packets.Pubrec && pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code: // to a repeated PUBLISH of QoS 2 [MQTT-4.3.3-10]
+		pk.ReasonCode, pk.Properties.ReasonString = packets.CodeSuccess.Code, ""
 	}
 	return pk
 }

@@ -6,8 +6,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// postpone keeps an acknowledgement back until all is on disk that was put before it; false: there is nothing to
-// wait for. The library acknowledges a message before it gives it to the subscribers: that one waits until it has.
+// postpone keeps a packet back until all is on disk that was put before it; false: there is nothing to
+// wait for. The library acknowledges a message before it gives it to the subscribers: that one waits until it has. A message to a client with a
+// session waits, too: after a crash its packet identifier would be another's, and the client, which has begun its exchange, takes one for the other.
 func (c *conn) postpone(p []byte) bool {
 	if c.server.keep == nil || len(p) == 0 {
 		return false
@@ -19,6 +20,15 @@ func (c *conn) postpone(p []byte) bool {
 			return true
 		}
 	case packets.Pubrel, packets.Pubcomp, packets.Unsuback:
+	case packets.Publish:
+		if p[0]>>1&3 == 0 || !lasts(c.client) {
+			return false
+		}
+		if !c.server.keep.behind() && c.acks.Full(0) != nil { // behind those that have waited, and are not written yet
+			c.acks.Put(bytes.Clone(p))
+			c.acks.Flush()
+			return true
+		}
 	default:
 		return false
 	}
@@ -62,7 +72,7 @@ func (c *conn) published(done bool) {
 	if c.exactly {
 		c.server.keep.received(c.client, uint16(id), done)
 	}
-	if !done {
+	if !done && !servers(c.client, uint16(id)) {
 		c.client.State.Inflight.Delete(uint16(id))
 	}
 	if w := c.withheld; w != nil && done {

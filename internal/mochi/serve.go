@@ -89,6 +89,7 @@ func (s *Server) abandon(c *conn) {
 func (s *Server) left(cl *mochi.Client) {
 	if !lasts(cl) && !cl.IsTakenOver() {
 		s.broker.Forget(cl.ID)
+		s.both.forget(cl.ID)
 	}
 	s.keep.left(cl)
 }
