@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/control"
 	"eproxy/internal/delivery"
@@ -50,7 +51,7 @@ func showFunctions(m *pinned.Maps, run []instances.FunctionStatus, spools map[st
 	}
 	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms", "waiting", "spooled", "state", "instances", "policy", "next", "reason"}}
 	for _, f := range fs {
-		n := 0
+		n, paused := 0, false
 		for _, p := range pods {
 			if p.Function == f.Name {
 				n++
@@ -59,10 +60,11 @@ func showFunctions(m *pinned.Maps, run []instances.FunctionStatus, spools map[st
 		for _, p := range left {
 			if p.Function == f.Name {
 				n++
+				paused = paused || p.State == pinned.PodStates[abi.PodPaused]
 			}
 		}
 		row := []any{f.Name, f.URL, n, f.Concurrency, f.TimeoutMs, f.Waiting, spooled(spools, f.Name)}
-		r.Add(append(row, runOf(run, f.Name)...)...)
+		r.Add(append(row, runOf(run, f.Name, paused)...)...)
 	}
 	return r, nil
 }
@@ -75,8 +77,9 @@ func spooled(spools map[string]delivery.SpoolStat, name string) any {
 	return nil
 }
 
-// runOf are the columns of a function that are the loader's to say; empty where it runs no instances of it.
-func runOf(run []instances.FunctionStatus, name string) []any {
+// runOf are the columns of a function that are the loader's to say; empty where it runs no instances of it, but that it is
+// paused, as its pods know.
+func runOf(run []instances.FunctionStatus, name string, paused bool) []any {
 	for _, x := range run {
 		if x.Function != name {
 			continue
@@ -85,7 +88,14 @@ func runOf(run []instances.FunctionStatus, name string) []any {
 		if x.NextTo > 0 {
 			next = fmt.Sprintf("%s to %s", clockTime(x.NextFrom), clockTime(x.NextTo))
 		}
-		return []any{string(x.State), x.Instances, x.Policy, next, x.Reason}
+		state := string(x.State)
+		if paused {
+			state = pinned.PodStates[abi.PodPaused]
+		}
+		return []any{state, x.Instances, x.Policy, next, x.Reason}
+	}
+	if paused {
+		return []any{pinned.PodStates[abi.PodPaused], nil, "", "", "messages wait until it is resumed"}
 	}
 	return []any{"", nil, "", "", ""}
 }

@@ -28,7 +28,7 @@ func (x *single) start(d *Delivery, b *pool.Batch, end Ender) bool {
 		return false
 	}
 	x.delivery, x.ender, x.to = d, end, sender
-	x.call = pool.Call{Function: x.fn.Name, Request: x.lend(), Timeout: x.fn.Timeout, Repeatable: x.m.QoS > 0, Owner: x, Done: done, Waits: waits}
+	x.call = pool.Call{Function: x.fn.Name, Client: x.m.ClientID, Request: x.lend(), Timeout: x.fn.Timeout, Repeatable: x.m.QoS > 0, Owner: x, Done: done, Waits: waits}
 	if !x.begin() {
 		return false
 	}

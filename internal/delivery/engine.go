@@ -52,6 +52,9 @@ type Outcome struct {
 // delivered is the name of the best outcome.
 const delivered = "delivered"
 
+// Outcomes are the names that outcomes have.
+var Outcomes = []string{delivered, "dead_letter", "rejected", "failed", "deadline", "overload", "expired", "interrupted", "lost"}
+
 // Name is the outcome's name in metrics.
 func (o Outcome) Name() string {
 	switch {
@@ -350,12 +353,12 @@ type Ender interface {
 	Contain()
 }
 
-// acquire waits for a connection to one of the function's pods.
-func (e *Engine) acquire(ctx context.Context, fn *config.Function, avoid []netip.AddrPort) (pool.Lease, error) {
+// acquire waits for a connection to one of the function's pods, in a client's turn.
+func (e *Engine) acquire(ctx context.Context, fn *config.Function, client string, avoid []netip.AddrPort) (pool.Lease, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return e.state.Load().pool.Acquire(ctx, fn.Name, avoid)
+	return e.state.Load().pool.Acquire(ctx, fn.Name, client, avoid)
 }
 
 // attempt is one exchange with one pod.

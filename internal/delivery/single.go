@@ -293,7 +293,7 @@ func (x *single) try(t trial) Outcome {
 			}
 			continue
 		}
-		l, err := x.engine.acquire(x.waiting(), fn, t.avoid)
+		l, err := x.engine.acquire(x.waiting(), fn, x.m.ClientID, t.avoid)
 		if !x.begin() {
 			if l != nil {
 				l.Release()

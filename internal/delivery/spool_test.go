@@ -64,7 +64,7 @@ func (s *spooling) stop() {
 	s.outcomes = nil
 }
 
-func (s *spooling) Acquire(ctx context.Context, _ string, _ []netip.AddrPort) (pool.Lease, error) {
+func (s *spooling) Acquire(ctx context.Context, _, _ string, _ []netip.AddrPort) (pool.Lease, error) {
 	s.mu.Lock()
 	up := s.up
 	s.mu.Unlock()

@@ -121,7 +121,6 @@ func (s *Server) expire(cl *mochi.Client) {
 		s.mqtt.UnsubscribeClient(cl)
 		s.mqtt.Clients.Delete(cl.ID)
 		s.broker.Forget(cl.ID)
-		s.both.forget(cl.ID)
 		s.keep.forget(cl.ID)
 	}
 }

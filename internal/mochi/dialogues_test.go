@@ -184,7 +184,7 @@ func deliveryDialogues() []dialogue {
 			send("p", pub5(0x32, "t", 1, "", "1"), ack(0x40, 1)), gets("s", pub5(0x32, "t", 0, "", "1")), send("p", pub5(0x3a, "t", 1, "", "1"), ack(0x40, 1)), gets("s", pub5(0x32, "t", 0, "", "1")))},
 		{"MQTT-4.3.3-8 MQTT-4.3.3-10 MQTT-4.3.3-11 MQTT-4.3.3-12 MQTT-4.3.3-2/3.1.1", "a message of QoS 2 is delivered once until it is released", begin(
 			send("p", pub5(0x34, "t", 1, "", "1"), ack(0x50, 1)), gets("s", pub5(0x34, "t", 0, "", "1")), send("p", pub5(0x3c, "t", 1, "", "1"), ack(0x50, 1)),
-			back("p", hello5("p", kept, lasting), present5, ack(0x50, 1)), send("p", pub5(0x3c, "t", 1, "", "1"), ack(0x50, 1)), send("p", ack(0x62, 1), ack(0x70, 1)),
+			back("p", hello5("p", kept, lasting), present5), send("p", pub5(0x3c, "t", 1, "", "1"), ack(0x50, 1)), send("p", ack(0x62, 1), ack(0x70, 1)),
 			send("p", pub5(0x34, "t", 1, "", "2"), ack(0x50, 1)), gets("s", pub5(0x34, "t", 0, "", "2")))},
 		{"MQTT-4.9.0-3 MQTT-3.3.4-10", "everything else is answered while a client's quota is used up", []line{
 			send("s", hello5("s", clean, "\x21\x00\x01"), ok5), send("s", sub5("t", 1), granted5(1)), send("p", hello5("p", clean, ""), ok5),

@@ -24,9 +24,6 @@ var _ broker.Peer = (*peer)(nil)
 // acksWaiting is how many bytes of PUBACKs may wait for a client; nothing is read from it beyond.
 const acksWaiting = 4 << 10
 
-// ofBroker is the Origin of an acknowledgement that the library has not made.
-const ofBroker = "eproxy"
-
 // Acknowledge writes PUBACK, or PUBREC for QoS 2.
 func (p *peer) Acknowledge(id uint16, qos, code byte, b *pool.Batch) error {
 	if b != nil && qos == 1 {
@@ -37,20 +34,9 @@ func (p *peer) Acknowledge(id uint16, qos, code byte, b *pool.Batch) error {
 		PacketID:    id,
 		ReasonCode:  code,
 		Created:     time.Now().Unix(),
-		Origin:      ofBroker,
 	}
 	if qos == 2 {
 		ack.FixedHeader.Type = packets.Pubrec
-		if code < packets.ErrUnspecifiedError.Code {
-			// PUBREL finds it here; a repetition of the PUBLISH too.
-			p.cl.State.Inflight.DecreaseReceiveQuota()
-			if servers(p.cl, id) {
-				p.s.both.add(p.cl.ID, id)
-			} else {
-				p.cl.State.Inflight.Set(ack)
-				p.s.clock.hold(p.cl)
-			}
-		}
 	}
 	return p.cl.WritePacket(ack)
 }

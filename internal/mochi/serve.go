@@ -74,7 +74,6 @@ func (s *Server) abandon(c *conn) {
 		s.broker.Ended(x)
 	}
 	c.beginTurn()
-	c.published(false)
 	s.left(cl)
 	if !lasts(cl) && !cl.IsTakenOver() {
 		cl.ClearInflights()
@@ -89,7 +88,6 @@ func (s *Server) abandon(c *conn) {
 func (s *Server) left(cl *mochi.Client) {
 	if !lasts(cl) && !cl.IsTakenOver() {
 		s.broker.Forget(cl.ID)
-		s.both.forget(cl.ID)
 	}
 	s.keep.left(cl)
 }
