@@ -22,6 +22,7 @@ const monitoringConfig = "monitoring: true\n" + metricsConfig
 type ownCounts struct {
 	mu      sync.Mutex
 	classes map[string]int
+	busy    time.Duration // that requests were in the handler, all together
 }
 
 // serveCounted serves both pods: the path says the status, and how long it takes.
@@ -31,6 +32,7 @@ func serveCounted(t *testing.T, l *lab.Lab, ipv6 bool) *ownCounts {
 		if r.Method == "PRI" { // net/http hands the preface of HTTP/2 over
 			return
 		}
+		began := time.Now()
 		_, _ = io.Copy(io.Discard, r.Body)
 		status, wait := 200, time.Duration(0)
 		if s, err := strconv.Atoi(strings.Trim(r.URL.Path, "/")); err == nil {
@@ -54,6 +56,7 @@ func serveCounted(t *testing.T, l *lab.Lab, ipv6 bool) *ownCounts {
 		own.mu.Lock()
 		defer own.mu.Unlock()
 		own.classes[fmt.Sprint(status/100, "xx")]++
+		own.busy += time.Since(began)
 	})
 	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
 		serveOn(t, l, pod, net.JoinHostPort(lab.PodAddr(pod, ipv6).String(), "8080"), h, nil)
@@ -69,6 +72,23 @@ func (o *ownCounts) get() map[string]int {
 		out[k] = n
 	}
 	return out
+}
+
+// inHandler is how long requests were in the servers' handler, all together.
+func (o *ownCounts) inHandler() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.busy
+}
+
+// inFlightSeconds is the integral of what is in flight, of both pods.
+func (s series) inFlightSeconds() (all float64) {
+	for k, v := range s {
+		if strings.HasPrefix(k, "eproxy_http_inflight_seconds_total{") {
+			all += v
+		}
+	}
+	return all
 }
 
 // observed are the observer's responses by class, of both pods.
@@ -258,12 +278,7 @@ func TestInFlightOverTime(t *testing.T) {
 	}
 	all.Wait()
 	s := scrapeSeries(t, l)
-	var integral float64
-	for k, v := range s {
-		if strings.HasPrefix(k, "eproxy_http_inflight_seconds_total{") {
-			integral += v
-		}
-	}
+	integral := s.inFlightSeconds()
 	if off := integral/waited.Seconds() - 1; off > 0.02 || off < -0.02 {
 		t.Errorf("the integral is %.3f s, the clients have waited %.3f s", integral, waited.Seconds())
 	}
