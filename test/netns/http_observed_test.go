@@ -32,6 +32,10 @@ func serveCounted(t *testing.T, l *lab.Lab, ipv6 bool) *ownCounts {
 		if r.Method == "PRI" { // net/http hands the preface of HTTP/2 over
 			return
 		}
+		if r.Header.Get("Upgrade") != "" {
+			echoUpgraded(w)
+			return
+		}
 		began := time.Now()
 		_, _ = io.Copy(io.Discard, r.Body)
 		status, wait := 200, time.Duration(0)
@@ -62,6 +66,17 @@ func serveCounted(t *testing.T, l *lab.Lab, ipv6 bool) *ownCounts {
 		serveOn(t, l, pod, net.JoinHostPort(lab.PodAddr(pod, ipv6).String(), "8080"), h, nil)
 	}
 	return own
+}
+
+// echoUpgraded switches a connection to a protocol that sends back what it gets.
+func echoUpgraded(w http.ResponseWriter) {
+	c, rw, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	_, _ = io.Copy(c, rw)
 }
 
 func (o *ownCounts) get() map[string]int {
@@ -187,6 +202,14 @@ func TestHTTPOfOthersIsCounted(t *testing.T) {
 			_ = aborted.Close()
 			rawAsk(t, l, ipv6, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0)
 			rawAsk(t, l, ipv6, "\x16\x03\x01\x00\x05hello", 0)
+			rawAsk(t, l, ipv6, "PUT /200 HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok", 2) // 100, and 200
+			upgraded := rawAsk(t, l, ipv6, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", 1)
+			if _, err := io.WriteString(upgraded, get); err != nil { // which is no request
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(upgraded, make([]byte, len(get))); err != nil {
+				t.Fatal(err)
+			}
 			c.CloseIdleConnections()
 			waitSeries(t, l, func(s series) bool { return s.sum("eproxy_http_inflight") == 0 })
 			want := own.get()
@@ -200,7 +223,7 @@ func TestHTTPOfOthersIsCounted(t *testing.T) {
 				total += n
 			}
 			for name, n := range map[string]int{
-				"eproxy_http_requests_total": total + 1, "eproxy_http_unanswered_total": 1, "eproxy_http_unknown_total": 0,
+				"eproxy_http_requests_total": total + 2, "eproxy_http_unanswered_total": 1, "eproxy_http_unknown_total": 0,
 				"eproxy_http_untimed_total": 0, "eproxy_http_unfollowed_total": 0, "eproxy_http_request_duration_seconds_count": total,
 				"eproxy_http_first_byte_seconds_count": total,
 			} {
@@ -208,7 +231,10 @@ func TestHTTPOfOthersIsCounted(t *testing.T) {
 					t.Errorf("%s is %d, want %d", name, got, n)
 				}
 			}
-			for protocol, n := range map[string]int{"http2": 1, "tls": 1} {
+			if n := s.sum("eproxy_http_responses_total", `class="1xx"`); n != 2 {
+				t.Errorf("%d responses 1xx, want 100 and 101", n)
+			}
+			for protocol, n := range map[string]int{"http2": 1, "tls": 1, "upgraded": 1} {
 				if got := s.sum("eproxy_http_connections_total", `protocol="`+protocol+`"`); got != n {
 					t.Errorf("%d connections with %s, want %d", got, protocol, n)
 				}
