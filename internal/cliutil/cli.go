@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -53,7 +54,7 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	app.OnUsageError = usage
 	setUsage(app.Commands, usage)
 	if app.Action != nil {
-		app.Action = noArguments(app.Name, needed(app.Flags, app.Action))
+		app.Action = needed(app.Flags, noArguments(app.Name, app.Action))
 	} else {
 		app.Action = func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -86,7 +87,7 @@ func setUsage(cmds []*cli.Command, f cli.OnUsageErrorFunc) {
 		case c.Action == nil:
 			c.Action = subcommands
 		case c.ArgsUsage == "":
-			c.Action = noArguments(c.Name, needed(c.Flags, c.Action))
+			c.Action = needed(c.Flags, noArguments(c.Name, c.Action))
 		default:
 			c.Action = needed(c.Flags, c.Action)
 		}
@@ -112,10 +113,9 @@ func needed(flags []cli.Flag, f cli.ActionFunc) cli.ActionFunc {
 		}
 	}
 	return func(c *cli.Context) error {
-		for _, name := range names {
-			if !c.IsSet(name) {
-				return Usagef("--%s is missing", name)
-			}
+		missing := slices.DeleteFunc(slices.Clone(names), c.IsSet)
+		if len(missing) > 0 {
+			return Usagef("missing: --%s", strings.Join(missing, ", --"))
 		}
 		return f(c)
 	}

@@ -69,7 +69,7 @@ func TestWrongFlagsAreRefusedAnywhere(t *testing.T) {
 		"prog routes a -o json": `routes takes no argument "a"`,
 		"prog pots -o json":     "not defined: -o",
 		"prog pots":             `no command "pots"`,
-		"prog strict a":         "--config is missing",
+		"prog strict a":         "missing: --config",
 		"prog letters lost":     `no command "lost"; see prog letters --help`,
 	} {
 		code, stdout, stderr := run(line)
