@@ -118,6 +118,7 @@ func TestSendfileTakesItsTime(t *testing.T) {
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%v, %v", resp, err)
 	}
+	defer resp.Body.Close()
 	began := time.Now()
 	s := waitSeries(t, l, func(s series) bool { return s.sum("eproxy_http_first_byte_seconds_count") == 1 })
 	if s.sum("eproxy_http_request_duration_seconds_count") != 0 || s.sum("eproxy_http_inflight") != 1 {
