@@ -73,7 +73,7 @@ func (b *bench) changes() (err error) {
 			return err
 		}
 	}
-	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: b.c.String("mode"), Config: x.config()})
+	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: b.bin, Mode: b.c.String("mode"), Config: x.config()})
 	if err != nil {
 		return err
 	}

