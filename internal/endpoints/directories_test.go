@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -98,6 +99,24 @@ func TestDirectoryComesAgain(t *testing.T) {
 		}
 		if err := leave(); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// awaitBroken waits until the only source has failed.
+func awaitBroken(t *testing.T, w *Watcher) {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		w.mu.Lock()
+		for _, f := range w.sources {
+			if f.err != nil {
+				w.mu.Unlock()
+				return
+			}
+		}
+		w.mu.Unlock()
+		if time.Now().After(limit) {
+			t.Fatal("the source does not fail")
 		}
 	}
 }
