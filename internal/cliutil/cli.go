@@ -82,11 +82,22 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 func setUsage(cmds []*cli.Command, f cli.OnUsageErrorFunc) {
 	for _, c := range cmds {
 		c.OnUsageError = f
-		if c.ArgsUsage == "" {
+		switch {
+		case c.Action == nil:
+			c.Action = subcommands
+		case c.ArgsUsage == "":
 			c.Action = noArguments(c.Name, c.Action)
 		}
 		setUsage(c.Subcommands, f)
 	}
+}
+
+// subcommands says which commands there are below one that does nothing by itself.
+func subcommands(c *cli.Context) error {
+	if c.Args().Present() {
+		return Usagef("no command %q; see %s --help", c.Args().First(), c.Command.HelpName)
+	}
+	return cli.ShowSubcommandHelp(c)
 }
 
 // noArguments refuses arguments that would otherwise be ignored.

@@ -25,7 +25,8 @@ func run(line string) (code int, stdout, stderr string) {
 	routes := show("routes", flags()[0])
 	routes.ArgsUsage = ""
 	routes.Subcommands = []*cli.Command{show("test", flags()...)}
-	app := &cli.App{Name: "prog", Usage: "try", Commands: []*cli.Command{show("pods", flags()...), routes}}
+	group := &cli.Command{Name: "letters", Usage: "of many", Subcommands: []*cli.Command{show("list")}}
+	app := &cli.App{Name: "prog", Usage: "try", Commands: []*cli.Command{show("pods", flags()...), routes, group}}
 	var out, errs bytes.Buffer
 	code = Run(context.Background(), app, strings.Fields(line), &out, &errs)
 	return code, out.String(), errs.String()
@@ -66,6 +67,7 @@ func TestWrongFlagsAreRefusedAnywhere(t *testing.T) {
 		"prog routes a -o json": `routes takes no argument "a"`,
 		"prog pots -o json":     "not defined: -o",
 		"prog pots":             `no command "pots"`,
+		"prog letters lost":     `no command "lost"; see prog letters --help`,
 	} {
 		code, stdout, stderr := run(line)
 		if code != ExitUsage || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
@@ -81,6 +83,8 @@ func TestVersionAndHelp(t *testing.T) {
 		"prog --help":                            "prog - try",
 		"prog help pods":                         "prog pods",
 		"prog pods --help":                       "prog pods",
+		"prog letters":                           "prog letters - of many",
+		"prog letters list a":                    "list o=",
 		"prog pods a -h":                         "prog pods",
 		"prog pods a --generate-bash-completion": "",
 	} {

@@ -206,8 +206,14 @@ type rawRuntime struct {
 }
 
 type rawQueue struct {
-	Messages *int `yaml:"messages"`
-	Bytes    *int `yaml:"bytes"`
+	Messages *int      `yaml:"messages"`
+	Bytes    *int      `yaml:"bytes"`
+	Spool    *rawSpool `yaml:"spool"`
+}
+
+type rawSpool struct {
+	Dir   string `yaml:"dir"`
+	Bytes string `yaml:"bytes"`
 }
 
 type rawRetry struct {

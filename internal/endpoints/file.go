@@ -1,6 +1,7 @@
 package endpoints
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -55,7 +57,7 @@ func (f file) watch(ctx context.Context, found func([]Pod), failed func(error)) 
 	}
 	for {
 		linked := f.linked() // before it is read: what changes afterwards is an event
-		if pods, err := f.read(); err != nil {
+		if pods, err := f.read(ctx); err != nil {
 			failed(err)
 		} else {
 			found(anonymous(pods))
@@ -103,7 +105,49 @@ func (f file) await(ctx context.Context, w *fsnotify.Watcher, dir string, linked
 
 // read reads the file. A file that is only half written is an error: what is said
 // by one that can be read counts, and no part of it.
-func (f file) read() ([]netip.AddrPort, error) {
+func (f file) read(ctx context.Context) ([]netip.AddrPort, error) {
+	b, err := f.whole(func() bool { return sleep(ctx, settled) })
+	if err != nil {
+		return nil, err
+	}
+	pods, err := parsePods(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path, err)
+	}
+	return pods, nil
+}
+
+// A list in brackets says where it ends. One in YAML's block form does not, and a port that is cut is another port: such
+// a file is read until it stays the same for settled, at most settleTries times.
+const (
+	settled     = 100 * time.Millisecond
+	settleTries = 20
+)
+
+// whole is what is in the file when nobody is seen to write it. pause lets some time pass; false: there is none.
+func (f file) whole(pause func() bool) ([]byte, error) {
+	var before []byte
+	for range settleTries {
+		b, err := f.bytes()
+		if err != nil || bracketed(b) || before != nil && bytes.Equal(b, before) {
+			return b, err
+		}
+		before = b
+		if !pause() {
+			return nil, context.Canceled
+		}
+	}
+	return nil, fmt.Errorf("%s: is written all the time", f.path)
+}
+
+// bracketed says whether a file that ends too early cannot be read.
+func bracketed(b []byte) bool {
+	b = bytes.TrimSpace(b)
+	return len(b) == 0 || b[0] == '[' || b[0] == '{'
+}
+
+// bytes is what is in the file now.
+func (f file) bytes() ([]byte, error) {
 	h, err := os.Open(f.path)
 	if err != nil {
 		return nil, err
@@ -116,11 +160,7 @@ func (f file) read() ([]netip.AddrPort, error) {
 	if len(b) > maxFile {
 		return nil, fmt.Errorf("%s: is longer than %d bytes", f.path, maxFile)
 	}
-	pods, err := parsePods(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.path, err)
-	}
-	return pods, nil
+	return b, nil
 }
 
 var errForm = errors.New(`must be a list of pods, as ["10.2.0.2:8080"], or {"pods": [...]}`)
@@ -129,7 +169,10 @@ var errForm = errors.New(`must be a list of pods, as ["10.2.0.2:8080"], or {"pod
 // list says that there are no pods.
 func parsePods(b []byte) ([]netip.AddrPort, error) {
 	var root yaml.Node
-	if err := yaml.Unmarshal(b, &root); err != nil || len(root.Content) != 1 {
+	if err := yaml.Unmarshal(b, &root); err != nil {
+		return nil, fmt.Errorf("%w: %s", errForm, strings.TrimPrefix(err.Error(), "yaml: ")) // which has the line
+	}
+	if len(root.Content) != 1 {
 		return nil, errForm
 	}
 	list := root.Content[0]

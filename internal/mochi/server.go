@@ -60,6 +60,7 @@ func New(b *broker.Server) (broker.Frontend, error) {
 		// last of them is not sent.
 		ClientNetWriteBufferSize: 1})
 	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
+	s.inline.Properties.ProtocolVersion = 5 // else what it publishes does not expire
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
@@ -106,15 +107,26 @@ func (s *Server) Addresses() []net.Addr {
 }
 
 // Publish hands a message to the subscribers, and keeps it if it is to be retained.
-func (s *Server) Publish(m *request.Message) error {
+func (s *Server) Publish(m *request.Message) error { return s.hand(m, "") }
+
+// Copy is Publish of what a client has published.
+func (s *Server) Copy(m *request.Message) error { return s.hand(m, m.ClientID) }
+
+func (s *Server) hand(m *request.Message, by string) error {
 	if m.QoS > 0 && s.keep.full() {
 		return errFull
 	}
-	pk := codec.Packet(m)
-	pk.ProtocolVersion = 5
-	if pk.FixedHeader.Qos > 0 {
+	return s.publish(codec.Packet(m), by)
+}
+
+// publish has the library give a message to the subscribers, but for its publisher's that want nothing of their own; by: the
+// publisher's client identifier; empty: the server.
+func (s *Server) publish(pk packets.Packet, by string) error {
+	if pk.PacketID = 0; pk.FixedHeader.Qos > 0 {
 		pk.PacketID = 1 // the library wants one, and gives each subscriber another
 	}
+	pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = 0, false
+	pk.Connect.ClientIdentifier = by // see OnPublish
 	return s.mqtt.InjectPacket(s.inline, pk)
 }
 

@@ -34,8 +34,9 @@ const (
 // backend is one of the brokers.
 type backend struct {
 	config.BrokerServer
-	tls  *tls.Config // nil: without
-	down atomic.Bool
+	tls     *tls.Config // nil: without
+	down    atomic.Bool
+	clients atomic.Int64 // that it has let in
 }
 
 // backends are the brokers behind this server.
