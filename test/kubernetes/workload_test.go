@@ -44,8 +44,8 @@ func (w *world) replicas(name string) int32 {
 	return *d.Spec.Replicas
 }
 
-// becomes watches a Deployment until it is to have so many pods, and says when that was seen.
-func (w *world) becomes(ctx context.Context, name string, replicas int32) <-chan time.Time {
+// scaledTo watches a Deployment until it is to have so many pods, and says when that was seen.
+func (w *world) scaledTo(ctx context.Context, name string, replicas int32) <-chan time.Time {
 	w.t.Helper()
 	watch, err := w.client.AppsV1().Deployments(namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
 	if err != nil {
@@ -93,7 +93,7 @@ func TestScaledByTheLoader(t *testing.T) {
 	}
 	c := w.device("d")
 	for _, payload := range []string{"after a change", "first"} {
-		scaled := w.becomes(t.Context(), "temp", 1)
+		scaled := w.scaledTo(t.Context(), "temp", 1)
 		began := time.Now()
 		waits := c.Publish("sensors/d/temp", 1, false, payload)
 		t.Logf("%s: one pod is to be had %s after PUBLISH", payload, (<-scaled).Sub(began).Round(100*time.Microsecond))
@@ -106,7 +106,7 @@ func TestScaledByTheLoader(t *testing.T) {
 			t.Errorf("it is to have %d pods", n)
 		}
 		select {
-		case <-w.becomes(t.Context(), "temp", 0):
+		case <-w.scaledTo(t.Context(), "temp", 0):
 		case <-time.After(3 * time.Minute):
 			t.Fatalf("it is to have %d pods with nothing to do", w.replicas("temp"))
 		}
