@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"eproxy/internal/predict"
 	"eproxy/test/lib/lab"
 )
 
@@ -44,26 +45,6 @@ func (w *world) replicas(name string) int32 {
 	return *d.Spec.Replicas
 }
 
-// scaledTo watches a Deployment until it is to have so many pods, and says when that was seen.
-func (w *world) scaledTo(ctx context.Context, name string, replicas int32) <-chan time.Time {
-	w.t.Helper()
-	watch, err := w.client.AppsV1().Deployments(namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	seen := make(chan time.Time, 1)
-	go func() {
-		defer watch.Stop()
-		for e := range watch.ResultChan() {
-			if d, ok := e.Object.(*apps.Deployment); ok && *d.Spec.Replicas == replicas {
-				seen <- time.Now()
-				return
-			}
-		}
-	}()
-	return seen
-}
-
 const scaledConfig = `functions:
   - {name: temp, url: "http://temp.local/", kubernetes: {service: temp}, retry: {attempts: 50, backoff: 10ms, max_backoff: 50ms}, autoscaling: {kubernetes: {deployment: temp, max: 3}}}
 routes:
@@ -93,10 +74,10 @@ func TestScaledByTheLoader(t *testing.T) {
 	}
 	c := w.device("d")
 	for _, payload := range []string{"after a change", "first"} {
-		scaled := w.scaledTo(t.Context(), "temp", 1)
 		began := time.Now()
 		waits := c.Publish("sensors/d/temp", 1, false, payload)
-		t.Logf("%s: one pod is to be had %s after PUBLISH", payload, (<-scaled).Sub(began).Round(100*time.Microsecond))
+		w.until("one pod to be had", func() bool { return w.replicas("temp") == 1 })
+		t.Logf("%s: one pod is to be had %s after PUBLISH", payload, time.Since(began).Round(100*time.Microsecond))
 		w.service("temp", "http", map[lab.Role]bool{lab.Pod0: true}) // as the Deployment's controller and the kubelet would
 		if !waits.WaitTimeout(waitTime) || waits.Error() != nil || w.had(payload) != lab.Pod0 {
 			t.Fatalf("the message went to %q: %v", w.had(payload), waits.Error())
@@ -105,11 +86,11 @@ func TestScaledByTheLoader(t *testing.T) {
 		if n := w.replicas("temp"); n != 1 {
 			t.Errorf("it is to have %d pods", n)
 		}
-		select {
-		case <-w.scaledTo(t.Context(), "temp", 0):
-		case <-time.After(3 * time.Minute):
-			t.Fatalf("it is to have %d pods with nothing to do", w.replicas("temp"))
+		time.Sleep(predict.StableWindow / 2) // half of the time in which it must stay
+		if n := w.replicas("temp"); n != 1 {
+			t.Errorf("it is to have %d pods half a minute after its last message", n)
 		}
+		w.until("it to have nothing to do", func() bool { return w.replicas("temp") == 0 })
 		w.service("temp", "http", nil)
 		w.until("it to be stopped", func() bool { return w.reason() == "stopped 0 " })
 	}
