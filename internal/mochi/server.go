@@ -35,7 +35,7 @@ type Server struct {
 	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
 	clock     *clock
-	keep      *keep           // nil: nothing outlives the program
+	keep      *keep // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
 	live      live
@@ -54,7 +54,8 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
 	caps.ReceiveMaximum = broker.ReceiveMaximum
 	caps.TopicAliasMaximum = topicAliases
-	caps.MaximumMessageExpiryInterval = 0 // none: what is retained stays until it is replaced, what waits for a client as long as its session
+	caps.Compatibilities.NoInheritedPropertiesOnAck = true // those of a PUBLISH say nothing about its acknowledgement
+	caps.MaximumMessageExpiryInterval = 0                  // none: what is retained stays until it is replaced, what waits for a client as long as its session
 	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log),
 		// No buffer: what the library puts there while messages wait stays there if the
 		// last of them is not sent.
