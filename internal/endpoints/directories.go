@@ -41,7 +41,8 @@ func (d *directories) enter(path string) (*look, error) {
 	dir := filepath.Dir(path)
 	d.entering.Lock()
 	defer d.entering.Unlock()
-	l, err := d.list(path, dir)
+	l, before, err := d.list(path, dir)
+	d.unwatch(before)
 	if err == nil {
 		err = d.add(dir)
 	}
@@ -52,12 +53,12 @@ func (d *directories) enter(path string) (*look, error) {
 	return l, nil
 }
 
-// list notes a look at a file of a directory; entering is held.
-func (d *directories) list(path, dir string) (*look, error) {
-	l := &look{name: filepath.Base(path), news: make(chan struct{}, 1), gone: make(chan error, 1)}
+// list notes a look at a file of a directory, and ends those at another directory of that name. It returns this one's names. entering is held.
+func (d *directories) list(path, dir string) (l *look, before []string, err error) {
+	l = &look{name: filepath.Base(path), news: make(chan struct{}, 1), gone: make(chan error, 1)}
 	info, err := os.Stat(dir)
 	if err != nil {
-		return l, err
+		return l, nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -66,13 +67,13 @@ func (d *directories) list(path, dir string) (*look, error) {
 		x = &directory{info, make(map[*look]bool)}
 	}
 	if old := d.at[dir]; old != nil && old != x {
-		d.end(old, fmt.Errorf("%s is gone", dir)) // which an event is about to say
+		before = d.end(old, fmt.Errorf("%s is another directory", dir))
 	}
 	if d.at == nil {
 		d.at = make(map[string]*directory)
 	}
 	d.at[dir], x.looks[l] = x, true
-	return l, nil
+	return l, before, nil
 }
 
 // same is the directory that is watched already, under any name; nil: it is not. mu is held.
@@ -108,16 +109,18 @@ func (d *directories) leave(l *look) {
 // drop forgets a look, and a directory that was its alone; entering is held.
 func (d *directories) drop(l *look) {
 	names, left := d.forget(l)
-	if d.inotify == nil {
-		return
-	}
-	for _, name := range names {
-		_ = d.inotify.Remove(name) // it may be gone
-	}
-	if left == 0 {
+	d.unwatch(names)
+	if left == 0 && d.inotify != nil {
 		_ = d.inotify.Close()
 		d.reading.Wait()
 		d.inotify = nil
+	}
+}
+
+// unwatch has inotify watch directories of these names no more; entering is held.
+func (d *directories) unwatch(names []string) {
+	for _, name := range names {
+		_ = d.inotify.Remove(name) // it may be gone, or was told under another of its names
 	}
 }
 
@@ -196,15 +199,17 @@ func (x *directory) say(concerns func(*look) bool) {
 	}
 }
 
-// end ends all looks at a directory; mu is held.
-func (d *directories) end(x *directory, why error) {
+// end ends all looks at a directory, and returns its names; mu is held.
+func (d *directories) end(x *directory, why error) (names []string) {
 	for l := range x.looks {
 		l.gone <- why // has room: a look ends once
 		delete(x.looks, l)
 	}
 	for name, y := range d.at {
 		if y == x {
+			names = append(names, name)
 			delete(d.at, name)
 		}
 	}
+	return names
 }

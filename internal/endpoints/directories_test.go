@@ -103,6 +103,44 @@ func TestDirectoryComesAgain(t *testing.T) {
 	}
 }
 
+// TestLinkToAnotherDirectory: a link on the way to two files leads to another directory; who looks at one of them anew has both
+// read there.
+func TestLinkToAnotherDirectory(t *testing.T) {
+	root := t.TempDir()
+	link := filepath.Join(root, "link")
+	first := function(config.Function{Discover: config.Discover{File: filepath.Join(link, "x")}})
+	second := function(config.Function{Discover: config.Discover{File: filepath.Join(link, "y")}})
+	for i, name := range []string{"a", "b"} {
+		if err := os.Mkdir(filepath.Join(root, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for j, file := range []string{"x", "y"} {
+			write(t, filepath.Join(root, name, file), fmt.Sprintf("[10.0.%d.%d:1]", i, j))
+		}
+	}
+	if err := os.Symlink("a", link); err != nil {
+		t.Fatal(err)
+	}
+	w, _ := start(t, first)
+	await(t, w, first, "[10.0.0.0:1]")
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("b", link); err != nil {
+		t.Fatal(err)
+	}
+	w.Follow(second)
+	await(t, w, second, "[10.0.1.1:1]")
+	await(t, w, first, "[10.0.1.0:1]")
+	write(t, filepath.Join(root, "b", "x"), "[10.0.2.0:1]")
+	await(t, w, first, "[10.0.2.0:1]")
+	w.dirs.mu.Lock()
+	defer w.dirs.mu.Unlock()
+	if x := w.dirs.at[link]; len(w.dirs.at) != 1 || len(x.looks) != 2 {
+		t.Errorf("%d looks at %d directories, want 2 at one", len(x.looks), len(w.dirs.at))
+	}
+}
+
 // awaitBroken waits until the only source has failed.
 func awaitBroken(t *testing.T, w *Watcher) {
 	t.Helper()
