@@ -119,6 +119,7 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) flush() {
 	if x := c.session.Load(); x != nil {
 		x.Flush()
+		c.acks.Flush()
 	}
 }
 
