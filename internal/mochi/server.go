@@ -56,9 +56,7 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	caps.TopicAliasMaximum = topicAliases
 	caps.MaximumMessageExpiryInterval = 0 // none: what is retained stays until it is replaced, what waits for a client as long as its session
 	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log),
-		// No buffer: what the library puts there while messages wait stays there if the
-		// last of them is not sent.
-		ClientNetWriteBufferSize: 1})
+		ClientNetWriteBufferSize: s.together()})
 	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
 	s.inline.Properties.ProtocolVersion = 5 // else what it publishes does not expire
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
