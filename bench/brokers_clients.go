@@ -95,7 +95,7 @@ func (x *brokerClients) run(ctx context.Context, begin func() error) (n int, too
 	})
 	defer stop()
 	for i, p := range pairs {
-		g.Go(func() error { return p.publish(began, float64(i)/float64(x.pairs)) })
+		g.Go(func() error { return p.publish(ctx, began, float64(i)/float64(x.pairs)) })
 		g.Go(p.receive)
 	}
 	if err := g.Wait(); err != nil {
@@ -184,7 +184,7 @@ func (p *pair) close() {
 }
 
 // publish publishes for the measurement's time; of an open loop the first message comes after so much of the interval.
-func (p *pair) publish(began time.Time, phase float64) error {
+func (p *pair) publish(ctx context.Context, began time.Time, phase float64) error {
 	if p.x.load.qos > 0 {
 		go func() { _, _ = io.Copy(io.Discard, p.acks) }() // until the connection ends
 	}
@@ -197,7 +197,11 @@ func (p *pair) publish(began time.Time, phase float64) error {
 			p.sent.Store(n)
 			return p.last()
 		}
-		p.window <- struct{}{}
+		select {
+		case p.window <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		if _, err := p.from.Write(p.packet(uint16(n%0xffff+1), time.Since(began))); err != nil {
 			return err
 		}
