@@ -33,10 +33,11 @@ type spooled struct {
 	Expires   time.Time `json:"expires,omitzero"`
 	Trace     string    `json:"traceparent,omitempty"`
 	TraceMade bool      `json:"trace_made,omitempty"`
+	Ordered   bool      `json:"ordered,omitempty"` // of an ordered route
 }
 
 func (x *single) encode() []byte {
-	r := spooled{Letter: *newLetter(x.fn, x.m, Outcome{}, 0), ID: x.id, Expires: x.m.Expires}
+	r := spooled{Letter: *newLetter(x.fn, x.m, Outcome{}, 0), ID: x.id, Expires: x.m.Expires, Ordered: x.turn != nil}
 	if t := x.m.Trace; t != nil {
 		r.Trace, r.TraceMade = t.Context.String(), t.Made
 	}
@@ -45,17 +46,17 @@ func (x *single) encode() []byte {
 }
 
 // decode is the message of a record.
-func decode(record []byte) (*request.Message, error) {
+func decode(record []byte) (m *request.Message, ordered bool, err error) {
 	var r spooled
 	if err := json.Unmarshal(record, &r); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	m := r.Message()
+	m = r.Message()
 	m.EventID, m.Expires, m.MessageExpiry = r.ID, r.Expires, r.MessageExpiry
 	if c, ok := tracecontext.Parse(r.Trace); ok {
 		m.Trace = &request.Trace{Context: c, Made: r.TraceMade}
 	}
-	return m, nil
+	return m, r.Ordered, nil
 }
 
 // inSpool is a message's part in its function's spool.
@@ -285,22 +286,27 @@ func (e *Engine) drain(ctx, soft context.Context, function string, s *spool.Spoo
 	}
 }
 
-// drainWindow delivers messages of one client, in their order; those of a function with batches together.
+// drainWindow delivers messages of one client, in their order; those of a function with batches together, unless their route is ordered.
 func (e *Engine) drainWindow(ctx, soft context.Context, fn *config.Function, w *spool.Window) {
-	results := make([]tried, len(w.Records))
-	if fn.Batch == nil {
-		for i := range w.Records {
-			if results[i] = e.drainOne(ctx, soft, fn, w, i); results[i] != over {
-				break
-			}
+	all := make([]*request.Message, len(w.Records))
+	together := fn.Batch != nil
+	for i, r := range w.Records {
+		m, ordered, err := decode(r.Value)
+		if err != nil { // its checksum is right: it is of another version of this program
+			e.log.Error("spooled message cannot be read, and stays in the spool", "function", fn.Name, "client", w.Client, "error", err)
 		}
-	} else {
-		var wg sync.WaitGroup
-		for i := range w.Records {
-			wg.Go(func() { results[i] = e.drainOne(ctx, soft, fn, w, i) })
-		}
-		wg.Wait()
+		all[i], together = m, together && !ordered
 	}
+	results := make([]tried, len(all))
+	var wg sync.WaitGroup
+	for i, m := range all {
+		if together {
+			wg.Go(func() { results[i] = e.drainOne(ctx, soft, fn, w, i, m) })
+		} else if results[i] = e.drainOne(ctx, soft, fn, w, i, m); results[i] != over {
+			break
+		}
+	}
+	wg.Wait()
 	for _, r := range results {
 		if r != over {
 			w.Failed(r == unserved, e.servedBy(fn))
@@ -322,17 +328,12 @@ const (
 // errHopeless is why a spooled message becomes a dead letter that its function never answers.
 var errHopeless = errors.New("the function serves others, and does not answer this message")
 
-// drainOne delivers a message.
-func (e *Engine) drainOne(ctx, soft context.Context, fn *config.Function, w *spool.Window, i int) tried {
-	if soft.Err() != nil {
+// drainOne delivers the message of a record; nil: it could not be read.
+func (e *Engine) drainOne(ctx, soft context.Context, fn *config.Function, w *spool.Window, i int, m *request.Message) tried {
+	if soft.Err() != nil || m == nil {
 		return untried
 	}
 	r := w.Records[i]
-	m, err := decode(r.Value)
-	if err != nil { // its checksum is right: it is of another version of this program
-		e.log.Error("spooled message cannot be read, and stays in the spool", "function", fn.Name, "client", w.Client, "error", err)
-		return untried
-	}
 	if m.QoS == 0 {
 		w.Take(r)
 	}

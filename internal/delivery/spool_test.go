@@ -486,3 +486,30 @@ func TestSpoolUnusable(t *testing.T) {
 		}
 	})
 }
+
+// TestSpoolBatches: spooled messages of a client go together where their function wants that, but not those of an ordered route.
+func TestSpoolBatches(t *testing.T) {
+	for ordered, want := range map[bool]int{false: 2, true: 4} {
+		t.Run(fmt.Sprint("ordered ", ordered), func(t *testing.T) {
+			spoolTest(t, func(t *testing.T, s *spooling) {
+				s.fn.Batch = &config.Batch{MaxMessages: 10, MaxBytes: 1 << 20, Linger: time.Second}
+				var turn chan struct{}
+				if ordered {
+					turn = make(chan struct{})
+					close(turn)
+				}
+				p := s.e.NewPublisher(1, time.Minute, nil)
+				for i := 1; i <= 4; i++ {
+					d := p.Begin(s.ctx, s.route, message("c", i, 1), turn)
+					go func() { d.Run(); d.Release() }()
+				}
+				synctest.Wait()
+				s.serve()
+				time.Sleep(time.Minute)
+				if seen, _ := s.settled(); len(seen) != want || s.stat().Messages != 0 {
+					t.Errorf("%d requests, want %d; in the spool: %+v", len(seen), want, s.stat())
+				}
+			})
+		})
+	}
+}

@@ -138,11 +138,14 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 	case packets.Publish:
 		if c, ok := cl.Net.Conn.(*conn); ok && (tooLarge(pk) || pk.FixedHeader.Qos > 0 && !c.quota.admit(cl, pk, !c.running.Load())) { // never, or not now
 			c.nothing(&pk)
+		} else if pk.FixedHeader.Qos > 0 {
+			pk.FixedHeader.Dup = sent(cl, pk.PacketID)
 		}
 	case packets.Suback, packets.Unsuback:
 		if c, ok := cl.Net.Conn.(*conn); ok {
 			pk.PacketID = c.asked
 		}
+		pk.Properties.User = nil // the client's own
 	case packets.Disconnect: // the library would keep it behind what waits, and close
 		if x := sessionOf(cl); x != nil {
 			x.Stop() // before the client hears of it
@@ -160,6 +163,7 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		}
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
 			h.s.inherit(cl) // after it has become this client's, before it is sent
+			inOrder(cl)
 			h.s.keep.settle(cl)
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
 		}

@@ -54,7 +54,8 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
 	caps.ReceiveMaximum = broker.ReceiveMaximum
 	caps.TopicAliasMaximum = topicAliases
-	caps.MaximumMessageExpiryInterval = 0 // none: what is retained stays until it is replaced, what waits for a client as long as its session
+	caps.Compatibilities.NoInheritedPropertiesOnAck = true // those of a PUBLISH say nothing about its acknowledgement
+	caps.MaximumMessageExpiryInterval = 0                  // none: what is retained stays until it is replaced, what waits for a client as long as its session
 	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log),
 		ClientNetWriteBufferSize: s.together()})
 	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
