@@ -43,8 +43,9 @@ type conn struct {
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
-	acks        outbox.Box // PUBACKs of the broker, and what waited for the disk
-	asked       uint16     // packet identifier of the SUBSCRIBE or UNSUBSCRIBE that is being answered
+	acks        outbox.Box   // PUBACKs of the broker, and what waited for the disk
+	omitted     atomic.Int32 // packets that are left out when the library writes
+	asked       uint16       // packet identifier of the SUBSCRIBE or UNSUBSCRIBE that is being answered
 	progress    progress.Progress
 	boundary    uint64          // how much of the stream was read when it last was at a boundary
 	named       time.Time       // when one was named
@@ -119,6 +120,7 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) flush() {
 	if x := c.session.Load(); x != nil {
 		x.Flush()
+		c.acks.Flush()
 	}
 }
 
@@ -251,7 +253,12 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.postpone(p) {
 		return len(p), nil
 	}
-	return c.write(p)
+	rest := c.without(p)
+	if len(rest) == 0 {
+		return len(p), nil
+	}
+	n, err := c.write(rest)
+	return n + len(p) - len(rest), err
 }
 
 func (c *conn) write(p []byte) (int, error) {
