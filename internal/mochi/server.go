@@ -35,7 +35,7 @@ type Server struct {
 	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
 	clock     *clock
-	keep      *keep // nil: nothing outlives the program
+	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
 	live      live
