@@ -213,7 +213,7 @@ func (c *conn) introduce(client string, packet []byte) (*welcome, error) {
 		c.server.backends.failed(n, err)
 		why = errors.Join(why, fmt.Errorf("broker %s: %w", n.Address, err))
 	}
-	c.server.broker.Refused("broker_down", "client refused: no broker can be reached", c.remote(), "client", client, "error", why)
+	c.server.broker.Refused("broker_down", "client refused: no broker can be used", c.remote(), "client", client)
 	c.answer(codec.Refusal(c.version, broker.CodeUnavailable))
 	return nil, why
 }
