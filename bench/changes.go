@@ -73,7 +73,7 @@ func (b *bench) changes() (err error) {
 			return err
 		}
 	}
-	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: b.c.String("mode"), Config: x.config()})
+	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: b.bin, Mode: b.c.String("mode"), Config: x.config()})
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (x *changes) file(k int) string { return filepath.Join(x.dir, fmt.Sprint("p
 func (x *changes) name(k, which int) error {
 	_, a := x.address(x.steady*steadyPods + 2*k + which)
 	next := x.file(k) + ".next"
-	if err := os.WriteFile(next, []byte("- "+a+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(next, []byte(`["`+a+`"]`), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(next, x.file(k))

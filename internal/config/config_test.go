@@ -450,3 +450,25 @@ func TestInstancesOfRun(t *testing.T) {
 		}
 	}
 }
+
+// TestServiceTwoWays: a Service beside the pods and one to be discovered mean the same, and other sources may stand beside either.
+func TestServiceTwoWays(t *testing.T) {
+	const service = "{service: temp, namespace: edge, port: http}"
+	var read []Discover
+	for _, way := range []string{
+		"kubernetes: " + service + "\n    discover: {file: /run/pods, dns: temp.edge:80}",
+		"discover: {kubernetes: " + service + ", file: /run/pods, dns: temp.edge:80}",
+	} {
+		cfg, err := Parse("f.yaml", []byte(strings.Replace(good, "timeout: 5s", way, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(cfg.Functions[0].Pods) == 0 {
+			t.Errorf("%s: the pods that are named are gone", way)
+		}
+		read = append(read, cfg.Functions[0].Discover)
+	}
+	if read[0] != read[1] || read[0].Service.Name != "temp" || read[0].File == "" || read[0].DNS.Host == "" {
+		t.Errorf("%+v, and %+v", read[0], read[1])
+	}
+}

@@ -8,13 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"eproxy/internal/config"
@@ -150,7 +148,7 @@ func TestFileThatIsWritten(t *testing.T) {
 	const text = "- 10.0.0.2:8080\n- 10.0.0.3:8080\n"
 	write(t, path, text[:20])
 	rest := text[20:]
-	b, err := (file{path}).whole(func() bool {
+	b, err := (file{path: path}).whole(func() bool {
 		n := min(4, len(rest))
 		write(t, path, strings.TrimSuffix(text, rest[n:]))
 		rest = rest[n:]
@@ -160,37 +158,9 @@ func TestFileThatIsWritten(t *testing.T) {
 		t.Errorf("%q, %v; want %q", b, err, text)
 	}
 	n := 0
-	_, err = (file{path}).whole(func() bool { n++; write(t, path, text+strings.Repeat("#", n)); return true })
+	_, err = (file{path: path}).whole(func() bool { n++; write(t, path, text+strings.Repeat("#", n)); return true })
 	if err == nil || err.Error() != path+": is written all the time" {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestOtherFiles: what happens to other files of a directory, of which there may be many, is no reason to
-// read one; what happens to one that is a link is, whatever its name.
-func TestOtherFiles(t *testing.T) {
-	dir := t.TempDir()
-	f := file{dir + "//pods"}
-	for _, c := range []struct {
-		name   string
-		linked bool
-		ends   bool
-	}{{"other", false, false}, {"pods.next", false, false}, {"pods", false, true}, {"..data", true, true}} {
-		events := make(chan fsnotify.Event, 1)
-		events <- fsnotify.Event{Name: filepath.Join(dir, c.name), Op: fsnotify.Create}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- f.await(ctx, &fsnotify.Watcher{Events: events}, dir, c.linked) }()
-		for len(events) > 0 { // until it is taken
-			runtime.Gosched()
-		}
-		if !c.ends {
-			cancel()
-		}
-		if err := <-done; (err == nil) != c.ends {
-			t.Errorf("%s, linked %v: %v", c.name, c.linked, err)
-		}
-		cancel()
 	}
 }
 
@@ -217,7 +187,7 @@ func TestFileErrors(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "f")
 	write(t, path, strings.Repeat(" ", maxFile+1))
-	if _, err := (file{path}).read(t.Context()); err == nil || !strings.Contains(err.Error(), "longer than") {
+	if _, err := (file{path: path}).read(t.Context()); err == nil || !strings.Contains(err.Error(), "longer than") {
 		t.Errorf("a long file: %v", err)
 	}
 }
@@ -374,7 +344,7 @@ func TestReloadKeepsSources(t *testing.T) {
 		}
 	}
 	w.mu.Lock()
-	kept := w.sources[file{x}]
+	kept := w.sources[file{x, &w.dirs}]
 	w.mu.Unlock()
 	one := function(config.Function{Discover: config.Discover{File: x}})
 	w.Follow(one)
@@ -386,8 +356,8 @@ func TestReloadKeepsSources(t *testing.T) {
 	w.Keep(one)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.sources[file{x}] != kept || len(w.sources) != 1 {
-		t.Errorf("%d sources, the one that stays was replaced: %v", len(w.sources), w.sources[file{x}] != kept)
+	if w.sources[file{x, &w.dirs}] != kept || len(w.sources) != 1 {
+		t.Errorf("%d sources, the one that stays was replaced: %v", len(w.sources), w.sources[file{x, &w.dirs}] != kept)
 	}
 }
 

@@ -8,11 +8,9 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -21,7 +19,10 @@ const maxFile = 1 << 20
 
 // file is a list of pods that somebody else writes: JSON or YAML, ["10.2.0.2:8080"]
 // or {"pods": ["10.2.0.2:8080"]}.
-type file struct{ path string }
+type file struct {
+	path string
+	dirs *directories
+}
 
 func (f file) String() string { return "file " + f.path }
 
@@ -46,61 +47,43 @@ func (f file) follow(ctx context.Context, found func([]Pod), failed func(error))
 
 // watch reads the file whenever its directory changes, for as long as there is one.
 func (f file) watch(ctx context.Context, found func([]Pod), failed func(error)) error {
-	dir := filepath.Dir(f.path)
-	w, err := fsnotify.NewWatcher()
+	l, err := f.dirs.enter(f.path)
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", dir, err)
+		return err
 	}
-	defer w.Close()
-	if err := w.Add(dir); err != nil {
-		return fmt.Errorf("watch %s: %w", dir, err)
-	}
+	defer f.dirs.leave(l)
 	for {
-		linked := f.linked() // before it is read: what changes afterwards is an event
+		l.linked.Store(f.linked()) // before it is read: what changes afterwards is an event
 		if pods, err := f.read(ctx); err != nil {
 			failed(err)
 		} else {
 			found(anonymous(pods))
 		}
-		if err := f.await(ctx, w, dir, linked); err != nil {
+		if err := l.await(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// linked says whether the file is a symbolic link, as in a volume of Kubernetes: what it
-// leads to may change without it.
+// linked says whether the file is a symbolic link.
 func (f file) linked() bool {
 	info, err := os.Lstat(f.path)
 	return err == nil && info.Mode()&os.ModeSymlink != 0
 }
 
-// await waits until the file may have changed. What happens to other files of the directory
-// is no reason to read it: many lists may be in one.
-func (f file) await(ctx context.Context, w *fsnotify.Watcher, dir string, linked bool) error {
+// await waits until the file may have changed.
+func (l *look) await(ctx context.Context) error {
 	late := time.NewTimer(rereadEvery)
 	defer late.Stop()
-	own := filepath.Join(dir, filepath.Base(f.path)) // as the events have it
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-late.C:
-			return nil
-		case e := <-w.Events:
-			if e.Name == dir && e.Has(fsnotify.Remove|fsnotify.Rename) {
-				return fmt.Errorf("%s is gone", dir)
-			}
-			if linked || e.Name == own || e.Name == dir {
-				return nil
-			}
-		case err := <-w.Errors:
-			if !errors.Is(err, fsnotify.ErrEventOverflow) { // else something has changed
-				return fmt.Errorf("watch %s: %w", dir, err)
-			}
-			return nil
-		}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-late.C:
+	case <-l.news:
+	case err := <-l.gone:
+		return err
 	}
+	return nil
 }
 
 // read reads the file. A file that is only half written is an error: what is said

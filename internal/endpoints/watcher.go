@@ -20,6 +20,7 @@ type Watcher struct {
 	from    Sources
 	changed chan struct{}
 	wg      sync.WaitGroup
+	dirs    directories // of files that are sources
 
 	mu      sync.Mutex
 	sources map[source]*followed
@@ -63,7 +64,7 @@ func (w *Watcher) sourcesOf(fn *config.Function) (out []source) {
 		out = append(out, dns{h})
 	}
 	if fn.Discover.File != "" {
-		out = append(out, file{fn.Discover.File})
+		out = append(out, file{fn.Discover.File, &w.dirs})
 	}
 	if fn.Discover.DNS.Host != "" {
 		out = append(out, dns{fn.Discover.DNS})

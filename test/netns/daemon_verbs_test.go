@@ -115,6 +115,10 @@ func TestVerbs(t *testing.T) {
 	if got := s.mapsctl("functions")[0]["state"]; got != "paused" {
 		t.Errorf("the state of a paused function is %q", got)
 	}
+	until(t, "the pod to be paused", func() bool { r := s.podRow(lab.Pod1); return r["state"] == "paused" && r["reached_by"] == nil })
+	if _, out := loader(t, l, "status", "--bpffs", l.BPFFS()); !hasLine(out, "pod", addr(lab.Pod1)+" of temp", "paused", "gets no new messages: its function is paused") {
+		t.Errorf("status of a paused pod:\n%s", out)
+	}
 	if got, want := s.verb("functions", "pause", "--save", "temp"), "function temp is paused already"; !strings.Contains(got, want) {
 		t.Errorf("what the file says, too: %q, want %q", got, want)
 	}

@@ -35,6 +35,8 @@ func Try(t *testing.T, app func() *cli.App, but ...string) {
 				t.Errorf("%q: exit 0, %q", line, said)
 			case code != cliutil.ExitOK && code != cliutil.ExitFailed && code != cliutil.ExitUsage:
 				t.Errorf("%q: exit %d", line, code)
+			case code == cliutil.ExitUsage && (out.Len() > 0 || strings.Count(said, "\n") != 1):
+				t.Errorf("%q: exit %d, and more than one line: %q%q", line, code, out.String(), said)
 			case code != cliutil.ExitOK && said == "":
 				t.Errorf("%q: exit %d, and nothing is said", line, code)
 			}
