@@ -50,7 +50,7 @@ struct device {
 	__u32 read;   /* arm: bytes of the stream that userspace had read, modulo 2^32 */
 	__u32 anchor; /* kernel sequence number of stream offset 0 */
 	__u32 rights; /* version of the client's rights, and RIGHTS_ALL; in one word, so that nobody reads half of a change */
-	/* the last topic's route, if it is no longer than CACHE_TOPIC */
+	/* the last topic's route, if it is no longer than CACHE_TOPIC, and the route is not ordered */
 	__u32 cache_version; /* changes whenever one of the next is, or the rights are */
 	__u32 cache_epoch;   /* globals.epoch it was found under; 0: empty */
 	__u32 cache_counter;
@@ -68,7 +68,7 @@ struct device {
 	__u8 kept;	  /* 1: the beginning of its next message is kept, or was (keep.h) */
 	__u8 keep_rest;	  /* so many beginnings are not kept: the last one was in vain */
 	__u8 not_taken;	  /* enum reason of the latest message that the local socket got; REASON_TAKEN: none */
-	__u8 pad[4];
+	__u32 line;	  /* the client's part of the names of its lines */
 	/* rest of ce-source, X-Mqtt-Username, X-Mqtt-Client-Id (request.Sender); what a shorter one has comes first */
 	__u8 sender[SENDER_MAX];
 	struct ids ids;

@@ -109,7 +109,9 @@ enum reason {
 	REASON_PROPERTIES_LONG = 82, /* MQTT 5 properties of more than 256 bytes, more than 4 user properties, or a name of more than 64 bytes among them */
 	REASON_PROPERTY_TEXT = 83,   /* content type or user property with other characters than printable ASCII, a user property's name that no header can have, or trace context */
 	REASON_EXPIRY = 84,          /* message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time */
-	REASON_COUNT = 85,
+	REASON_ORDERED = 85,         /* PUBLISH on an ordered route: XDP leaves it to TC, which has it wait for the one before */
+	REASON_ORDER_UNKNOWN = 86,   /* PUBLISH on an ordered route behind bytes of the stream that the server has not said to have done with: it may have a message that came before */
+	REASON_COUNT = 87,
 };
 /* clang-format on */
 

@@ -63,6 +63,13 @@ int device_control(struct device_args *a)
 				hold = ids_hold(&d->ids, ids, id);
 			ok = 1;
 			break;
+		case DEVICE_OP_CLEAR:
+			if (c->state == CONN_OPEN && conn_boundary(c, d->anchor + read)) {
+				c->rx_clear = d->anchor + read;
+				c->flags |= CONN_CLEAR;
+				ok = 1;
+			}
+			break;
 		case DEVICE_OP_RELEASE:
 			ok = ids_release(&d->ids, ids, hold);
 			break;

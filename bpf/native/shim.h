@@ -105,7 +105,7 @@ static __u32 shim_park(struct parking *p, struct queue *q, __u32 op, __u32 clien
 		parking_push(p, q, client, n, ms);
 		return 0;
 	case SHIM_PARK_POP:
-		return parking_pop(p, q, park_family(client));
+		return parking_pop(p, q, park_family(client), false);
 	case SHIM_PARK_BACK:
 		parking_push_back(p, q, client, n);
 		return 0;

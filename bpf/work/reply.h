@@ -25,6 +25,8 @@ struct answer {
 	__u32 blocks;		     /* it has SACK blocks: they are in sack */
 	__u32 lost;		     /* it shows that requests got lost */
 	__u32 due;		     /* where responses to the requests that it acknowledges may begin */
+	__u32 lines;		     /* not 0: some of the messages that it answers stand in lines */
+	__u32 pad;
 	__u32 proofs;		     /* its responses show that the pod answers several requests in order */
 	__u8 statuses[PIPELINE_MAX]; /* of the completed responses, less 200 */
 };

@@ -89,6 +89,8 @@ var All = []Reason{
 	{"properties_long", "MQTT 5 properties of more than 256 bytes, more than 4 user properties, or a name of more than 64 bytes among them"},
 	{"property_text", "content type or user property with other characters than printable ASCII, a user property's name that no header can have, or trace context"},
 	{"expiry", "message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time"},
+	{"ordered", "PUBLISH on an ordered route: XDP leaves it to TC, which has it wait for the one before"},
+	{"order_unknown", "PUBLISH on an ordered route behind bytes of the stream that the server has not said to have done with: it may have a message that came before"},
 }
 
 // Hooks are the programs' places, by number.

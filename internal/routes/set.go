@@ -64,7 +64,7 @@ func (t *Table) writeFunction(s *Set, fn *config.Function) {
 
 // fallback says whether a route is the fallback's for what it is.
 func (s *Set) fallback(r *config.Route) bool {
-	if len(r.Functions) > 1 || r.AlsoBroker || r.Ordered {
+	if len(r.Functions) > 1 || r.AlsoBroker {
 		return true
 	}
 	id, ok := s.Function(r.Functions[0])
@@ -87,6 +87,9 @@ func (t *Table) writeRoutes(s *Set) error {
 		}
 		if err := t.maps.Routes.Put(id, &v); err != nil {
 			return fmt.Errorf("write route %s: %w", r.Filter, err)
+		}
+		if r.Ordered {
+			v.Line = t.names.Route(r.Filter)
 		}
 		info := bpf.EproxyRouteInfo{Function: v.Function, Flags: v.Flags}
 		info.Len = uint32(copy(info.Filter[:], r.Filter))
