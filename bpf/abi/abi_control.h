@@ -72,8 +72,10 @@ struct park_args {
 	__u32 queue;
 	__u32 before_ms; /* PARK_OP_TAKE: only one that was parked no later, CLOCK_MONOTONIC */
 	__u32 number;	 /* PARK_OP_FREE; PARK_OP_ROOM: entries below this; PARK_OP_RELEASE: of the line; result of PARK_OP_TAKE, PARK_OP_HOLD; of PARK_OP_WATCH: so many times userspace holds the line */
-	__u32 ok;	 /* result: 1: done; PARK_OP_RELEASE: some of the line wait, in the queue */
+	__u32 ok;	 /* result: 1: done; PARK_OP_RELEASE: 0: ask again at once */
 	__u32 flight;	 /* result of PARK_OP_WATCH: a pod has a message of the line */
+	__u32 waits;	 /* result of PARK_OP_RELEASE: some of the line wait, in the queue */
+	__u32 pad;
 	__u64 line;	 /* PARK_OP_HOLD, PARK_OP_WATCH: its name; result of PARK_OP_TAKE; 0: the message has none */
 };
 

@@ -10,6 +10,12 @@ enum right {
 	RIGHTS_ALL = 1, /* no per-topic permission applies */
 };
 
+/* What userspace says of the bytes that it had read when it armed a connection. */
+enum arm_flag {
+	ARM_BOUNDARY = 1, /* they end at an MQTT packet boundary */
+	ARM_CLEAR = 2,	  /* it has no message under way that may not be followed by others: what DEVICE_OP_CLEAR says */
+};
+
 /* Four packet identifiers. Lane n of ids are its bits 16n to 16n+15; 0: free. */
 struct id_block {
 	__u64 ids;
@@ -59,7 +65,7 @@ struct device {
 	struct framing framing; /* what was passed on to the local socket */
 	__u16 inflight_max;	/* limit of the conn's in_flight, 1 to INFLIGHT_MAX */
 	__u8 sender_len[2];	/* bytes of sender, by function.from_publisher; above SENDER_MAX: it is too long */
-	__u8 at_boundary;	/* arm: those bytes end at an MQTT packet boundary */
+	__u8 arm;		/* enum arm_flag: what userspace says of those bytes */
 	__u8 version;		/* MQTT protocol level: 3, 4 or 5 */
 	__u8 stopped;		/* the session ended before the connection was seeded */
 	__u8 cache_topic_len;

@@ -34,7 +34,7 @@ struct park_client {
 	__u16 held;    /* of a line: so many times userspace is in front: with messages that it took, or got itself */
 	__u8 flight;   /* of a line: one is with a pod */
 	__u8 watched;  /* of a line: userspace is to be told when that one ends */
-	__u16 pad;
+	__u16 ahead;   /* of a line: messages that were put among the others since some are pending */
 };
 
 /* All messages that wait for slots (parking.h). The lock also guards the queues, but for what is said there. */

@@ -9,6 +9,16 @@ static __always_inline bool device_at(struct conn *c, const struct device *d, __
 	return c->state == CONN_OPEN && conn_boundary(c, d->anchor + read) && (c->flags & CONN_LOST);
 }
 
+/* Messages of ordered routes that follow what userspace has read may be taken, if nothing else was passed meanwhile. Under the lock. */
+static __always_inline bool device_clears(struct conn *c, const struct device *d, __u32 read)
+{
+	if (c->state != CONN_OPEN || !conn_boundary(c, d->anchor + read))
+		return false;
+	c->rx_clear = d->anchor + read;
+	c->flags |= CONN_CLEAR;
+	return true;
+}
+
 /*
  * Changes what the programs may do with a client's connection (struct
  * device_args). A message that is just being taken by another processor is taken
@@ -64,11 +74,7 @@ int device_control(struct device_args *a)
 			ok = 1;
 			break;
 		case DEVICE_OP_CLEAR:
-			if (c->state == CONN_OPEN && conn_boundary(c, d->anchor + read)) {
-				c->rx_clear = d->anchor + read;
-				c->flags |= CONN_CLEAR;
-				ok = 1;
-			}
+			ok = device_clears(c, d, read);
 			break;
 		case DEVICE_OP_RELEASE:
 			ok = ids_release(&d->ids, ids, hold);

@@ -67,18 +67,21 @@ static __always_inline void park_line(struct parking *k, struct park_args *a, __
 	a->ok = !behind;
 }
 
-/* PARK_OP_RELEASE: of the line of this number; those of it that may go on then wait in the queue a->queue. */
+/* PARK_OP_RELEASE: of the line of this number; those of it that may go on then (a->waits) wait in the queue a->queue. */
 static __always_inline void park_release(struct parking *k, struct park_args *a, __u32 line)
 {
 	__u32 queue = *(volatile __u32 *)&park_client(k, line)->queue;
 	struct queue *q = queue_entry(queue);
-	bool waits;
+	bool same, waits = false;
 
 	bpf_spin_lock(&k->lock);
-	waits = line_release(k, q, line);
+	same = park_client(k, line)->queue == queue; /* else its first message has just been admitted */
+	if (same)
+		waits = line_release(k, q, line);
 	bpf_spin_unlock(&k->lock);
 	a->queue = queue;
-	a->ok = waits;
+	a->ok = same;
+	a->waits = waits;
 }
 
 /* What userspace does with messages that wait for slots (struct park_args). */

@@ -94,8 +94,10 @@ static __always_inline __u32 line_admit(struct parking *p, struct queue *q, __u3
 		c->queue = queue;
 		c->client = client;
 	}
-	n = c->queue == queue && c->client == client && c->count < free - q->count ? parking_number(p, q, id) :
-										      PARK_NONE;
+	/* what comes late must be found its place: parking_insert looks at so many */
+	n = c->pending + c->ahead < TURNS_MAX && c->queue == queue && c->client == client && c->count < free - q->count
+		    ? parking_number(p, q, id)
+		    : PARK_NONE;
 	if (n) {
 		line_begin(p, q, k);
 		c->pending++;
@@ -106,6 +108,13 @@ static __always_inline __u32 line_admit(struct parking *p, struct queue *q, __u3
 	return n;
 }
 
+/* One that was pending is put among the others (put 1), or was not taken after all (0). */
+static __always_inline void line_came(struct park_client *c, __u32 put)
+{
+	c->pending--;
+	c->ahead = c->pending ? c->ahead + put : 0;
+}
+
 /* Takes back what line_admit did. Returns whether userspace is to be told. */
 static __always_inline bool line_cancel(struct parking *p, struct queue *q, __u32 k, __u32 n)
 {
@@ -114,7 +123,7 @@ static __always_inline bool line_cancel(struct parking *p, struct queue *q, __u3
 
 	parking_cancel(p, q, n);
 	line_begin(p, q, k);
-	c->pending--;
+	line_came(c, 0);
 	tell = c->watched && !c->flight;
 	if (tell)
 		c->watched = 0;
@@ -128,7 +137,7 @@ static __always_inline void line_push(struct parking *p, struct queue *q, __u32 
 	struct park_client *c = park_client(p, k);
 
 	line_begin(p, q, k);
-	c->pending--;
+	line_came(c, 1);
 	p->since_ms[n & (PARKED_MAX - 1)] = now_ms;
 	parking_insert(p, c, n, false);
 	line_settle(p, q, k, false);

@@ -195,7 +195,7 @@ static __always_inline __u32 parking_entry(struct parking *p, __u16 *bucket)
 	c->first = c->last = PARK_NONE;
 	c->count = 0;
 	c->line = 0;
-	c->pending = c->held = 0;
+	c->pending = c->held = c->ahead = 0;
 	c->flight = c->watched = 0;
 	c->before = PARK_NONE;
 	c->after = *bucket;
@@ -339,7 +339,9 @@ static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u
 	if (c->first) {
 		*park_previous(p, c->first) = PARK_NONE;
 		parking_turn(p, q, k, false);
-	} else if (!c->line) {
+	} else if (c->line) {
+		c->last = PARK_NONE; /* the line goes on */
+	} else {
 		parking_leave(p, park_bucket(q, c->client), k);
 	}
 	q->count--;

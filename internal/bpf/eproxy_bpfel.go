@@ -20,6 +20,13 @@ type EproxyAgain struct {
 	Len    uint32
 }
 
+type EproxyArmFlag uint32
+
+const (
+	EproxyArmFlagARM_BOUNDARY EproxyArmFlag = 1
+	EproxyArmFlagARM_CLEAR    EproxyArmFlag = 2
+)
+
 type EproxyCompany uint32
 
 const (
@@ -150,7 +157,7 @@ type EproxyDevice struct {
 	Framing       EproxyFraming
 	InflightMax   uint16
 	SenderLen     [2]uint8
-	AtBoundary    uint8
+	Arm           uint8
 	Version       uint8
 	Stopped       uint8
 	CacheTopicLen uint8
@@ -425,6 +432,8 @@ type EproxyParkArgs struct {
 	Number   uint32
 	Ok       uint32
 	Flight   uint32
+	Waits    uint32
+	Pad      uint32
 	Line     uint64
 }
 
@@ -928,6 +937,7 @@ const (
 	EproxyVarKnobPubackMs        = "knob_puback_ms"
 	EproxyVarKnobSlots           = "knob_slots"
 	EproxyVarKnobSweep           = "knob_sweep"
+	EproxyVarUnusedArmFlag       = "unused_arm_flag"
 	EproxyVarUnusedCompany       = "unused_company"
 	EproxyVarUnusedConn          = "unused_conn"
 	EproxyVarUnusedConnFlag      = "unused_conn_flag"
@@ -1080,6 +1090,7 @@ type EproxyVariableSpecs struct {
 	KnobPubackMs        *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedArmFlag       *ebpf.VariableSpec `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.VariableSpec `ebpf:"unused_company"`
 	UnusedConn          *ebpf.VariableSpec `ebpf:"unused_conn"`
 	UnusedConnFlag      *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
@@ -1234,6 +1245,7 @@ type EproxyVariables struct {
 	KnobPubackMs        *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedArmFlag       *ebpf.Variable `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.Variable `ebpf:"unused_company"`
 	UnusedConn          *ebpf.Variable `ebpf:"unused_conn"`
 	UnusedConnFlag      *ebpf.Variable `ebpf:"unused_conn_flag"`

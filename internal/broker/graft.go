@@ -23,6 +23,7 @@ type ConnInfo struct {
 	Version    byte   // MQTT protocol level: 3, 4 or 5
 	Read       uint64 // bytes read from the socket so far
 	AtBoundary bool   // they end exactly at a packet boundary
+	Clear      bool   // messages of ordered routes that follow may be taken (Graft.Clear)
 	Rights     uint32 // what the client may publish, as the programs know it: a version, and enum right
 	// Complete acknowledges a message that the kernel path took, or does what
 	// its failure demands. It is for QoS 1; for QoS 0 it does nothing. It never

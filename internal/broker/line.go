@@ -137,19 +137,20 @@ func (l *lines) leave(p *place) {
 }
 
 // clear calls may if the server stands in front in all lines of a client where it has messages: the programs may take what follows, if
-// may says so.
-func (l *lines) clear(client string, may func() bool) {
+// may says so. Returns whether they may.
+func (l *lines) clear(client string, may func() bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range l.m[client] {
 		if len(x.batches) > 1 || x.batches[0].front.Number == 0 {
-			return
+			return false
 		}
 	}
 	if !may() {
-		return
+		return false
 	}
 	for _, x := range l.m[client] {
 		x.batches[0].sealed = true
 	}
+	return true
 }

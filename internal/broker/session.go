@@ -61,6 +61,7 @@ func (s *Session) arm(g Grafter, t *Transport) {
 	s.conn = t.Conn
 	s.graft = g.Established(ConnInfo{
 		Conn: t.Conn, ClientID: s.ClientID, Username: s.account(), Version: s.Version, Read: t.Read, AtBoundary: t.AtBoundary,
+		Clear:  s.server.lines.clear(s.ClientID, func() bool { return true }),
 		Rights: kernelRights(s.version, s.rights.all()),
 		Complete: func(id uint16, h Hold, o delivery.Outcome) {
 			if id != 0 {

@@ -119,7 +119,7 @@ func (t *Devices) arm(ci broker.ConnInfo, local, remote netip.AddrPort) (*Device
 	t.replaced(d.tuple)
 	mem := bpf.EproxyDevice{
 		Read:        uint32(ci.Read),
-		AtBoundary:  bpf.Flag(ci.AtBoundary),
+		Arm:         bpf.Flag(ci.AtBoundary)*uint8(bpf.EproxyArmFlagARM_BOUNDARY) | bpf.Flag(ci.Clear)*uint8(bpf.EproxyArmFlagARM_CLEAR),
 		Rights:      ci.Rights,
 		Version:     ci.Version,
 		InflightMax: uint16(t.inflightMax.Load()),

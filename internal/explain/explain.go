@@ -84,6 +84,8 @@ func (f *Facts) outcome(add func(Step)) (path, why, advice string) {
 	left := f.leftBy()
 	f.describe(add, left)
 	switch {
+	case left == "" && s.Route.Ordered:
+		return Kernel, "taken: at TC, and sent when the client's message before it on this route has its outcome; the server gets it instead while it may still have one that came before (order_unknown)", ""
 	case left == "" && f.idle():
 		return Kernel, f.hook(), ""
 	case left == "":

@@ -20,4 +20,6 @@ func (n Names) Client(id string) uint32 { return uint32(maphash.String(n.client,
 func (n Names) Route(filter string) uint32 { return max(uint32(maphash.String(n.route, filter)), 1) }
 
 // Line is the name of the line of a client and an ordered route; never 0.
-func (n Names) Line(client, filter string) uint64 { return uint64(n.Client(client))<<32 | uint64(n.Route(filter)) }
+func (n Names) Line(client, filter string) uint64 {
+	return uint64(n.Client(client))<<32 | uint64(n.Route(filter))
+}

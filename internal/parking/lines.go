@@ -57,11 +57,15 @@ func (t *Queues) ask(line uint64, op bpf.EproxyParkOp, again func(), wanted func
 
 // Release ends one of the times that userspace stands in front in a line, of this number. What stands behind leaves.
 func (t *Queues) Release(line uint64, number uint32) {
-	args, err := t.control(bpf.EproxyParkOpPARK_OP_RELEASE, bpf.EproxyParkArgs{Number: number})
+	var args bpf.EproxyParkArgs
+	var err error
+	for args.Ok == 0 && err == nil { // a processor may just be putting the first message there
+		args, err = t.control(bpf.EproxyParkOpPARK_OP_RELEASE, bpf.EproxyParkArgs{Number: number})
+	}
 	if err != nil {
 		t.Often.Warn("a line of an ordered route stays as it is", err.Error(), "error", err)
 	}
-	if args.Ok == 1 {
+	if args.Waits == 1 {
 		t.Tend(args.Queue)
 	}
 	t.Moved(line)

@@ -82,14 +82,14 @@ func (t *Table) writeRoutes(s *Set) error {
 		id := s.firstRoute + uint32(i)
 		function, _ := s.Function(r.Functions[0])
 		v := bpf.EproxyRoute{Function: function, Counter: s.counters[i]}
+		if r.Ordered {
+			v.Line = t.names.Route(r.Filter)
+		}
 		if s.fallback(r) {
 			v.Flags = uint32(bpf.EproxyRouteFlagROUTE_FALLBACK)
 		}
 		if err := t.maps.Routes.Put(id, &v); err != nil {
 			return fmt.Errorf("write route %s: %w", r.Filter, err)
-		}
-		if r.Ordered {
-			v.Line = t.names.Route(r.Filter)
 		}
 		info := bpf.EproxyRouteInfo{Function: v.Function, Flags: v.Flags}
 		info.Len = uint32(copy(info.Filter[:], r.Filter))
