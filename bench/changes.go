@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,7 +33,7 @@ func changesCommand() *cli.Command {
 		Name: "changes", Usage: "from naming a pod in a file to the first message on it, and what that costs messages for others, with many pods and routes",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "mode", Value: rowTC, Usage: "tc or xdp"},
-			&cli.IntFlag{Name: "rounds", Value: 3, Usage: "without changes, and then with them `N` times"},
+			&cli.IntFlag{Name: "rounds", Value: 3, Usage: "without changes and with them, or with them first, `N` times"},
 			&cli.DurationFlag{Name: "duration", Value: 3 * time.Second, Usage: "length of each"},
 			&cli.IntFlag{Name: "steady", Value: 19, Usage: "functions with 50 pods each, which stay `N`"},
 			&cli.IntFlag{Name: "moving", Value: 50, Usage: "functions of one pod each, which is replaced once a second `N`"},
@@ -50,16 +49,17 @@ type changes struct {
 	*bench
 	steady, moving int
 	named          []atomic.Int64 // by pod: when a file began to name it, which had no message since, Unix nanoseconds
-	on             atomic.Bool    // pods change now
+	turn           []int          // which of its pods each moving function has
 
-	mu    sync.Mutex
-	first []time.Duration          // from then to the first message
-	took  map[bool][]time.Duration // acknowledgements of functions whose pods stay, by whether others' change
-	err   error                    // of what ran beside
+	mu     sync.Mutex
+	first  []time.Duration // from then to the first message
+	now    *half           // nil: nothing is noted
+	rounds []round
+	err    error // of what ran beside
 }
 
 func (b *bench) changes() (err error) {
-	x := &changes{bench: b, steady: b.c.Int("steady"), moving: b.c.Int("moving"), took: make(map[bool][]time.Duration)}
+	x := &changes{bench: b, steady: b.c.Int("steady"), moving: b.c.Int("moving"), turn: make([]int, b.c.Int("moving"))}
 	x.named = make([]atomic.Int64, x.steady*steadyPods+2*x.moving)
 	for i := range x.named {
 		stop, err := x.serve(i)
@@ -73,24 +73,15 @@ func (b *bench) changes() (err error) {
 			return err
 		}
 	}
-	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: b.c.String("mode"), Config: x.config()})
+	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: b.bin, Mode: b.c.String("mode"), Config: x.config()})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Stop()) }()
-	before, err := p.Busy()
-	if err != nil {
+	if err := x.run(p); err != nil {
 		return err
 	}
-	spent, err := x.run(p)
-	if err != nil {
-		return err
-	}
-	after, err := p.Busy()
-	if err != nil {
-		return err
-	}
-	x.print(spent, after-before)
+	x.print()
 	return nil
 }
 
@@ -126,7 +117,7 @@ func (x *changes) file(k int) string { return filepath.Join(x.dir, fmt.Sprint("p
 func (x *changes) name(k, which int) error {
 	_, a := x.address(x.steady*steadyPods + 2*k + which)
 	next := x.file(k) + ".next"
-	if err := os.WriteFile(next, []byte("- "+a+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(next, []byte(`["`+a+`"]`), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(next, x.file(k))
@@ -157,28 +148,50 @@ func (x *changes) config() string {
 	return functions.String() + routes.String()
 }
 
-// run makes load on all functions, and changes in every second part of the time. It returns
-// the loader's processor time in these.
-func (x *changes) run(p *lab.Process) (spent time.Duration, err error) {
+// run makes load on all functions, and changes in one half of each round.
+func (x *changes) run(p *lab.Process) error {
 	ctx, stop := context.WithCancel(x.c.Context)
 	var devices sync.WaitGroup
 	for i := range x.steady + x.moving {
 		devices.Go(func() { x.note(x.device(ctx, i)) })
 	}
-	turn := make([]int, x.moving)
-	for range x.c.Int("rounds") {
-		time.Sleep(x.c.Duration("duration"))
-		before, berr := p.Busy()
-		x.on.Store(true)
-		x.note(x.move(turn))
-		x.on.Store(false)
-		after, aerr := p.Busy()
-		spent += after - before
-		err = errors.Join(err, berr, aerr)
+	time.Sleep(x.c.Duration("duration") / 2) // until all are connected
+	for n := range x.c.Int("rounds") {
+		r := round{}
+		for i := range 2 {
+			changing := (i + n) % 2 // nobody always comes first
+			x.note(x.half(p, &r[changing], changing == 1))
+		}
+		x.rounds = append(x.rounds, r)
 	}
 	stop()
 	devices.Wait()
-	return spent, errors.Join(err, x.err)
+	return x.err
+}
+
+// half makes one half of a round.
+func (x *changes) half(p *lab.Process, m *half, changing bool) error {
+	before, err := p.Busy()
+	if err != nil {
+		return err
+	}
+	x.enter(m)
+	if changing {
+		err = x.move()
+	} else {
+		time.Sleep(x.c.Duration("duration"))
+	}
+	x.enter(nil)
+	after, berr := p.Busy()
+	m.spent = after - before
+	return errors.Join(err, berr)
+}
+
+// enter has what follows noted as of a half.
+func (x *changes) enter(m *half) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.now = m
 }
 
 // note keeps the first error.
@@ -205,7 +218,7 @@ func (x *changes) device(ctx context.Context, i int) error {
 			return nil
 		case <-pause.C:
 		}
-		changing, began := x.on.Load(), time.Now()
+		began := time.Now()
 		if err := c.Send(n); err != nil {
 			return err
 		}
@@ -214,11 +227,20 @@ func (x *changes) device(ctx context.Context, i int) error {
 				return err
 			}
 		}
-		if took := time.Since(began); i < x.steady {
-			x.mu.Lock()
-			x.took[changing] = append(x.took[changing], took)
-			x.mu.Unlock()
-		}
+		x.answered(i, time.Since(began))
+	}
+}
+
+// answered notes what an acknowledgement of a function took.
+func (x *changes) answered(i int, took time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.now == nil:
+	case i < x.steady:
+		x.now.steady = append(x.now.steady, took)
+	default:
+		x.now.moving = append(x.now.moving, took)
 	}
 }
 
@@ -227,20 +249,20 @@ const settleLimit = 10 * time.Second
 
 // move replaces the pod of each moving function by its other one, each once a second, for a while, and waits
 // until each of them has had a message.
-func (x *changes) move(turn []int) error {
+func (x *changes) move() error {
 	pause := time.NewTicker(time.Second / time.Duration(x.moving))
 	defer pause.Stop()
 	end := time.Now().Add(x.c.Duration("duration"))
 	for n := 0; time.Now().Before(end); n++ {
 		<-pause.C
 		k := n % x.moving
-		turn[k] ^= 1
-		x.named[x.steady*steadyPods+2*k+turn[k]].Store(time.Now().UnixNano())
-		if err := x.name(k, turn[k]); err != nil {
+		x.turn[k] ^= 1
+		x.named[x.steady*steadyPods+2*k+x.turn[k]].Store(time.Now().UnixNano())
+		if err := x.name(k, x.turn[k]); err != nil {
 			return err
 		}
 	}
-	for end := time.Now().Add(settleLimit); x.waits(turn); <-pause.C {
+	for end := time.Now().Add(settleLimit); x.waits(); <-pause.C {
 		if time.Now().After(end) {
 			return fmt.Errorf("a pod had no message %s after it was named", settleLimit)
 		}
@@ -249,34 +271,11 @@ func (x *changes) move(turn []int) error {
 }
 
 // waits says whether some pod that is named had no message yet.
-func (x *changes) waits(turn []int) bool {
-	for k, t := range turn {
+func (x *changes) waits() bool {
+	for k, t := range x.turn {
 		if x.named[x.steady*steadyPods+2*k+t].Load() != 0 {
 			return true
 		}
 	}
 	return false
-}
-
-// print says how long things took; spent is the loader's processor time while pods changed, all that of the
-// whole measurement.
-func (x *changes) print(spent, all time.Duration) {
-	w := x.c.App.Writer
-	fmt.Fprintf(w, "%d pods, %d routes, %d changes, %d a second; from naming a pod to its first message: %s\n",
-		x.steady*steadyPods+x.moving, x.c.Int("routes"), len(x.first), x.moving, quantiles(x.first))
-	fmt.Fprintf(w, "acknowledgements of functions whose pods stay, without changes: %s\n", quantiles(x.took[false]))
-	fmt.Fprintf(w, "                                               and with them: %s\n", quantiles(x.took[true]))
-	fmt.Fprintf(w, "the loader's processor time, per change: %s\n", (spent-(all-spent))/time.Duration(max(len(x.first), 1)))
-}
-
-// quantiles says how long things took.
-func quantiles(took []time.Duration) string {
-	if len(took) == 0 {
-		return "none"
-	}
-	slices.Sort(took)
-	at := func(q float64) time.Duration {
-		return took[min(int(q*float64(len(took))), len(took)-1)].Round(10 * time.Microsecond)
-	}
-	return fmt.Sprintf("p50 %s, p99 %s, p99.9 %s, longest %s", at(0.5), at(0.99), at(0.999), at(1))
 }

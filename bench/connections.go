@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -319,5 +318,5 @@ func (b *bench) serveText(row, text string) (*lab.Process, error) {
 	if row == rowGateway || row == rowPlain {
 		return b.serve(row)
 	}
-	return b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: row, Config: text})
+	return b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: b.bin, Mode: row, Config: text})
 }

@@ -36,7 +36,7 @@ func main() {
 			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
 		},
 		Action:   run,
-		Commands: []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), changesCommand(), wakeCommand(), paperCommand(), podsCommand(), functionCommand(), gatewayCommand()},
+		Commands: []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), versionsCommand(), changesCommand(), wakeCommand(), paperCommand(), podsCommand(), functionCommand(), gatewayCommand()},
 	})
 }
 
@@ -105,6 +105,7 @@ const rowsUsage = "what is measured; direct: a hand-written HTTP client that doe
 type bench struct {
 	lab   *lab.Lab
 	self  string
+	bin   string // directory of eproxy's binaries
 	dir   string
 	c     *cli.Context
 	pods  []*lab.Process
@@ -142,6 +143,7 @@ func newLab(c *cli.Context) (b *bench, err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return b, err
 	}
+	b.bin = filepath.Dir(b.self)
 	if b.lab, err = lab.New(); err != nil {
 		return b, err
 	}
@@ -347,5 +349,5 @@ func (b *bench) serve(row string) (*lab.Process, error) {
 	if tuned {
 		text = tunedConfig
 	}
-	return b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: mode, Config: text})
+	return b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: b.bin, Mode: mode, Config: text})
 }

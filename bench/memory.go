@@ -29,7 +29,7 @@ const largest = 5
 
 // memory prints what eproxy occupies with defaults and without any device.
 func (b *bench) memory(w io.Writer) (err error) {
-	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: rowTC, Config: restConfig})
+	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: b.bin, Mode: rowTC, Config: restConfig})
 	if err != nil {
 		return err
 	}

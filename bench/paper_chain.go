@@ -192,7 +192,7 @@ func (x *chain) observer() error { return x.loader(partProxy, rowTC, "127.0.0.1:
 func (x *chain) eproxy() error { return x.loader(partAdaptor, x.kind.name, ":1883") }
 
 func (x *chain) loader(name, mode, listen string) error {
-	p, err := x.lab.StartEproxy(x.c.Context, x.dir, lab.Eproxy{Bin: filepath.Dir(x.self), Mode: mode, Config: fmt.Sprintf(paperConfig, listen)})
+	p, err := x.lab.StartEproxy(x.c.Context, x.dir, lab.Eproxy{Bin: x.bin, Mode: mode, Config: fmt.Sprintf(paperConfig, listen)})
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -98,7 +97,7 @@ func podsCostOf(c *cli.Context, n int) (cost *podsCost, err error) {
 	}
 	cost = &podsCost{pods: n}
 	began := time.Now()
-	p, err := b.lab.StartEproxy(c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: rowTC, Config: podsConfig(hosts)})
+	p, err := b.lab.StartEproxy(c.Context, b.dir, lab.Eproxy{Bin: b.bin, Mode: rowTC, Config: podsConfig(hosts)})
 	if err != nil {
 		return nil, err
 	}

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"eproxy/internal/instances"
 	"eproxy/test/lib/idlers"
 	"eproxy/test/lib/lab"
 	"eproxy/test/lib/load"
@@ -48,7 +48,7 @@ func (b *bench) wakes() (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: filepath.Dir(b.self), Mode: rowTC, Config: config})
+	p, err := b.lab.StartEproxy(b.c.Context, b.dir, lab.Eproxy{Bin: b.bin, Mode: rowTC, Config: config})
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (b *bench) wakes() (err error) {
 	kinds := []*wakeKind{{name: "go"}, {name: "node"}}
 	for round := range b.c.Int("rounds") + 1 {
 		if round > 0 { // before, none has had a request
-			if err := idlers.Frozen(b.c.Context, b.lab.BPFFS(), n); err != nil {
+			if err := idlers.Reach(b.c.Context, b.lab.BPFFS(), instances.Frozen, n); err != nil {
 				return err
 			}
 			time.Sleep(b.c.Duration("frozen"))
@@ -119,7 +119,7 @@ func (k *wakeKind) print(w io.Writer) {
 
 // asleep prints what the loader and the functions use while all are frozen.
 func (b *bench) asleep(p *lab.Process, n int) error {
-	if err := idlers.Frozen(b.c.Context, b.lab.BPFFS(), n); err != nil {
+	if err := idlers.Reach(b.c.Context, b.lab.BPFFS(), instances.Frozen, n); err != nil {
 		return err
 	}
 	before, err := p.Busy()

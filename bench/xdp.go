@@ -52,14 +52,7 @@ type contender struct {
 func xdp(c *cli.Context) (err error) {
 	modes := strings.Split(c.String("modes"), ",")
 	var all []*contender
-	defer func() {
-		for _, x := range all {
-			if x.loader != nil {
-				err = errors.Join(err, x.loader.Stop())
-			}
-			x.close()
-		}
-	}()
+	defer func() { err = errors.Join(err, retire(all)) }()
 	for kind := range podKinds {
 		for _, mode := range modes {
 			x := &contender{mode: mode, kind: kind}
@@ -87,6 +80,17 @@ func xdp(c *cli.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// retire ends contenders, also such as have not begun.
+func retire(all []*contender) (err error) {
+	for _, x := range all {
+		if x.loader != nil {
+			err = errors.Join(err, x.loader.Stop())
+		}
+		x.close()
+	}
+	return err
 }
 
 // race has each contender make a load in turn, as often as there are rounds.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"eproxy/internal/instances"
 	"eproxy/test/lib/idlers"
 	"eproxy/test/lib/lab"
 	"eproxy/test/lib/load"
@@ -68,13 +69,17 @@ func (d *demo) sleep(bin string) (err error) {
 	device := load.MQTT{Payload: 64, Topic: lamp, Dial: func(ctx context.Context) (net.Conn, error) {
 		return d.lab.Dial(ctx, lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
 	}}
-	// A message a function; before the first one they stay awake.
+	// Until the first message they stay awake. It is to find a function that has started: what starting takes is not shown here.
+	if err := idlers.Reach(d.c.Context, d.lab.BPFFS(), instances.Ready, asleep); err != nil {
+		return err
+	}
+	// A message a function.
 	one := load.Plan{Connections: asleep, Rate: asleep, Duration: time.Second}
 	awake, err := load.Run(d.c.Context, device.Open, one)
 	if err != nil {
 		return err
 	}
-	if err := idlers.Frozen(d.c.Context, d.lab.BPFFS(), asleep); err != nil {
+	if err := idlers.Reach(d.c.Context, d.lab.BPFFS(), instances.Frozen, asleep); err != nil {
 		d.say("   they do not sleep here (%v): loader doctor says what is missing\n", err)
 		return errors.Join(d.c.Context.Err())
 	}

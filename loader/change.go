@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -39,6 +40,9 @@ func (n *node) change(file string, c control.Change) error {
 		return err
 	}
 	cfg, err := edited(file, n.file.Text(), e)
+	if c.Save && isSo(c.Verb, err) {
+		return n.saveAlone(file, c, e, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -59,10 +63,38 @@ func (n *node) change(file string, c control.Change) error {
 		}
 		return err
 	}
+	n.changed(file, c, saved)
+	return nil
+}
+
+// changed ends a change that is in force and, if it was to be, in the file.
+func (n *node) changed(file string, c control.Change, saved *pending) {
 	if err := saved.sync(); err != nil {
 		n.log.Warn("a saved change may be lost if the power fails now", "file", file, "error", err)
 	}
 	n.log.Info("changed by an operator", "verb", c.Verb, "function", c.Function, "pod", c.Pod, "topic", c.Topic, "saved", c.Save)
+}
+
+// isSo says whether a change was refused because what it asks for is in force already.
+func isSo(verb string, err error) bool {
+	return errors.Is(err, edit.ErrPresent) || errors.Is(err, edit.ErrAbsent) && (verb == control.PodsDelete || verb == control.RoutesDelete)
+}
+
+// saveAlone writes a change that is in force already into the file, as after one that was tried without --save; so is what it
+// is refused with if the file says so, too.
+func (n *node) saveAlone(file string, c control.Change, e edit.Change, so error) error {
+	saved, err := prepareSave(file, e)
+	if err != nil && isSo(c.Verb, err) || err == nil && saved.to == "" {
+		return so
+	}
+	if err != nil {
+		return err
+	}
+	defer saved.discard()
+	if err := saved.commit(); err != nil {
+		return err
+	}
+	n.changed(file, c, saved)
 	return nil
 }
 

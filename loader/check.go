@@ -80,6 +80,9 @@ func checkCommand() *cli.Command {
 
 // sourceSays says what a source of pods has said.
 func sourceSays(s endpoints.Said) string {
+	if s.None() {
+		return fmt.Sprintf("it names no pods: %v", s.Err)
+	}
 	if s.Err != nil {
 		return fmt.Sprintf("it cannot be read: %v", s.Err)
 	}

@@ -18,7 +18,7 @@ func (n *node) startObserver(cfg, live *config.Config) error {
 		return err
 	}
 	n.observer = o
-	n.metrics.Registry.MustRegister(o)
+	n.metrics.Add(o)
 	o.Follow(live)
 	n.log.Info("monitoring HTTP to the pods")
 	return nil

@@ -86,7 +86,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	defer resources.Close()
 	resources.Settle(ctx)
 	merged := resources.Apply(cfg)
-	local := instances.New(instances.Options{ID: instances.ID(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Answered: plane.Answered, Rest: restOf(plane), Logger: log})
+	local := instances.New(instances.Options{ID: instances.ID(cfg.BPFFS), Dir: filepath.Dir(control.Path(cfg.BPFFS)), Addresses: cfg.Runtime.Addresses, Memory: cfg.Runtime.Memory, Answered: plane.Answered, Rest: restOf(plane), Logger: log})
 	pods := endpoints.Watch(merged, endpoints.Sources{Cluster: cluster, Local: local}, log)
 	defer func() {
 		local.Hurry() // nothing is under way any more
@@ -201,7 +201,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	n.metrics.Registry.MustRegister(kernelmetrics.New(maps, plane, n.metrics.Requests(), plane))
 	n.engine = delivery.New(live, plane, delivery.Options{Logger: log, Recorder: n.recorder(), Activate: n.activate, Patience: local.Patience, Served: plane.Answered})
 	local.Measure(n.loadOf)
-	n.metrics.Registry.MustRegister(metrics.NewQueued(n.engine))
+	n.metrics.Registry.MustRegister(metrics.NewQueued(n.engine), metrics.NewSpools(n.engine), metrics.NewInstances(local))
 	if err := plane.Start(n.engine, n.recorder()); err != nil {
 		return nil, err
 	}
@@ -209,6 +209,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 	if err != nil {
 		return nil, err
 	}
+	n.metrics.Registry.MustRegister(metrics.NewBrokers(n.broker))
 	n.tracer.Routed = n.routed
 	if err := n.startObserver(cfg, live); err != nil {
 		return nil, err

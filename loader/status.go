@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"github.com/vishvananda/netlink"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/config"
 	"eproxy/internal/datapath"
@@ -19,7 +22,7 @@ import (
 func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
-		Usage: "whether a loader runs, what is attached by what the kernel says, what waits in the kernel, and which pods are the fallback's",
+		Usage: "whether a loader runs, what is attached by what the kernel says, what waits in the kernel, and which pods get no messages or are the fallback's",
 		Flags: []cli.Flag{cliutil.BPFFSFlag(), &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "also look for the interfaces of `FILE`"}, output.Flag()},
 		Action: func(c *cli.Context) error {
 			rows, links, err := status(c.String("bpffs"))
@@ -128,7 +131,7 @@ func addInterfaces(r *output.Rows, names []string, links []pinned.Link) {
 	}
 }
 
-// addPods shows the pods that no connection leads to, or that are not reached in the best way.
+// addPods shows the pods that get no messages, that no connection leads to, or that are not reached in the best way.
 func addPods(r *output.Rows, m *pinned.Maps) error {
 	pods, err := m.Pods()
 	if err != nil {
@@ -138,19 +141,23 @@ func addPods(r *output.Rows, m *pinned.Maps) error {
 	if err != nil {
 		return err
 	}
-	add := func(p reach.Pod) {
-		if p.Reason != "" {
-			r.Add("pod", p.Address.String()+" of "+p.Function, p.Way.String(), "", "", p.Path.String())
+	add := func(function string, at netip.AddrPort, state string, path reach.Path) {
+		name := at.String() + " of " + function
+		switch {
+		case state != pinned.PodStates[abi.PodUp]:
+			r.Add("pod", name, state, "", "", strings.TrimSuffix("gets no new messages: "+path.Reason, ": "))
+		case path.Reason != "":
+			r.Add("pod", name, path.Way.String(), "", "", path.String())
 		}
 	}
 	for _, p := range pods {
 		if p.Connected == 0 && p.Refuses {
 			r.Add("pod", p.Address.String()+" of "+p.Function, "unconnected", "", "", "no connection to it can be made")
 		}
-		add(reach.Pod{Function: p.Function, Address: p.Address, Path: reach.Path{Way: reach.TC, Reason: p.Reason}})
+		add(p.Function, p.Address, p.State, reach.Path{Way: reach.TC, Reason: p.Reason})
 	}
 	for _, p := range left {
-		add(reach.Pod{Function: p.Function, Address: p.Address, Path: reach.Path{Way: reach.Fallback, Reason: p.Reason}})
+		add(p.Function, p.Address, p.State, reach.Path{Way: reach.Fallback, Reason: p.Reason})
 	}
 	return nil
 }

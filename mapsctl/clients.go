@@ -20,9 +20,9 @@ func clientsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			r := &output.Rows{Columns: []string{"client", "username", "remote", "mqtt", "path", "publish", "since"}}
+			r := &output.Rows{Columns: []string{"client", "username", "remote", "mqtt", "path", "publish", "since", "broker"}}
 			for _, x := range clients {
-				r.Add(x.ClientID, x.Username, x.Remote, x.Version, x.Path, x.Rights, x.Since.UTC().Format(time.RFC3339))
+				r.Add(x.ClientID, x.Username, x.Remote, x.Version, x.Path, x.Rights, x.Since.UTC().Format(time.RFC3339), x.Broker)
 			}
 			return r.Print(c)
 		},

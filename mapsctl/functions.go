@@ -7,8 +7,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/cliutil"
 	"eproxy/internal/control"
+	"eproxy/internal/delivery"
 	"eproxy/internal/instances"
 	"eproxy/internal/output"
 	"eproxy/internal/pinned"
@@ -24,13 +26,17 @@ func functionsCommand() *cli.Command {
 			if err != nil && !errors.Is(err, control.ErrNotRunning) {
 				return err
 			}
-			return withMaps(c, func(m *pinned.Maps) (*output.Rows, error) { return showFunctions(m, run) })
+			spools, err := control.Dial(c.String("bpffs")).Spools(c.Context)
+			if err != nil && !errors.Is(err, control.ErrNotRunning) {
+				return err
+			}
+			return withMaps(c, func(m *pinned.Maps) (*output.Rows, error) { return showFunctions(m, run, spools) })
 		},
 	}
 }
 
-// showFunctions shows them; run are those with instances, as the loader says.
-func showFunctions(m *pinned.Maps, run []instances.FunctionStatus) (*output.Rows, error) {
+// showFunctions shows them; run are those with instances, spools those that are to have one, as the loader says.
+func showFunctions(m *pinned.Maps, run []instances.FunctionStatus, spools map[string]delivery.SpoolStat) (*output.Rows, error) {
 	fs, err := m.Functions()
 	if err != nil {
 		return nil, err
@@ -43,9 +49,9 @@ func showFunctions(m *pinned.Maps, run []instances.FunctionStatus) (*output.Rows
 	if err != nil {
 		return nil, err
 	}
-	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms", "waiting", "state", "instances", "policy", "next", "reason"}}
+	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms", "waiting", "spooled", "state", "instances", "policy", "next", "reason"}}
 	for _, f := range fs {
-		n := 0
+		n, paused := 0, false
 		for _, p := range pods {
 			if p.Function == f.Name {
 				n++
@@ -54,16 +60,26 @@ func showFunctions(m *pinned.Maps, run []instances.FunctionStatus) (*output.Rows
 		for _, p := range left {
 			if p.Function == f.Name {
 				n++
+				paused = paused || p.State == pinned.PodStates[abi.PodPaused]
 			}
 		}
-		row := []any{f.Name, f.URL, n, f.Concurrency, f.TimeoutMs, f.Waiting}
-		r.Add(append(row, runOf(run, f.Name)...)...)
+		row := []any{f.Name, f.URL, n, f.Concurrency, f.TimeoutMs, f.Waiting, spooled(spools, f.Name)}
+		r.Add(append(row, runOf(run, f.Name, paused)...)...)
 	}
 	return r, nil
 }
 
-// runOf are the columns of a function that are the loader's to say; empty where it runs no instances of it.
-func runOf(run []instances.FunctionStatus, name string) []any {
+// spooled is how many messages are in a function's spool; empty where it has none, or one that cannot be used.
+func spooled(spools map[string]delivery.SpoolStat, name string) any {
+	if s := spools[name]; s.Usable {
+		return s.Messages
+	}
+	return nil
+}
+
+// runOf are the columns of a function that are the loader's to say; empty where it runs no instances of it, but that it is
+// paused, as its pods know.
+func runOf(run []instances.FunctionStatus, name string, paused bool) []any {
 	for _, x := range run {
 		if x.Function != name {
 			continue
@@ -72,7 +88,14 @@ func runOf(run []instances.FunctionStatus, name string) []any {
 		if x.NextTo > 0 {
 			next = fmt.Sprintf("%s to %s", clockTime(x.NextFrom), clockTime(x.NextTo))
 		}
-		return []any{string(x.State), x.Instances, x.Policy, next, x.Reason}
+		state := string(x.State)
+		if paused {
+			state = pinned.PodStates[abi.PodPaused]
+		}
+		return []any{state, x.Instances, x.Policy, next, x.Reason}
+	}
+	if paused {
+		return []any{pinned.PodStates[abi.PodPaused], nil, "", "", "messages wait until it is resumed"}
 	}
 	return []any{"", nil, "", "", ""}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"math/bits"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/output"
 	"eproxy/internal/pinned"
 	"eproxy/internal/reach"
@@ -56,7 +57,11 @@ func showPods(m *pinned.Maps) (*output.Rows, error) {
 		concurrency[f.Name] = f.Concurrency
 	}
 	for _, p := range left { // what the fallback has in flight there is known to the loader alone, and to Prometheus
-		r.Add(p.Function, p.Address.String(), p.State, concurrency[p.Function], 0, 0, nil, 0, 1, "", placeOf(p.Far), reach.Fallback.String(), p.Reason)
+		var by any // nothing, while it gets no messages
+		if p.State == pinned.PodStates[abi.PodUp] {
+			by = reach.Fallback.String()
+		}
+		r.Add(p.Function, p.Address.String(), p.State, concurrency[p.Function], 0, 0, nil, 0, 1, "", placeOf(p.Far), by, p.Reason)
 	}
 	return r, nil
 }

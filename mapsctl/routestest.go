@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -24,15 +25,22 @@ func testCommand() *cli.Command {
 			if err := topic.ValidateName(name); err != nil {
 				return cliutil.Usagef("topic %q: %v", name, err)
 			}
-			return withMaps(c, func(m *pinned.Maps) (*output.Rows, error) { return testTopic(m, name, c.Bool("all")) })
+			return withMaps(c, func(m *pinned.Maps) (*output.Rows, error) {
+				rows, wins, err := testTopic(m, name, c.Bool("all"))
+				if err == nil && !wins {
+					fmt.Fprintf(c.App.ErrWriter, "no route matches %q: it goes to subscribers alone\n", name)
+				}
+				return rows, err
+			})
 		},
 	}
 }
 
-func testTopic(m *pinned.Maps, name string, all bool) (*output.Rows, error) {
+// testTopic are the routes with what becomes of each, and whether one wins.
+func testTopic(m *pinned.Maps, name string, all bool) (r *output.Rows, wins bool, err error) {
 	routes, err := m.Routes()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	filters := make([]string, len(routes))
 	for i, x := range routes {
@@ -40,22 +48,22 @@ func testTopic(m *pinned.Maps, name string, all bool) (*output.Rows, error) {
 	}
 	table, err := topic.NewTable(filters)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	taken, err := m.Follow(strings.Split(name, "/"), strings.HasPrefix(name, "$"))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	r := &output.Rows{Columns: []string{"topic", "function", "result", "kernel", "why"}}
+	r = &output.Rows{Columns: []string{"topic", "function", "result", "kernel", "why"}}
 	for i, v := range table.Explain(name) {
 		if !v.Matches && !all {
 			continue
 		}
 		result := "no"
 		if v.Wins {
-			result = "wins"
+			result, wins = "wins", true
 		}
 		r.Add(v.Filter, routes[i].Function, result, taken >= 0 && uint32(taken) == routes[i].Index, v.Why)
 	}
-	return r, nil
+	return r, wins, nil
 }

@@ -46,6 +46,12 @@ func topCommand() *cli.Command {
 			if c.Bool("once") {
 				return topOnce(c, every, take)
 			}
+			if !isTerminal(os.Stdin) || !isTerminal(os.Stdout) {
+				return cliutil.Usagef("top: not on a terminal: --once prints one interval")
+			}
+			if _, err := take(c.Context); err != nil {
+				return err // before the screen is the program's
+			}
 			first := top.NewScreen(c.Context, every, take)
 			_, err := tea.NewProgram(first, tea.WithContext(c.Context), tea.WithAltScreen(), tea.WithInput(os.Stdin), tea.WithOutput(c.App.Writer)).Run()
 			if errors.Is(err, tea.ErrProgramKilled) && c.Context.Err() != nil {
@@ -54,6 +60,11 @@ func topCommand() *cli.Command {
 			return err
 		},
 	}
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // reading reads the loader's metrics.

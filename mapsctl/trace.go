@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,7 +14,10 @@ import (
 
 	"eproxy/internal/cliutil"
 	"eproxy/internal/control"
+	"eproxy/internal/delivery"
 	"eproxy/internal/output"
+	"eproxy/internal/reason"
+	"eproxy/internal/refusal"
 	"eproxy/internal/trace"
 )
 
@@ -36,7 +40,7 @@ func traceCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			f := trace.Filter{Client: c.String("client"), Topic: c.String("topic"), Function: c.String("function"), Reason: c.String("reason"),
 				Status: c.Int("status"), Sample: c.Float64("sample")}
-			if err := f.Check(); err != nil {
+			if err := checkTrace(c, &f); err != nil {
 				return cliutil.Usagef("%v", err)
 			}
 			show, err := tracePrinter(c.App.Writer, c.String("output"))
@@ -46,6 +50,25 @@ func traceCommand() *cli.Command {
 			return watch(c, f, show)
 		},
 	}
+}
+
+// checkTrace says in one line what of a trace that is asked for is wrong, and would otherwise show nothing for ever.
+func checkTrace(c *cli.Context, f *trace.Filter) error {
+	if err := f.Check(); err != nil {
+		return err
+	}
+	_, refused := refusal.Meanings[f.Reason]
+	if f.Reason != "" && !refused && !slices.Contains(delivery.Outcomes, f.Reason) &&
+		!slices.ContainsFunc(reason.All, func(r reason.Reason) bool { return r.Name == f.Reason }) {
+		return fmt.Errorf("--reason %q: none of docs/REASONS.md, and no outcome or refusal of docs/METRICS.md", f.Reason)
+	}
+	if n := c.Int("count"); n < 0 {
+		return fmt.Errorf("--count %d: must not be negative", n)
+	}
+	if d := c.Duration("for"); d < 0 {
+		return fmt.Errorf("--for %s: must not be negative", d)
+	}
+	return nil
 }
 
 // errEnough ends a trace that was asked for so many lines.

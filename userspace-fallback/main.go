@@ -76,7 +76,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	m.Registry.MustRegister(metrics.NewInFlight(p))
 	engine := delivery.New(live, p, delivery.Options{Logger: log, Recorder: upstream.Recorder{Metrics: m, Life: life}, Activate: upstream.Waits(log)})
 	defer engine.Close()
-	m.Registry.MustRegister(metrics.NewQueued(engine))
+	m.Registry.MustRegister(metrics.NewQueued(engine), metrics.NewSpools(engine))
 	exporter := spans.New(cfg.Tracing.OTLP, log)
 	if exporter.On() {
 		m.Registry.MustRegister(exporter)
@@ -87,6 +87,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		return err
 	}
 	defer b.Close()
+	m.Registry.MustRegister(metrics.NewBrokers(b))
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	shown, err := page.Serve(serveCtx, cfg, m)

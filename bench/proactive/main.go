@@ -202,7 +202,7 @@ func budgets(functions []*simulate.Function, costs predict.Costs) (rows []simula
 			}
 			for _, order := range []struct {
 				name    string
-				victims simulate.Victims
+				victims predict.Victims
 			}{
 				{"greedy-dual", predict.NewEviction()}, {"longest unused", simulate.NewLongestUnused()},
 			} {

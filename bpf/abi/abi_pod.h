@@ -8,7 +8,7 @@
 /*
  * One pod of one function. Bit n of a word is slot first_slot + (n << knob_pod_shift). idle, room, deeper
  * and busy follow the slot's state, under its lock; filling is a lock of its
- * own, held while the next request is made; reserved, fallback and waiting are
+ * own, held while the next request is made; reserved, fallback, waiting and what owed begins with are
  * userspace's. The places of a pod are as many as its function's concurrency
  * (pod_full in slot.h).
  */
@@ -55,7 +55,7 @@ struct pod {
 	__u32 far;	/* 1: on another node, as far as the way to it shows; for mapsctl */
 	__u64 thawed_ns; /* when its processes last went on after they were frozen, CLOCK_MONOTONIC; 0: they never were */
 	__u32 sleep;	 /* enum pod_sleep; changed atomically */
-	__u32 pad1;
+	__s32 owed; /* so many messages may be sent though places are reserved; at most 0: none. Changed atomically */
 };
 
 /* Whether a pod's processes run. One that is asleep has its slots all the same: the kernel keeps what comes for a frozen process. */

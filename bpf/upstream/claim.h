@@ -29,8 +29,10 @@ static __always_inline enum slot_hold slot_try(struct pod *pod, __u64 bit, __u32
 	if (filling & bit)
 		return SLOT_LOST;
 	full = !(*(volatile __u64 *)&pod->busy & bit) && pod_full(pod, filling | bit);
-	if (!full && (*(volatile __u64 *)&pod->idle | pod_more(pod, qos)) & bit)
+	if (!full && (*(volatile __u64 *)&pod->idle | pod_more(pod, qos)) & bit) {
+		pod_paid(pod);
 		return SLOT_HELD;
+	}
 	slot_drop(pod, bit);
 	return full ? SLOT_FULL : SLOT_LOST;
 }
@@ -65,7 +67,7 @@ static __always_inline __u32 slot_claim(enum hook hook, struct pod *pod, __u32 o
 	for (int i = 0; i < 4; i++) {
 		__u64 filling = *(volatile __u64 *)&pod->filling;
 		__u64 idle = *(volatile __u64 *)&pod->idle & ~filling & ~beyond, high, bit;
-		__u64 held = filling | beyond | *(volatile __u64 *)&pod->reserved, free = full ? 0 : idle & ~held;
+		__u64 held = filling | beyond | pod_reserved(pod), free = full ? 0 : idle & ~held;
 		enum slot_hold got;
 
 		if (!free) {
@@ -121,7 +123,7 @@ static __always_inline struct pod *slot_follow(__u32 key, __u32 function, __u32 
 	if (!pod || pod->function != function || pod->up != POD_UP || pod->depth < 2)
 		return NULL;
 	bit = slot_bit(pod, key);
-	free = ~(pod->filling | pod->reserved | pod_beyond(pod));
+	free = ~(pod->filling | pod_reserved(pod) | pod_beyond(pod));
 	others = pod->wait_ns ? pod->idle : recovery_far(sc) ? pod->idle | pod->room : 0;
 	if (others & free & ~bit)
 		return NULL;

@@ -30,6 +30,22 @@ static __always_inline __u64 pod_since(const struct pod *pod, __u64 ns)
 }
 
 /*
+ * The slots whose places are kept for userspace. None of them while the programs have their turn (`owed`): where places
+ * are so few that userspace's share is less than one, it has one now and then.
+ */
+static __always_inline __u64 pod_reserved(const struct pod *pod)
+{
+	return *(volatile __s32 *)&pod->owed > 0 ? 0 : *(volatile __u64 *)&pod->reserved;
+}
+
+/* One more message is sent to a pod; of the turn that userspace waits for the end of. */
+static __always_inline void pod_paid(struct pod *pod)
+{
+	if (*(volatile __s32 *)&pod->owed > 0)
+		__sync_fetch_and_add(&pod->owed, -1);
+}
+
+/*
  * Whether a pod has no place left, `filling` being that word as it was read
  * before. A place is a slot that has requests in flight, or is about to have
  * one, or one of the fallback's own requests; there are never more than the
@@ -44,8 +60,7 @@ static __always_inline bool pod_full(const struct pod *pod, __u64 filling)
 	__u32 fallback = *(volatile __u32 *)&pod->fallback;
 
 	/* without the fallback slots are too many only while more are in flight than a reload has left places for */
-	return popcount64(filling | *(volatile __u64 *)&pod->busy | *(volatile __u64 *)&pod->reserved) + fallback >
-	       pod->concurrency;
+	return popcount64(filling | *(volatile __u64 *)&pod->busy | pod_reserved(pod)) + fallback > pod->concurrency;
 }
 
 /* The bits of slots that are none of the pod's places any more: a reload has lowered its concurrency (1 to 64). */
@@ -96,7 +111,7 @@ static __always_inline void pod_ask(enum hook hook, struct pod *pod)
 /* How much a pod can carry now: wholly idle slots count most. One that is asleep is left so where others can carry something. */
 static __always_inline __u32 pod_score(const struct pod *pod)
 {
-	__u64 free = ~(pod->filling | pod->reserved | pod_beyond(pod));
+	__u64 free = ~(pod->filling | pod_reserved(pod) | pod_beyond(pod));
 
 	if (pod->sleep)
 		return 0;

@@ -100,7 +100,7 @@ __attribute__((noinline)) int unpark_claim(__u32 pod, __u32 queue, __u32 hook, _
 	if (!s || !p || p->up != POD_UP || p->queue != queue || p->ipv6 != family)
 		return NO_INDEX;
 	shut = s->unpark.shut_pod == pod ? s->unpark.shut : 0;
-	if (!((p->idle | pod_more(p, qos)) & ~(p->filling | p->reserved | pod_beyond(p) | shut)))
+	if (!((p->idle | pod_more(p, qos)) & ~(p->filling | pod_reserved(p) | pod_beyond(p) | shut)))
 		return NO_INDEX;
 	slot = slot_claim(hook, p, bpf_get_prandom_u32(), qos, shut);
 	if (slot == NO_INDEX)

@@ -32,6 +32,8 @@ func TestPlacesAreShared(t *testing.T) {
 		"another slot's request is being made":     {EproxyPod{Idle: 1, Filling: 2, Concurrency: 2, Fallback: 1}, false, denied},
 		"one and the same slot's counts once":      {EproxyPod{Idle: 1, Busy: 2, Filling: 2, Concurrency: 3, Fallback: 1}, false, taken},
 		"somebody waits for the last place":        {EproxyPod{Idle: 1, Reserved: 2, Concurrency: 2, Fallback: 1}, false, denied},
+		"the only place is kept for userspace":     {EproxyPod{Idle: 1, Reserved: 1, Concurrency: 1}, false, denied},
+		"it is kept, after the programs' turn":     {EproxyPod{Idle: 1, Reserved: 1, Concurrency: 1, Owed: 3}, false, taken},
 		"one more on a busy slot":                  {EproxyPod{Room: 1, Busy: 1, Concurrency: 2, Fallback: 1}, true, taken},
 	} {
 		for hook, prog := range map[EproxyHook]func(r *rig) *ebpf.Program{
@@ -53,6 +55,9 @@ func TestPlacesAreShared(t *testing.T) {
 			}
 			if err := r.objs.Pods.Lookup(uint32(0), &p); err != nil {
 				t.Fatal(err)
+			}
+			if c.pod.Owed > 0 && p.Owed != c.pod.Owed-1 {
+				t.Errorf("%s, hook %d: %d messages are owed after one of %d", name, hook, p.Owed, c.pod.Owed)
 			}
 			if p.Filling != c.pod.Filling || p.Busy&1 == 1 != (c.want == taken) {
 				t.Errorf("%s, hook %d: filling %x, busy %x", name, hook, p.Filling, p.Busy)

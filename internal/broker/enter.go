@@ -93,7 +93,7 @@ func (s *Server) enter(id Identity, m *request.Message, way string) {
 	}
 	route := r.route(m.Topic)
 	if route == nil || route.AlsoBroker {
-		s.toSubscribers(m)
+		s.toSubscribers(m, s.front.Publish)
 	} else if m.Retain {
 		s.front.Retain(m)
 	}
@@ -106,8 +106,8 @@ func (s *Server) enter(id Identity, m *request.Message, way string) {
 }
 
 // toSubscribers gives subscribers their copy.
-func (s *Server) toSubscribers(m *request.Message) {
-	if err := s.front.Publish(m); err != nil {
+func (s *Server) toSubscribers(m *request.Message, publish func(*request.Message) error) {
+	if err := publish(m); err != nil {
 		s.log.Warn("publish to subscribers", "topic", m.Topic, "error", err)
 	}
 }
@@ -175,7 +175,7 @@ func (s *Server) give(p *pending, m *request.Message, route *config.Route) {
 	switch {
 	case p.again:
 	case route.AlsoBroker:
-		s.toSubscribers(m)
+		s.toSubscribers(m, s.front.Copy)
 	case m.Retain:
 		s.front.Retain(m)
 	}

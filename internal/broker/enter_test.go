@@ -21,7 +21,7 @@ import (
 // noConnection is a pool without a free connection.
 type noConnection struct{}
 
-func (noConnection) Acquire(ctx context.Context, _ string, _ []netip.AddrPort) (pool.Lease, error) {
+func (noConnection) Acquire(ctx context.Context, _, _ string, _ []netip.AddrPort) (pool.Lease, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
@@ -32,7 +32,7 @@ type waits struct {
 	until chan struct{}
 }
 
-func (w waits) Publish(m *request.Message) error {
+func (w waits) Copy(m *request.Message) error {
 	if m.Topic == "late" {
 		<-w.until
 	}

@@ -22,6 +22,8 @@ type Frontend interface {
 	// Publish hands a message to the subscribers, and keeps it if it is to be
 	// retained. Nobody's permission is asked.
 	Publish(m *request.Message) error
+	// Copy is Publish of what a client has published: those that want nothing of their own do not get it.
+	Copy(m *request.Message) error
 	// Retain keeps a message for later subscribers (an empty one ends that), and
 	// hands it to nobody.
 	Retain(m *request.Message)

@@ -5,12 +5,14 @@ import (
 	"eproxy/internal/request"
 )
 
-// Received is what is known of a client's routed message of QoS 2 until its PUBREL: whoever sends it again meanwhile,
+// Received is what is known of a client's message of QoS 2 until its PUBREL: whoever sends it again meanwhile,
 // on this connection or the next one, repeats it (MQTT 5 section 4.3.3).
 type Received struct {
 	EventID string `json:"id"`             // its ce-id
-	Done    bool   `json:"done,omitempty"` // its function has it: what comes again is acknowledged, and not delivered
+	Done    bool   `json:"done,omitempty"` // its function has it, or the subscribers: what comes again is acknowledged, and not delivered
 	Code    byte   `json:"code,omitempty"` // of its PUBREC
+
+	by *Session // that has sent it; nil: one before the program began
 }
 
 // Keeper keeps on disk which messages of QoS 2 were received of clients whose sessions outlive the program.
@@ -42,8 +44,62 @@ func (s *Server) Forget(client string) {
 	delete(s.pending.exchanges, client)
 }
 
-// Released is called for a client's PUBREL: the packet identifier is free. false: no message was received by it that
-// was routed.
+// Repeats says whether a message of QoS 2 is one that was acknowledged and not released, with the code of its PUBREC then. Without
+// DUP that counts for the session's own connection alone: who comes back and has forgotten what it had sent begins anew.
+func (s *Session) Repeats(id uint16, dup bool) (code byte, again bool) {
+	p := &s.server.pending
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.exchanges[s.ClientID]
+	if e == nil {
+		return 0, false
+	}
+	r := e.m[id]
+	return r.Code, r.Done && (dup || r.by == s)
+}
+
+// Unreleased says whether as many messages of QoS 2 of the client's wait for PUBREL as may (ReceiveMaximum).
+func (s *Session) Unreleased() bool {
+	p := &s.server.pending
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.exchanges[s.ClientID]
+	if e == nil || len(e.m) < ReceiveMaximum {
+		return false
+	}
+	n := 0
+	for _, r := range e.m {
+		if r.Done {
+			n++
+		}
+	}
+	return n >= ReceiveMaximum
+}
+
+// Receive has an ordinary message of QoS 2 given to the subscribers, and notes that it was received. What is kept of both is kept
+// together.
+func (s *Session) Receive(id uint16, give func()) {
+	r := Received{Done: true, by: s}
+	note := func() {
+		p := &s.server.pending
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.exchange(s.ClientID).m[id] = r
+	}
+	if s.server.keeper == nil {
+		give()
+		note()
+		return
+	}
+	s.server.keeper.Together(func() {
+		give()
+		if note(); s.lasts() {
+			s.server.keeper.Received(s.ClientID, id, r)
+		}
+	})
+}
+
+// Released is called for a client's PUBREL: the packet identifier is free. false: no message was received by it.
 func (s *Session) Released(id uint16) bool {
 	p := &s.server.pending
 	p.mu.Lock()
@@ -117,7 +173,7 @@ func (p *pendings) conclude(n *pending, client string, id uint16, o delivery.Out
 	r := n.exchange.m[id]
 	switch {
 	case o.Acked || o.Rejected && version < 5:
-		r.Done, r.Code = true, o.ReasonCode
+		r.Done, r.Code, r.by = true, o.ReasonCode, n.session
 		if version < 5 {
 			r.Code = CodeSuccess // it has no reason codes, so the exchange goes on
 		}

@@ -82,6 +82,7 @@ type Client struct {
 	Path     string    `json:"path"`    // kernel: what the kernel path can take goes there; fallback
 	Rights   string    `json:"rights"`  // all; or the publish filters
 	Since    time.Time `json:"since"`
+	Broker   string    `json:"broker,omitempty"` // that its connection leads to: host and port; empty: none
 }
 
 // Clients are the open sessions, by client identifier.
@@ -112,6 +113,9 @@ func (s *Session) describe() Client {
 	defer s.mu.Unlock()
 	c := Client{ClientID: s.ClientID, Username: s.account(), Remote: s.Remote.String(), Version: versions[s.Version], Path: "fallback",
 		Rights: s.rights.describe(), Since: s.Since}
+	if b, ok := s.peer.(behind); ok {
+		c.Broker = b.Broker()
+	}
 	if s.graft != nil && !s.over {
 		c.Path = "kernel"
 	}

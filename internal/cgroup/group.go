@@ -122,6 +122,30 @@ func (g *Group) limitMemory(bytes int64) error {
 	return nil
 }
 
+// AllowSwap lets memory of the group go to swap, up to a number of bytes; 0: no more of it does, what is there stays. It matters
+// in cgroup v2 alone: v1 limits memory and swap together.
+func (g *Group) AllowSwap(bytes int64) error {
+	if !g.h.controllers[Memory].v2 {
+		return nil
+	}
+	err := write(g.file(Memory, "memory.swap.max"), strconv.FormatInt(bytes, 10))
+	if errors.Is(err, fs.ErrNotExist) { // without swap accounting nothing limits it
+		return nil
+	}
+	return err
+}
+
+// Processes are the group's, but for those of groups in it; as many as can be read.
+func (g *Group) Processes() (pids []int) {
+	b, _ := os.ReadFile(filepath.Join(g.h.roots()[0].root, g.path, "cgroup.procs"))
+	for word := range strings.FieldsSeq(string(b)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 // Exists says whether any hierarchy has the group.
 func (g *Group) Exists() bool {
 	return slices.ContainsFunc(g.h.roots(), func(in hierarchy) bool {

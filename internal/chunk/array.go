@@ -18,8 +18,8 @@ func Chunks(entries uint32) uint32 { return (entries + Size - 1) / Size }
 
 // Array is an array in chunks. Its entries are named by their index in the whole.
 type Array struct {
-	outer  *ebpf.Map     // nil: opened for reading
-	spec   *ebpf.MapSpec // of a chunk
+	outer  *ebpf.Map
+	spec   *ebpf.MapSpec // of a chunk; nil: opened for reading
 	pin    string        // chunk n is pinned as this and "-n"
 	locks  bool          // opened for reading under the entries' locks
 	mapped func(n uint32, m *ebpf.Map) error
@@ -96,12 +96,27 @@ func (a *Array) at(index uint32) *ebpf.Map {
 	if n >= uint32(len(a.chunks)) {
 		return nil
 	}
-	m := a.chunks[n].Load()
-	if m == nil && a.outer == nil { // opened for reading: it may have come since
-		m, _ = ebpf.LoadPinnedMap(chunkPin(a.pin, n), &ebpf.LoadPinOptions{ReadOnly: !a.locks})
-		a.chunks[n].Store(m)
+	if m := a.chunks[n].Load(); m != nil || a.spec != nil {
+		return m
 	}
-	return m
+	return a.open(n)
+}
+
+// open opens chunk n, if it has come since the array was opened for reading; else nil. To ask the outer map is far cheaper than to
+// look for a pin that is not there.
+func (a *Array) open(n uint32) *ebpf.Map {
+	var id uint32
+	if a.outer.Lookup(n, &id) != nil {
+		return nil
+	}
+	m, err := ebpf.LoadPinnedMap(chunkPin(a.pin, n), &ebpf.LoadPinOptions{ReadOnly: !a.locks})
+	if err != nil {
+		return nil
+	}
+	if !a.chunks[n].CompareAndSwap(nil, m) { // another goroutine has opened it
+		_ = m.Close()
+	}
+	return a.chunks[n].Load()
 }
 
 // Lookup reads an entry; ebpf.ErrKeyNotExist where there is no chunk.
@@ -127,16 +142,17 @@ func (a *Array) Close() {
 			_ = m.Close()
 		}
 	}
+	if a.spec == nil {
+		_ = a.outer.Close()
+	}
 }
 
-// Open opens an array that is pinned as pin for reading, by one goroutine. With
-// locks its entries have a spin lock, under which they are read: the kernel
-// demands the right to write for that.
+// Open opens an array that is pinned as pin for reading. With locks its entries have
+// a spin lock, under which they are read: the kernel demands the right to write for that.
 func Open(pin string, locks bool) (*Array, error) {
 	outer, err := ebpf.LoadPinnedMap(pin, &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
-	defer outer.Close()
-	return &Array{pin: pin, locks: locks, chunks: make([]atomic.Pointer[ebpf.Map], outer.MaxEntries())}, nil
+	return &Array{outer: outer, pin: pin, locks: locks, chunks: make([]atomic.Pointer[ebpf.Map], outer.MaxEntries())}, nil
 }

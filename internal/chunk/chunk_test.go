@@ -46,8 +46,11 @@ func TestMemoryFollowsUse(t *testing.T) {
 	defer reader.Close()
 	const index = Size + 7
 	var v uint64
-	if err := reader.Lookup(index, &v, 0); !errors.Is(err, ebpf.ErrKeyNotExist) {
-		t.Fatalf("reading an entry that is not there: %v", err)
+	pass := reader.Pass()
+	for _, look := range []func(uint32, any, ebpf.MapLookupFlags) error{reader.Lookup, pass.Lookup} {
+		if err := look(index, &v, 0); !errors.Is(err, ebpf.ErrKeyNotExist) {
+			t.Fatalf("reading an entry that is not there: %v", err)
+		}
 	}
 	if err := a.Update(index, uint64(1), ebpf.UpdateAny); !errors.Is(err, ebpf.ErrKeyNotExist) {
 		t.Fatalf("writing an entry that is not there: %v", err)
@@ -62,9 +65,14 @@ func TestMemoryFollowsUse(t *testing.T) {
 	}
 	grown.Wait()
 	*mem.At(index) = 42
-	for i, r := range []*Array{a, reader} {
-		if err := r.Lookup(index, &v, 0); err != nil || v != 42 {
+	for i, look := range []func(uint32, any, ebpf.MapLookupFlags) error{a.Lookup, reader.Lookup, reader.Pass().Lookup} {
+		if err := look(index, &v, 0); err != nil || v != 42 {
 			t.Errorf("reader %d: %d, %v", i, v, err)
+		}
+	}
+	for _, i := range []uint32{index, 3 * Size} { // asked before, and beyond the array
+		if err := pass.Lookup(i, &v, 0); !errors.Is(err, ebpf.ErrKeyNotExist) {
+			t.Errorf("a pass that has begun before, entry %d: %v", i, err)
 		}
 	}
 	var id uint32

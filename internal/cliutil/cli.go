@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -53,7 +54,7 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	app.OnUsageError = usage
 	setUsage(app.Commands, usage)
 	if app.Action != nil {
-		app.Action = noArguments(app.Name, app.Action)
+		app.Action = needed(app.Flags, noArguments(app.Name, app.Action))
 	} else {
 		app.Action = func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -73,7 +74,7 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "%s: %s\n", app.Name, line)
 	}
-	if errors.Is(err, ErrUsage) || strings.HasPrefix(err.Error(), "Required flag") {
+	if errors.Is(err, ErrUsage) {
 		return ExitUsage
 	}
 	return ExitFailed
@@ -82,10 +83,41 @@ func Run(ctx context.Context, app *cli.App, args []string, stdout, stderr io.Wri
 func setUsage(cmds []*cli.Command, f cli.OnUsageErrorFunc) {
 	for _, c := range cmds {
 		c.OnUsageError = f
-		if c.ArgsUsage == "" {
-			c.Action = noArguments(c.Name, c.Action)
+		switch {
+		case c.Action == nil:
+			c.Action = subcommands
+		case c.ArgsUsage == "":
+			c.Action = needed(c.Flags, noArguments(c.Name, c.Action))
+		default:
+			c.Action = needed(c.Flags, c.Action)
 		}
 		setUsage(c.Subcommands, f)
+	}
+}
+
+// subcommands says which commands there are below one that does nothing by itself.
+func subcommands(c *cli.Context) error {
+	if c.Args().Present() {
+		return Usagef("no command %q; see %s --help", c.Args().First(), c.Command.HelpName)
+	}
+	return cli.ShowSubcommandHelp(c)
+}
+
+// needed refuses to run without the flags that are required, in one line: the library would print its help before it.
+func needed(flags []cli.Flag, f cli.ActionFunc) cli.ActionFunc {
+	var names []string
+	for _, x := range flags {
+		if s, ok := x.(*cli.StringFlag); ok && s.Required {
+			s.Required = false
+			names = append(names, s.Name)
+		}
+	}
+	return func(c *cli.Context) error {
+		missing := slices.DeleteFunc(slices.Clone(names), c.IsSet)
+		if len(missing) > 0 {
+			return Usagef("missing: --%s", strings.Join(missing, ", --"))
+		}
+		return f(c)
 	}
 }
 

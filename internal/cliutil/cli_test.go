@@ -25,7 +25,9 @@ func run(line string) (code int, stdout, stderr string) {
 	routes := show("routes", flags()[0])
 	routes.ArgsUsage = ""
 	routes.Subcommands = []*cli.Command{show("test", flags()...)}
-	app := &cli.App{Name: "prog", Usage: "try", Commands: []*cli.Command{show("pods", flags()...), routes}}
+	strict := show("strict", &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Required: true})
+	group := &cli.Command{Name: "letters", Usage: "of many", Subcommands: []*cli.Command{show("list")}}
+	app := &cli.App{Name: "prog", Usage: "try", Commands: []*cli.Command{show("pods", flags()...), routes, group, strict}}
 	var out, errs bytes.Buffer
 	code = Run(context.Background(), app, strings.Fields(line), &out, &errs)
 	return code, out.String(), errs.String()
@@ -44,6 +46,7 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 		"prog pods -- a -o":                       `pods o=table all=false n=0 ["a" "-o"]`,
 		"prog pods a - b":                         `pods o=table all=false n=0 ["a" "-" "b"]`,
 		"prog pods a -n -1":                       `pods o=table all=false n=-1 ["a"]`,
+		"prog strict a -c x":                      `strict o= all=false n=0 ["a"]`,
 		"prog pods routes -o json":                `pods o=json all=false n=0 ["routes"]`,
 		"prog routes test a -o json":              `test o=json all=false n=0 ["a"]`,
 		"prog routes -o json test a":              `test o=json all=false n=0 ["a"]`,
@@ -66,6 +69,8 @@ func TestWrongFlagsAreRefusedAnywhere(t *testing.T) {
 		"prog routes a -o json": `routes takes no argument "a"`,
 		"prog pots -o json":     "not defined: -o",
 		"prog pots":             `no command "pots"`,
+		"prog strict a":         "missing: --config",
+		"prog letters lost":     `no command "lost"; see prog letters --help`,
 	} {
 		code, stdout, stderr := run(line)
 		if code != ExitUsage || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
@@ -81,6 +86,8 @@ func TestVersionAndHelp(t *testing.T) {
 		"prog --help":                            "prog - try",
 		"prog help pods":                         "prog pods",
 		"prog pods --help":                       "prog pods",
+		"prog letters":                           "prog letters - of many",
+		"prog letters list a":                    "list o=",
 		"prog pods a -h":                         "prog pods",
 		"prog pods a --generate-bash-completion": "",
 	} {

@@ -75,6 +75,11 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"timeout: 5s", "deadline: 0s", `f.yaml:6: function "temp": deadline: duration "0s"`},
 		{"timeout: 5s", "timeout: 0s", `f.yaml:6: function "temp": timeout: duration "0s"`},
 		{"timeout: 5s", "retry: {attempts: 0}", `f.yaml:6: function "temp": retry.attempts 0: must be 1 to 100`},
+		{"timeout: 5s", "queue: {spool: {dir: /s}}", `f.yaml:6: function "temp": queue.spool needs a dead_letter`},
+		{"timeout: 5s", "queue: {spool: {bytes: 1Gi}}", `f.yaml:6: function "temp": queue.spool: dir is missing`},
+		{"timeout: 5s", "queue: {spool: {dir: s}}\n    dead_letter: {file: /d}", `f.yaml:6: queue.spool.dir "s": must be an absolute path`},
+		{"timeout: 5s", "queue: {spool: {dir: /s, bytes: 1Ki}}\n    dead_letter: {file: /d}", `f.yaml:6: function "temp": queue.spool.bytes "1Ki": must be bytes, at least 1Mi`},
+		{"timeout: 5s", "queue: {spool: {dir: /s, fsync: false}}\n    dead_letter: {file: /d}", `f.yaml:6: functions[0].queue.spool.fsync: unknown key; known are dir, bytes`},
 		{"timeout: 5s", "concurrency: 65", `f.yaml:6: function "temp": concurrency 65: must be 1 to 64`},
 		{"timeout: 5s", "concurrency: many", `f.yaml:6: functions[0].concurrency: found the text "many", want a whole number`},
 		{"timeout: 5s", "concurrency: 1.5", `f.yaml:6: functions[0].concurrency: found "1.5", want a whole number`},
@@ -195,6 +200,11 @@ func TestErrorsNameTheirLine(t *testing.T) {
 		{"timeout: 5s", "run: {command: [a], start: 0s}", `f.yaml:6: function "temp": run.start: duration "0s": must be positive`},
 		{"timeout: 5s", "run: {command: [a], idle: 0s}", `f.yaml:6: function "temp": run.idle: duration "0s": must be positive`},
 		{"timeout: 5s", "run: {command: [a], idle: 100ms}", `f.yaml:6: function "temp": run.idle 100ms: must be at least 1s`},
+		{"timeout: 5s", "run: {command: [a], page_out: 1m}", `f.yaml:6: function "temp": run.page_out: only what is frozen is paged out, and without run.idle nothing is`},
+		{"timeout: 5s", "run: {command: [a], idle: 2m, page_out: 1m}", `f.yaml:6: function "temp": run.page_out 1m0s: must be at least run.idle, 2m0s, or never`},
+		{"timeout: 5s", "run: {command: [a], idle: 2m, page_out: later}", `f.yaml:6: function "temp": run.page_out: duration "later": must be positive`},
+		{"routes:", "runtime: {memory: 2}\nroutes:", `f.yaml:7: runtime.memory "2": must be bytes, at least 1Mi, as 256Mi or 2Gi`},
+		{"timeout: 5s", "run: {command: [a]}\nruntime: {memory: 511Mi}", `f.yaml:6: function "temp": run.memory of 512 MiB is more than all instances may have together, the 511 MiB of runtime.memory`},
 		{"routes:", "runtime: {addresses: 10.0.0.0/31}\nroutes:", `f.yaml:7: runtime.addresses "10.0.0.0/31": must be an IPv4 prefix of /8 to /30`},
 		{"interfaces: [eth0]", "interfaces: [eth0]\nxdp: fast", `f.yaml:2: xdp "fast"`},
 		{"interfaces: [eth0]", "interfaces: [eth0]\nlisteners: [{address: \"1883\"}]", `f.yaml:2: listeners[0].address: address "1883"`},
@@ -438,5 +448,27 @@ func TestInstancesOfRun(t *testing.T) {
 		} else if run := c.Functions[0].Run; run.Min != want[0] || run.Max != want[1] {
 			t.Errorf("%q: %d to %d, want %v", text, run.Min, run.Max, want)
 		}
+	}
+}
+
+// TestServiceTwoWays: a Service beside the pods and one to be discovered mean the same, and other sources may stand beside either.
+func TestServiceTwoWays(t *testing.T) {
+	const service = "{service: temp, namespace: edge, port: http}"
+	var read []Discover
+	for _, way := range []string{
+		"kubernetes: " + service + "\n    discover: {file: /run/pods, dns: temp.edge:80}",
+		"discover: {kubernetes: " + service + ", file: /run/pods, dns: temp.edge:80}",
+	} {
+		cfg, err := Parse("f.yaml", []byte(strings.Replace(good, "timeout: 5s", way, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(cfg.Functions[0].Pods) == 0 {
+			t.Errorf("%s: the pods that are named are gone", way)
+		}
+		read = append(read, cfg.Functions[0].Discover)
+	}
+	if read[0] != read[1] || read[0].Service.Name != "temp" || read[0].File == "" || read[0].DNS.Host == "" {
+		t.Errorf("%+v, and %+v", read[0], read[1])
 	}
 }

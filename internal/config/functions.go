@@ -37,6 +37,7 @@ func (b *builder) function(path string, r *rawFunction) {
 	f.Queue = Queue{
 		Messages: b.number(path+".queue.messages", r.Queue.Messages, QueueMessages, 4, 1<<20),
 		Bytes:    b.number(path+".queue.bytes", r.Queue.Bytes, QueueBytes, 1<<16, 1<<30),
+		Spool:    b.spool(path+".queue.spool", r),
 	}
 	f.Retry = Retry{
 		Attempts:   b.number(path+".retry.attempts", r.Retry.Attempts, defaultAttempts, 1, 100),

@@ -191,6 +191,7 @@ type rawRun struct {
 	Stop      *duration         `yaml:"stop"`
 	Idle      *duration         `yaml:"idle"`
 	Lambda    *duration         `yaml:"lambda"`
+	PageOut   *duration         `yaml:"page_out"`
 }
 
 // rawInstances are limits; a number alone is both.
@@ -201,11 +202,18 @@ type rawInstances struct {
 
 type rawRuntime struct {
 	Addresses string `yaml:"addresses"`
+	Memory    string `yaml:"memory"`
 }
 
 type rawQueue struct {
-	Messages *int `yaml:"messages"`
-	Bytes    *int `yaml:"bytes"`
+	Messages *int      `yaml:"messages"`
+	Bytes    *int      `yaml:"bytes"`
+	Spool    *rawSpool `yaml:"spool"`
+}
+
+type rawSpool struct {
+	Dir   string `yaml:"dir"`
+	Bytes string `yaml:"bytes"`
 }
 
 type rawRetry struct {

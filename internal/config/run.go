@@ -26,6 +26,7 @@ type Run struct {
 	Start    time.Duration     // within which it must
 	Stop     time.Duration     // from SIGTERM to SIGKILL
 	Idle     time.Duration     // without a request, after which instances are frozen; 0: never
+	PageOut  time.Duration     // without a request, after which what is frozen leaves memory, at least Idle; 0: never
 }
 
 // MaxInstances is how many instances one function may have.
@@ -40,6 +41,7 @@ func (r *Run) Key() string {
 // Runtime is what all instances share.
 type Runtime struct {
 	Addresses netip.Prefix // of instances; the first is this machine's towards them
+	Memory    int64        // bytes that instances have together; 0: no limit beside their own
 }
 
 // Defaults of Run and Runtime.
@@ -101,12 +103,30 @@ func (b *builder) run(path, name string, r *rawRun) *Run {
 	f.Port = uint16(b.number(path+".port", r.Port, defaultPort, 1, 65535))
 	f.Start = b.duration(path+".start", r.Start, defaultStart)
 	f.Stop = b.duration(path+".stop", r.Stop, defaultStop)
-	if r.Idle != nil {
-		if f.Idle = b.duration(path+".idle", r.Idle, 0); f.Idle > 0 && f.Idle < minIdle {
-			b.fail(path+".idle", "function %q: run.idle %s: must be at least %s", name, f.Idle, minIdle)
-		}
-	}
+	b.idle(path, name, r, f)
 	return f
+}
+
+// never is the word for a time that does not come.
+const never = "never"
+
+// idle reads when instances sleep, and how deep.
+func (b *builder) idle(path, name string, r *rawRun, f *Run) {
+	if r.Idle == nil {
+		if r.PageOut != nil && *r.PageOut != never {
+			b.fail(path+".page_out", "function %q: run.page_out: only what is frozen is paged out, and without run.idle nothing is", name)
+		}
+		return
+	}
+	if f.Idle = b.duration(path+".idle", r.Idle, 0); f.Idle > 0 && f.Idle < minIdle {
+		b.fail(path+".idle", "function %q: run.idle %s: must be at least %s", name, f.Idle, minIdle)
+	}
+	if r.PageOut != nil && *r.PageOut == never {
+		return
+	}
+	if f.PageOut = b.duration(path+".page_out", r.PageOut, max(f.Lambda, f.Idle)); f.PageOut > 0 && f.PageOut < f.Idle {
+		b.fail(path+".page_out", "function %q: run.page_out %s: must be at least run.idle, %s, or never", name, f.PageOut, f.Idle)
+	}
 }
 
 // instances reads how many instances there may be: 1 if nothing is said. Who gives only the most has none at rest.
@@ -168,4 +188,14 @@ func (b *builder) runtime(r *rawRuntime) {
 		return
 	}
 	b.cfg.Runtime.Addresses = p.Masked()
+	if r.Memory == "" {
+		return
+	}
+	b.cfg.Runtime.Memory = b.bytes("$.runtime.memory", r.Memory, 0)
+	for i, f := range b.cfg.Functions {
+		if f.Run != nil && b.cfg.Runtime.Memory > 0 && f.Run.Memory > b.cfg.Runtime.Memory {
+			b.fail(fmt.Sprintf("$.functions[%d].run.memory", i), "function %q: run.memory of %d MiB is more than all instances may have together, the %d MiB of runtime.memory: it would never be started",
+				f.Name, f.Run.Memory>>20, b.cfg.Runtime.Memory>>20)
+		}
+	}
 }

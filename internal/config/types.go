@@ -309,6 +309,13 @@ func (c *Config) With(functions []*Function, routes []*Route) *Config {
 type Queue struct {
 	Messages int
 	Bytes    int // of topics, payloads and properties
+	Spool    *Spool
+}
+
+// Spool is where messages wait on disk for which there is no room in a queue, or whose time is over because their function does not serve.
+type Spool struct {
+	Dir   string // absolute path; the file in it is named after the function
+	Bytes int64  // of messages
 }
 
 // Bounds of a Queue where nothing else is configured.

@@ -74,6 +74,12 @@ func (f *fake) Functions() []instances.FunctionStatus {
 	return []instances.FunctionStatus{{Function: "f", State: instances.Stopped, Max: 2, NextFrom: 1.5}}
 }
 
+func (f *fake) EachSpool(tell func(delivery.SpoolStat)) {
+	s := delivery.SpoolStat{Function: "f", Usable: true}
+	s.Messages, s.Ended = 7, map[string]uint64{"delivered": 3}
+	tell(s)
+}
+
 func (f *fake) EachLetter(function string, each func(*delivery.Letter) bool) (int, error) {
 	if function == "no" {
 		return 0, errors.New("function no is not in the configuration\nand more")

@@ -14,8 +14,9 @@ import (
 	"eproxy/internal/delivery"
 )
 
-// Letters are the dead letters that a loader keeps in files.
+// Letters are the messages that a loader keeps on disk: dead letters in files, and what is in spools.
 type Letters interface {
+	EachSpool(tell func(delivery.SpoolStat))
 	EachLetter(function string, each func(*delivery.Letter) bool) (unreadable int, err error)
 	Replay(ctx context.Context, function string) (delivery.Replayed, error)
 	Purge(function string) (int, error)
@@ -72,6 +73,11 @@ func handleLetters(mux *http.ServeMux, l Letters) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(out)
 	}
+	mux.HandleFunc("GET /v1/spools", func(w http.ResponseWriter, _ *http.Request) {
+		out := make(map[string]delivery.SpoolStat)
+		l.EachSpool(func(s delivery.SpoolStat) { out[s.Function] = s })
+		answer(w, out, nil)
+	})
 	mux.HandleFunc("GET /v1/deadletters", func(w http.ResponseWriter, r *http.Request) {
 		limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
 		if err != nil || limit < 1 {
@@ -93,6 +99,13 @@ func handleLetters(mux *http.ServeMux, l Letters) {
 		n, err := l.Purge(r.URL.Query().Get("function"))
 		answer(w, n, err)
 	})
+}
+
+// Spools are the spools of functions, by name: those that are to have one.
+func (c *Client) Spools(ctx context.Context) (map[string]delivery.SpoolStat, error) {
+	var out map[string]delivery.SpoolStat
+	err := c.get(ctx, "/v1/spools", &out)
+	return out, err
 }
 
 // Letters are the dead letters of a function, the oldest first, at most limit of them.

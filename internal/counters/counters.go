@@ -1,6 +1,3 @@
-// Package counters reads what the programs count by route and by pod, and names
-// it. An index of the counters belongs to one label set for as long as anybody
-// counts under it, also over a reload.
 package counters
 
 import (

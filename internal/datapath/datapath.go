@@ -35,6 +35,7 @@ type Datapath struct {
 
 	mu       sync.Mutex
 	attached map[string]attachment // by pin name
+	sites    map[site]bool         // of those
 }
 
 // Options of Load.
@@ -69,7 +70,7 @@ func Load(o Options) (*Datapath, error) {
 		lock.Close()
 		return nil, fmt.Errorf("remove what an earlier loader left: %w", err)
 	}
-	d := &Datapath{log: o.Logger, dir: o.Dir, lock: lock, attached: make(map[string]attachment)}
+	d := &Datapath{log: o.Logger, dir: o.Dir, lock: lock, attached: make(map[string]attachment), sites: make(map[site]bool)}
 	if err := d.load(o); err != nil {
 		if derr := d.Detach(); derr != nil {
 			d.log.Error("detaching", "error", derr)

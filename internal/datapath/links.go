@@ -17,12 +17,17 @@ import (
 	"eproxy/internal/pindir"
 )
 
-// attachment is a program at an interface.
-type attachment struct {
-	link    link.Link
+// site is a program at an interface.
+type site struct {
 	prog    string
 	ifindex int
-	ifname  string // when it was attached
+}
+
+// attachment is what holds a program at its site.
+type attachment struct {
+	site
+	link   link.Link
+	ifname string // when it was attached
 }
 
 // Attached says whether the programs for devices are attached to an interface.
@@ -34,12 +39,7 @@ func (d *Datapath) Attached(ifindex int) bool {
 
 // attachedTo says whether a program is attached to an interface; d.mu is held.
 func (d *Datapath) attachedTo(prog string, ifindex int) bool {
-	for _, a := range d.attached {
-		if a.prog == prog && a.ifindex == ifindex {
-			return true
-		}
-	}
-	return false
+	return d.sites[site{prog, ifindex}]
 }
 
 // AttachDevice attaches the device-side programs to a node interface. xdp is
@@ -101,6 +101,9 @@ func (d *Datapath) attachXDP(l netlink.Link, mode string, flags link.XDPAttachFl
 func (d *Datapath) AttachPod(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.attachedTo("tc_pod_out", ifindex) && d.attachedTo("tc_pod_in", ifindex) {
+		return nil // without the kernel, whose answer waits for whoever else configures interfaces
+	}
 	l, err := netlink.LinkByIndex(ifindex)
 	if err != nil {
 		return fmt.Errorf("interface %d: %w", ifindex, err)
@@ -147,18 +150,23 @@ func (d *Datapath) attach(prog string, to netlink.Link, attach func() (link.Link
 		_ = l.Close()
 		return fmt.Errorf("pin link %s: %w", name, err)
 	}
-	d.attached[name] = attachment{l, prog, a.Index, a.Name}
+	at := site{prog, a.Index}
+	d.attached[name] = attachment{at, l, a.Name}
+	d.sites[at] = true
 	return nil
 }
 
 // ForgetGone gives up the links whose interfaces are gone. It returns the names of
-// these, and what could not be removed.
+// these, and what could not be removed. About a link, which with a thousand pods takes long,
+// the kernel is only asked where there is no interface of its index.
 func (d *Datapath) ForgetGone() (gone []string, errs []error) {
+	there, done := netdev.Indexes()
+	defer done()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	names := make(map[string]bool)
 	for name, a := range d.attached {
-		if !d.stands(a) {
+		if !there(a.ifindex) && !d.stands(a) {
 			names[a.ifname] = true
 			if err := d.forget(name); err != nil {
 				errs = append(errs, err)
@@ -191,6 +199,7 @@ func (*Datapath) stands(a attachment) bool {
 // forget gives up a link whose interface is gone; d.mu is held.
 func (d *Datapath) forget(name string) error {
 	_ = d.attached[name].link.Close()
+	delete(d.sites, d.attached[name].site)
 	delete(d.attached, name)
 	if err := os.Remove(pindir.Path(d.dir, "links", name)); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("remove pin of a link: %w", err)

@@ -3,6 +3,7 @@ package datapath
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,5 +34,39 @@ func TestEachFailureIsReported(t *testing.T) {
 		if strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q has several lines", err)
 		}
+	}
+}
+
+// asked is a link that counts how often the kernel is asked about it.
+type asked struct {
+	detached
+	times *int
+}
+
+func (a asked) Info() (*link.Info, error) {
+	*a.times++
+	return &link.Info{}, nil
+}
+
+// TestInterfacesThatStandAreNotAskedAbout: a thousand pods come and go without a question about each of them.
+func TestInterfacesThatStandAreNotAskedAbout(t *testing.T) {
+	const loopback, none = 1, 1 << 30
+	times := 0
+	d := &Datapath{dir: t.TempDir(), attached: make(map[string]attachment), sites: make(map[site]bool)}
+	for name, at := range map[string]site{"in-lo": {"tc_pod_in", loopback}, "out-lo": {"tc_pod_out", loopback}, "in-a": {"tc_pod_in", none}} {
+		d.attached[name], d.sites[at] = attachment{at, asked{times: &times}, name[len(name)-1:]}, true
+	}
+	if err := d.AttachPod(loopback); err != nil {
+		t.Error(err)
+	}
+	gone, errs := d.ForgetGone()
+	if !slices.Equal(gone, []string{"a"}) || len(errs) > 0 {
+		t.Errorf("gone: %v, %v, want a", gone, errs)
+	}
+	if times != 1 {
+		t.Errorf("the kernel was asked about %d links, want that of the missing interface alone", times)
+	}
+	if d.attachedTo("tc_pod_in", none) || !d.attachedTo("tc_pod_in", loopback) {
+		t.Errorf("attached: %v", d.sites)
 	}
 }

@@ -11,8 +11,8 @@ var _ pool.Sender = (*Plane)(nil)
 
 // Acquire waits for a place at a pod of the function, for one exchange on a
 // connection of the fallback's own: pool.Pool.
-func (p *Plane) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
-	return p.own.Acquire(ctx, function, avoid)
+func (p *Plane) Acquire(ctx context.Context, function, client string, avoid []netip.AddrPort) (pool.Lease, error) {
+	return p.own.Acquire(ctx, function, client, avoid)
 }
 
 // Send is Acquire for a call that nobody waits for: pool.Sender.

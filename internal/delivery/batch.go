@@ -146,7 +146,7 @@ func (in *batch) withdraw(i *item) bool {
 // that the function will never have does not keep the others from it.
 func (in *batch) run() {
 	defer in.cancel()
-	l, err := in.engine.acquire(in.ctx, in.fn, nil)
+	l, err := in.engine.acquire(in.ctx, in.fn, "", nil)
 	items := in.seal()
 	switch {
 	case len(items) == 0:
@@ -185,7 +185,7 @@ func (in *batch) seal() []*item {
 
 // alone sends one message of the batch by itself.
 func (in *batch) alone(i *item) {
-	l, err := in.engine.acquire(i.single.waiting(), in.fn, nil)
+	l, err := in.engine.acquire(i.single.waiting(), in.fn, i.single.m.ClientID, nil)
 	if err != nil {
 		i.result <- result{err: err}
 		return

@@ -139,8 +139,8 @@ var _ pool.Pool = pools{}
 // pools are scripts by function.
 type pools map[string]*script
 
-func (p pools) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
-	return p[function].Acquire(ctx, function, avoid)
+func (p pools) Acquire(ctx context.Context, function, client string, avoid []netip.AddrPort) (pool.Lease, error) {
+	return p[function].Acquire(ctx, function, client, avoid)
 }
 
 // TestPatienceForAStart: a message for a function without pods waits as long as one of its starts needs, where that is longer than its

@@ -24,11 +24,11 @@ type direct struct {
 func (x *single) start(d *Delivery, b *pool.Batch, end Ender) bool {
 	sender, ok := x.engine.state.Load().pool.(pool.Sender)
 	// What a response, its expiry or its turn makes differ is left to those who wait.
-	if !ok || x.fn.Batch != nil || x.result != nil || !closed(x.turn) || x.m.QoS > 1 || x.m.ResponseTopic != "" || !x.m.Expires.IsZero() {
+	if !ok || x.fn.Batch != nil || x.record != nil || x.result != nil || !closed(x.turn) || x.m.QoS > 1 || x.m.ResponseTopic != "" || !x.m.Expires.IsZero() {
 		return false
 	}
 	x.delivery, x.ender, x.to = d, end, sender
-	x.call = pool.Call{Function: x.fn.Name, Request: x.lend(), Timeout: x.fn.Timeout, Repeatable: x.m.QoS > 0, Owner: x, Done: done, Waits: waits}
+	x.call = pool.Call{Function: x.fn.Name, Client: x.m.ClientID, Request: x.lend(), Timeout: x.fn.Timeout, Repeatable: x.m.QoS > 0, Owner: x, Done: done, Waits: waits}
 	if !x.begin() {
 		return false
 	}

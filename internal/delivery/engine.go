@@ -32,7 +32,7 @@ const (
 
 // Outcome is how a message ended.
 type Outcome struct {
-	Acked        bool // success may be notified to the publisher: 2xx from all functions, or dead letter is where it is to be
+	Acked        bool // success may be notified to the publisher: 2xx from all functions, or it is in a spool, or where dead letters are to be
 	Status       int  // last HTTP status, of an earlier attempt if the last one had no response; 0: there was none
 	ReasonCode   byte // MQTT 5
 	Response     *pool.Response
@@ -45,11 +45,15 @@ type Outcome struct {
 	Overload     bool // it gave way to others, or there was no room for it
 	Interrupted  bool // the server ended first: neither a success nor a failure, its client has it
 	Lost         bool // QoS 0: the function may have read it, but has not answered; it is not sent again
+	Spooled      bool // it is in the function's spool, on disk, and is delivered from there
 	Rejected     bool // the function has answered that it will not have it, whenever it is sent
 }
 
 // delivered is the name of the best outcome.
 const delivered = "delivered"
+
+// Outcomes are the names that outcomes have.
+var Outcomes = []string{delivered, "dead_letter", "rejected", "failed", "deadline", "overload", "expired", "interrupted", "lost"}
 
 // Name is the outcome's name in metrics.
 func (o Outcome) Name() string {
@@ -60,6 +64,8 @@ func (o Outcome) Name() string {
 		return "interrupted"
 	case o.DeadLettered:
 		return "dead_letter"
+	case o.Spooled:
+		return "spooled"
 	case o.Acked:
 		return delivered
 	case o.Rejected:
@@ -110,6 +116,7 @@ type Engine struct {
 	patience        func(function string) time.Duration
 
 	queues  queues
+	spools  spools
 	batches batches
 	outside atomic.Int64 // bytes of messages that wait outside of queues
 }
@@ -136,6 +143,7 @@ func New(cfg *config.Config, p pool.Pool, opts Options) *Engine {
 func (e *Engine) Reload(cfg *config.Config, p pool.Pool) {
 	e.state.Store(&state{cfg, p})
 	e.queues.follow(cfg)
+	e.spools.follow(e, cfg)
 }
 
 // Park makes what waits for a function in the kernel a part of its queue: both together keep its bounds.
@@ -188,8 +196,11 @@ func (e *Engine) Finished(function string, arrived, now time.Duration) {
 // PublishWith has dead letters published to the subscribers of their topics.
 func (e *Engine) PublishWith(publish func(*request.Message) error) { e.dead.publish.Store(&publish) }
 
-// Close logs what was counted and not yet logged.
-func (e *Engine) Close() { e.often.Close() }
+// Close closes the spools, and logs what was counted and not yet logged.
+func (e *Engine) Close() {
+	e.spools.closeAll(e)
+	e.often.Close()
+}
 
 // NextID is a new ce-id: unique, 16 hexadecimal digits.
 func (e *Engine) NextID() string {
@@ -343,12 +354,12 @@ type Ender interface {
 	Contain()
 }
 
-// acquire waits for a connection to one of the function's pods.
-func (e *Engine) acquire(ctx context.Context, fn *config.Function, avoid []netip.AddrPort) (pool.Lease, error) {
+// acquire waits for a connection to one of the function's pods, in a client's turn.
+func (e *Engine) acquire(ctx context.Context, fn *config.Function, client string, avoid []netip.AddrPort) (pool.Lease, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return e.state.Load().pool.Acquire(ctx, fn.Name, avoid)
+	return e.state.Load().pool.Acquire(ctx, fn.Name, client, avoid)
 }
 
 // attempt is one exchange with one pod.

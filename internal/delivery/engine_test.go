@@ -33,7 +33,7 @@ type script struct {
 	made  atomic.Int32
 }
 
-func (s *script) Acquire(ctx context.Context, _ string, _ []netip.AddrPort) (pool.Lease, error) {
+func (s *script) Acquire(ctx context.Context, _, _ string, _ []netip.AddrPort) (pool.Lease, error) {
 	step := s.steps[min(int(s.made.Load()), len(s.steps)-1)]
 	if step == nil {
 		<-ctx.Done()

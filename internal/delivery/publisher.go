@@ -88,7 +88,15 @@ func (p *Publisher) CaughtUp() {
 // enter gets a message its places in the client's window and in the queue, or ends it.
 func (p *Publisher) enter(x *single) {
 	w := p.join(x)
-	if x.inside = p.place(w) && x.queue.enter(x.size) || p.await(w, x); !x.inside {
+	x.inside = !x.follows() && p.place(w) && x.queue.enter(x.size)
+	if !x.inside && !x.spill() {
+		x.inside = p.await(w, x)
+	}
+	switch {
+	case x.record != nil: // it is the spool's, and holds no place
+		p.leave(x, false)
+		x.publisher = nil
+	case !x.inside:
 		x.settle(x.unfinished(x.outcome(nil), 0))
 	}
 }
@@ -134,7 +142,7 @@ func (p *Publisher) place(w *window) bool {
 	return len(w.singles) <= p.limit
 }
 
-// await waits for places; false if the message's waiting, or the client's session, ends.
+// await waits for places, or for room in the spool; false if the message has got that, or its waiting, or the client's session, ends.
 func (p *Publisher) await(w *window, x *single) bool {
 	p.batch.Flush() // what is waited for may depend on it
 	defer p.engine.outside.Add(-int64(x.size))
@@ -143,7 +151,7 @@ func (p *Publisher) await(w *window, x *single) bool {
 	var victim *single
 	for {
 		left, freed := p.stalled(w)
-		if t == nil && p.place(w) {
+		if t == nil && p.place(w) && !x.follows() {
 			t = x.queue.ask(x.size)
 		}
 		if left <= 0 || crowded {
@@ -157,7 +165,7 @@ func (p *Publisher) await(w *window, x *single) bool {
 		if t != nil && t.has() {
 			return true
 		}
-		if !x.stay(t, freed, left, p.gone) {
+		if !x.stay(t, freed, left, p.gone) || x.spill() {
 			if t != nil {
 				x.queue.withdraw(t)
 			}

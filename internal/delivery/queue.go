@@ -1,11 +1,14 @@
 package delivery
 
 import (
+	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"eproxy/internal/abi"
 	"eproxy/internal/config"
+	"eproxy/internal/spool"
 	"eproxy/internal/traffic"
 )
 
@@ -42,6 +45,7 @@ func (b bounds) reserve() bounds { return bounds{b.messages / 4, b.bytes / 4} }
 type queue struct {
 	activate func() // told that a message waits and no pod is there for it
 	track    traffic.Tracker
+	spool    atomic.Pointer[spool.Spool] // nil: the function has none
 
 	mu      sync.Mutex
 	bounds  bounds
@@ -165,6 +169,18 @@ func (q *queue) ask(size int) *turn {
 	q.outside = append(q.outside, t)
 	q.grant()
 	return t
+}
+
+// await takes in a message when it is its turn; false: waiting has ended before.
+func (q *queue) await(size int, waiting context.Context) bool {
+	t := q.ask(size)
+	select {
+	case <-t.granted:
+		return true
+	case <-waiting.Done():
+		q.withdraw(t)
+		return false
+	}
 }
 
 // hurry puts a turn before all others.

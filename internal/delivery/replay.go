@@ -147,6 +147,7 @@ func (e *Engine) redeliver(ctx context.Context, function string, l line) Outcome
 	fn := *now
 	fn.DeadLetter = nil
 	x := &single{}
+	x.stays = true
 	x.init(context.WithoutCancel(ctx), e, &fn, letter.Message(), time.Now(), false)
 	x.push()
 	defer context.AfterFunc(ctx, func() { x.stop(errGone) })()

@@ -55,6 +55,7 @@ type single struct {
 	timer    *time.Timer             // at end; nil: nobody has waited yet
 
 	direct
+	inSpool
 }
 
 // init makes x the delivery of a message that arrived at this moment. known: it was counted where it arrived.
@@ -62,6 +63,7 @@ func (x *single) init(ctx context.Context, e *Engine, fn *config.Function, m *re
 	x.engine, x.fn, x.m, x.id, x.size, x.queue, x.ctx = e, fn, m, cmp.Or(m.EventID, e.NextID()), m.Size(), e.queues.of(fn.Name), ctx
 	x.began = clock.At(arrived)
 	x.queue.track.Begin(x.began, known)
+	x.arrive(arrived)
 	x.deadline = e.deadline(fn)
 	x.end, x.late = arrived.Add(x.deadline), errDeadline
 	if !m.Expires.IsZero() && m.Expires.Before(x.end) {
@@ -167,9 +169,12 @@ func (x *single) pause() {
 // stay waits for what may get the message on outside of the queue; false if its
 // waiting is over.
 func (x *single) stay(t *turn, freed <-chan struct{}, left time.Duration, gone <-chan struct{}) bool {
-	var granted <-chan struct{}
+	var granted, spool <-chan struct{}
 	if t != nil {
 		granted = t.granted
+	}
+	if x.spool != nil {
+		spool = x.spool.Freed()
 	}
 	var stalled <-chan time.Time
 	if left > 0 {
@@ -180,6 +185,7 @@ func (x *single) stay(t *turn, freed <-chan struct{}, left time.Duration, gone <
 	select {
 	case <-granted:
 	case <-freed:
+	case <-spool:
 	case <-stalled:
 	case <-x.waiting().Done():
 		return false
@@ -204,6 +210,7 @@ func (x *single) settle(o Outcome) {
 	}
 	x.mu.Unlock()
 	x.queue.track.End(x.began, clock.Monotonic())
+	x.part()
 	if x.inside {
 		x.queue.leave(x.size)
 	}
@@ -229,6 +236,10 @@ func (x *single) outcome(lastErr error) Outcome {
 // run sends the message when it is its turn, unless it is settled.
 func (x *single) run(attempts int, lastErr error) {
 	if x.result != nil {
+		return
+	}
+	if x.record != nil {
+		x.settle(x.spooled())
 		return
 	}
 	if x.turn != nil {
@@ -282,7 +293,7 @@ func (x *single) try(t trial) Outcome {
 			}
 			continue
 		}
-		l, err := x.engine.acquire(x.waiting(), fn, t.avoid)
+		l, err := x.engine.acquire(x.waiting(), fn, x.m.ClientID, t.avoid)
 		if !x.begin() {
 			if l != nil {
 				l.Release()
@@ -303,7 +314,7 @@ func (x *single) try(t trial) Outcome {
 	}
 	t.o.Rejected = final(fn, t.o.Err)
 	t.o.Lost = x.m.QoS == 0 && t.o.Status == 0 && !t.unread
-	return x.engine.giveUp(fn, x.m, t.o, t.attempts)
+	return x.giveUp(t.o, t.attempts)
 }
 
 // judge notes how an attempt ended, and says whether the message has.
@@ -347,7 +358,7 @@ func (x *single) unfinished(o Outcome, attempts int) Outcome {
 	}
 	o.Err = with(why, o.Err)
 	if !o.Expired || x.fn.DeadLetter != nil {
-		return x.engine.giveUp(x.fn, x.m, o, attempts)
+		return x.giveUp(o, attempts)
 	}
 	x.engine.log.Debug("message expired", "function", x.fn.Name, "topic", x.m.Topic, "client", x.m.ClientID, "attempts", attempts)
 	o.Acked, o.ReasonCode = true, CodeSuccess

@@ -20,5 +20,19 @@ func Instances(cfg *config.Config) (out []Feature) {
 		}
 		out = append(out, f)
 	}
-	return out
+	return append(out, paging(cfg)...)
+}
+
+// paging says whether functions that are frozen can leave memory, if any is to.
+func paging(cfg *config.Config) []Feature {
+	for _, fn := range cfg.Functions {
+		if fn.Run == nil || fn.Run.PageOut == 0 {
+			continue
+		}
+		if err := instances.Paging(); err != nil {
+			return []Feature{{"paging out of instances", Degraded, err.Error()}}
+		}
+		return []Feature{{"paging out of instances", Used, "what is frozen for long leaves memory for swap"}}
+	}
+	return nil
 }

@@ -13,7 +13,7 @@ import (
 // Errors that wrap these say that there is nothing to change.
 var (
 	ErrAbsent  = errors.New("is not in the configuration")
-	ErrPresent = errors.New("is so already")
+	ErrPresent = errors.New("already")
 )
 
 // indent is by how many blanks a level of the text is indented.
@@ -61,7 +61,7 @@ func AddPod(function, pod string, known bool) Change {
 		case !holds(pods, pod):
 			pods.Content = append(pods.Content, text(pod))
 		case !undrained:
-			return fmt.Errorf("pod %s of function %s %w", pod, function, ErrPresent)
+			return fmt.Errorf("pod %s of function %s is in the configuration %w", pod, function, ErrPresent)
 		}
 		return nil
 	})
@@ -75,7 +75,7 @@ func DrainPod(function, pod string) Change {
 			return err
 		}
 		if holds(drained, pod) {
-			return fmt.Errorf("pod %s of function %s: to be drained %w", pod, function, ErrPresent)
+			return fmt.Errorf("pod %s of function %s is drained %w", pod, function, ErrPresent)
 		}
 		drained.Content = append(drained.Content, text(pod))
 		return nil
@@ -105,7 +105,7 @@ func PauseFunction(function string, on bool) Change {
 			return fmt.Errorf("line %d: paused is written in a way that can only be edited by hand", old.Line)
 		}
 		if paused == on {
-			return fmt.Errorf("function %s: paused: %t %w", function, on, ErrPresent)
+			return fmt.Errorf("function %s is %s %w", function, map[bool]string{true: "paused", false: "resumed"}[on], ErrPresent)
 		}
 		set(fn, "paused", &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: fmt.Sprint(on)})
 		return nil
@@ -118,6 +118,9 @@ func AddRoute(topic, function string) Change {
 		routes, err := list(root, "routes", true)
 		if err != nil {
 			return err
+		}
+		if slices.ContainsFunc(routes.Content, func(r *yaml.Node) bool { return has(r, "topic", topic) && has(r, "function", function) }) {
+			return fmt.Errorf("route %s to function %s is in the configuration %w", topic, function, ErrPresent)
 		}
 		r := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Style: yaml.FlowStyle}
 		set(r, "topic", text(topic))
@@ -135,7 +138,7 @@ func DeleteRoute(topic string) Change {
 			return err
 		}
 		if routes != nil {
-			i := slices.IndexFunc(routes.Content, func(r *yaml.Node) bool { t := get(r, "topic"); return t != nil && t.Value == topic })
+			i := slices.IndexFunc(routes.Content, func(r *yaml.Node) bool { return has(r, "topic", topic) })
 			if i >= 0 {
 				routes.Content = slices.Delete(routes.Content, i, i+1)
 				return nil
@@ -154,7 +157,7 @@ func onFunction(name string, change func(fn *yaml.Node) error) Change {
 		}
 		if functions != nil {
 			for _, fn := range functions.Content {
-				if n := get(fn, "name"); n != nil && n.Value == name {
+				if has(fn, "name", name) {
 					if fn.Anchor != "" {
 						return fmt.Errorf("function %s is written with the anchor &%s, and others may change with it: edit the file", name, fn.Anchor)
 					}
@@ -177,6 +180,12 @@ func get(m *yaml.Node, key string) *yaml.Node {
 		}
 	}
 	return nil
+}
+
+// has says whether a mapping's key has a value.
+func has(m *yaml.Node, key, value string) bool {
+	v := get(m, key)
+	return v != nil && v.Value == value
 }
 
 // set gives a mapping's key a value.

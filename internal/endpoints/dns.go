@@ -20,9 +20,10 @@ const (
 	unknownTTL = 30 * time.Second
 	retryMin   = time.Second
 	retryMax   = 30 * time.Second
-	// resolveTime bounds one look-up: what does not answer is asked again.
-	resolveTime = 10 * time.Second
 )
+
+// resolveTime bounds one look-up: what does not answer is asked again. Shorter in tests.
+var resolveTime = 10 * time.Second
 
 // dns is a name in DNS. Its A and AAAA records are the pods, or, without a port,
 // its SRV records name hosts and ports (RFC 2782).
@@ -38,6 +39,9 @@ func (d dns) follow(ctx context.Context, found func([]Pod), failed func(error)) 
 		switch {
 		case ctx.Err() != nil:
 			return
+		case errors.Is(err, errNone):
+			wait, retry = min(max(ttl, minTTL), maxTTL), retryMin
+			failed(err)
 		case err != nil:
 			failed(err)
 			retry = min(2*retry, retryMax)
@@ -51,7 +55,7 @@ func (d dns) follow(ctx context.Context, found func([]Pod), failed func(error)) 
 	}
 }
 
-// resolve asks once. A name that does not exist has no pods: that is how DNS says
+// resolve asks once. A name that does not exist has no pods (errNone): that is how DNS says
 // that a service has none at the moment.
 func (d dns) resolve(ctx context.Context) ([]netip.AddrPort, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTime)
@@ -63,10 +67,14 @@ func (d dns) resolve(ctx context.Context) ([]netip.AddrPort, time.Duration, erro
 			pods = append(pods, p)
 		}
 	})
-	if err != nil && !notFound(err) {
+	switch {
+	case err != nil && !notFound(err):
 		return nil, 0, fmt.Errorf("resolve %s: %w", d.Host, err)
-	}
-	if len(pods) > maxPods {
+	case err != nil:
+		return nil, r.ttl(), fmt.Errorf("resolve %s: %w: %w", d.Host, errNone, err)
+	case len(pods) == 0: // a SRV record whose targets are gone, or addresses that no pod can have
+		return nil, r.ttl(), fmt.Errorf("resolve %s: %w", d.Host, errNone)
+	case len(pods) > maxPods:
 		return nil, 0, fmt.Errorf("resolve %s: it %w", d.Host, errTooMany)
 	}
 	return tidy(pods), r.ttl(), nil

@@ -8,13 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"eproxy/internal/config"
@@ -79,24 +77,6 @@ func awaitLog(t *testing.T, log *logged, want string) {
 	}
 }
 
-// awaitBroken waits until the only source has failed.
-func awaitBroken(t *testing.T, w *Watcher) {
-	t.Helper()
-	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		w.mu.Lock()
-		for _, f := range w.sources {
-			if f.err != nil {
-				w.mu.Unlock()
-				return
-			}
-		}
-		w.mu.Unlock()
-		if time.Now().After(limit) {
-			t.Fatal("the source does not fail")
-		}
-	}
-}
-
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -123,7 +103,7 @@ func TestFile(t *testing.T) {
 	awaitLog(t, log, "source of pods is back")
 
 	write(t, path, `["10.0.0.3:80", "10.0.`)
-	awaitBroken(t, w)
+	awaitLog(t, log, `what it said last stays" source="file `+path+`" pods=2 error="`+path+`: must be a list of pods`)
 	if got := pods(w, cfg); got != "[10.0.0.2:80 10.0.0.9:80 [fd00::2]:8080]" {
 		t.Errorf("half a file: %s", got)
 	}
@@ -161,31 +141,26 @@ func TestFile(t *testing.T) {
 	await(t, w, cfg, "[10.0.0.9:80]")
 }
 
-// TestOtherFiles: what happens to other files of a directory, of which there may be many, is no reason to
-// read one; what happens to one that is a link is, whatever its name.
-func TestOtherFiles(t *testing.T) {
-	dir := t.TempDir()
-	f := file{dir + "//pods"}
-	for _, c := range []struct {
-		name   string
-		linked bool
-		ends   bool
-	}{{"other", false, false}, {"pods.next", false, false}, {"pods", false, true}, {"..data", true, true}} {
-		events := make(chan fsnotify.Event, 1)
-		events <- fsnotify.Event{Name: filepath.Join(dir, c.name), Op: fsnotify.Create}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- f.await(ctx, &fsnotify.Watcher{Events: events}, dir, c.linked) }()
-		for len(events) > 0 { // until it is taken
-			runtime.Gosched()
-		}
-		if !c.ends {
-			cancel()
-		}
-		if err := <-done; (err == nil) != c.ends {
-			t.Errorf("%s, linked %v: %v", c.name, c.linked, err)
-		}
-		cancel()
+// TestFileThatIsWritten: half a list in YAML's block form can be read, and a cut port is another port: it does not count
+// while somebody goes on writing, however long that takes.
+func TestFileThatIsWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pods.yaml")
+	const text = "- 10.0.0.2:8080\n- 10.0.0.3:8080\n"
+	write(t, path, text[:20])
+	rest := text[20:]
+	b, err := (file{path: path}).whole(func() bool {
+		n := min(4, len(rest))
+		write(t, path, strings.TrimSuffix(text, rest[n:]))
+		rest = rest[n:]
+		return true
+	})
+	if string(b) != text || err != nil {
+		t.Errorf("%q, %v; want %q", b, err, text)
+	}
+	n := 0
+	_, err = (file{path: path}).whole(func() bool { n++; write(t, path, text+strings.Repeat("#", n)); return true })
+	if err == nil || err.Error() != path+": is written all the time" {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -201,6 +176,8 @@ func TestFileErrors(t *testing.T) {
 		`["10.0.0.2:0"]`:        "must be address:port",
 		`["[fe80::1%eth0]:1"]`:  "must be address:port",
 		"[[a]]":                 "must be a list",
+		"[\"10.0.0.2:80\",\n":   `as ["10.2.0.2:8080"], or {"pods": [...]}: line 2: `,
+		"- 10.0.0.2:80\n- '10.": "line 2: found unexpected end of stream",
 		"[" + strings.Repeat("10.0.0.2:80,", maxPods+1) + "]": "more than 4096 pods",
 	} {
 		got, err := parsePods([]byte(text))
@@ -210,7 +187,7 @@ func TestFileErrors(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "f")
 	write(t, path, strings.Repeat(" ", maxFile+1))
-	if _, err := (file{path}).read(); err == nil || !strings.Contains(err.Error(), "longer than") {
+	if _, err := (file{path: path}).read(t.Context()); err == nil || !strings.Contains(err.Error(), "longer than") {
 		t.Errorf("a long file: %v", err)
 	}
 }
@@ -220,6 +197,7 @@ type server struct {
 	mu      sync.Mutex
 	records map[string][]dnsmessage.ResourceBody // by name and type
 	code    dnsmessage.RCode
+	silent  bool // no query is answered
 	asked   int
 }
 
@@ -234,7 +212,7 @@ func (s *server) answer(query []byte) []byte {
 	defer s.mu.Unlock()
 	s.asked++
 	var m dnsmessage.Message
-	if m.Unpack(query) != nil {
+	if s.silent || m.Unpack(query) != nil {
 		return nil
 	}
 	q := m.Questions[0]
@@ -261,7 +239,9 @@ func serveDNS(t *testing.T) *server {
 			if err != nil {
 				return
 			}
-			_, _ = pc.WriteTo(s.answer(b[:n]), from)
+			if answer := s.answer(b[:n]); answer != nil {
+				_, _ = pc.WriteTo(answer, from)
+			}
 		}
 	}()
 	old := dialServer
@@ -283,19 +263,21 @@ func TestDNS(t *testing.T) {
 	first := map[string][]dnsmessage.ResourceBody{"pods.test.TypeA": {a(10, 0, 0, 2), a(10, 0, 0, 1)}, "pods.test.TypeAAAA": {v6}}
 	s.set(dnsmessage.RCodeSuccess, first)
 	cfg := function(config.Function{Hosts: []config.HostPort{{Host: "pods.test.", Port: 80}}})
-	w, _ := start(t, cfg)
+	w, log := start(t, cfg)
 	if got := pods(w, cfg); got != "[10.0.0.1:80 10.0.0.2:80 [fd00::7]:80]" {
 		t.Errorf("at first: %s", got)
 	}
 	s.set(dnsmessage.RCodeServerFailure, nil)
-	awaitBroken(t, w)
+	awaitLog(t, log, `what it said last stays" source="dns pods.test.:80" pods=3 error="resolve pods.test.: `)
 	if got := pods(w, cfg); got != "[10.0.0.1:80 10.0.0.2:80 [fd00::7]:80]" {
 		t.Errorf("while the server fails: %s", got)
 	}
 	s.set(dnsmessage.RCodeSuccess, map[string][]dnsmessage.ResourceBody{"pods.test.TypeA": {a(10, 0, 0, 3)}})
 	await(t, w, cfg, "[10.0.0.3:80]")
+	awaitLog(t, log, "source of pods is back")
 	s.set(dnsmessage.RCodeNameError, nil)
 	await(t, w, cfg, "[]")
+	awaitLog(t, log, `msg="source of pods names none" source="dns pods.test.:80" pods=0 error="resolve pods.test.: no pods: `)
 
 	target := dnsmessage.MustNewName("pod-0.test.")
 	gone, other := dnsmessage.MustNewName("pod-1.test."), dnsmessage.MustNewName("pod-2.test.")
@@ -306,6 +288,44 @@ func TestDNS(t *testing.T) {
 	cfg = function(config.Function{Discover: config.Discover{DNS: config.HostPort{Host: "_http._tcp.test."}}})
 	w.Follow(cfg)
 	await(t, w, cfg, "[10.0.0.4:8081 10.0.0.5:8082]")
+}
+
+// TestDNSTimeout: a server that does not answer is a source that fails, in one line, and its pods stay; a name
+// that does not exist is one line, too, however often it is asked for.
+func TestDNSTimeout(t *testing.T) {
+	old := resolveTime
+	resolveTime = time.Second
+	s := serveDNS(t)
+	s.set(dnsmessage.RCodeSuccess, map[string][]dnsmessage.ResourceBody{"pods.test.TypeA": {a(10, 0, 0, 1)}})
+	cfg := function(config.Function{Discover: config.Discover{DNS: config.HostPort{Host: "pods.test.", Port: 80}}})
+	w, log := start(t, cfg)
+	t.Cleanup(func() { w.Close(); resolveTime = old })
+	s.mu.Lock()
+	s.silent = true
+	s.mu.Unlock()
+	awaitLog(t, log, "timeout")
+	awaitLog(t, log, `what it said last stays" source="dns pods.test.:80" pods=1 error="resolve pods.test.: `)
+	if got := pods(w, cfg); got != "[10.0.0.1:80]" {
+		t.Errorf("while the server is silent: %s", got)
+	}
+	s.mu.Lock()
+	s.silent = false
+	s.mu.Unlock()
+	awaitLog(t, log, "source of pods is back")
+	s.set(dnsmessage.RCodeNameError, nil)
+	await(t, w, cfg, "[]")
+	awaitLog(t, log, "source of pods names none")
+	w.mu.Lock()
+	name := dns{cfg.Functions[0].Discover.DNS}
+	f := w.sources[name]
+	w.mu.Unlock()
+	for range 3 { // as it is asked for again
+		w.failed(name, f, fmt.Errorf("again: %w", errNone))
+	}
+	w.Close() // logs what was counted
+	if n := strings.Count(log.String(), "source of pods names none"); n != 1 {
+		t.Errorf("%d lines about a name that does not exist:\n%s", n, log)
+	}
 }
 
 // TestReloadKeepsSources: a source that a reload keeps is not asked again, and what
@@ -324,7 +344,7 @@ func TestReloadKeepsSources(t *testing.T) {
 		}
 	}
 	w.mu.Lock()
-	kept := w.sources[file{x}]
+	kept := w.sources[file{x, &w.dirs}]
 	w.mu.Unlock()
 	one := function(config.Function{Discover: config.Discover{File: x}})
 	w.Follow(one)
@@ -336,8 +356,8 @@ func TestReloadKeepsSources(t *testing.T) {
 	w.Keep(one)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.sources[file{x}] != kept || len(w.sources) != 1 {
-		t.Errorf("%d sources, the one that stays was replaced: %v", len(w.sources), w.sources[file{x}] != kept)
+	if w.sources[file{x, &w.dirs}] != kept || len(w.sources) != 1 {
+		t.Errorf("%d sources, the one that stays was replaced: %v", len(w.sources), w.sources[file{x, &w.dirs}] != kept)
 	}
 }
 

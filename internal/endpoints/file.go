@@ -1,16 +1,16 @@
 package endpoints
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"strings"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"go.yaml.in/yaml/v4"
 )
 
@@ -19,7 +19,10 @@ const maxFile = 1 << 20
 
 // file is a list of pods that somebody else writes: JSON or YAML, ["10.2.0.2:8080"]
 // or {"pods": ["10.2.0.2:8080"]}.
-type file struct{ path string }
+type file struct {
+	path string
+	dirs *directories
+}
 
 func (f file) String() string { return "file " + f.path }
 
@@ -44,66 +47,90 @@ func (f file) follow(ctx context.Context, found func([]Pod), failed func(error))
 
 // watch reads the file whenever its directory changes, for as long as there is one.
 func (f file) watch(ctx context.Context, found func([]Pod), failed func(error)) error {
-	dir := filepath.Dir(f.path)
-	w, err := fsnotify.NewWatcher()
+	l, err := f.dirs.enter(f.path)
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", dir, err)
+		return err
 	}
-	defer w.Close()
-	if err := w.Add(dir); err != nil {
-		return fmt.Errorf("watch %s: %w", dir, err)
-	}
+	defer f.dirs.leave(l)
 	for {
-		linked := f.linked() // before it is read: what changes afterwards is an event
-		if pods, err := f.read(); err != nil {
+		l.linked.Store(f.linked()) // before it is read: what changes afterwards is an event
+		if pods, err := f.read(ctx); err != nil {
 			failed(err)
 		} else {
 			found(anonymous(pods))
 		}
-		if err := f.await(ctx, w, dir, linked); err != nil {
+		if err := l.await(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// linked says whether the file is a symbolic link, as in a volume of Kubernetes: what it
-// leads to may change without it.
+// linked says whether the file is a symbolic link.
 func (f file) linked() bool {
 	info, err := os.Lstat(f.path)
 	return err == nil && info.Mode()&os.ModeSymlink != 0
 }
 
-// await waits until the file may have changed. What happens to other files of the directory
-// is no reason to read it: many lists may be in one.
-func (f file) await(ctx context.Context, w *fsnotify.Watcher, dir string, linked bool) error {
+// await waits until the file may have changed.
+func (l *look) await(ctx context.Context) error {
 	late := time.NewTimer(rereadEvery)
 	defer late.Stop()
-	own := filepath.Join(dir, filepath.Base(f.path)) // as the events have it
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-late.C:
-			return nil
-		case e := <-w.Events:
-			if e.Name == dir && e.Has(fsnotify.Remove|fsnotify.Rename) {
-				return fmt.Errorf("%s is gone", dir)
-			}
-			if linked || e.Name == own || e.Name == dir {
-				return nil
-			}
-		case err := <-w.Errors:
-			if !errors.Is(err, fsnotify.ErrEventOverflow) { // else something has changed
-				return fmt.Errorf("watch %s: %w", dir, err)
-			}
-			return nil
-		}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-late.C:
+	case <-l.news:
+	case err := <-l.gone:
+		return err
 	}
+	return nil
 }
 
 // read reads the file. A file that is only half written is an error: what is said
 // by one that can be read counts, and no part of it.
-func (f file) read() ([]netip.AddrPort, error) {
+func (f file) read(ctx context.Context) ([]netip.AddrPort, error) {
+	b, err := f.whole(func() bool { return sleep(ctx, settled) })
+	if err != nil {
+		return nil, err
+	}
+	pods, err := parsePods(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path, err)
+	}
+	return pods, nil
+}
+
+// A list in brackets says where it ends. One in YAML's block form does not, and a port that is cut is another port: such
+// a file is read until it stays the same for settled, at most settleTries times.
+const (
+	settled     = 100 * time.Millisecond
+	settleTries = 20
+)
+
+// whole is what is in the file when nobody is seen to write it. pause lets some time pass; false: there is none.
+func (f file) whole(pause func() bool) ([]byte, error) {
+	var before []byte
+	for range settleTries {
+		b, err := f.bytes()
+		if err != nil || bracketed(b) || before != nil && bytes.Equal(b, before) {
+			return b, err
+		}
+		before = b
+		if !pause() {
+			return nil, context.Canceled
+		}
+	}
+	return nil, fmt.Errorf("%s: is written all the time", f.path)
+}
+
+// bracketed says whether a file that ends too early cannot be read.
+func bracketed(b []byte) bool {
+	b = bytes.TrimSpace(b)
+	return len(b) == 0 || b[0] == '[' || b[0] == '{'
+}
+
+// bytes is what is in the file now.
+func (f file) bytes() ([]byte, error) {
 	h, err := os.Open(f.path)
 	if err != nil {
 		return nil, err
@@ -116,11 +143,7 @@ func (f file) read() ([]netip.AddrPort, error) {
 	if len(b) > maxFile {
 		return nil, fmt.Errorf("%s: is longer than %d bytes", f.path, maxFile)
 	}
-	pods, err := parsePods(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.path, err)
-	}
-	return pods, nil
+	return b, nil
 }
 
 var errForm = errors.New(`must be a list of pods, as ["10.2.0.2:8080"], or {"pods": [...]}`)
@@ -129,7 +152,10 @@ var errForm = errors.New(`must be a list of pods, as ["10.2.0.2:8080"], or {"pod
 // list says that there are no pods.
 func parsePods(b []byte) ([]netip.AddrPort, error) {
 	var root yaml.Node
-	if err := yaml.Unmarshal(b, &root); err != nil || len(root.Content) != 1 {
+	if err := yaml.Unmarshal(b, &root); err != nil {
+		return nil, fmt.Errorf("%w: %s", errForm, strings.TrimPrefix(err.Error(), "yaml: ")) // which has the line
+	}
+	if len(root.Content) != 1 {
 		return nil, errForm
 	}
 	list := root.Content[0]

@@ -2,6 +2,7 @@ package endpoints
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -14,8 +15,11 @@ type Said struct {
 	Function string
 	Source   string // as people know it
 	Pods     int
-	Err      error // why that is not known; nil: it is
+	Err      error // why that is not known, or there are none (None); nil: neither
 }
+
+// None says whether the source was understood: there are no pods, for a reason that Err says.
+func (s Said) None() bool { return errors.Is(s.Err, errNone) }
 
 // Look asks the sources of a configuration's functions once, and waits as long as a
 // start does. It returns the configuration with the pods that they name, and what

@@ -14,6 +14,10 @@ import (
 // maxPods is how many pods one source may name: more than the largest node has.
 const maxPods = 4096
 
+// errNone is what an error wraps of a source that was understood, and by whose answer there are no pods, for a reason
+// that somebody may want to know.
+var errNone = errors.New("no pods")
+
 var errTooMany = fmt.Errorf("names more than %d pods", maxPods)
 
 // Pod is a pod that a source names.
@@ -39,7 +43,7 @@ func anonymous(addresses []netip.AddrPort) []Pod {
 // configuration are equal.
 type source interface {
 	// follow calls found with the source's pods, sorted, at once and whenever they
-	// may have changed, and failed when it cannot find them out, until ctx ends.
+	// may have changed, and failed when it cannot find them out or there are none (errNone), until ctx ends.
 	follow(ctx context.Context, found func(pods []Pod), failed func(error))
 	// String names the source for people.
 	String() string

@@ -20,6 +20,7 @@ type Watcher struct {
 	from    Sources
 	changed chan struct{}
 	wg      sync.WaitGroup
+	dirs    directories // of files that are sources
 
 	mu      sync.Mutex
 	sources map[source]*followed
@@ -40,7 +41,7 @@ type followed struct {
 	news     uint64        // the Watcher's when it did
 	answered chan struct{} // closed when it has said anything, or that it cannot
 	once     sync.Once
-	err      error // why it could not be read the last time; nil: it could
+	err      error // why it could not be read the last time, or names none; nil: neither
 	logged   bool  // that err was logged
 }
 
@@ -63,7 +64,7 @@ func (w *Watcher) sourcesOf(fn *config.Function) (out []source) {
 		out = append(out, dns{h})
 	}
 	if fn.Discover.File != "" {
-		out = append(out, file{fn.Discover.File})
+		out = append(out, file{fn.Discover.File, &w.dirs})
 	}
 	if fn.Discover.DNS.Host != "" {
 		out = append(out, dns{fn.Discover.DNS})
@@ -125,44 +126,62 @@ func (w *Watcher) follow(s source) *followed {
 	ctx, stop := context.WithCancel(context.Background())
 	w.news++
 	f := &followed{stop: stop, answered: make(chan struct{}), news: w.news}
-	found := func(pods []Pod) {
-		w.mu.Lock()
-		same := slices.Equal(pods, f.pods)
-		repaired := f.logged
-		f.pods, f.err, f.logged = pods, nil, false
-		if !same {
-			w.news++
-			f.news = w.news
-		}
-		w.mu.Unlock()
-		f.once.Do(func() { close(f.answered) })
-		if repaired {
-			w.log.Info("source of pods is back", "source", s.String(), "pods", len(pods))
-		}
-		if same {
-			return
-		}
+	w.wg.Go(func() {
+		s.follow(ctx, func(pods []Pod) { w.found(s, f, pods) }, func(err error) { w.failed(s, f, err) })
+	})
+	return f
+}
+
+// found is called when a source has said which pods there are.
+func (w *Watcher) found(s source, f *followed, pods []Pod) {
+	w.mu.Lock()
+	changed := w.say(f, pods)
+	repaired := f.logged
+	f.err, f.logged = nil, false
+	w.mu.Unlock()
+	f.once.Do(func() { close(f.answered) })
+	if repaired {
+		w.log.Info("source of pods is back", "source", s.String(), "pods", len(pods))
+	}
+	if changed {
 		w.change()
 	}
-	failed := func(err error) {
-		w.mu.Lock()
-		message := "source of pods cannot be read, what it said last stays"
-		if f.pods == nil {
-			message = "source of pods cannot be read"
-		}
-		kept := len(f.pods)
-		f.err = err
-		quiet := errors.Is(err, ErrLogged)
-		f.logged = f.logged || !quiet
-		w.mu.Unlock()
-		f.once.Do(func() { close(f.answered) })
-		if quiet {
-			return
-		}
+}
+
+// failed is called when a source has not said which pods there are, or why there are none.
+func (w *Watcher) failed(s source, f *followed, err error) {
+	w.mu.Lock()
+	message := "source of pods cannot be read, what it said last stays"
+	if f.pods == nil {
+		message = "source of pods cannot be read"
+	}
+	none, changed := errors.Is(err, errNone), false
+	if none {
+		message = "source of pods names none"
+		changed = w.say(f, []Pod{})
+	}
+	kept := len(f.pods)
+	quiet := errors.Is(err, ErrLogged) || none && errors.Is(f.err, errNone) // it may be so for days
+	f.err, f.logged = err, f.logged || !quiet
+	w.mu.Unlock()
+	f.once.Do(func() { close(f.answered) })
+	if changed {
+		w.change()
+	}
+	if !quiet {
 		w.often.Warn(message, s.String(), "source", s.String(), "pods", kept, "error", err)
 	}
-	w.wg.Go(func() { s.follow(ctx, found, failed) })
-	return f
+}
+
+// say notes which pods a source names, and returns whether these are others than before; w.mu is held.
+func (w *Watcher) say(f *followed, pods []Pod) bool {
+	same := slices.Equal(pods, f.pods)
+	f.pods = pods
+	if !same {
+		w.news++
+		f.news = w.news
+	}
+	return !same
 }
 
 // settleTime is how long a start waits for sources that do not answer.

@@ -80,7 +80,7 @@ func TestLayers(t *testing.T) {
 	seen := map[string]bool{}
 	for _, f := range files {
 		folder := filepath.Base(filepath.Dir(f))
-		if folder == "native" || folder == "observe" {
+		if folder == "native" {
 			continue
 		}
 		seen[folder] = true

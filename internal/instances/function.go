@@ -25,6 +25,7 @@ type function struct {
 	starts   starts
 	arrivals arrivals
 	scaler   scaler
+	most     int64 // bytes that an instance was seen to take; 0: none was, or there is no budget
 }
 
 // know adds a way to run a function to what is known of it.
@@ -167,7 +168,7 @@ func (r *Runtime) Functions() []FunctionStatus {
 }
 
 // nearness orders states by how soon an instance in one serves.
-var nearness = []State{Ready, Dozing, Frozen, Starting, Failed, Stopping}
+var nearness = []State{Ready, Dozing, Frozen, PagedOut, Starting, Failed, Stopping}
 
 // status is the function as it is shown.
 func (s *set) status() FunctionStatus {
@@ -222,6 +223,8 @@ func (c *scaler) tell(x *FunctionStatus, now time.Duration) {
 		x.Reason = "no message has come yet"
 	case c.busy:
 		x.Reason = "it has requests"
+	case now < c.evicted && x.State == Stopped:
+		x.Reason = fmt.Sprintf("last message at %s; it was stopped because others need its memory (runtime.memory)", at(c.last))
 	default:
 		stays, until := c.plan.At(now-c.last, max(0, c.done-c.last), c.start)
 		x.Reason = fmt.Sprintf("last message at %s; %s", at(c.last), c.outlook(stays, until))

@@ -20,11 +20,12 @@ type State string
 const (
 	Starting State = "starting" // it does not listen yet
 	Ready    State = "ready"
-	Failed   State = "failed"   // it has ended, or never listened, and is started again after a while
-	Stopping State = "stopping" // nobody wants it any more
-	Dozing   State = "dozing"   // it is to be frozen when its connections have ended
-	Frozen   State = "frozen"   // it takes no processor time until it is woken
-	Stopped  State = "stopped"  // of a function: it has no instance
+	Failed   State = "failed"    // it has ended, or never listened, and is started again after a while
+	Stopping State = "stopping"  // nobody wants it any more
+	Dozing   State = "dozing"    // it is to be frozen when its connections have ended
+	Frozen   State = "frozen"    // it takes no processor time until it is woken
+	PagedOut State = "paged-out" // it is frozen, and most of its memory is in swap
+	Stopped  State = "stopped"   // of a function: it has no instance
 )
 
 const (
@@ -108,7 +109,7 @@ func (i *instance) live(ctx context.Context) {
 func (i *instance) once(ctx context.Context) (why string, ready time.Duration) {
 	i.enter(Starting, "", 0)
 	began := time.Now()
-	group := i.r.groups.At(top, i.r.id, fmt.Sprintf("%d-%s", i.number, i.function))
+	group := i.group()
 	defer i.clear(group)
 	if err := group.Make(cgroup.Limits{Memory: i.run.Memory, CPU: i.run.CPU, PIDs: maxPIDs}); err != nil {
 		return err.Error(), 0
@@ -133,6 +134,11 @@ func (i *instance) once(ctx context.Context) (why string, ready time.Duration) {
 	}
 	i.shutDown(p)
 	return "", time.Since(since)
+}
+
+// group is the instance's control group.
+func (i *instance) group() *cgroup.Group {
+	return i.r.groups.At(top, i.r.id, fmt.Sprintf("%d-%s", i.number, i.function))
 }
 
 // await waits until the process takes connections, and says why it does not.
@@ -204,6 +210,9 @@ func (i *instance) become(s State, reason string, pid int, pod bool) {
 		i.status.Starts++
 	}
 	i.status.State, i.status.Reason, i.status.PID, i.status.Pod = s, reason, pid, pod
+	if was.State != s {
+		i.r.offer()
+	}
 	i.r.mu.Unlock()
 	if was.Pod && pod { // to nobody else it makes a difference
 		i.of.poke()

@@ -28,6 +28,7 @@ type Options struct {
 	ID        string                                           // of this loader, different from others on this machine; a file name
 	Dir       string                                           // for files, exists
 	Addresses netip.Prefix                                     // of instances
+	Memory    int64                                            // bytes that they have together; 0: each has its own limit alone
 	Answered  func(function string, pod netip.AddrPort) uint64 // requests that were answered in the kernel; nil: none
 	// Rest has an idle pod sleep in service (slots.Pods.Rest); a nil Rest: it cannot. nil: none can.
 	Rest   func(function string, pod netip.AddrPort, wake func()) (r Rest, busy bool)
@@ -43,6 +44,7 @@ type Runtime struct {
 	// noGroups is why there are none; nil: there are.
 	noGroups error
 	network  network
+	budget   budget
 	starter  *starter
 	hurry    chan struct{}
 	files    string        // path of the name servers that instances have
@@ -68,7 +70,7 @@ type Runtime struct {
 func New(o Options) *Runtime {
 	groups, err := cgroup.Find()
 	r := &Runtime{noGroups: err, id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}), closed: make(chan struct{}),
-		network: network{o.Addresses, table(o.ID), mark(o.ID)}, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, rest: o.Rest, used: make(map[int]*instance), known: make(map[string]*function)}
+		network: network{o.Addresses, table(o.ID), mark(o.ID)}, budget: newBudget(o.Memory), files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, rest: o.Rest, used: make(map[int]*instance), known: make(map[string]*function)}
 	if err != nil { // which is nothing to a loader that has no function to run
 		return r
 	}
@@ -112,6 +114,9 @@ func (r *Runtime) prepare() error {
 	}
 	r.prepared = true
 	go r.keep()
+	if r.budget.limit > 0 {
+		go r.keepBudget()
+	}
 	return nil
 }
 
@@ -178,6 +183,23 @@ func (r *Runtime) Instances() []Status {
 		return cmp.Or(cmp.Compare(a.Function, b.Function), cmp.Compare(a.Instance, b.Instance))
 	})
 	return out
+}
+
+// EachInstances says how many instances of each function are in each state that there is one in, and the memory that they have.
+func (r *Runtime) EachInstances(each func(function, state string, instances int, memory int64)) {
+	type key struct {
+		function string
+		state    State
+	}
+	n, memory := make(map[key]int), make(map[key]int64)
+	for _, s := range r.Instances() {
+		k := key{s.Function, s.State}
+		n[k]++
+		memory[k] += s.Used
+	}
+	for k := range n {
+		each(k.function, string(k.state), n[k], memory[k])
+	}
 }
 
 // Measure has load asked for what a function has to do. Before it is, only messages without a pod are known of.

@@ -30,6 +30,7 @@ type scaler struct {
 	done    time.Duration // the work on messages was
 	busy    bool          // there is some
 	start   time.Duration // of an instance
+	evicted time.Duration // until when it has no instance without a message, as others need the memory
 	failure string        // of the starts since an instance was last ready; empty: none has failed
 
 	sampled  time.Duration // when the load was last recorded
@@ -71,6 +72,9 @@ func (c *scaler) want(x seen) (n int, look time.Duration) {
 	if x.min > 0 || c.failure != "" {
 		return min(n, x.max), look
 	}
+	if !c.busy && x.now < c.evicted {
+		return 0, min(look, c.evicted-x.now)
+	}
 	stays, until := c.stays(x.now)
 	if stays || x.starting > 0 && x.pods == 0 { // what was begun for a message ends no sooner than it could serve it
 		n = max(n, 1)
@@ -89,6 +93,14 @@ func (c *scaler) stays(now time.Duration) (bool, time.Duration) {
 		return stays, never
 	}
 	return stays, max(until-age, time.Millisecond)
+}
+
+// evict has no instance there until a message comes, or the plan has one begun before the next.
+func (c *scaler) evict(now time.Duration) {
+	_, until := c.stays(now)
+	if c.evicted = now + until; until == never {
+		c.evicted = math.MaxInt64
+	}
 }
 
 // note takes in what a scaler is told.
@@ -117,6 +129,7 @@ func (c *scaler) arrive(x seen) {
 	if c.selector == nil && x.start > 0 {
 		c.selector = predict.NewSelector(predict.Costs{Lambda: x.lambda, Start: x.start})
 	}
+	c.evicted = 0
 	if c.any && x.now-c.last < idleLook {
 		return
 	}

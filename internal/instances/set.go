@@ -3,6 +3,7 @@ package instances
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -101,7 +102,12 @@ func (s *set) resize(ctx context.Context, want int) error {
 // short says that there is no room for more instances than n.
 func (s *set) short(err error, n int) {
 	s.lacks(err)
-	if n == 0 {
+	switch {
+	case errors.Is(err, errEnding): // it is a matter of a moment
+		return
+	case errors.Is(err, errSpent): // whose pods are known: there are none
+		s.tell()
+	case n == 0:
 		s.failed(err)
 		return
 	}
@@ -132,6 +138,7 @@ func (s *set) begin(ctx context.Context, i *instance) {
 		s.all = slices.DeleteFunc(s.all, func(x *instance) bool { return x == i })
 		s.mu.Unlock()
 		s.r.release(i)
+		s.r.left(s.name)
 		s.changed()
 	})
 }
@@ -144,7 +151,7 @@ func (s *set) surplus(all []*instance, want int) []*instance {
 	}
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	rank := map[State]int{Failed: -5, Starting: -4, Frozen: -3, Dozing: -2}
+	rank := map[State]int{Failed: -6, Starting: -5, PagedOut: -4, Frozen: -3, Dozing: -2}
 	slices.Reverse(all)
 	slices.SortStableFunc(all, func(a, b *instance) int { return rank[a.status.State] - rank[b.status.State] })
 	return all[:len(all)-want]
@@ -179,6 +186,11 @@ func (s *set) tell() {
 // reserve makes an instance, without running it.
 func (r *Runtime) reserve(s *set) (*instance, error) {
 	if err := r.prepare(); err != nil {
+		return nil, err
+	}
+	r.budget.mu.Lock() // until the instance counts
+	defer r.budget.mu.Unlock()
+	if err := r.room(s); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()

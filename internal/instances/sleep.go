@@ -229,6 +229,12 @@ func (d *doze) over(ctx context.Context) bool {
 
 // await is over after a while.
 func (d *doze) await(ctx context.Context, at <-chan time.Time) bool {
+	over, _ := d.awaitOr(ctx, at, nil)
+	return over
+}
+
+// awaitOr is await, and says whether it has ended by the other time.
+func (d *doze) awaitOr(ctx context.Context, at, other <-chan time.Time) (over, otherwise bool) {
 	select {
 	case <-d.roused:
 	case <-d.p.done:
@@ -236,9 +242,11 @@ func (d *doze) await(ctx context.Context, at <-chan time.Time) bool {
 	case <-d.wake:
 		d.owed.Store(true)
 	case <-at:
-		return false
+		return false, false
+	case <-other:
+		return false, true
 	}
-	return true
+	return true, false
 }
 
 // drained waits until nobody is connected to an instance that gets no more requests, or wakes when it does: what is
@@ -302,8 +310,16 @@ func (d *doze) sleep(ctx context.Context) {
 		look = t.C
 	}
 	d.enter(Frozen)
-	for !d.await(ctx, look) {
-		if all, err := sockets(d.p.pid()); err != nil || connected(all, d.run.Port) {
+	later := d.pageOutLater()
+	for {
+		over, page := d.awaitOr(ctx, look, later)
+		if page {
+			over = d.pageOut(ctx)
+		} else if !over {
+			all, err := sockets(d.p.pid())
+			over = err != nil || connected(all, d.run.Port)
+		}
+		if over {
 			return
 		}
 	}

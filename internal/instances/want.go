@@ -19,12 +19,21 @@ func (s *set) want() (n int, look time.Duration) {
 	if !latest {
 		return have, never // they end soon
 	}
+	n, look = s.decide(&x)
+	if x.arrived {
+		s.r.usedNow(s)
+	}
+	return n, look
+}
+
+// decide has the scaler decide by what was seen, and adds to that what the function itself knows.
+func (s *set) decide(x *seen) (n int, look time.Duration) {
 	asked, answered := s.r.counts(s.name)
 	s.function.mu.Lock()
 	defer s.function.mu.Unlock()
 	x.start = s.starts.quantile(0.5)
 	x.arrived = s.arrivals.since(asked, answered, x.load.Requests > 0)
-	return s.scaler.want(x)
+	return s.scaler.want(*x)
 }
 
 // look sees how the instances are. It returns how many there are, but for those that end, and whether no other set has come after
@@ -47,7 +56,7 @@ func (s *set) look(x *seen) (have int, latest bool) {
 			x.awake++
 		case Failed:
 			x.failed = i.status.Reason
-		case Frozen, Stopping, Stopped:
+		case Frozen, PagedOut, Stopping, Stopped:
 		}
 	}
 	return len(all), s.latest() == s

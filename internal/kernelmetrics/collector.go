@@ -57,7 +57,7 @@ func (c *Collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads the maps.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	for _, f := range []func(chan<- prometheus.Metric) error{c.totals, c.slots, c.pods, c.flows, c.reasons, c.programs, c.memory} {
+	for _, f := range []func(chan<- prometheus.Metric) error{c.totals, c.loads, c.flows, c.reasons, c.programs, c.memory} {
 		if err := f(ch); err != nil {
 			ch <- prometheus.NewInvalidMetric(reasons, err)
 		}
@@ -149,20 +149,29 @@ func add(sent map[request]uint64, others prometheus.Collector) error {
 	return failed
 }
 
-func (c *Collector) slots(ch chan<- prometheus.Metric) error {
-	ss, err := c.maps.Slots()
+// loads are what pods and functions have to do.
+func (c *Collector) loads(ch chan<- prometheus.Metric) error {
+	l, err := c.maps.Loads()
 	if err != nil {
 		return err
 	}
+	c.slots(ch, l.Served)
+	lives(ch, &l)
+	return nil
+}
+
+// slots counts each pod's connections by state, and its requests in flight.
+func (c *Collector) slots(ch chan<- prometheus.Metric, served []pinned.PodLoad) {
 	type pod struct{ function, address string }
 	n, busy := make(map[pod]map[string]int), make(map[pod]int)
-	for _, s := range ss {
-		p := pod{s.Pod.Function, s.Pod.Address.String()}
+	for _, s := range served {
+		p := pod{s.Function, s.Address.String()}
 		if n[p] == nil {
 			n[p] = make(map[string]int)
-			busy[p] = s.Pod.Fallback
 		}
-		n[p][s.State]++
+		for state, v := range s.Slots {
+			n[p][state] += v
+		}
 		busy[p] += s.InFlight
 	}
 	for p, states := range n {
@@ -181,33 +190,20 @@ func (c *Collector) slots(ch chan<- prometheus.Metric) error {
 	for p, v := range busy {
 		ch <- gauge(metrics.InFlight, v, p.function, p.address)
 	}
-	return nil
 }
 
-// pods counts each function's pods by state, a state that none is in has a series, too; and its messages that
+// lives counts each function's pods by state, a state that none is in has a series, too; and its messages that
 // wait for them.
-func (c *Collector) pods(ch chan<- prometheus.Metric) error {
-	functions, err := c.maps.Functions()
-	if err != nil {
-		return err
-	}
-	served, err := c.maps.Pods()
-	if err != nil {
-		return err
-	}
-	left, err := c.maps.LeftPods()
-	if err != nil {
-		return err
-	}
+func lives(ch chan<- prometheus.Metric, l *pinned.Loads) {
 	type series struct{ function, state string }
 	n := make(map[series]int)
-	for _, p := range served {
+	for _, p := range l.Served {
 		n[series{p.Function, p.State}]++
 	}
-	for _, p := range left {
+	for _, p := range l.Left {
 		n[series{p.Function, p.State}]++
 	}
-	for _, f := range functions {
+	for _, f := range l.Functions {
 		ch <- gauge(metrics.Queue, f.Waiting, f.Name, "kernel")
 		for _, state := range pinned.PodStates {
 			if state != "" {
@@ -215,7 +211,6 @@ func (c *Collector) pods(ch chan<- prometheus.Metric) error {
 			}
 		}
 	}
-	return nil
 }
 
 func (c *Collector) flows(ch chan<- prometheus.Metric) error {

@@ -78,17 +78,31 @@ func (m *merging) function(f *MQTTFunction) verdict {
 	if why := wrongGroup(f.Spec.Service.Group); why != "" {
 		return verdict{invalid, "service." + why}
 	}
-	keys := map[string]any{"name": name, "url": cmp.Or(f.Spec.URL, serviceURL(f.Namespace, f.Spec.Service.Name)), "kubernetes": serviceKeys(f.Namespace, f.Spec.Service)}
-	set(keys, "concurrency", f.Spec.Concurrency)
-	set(keys, "pipeline", f.Spec.Pipeline)
-	set(keys, "topology", f.Spec.Topology)
-	set(keys, "timeout", f.Spec.Timeout)
-	set(keys, "deadline", f.Spec.Deadline)
-	set(keys, "content_type", f.Spec.ContentType)
-	if len(f.Spec.Headers) > 0 {
-		keys["headers"] = f.Spec.Headers
+	keys := functionKeys(f)
+	keys["name"] = name
+	cfg, err := parse(keys, nil)
+	if err != nil {
+		return verdict{invalid, err.Error()}
 	}
-	if r := f.Spec.Retry; r != nil {
+	m.functions[types.NamespacedName{Namespace: f.Namespace, Name: f.Name}] = cfg.Functions[0]
+	return verdict{accepted, fmt.Sprintf("as the function %q", name)}
+}
+
+// functionKeys are an MQTTFunction's, all but its name, as the configuration file has them.
+func functionKeys(f *MQTTFunction) map[string]any {
+	spec := &f.Spec
+	keys := map[string]any{"url": cmp.Or(spec.URL, serviceURL(f.Namespace, spec.Service.Name)), "kubernetes": serviceKeys(f.Namespace, spec.Service)}
+	set(keys, "concurrency", spec.Concurrency)
+	set(keys, "pipeline", spec.Pipeline)
+	set(keys, "topology", spec.Topology)
+	set(keys, "timeout", spec.Timeout)
+	set(keys, "deadline", spec.Deadline)
+	set(keys, "content_type", spec.ContentType)
+	set(keys, "paused", spec.Paused)
+	if len(spec.Headers) > 0 {
+		keys["headers"] = spec.Headers
+	}
+	if r := spec.Retry; r != nil {
 		retry := make(map[string]any)
 		set(retry, "attempts", r.Attempts)
 		set(retry, "backoff", r.Backoff)
@@ -98,15 +112,24 @@ func (m *merging) function(f *MQTTFunction) verdict {
 		}
 		keys["retry"] = retry
 	}
-	if c := f.Spec.CloudEvents; c != nil {
-		keys["cloudevents"] = map[string]any{"type": c.Type, "source": c.Source, "from_publisher": c.FromPublisher}
+	if c := spec.CloudEvents; c != nil {
+		keys["cloudevents"] = map[string]any{"type": c.Type, "source": c.Source, "from_publisher": c.FromPublisher, "mode": c.Mode}
 	}
-	cfg, err := parse(keys, nil)
-	if err != nil {
-		return verdict{invalid, err.Error()}
+	if b := spec.Batch; b != nil {
+		batch := make(map[string]any)
+		set(batch, "max_messages", b.MaxMessages)
+		set(batch, "max_bytes", b.MaxBytes)
+		set(batch, "linger", b.Linger)
+		keys["batch"] = batch
 	}
-	m.functions[types.NamespacedName{Namespace: f.Namespace, Name: f.Name}] = cfg.Functions[0]
-	return verdict{accepted, fmt.Sprintf("as the function %q", name)}
+	if t := spec.Tracing; t != nil {
+		tracing := make(map[string]any) // all, if it says no more
+		if t.Sample != nil {
+			tracing["sample"] = *t.Sample
+		}
+		keys["tracing"] = tracing
+	}
+	return keys
 }
 
 // route checks an MQTTRoute, and takes it up.

@@ -53,7 +53,7 @@ func TestMergeResources(t *testing.T) {
 	knativeRoute.Spec.FunctionRef.Group, foreign.Spec.FunctionRef.Group = Knative.Group, "apps"
 	all := FunctionSpec{Service: ServiceRef{Name: "temp", Port: &port}, URL: "http://temp/in", Concurrency: 3, Pipeline: 2, Topology: config.TopologyAny, Timeout: "5s", Deadline: "9s",
 		Retry: &RetrySpec{Attempts: 7, Backoff: "1s", MaxBackoff: "2s", Final: &[]int{409}}, Headers: map[string]string{"X-A": "a"}, ContentType: "text/plain",
-		CloudEvents: &CloudEventsSpec{Type: "t", Source: "//s", FromPublisher: true}}
+		CloudEvents: &CloudEventsSpec{Type: "t", Source: "//s", FromPublisher: true}, Tracing: &TracingSpec{Sample: new(0.25)}, Paused: true}
 	for _, c := range []struct {
 		name      string
 		routes    []*MQTTRoute
@@ -74,6 +74,8 @@ func TestMergeResources(t *testing.T) {
 		{name: "a function that is wrong", routes: []*MQTTRoute{route("edge", "a", 1, "sensors/a", "MQTTFunction", "function-temp")},
 			functions: []*MQTTFunction{mqttFunction("temp", FunctionSpec{Service: ServiceRef{Name: "temp"}, Headers: map[string]string{"Host": "x"}})},
 			want:      map[string]string{"edge/a": "FunctionNotFound there is no MQTTFunction edge/function-temp that is accepted", "edge/function-temp": `Invalid function "edge.function-temp": header "Host" is written by eproxy itself`}},
+		{name: "a sample that is none", functions: []*MQTTFunction{mqttFunction("temp", FunctionSpec{Service: ServiceRef{Name: "temp"}, Tracing: &TracingSpec{Sample: new(1.5)}})},
+			want: map[string]string{"edge/function-temp": `Invalid function "edge.function-temp": tracing.sample 1.5: must be above 0, and at most 1`}},
 		{name: "no such function", routes: []*MQTTRoute{route("edge", "a", 1, "sensors/a", "MQTTFunction", "none")}, want: map[string]string{"edge/a": "FunctionNotFound"}},
 		{name: "of another namespace", routes: []*MQTTRoute{route("other", "a", 1, "sensors/a", "MQTTFunction", "function-temp")}, functions: []*MQTTFunction{mqttFunction("temp", all)},
 			want: map[string]string{"other/a": "FunctionNotFound", "edge/function-temp": "Accepted"}},
@@ -124,9 +126,15 @@ func TestMergeResources(t *testing.T) {
 	cfg, _ := mergeResources(fileOf(t, ownFile), []*MQTTRoute{ported, route("edge", "a", 1, "sensors/a", "MQTTFunction", "function-temp")}, []*MQTTFunction{mqttFunction("temp", all)})
 	f := cfg.Function("edge.function-temp")
 	if f.Concurrency != 3 || f.Pipeline != 2 || f.Topology != config.TopologyAny || f.Timeout != 5*time.Second || f.Deadline != 9*time.Second || !reflect.DeepEqual(f.Retry, config.Retry{Attempts: 7, Backoff: time.Second, MaxBackoff: 2 * time.Second, Final: []int{409}}) ||
-		f.Headers["X-A"] != "a" || f.ContentType != "text/plain" || f.CloudEvents != (config.CloudEvents{Type: "t", Source: "//s", FromPublisher: true}) ||
+		f.Headers["X-A"] != "a" || f.ContentType != "text/plain" || f.CloudEvents != (config.CloudEvents{Type: "t", Source: "//s", FromPublisher: true}) || f.Tracing != 0.25 || !f.Paused || f.Batch != nil ||
 		f.URL.String() != "http://temp/in" || f.Discover.Service != (config.Service{Name: "temp", Namespace: "edge", Port: "8080"}) {
 		t.Errorf("%+v", f)
+	}
+	events := FunctionSpec{Service: ServiceRef{Name: "temp"}, CloudEvents: &CloudEventsSpec{Mode: "structured"}, Batch: &BatchSpec{MaxMessages: 5, MaxBytes: 4096, Linger: "2s"}, Tracing: &TracingSpec{}}
+	other, _ := mergeResources(fileOf(t, ownFile), []*MQTTRoute{route("edge", "a", 1, "sensors/a", "MQTTFunction", "function-temp")}, []*MQTTFunction{mqttFunction("temp", events)})
+	f = other.Function("edge.function-temp")
+	if !f.CloudEvents.Structured || f.Batch == nil || *f.Batch != (config.Batch{MaxMessages: 5, MaxBytes: 4096, Linger: 2 * time.Second}) || f.Tracing != 1 || f.Paused {
+		t.Errorf("%+v, %+v", f, f.Batch)
 	}
 	f = cfg.Function("edge.temp.svc.8080")
 	if f.Timeout != 30*time.Second || f.URL.String() != "http://temp.edge.svc/" || f.Discover.Service != (config.Service{Name: "temp", Namespace: "edge", Port: "8080"}) {

@@ -63,6 +63,9 @@ type FunctionSpec struct {
 	Headers     map[string]string `json:"headers,omitempty"`
 	ContentType string            `json:"contentType,omitempty"`
 	CloudEvents *CloudEventsSpec  `json:"cloudEvents,omitempty"`
+	Batch       *BatchSpec        `json:"batch,omitempty"`
+	Tracing     *TracingSpec      `json:"tracing,omitempty"`
+	Paused      bool              `json:"paused,omitempty"`
 }
 
 // ServiceRef names a Service in the same namespace.
@@ -85,6 +88,19 @@ type CloudEventsSpec struct {
 	Type          string `json:"type,omitempty"`
 	Source        string `json:"source,omitempty"`
 	FromPublisher bool   `json:"fromPublisher,omitempty"`
+	Mode          string `json:"mode,omitempty"`
+}
+
+// BatchSpec says how many messages go in one request.
+type BatchSpec struct {
+	MaxMessages int    `json:"maxMessages,omitempty"`
+	MaxBytes    int    `json:"maxBytes,omitempty"`
+	Linger      string `json:"linger,omitempty"`
+}
+
+// TracingSpec gives messages without a traceparent one.
+type TracingSpec struct {
+	Sample *float64 `json:"sample,omitempty"` // the part of them that is sampled; nil: all
 }
 
 // Status says what has become of a resource.
@@ -126,6 +142,14 @@ func (f *MQTTFunction) DeepCopyObject() runtime.Object {
 	if f.Spec.CloudEvents != nil {
 		events := *f.Spec.CloudEvents
 		out.Spec.CloudEvents = &events
+	}
+	if f.Spec.Batch != nil {
+		batch := *f.Spec.Batch
+		out.Spec.Batch = &batch
+	}
+	if f.Spec.Tracing != nil {
+		tracing := *f.Spec.Tracing
+		out.Spec.Tracing = &tracing
 	}
 	out.Status = f.Status.clone()
 	return &out

@@ -3,6 +3,7 @@
 package metrics
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/klauspost/compress/gzhttp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -63,6 +65,8 @@ type Metrics struct {
 	ended    sync.Map // messageKey: *messageSeries
 	answered sync.Map // requestKey: prometheus.Counter
 	ready    atomic.Bool
+
+	more []prometheus.TransactionalGatherer
 }
 
 // New makes a registry with the fallback's counters, except for Requests.
@@ -173,8 +177,18 @@ func (m *Metrics) answerReady(w http.ResponseWriter, _ *http.Request) {
 
 // Handler serves all counters in the formats of Prometheus.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.Registry, promhttp.HandlerOpts{})
+	return compressed(promhttp.HandlerForTransactional(transaction{m}, promhttp.HandlerOpts{DisableCompression: true}))
 }
+
+// compressed has what is served compressed in the fastest way for whom it may be: promhttp's own, gzip's default, takes seven
+// times as long for text that gets a tenth smaller.
+var compressed = func() func(http.Handler) http.HandlerFunc {
+	wrap, err := gzhttp.NewWrapper(gzhttp.CompressionLevel(gzip.BestSpeed))
+	if err != nil {
+		panic(err) // of the options above only
+	}
+	return wrap
+}()
 
 // Serve serves /metrics, /healthz and /readyz until ctx ends, and everything else by rest, if there is one (nil: not found); an
 // empty address serves nothing.

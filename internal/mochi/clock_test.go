@@ -179,3 +179,25 @@ func TestSysTopics(t *testing.T) {
 		t.Errorf("%d messages received, %d before", after.MessagesReceived, before.MessagesReceived)
 	}
 }
+
+// TestWaitingCopiesExpire: so does what waits of a copy that the server gives subscribers.
+func TestWaitingCopiesExpire(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous)
+	c, _ := s.lasting("a", 1000)
+	if _, err := c.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "o", QoS: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	s.gone(c, "a")
+	if err := s.front.Copy(&request.Message{Topic: "o", QoS: 1, MessageExpiry: 100}); err != nil {
+		t.Fatal(err)
+	}
+	cl, _ := s.front.mqtt.Clients.Get("a")
+	for _, at := range []struct {
+		after int64 // seconds
+		wait  int
+	}{{90, 1}, {102, 0}} {
+		if s.front.tick(later(at.after)); cl.State.Inflight.Len() != at.wait {
+			t.Errorf("%d messages wait after %d s, want %d", cl.State.Inflight.Len(), at.after, at.wait)
+		}
+	}
+}

@@ -43,10 +43,8 @@ type conn struct {
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
-	acks        outbox.Box    // PUBACKs of the broker, and what waited for the disk
-	publishing  atomic.Uint32 // see publishing; 0: none
-	exactly     bool          // it is of QoS 2
-	withheld    []byte        // its acknowledgement
+	acks        outbox.Box // PUBACKs of the broker, and what waited for the disk
+	asked       uint16     // packet identifier of the SUBSCRIBE or UNSUBSCRIBE that is being answered
 	progress    progress.Progress
 	boundary    uint64          // how much of the stream was read when it last was at a boundary
 	named       time.Time       // when one was named

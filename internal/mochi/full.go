@@ -12,23 +12,18 @@ import (
 // errFull: there is no room on disk for what would have to be kept.
 var errFull = errors.New("persistence.bytes are used up")
 
-// ordinary lets the library have a message that is not routed, if there is room for what has to be kept of it.
-func (s *Server) ordinary(cl *mochi.Client, x *broker.Session, pk packets.Packet) (packets.Packet, error) {
-	if (pk.FixedHeader.Qos > 0 || pk.FixedHeader.Retain) && s.keep.full() {
-		s.broker.Refused("persistence_full", "message refused: there is no room on disk for it", x.Remote, "client", x.ClientID, "topic", pk.TopicName)
-		if pk.FixedHeader.Qos > 0 {
-			s.refuseFull(cl, x, &pk)
-			return pk, packets.ErrRejectPacket
-		}
-		pk.FixedHeader.Retain = false
+// room says whether there is room for what has to be kept of a message that is not routed. What is only to be retained goes to
+// the subscribers of now without.
+func (s *Server) room(cl *mochi.Client, x *broker.Session, pk *packets.Packet) bool {
+	if pk.FixedHeader.Qos == 0 && !pk.FixedHeader.Retain || !s.keep.full() {
+		return true
 	}
-	if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Qos > 0 {
-		c.publishing.Store(publishing(pk.PacketID))
-		if c.exactly = pk.FixedHeader.Qos == 2; c.exactly {
-			s.keep.publish()
-		}
+	s.broker.Refused("persistence_full", "message refused: there is no room on disk for it", x.Remote, "client", x.ClientID, "topic", pk.TopicName)
+	pk.FixedHeader.Retain = false
+	if pk.FixedHeader.Qos > 0 {
+		s.refuseFull(cl, x, pk)
 	}
-	return pk, nil
+	return pk.FixedHeader.Qos == 0
 }
 
 // refuseFull says no to a message; MQTT 3.1.1 can only disconnect (section 3.3.5).

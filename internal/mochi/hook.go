@@ -24,7 +24,7 @@ func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnDisconnect,
-		mqtt.OnQosPublish, mqtt.OnRetainMessage, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnUnsubscribed, mqtt.OnPublished:
+		mqtt.OnQosPublish, mqtt.OnRetainMessage, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnUnsubscribed:
 		return true
 	}
 	return false
@@ -108,11 +108,7 @@ func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) 
 }
 
 // OnQosComplete is called when a message of QoS 1 or 2 has ended.
-func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
-	if own := pk.FixedHeader.Type == packets.Puback && pk.Created != 0; !own { // to a client's message
-		h.s.keep.settled(cl, pk.PacketID)
-	}
-}
+func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) { h.s.keep.settled(cl, pk.PacketID) }
 
 // OnQosDropped is called when it has expired, or its session has ended.
 func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) { h.s.keep.settled(cl, pk.PacketID) }
@@ -120,13 +116,6 @@ func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) { h.s.keep.settl
 // OnUnsubscribed is called before UNSUBACK, and for what a session that has ended leaves.
 func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 	h.s.keep.unsubscribed(cl, pk.Filters)
-}
-
-// OnPublished is called when subscribers have a client's message.
-func (h *hook) OnPublished(cl *mqtt.Client, _ packets.Packet) {
-	if c, ok := cl.Net.Conn.(*conn); ok {
-		c.published(true)
-	}
 }
 
 // OnRetainMessage is called when a message is retained.
@@ -160,16 +149,10 @@ func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	}
 }
 
-// OnPublish takes messages out of the library's hands that are not ordinary ones.
-func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	x := sessionOf(cl)
-	if x == nil {
-		return pk, nil
-	}
-	if !h.s.broker.Publish(x, codec.Message(&pk)) {
-		return pk, packets.ErrRejectPacket // acknowledged by the broker
-	}
-	return h.s.ordinary(cl, x, pk)
+// OnPublish names who has published a message: the library has only those of its own client (see publish).
+func (h *hook) OnPublish(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	pk.Origin, pk.Connect.ClientIdentifier = pk.Connect.ClientIdentifier, ""
+	return pk, nil
 }
 
 // OnDisconnect is called when an established client's connection has ended. The
@@ -183,7 +166,6 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	if x := c.session.Load(); x != nil {
 		h.s.broker.Ended(x)
 	}
-	c.published(false)
 	c.ended = true
 	c.beginTurn()
 	h.s.clock.leave(cl)

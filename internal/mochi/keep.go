@@ -118,35 +118,10 @@ func (k *keep) unsubscribed(cl *mochi.Client, filters packets.Subscriptions) {
 
 // message keeps what waits for a client's acknowledgement.
 func (k *keep) message(cl *mochi.Client, pk *packets.Packet) {
-	if pk.FixedHeader.Type == packets.Pubrec {
-		return // to a client's message: see received
-	}
-	k.write(cl, pk)
-}
-
-func (k *keep) write(cl *mochi.Client, pk *packets.Packet) {
-	if k == nil || !lasts(cl) || cl.IsTakenOver() || pk.FixedHeader.Dup || pk.FixedHeader.Type == packets.Puback { // one that is sent again is there
+	if k == nil || !lasts(cl) || cl.IsTakenOver() || pk.FixedHeader.Dup { // one that is sent again is there
 		return
 	}
 	k.put(store.Message, messageKey(cl, pk.PacketID), keptOf(pk))
-}
-
-// publish begins what is put for a client's message of QoS 2 to subscribers: they have it if, and only if, it counts as received.
-func (k *keep) publish() {
-	if k != nil {
-		k.store.Begin()
-	}
-}
-
-// received ends that.
-func (k *keep) received(cl *mochi.Client, id uint16, done bool) {
-	if k == nil {
-		return
-	}
-	defer k.store.End()
-	if pk, ok := cl.State.Inflight.Get(id); ok && done && pk.FixedHeader.Type == packets.Pubrec {
-		k.write(cl, &pk)
-	}
 }
 
 // settled forgets it.
@@ -185,7 +160,7 @@ func (k *keep) full() bool { return k != nil && k.store.Full() }
 // behind says whether something has to be waited for before it is acknowledged.
 func (k *keep) behind() bool { return k != nil && k.store.Behind() }
 
-// Received keeps what is known of a routed message of QoS 2; broker.Keeper.
+// Received keeps what is known of a client's message of QoS 2; broker.Keeper.
 func (k *keep) Received(client string, id uint16, r broker.Received) {
 	k.put(store.Received, store.Key(client, strconv.Itoa(int(id))), r)
 }

@@ -2,12 +2,10 @@ package mochi
 
 import (
 	"fmt"
-	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"eproxy/internal/broker"
 	"eproxy/internal/codec"
 	"eproxy/internal/mqtt"
 )
@@ -27,12 +25,9 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 	case packets.Connect:
 		return c.connecting(cl, pk), nil
 	case packets.Publish:
-		if pk.Properties.TopicAliasFlag { // so that permissions are checked for the topic [MQTT-3.3.2-12]
-			pk.TopicName = cl.State.TopicAliases.Inbound.Set(pk.Properties.TopicAlias, pk.TopicName)
-		}
-		if !mochi.IsValidFilter(pk.TopicName, true) {
-			h.s.unusual(cl, pk)
-		}
+		named(cl, &pk)
+		h.s.accept(c, pk)
+		return done, nil
 	case packets.Puback, packets.Pubrec, packets.Pubcomp:
 		if m, ok := cl.State.Inflight.Get(pk.PacketID); ok {
 			if e := outOfTurn(m, pk); e != nil {
@@ -42,7 +37,9 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 		c.keepStep(cl, pk)
 		c.quota.settled(cl, pk)
 	case packets.Pubrel:
-		c.release(cl, pk.PacketID)
+		return done, c.release(pk.PacketID)
+	case packets.Subscribe, packets.Unsubscribe:
+		c.asked, pk.PacketID, pk.FixedHeader.Qos = pk.PacketID, 0, 0 // with a QoS the library wants an identifier
 	case packets.Disconnect:
 		pk.ReasonCode = c.gate.Reason() // the library does not see it without properties
 		c.goodbye(pk)
@@ -81,29 +78,6 @@ func (c *conn) goodbye(pk packets.Packet) {
 	}
 }
 
-// unusual settles a message to a topic that begins like $SYS or $share, which the
-// library drops without a word whatever comes behind.
-func (s *Server) unusual(cl *mochi.Client, pk packets.Packet) {
-	x := sessionOf(cl)
-	if x == nil {
-		return
-	}
-	p, m := &peer{s: s, cl: cl}, codec.Message(&pk)
-	if old, ok := cl.State.Inflight.Get(pk.PacketID); ok && m.QoS == 2 && old.FixedHeader.Type == packets.Pubrec {
-		_ = p.cl.WritePacket(old) // repeated before PUBREL [MQTT-4.3.3-10]
-		return
-	}
-	if !s.broker.Publish(x, m) {
-		return
-	}
-	if err := s.Publish(m); err != nil {
-		s.log.Warn("publish to subscribers", "topic", m.Topic, "error", err)
-	}
-	if m.QoS > 0 {
-		_ = p.Acknowledge(m.PacketID, m.QoS, broker.CodeSuccess, nil)
-	}
-}
-
 // keepStep keeps that a client has received a message of QoS 2, before the library sends PUBREL.
 func (c *conn) keepStep(cl *mochi.Client, pk packets.Packet) {
 	m, ok := cl.State.Inflight.Get(pk.PacketID)
@@ -111,20 +85,6 @@ func (c *conn) keepStep(cl *mochi.Client, pk packets.Packet) {
 		return
 	}
 	c.server.keep.message(cl, &packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1}, ProtocolVersion: pk.ProtocolVersion, PacketID: pk.PacketID, Created: m.Created})
-}
-
-// release ends the exchange of a message of QoS 2 from the client, before the library sends PUBCOMP. One of an earlier
-// connection of the session the library may know nothing of.
-func (c *conn) release(cl *mochi.Client, id uint16) {
-	x := sessionOf(cl)
-	if x == nil {
-		return
-	}
-	if _, ok := cl.State.Inflight.Get(id); x.Released(id) && !ok {
-		cl.State.Inflight.Set(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pubrec}, PacketID: id, Created: time.Now().Unix()})
-	} else if ok {
-		c.server.keep.settled(cl, id)
-	}
 }
 
 // Violations of the exchanges of section 4.3, which the library does not notice.
@@ -178,11 +138,14 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 	case packets.Publish:
 		if c, ok := cl.Net.Conn.(*conn); ok && pk.FixedHeader.Qos > 0 && !c.quota.admit(cl, pk, !c.running.Load()) {
 			pk.FixedHeader.Type = packets.Reserved // not now
+		} else if pk.FixedHeader.Qos > 0 {
+			pk.FixedHeader.Dup = sent(cl, pk.PacketID)
 		}
-	case packets.Pubrec: // to a repeated PUBLISH of QoS 2 [MQTT-4.3.3-10]
-		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
-			pk.ReasonCode = packets.CodeSuccess.Code
+	case packets.Suback, packets.Unsuback:
+		if c, ok := cl.Net.Conn.(*conn); ok {
+			pk.PacketID = c.asked
 		}
+		pk.Properties.User = nil // the client's own
 	case packets.Disconnect: // the library would keep it behind what waits, and close
 		if x := sessionOf(cl); x != nil {
 			x.Stop() // before the client hears of it
@@ -200,6 +163,7 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		}
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
 			h.s.inherit(cl) // after it has become this client's, before it is sent
+			inOrder(cl)
 			h.s.keep.settle(cl)
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
 		}

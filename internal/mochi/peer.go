@@ -37,12 +37,6 @@ func (p *peer) Acknowledge(id uint16, qos, code byte, b *pool.Batch) error {
 	}
 	if qos == 2 {
 		ack.FixedHeader.Type = packets.Pubrec
-		if code < packets.ErrUnspecifiedError.Code {
-			// PUBREL finds it here; a repetition of the PUBLISH too.
-			p.cl.State.Inflight.DecreaseReceiveQuota()
-			p.cl.State.Inflight.Set(ack)
-			p.s.clock.hold(p.cl)
-		}
 	}
 	return p.cl.WritePacket(ack)
 }

@@ -1,6 +1,7 @@
 package mochi
 
 import (
+	"math"
 	"slices"
 	"sync"
 
@@ -33,6 +34,7 @@ func (q *quota) takeOver(cl *mochi.Client) {
 	}
 	cl.Properties.Props.ReceiveMaximum = 0 // for when a session is inherited
 	cl.State.Inflight.ResetSendQuota(0)
+	cl.State.Inflight.ResetReceiveQuota(math.MaxInt32) // see Session.Unreleased
 }
 
 // admit says whether a message may be sent now; otherwise it is kept. What is sent

@@ -100,7 +100,9 @@ func (s *Server) loadSubscriptions(st *store.Store) error {
 
 func (s *Server) loadMessages(st *store.Store) error {
 	return each(st, store.Message, func(client, _ string, m *keptMessage) {
-		if cl := s.client(client); cl != nil && cl.State.Inflight.Set(m.packet()) {
+		pk := m.packet()
+		pk.FixedHeader.Dup = pk.FixedHeader.Type == packets.Publish // it may have been sent
+		if cl := s.client(client); cl != nil && cl.State.Inflight.Set(pk) {
 			atomic.AddInt64(&s.mqtt.Info.Inflight, 1)
 			s.clock.hold(cl)
 		}

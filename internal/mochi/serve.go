@@ -74,7 +74,6 @@ func (s *Server) abandon(c *conn) {
 		s.broker.Ended(x)
 	}
 	c.beginTurn()
-	c.published(false)
 	s.left(cl)
 	if !lasts(cl) && !cl.IsTakenOver() {
 		cl.ClearInflights()

@@ -35,7 +35,7 @@ type Server struct {
 	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
 	clock     *clock
-	keep      *keep           // nil: nothing outlives the program
+	keep      *keep // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
 	live      live
@@ -54,12 +54,14 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
 	caps.ReceiveMaximum = broker.ReceiveMaximum
 	caps.TopicAliasMaximum = topicAliases
-	caps.MaximumMessageExpiryInterval = 0 // none: what is retained stays until it is replaced, what waits for a client as long as its session
+	caps.Compatibilities.NoInheritedPropertiesOnAck = true // those of a PUBLISH say nothing about its acknowledgement
+	caps.MaximumMessageExpiryInterval = 0                  // none: what is retained stays until it is replaced, what waits for a client as long as its session
 	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log),
 		// No buffer: what the library puts there while messages wait stays there if the
 		// last of them is not sent.
 		ClientNetWriteBufferSize: 1})
 	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
+	s.inline.Properties.ProtocolVersion = 5 // else what it publishes does not expire
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
@@ -106,15 +108,26 @@ func (s *Server) Addresses() []net.Addr {
 }
 
 // Publish hands a message to the subscribers, and keeps it if it is to be retained.
-func (s *Server) Publish(m *request.Message) error {
+func (s *Server) Publish(m *request.Message) error { return s.hand(m, "") }
+
+// Copy is Publish of what a client has published.
+func (s *Server) Copy(m *request.Message) error { return s.hand(m, m.ClientID) }
+
+func (s *Server) hand(m *request.Message, by string) error {
 	if m.QoS > 0 && s.keep.full() {
 		return errFull
 	}
-	pk := codec.Packet(m)
-	pk.ProtocolVersion = 5
-	if pk.FixedHeader.Qos > 0 {
+	return s.publish(codec.Packet(m), by)
+}
+
+// publish has the library give a message to the subscribers, but for its publisher's that want nothing of their own; by: the
+// publisher's client identifier; empty: the server.
+func (s *Server) publish(pk packets.Packet, by string) error {
+	if pk.PacketID = 0; pk.FixedHeader.Qos > 0 {
 		pk.PacketID = 1 // the library wants one, and gives each subscriber another
 	}
+	pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = 0, false
+	pk.Connect.ClientIdentifier = by // see OnPublish
 	return s.mqtt.InjectPacket(s.inline, pk)
 }
 

@@ -30,9 +30,9 @@ const places = 16
 // down is a pool of which function f has no connection: its pods are down.
 type down struct{ pool.Pool }
 
-func (d down) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (pool.Lease, error) {
+func (d down) Acquire(ctx context.Context, function, client string, avoid []netip.AddrPort) (pool.Lease, error) {
 	if function != "f" {
-		return d.Pool.Acquire(ctx, function, avoid)
+		return d.Pool.Acquire(ctx, function, client, avoid)
 	}
 	<-ctx.Done()
 	return nil, ctx.Err()

@@ -41,10 +41,14 @@ type Observer struct {
 
 	mu       sync.Mutex
 	pods     map[netip.AddrPort]*pod
-	taken    []bool          // indexes of the counters in use
-	attached map[int]*hooks  // by interface
-	refused  map[string]bool // interfaces that the log has named
-	followed int             // connections, at the latest sweep
+	taken    []bool                          // indexes of the counters in use
+	attached map[int]*hooks                  // by interface
+	refused  map[string]bool                 // interfaces that the log has named
+	followed int                             // connections, at the latest sweep
+	each     []observer.ObserveObserveCounts // of a pod, by processor, while they are added up
+
+	generation uint64    // another one whenever the metrics' labels are
+	trees      sync.Pool // of *tree
 }
 
 // pod is one whose traffic is counted.
@@ -91,7 +95,7 @@ func Load(o Options) (*Observer, error) {
 	if err := spec.Variables["knob_slots"].Set(shared["slots"].MaxEntries() * chunkSize(spec)); err != nil {
 		return nil, fmt.Errorf("set knob_slots: %w", err)
 	}
-	x := &Observer{log: o.Logger, pods: make(map[netip.AddrPort]*pod), taken: make([]bool, pods),
+	x := &Observer{log: o.Logger, each: make([]observer.ObserveObserveCounts, ebpf.MustPossibleCPU()), pods: make(map[netip.AddrPort]*pod), taken: make([]bool, pods),
 		attached: make(map[int]*hooks), refused: make(map[string]bool)}
 	if err := spec.LoadAndAssign(&x.objs, &ebpf.CollectionOptions{MapReplacements: shared}); err != nil {
 		var ve *ebpf.VerifierError
@@ -154,6 +158,7 @@ func (o *Observer) want(a netip.AddrPort, functions string, path reach.Path) {
 		p = &pod{address: a, index: index}
 		o.pods[a] = p
 		o.taken[index] = true
+		o.generation++
 		key := podKey(a)
 		if err := errors.Join(o.objs.ObservedFlight.Put(index, &observer.ObserveObserveFlight{}), o.objs.ObservedPods.Put(&key, index)); err != nil {
 			o.log.Warn("pod is not observed", "pod", a, "error", err)
@@ -164,6 +169,9 @@ func (o *Observer) want(a netip.AddrPort, functions string, path reach.Path) {
 			o.log.Warn("pod is not observed", "pod", a, "error", err)
 		}
 		p.unlisted = false
+	}
+	if p.functions != functions {
+		o.generation++
 	}
 	p.functions, p.ifname, p.left = functions, path.Interface, time.Time{}
 	if path.Interface == "" && !o.refused[a.String()] {
@@ -243,6 +251,7 @@ func (o *Observer) forgetPods(now time.Time) {
 			continue
 		}
 		delete(o.pods, a)
+		o.generation++
 		o.taken[p.index] = false
 	}
 	o.ports()

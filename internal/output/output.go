@@ -54,9 +54,7 @@ func (r *Rows) Write(w io.Writer, form string) error {
 		for _, row := range r.Rows {
 			cells := make([]string, len(row))
 			for i, v := range row {
-				if cells[i] = "-"; v != nil {
-					cells[i] = Printable(fmt.Sprint(v))
-				}
+				cells[i] = cell(v)
 			}
 			fmt.Fprintln(tw, strings.Join(cells, "\t"))
 		}
@@ -67,6 +65,17 @@ func (r *Rows) Write(w io.Writer, form string) error {
 		return r.yaml(w)
 	}
 	return badForm(form)
+}
+
+// cell is a value as people read it: numbers without exponent.
+func cell(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "-"
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return Printable(fmt.Sprint(v))
 }
 
 // Printable quotes text that a terminal would not show as it is: what a device names itself could otherwise move the cursor, or

@@ -36,3 +36,12 @@ func TestTableIsShownAsItIs(t *testing.T) {
 		t.Errorf("%v\n%s\nwant\n%s", err, b.String(), want)
 	}
 }
+
+// TestNumbersAreWhole: bytes and counts of many are read by people, too.
+func TestNumbersAreWhole(t *testing.T) {
+	for v, want := range map[any]string{float64(4195608): "4195608", 0.25: "0.25", nil: "-", 7: "7", false: "false"} {
+		if got := cell(v); got != want {
+			t.Errorf("%v is shown as %s, want %s", v, got, want)
+		}
+	}
+}

@@ -68,7 +68,7 @@ func New(ctx context.Context, cfg config.Metrics, counters prometheus.Gatherer) 
 
 // Serve serves a process's metrics, and the page where the configuration asks for it (otherwise it is nil), until ctx ends.
 func Serve(ctx context.Context, cfg *config.Config, m *metrics.Metrics) (*Page, error) {
-	p, err := New(ctx, cfg.Metrics, m.Registry)
+	p, err := New(ctx, cfg.Metrics, m)
 	if err != nil {
 		return nil, err
 	}

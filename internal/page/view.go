@@ -8,6 +8,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/reason"
+	"eproxy/internal/refusal"
 	"eproxy/internal/top"
 )
 
@@ -91,7 +92,7 @@ func look(a, b *top.Snapshot, routes []*config.Route) *view {
 		v.Devices = append(v.Devices, counted{Name: c.Values[0], Total: number(c.Total)})
 	}
 	for _, c := range top.Counts(a, b, "eproxy_refused_total", "reason") {
-		v.Refused = append(v.Refused, counted{Name: c.Values[0], Meaning: refusals[c.Values[0]], Total: number(c.Total), Rate: number(c.Rate)})
+		v.Refused = append(v.Refused, counted{Name: c.Values[0], Meaning: refusal.Meanings[c.Values[0]], Total: number(c.Total), Rate: number(c.Rate)})
 	}
 	for _, c := range top.Counts(a, b, "eproxy_reasons_total", "hook", "reason") {
 		if c.Total > 0 {

@@ -175,6 +175,15 @@ func (t *Queues) Tend(index uint32) {
 	}
 }
 
+// Any says whether messages wait in the queue of an index.
+func (t *Queues) Any(index uint32) bool {
+	if index >= uint32(len(t.table)) {
+		return false
+	}
+	q := t.table[index].Load()
+	return q != nil && q.Count() > 0
+}
+
 // Count is how many messages wait, of all functions.
 func (t *Queues) Count() int {
 	n := 0

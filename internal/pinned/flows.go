@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"eproxy/internal/bpf"
+	"eproxy/internal/chunk"
 	"eproxy/internal/reason"
 )
 
@@ -64,8 +65,9 @@ func (m *Maps) Flows() ([]Flow, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read settings: %w", err)
 	}
+	conns := m.conns.Pass()
 	for index := m.slots; index < g.ConnsEnd; index++ {
-		c, err := m.conn(index)
+		c, err := connOf(conns, index)
 		if err != nil {
 			return nil, err
 		}
@@ -103,9 +105,10 @@ func (m *Maps) Granted(f Flow, topic string) (bool, error) {
 	return err == nil, nil
 }
 
-func (m *Maps) conn(index uint32) (bpf.EproxyConn, error) {
+// connOf is the entry of a connection, read under its lock.
+func connOf(conns *chunk.Pass, index uint32) (bpf.EproxyConn, error) {
 	var c bpf.EproxyConn
-	if err := m.conns.Lookup(index, &c, ebpf.LookupLock); err != nil {
+	if err := conns.Lookup(index, &c, ebpf.LookupLock); err != nil {
 		return c, fmt.Errorf("read connection %d: %w", index, err)
 	}
 	return c, nil

@@ -63,9 +63,13 @@ func (m *Maps) waiting(function uint32) (int, error) {
 
 func (m *Maps) functionNames() (map[uint32]string, error) {
 	fs, err := m.Functions()
+	return namesOf(fs), err
+}
+
+func namesOf(functions []Function) map[uint32]string {
 	names := make(map[uint32]string)
-	for _, f := range fs {
+	for _, f := range functions {
 		names[f.Index] = f.Name
 	}
-	return names, err
+	return names
 }

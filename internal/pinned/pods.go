@@ -11,6 +11,7 @@ import (
 
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
+	"eproxy/internal/chunk"
 )
 
 // PodStates are where a pod may be in its life, by abi.PodUp and the like.
@@ -59,16 +60,25 @@ type LeftPod struct {
 
 // LeftPods are the pods without slots, by function and address.
 func (m *Maps) LeftPods() ([]LeftPod, error) {
-	pods, err := m.Pods()
+	names, err := m.functionNames()
 	if err != nil {
 		return nil, err
 	}
-	why, err := m.reasonsOfPods()
+	served, err := m.served()
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range pods {
-		delete(why, podKey{p.Function, p.Address})
+	return m.leftBeside(served, names)
+}
+
+// leftBeside are the pods that are not among those in service.
+func (m *Maps) leftBeside(served []servedPod, names map[uint32]string) ([]LeftPod, error) {
+	why, err := m.reasonsOfPods(names)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range served {
+		delete(why, podKey{names[p.Function], addrPort(p.Address, p.Port)})
 	}
 	var out []LeftPod
 	for k, x := range why {
@@ -92,11 +102,7 @@ type podReason struct {
 }
 
 // reasonsOfPods says why pods are not reached in the best way, or get no messages.
-func (m *Maps) reasonsOfPods() (map[podKey]podReason, error) {
-	names, err := m.functionNames()
-	if err != nil {
-		return nil, err
-	}
+func (m *Maps) reasonsOfPods(names map[uint32]string) (map[podKey]podReason, error) {
 	out := make(map[podKey]podReason)
 	var k bpf.EproxyPodKey
 	var v bpf.EproxyPodReason
@@ -112,38 +118,60 @@ func (m *Maps) reasonsOfPods() (map[podKey]podReason, error) {
 	return out, nil
 }
 
+// servedPod is the entry of a pod in service.
+type servedPod struct {
+	index uint32
+	bpf.EproxyPod
+}
+
+// served are the pods in service in the kernel path.
+func (m *Maps) served() ([]servedPod, error) {
+	pods := m.maps["pods"]
+	keys, entries := make([]uint32, pods.MaxEntries()), make([]bpf.EproxyPod, pods.MaxEntries())
+	var at ebpf.MapBatchCursor
+	n, err := pods.BatchLookup(&at, keys, entries, nil)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // that is the end of the map
+		return nil, fmt.Errorf("read pods: %w", err)
+	}
+	var out []servedPod
+	for i := range n {
+		if entries[i].Up != 0 {
+			out = append(out, servedPod{keys[i], entries[i]})
+		}
+	}
+	return out, nil
+}
+
 // Pods are the pods in service in the kernel path.
 func (m *Maps) Pods() ([]Pod, error) {
 	names, err := m.functionNames()
 	if err != nil {
 		return nil, err
 	}
-	why, err := m.reasonsOfPods()
+	why, err := m.reasonsOfPods(names)
 	if err != nil {
 		return nil, err
 	}
+	served, err := m.served()
+	if err != nil {
+		return nil, err
+	}
+	conns := m.conns.Pass()
 	var out []Pod
-	for i := range m.maps["pods"].MaxEntries() {
-		var p bpf.EproxyPod
-		if err := m.maps["pods"].Lookup(i, &p); err != nil {
-			return nil, fmt.Errorf("read pod %d: %w", i, err)
-		}
-		if p.Up == 0 {
-			continue
-		}
+	for _, p := range served {
 		st, err := m.counters().ReadPod(p.Counter)
 		if err != nil {
 			return nil, err
 		}
 		function, address := names[p.Function], addrPort(p.Address, p.Port)
-		connected, err := m.connected(&p)
+		connected, err := m.connected(conns, &p.EproxyPod)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Pod{Index: i, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}].reason,
+		out = append(out, Pod{Index: p.index, Connected: connected, Function: function, Address: address, Reason: why[podKey{function, address}].reason,
 			Concurrency: int(p.Concurrency), Idle: p.Idle, Room: p.Room, Busy: p.Busy, Fallback: int(p.Fallback), Refuses: p.Refuses != 0, Far: p.Far != 0, XDP: p.XdpOk != 0, Peer: p.PeerOk != 0,
 			Answered: st.Sum(), Ifindex: p.Ifindex, FirstSlot: p.FirstSlot, State: podState(uint32(p.Up)),
-			Pipeline: int(p.Proven), PipelineWhy: depthWhy(&p)})
+			Pipeline: int(p.Proven), PipelineWhy: depthWhy(&p.EproxyPod)})
 	}
 	return out, nil
 }
@@ -172,9 +200,9 @@ func depthWhy(p *bpf.EproxyPod) string {
 }
 
 // connected is how many slots of a pod have a connection.
-func (m *Maps) connected(p *bpf.EproxyPod) (n int, err error) {
+func (m *Maps) connected(conns *chunk.Pass, p *bpf.EproxyPod) (n int, err error) {
 	for i := range uint32(p.Concurrency) {
-		c, err := m.conn(m.slotOf(p.FirstSlot, i))
+		c, err := connOf(conns, m.slotOf(p.FirstSlot, i))
 		if errors.Is(err, ebpf.ErrKeyNotExist) {
 			continue // none so high was ever dialled
 		}

@@ -31,18 +31,19 @@ func (m *Maps) Slots() ([]Slot, error) {
 	if err != nil {
 		return nil, err
 	}
+	slots, conns := m.slotParts.Pass(), m.conns.Pass()
 	var out []Slot
 	for _, p := range pods {
 		for i := range uint32(p.Concurrency) {
 			var s bpf.EproxySlot
 			index := m.slotOf(p.FirstSlot, i)
-			if err := m.slotParts.Lookup(index, &s, 0); errors.Is(err, ebpf.ErrKeyNotExist) {
+			if err := slots.Lookup(index, &s, 0); errors.Is(err, ebpf.ErrKeyNotExist) {
 				out = append(out, Slot{Index: index, Pod: p, State: stateName(uint32(bpf.EproxySlotStateSLOT_FREE))})
 				continue
 			} else if err != nil {
 				return nil, fmt.Errorf("read slot %d: %w", index, err)
 			}
-			c, err := m.conn(index)
+			c, err := connOf(conns, index)
 			if errors.Is(err, ebpf.ErrKeyNotExist) { // it is just being made
 				c, err = bpf.EproxyConn{}, nil
 			}

@@ -14,6 +14,7 @@ import (
 // Call is one request that is sent without anybody waiting for it.
 type Call struct {
 	Function string
+	Client   string        // whose it is: clients have one after another their turn
 	Request  []byte        // not changed until Done is called
 	Timeout  time.Duration // from its sending to its response
 	// Repeatable says that it may be sent again though the pod may have read it. Only such calls meet where it is
@@ -51,8 +52,8 @@ type Call struct {
 // Sender is a Pool that sends requests for which nobody waits.
 type Sender interface {
 	Pool
-	// Send sends a call as soon as there is a place for it at a pod: first come, first
-	// served, along with the callers of Acquire. What is written is in the batch, which is
+	// Send sends a call as soon as there is a place for it at a pod, in its client's turn, along with the callers of
+	// Acquire. What is written is in the batch, which is
 	// to be flushed. waits: there is no place yet.
 	Send(c *Call, b *Batch) (waits bool)
 	// Withdraw ends a call that waits for a place, without Done; false if it does not wait.
@@ -121,7 +122,7 @@ func (s *Standalone) Send(c *Call, b *Batch) (waits bool) {
 		return false
 	}
 	if f.turns.Len() > 0 || !s.assign(f, c) {
-		f.queue(&turn{call: c})
+		f.queue(&turn{client: c.Client, call: c})
 		s.serve(c.Function, f)
 	}
 	return c.turn != nil
@@ -171,7 +172,7 @@ func (s *Standalone) put(at *conn, c *Call, now time.Time) bool {
 		at.dead = true
 		if at.inFlight == 0 {
 			at.pod.idled(at)
-			at.pod.leave()
+			at.pod.leave(at.run)
 		}
 		return false
 	}
@@ -222,7 +223,7 @@ func (s *Standalone) open(d dial) {
 	defer s.unlock()
 	d.call.Pod, d.call.PodName = d.pod.addr, d.pod.name
 	if err != nil {
-		d.pod.leave()
+		d.pod.leave(0)
 		s.serve(d.call.Function, d.f)
 		s.end(d.call, fmt.Errorf("%w: %w", ErrUnread, err))
 		return
@@ -255,7 +256,7 @@ func (s *Standalone) answered(c *conn, call *Call, keep bool, now time.Time, b *
 	c.dead = c.dead || !keep
 	if c.inFlight--; c.inFlight == 0 {
 		p.idled(c)
-		p.leave()
+		p.leave(c.run)
 		if !call.more && !c.dead && !s.closed && !p.gone && p.spare() {
 			p.idle = append(p.idle, c)
 		} else {
@@ -296,7 +297,7 @@ func (s *Standalone) ended(c *conn, b *Batch) (trouble bool) {
 	if c.inFlight > 0 {
 		c.inFlight, c.trials, c.once = 0, 0, 0
 		p.idled(c)
-		p.leave()
+		p.leave(c.run)
 		s.serve(c.f.name, c.f)
 	}
 	return trouble
@@ -307,11 +308,11 @@ func (p *pod) idled(c *conn) {
 	p.busy = slices.DeleteFunc(p.busy, func(other *conn) bool { return other == c })
 }
 
-// leave gives a place back; the pool's mu is held.
-func (p *pod) leave() {
+// leave gives a place back, after so many requests; the pool's mu is held.
+func (p *pod) leave(requests int) {
 	p.used--
 	if p.shared != nil {
-		p.shared.Leave()
+		p.shared.Leave(requests)
 	}
 }
 

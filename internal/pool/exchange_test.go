@@ -144,7 +144,7 @@ func TestSurplusResponse(t *testing.T) {
 			p := New([]*config.Function{{Name: "f", Pods: []netip.AddrPort{addr}, Concurrency: 1}})
 			defer p.Close()
 			for range 2 {
-				l, err := p.Acquire(deadline(t), "f", nil)
+				l, err := p.Acquire(deadline(t), "f", "c", nil)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -35,7 +35,7 @@ func TestInFlightByPod(t *testing.T) {
 		}
 	}
 	tells(0)
-	l, err := s.Acquire(context.Background(), "f", nil)
+	l, err := s.Acquire(context.Background(), "f", "c", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,8 +47,9 @@ func TestInFlightByPod(t *testing.T) {
 // full is a pod of which others have all places.
 type full struct{ Shared }
 
-func (*full) Adopt(int)    {}
-func (*full) Enter() bool  { return false }
-func (*full) Free() int    { return 0 }
-func (*full) Spare() bool  { return false }
-func (*full) Asleep() bool { return false }
+func (*full) Adopt(int)       {}
+func (*full) Enter() bool     { return false }
+func (*full) Free() int       { return 0 }
+func (*full) Spare() bool     { return false }
+func (*full) Asleep() bool    { return false }
+func (*full) Contended() bool { return false }

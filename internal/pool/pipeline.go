@@ -53,7 +53,12 @@ func (p *pod) most() int {
 // to wait for them no longer than that. None that must not be sent again is put beside a trial. The pool's mu is held.
 func (c *conn) takes(call *Call, wait time.Duration) bool {
 	most := c.pod.most()
-	return c.open(wait) && c.inFlight < most && (call.Repeatable || c.trials == 0) && (c.pod.trying(most) != c || c.waits(call, most))
+	return c.open(wait) && c.inFlight < most && !c.overstays(most) && (call.Repeatable || c.trials == 0) && (c.pod.trying(most) != c || c.waits(call, most))
+}
+
+// overstays says whether a connection had its turn at a place that others wait for.
+func (c *conn) overstays(most int) bool {
+	return c.run >= most && c.pod.shared != nil && c.pod.shared.Contended()
 }
 
 // trying is the connection where it is being tried what the pod does; nil: nowhere.
@@ -122,7 +127,7 @@ func (s *Standalone) trying(f *function, call *Call) *conn {
 		d.Try()
 		d.trial, d.wanted = nil, depth.Proofs
 	}
-	if d.Tried <= most || c.inFlight < most || c.inFlight >= d.Tried {
+	if d.Tried <= most || c.inFlight < most || c.inFlight >= d.Tried || c.overstays(d.Tried) {
 		return nil
 	}
 	if most == 1 && (c.run > 1 || !c.unwritten()) {
@@ -146,17 +151,19 @@ func (s *Standalone) gather(f *function) {
 	if at == nil || at.f != f || at.once > 0 || !at.pod.tries() {
 		return
 	}
-	now, next := time.Now(), f.turns.Front()
-	for i := 0; i < far && next != nil; i++ {
-		t := next.Value.(*turn)
-		next = next.Next()
-		if t.call == nil || !t.call.Repeatable {
-			continue
-		}
+	now := time.Now()
+	repeatable := func(t *turn) bool { return t.call != nil && t.call.Repeatable }
+	joins := func(t *turn) bool {
 		if !at.takes(t.call, behindTime) && s.trying(f, t.call) != at || !s.put(at, t.call, now) {
+			return false
+		}
+		return f.leave(t)
+	}
+	for before := 0; before != f.turns.Len(); {
+		before = f.turns.Len()
+		if !f.turns.round(far, repeatable, joins) {
 			return
 		}
-		f.leave(t)
 	}
 }
 

@@ -50,9 +50,9 @@ type Lease interface {
 
 // Pool lends connections, within the functions' concurrency limits.
 type Pool interface {
-	// Acquire waits for a free connection to a pod of the function. Pods in
-	// avoid are taken only if the others have no place.
-	Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (Lease, error)
+	// Acquire waits for a free connection to a pod of the function. Clients have one after another their turn,
+	// with what they want first. Pods in avoid are taken only if the others have no place.
+	Acquire(ctx context.Context, function, client string, avoid []netip.AddrPort) (Lease, error)
 }
 
 // Unreachable logs that no connection to a pod could be made: once, then

@@ -223,10 +223,9 @@ func (p *pod) free() int {
 	return p.limit - p.used
 }
 
-// Acquire waits for a free place at a pod: first come, first served. A function
-// without pods may be given some.
-func (s *Standalone) Acquire(ctx context.Context, function string, avoid []netip.AddrPort) (Lease, error) {
-	t := &turn{avoid: avoid, grant: make(chan grant, 1)}
+// Acquire waits for a free place at a pod; Pool. A function without pods may be given some.
+func (s *Standalone) Acquire(ctx context.Context, function, client string, avoid []netip.AddrPort) (Lease, error) {
+	t := &turn{client: client, avoid: avoid, grant: make(chan grant, 1)}
 	if l, err := s.queue(function, t); l != nil || err != nil {
 		return l, err
 	}
@@ -392,7 +391,7 @@ func (l *lease) Release() {
 	s, p := l.pool, l.pod
 	s.lock(nil)
 	defer s.unlock()
-	p.leave()
+	p.leave(1)
 	if c := l.conn; c != nil {
 		if l.reusable && !c.dead && !s.closed && !p.gone && p.spare() {
 			p.idle = append(p.idle, c)

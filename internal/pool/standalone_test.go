@@ -23,7 +23,7 @@ func functions(concurrency int, pods ...netip.AddrPort) []*config.Function {
 
 func acquire(t *testing.T, s *Standalone) Lease {
 	t.Helper()
-	l, err := s.Acquire(context.Background(), "f", nil)
+	l, err := s.Acquire(context.Background(), "f", "c", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestReloadWakes(t *testing.T) {
 				defer acquire(t, s).Release()
 				ended := make(chan error, 1)
 				go func() {
-					l, err := s.Acquire(context.Background(), "f", nil)
+					l, err := s.Acquire(context.Background(), "f", "c", nil)
 					if err == nil {
 						l.Release()
 					}
@@ -81,7 +81,7 @@ func TestNoPodYet(t *testing.T) {
 		got := make(chan int, 2)
 		for i := range 2 {
 			go func() {
-				l, err := s.Acquire(context.Background(), "f", nil)
+				l, err := s.Acquire(context.Background(), "f", "c", nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -109,7 +109,7 @@ func at(t *testing.T, s *Standalone, avoid ...netip.AddrPort) Lease {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	l, err := s.Acquire(ctx, "f", avoid)
+	l, err := s.Acquire(ctx, "f", "c", avoid)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestWhichPod(t *testing.T) {
 	if l := at(t, s); l == nil || l.Pod() != podA {
 		t.Errorf("%v, want a place at the pod that can be reached again", l)
 	}
-	if _, err := s.Acquire(context.Background(), "g", nil); !errors.Is(err, ErrNoPod) {
+	if _, err := s.Acquire(context.Background(), "g", "c", nil); !errors.Is(err, ErrNoPod) {
 		t.Errorf("a function that is not known: %v", err)
 	}
 }
@@ -279,7 +279,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 				if i == 1 || i == 4 {
 					c = ctx
 				}
-				if l, err := s.Acquire(c, "f", nil); err == nil {
+				if l, err := s.Acquire(c, "f", "c", nil); err == nil {
 					turns <- got{i, l}
 				} else if i != 1 && i != 4 {
 					t.Error(err)
@@ -317,7 +317,7 @@ func TestTurnComesAsCallerLeaves(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan Lease, 1)
 		go func() {
-			l, _ := s.Acquire(ctx, "f", nil)
+			l, _ := s.Acquire(ctx, "f", "c", nil)
 			ended <- l
 		}()
 		go cancel()
@@ -332,11 +332,13 @@ func TestTurnComesAsCallerLeaves(t *testing.T) {
 
 // limit is a shared limit whose places the test has.
 type limit struct {
-	places  int
-	asleep  bool
-	waiting int
-	again   time.Duration
-	hook    func() // when callers begin to wait
+	places    int
+	asleep    bool
+	contended bool
+	left      []int // requests of those that left
+	waiting   int
+	again     time.Duration
+	hook      func() // when callers begin to wait
 }
 
 func (l *limit) Enter() bool {
@@ -346,12 +348,16 @@ func (l *limit) Enter() bool {
 	l.places--
 	return true
 }
-func (l *limit) Leave()       { l.places++ }
-func (l *limit) Adopt(n int)  { l.places -= n }
-func (l *limit) Free() int    { return l.places }
-func (l *limit) Asleep() bool { return l.asleep }
-func (l *limit) Calm()        { l.waiting = 0 }
-func (l *limit) Spare() bool  { return true }
+func (l *limit) Leave(n int) {
+	l.places++
+	l.left = append(l.left, n)
+}
+func (l *limit) Adopt(n int)     { l.places -= n }
+func (l *limit) Free() int       { return l.places }
+func (l *limit) Asleep() bool    { return l.asleep }
+func (l *limit) Calm()           { l.waiting = 0 }
+func (l *limit) Contended() bool { return l.contended }
+func (l *limit) Spare() bool     { return true }
 
 func (l *limit) Patience() time.Duration   { return time.Hour }
 func (l *limit) Stalled()                  {}
@@ -400,7 +406,7 @@ func TestSharedLimit(t *testing.T) {
 				s := share(map[netip.AddrPort]*limit{podA: l})
 				got := make(chan Lease, 1)
 				go func() {
-					l, err := s.Acquire(context.Background(), "f", nil)
+					l, err := s.Acquire(context.Background(), "f", "c", nil)
 					if err != nil {
 						t.Error(err)
 					}

@@ -16,12 +16,15 @@ import (
 type Shared interface {
 	// Enter takes a place for a request of the pool's, if there is one for it.
 	Enter() bool
-	// Leave gives a place back.
-	Leave()
+	// Leave gives a place back, after so many requests.
+	Leave(requests int)
 	// Adopt counts requests that are under way, limit or not: no others are counted.
 	Adopt(n int)
 	// Free is how many places there are, about.
 	Free() int
+	// Contended says that others wait for a place that is more than the pool's share: it is to be given
+	// back as soon as its connection had as many requests as it may have at a time.
+	Contended() bool
 	// Asleep says that a request would have to wake the pod.
 	Asleep() bool
 	// Await says that callers wait. Up to keep places, as they become free, are
@@ -59,23 +62,25 @@ type Exchange struct {
 }
 
 // function has the pods of one function, and who waits for a place at any of
-// them, the oldest first. All of it is guarded by the pool's mu.
+// them. All of it is guarded by the pool's mu.
 type function struct {
 	name    string
 	pods    []*pod
-	turns   list.List // of *turn
-	awaited bool      // the others that use the pods know that somebody waits
+	turns   lines
+	awaited bool // the others that use the pods know that somebody waits
 	retry   *time.Timer
 	wake    func() // has the pool look for places again
 }
 
 // turn is one caller's place in the queue.
 type turn struct {
-	f     *function
-	at    *list.Element // nil: it has had its turn
-	avoid []netip.AddrPort
-	grant chan grant // has room for one; nil: it is a call's
-	call  *Call
+	f      *function
+	client string
+	line   *line
+	at     *list.Element // in line; nil: it has had its turn
+	avoid  []netip.AddrPort
+	grant  chan grant // has room for one; nil: it is a call's
+	call   *Call
 }
 
 // grant ends a turn: with a lease, or because there is no such function any more.
@@ -92,9 +97,10 @@ func (g grant) get() (Lease, error) {
 	return g.lease, nil
 }
 
-// queue puts a caller behind those that wait.
+// queue puts a caller among those that wait.
 func (f *function) queue(t *turn) {
-	t.f, t.at = f, f.turns.PushBack(t)
+	t.f = f
+	f.turns.push(t)
 	if t.call != nil {
 		t.call.turn = t
 	}
@@ -105,8 +111,7 @@ func (f *function) leave(t *turn) bool {
 	if t.at == nil {
 		return false
 	}
-	f.turns.Remove(t.at)
-	t.at = nil
+	f.turns.remove(t)
 	if t.call != nil {
 		t.call.turn = nil
 	}
@@ -116,7 +121,7 @@ func (f *function) leave(t *turn) bool {
 // serve gives places to those that wait, in their order, until there is none.
 func (s *Standalone) serve(name string, f *function) {
 	for f.turns.Len() > 0 {
-		t := f.turns.Front().Value.(*turn)
+		t := f.turns.front()
 		if s.functions[name] != f || s.closed {
 			f.leave(t)
 			t.refuse(s, fmt.Errorf("function %s: %w", name, ErrNoPod))

@@ -41,6 +41,29 @@ func (e *Eviction) Use(key string, cost, size float64) {
 	heap.Fix(&e.queue, r.index)
 }
 
+// Victims say which of the instances that wait for work goes when memory runs out: an Eviction, or what it is compared with.
+type Victims interface {
+	Use(key string, cost, size float64)
+	Evict(may func(key string) bool) (key string, ok bool)
+	Remove(key string)
+}
+
+// Room gives up instances until need of memory is free, of which free is already, and says which. size is how much one gives
+// back, may whether it can be given up: who has work cannot. ok is false if all that may go does not suffice.
+func Room(v Victims, need, free float64, may func(key string) bool, size func(key string) float64) (given []string, ok bool) {
+	for free < need {
+		key, some := v.Evict(may)
+		if !some {
+			return given, false
+		}
+		given, free = append(given, key), free+size(key)
+	}
+	return given, true
+}
+
+// Knows says whether the function's instance has been used since it was last given up.
+func (e *Eviction) Knows(key string) bool { return e.byKey[key] != nil }
+
 // Evict gives up the instance that is worth least, of those that may be.
 func (e *Eviction) Evict(may func(key string) bool) (key string, ok bool) {
 	var busy []*resident

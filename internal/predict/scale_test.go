@@ -167,3 +167,25 @@ func TestEvictionOrder(t *testing.T) {
 		t.Errorf("%s goes, %d are left", got, e.Len())
 	}
 }
+
+// Room gives up no more than it must, and says when all that may go does not suffice.
+func TestRoom(t *testing.T) {
+	sizes := map[string]float64{"a": 10, "b": 20, "busy": 100}
+	for _, c := range []struct {
+		need, free float64
+		given      []string
+		ok         bool
+	}{{5, 5, nil, true}, {15, 5, []string{"a"}, true}, {16, 5, []string{"a", "b"}, true}, {40, 5, []string{"a", "b"}, false}} {
+		e := NewEviction()
+		e.Use("a", 1, 1)
+		e.Use("busy", 1, 1000)
+		e.Use("b", 2, 1)
+		given, ok := Room(e, c.need, c.free, func(key string) bool { return key != "busy" }, func(key string) float64 { return sizes[key] })
+		if !slices.Equal(given, c.given) || ok != c.ok {
+			t.Errorf("%v of which %v is free: %v, %v", c.need, c.free, given, ok)
+		}
+		if !e.Knows("busy") || slices.Contains(given, "a") == e.Knows("a") {
+			t.Errorf("%v of which %v is free: what stays is not what was not given up", c.need, c.free)
+		}
+	}
+}

@@ -86,7 +86,7 @@ func (s *Set[P]) Changed(functions []*config.Function) []*config.Function {
 }
 
 // Step brings the pods of functions into service, has serve let the programs use these and
-// no others, by function in the order of its pods, and takes out of service what is not
+// no others, by function in the order of its pods (those in service first where these are too many), and takes out of service what is not
 // among them. serve is told of the functions that are Changed or gone alone. After an error of serve
 // the programs use the pods of before, and what has come is in service already.
 func (s *Set[P]) Step(functions []*config.Function, serve func(map[string][]P) error) error {
@@ -98,7 +98,7 @@ func (s *Set[P]) Step(functions []*config.Function, serve func(map[string][]P) e
 	}
 	for _, fn := range changed {
 		var list []P
-		for _, addr := range fn.Pods {
+		for _, addr := range s.order(fn) {
 			if pod, ok := s.place(fn, addr, len(list)); ok {
 				list = append(list, pod)
 			}
@@ -121,6 +121,23 @@ func (s *Set[P]) Step(functions []*config.Function, serve func(map[string][]P) e
 		s.done[fn.Name] = fn
 	}
 	return nil
+}
+
+// order is a function's pods in the order in which they are placed. Where not all of them have a place those that have one keep it: a
+// pod that comes takes nobody's.
+func (s *Set[P]) order(fn *config.Function) []netip.AddrPort {
+	if len(fn.Pods) <= abi.PodsPerFunction {
+		return fn.Pods
+	}
+	in, out := make([]netip.AddrPort, 0, len(fn.Pods)), []netip.AddrPort(nil)
+	for _, addr := range fn.Pods {
+		if _, ok := s.pods[ID{fn.Name, addr}]; ok {
+			in = append(in, addr)
+		} else {
+			out = append(out, addr)
+		}
+	}
+	return append(in, out...)
 }
 
 // gone are the functions of the latest Step that are not among these.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/config"
 	"eproxy/internal/reach"
 )
@@ -304,6 +305,38 @@ func TestNoRoom(t *testing.T) {
 	}
 	if _, ok := s.Get(second); !ok || s.AgainShort() {
 		t.Errorf("the pod has no room although another has gone: %v", s.Path(second))
+	}
+}
+
+// TestManyPodsKeepTheirPlaces: a pod of a function that has more than the programs hold comes, and touches none of the others; one of
+// them that goes gives its place to one that had none.
+func TestManyPodsKeepTheirPlaces(t *testing.T) {
+	m, s := newModel(t)
+	m.room = 2 * abi.PodsPerFunction
+	var pods []netip.AddrPort
+	for n := range abi.PodsPerFunction + 3 {
+		a := netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})
+		m.network[a] = reach.Path{Way: reach.TC, Ifindex: 1}
+		pods = append(pods, netip.AddrPortFrom(a, 80))
+	}
+	step := func(pods []netip.AddrPort) {
+		t.Helper()
+		clear(m.touched)
+		if err := s.Step([]*config.Function{{Name: "f", Pods: pods}}, m.serve); err != nil {
+			t.Fatal(err)
+		}
+		if len(m.service) != abi.PodsPerFunction {
+			t.Errorf("%d pods are in service", len(m.service))
+		}
+	}
+	step(pods[1:])
+	step(pods) // one comes in front of the others
+	if len(m.touched) > 0 {
+		t.Errorf("a pod without a place has touched %v", m.touched)
+	}
+	step(slices.Concat(pods[:5], pods[6:]))
+	if _, came := m.touched[ID{"f", pods[0]}]; !came || len(m.touched) != 2 || len(m.removed) > 0 {
+		t.Errorf("one has gone: touched %v, removed %v", m.touched, m.removed)
 	}
 }
 

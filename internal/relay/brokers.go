@@ -34,8 +34,9 @@ const (
 // backend is one of the brokers.
 type backend struct {
 	config.BrokerServer
-	tls  *tls.Config // nil: without
-	down atomic.Bool
+	tls     *tls.Config // nil: without
+	down    atomic.Bool
+	clients atomic.Int64 // that it has let in
 }
 
 // backends are the brokers behind this server.
@@ -124,7 +125,7 @@ func (b *backends) failed(n *backend, err error) {
 	if b.ctx.Err() != nil || n.down.Swap(true) {
 		return
 	}
-	b.log.Warn("broker is down, its clients go to the next", "broker", n.Address, "error", err)
+	b.log.Warn("broker cannot be used, its clients go to the next one, if there is one", "broker", n.Address, "error", err)
 	b.wg.Go(func() { b.watch(n) })
 }
 
@@ -141,7 +142,7 @@ func (b *backends) watch(n *backend) {
 		if c, err := n.dial(b.ctx); err == nil {
 			_ = c.Close()
 			n.down.Store(false)
-			b.log.Info("broker is up again", "broker", n.Address)
+			b.log.Info("broker can be used again", "broker", n.Address)
 			return
 		}
 	}

@@ -51,6 +51,7 @@ type conn struct {
 
 	mu        sync.Mutex // of broker and closed
 	broker    net.Conn   // nil before CONNECT has got there
+	backend   *backend   // whose it is
 	brokerRaw syscall.RawConn
 	started   bool           // downlink is running, or has ended
 	out       readbuf.Buffer // of what the broker sends
@@ -127,6 +128,7 @@ func (c *conn) ended() {
 		<-c.done
 	}
 	x.Closed()
+	c.backend.clients.Add(-1)
 	c.server.leave(c, x.ClientID)
 	c.server.broker.Ended(x)
 }
@@ -200,10 +202,10 @@ func (c *conn) writeClient(b []byte) (int, error) {
 }
 
 // dialled notes the connection to a broker; false: the client's is closed by now.
-func (c *conn) dialled(b net.Conn) bool {
+func (c *conn) dialled(n *backend, b net.Conn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.broker, c.brokerRaw = b, nil
+	c.backend, c.broker, c.brokerRaw = n, b, nil
 	if tcp, ok := b.(*net.TCPConn); ok {
 		c.brokerRaw, _ = tcp.SyscallConn()
 	}

@@ -199,7 +199,7 @@ func (c *conn) introduce(client string, packet []byte) (*welcome, error) {
 	for _, n := range c.server.backends.order(client) {
 		b, err := n.dial(c.server.ctx)
 		if err == nil {
-			if !c.dialled(b) {
+			if !c.dialled(n, b) {
 				_ = b.Close()
 				return nil, errClosed
 			}
@@ -213,7 +213,7 @@ func (c *conn) introduce(client string, packet []byte) (*welcome, error) {
 		c.server.backends.failed(n, err)
 		why = errors.Join(why, fmt.Errorf("broker %s: %w", n.Address, err))
 	}
-	c.server.broker.Refused("broker_down", "client refused: no broker can be reached", c.remote(), "client", client, "error", why)
+	c.server.broker.Refused("broker_down", "client refused: no broker can be used", c.remote(), "client", client)
 	c.answer(codec.Refusal(c.version, broker.CodeUnavailable))
 	return nil, why
 }
@@ -277,6 +277,7 @@ func (c *conn) begin(w *welcome, connect *broker.Connect, id broker.Identity) er
 	}
 	old := c.server.enter(c, id.ClientID, w.present)
 	x := c.server.broker.Open(id, connect, &peer{c}, t)
+	c.backend.clients.Add(1)
 	c.session.Store(x)
 	if old != nil {
 		go func() { // it may wait for the client

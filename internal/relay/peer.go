@@ -104,6 +104,9 @@ func (p *peer) Disconnect(code byte, reason string) { p.c.end(code, reason) }
 // Abort ends the connection with RST.
 func (p *peer) Abort() { p.c.abort() }
 
+// Broker is the address of the client's broker.
+func (p *peer) Broker() string { return p.c.backend.Address }
+
 // Closed says whether the connection has ended.
 func (p *peer) Closed() bool { return p.c.closed.Load() }
 

@@ -36,7 +36,10 @@ type Server struct {
 	closed  bool
 }
 
-var _ broker.Frontend = (*Server)(nil)
+var (
+	_ broker.Frontend = (*Server)(nil)
+	_ broker.Behind   = (*Server)(nil)
+)
 
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
@@ -78,6 +81,13 @@ func (s *Server) Addresses() []net.Addr {
 	return out
 }
 
+// EachBroker tells of those that clients are taken to; broker.Behind.
+func (s *Server) EachBroker(each func(address string, up bool, clients int)) {
+	for _, n := range s.backends.all {
+		each(n.Address, !n.down.Load(), int(n.clients.Load()))
+	}
+}
+
 // errNoClient: a message cannot be published on its client's connection, which is gone.
 var errNoClient = errors.New("the client is gone")
 
@@ -90,6 +100,9 @@ func (s *Server) Publish(m *request.Message) error {
 	}
 	return c.publish(m)
 }
+
+// Copy is Publish.
+func (s *Server) Copy(m *request.Message) error { return s.Publish(m) }
 
 // Retain does nothing: a broker keeps nothing that it does not hand to its subscribers, too.
 func (s *Server) Retain(*request.Message) {}

@@ -167,10 +167,11 @@ func (c *conn) forward() error {
 
 // judge decides about the packet, or a part of one, that b begins with: of n bytes, in whose place others may go.
 func (c *conn) judge(b []byte, p *mqtt.Publish) (v verdict, n int, other []byte, err error) {
-	if c.decoder.AtBoundary() && b[0]>>4 == packets.Publish {
+	begins := c.decoder.AtBoundary()
+	if begins && b[0]>>4 == packets.Publish {
 		return c.judgePublish(b, p)
 	}
-	if v, n, err = c.step(b); v != pass {
+	if v, n, err = c.step(b); v != pass || !begins { // a payload goes on, whose first byte says nothing
 		return v, n, nil, err
 	}
 	switch b[0] >> 4 {

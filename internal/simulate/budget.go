@@ -7,14 +7,6 @@ import (
 	"eproxy/internal/predict"
 )
 
-// Victims say which idle instance goes when memory runs out: predict.Eviction
-// and, to compare with, the longest unused.
-type Victims interface {
-	Use(key string, cost, size float64)
-	Evict(may func(key string) bool) (key string, ok bool)
-	Remove(key string)
-}
-
 // Budgeted is what became of functions that share a node's memory.
 type Budgeted struct {
 	Arrivals, Cold, Evicted int
@@ -26,7 +18,7 @@ type Budgeted struct {
 
 // Budget plays functions to a policy on a node with the given memory, MB. It
 // counts from the split on.
-func Budget(functions []*Function, p *Policy, memory float64, victims Victims) Budgeted {
+func Budget(functions []*Function, p *Policy, memory float64, victims predict.Victims) Budgeted {
 	b := &budget{p: p, free: memory, victims: victims, byName: make(map[string]*tenant)}
 	for _, f := range functions {
 		t := &tenant{f: f, policy: p.New(f)}
@@ -50,7 +42,7 @@ func Budget(functions []*Function, p *Policy, memory float64, victims Victims) B
 type budget struct {
 	p       *Policy
 	free    float64
-	victims Victims
+	victims predict.Victims
 	byName  map[string]*tenant
 	events  events
 	r       Budgeted
@@ -146,17 +138,15 @@ func (b *budget) follow(t *tenant, at time.Duration) {
 
 // start makes room and takes it. What must start does so beyond the budget.
 func (b *budget) start(t *tenant, at time.Duration, must bool) bool {
-	for b.free < t.f.Memory {
-		key, ok := b.victims.Evict(func(key string) bool { return b.byName[key].done <= at })
-		if !ok {
-			break
-		}
+	idle := func(key string) bool { return b.byName[key].done <= at }
+	given, ok := predict.Room(b.victims, t.f.Memory, b.free, idle, func(key string) float64 { return b.byName[key].f.Memory })
+	for _, key := range given {
 		b.stop(b.byName[key], at)
 		if at >= t.f.Split {
 			b.r.Evicted++
 		}
 	}
-	if b.free < t.f.Memory {
+	if !ok {
 		if !must {
 			return false
 		}

@@ -24,14 +24,14 @@ func (ps *Pod) used() int {
 	return bits.OnesCount64(filling|busy) + int(atomic.LoadUint32(&ps.mem.Fallback))
 }
 
-// Enter takes a place for the fallback, unless it has its share; pool.Shared.
+// Enter takes a place for the fallback, unless it has its share, or it is not its turn; pool.Shared.
 func (ps *Pod) Enter() bool {
-	if share, _ := ps.atShare(); share {
+	if share, _ := ps.atShare(); share || ps.owes() && ps.Contended() {
 		return false
 	}
 	atomic.AddUint32(&ps.mem.Fallback, 1)
 	if ps.used() > int(ps.mem.Concurrency) {
-		ps.Leave()
+		ps.Leave(0)
 		return false
 	}
 	ps.rouse() // behind the place that is taken: who puts the pod to sleep looks for that
@@ -40,7 +40,8 @@ func (ps *Pod) Enter() bool {
 
 // Leave gives a place of the fallback's back; pool.Shared. No packet tells the programs of it: what waits
 // in the kernel is looked at here.
-func (ps *Pod) Leave() {
+func (ps *Pod) Leave(requests int) {
+	ps.endTurn(requests)
 	atomic.AddUint32(&ps.mem.Fallback, ^uint32(0))
 	ps.tendParked()
 }
@@ -72,7 +73,10 @@ func (ps *Pod) Await(keep int) (kept int, again time.Duration) {
 	}
 	kept = ps.reserve(min(keep, max(1, int(ps.mem.Concurrency)/8)))
 	atomic.StoreUint32(&ps.mem.Waiting, 1)
-	return kept, 0
+	if ps.owes() {
+		again = turnPatience // messages that wait for another pod, or for slots, do not use up the turn
+	}
+	return kept, again
 }
 
 // Calm ends Await; pool.Shared.
@@ -88,7 +92,7 @@ func (ps *Pod) Calm() {
 // slots for are no matter. again is when that may be over.
 func (ps *Pod) atShare() (share bool, again time.Duration) {
 	most := int(ps.mem.Concurrency)
-	quarter := max(1, most/4)
+	quarter := max(1, most/fallbackShare)
 	if int(atomic.LoadUint32(&ps.mem.Fallback)) < max(quarter, most-bits.OnesCount64(ps.open())) {
 		return false, 0
 	}
@@ -99,6 +103,30 @@ func (ps *Pod) atShare() (share bool, again time.Duration) {
 	}
 	again = contended - (now - last)
 	return again > 0, again
+}
+
+// fallbackShare is what part of the places the fallback may have while the programs need the others: one of so many.
+const fallbackShare = 4
+
+// turnPatience is after how long the fallback looks whether it is its turn where nothing told it.
+const turnPatience = 20 * time.Millisecond
+
+// endTurn has the programs send some messages before the fallback's next place, where one place is more than the fallback's
+// share: as many for each of its own as the share is elsewhere.
+func (ps *Pod) endTurn(requests int) {
+	if ps.mem.Concurrency < fallbackShare && requests > 0 {
+		atomic.StoreInt32(&ps.mem.Owed, int32((fallbackShare-1)*requests)) //nolint:gosec // as many as a connection takes at a time
+	}
+}
+
+// owes says whether the programs have not had their turn.
+func (ps *Pod) owes() bool {
+	return ps.mem.Concurrency < fallbackShare && atomic.LoadInt32(&ps.mem.Owed) > 0
+}
+
+// Contended says that a place of the fallback's is more than its share, and messages wait for it in the kernel; pool.Shared.
+func (ps *Pod) Contended() bool {
+	return ps.mem.Concurrency < fallbackShare && ps.all.Queues.Any(atomic.LoadUint32(&ps.mem.Queue))
 }
 
 // open has a bit for each slot that the programs may use, or do.

@@ -36,6 +36,8 @@ const (
 	parting = 2 * time.Second
 	// maxBackoff is how long it is waited at most before the collector is tried again; the first time it is linger.
 	maxBackoff = 30 * time.Second
+	// tellEvery is how often the log says that spans are lost, while they are.
+	tellEvery = time.Minute
 	// maxAnswer is how much of an answer is read.
 	maxAnswer = 64 << 10
 )
@@ -50,6 +52,8 @@ type Exporter struct {
 	down   bool          // the last attempt failed
 	end    time.Time     // after which nothing is exported any more; zero: that is not foreseen
 	lost   func() uint64 // spans of the programs that found no room; may be nil
+	told   lostSpans     // what the log has said
+	toldAt time.Time
 
 	sent, dropped, failed, rejected atomic.Uint64
 }
@@ -107,16 +111,21 @@ func (e *Exporter) run(ctx context.Context) {
 		}
 		if ctx.Err() != nil {
 			e.part()
+			e.toldAt = time.Time{}
+			e.tell()
 			return
 		}
+		e.tell()
 	}
 }
 
-// collect waits for spans that go together.
+// collect waits for spans that go together. None come back when there is something else to do.
 func (e *Exporter) collect(ctx context.Context, batch []item) []item {
 	select {
 	case x := <-e.queue:
 		batch = append(batch, x)
+	case <-time.After(tellEvery):
+		return batch
 	case <-ctx.Done():
 		return batch
 	}
@@ -143,6 +152,7 @@ func (e *Exporter) keepOn(ctx context.Context, batch []item) {
 			break
 		}
 		e.say(err, again)
+		e.tell()
 		switch {
 		case err == nil:
 			return

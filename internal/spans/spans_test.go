@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,13 +92,31 @@ func (c *collector) got() int {
 	return len(c.spans)
 }
 
-func newExporter(t *testing.T, base string, c *collector) (*Exporter, *bytes.Buffer) {
+// logText is what was logged.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func newExporter(t *testing.T, base string, c *collector) (*Exporter, *logText) {
 	t.Helper()
 	u, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var logged bytes.Buffer
+	var logged logText
 	e := New(u, slog.New(slog.NewTextHandler(&logged, nil)))
 	if c != nil {
 		e.client.Transport = c
@@ -195,12 +215,14 @@ func TestCollectorDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &collector{t: t, status: -1}
 		e, logged := newExporter(t, "http://c/base", c)
-		e.LostElsewhere(func() uint64 { return 7 })
+		var elsewhere atomic.Uint64
+		e.LostElsewhere(elsewhere.Load)
 		stop := e.Start()
 		e.Ended(sampled(true), trace.Event{})
 		time.Sleep(10 * time.Minute) // of the test's own clock
 		synctest.Wait()
 		const more = 10
+		elsewhere.Store(7)
 		for range waiting + more {
 			e.Ended(sampled(true), trace.Event{})
 		}
@@ -210,13 +232,23 @@ func TestCollectorDown(t *testing.T) {
 		if n := strings.Count(logged.String(), "\n"); n != 1 || !strings.Contains(logged.String(), `level=WARN msg="spans are not exported" error="http://c/base/v1/traces: connection refused"`) {
 			t.Errorf("%d lines:\n%s", n, logged)
 		}
+		for range 3 { // hours of it are not one line
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			e.Ended(sampled(true), trace.Event{})
+		}
+		for _, line := range []string{`msg="spans are lost" spans=17 dropped_so_far=17 failed_so_far=0 rejected_so_far=0`, `msg="spans are lost" spans=1 dropped_so_far=18 `, `msg="spans are lost" spans=1 dropped_so_far=19 `} {
+			if strings.Count(logged.String(), line) != 1 {
+				t.Errorf("no line with %s:\n%s", line, logged)
+			}
+		}
 		c.set(0)
 		time.Sleep(maxBackoff + time.Duration(waiting/together+1)*linger)
 		synctest.Wait()
-		if got, want := results(t, e), map[string]float64{"dropped": more + 7, "sent": waiting + 1}; !maps.Equal(got, want) || c.got() != waiting+1 {
+		if got, want := results(t, e), map[string]float64{"dropped": more + 3 + 7, "sent": waiting + 1}; !maps.Equal(got, want) || c.got() != waiting+1 {
 			t.Errorf("when it is up: %v, want %v", got, want)
 		}
-		if n := strings.Count(logged.String(), "\n"); n != 2 || !strings.Contains(logged.String(), `level=INFO msg="spans are exported again" dropped_so_far=17`) {
+		if n := strings.Count(logged.String(), "\n"); n != 6 || !strings.Contains(logged.String(), `level=INFO msg="spans are exported again" dropped_so_far=20`) {
 			t.Errorf("%d lines:\n%s", n, logged)
 		}
 		stop()
@@ -242,7 +274,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c := &collector{t: t, status: x.status, answer: x.answer}
-			e, _ := newExporter(t, "http://c/base/", c)
+			e, logged := newExporter(t, "http://c/base/", c)
 			stop := e.Start()
 			for range 5 {
 				e.Ended(sampled(true), trace.Event{})
@@ -253,6 +285,9 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("%s: %v, want %v", name, got, x.want)
 			}
 			if len(x.want) > 0 {
+				if lost := x.want["failed"] + x.want["rejected"]; (lost > 0) != strings.Contains(logged.String(), fmt.Sprintf(`msg="spans are lost" spans=%g `, lost)) {
+					t.Errorf("%s: %g spans are lost, the log is\n%s", name, lost, logged)
+				}
 				stop()
 				return
 			}
@@ -265,6 +300,23 @@ func TestAnswers(t *testing.T) {
 			stop()
 		})
 	}
+}
+
+// TestLostInPrograms: the log says so also while the collector takes all that it gets, and while it gets nothing.
+func TestLostInPrograms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lost atomic.Uint64
+		e, logged := newExporter(t, "http://c/base", &collector{t: t})
+		e.LostElsewhere(lost.Load)
+		stop := e.Start()
+		lost.Store(3)
+		time.Sleep(tellEvery)
+		synctest.Wait()
+		stop()
+		if got := logged.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=WARN msg="spans are lost" spans=3 dropped_so_far=3 `) {
+			t.Errorf("the log is\n%s", got)
+		}
+	})
 }
 
 // TestEnd: what waits at the end is exported, or counted as failed; that takes no longer than it may.

@@ -21,8 +21,17 @@ import (
 	"eproxy/internal/lograte"
 )
 
-// name is that of the file in its directory.
-const name = "sessions.db"
+// Layout is what a file holds.
+type Layout struct {
+	Key     string   // of the configuration that asks for it, which errors begin with
+	File    string   // its name in the directory
+	What    string   // what its records are, in log lines and errors
+	Buckets []string // of the kinds, in their order
+}
+
+// Sessions is what of MQTT outlives the program.
+var Sessions = Layout{Key: "persistence", File: "sessions.db", What: "sessions",
+	Buckets: []string{Session: "sessions", Subscription: "subscriptions", Message: "messages", Received: "received", Retained: "retained"}}
 
 // format is what this program writes and reads; another one is refused.
 const format = "1"
@@ -32,19 +41,27 @@ var meta, formatKey = []byte("meta"), []byte("format")
 // lockTimeout is how long another process may keep the file that is just ending.
 const lockTimeout = 2 * time.Second
 
+// Open opens the file of sessions in a directory. limit is in bytes, of keys and values together.
+func Open(dir string, limit int64, log *slog.Logger) (*Store, error) {
+	return Sessions.Open(dir, limit, log, func(Kind, string, []byte) {})
+}
+
 // Open opens the file of a directory, and makes both if there are none. Both must belong to who runs this, and
 // nobody else may read them: they hold what clients have said. A file that is damaged is refused, and left as it is.
-// limit is in bytes, of keys and values together.
-func Open(dir string, limit int64, log *slog.Logger) (*Store, error) {
-	if err := prepare(dir); err != nil {
-		return nil, fmt.Errorf("persistence: %w", err)
+// limit is in bytes, of keys and values together. see is shown every record that there is.
+func (l Layout) Open(dir string, limit int64, log *slog.Logger, see func(k Kind, key string, value []byte)) (*Store, error) {
+	if err := l.prepare(dir); err != nil {
+		return nil, fmt.Errorf("%s: %w", l.Key, err)
 	}
-	path := filepath.Join(dir, name)
-	db, used, err := openVerified(path)
+	path := filepath.Join(dir, l.File)
+	db, used, err := l.openVerified(path, see)
 	if err != nil {
-		return nil, fmt.Errorf("persistence: %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %s: %w", l.Key, path, err)
 	}
-	s := &Store{db: db, limit: limit, log: log, often: lograte.New(log), done: make(chan struct{})}
+	s := &Store{db: db, layout: l, limit: limit, log: log, often: lograte.New(log), done: make(chan struct{})}
+	for _, b := range l.Buckets {
+		s.buckets = append(s.buckets, []byte(b))
+	}
 	s.changed = sync.NewCond(&s.mu)
 	s.used.Store(used)
 	go s.write()
@@ -52,20 +69,20 @@ func Open(dir string, limit int64, log *slog.Logger) (*Store, error) {
 }
 
 // prepare sees to the directory, and to a new file in it.
-func prepare(dir string) error {
+func (l Layout) prepare(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if err := private(dir, fs.FileMode.IsDir, "directory", "700"); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, name)
+	path := filepath.Join(dir, l.File)
 	err := private(path, fs.FileMode.IsRegular, "file", "600")
 	if errors.Is(err, fs.ErrNotExist) {
-		return create(dir, path)
+		return l.create(dir, path)
 	}
 	if i, serr := os.Lstat(path); err == nil && serr == nil && i.Size() == 0 { // bbolt would begin anew
-		return fmt.Errorf("%s: %w", path, damaged(errors.New("it is empty")))
+		return fmt.Errorf("%s: %w", path, l.damaged(errors.New("it is empty")))
 	}
 	return err
 }
@@ -89,7 +106,7 @@ func private(path string, is func(fs.FileMode) bool, what, mode string) error {
 }
 
 // create makes the file under another name first: one that a crash leaves half made would be refused for ever.
-func create(dir, path string) error {
+func (l Layout) create(dir, path string) error {
 	fresh := path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -99,8 +116,8 @@ func create(dir, path string) error {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range buckets {
-			if _, err := tx.CreateBucket(b); err != nil {
+		for _, b := range l.Buckets {
+			if _, err := tx.CreateBucket([]byte(b)); err != nil {
 				return err
 			}
 		}
@@ -129,11 +146,11 @@ func syncDir(dir string) error {
 
 // openVerified opens the file and reads all of it. bbolt panics where it meets what it cannot have written, and
 // a file that is shorter than it says is a fault of memory.
-func openVerified(path string) (db *bolt.DB, used int64, err error) {
+func (l Layout) openVerified(path string, see func(Kind, string, []byte)) (db *bolt.DB, used int64, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if cause := recover(); cause != nil {
-			err = damaged(fmt.Errorf("%v", cause))
+			err = l.damaged(fmt.Errorf("%v", cause))
 		}
 	}()
 	db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout})
@@ -141,40 +158,43 @@ func openVerified(path string) (db *bolt.DB, used int64, err error) {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, 0, errors.New("another process has it open")
 	case err != nil:
-		return nil, 0, damaged(err)
+		return nil, 0, l.damaged(err)
 	}
-	if used, err = verify(db); err != nil {
+	if used, err = l.verify(db, see); err != nil {
 		return nil, 0, errors.Join(err, db.Close())
 	}
 	return db, used, nil
 }
 
-func damaged(why error) error {
-	return fmt.Errorf("the file is damaged (%w): restore it, or move it away to begin without sessions", why)
+func (l Layout) damaged(why error) error {
+	return fmt.Errorf("the file is damaged (%w): restore it, or move it away to begin without %s", why, l.What)
 }
 
-// verify reads every record, and returns their bytes.
-func verify(db *bolt.DB) (used int64, err error) {
+// verify reads and shows every record, and returns their bytes.
+func (l Layout) verify(db *bolt.DB, see func(Kind, string, []byte)) (used int64, err error) {
 	err = db.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket(meta)
 		if b == nil {
-			return damaged(errors.New("it has no format"))
+			return l.damaged(errors.New("it has no format"))
 		}
 		if f := string(b.Get(formatKey)); f != format {
 			return fmt.Errorf("is of format %q, this program knows %s", f, format)
 		}
-		for _, name := range buckets {
-			b := tx.Bucket(name)
+		for k, name := range l.Buckets {
+			b := tx.Bucket([]byte(name))
 			if b == nil {
-				return damaged(fmt.Errorf("it has no %s", name))
+				return l.damaged(fmt.Errorf("it has no %s", name))
 			}
 			err := b.ForEach(func(key, sealed []byte) error {
 				used += int64(len(key) + len(sealed))
-				_, err := unseal(sealed)
+				value, err := unseal(sealed)
+				if err == nil {
+					see(Kind(k), string(key), value)
+				}
 				return err
 			})
 			if err != nil {
-				return damaged(fmt.Errorf("%s: %w", name, err))
+				return l.damaged(fmt.Errorf("%s: %w", name, err))
 			}
 		}
 		return nil

@@ -26,9 +26,6 @@ const (
 	kinds
 )
 
-// buckets are where bbolt has the kinds.
-var buckets = [kinds][]byte{[]byte("sessions"), []byte("subscriptions"), []byte("messages"), []byte("received"), []byte("retained")}
-
 // Key is that of a client's record: no MQTT string has the byte 0 (MQTT 5 section 1.5.4).
 func Key(client, rest string) string { return client + "\x00" + rest }
 
@@ -48,12 +45,14 @@ type op struct {
 
 // Store is an open file. Its methods may be called by any goroutine.
 type Store struct {
-	db    *bolt.DB
-	limit int64
-	log   *slog.Logger
-	often *lograte.Logger
-	used  atomic.Int64 // bytes of keys and values in the file
-	open  atomic.Int64 // changes and calls that are not done
+	db      *bolt.DB
+	layout  Layout
+	buckets [][]byte // where bbolt has the kinds
+	limit   int64
+	log     *slog.Logger
+	often   *lograte.Logger
+	used    atomic.Int64 // bytes of keys and values in the file
+	open    atomic.Int64 // changes and calls that are not done
 
 	groups  sync.RWMutex // read locked within a group
 	grouped atomic.Int64 // groups that are open
@@ -186,9 +185,9 @@ func (s *Store) commit(ops []op) bool {
 			s.used.Add(grown)
 			return true
 		}
-		s.often.Warn("sessions cannot be written to disk, what they would have acknowledged waits", s.db.Path(), "file", s.db.Path(), "error", err)
+		s.often.Warn(s.layout.What+" cannot be written to disk, what they would have acknowledged waits", s.db.Path(), "file", s.db.Path(), "error", err)
 		if s.closed() {
-			s.log.Error("sessions not written to disk", "file", s.db.Path(), "error", err)
+			s.log.Error(s.layout.What+" not written to disk", "file", s.db.Path(), "error", err)
 			return false
 		}
 		time.Sleep(retry)
@@ -206,7 +205,7 @@ func (s *Store) closed() bool {
 func (s *Store) apply(ops []op) (grown int64, err error) {
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		for _, o := range ops {
-			n, err := o.apply(tx)
+			n, err := o.apply(tx, s.buckets)
 			if err != nil {
 				return err
 			}
@@ -217,9 +216,9 @@ func (s *Store) apply(ops []op) (grown int64, err error) {
 	return grown, err
 }
 
-func (o *op) apply(tx *bolt.Tx) (grown int64, err error) {
+func (o *op) apply(tx *bolt.Tx, buckets [][]byte) (grown int64, err error) {
 	if o.client {
-		return forget(tx, []byte(o.key))
+		return forget(tx, buckets, []byte(o.key))
 	}
 	b, key := tx.Bucket(buckets[o.kind]), []byte(o.key)
 	if old := b.Get(key); old != nil {
@@ -232,7 +231,7 @@ func (o *op) apply(tx *bolt.Tx) (grown int64, err error) {
 }
 
 // forget deletes a client's records.
-func forget(tx *bolt.Tx, prefix []byte) (grown int64, err error) {
+func forget(tx *bolt.Tx, buckets [][]byte, prefix []byte) (grown int64, err error) {
 	for k, name := range buckets {
 		if Kind(k) == Retained {
 			continue
@@ -252,7 +251,7 @@ func forget(tx *bolt.Tx, prefix []byte) (grown int64, err error) {
 // Each shows every record of a kind, in the order of keys, until see returns an error. What it is given is its own.
 func (s *Store) Each(k Kind, see func(key string, value []byte) error) error {
 	return s.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(buckets[k]).ForEach(func(key, sealed []byte) error {
+		return tx.Bucket(s.buckets[k]).ForEach(func(key, sealed []byte) error {
 			value, err := unseal(sealed)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.db.Path(), err)
@@ -261,6 +260,27 @@ func (s *Store) Each(k Kind, see func(key string, value []byte) error) error {
 		})
 	})
 }
+
+// Range shows the records of a kind that are on disk and whose keys begin with a prefix, in the order of keys, until see
+// returns false. What it is given is its own.
+func (s *Store) Range(k Kind, prefix string, see func(key string, value []byte) bool) error {
+	return s.db.View(func(tx *bolt.Tx) error {
+		c := tx.Bucket(s.buckets[k]).Cursor()
+		for key, sealed := c.Seek([]byte(prefix)); hasPrefix(key, []byte(prefix)); key, sealed = c.Next() {
+			value, err := unseal(sealed)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.db.Path(), err)
+			}
+			if !see(string(key), value) {
+				return nil
+			}
+		}
+		return nil
+	})
+}
+
+// Closed is closed when nothing more is written.
+func (s *Store) Closed() <-chan struct{} { return s.done }
 
 // Close writes what was put, and closes the file.
 func (s *Store) Close() error {

@@ -78,7 +78,7 @@ func (t *taken) deliver(attempts int, cause error) {
 	})
 }
 
-// messageOf recovers what a dead letter needs from the request's bytes: the
+// messageOf recovers what a dead letter, or a spool, needs from the request's bytes: the
 // client may be gone by now.
 func messageOf(fn *config.Function, req []byte) *request.Message {
 	m := &request.Message{}
@@ -95,6 +95,8 @@ func messageOf(fn *config.Function, req []byte) *request.Message {
 			continue
 		}
 		switch string(name) {
+		case "ce-id":
+			m.EventID = value
 		case "ce-subject":
 			m.Topic = value
 		case "ce-source":

@@ -19,6 +19,7 @@ func TestTraceOfTakenOver(t *testing.T) {
 	fn := &config.Function{URL: u, Tracing: 1}
 	m := request.Message{ClientID: "c", Topic: "a/b", Payload: []byte("traceparent: x")}
 	request.Begin(fn, &m)
+	m.EventID = "7"
 	if got := messageOf(fn, request.Build(nil, fn, &m, "7")); !reflect.DeepEqual(got, &m) {
 		t.Errorf("%+v, want %+v", got, m)
 	}
@@ -34,7 +35,7 @@ func TestDeadLetterOfGoneClient(t *testing.T) {
 	for _, source := range []string{"", "//edge-7", "a b%"} {
 		for _, from := range []bool{false, true} {
 			fn := &config.Function{URL: u, CloudEvents: config.CloudEvents{Source: source, FromPublisher: from}}
-			want := request.Message{ClientID: "c/1 %41\r\n\u00fc", Username: "d\u00e9v+%", Topic: "a/b c%", Payload: []byte("x\r\n\r\ny")}
+			want := request.Message{EventID: "7", ClientID: "c/1 %41\r\n\u00fc", Username: "d\u00e9v+%", Topic: "a/b c%", Payload: []byte("x\r\n\r\ny")}
 			got := messageOf(fn, request.Build(nil, fn, &want, "7"))
 			if !reflect.DeepEqual(got, &want) {
 				t.Errorf("source %q: %+v, want %+v", source, got, want)
@@ -56,7 +57,7 @@ func TestPropertiesOfRequest(t *testing.T) {
 			{PayloadFormat: 1},
 			{MessageExpiry: 4_000_000_000, UserProperties: []request.UserProperty{{Name: "a", Value: "%41: b"}, {Name: "X-Mqtt-Expiry", Value: "7"}, {Name: "a", Value: ""}}},
 		} {
-			want.ClientID, want.Topic, want.Payload = "c", "a/b", []byte("\r\nX-Mqtt-Expiry: 3\r\n")
+			want.EventID, want.ClientID, want.Topic, want.Payload = "7", "c", "a/b", []byte("\r\nX-Mqtt-Expiry: 3\r\n")
 			built := want
 			if want.MessageExpiry > 0 {
 				built.Expires = time.Now().Add(time.Duration(want.MessageExpiry) * time.Second)

@@ -148,7 +148,7 @@ func TestResources(t *testing.T) {
 	w.allow("eproxy", "status", writeStatus)
 
 	w.mustCreate("MQTTRoute", "second", "{topic: sensors/+/temp, functionRef: {kind: MQTTFunction, name: other}}")
-	w.mustCreate("MQTTFunction", "other", "{service: {name: other, port: http}, timeout: 5s, retry: {attempts: 2}}")
+	w.mustCreate("MQTTFunction", "other", "{service: {name: other, port: http}, timeout: 5s, retry: {attempts: 2}, tracing: {sample: 1}}")
 	w.becomes("MQTTFunction", "other", "Accepted")
 	w.becomes("MQTTRoute", "second", "Conflict")
 	w.becomes("MQTTRoute", "first", "Accepted")
@@ -182,6 +182,12 @@ func TestResources(t *testing.T) {
 		"{service: {name: a}, timeout: soon}":                   "should match",
 		"{service: {name: a}, url: 'https://a/'}":               "should match",
 		"{service: {name: a}, deadLetter: {file: /etc/passwd}}": "unknown field",
+		"{service: {name: a}, run: {command: [/bin/sh]}}":       "unknown field",
+		"{service: {name: a}, tracing: {sample: 0}}":            "should be greater than 0",
+		"{service: {name: a}, tracing: {sample: 1.5}}":          "less than or equal to 1",
+		"{service: {name: a}, tracing: true}":                   "must be of type object",
+		"{service: {name: a}, batch: {maxMessages: 0}}":         "greater than or equal to 1",
+		"{service: {name: a}, cloudEvents: {mode: text}}":       "Unsupported value",
 	} {
 		if err := w.create("MQTTFunction", "refused", spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", spec, err, want)

@@ -36,8 +36,9 @@ type scale struct {
 	w      *world
 	waits  []atomic.Int64 // by port: when an EndpointSlice began to name this pod, which had no message since, Unix nanoseconds
 	mu     sync.Mutex
-	took   []time.Duration // from then to the first message
-	update []time.Duration // from then to the API server's answer
+	took   []time.Duration        // from then to the first message
+	first  map[[2]int64]time.Time // when that was, by port and by then
+	update []time.Duration        // from then to the API server's answer
 	named  []naming
 	copies map[string]int // by payload
 }
@@ -51,8 +52,8 @@ type naming struct {
 // readyLine is the log's line of a pod that is ready.
 var readyLine = regexp.MustCompile(`time=(\S+) level=INFO msg="pod is ready" function=f(\d+) pod=\S+:(\d+) `)
 
-// known is how long it took until the loader called each pod ready that was named, by its log.
-func (s *scale) known(log string) (took []time.Duration) {
+// known is how long it took until the loader called each pod ready that was named, by its log, and from then to its first message.
+func (s *scale) known(log string) (took, served []time.Duration) {
 	type pod struct{ function, port string }
 	lines := make(map[pod][]time.Time)
 	for _, m := range readyLine.FindAllStringSubmatch(log, -1) {
@@ -66,11 +67,14 @@ func (s *scale) known(log string) (took []time.Duration) {
 		for _, at := range lines[pod{fmt.Sprint(n.function), fmt.Sprint(n.port)}] {
 			if at.Sub(n.at) > -time.Millisecond { // the log has no finer times
 				took = append(took, at.Sub(n.at))
+				if first, ok := s.first[[2]int64{int64(n.port), n.at.UnixNano()}]; ok {
+					served = append(served, first.Sub(at))
+				}
 				break
 			}
 		}
 	}
-	return took
+	return took, served
 }
 
 // scalePort is the port of the first pod.
@@ -94,6 +98,7 @@ func (s *scale) serve(i int) (lab.Role, int32) {
 		s.copies[string(body[:n])]++
 		if since != 0 {
 			s.took = append(s.took, time.Duration(now-since))
+			s.first[[2]int64{int64(scalePort + i), since}] = time.Unix(0, now)
 		}
 	})}
 	go func() { _ = server.Serve(ln) }()
@@ -201,7 +206,7 @@ func (s *scale) move(stop chan struct{}, turn []int, first int) {
 // what it costs messages for other functions, is printed.
 func TestScale(t *testing.T) {
 	w := newWorld(t)
-	s := &scale{w: w, waits: make([]atomic.Int64, steadyFunctions*steadyPods+2*movingFunctions), copies: make(map[string]int)}
+	s := &scale{w: w, waits: make([]atomic.Int64, steadyFunctions*steadyPods+2*movingFunctions), copies: make(map[string]int), first: make(map[[2]int64]time.Time)}
 	for i := range s.waits {
 		s.serve(i)
 	}
@@ -272,8 +277,9 @@ func TestScale(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d messages, %d delivered twice; %d changes; from the update to the first message on the new pod: %s; to the API server's answer: %s; to the loader's knowing it: %s",
-		n, twice, len(s.took), quantiles(s.took), quantiles(s.update), quantiles(s.known(p.Log())))
+	known, served := s.known(p.Log())
+	t.Logf("%d messages, %d delivered twice; %d changes; from the update to the first message on the new pod: %s; to the API server's answer: %s; to the loader's knowing it: %s; from there to the first message: %s",
+		n, twice, len(s.took), quantiles(s.took), quantiles(s.update), quantiles(known), quantiles(served))
 	t.Logf("acknowledgements of functions whose pods stay: without changes %s; with 50 a second elsewhere %s", quantiles(took[false]), quantiles(took[true]))
 }
 

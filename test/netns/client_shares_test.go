@@ -28,10 +28,13 @@ const (
 	windows  = 4 // that are filled
 )
 
-// flooding is how many messages one more client has in flight. In the kernel a client can have 1,024 of QoS 1, and
-// what is beyond has a queue of its own in userspace. There the others would have a third of an equal share if
-// messages were served in the order in which they come.
-var flooding = map[string]int{"tc": 10 * inFlight, "fallback": 40 * inFlight}
+// flooding is how many messages one more client has in flight, by where they wait. In the kernel a client can have 1,024
+// of QoS 1, and what is beyond waits in userspace, at the same time. In userspace alone the others would have a third of
+// an equal share if messages were served in the order in which they come.
+var flooding = []struct {
+	name, mode string
+	inFlight   int
+}{{"kernel", "tc", 10 * inFlight}, {"both", "tc", 40 * inFlight}, {"fallback", "fallback", 40 * inFlight}}
 
 // shares counts what reaches a function, in the order in which it does, by client.
 type shares struct {
@@ -95,13 +98,13 @@ func (c counting) Send(n int) error {
 // serves, over any messages that it gets one after the other, though one client has at least ten times as many
 // in flight; on either path, with default settings, and with pods that serve one request at a time.
 func TestEqualShares(t *testing.T) {
-	for _, mode := range []string{"tc", "fallback"} {
+	for _, flood := range flooding {
 		for _, c := range []struct {
 			name, concurrency string
 			work              time.Duration // that a message is for the function
 			equal             int           // messages of each client in a window: some tenths of a second
 		}{{"default", "", 2 * time.Millisecond, 100}, {"one", ", concurrency: 1", 200 * time.Microsecond, 60}} {
-			t.Run(mode+"/"+c.name, func(t *testing.T) {
+			t.Run(flood.name+"/"+c.name, func(t *testing.T) {
 				l := newLab(t)
 				s := newShares(c.equal)
 				h := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
@@ -117,10 +120,10 @@ func TestEqualShares(t *testing.T) {
 				for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
 					serveOn(t, l, pod, net.JoinHostPort(lab.PodAddr(pod, false).String(), "8080"), h, nil)
 				}
-				y := start(t, l, mode, podConfig(strings.Replace(sharesConfig, "CONCURRENCY", c.concurrency, 1), false))
-				s.run(t, l, flooding[mode])
+				y := start(t, l, flood.mode, podConfig(strings.Replace(sharesConfig, "CONCURRENCY", c.concurrency, 1), false))
+				s.run(t, l, flood.inFlight)
 				s.judge(t)
-				if mode != "fallback" {
+				if flood.mode != "fallback" {
 					taken, eligible := share(nil, y.counts())
 					t.Logf("the kernel took %d of %d messages", taken, eligible)
 				}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"eproxy/test/lib/lab"
+	"eproxy/test/lib/swap"
 )
 
 // asFunction, in the environment, has this program serve as a function that says what it gets.
@@ -145,6 +146,52 @@ func TestSleepingFunctions(t *testing.T) {
 	}
 	defer conn.Close()
 	s.inState("ready", 1)
+}
+
+// TestPagedOutFunctions: functions whose memory is in swap answer the message that wakes them as those do that are only frozen: each
+// gets it once, in the kernel path, as the process that it was.
+func TestPagedOutFunctions(t *testing.T) {
+	swap.On(t)
+	l := newLab(t)
+	s := start(t, l, "tc", metricsConfig+strings.ReplaceAll(sleepersConfig(t), "idle: 1s", "idle: 1s, page_out: 1s"))
+	names := []string{"go", "node", "python", "gunicorn", "uvicorn"}
+	s.inState("ready", len(names))
+	c := rawConnect(t, l, "d")
+	awake := scrapeSeries(t, l).sum("eproxy_instance_memory_bytes")
+	for round := range 3 { // in the first they are awake
+		for n, name := range names {
+			if round > 0 {
+				s.inState("paged-out", len(names))
+			}
+			before := s.counts()
+			topic := fmt.Sprintf("s/%d/%s", round, name)
+			began := time.Now()
+			c.publish(topic, uint16(round*len(names)+n+1), "x")
+			t.Logf("%s: PUBACK after %s", topic, time.Since(began).Round(time.Microsecond))
+			if taken, _ := share(before, s.counts()); taken != 1 && round > 0 {
+				t.Errorf("%s was not taken in the kernel", topic)
+			}
+		}
+	}
+	for name, n := range s.inState("paged-out", len(names)) {
+		if n != 1 {
+			t.Errorf("%s was started %v times", name, n)
+		}
+	}
+	now := scrapeSeries(t, l)
+	// Pages of files stay, as far as others have them, too.
+	if asleep := now.sum("eproxy_instance_memory_bytes"); asleep > awake*3/4 || now.sum("eproxy_instances", `state="paged-out"`) != len(names) {
+		t.Errorf("%d bytes, awake %d", asleep, awake)
+	} else {
+		t.Logf("awake they had %d MiB, paged out %d", awake>>20, asleep>>20)
+	}
+	for round := range 3 {
+		for _, name := range names {
+			if n := strings.Count(s.Log()+"\n", fmt.Sprintf("line=s/%d/%s\n", round, name)); n != 1 {
+				t.Errorf("the message %d to %s was delivered %d times", round, name, n)
+			}
+		}
+	}
 }
 
 // address is where a function's instance listens.

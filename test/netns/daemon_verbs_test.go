@@ -79,15 +79,15 @@ func TestVerbs(t *testing.T) {
 	}
 
 	for want, args := range map[string][]string{
-		"function no is not in the configuration":    {"pods", "add", "no", addr(lab.Pod0)},
-		"must be address:port":                       {"pods", "add", "temp", "10.0.0.300:80"},
-		"is so already":                              {"pods", "add", "temp", addr(lab.Pod1)},
-		"has no pod 10.9.9.9:80":                     {"pods", "drain", "temp", "10.9.9.9:80"},
-		"has no pods":                                {"pods", "del", "temp", addr(lab.Pod1)},
-		`unknown function "no"`:                      {"routes", "add", "x/#", "no"},
-		"is a duplicate":                             {"routes", "add", "sensors/+/temp", "temp"},
-		"route y is not in the configuration":        {"routes", "del", "y"},
-		"function temp: paused: false is so already": {"functions", "resume", "temp", "--save"},
+		"function no is not in the configuration": {"pods", "add", "no", addr(lab.Pod0)},
+		"must be address:port":                    {"pods", "add", "temp", "10.0.0.300:80"},
+		"is in the configuration already":         {"pods", "add", "temp", addr(lab.Pod1)},
+		"has no pod 10.9.9.9:80":                  {"pods", "drain", "temp", "10.9.9.9:80"},
+		"has no pods":                             {"pods", "del", "temp", addr(lab.Pod1)},
+		`unknown function "no"`:                   {"routes", "add", "x/#", "no"},
+		"sensors/+/temp to function temp is in the configuration already": {"routes", "add", "sensors/+/temp", "temp"},
+		"route y is not in the configuration":                             {"routes", "del", "y"},
+		"function temp is resumed already":                                {"functions", "resume", "temp", "--save"},
 	} {
 		if i := slices.Index(args, "--save"); i >= 0 {
 			args = slices.Insert(slices.Delete(args, i, i+1), 2, "--save")
@@ -107,6 +107,22 @@ func TestVerbs(t *testing.T) {
 	if text := file(); !strings.Contains(text, "more/#") || !strings.Contains(text, "# where it runs") || strings.Contains(text, addr(lab.Pod1)) {
 		t.Errorf("saved is\n%s", text)
 	}
+	do("functions", "pause", "temp")
+	do("functions", "pause", "--save", "temp") // what was tried is saved
+	if text := file(); !strings.Contains(text, "paused: true") {
+		t.Errorf("what is in force already is not saved:\n%s", text)
+	}
+	if got := s.mapsctl("functions")[0]["state"]; got != "paused" {
+		t.Errorf("the state of a paused function is %q", got)
+	}
+	until(t, "the pod to be paused", func() bool { r := s.podRow(lab.Pod1); return r["state"] == "paused" && r["reached_by"] == nil })
+	if _, out := loader(t, l, "status", "--bpffs", l.BPFFS()); !hasLine(out, "pod", addr(lab.Pod1)+" of temp", "paused", "gets no new messages: its function is paused") {
+		t.Errorf("status of a paused pod:\n%s", out)
+	}
+	if got, want := s.verb("functions", "pause", "--save", "temp"), "function temp is paused already"; !strings.Contains(got, want) {
+		t.Errorf("what the file says, too: %q, want %q", got, want)
+	}
+	do("functions", "resume", "--save", "temp")
 	do("routes", "del", "more/#")
 	if got := s.mapsctl("routes"); len(got) != 1 {
 		t.Errorf("routes %v", got)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // zero are functions that have no instance at rest. A request to slow takes half a second, so that a burst needs several.
@@ -64,5 +65,68 @@ func TestFunctionFromZero(t *testing.T) {
 		if n := strings.Count(s.Log()+"\n", "line="+topic+"\n"); n != 1 {
 			t.Errorf("the message to %s was delivered %d times", topic, n)
 		}
+	}
+}
+
+// An instance has some 75 MiB, and counts with crowdedEach before there was one: two have room, three have not.
+const (
+	crowdedMemory, crowdedEach = 205, 110
+	crowdedFunction            = "const held = Buffer.alloc(64 << 20, 1); " + nodeFunction
+)
+
+// crowded are functions that have memory for two of the three.
+const crowded = metricsConfig + `
+listeners: [{address: ":1883"}]
+runtime: {memory: %[2]dMi}
+functions:
+  - {name: a, url: "http://a.local/", run: {command: [node, -e, %[1]q, "0"], instances: {max: 1}, memory: %[3]dMi}}
+  - {name: b, url: "http://b.local/", run: {command: [node, -e, %[1]q, "0"], instances: {max: 1}, memory: %[3]dMi}}
+  - {name: slow, url: "http://slow.local/", run: {command: [node, -e, %[1]q, "20000"], instances: {max: 1}, memory: %[3]dMi}}
+routes:
+  - {topic: "m/+/a", function: a}
+  - {topic: "m/+/b", function: b}
+  - {topic: "m/+/slow", function: slow}
+`
+
+// TestFunctionsShareMemory: functions that have no room beside each other take turns, each message is delivered once, and the one that has
+// a request in flight meanwhile answers it.
+func TestFunctionsShareMemory(t *testing.T) {
+	l := newLab(t)
+	s := start(t, l, "tc", fmt.Sprintf(crowded, crowdedFunction, crowdedMemory, crowdedEach))
+	sent := []string{"m/0/slow"}
+	answered := make(chan error, 1)
+	other := rawConnect(t, l, "other")
+	go func() {
+		answered <- other.tryPublishAll(slices.Values([]message{{topic: "m/0/slow", qos: 1, payload: "x"}}), 1, time.Minute)
+	}()
+	until(t, "request in flight", func() bool { return strings.Contains(s.Log(), "line=m/0/slow") })
+	c := rawConnect(t, l, "d")
+	for n := range 6 {
+		topic := fmt.Sprintf("m/%d/%c", n, 'a'+n%2)
+		sent = append(sent, topic)
+		c.publish(topic, uint16(n+1), "x")
+		if got := scrapeSeries(t, l).sum("eproxy_instance_memory_bytes"); got > crowdedMemory<<20 {
+			t.Errorf("instances have %d MiB", got>>20)
+		}
+	}
+	select {
+	case err := <-answered:
+		t.Errorf("the slow one was not at work meanwhile: %v", err)
+	default:
+	}
+	if err := <-answered; err != nil {
+		t.Errorf("the slow one: %v", err)
+	}
+	for _, topic := range sent {
+		if n := strings.Count(s.Log()+"\n", "line="+topic+"\n"); n != 1 {
+			t.Errorf("the message to %s was delivered %d times", topic, n)
+		}
+	}
+	now := scrapeSeries(t, l)
+	if n := now.sum("eproxy_instances_evicted_total", `function="slow"`); n != 0 {
+		t.Errorf("the one with work was stopped")
+	}
+	if n := now.sum("eproxy_instances_evicted_total"); n < 5 {
+		t.Errorf("%d times memory was taken from one", n)
 	}
 }

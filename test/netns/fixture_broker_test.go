@@ -22,22 +22,29 @@ func relayTo(ports ...int) string {
 	return "broker: {mode: relay, urls: [" + urls + "]}\n"
 }
 
-// mosquittoBroker is a broker on the node, for nobody but the node itself.
+// mosquittoBroker is a broker for nobody but the host that it runs on.
 type mosquittoBroker struct {
 	t    *testing.T
 	lab  *lab.Lab
+	host lab.Role
 	conf string
 	port int
 	run  *lab.Process
 }
 
-// startMosquitto starts a broker, with more lines of configuration, until the test ends.
+// startMosquitto starts a broker on the node, with more lines of configuration, until the test ends.
 func startMosquitto(t *testing.T, l *lab.Lab, port int, lines string) *mosquittoBroker {
+	t.Helper()
+	return startMosquittoOn(t, l, lab.Node, port, lines)
+}
+
+// startMosquittoOn is startMosquitto on another host.
+func startMosquittoOn(t *testing.T, l *lab.Lab, host lab.Role, port int, lines string) *mosquittoBroker {
 	t.Helper()
 	if lines == "" {
 		lines = "allow_anonymous true\n"
 	}
-	b := &mosquittoBroker{t: t, lab: l, port: port, conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
+	b := &mosquittoBroker{t: t, lab: l, host: host, port: port, conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
 	text := fmt.Sprintf("user root\nlistener %d 127.0.0.1\n%slog_dest stderr\n", port, lines)
 	if err := os.WriteFile(b.conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -55,7 +62,7 @@ func startMosquitto(t *testing.T, l *lab.Lab, port int, lines string) *mosquitto
 // start starts it, also again, and waits until it accepts connections.
 func (b *mosquittoBroker) start() {
 	b.t.Helper()
-	p, err := b.lab.StartLogged(lab.Node, lab.Command(context.Background(), "mosquitto", "-c", b.conf))
+	p, err := b.lab.StartLogged(b.host, lab.Command(context.Background(), "mosquitto", "-c", b.conf))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -64,7 +71,7 @@ func (b *mosquittoBroker) start() {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c, err := b.lab.Dial(context.Background(), lab.Node, net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)))
+		c, err := b.lab.Dial(context.Background(), b.host, net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)))
 		if err == nil {
 			_ = c.Close()
 			return

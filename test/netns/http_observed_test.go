@@ -22,6 +22,7 @@ const monitoringConfig = "monitoring: true\n" + metricsConfig
 type ownCounts struct {
 	mu      sync.Mutex
 	classes map[string]int
+	busy    time.Duration // that requests were in the handler, all together
 }
 
 // serveCounted serves both pods: the path says the status, and how long it takes.
@@ -31,6 +32,11 @@ func serveCounted(t *testing.T, l *lab.Lab, ipv6 bool) *ownCounts {
 		if r.Method == "PRI" { // net/http hands the preface of HTTP/2 over
 			return
 		}
+		if r.Header.Get("Upgrade") != "" {
+			echoUpgraded(w)
+			return
+		}
+		began := time.Now()
 		_, _ = io.Copy(io.Discard, r.Body)
 		status, wait := 200, time.Duration(0)
 		if s, err := strconv.Atoi(strings.Trim(r.URL.Path, "/")); err == nil {
@@ -54,11 +60,23 @@ func serveCounted(t *testing.T, l *lab.Lab, ipv6 bool) *ownCounts {
 		own.mu.Lock()
 		defer own.mu.Unlock()
 		own.classes[fmt.Sprint(status/100, "xx")]++
+		own.busy += time.Since(began)
 	})
 	for _, pod := range []lab.Role{lab.Pod0, lab.Pod1} {
 		serveOn(t, l, pod, net.JoinHostPort(lab.PodAddr(pod, ipv6).String(), "8080"), h, nil)
 	}
 	return own
+}
+
+// echoUpgraded switches a connection to a protocol that sends back what it gets.
+func echoUpgraded(w http.ResponseWriter) {
+	c, rw, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+	_, _ = io.Copy(c, rw)
 }
 
 func (o *ownCounts) get() map[string]int {
@@ -69,6 +87,23 @@ func (o *ownCounts) get() map[string]int {
 		out[k] = n
 	}
 	return out
+}
+
+// inHandler is how long requests were in the servers' handler, all together.
+func (o *ownCounts) inHandler() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.busy
+}
+
+// inFlightSeconds is the integral of what is in flight, of both pods.
+func (s series) inFlightSeconds() (all float64) {
+	for k, v := range s {
+		if strings.HasPrefix(k, "eproxy_http_inflight_seconds_total{") {
+			all += v
+		}
+	}
+	return all
 }
 
 // observed are the observer's responses by class, of both pods.
@@ -167,6 +202,14 @@ func TestHTTPOfOthersIsCounted(t *testing.T) {
 			_ = aborted.Close()
 			rawAsk(t, l, ipv6, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0)
 			rawAsk(t, l, ipv6, "\x16\x03\x01\x00\x05hello", 0)
+			rawAsk(t, l, ipv6, "PUT /200 HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok", 2) // 100, and 200
+			upgraded := rawAsk(t, l, ipv6, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", 1)
+			if _, err := io.WriteString(upgraded, get); err != nil { // which is no request
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(upgraded, make([]byte, len(get))); err != nil {
+				t.Fatal(err)
+			}
 			c.CloseIdleConnections()
 			waitSeries(t, l, func(s series) bool { return s.sum("eproxy_http_inflight") == 0 })
 			want := own.get()
@@ -180,7 +223,7 @@ func TestHTTPOfOthersIsCounted(t *testing.T) {
 				total += n
 			}
 			for name, n := range map[string]int{
-				"eproxy_http_requests_total": total + 1, "eproxy_http_unanswered_total": 1, "eproxy_http_unknown_total": 0,
+				"eproxy_http_requests_total": total + 2, "eproxy_http_unanswered_total": 1, "eproxy_http_unknown_total": 0,
 				"eproxy_http_untimed_total": 0, "eproxy_http_unfollowed_total": 0, "eproxy_http_request_duration_seconds_count": total,
 				"eproxy_http_first_byte_seconds_count": total,
 			} {
@@ -188,7 +231,10 @@ func TestHTTPOfOthersIsCounted(t *testing.T) {
 					t.Errorf("%s is %d, want %d", name, got, n)
 				}
 			}
-			for protocol, n := range map[string]int{"http2": 1, "tls": 1} {
+			if n := s.sum("eproxy_http_responses_total", `class="1xx"`); n != 2 {
+				t.Errorf("%d responses 1xx, want 100 and 101", n)
+			}
+			for protocol, n := range map[string]int{"http2": 1, "tls": 1, "upgraded": 1} {
 				if got := s.sum("eproxy_http_connections_total", `protocol="`+protocol+`"`); got != n {
 					t.Errorf("%d connections with %s, want %d", got, protocol, n)
 				}
@@ -258,12 +304,7 @@ func TestInFlightOverTime(t *testing.T) {
 	}
 	all.Wait()
 	s := scrapeSeries(t, l)
-	var integral float64
-	for k, v := range s {
-		if strings.HasPrefix(k, "eproxy_http_inflight_seconds_total{") {
-			integral += v
-		}
-	}
+	integral := s.inFlightSeconds()
 	if off := integral/waited.Seconds() - 1; off > 0.02 || off < -0.02 {
 		t.Errorf("the integral is %.3f s, the clients have waited %.3f s", integral, waited.Seconds())
 	}

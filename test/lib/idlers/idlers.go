@@ -1,5 +1,5 @@
 // Package idlers is what programs share that have functions sleep: one that is its own function, and whoever
-// waits until all are frozen.
+// waits until all are ready, or frozen.
 package idlers
 
 import (
@@ -27,8 +27,8 @@ func Copy(dir string) (string, error) {
 	return to, err
 }
 
-// Frozen waits until so many instances of the loader with these pins are frozen, for a minute at most.
-func Frozen(ctx context.Context, bpffs string, n int) error {
+// Reach waits until so many instances of the loader with these pins are in a state, for a minute at most.
+func Reach(ctx context.Context, bpffs string, state instances.State, n int) error {
 	client := control.Dial(bpffs)
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -39,18 +39,18 @@ func Frozen(ctx context.Context, bpffs string, n int) error {
 		if err != nil {
 			return err
 		}
-		frozen := 0
+		there := 0
 		for _, i := range all {
-			if i.State == instances.Frozen {
-				frozen++
+			if i.State == state {
+				there++
 			}
 		}
-		if frozen == n {
+		if there == n {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d functions are frozen: %w", frozen, n, ctx.Err())
+			return fmt.Errorf("%d of %d functions are %s: %w", there, n, state, ctx.Err())
 		case <-look.C:
 		}
 	}

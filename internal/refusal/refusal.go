@@ -1,7 +1,8 @@
-package page
+// Package refusal has the names of what clients are refused.
+package refusal
 
-// refusals say what eproxy_refused_total counts, in the words of docs/METRICS.md.
-var refusals = map[string]string{
+// Meanings say what eproxy_refused_total counts, in the words of docs/METRICS.md.
+var Meanings = map[string]string{
 	"not_authenticated":       "wrong user name, password or token; or auth.http says no",
 	"password_unusable":       "password with a NUL, or of more than 72 bytes where the hash is bcrypt's",
 	"login_busy":              "too many passwords wait to be checked, or too many questions to auth.http to be asked",

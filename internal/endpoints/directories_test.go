@@ -1,0 +1,122 @@
+package endpoints
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"eproxy/internal/config"
+)
+
+// TestOtherFiles: what happens to other files of a directory, of which there may be many, is no reason to
+// read one; what happens to one that is a link is, whatever its name.
+func TestOtherFiles(t *testing.T) {
+	dir := t.TempDir()
+	var d directories
+	l, err := d.enter(dir + "//pods")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.leave(l)
+	for _, c := range []struct {
+		name   string
+		linked bool
+		told   bool
+	}{{"other", false, false}, {"pods.next", false, false}, {"pods", false, true}, {"..data", true, true}} {
+		l.linked.Store(c.linked)
+		d.tell(fsnotify.Event{Name: filepath.Join(dir, c.name), Op: fsnotify.Create})
+		if told := len(l.news) > 0; told != c.told {
+			t.Errorf("%s, linked %v: told %v", c.name, c.linked, told)
+		}
+		for len(l.news) > 0 {
+			<-l.news
+		}
+	}
+}
+
+// TestManyFiles: more functions than a user may have instances of inotify have a file each, in directories of
+// their own, and in one under two names.
+func TestManyFiles(t *testing.T) {
+	root := t.TempDir()
+	many := 1000
+	cfg := &config.Config{}
+	path := func(i int) string { return filepath.Join(root, fmt.Sprint(i), "pods") }
+	for i := range many {
+		if err := os.Mkdir(filepath.Dir(path(i)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path(i), fmt.Sprintf("[10.0.0.1:%d]", i+1))
+		cfg.Functions = append(cfg.Functions, &config.Function{Name: fmt.Sprint("f", i), Discover: config.Discover{File: path(i)}})
+	}
+	other := filepath.Join(root, "other")
+	if err := os.Symlink(filepath.Dir(path(0)), other); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Functions = append(cfg.Functions, &config.Function{Name: "again", Discover: config.Discover{File: filepath.Join(other, "pods")}})
+	w := Watch(cfg, Sources{}, slog.New(slog.DiscardHandler))
+	t.Cleanup(w.Close)
+	of := func(i int) *config.Config { return &config.Config{Functions: cfg.Functions[i : i+1]} }
+	for i := range many {
+		await(t, w, of(i), fmt.Sprintf("[10.0.0.1:%d]", i+1))
+	}
+	for _, i := range []int{0, many - 1} {
+		write(t, path(i)+".next", "[10.0.0.2:1]")
+		if err := os.Rename(path(i)+".next", path(i)); err != nil {
+			t.Fatal(err)
+		}
+		await(t, w, of(i), "[10.0.0.2:1]")
+	}
+	await(t, w, of(many), "[10.0.0.2:1]")
+	none := &config.Config{}
+	w.Follow(none)
+	w.Keep(none)
+	w.wg.Wait()
+	if w.dirs.inotify != nil || len(w.dirs.at) > 0 {
+		t.Errorf("%d directories are watched for nobody", len(w.dirs.at))
+	}
+}
+
+// TestDirectoryComesAgain: a directory that is removed, or renamed, and made again is watched again.
+func TestDirectoryComesAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	path := filepath.Join(dir, "pods")
+	cfg := function(config.Function{Discover: config.Discover{File: path}})
+	w, _ := start(t, cfg)
+	for i, leave := range []func() error{func() error { return os.RemoveAll(dir) }, func() error { return os.Rename(dir, dir+".old") }, nil} {
+		awaitBroken(t, w)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, fmt.Sprintf("[10.0.0.%d:1]", i+1))
+		await(t, w, cfg, fmt.Sprintf("[10.0.0.%d:1]", i+1))
+		if leave == nil {
+			break
+		}
+		if err := leave(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// awaitBroken waits until the only source has failed.
+func awaitBroken(t *testing.T, w *Watcher) {
+	t.Helper()
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		w.mu.Lock()
+		for _, f := range w.sources {
+			if f.err != nil {
+				w.mu.Unlock()
+				return
+			}
+		}
+		w.mu.Unlock()
+		if time.Now().After(limit) {
+			t.Fatal("the source does not fail")
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package instances
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"eproxy/internal/config"
+	"eproxy/test/lib/swap"
+)
+
+// large is a function with 24 MiB that it touches, and says the sum of when it is asked.
+func large() *config.Run {
+	run := says("sum(big[::4096])")
+	run.Command[2] = "big = bytearray(b'\\x01' * (24 << 20))\n" + run.Command[2]
+	run.Idle, run.PageOut, run.Memory = time.Second, time.Second, 128<<20
+	return run
+}
+
+// anonymous is how many bytes of a process's own are in memory, and how many in swap.
+func anonymous(t *testing.T, pid int) (memory, swapped int) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		n, _ := strconv.Atoi(f[1])
+		switch f[0] {
+		case "RssAnon:":
+			memory = n << 10
+		case "VmSwap:":
+			swapped = n << 10
+		}
+	}
+	return memory, swapped
+}
+
+// TestPagedOut: what was frozen for a while leaves memory, and has all of it when it is woken; in either state it can be stopped.
+func TestPagedOut(t *testing.T) {
+	swap.On(t)
+	uplink(t)
+	w := newWorld(t)
+	stop := w.run("f", large())
+	const sum = "6144" // a byte of each of 24 MiB's pages
+	for range 2 {
+		pod := w.found("f", 1)[0]
+		if got := get(t, pod); got != sum {
+			t.Errorf("it says %q", got)
+		}
+		w.r.Touch("f")
+		var s Status
+		until(t, "instance that is paged out", func() bool { s = w.r.Instances()[0]; return s.State == PagedOut })
+		if !w.frozen(s) {
+			t.Error("it is not frozen")
+		}
+		if memory, swapped := anonymous(t, s.PID); memory > 4<<20 || swapped < 20<<20 {
+			t.Errorf("%d bytes of it are in memory, %d in swap", memory, swapped)
+		}
+		if s.Used > 16<<20 || !strings.HasPrefix(s.Reason, "it had ") {
+			t.Errorf("%+v", s)
+		}
+		if f := w.r.Functions()[0]; f.State != PagedOut || f.Instances != 1 {
+			t.Errorf("%+v", f)
+		}
+		w.r.Wake("f")
+	}
+	w.r.Touch("f")
+	until(t, "instance that is paged out", func() bool { return w.r.Instances()[0].State == PagedOut })
+	stop()
+	w.close()
+}
+
+// TestNotPagedOut: without swap an instance stays frozen, whatever page_out says, and doctor says why.
+func TestNotPagedOut(t *testing.T) {
+	release := swap.On(t)
+	if err := Paging(); err != nil {
+		t.Errorf("with swap: %v", err)
+	}
+	release()
+	if b, _ := os.ReadFile("/proc/swaps"); strings.Count(string(b), "\n") > 1 {
+		t.Skip("this machine has swap of its own")
+	}
+	err := Paging()
+	if err == nil || !strings.Contains(err.Error(), "no swap") {
+		t.Errorf("without swap: %v", err)
+	}
+	d := &doze{instance: &instance{run: &config.Run{PageOut: time.Second}}}
+	if d.pageOut(context.Background()) || d.status.State != "" {
+		t.Errorf("it is %s", d.status.State)
+	}
+}
+
+// TestWokenWhilePagedOut: one that is woken in the midst of it goes on at once.
+func TestWokenWhilePagedOut(t *testing.T) {
+	swap.On(t)
+	b := &bed{at: func(string, func()) {}}
+	uplink(t)
+	w := newWorld(t)
+	w.r.rest = b.begin
+	run := large()
+	run.Idle, run.PageOut = 40*time.Millisecond, 41*time.Millisecond
+	w.run("f", run)
+	var pod netip.AddrPort
+	for rounds := range 20 {
+		pod = w.found("f", 1)[0]
+		w.r.Touch("f")
+		until(t, "sleep", func() bool { n, _ := b.counts(); return n > rounds })
+		for range rounds % 5 * 4 {
+			time.Sleep(time.Millisecond)
+		}
+		b.mu.Lock()
+		wake := b.wake
+		b.mu.Unlock()
+		wake()
+		if got := get(t, pod); got != "6144" {
+			t.Fatalf("round %d: it says %q", rounds, got)
+		}
+	}
+	if s := w.r.Instances()[0]; s.Starts != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestParseMaps: ranges of a process's addresses; what is the kernel's, or no range, is none.
+func TestParseMaps(t *testing.T) {
+	got := parseMaps([]byte("00400000-0040b000 r-xp 00000000 08:01 1 /bin/cat\n7ffd0000-7ffd2000 rw-p 0 00:00 0 [stack]\nffffffffff600000-ffffffffff601000 --xp 0 00:00 0 [vsyscall]\nno range\n"))
+	if len(got) != 2 || got[0] != (mapping{0x400000, 0x40b000}) || got[1] != (mapping{0x7ffd0000, 0x7ffd2000}) {
+		t.Errorf("%x", got)
+	}
+}
