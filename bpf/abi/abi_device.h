@@ -13,7 +13,7 @@ enum right {
 /* What userspace says of the bytes that it had read when it armed a connection. */
 enum arm_flag {
 	ARM_BOUNDARY = 1, /* they end at an MQTT packet boundary */
-	ARM_CLEAR = 2,	  /* it has no message under way that may not be followed by others: what DEVICE_OP_CLEAR says */
+	ARM_CLEAR = 2, /* it has no message under way that may not be followed by others: what DEVICE_OP_CLEAR says */
 };
 
 /* Four packet identifiers. Lane n of ids are its bits 16n to 16n+15; 0: free. */

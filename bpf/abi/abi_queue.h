@@ -40,14 +40,14 @@ struct park_client {
 /* All messages that wait for slots (parking.h). The lock also guards the queues, but for what is said there. */
 struct parking {
 	struct bpf_spin_lock lock;
-	__u32 limit;	     /* entries below this have memory; userspace raises it */
-	__u32 used;	     /* messages */
-	__u32 fresh;	     /* highest number of a message that was ever used, */
-	__u32 clients_fresh; /* and of a client */
-	__u32 asked;	     /* 1: userspace was asked for more memory; it clears it, without the lock */
-	__u16 free;	     /* number of a message that is free, */
-	__u16 clients_free;  /* and of a client */
-	__u32 lines;	     /* in use */
+	__u32 limit;			 /* entries below this have memory; userspace raises it */
+	__u32 used;			 /* messages */
+	__u32 fresh;			 /* highest number of a message that was ever used, */
+	__u32 clients_fresh;		 /* and of a client */
+	__u32 asked;			 /* 1: userspace was asked for more memory; it clears it, without the lock */
+	__u16 free;			 /* number of a message that is free, */
+	__u16 clients_free;		 /* and of a client */
+	__u32 lines;			 /* in use */
 	__u64 attended[QUEUES_MAX / 64]; /* queues that the sweeper looks at, without the lock */
 	__u16 next[PARKED_MAX];		 /* the client's next younger message; of a free one the next free one */
 	__u16 previous[PARKED_MAX];	 /* the client's next older message */

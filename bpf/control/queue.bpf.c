@@ -43,7 +43,8 @@ static __always_inline void park_take(struct park_args *a, __u32 queue, __u32 be
 	e = parked_entry(n);
 	if (!n || !e)
 		return;
-	a->line = e->message.line ? park_client(k, e->message.line)->line : 0; /* userspace holds it now: it is not another's */
+	a->line = e->message.line ? park_client(k, e->message.line)->line
+				  : 0; /* userspace holds it now: it is not another's */
 	reply_leave(&e->message, NO_INDEX);
 	count(HOOK_CONTROL, REASON_PARK_HANDED);
 	a->number = n;

@@ -503,7 +503,7 @@ type EproxyPod struct {
 	Far         uint32
 	ThawedNs    uint64
 	Sleep       uint32
-	Pad1        uint32
+	Owed        int32
 }
 
 type EproxyPodArgs struct {
