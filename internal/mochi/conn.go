@@ -148,11 +148,11 @@ func (c *conn) more() error {
 }
 
 // name names the boundary that the server stands at, but for one behind a PINGREQ, the only packet of so few bytes that others follow,
-// of a client that has sent nothing else for a while: thousands that are idle would cost a system call more each time. If the
+// of a client that has sent nothing else for a while, and no message of an ordered route: thousands that are idle would cost a system call more each time. If the
 // programs have lost track with that very packet, they are told so behind the next one, which they pass on.
 func (c *conn) name(x *broker.Session) {
 	read := c.progress.Read.Load()
-	if read-c.boundary != pingSize || time.Since(c.named) < c.server.rest {
+	if read-c.boundary != pingSize || time.Since(c.named) < c.server.rest || x.Orders() {
 		x.Boundary(read)
 		c.named = time.Now()
 	}
