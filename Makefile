@@ -18,7 +18,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-keda test-knative test-page test-prometheus demo bench bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-keda test-knative test-page test-prometheus demo bench bench-brokers bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
 
 all: build
 
@@ -177,6 +177,13 @@ CHANGES ?= --rounds 3
 bench-changes: build
 	$(GO) build -o bin/bench ./bench
 	bin/bench changes $(CHANGES)
+
+## bench-brokers: publish and subscribe without functions, TLS, handshakes: eproxy, and eproxy before Mosquitto, against Mosquitto, under 4 minutes; root
+BROKERS ?= --rounds 5
+bench-brokers: build
+	@./test/install.sh mosquitto
+	$(GO) build -o bin/bench ./bench
+	bin/bench brokers $(BROKERS)
 
 ## bench-xdp: what XDP brings against TC, with pods that take XDP redirects and with others, about 10 minutes; root
 XDP ?= --rounds 15

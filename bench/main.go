@@ -36,7 +36,7 @@ func main() {
 			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
 		},
 		Action:   run,
-		Commands: []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), versionsCommand(), changesCommand(), wakeCommand(), paperCommand(), podsCommand(), functionCommand(), gatewayCommand()},
+		Commands: []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), versionsCommand(), changesCommand(), wakeCommand(), paperCommand(), podsCommand(), brokersCommand(), functionCommand(), gatewayCommand()},
 	})
 }
 

@@ -29,6 +29,7 @@ const enum take_only *unused_take_only __attribute__((unused));
 const enum slot_result *unused_slot_result __attribute__((unused));
 const enum event_kind *unused_event_kind __attribute__((unused));
 const enum route_flag *unused_route_flag __attribute__((unused));
+const enum arm_flag *unused_arm_flag __attribute__((unused));
 const struct event *unused_event __attribute__((unused));
 const struct slot_args *unused_slot_args __attribute__((unused));
 const enum right *unused_right __attribute__((unused));

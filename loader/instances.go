@@ -28,6 +28,7 @@ func (r recorder) Request(function, pod string, status int) {
 func (n *node) activate(function string) {
 	n.activateKnative(function)
 	n.activateKEDA(function)
+	n.activateScaling(function)
 	if !n.local.Wake(function) {
 		upstream.Waits(n.log)(function)
 	}

@@ -39,4 +39,5 @@ func (n *node) observe(live *config.Config) {
 	}
 	n.followKnative(live)
 	n.followKEDA(live)
+	n.followScaling(live)
 }

@@ -33,6 +33,7 @@ import (
 	"eproxy/internal/kernelmetrics"
 	"eproxy/internal/knative"
 	"eproxy/internal/kube"
+	"eproxy/internal/kubescale"
 	"eproxy/internal/metrics"
 	"eproxy/internal/observe"
 	"eproxy/internal/page"
@@ -108,6 +109,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	living.Go(func() { n.life.Run(lifeCtx) })
 	living.Go(func() { n.runKnative(lifeCtx) })
 	living.Go(func() { n.runKEDA(lifeCtx) })
+	living.Go(func() { n.runScaling(lifeCtx) })
 	living.Go(func() { n.runObserver(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
@@ -158,6 +160,7 @@ type node struct {
 	knative   atomic.Pointer[knative.Reporter] // nil: it is told nothing; activate may come before
 	asked     net.Listener                     // by KEDA; nil: it does not
 	keda      atomic.Pointer[keda.Server]      // as knative
+	scaling   atomic.Pointer[kubescale.Scaler] // as knative
 	loads     sync.Mutex                       // one at a time reads the plane's
 	changes   chan change                      // of operators, for loop
 }
@@ -215,6 +218,7 @@ func startNode(plane *dataplane.Plane, cfg *config.Config, pods *endpoints.Watch
 		return nil, err
 	}
 	n.startKnative(live)
+	n.startScaling(live)
 	if err := n.startKEDA(live); err != nil {
 		return nil, err
 	}
@@ -260,7 +264,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 		return err
 	}
 	n.page = shown
-	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), control.Served{Sessions: n.broker, Changer: n, Instances: n.local, Letters: n.engine, Tracer: n.tracer, Metrics: n.metrics.Handler()})
+	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), control.Served{Sessions: n.broker, Changer: n, Instances: running{n}, Letters: n.engine, Tracer: n.tracer, Metrics: n.metrics.Handler()})
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"eproxy/test/lib/address"
 )
 
 // childConfig names the configuration that this program, run again, serves.
@@ -60,12 +62,7 @@ func newNode(t *testing.T) *node {
 		}
 	}))
 	t.Cleanup(fn.Close)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.addr = l.Addr().String()
-	_ = l.Close()
+	n.addr = address.Free(t)
 	dir := t.TempDir()
 	n.file = filepath.Join(dir, "eproxy.yaml")
 	text := fmt.Sprintf(`listeners: [{address: %q}]

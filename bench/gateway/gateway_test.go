@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"eproxy/test/lib/address"
 )
 
 // kind makes a gateway with two connections to one pod and says where it listens.
@@ -24,7 +26,7 @@ const functionURL = "http://temp.local/ingest"
 func kinds() map[string]kind {
 	return map[string]kind{
 		"loop": func(t *testing.T, pod string) (func(context.Context) error, string) {
-			address := freeAddress(t)
+			address := address.Free(t)
 			l, err := NewLoop(address, []string{pod}, 2, functionURL)
 			if err != nil {
 				t.Fatal(err)
@@ -39,15 +41,6 @@ func kinds() map[string]kind {
 			return p.Run, p.listener.Addr().String()
 		},
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func packet(id uint16, topic, payload string) []byte {

@@ -33,6 +33,7 @@ enum conn_flag {
 	CONN_SACK = 1024,     /* both ends may send SACK blocks (RFC 2018) */
 	CONN_MISSING = 2048,  /* the peer lacks bytes of the local socket, until SND.UNA passes tx_hole */
 	CONN_PASSED = 4096,   /* armed: payload was passed, to rx_hole */
+	CONN_CLEAR = 8192,    /* device: rx_clear is known */
 };
 
 enum graft_state {
@@ -151,7 +152,7 @@ struct conn {
 	__u32 srtt;    /* smoothed round-trip time, 1/8 ms; 0: none was measured */
 	__u32 rttvar;  /* slot: its variation, 1/4 ms */
 	__u32 rtt_low; /* slot: what short ones take, 1/16 ms: falls with each shorter one, rises slowly by those that a function has no part in */
-	__u32 pad1;
+	__u32 rx_clear; /* device; kernel: userspace has done with everything below it, or stands in front in the lines of what it has not */
 	struct ledger rx;
 	struct ledger tx;
 	struct again rx_again; /* latest duplicate that the local socket was passed */

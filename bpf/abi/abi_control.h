@@ -44,10 +44,11 @@ struct slot_args {
 	__u8 qos;
 	__u8 acked;
 	__u64 taken_ns;
-	__u32 company;	 /* enum company */
-	__u32 closed;	 /* of the slot: the pod has said that it reads nothing more */
-	__u32 waited_us; /* before taken_ns, as in struct message */
-	__u32 pad;
+	__u32 company;	      /* enum company */
+	__u32 closed;	      /* of the slot: the pod has said that it reads nothing more */
+	__u32 waited_us;      /* before taken_ns, as in struct message */
+	__u32 number_in_line; /* of the line that it stands in, which userspace holds now; 0: it has none */
+	__u64 line;	      /* and its name */
 };
 
 /* Which messages SLOT_OP_TAKE_OVER is to take over. */
@@ -61,14 +62,22 @@ enum park_op {
 	PARK_OP_TAKE = 1, /* a message becomes userspace's */
 	PARK_OP_FREE = 2, /* userspace has read a message that it took */
 	PARK_OP_ROOM = 3, /* there is memory for more messages */
+	PARK_OP_HOLD = 4, /* userspace is in front in a line, unless the programs have messages of it */
+	PARK_OP_WATCH =
+		5, /* who has the messages of a line; userspace is to be told when one ends that is with a pod */
+	PARK_OP_RELEASE = 6, /* userspace is in front in a line once less */
 };
 
 struct park_args {
 	__u32 op; /* enum park_op */
 	__u32 queue;
 	__u32 before_ms; /* PARK_OP_TAKE: only one that was parked no later, CLOCK_MONOTONIC */
-	__u32 number;	 /* PARK_OP_FREE; PARK_OP_ROOM: entries below this; result of PARK_OP_TAKE */
-	__u32 ok;	 /* result: 1: done */
+	__u32 number; /* PARK_OP_FREE; PARK_OP_ROOM: entries below this; PARK_OP_RELEASE: of the line; result of PARK_OP_TAKE, PARK_OP_HOLD; of PARK_OP_WATCH: so many times userspace holds the line */
+	__u32 ok;     /* result: 1: done; PARK_OP_RELEASE: 0: ask again at once */
+	__u32 flight; /* result of PARK_OP_WATCH: a pod has a message of the line */
+	__u32 waits;  /* result of PARK_OP_RELEASE: some of the line wait, in the queue */
+	__u32 pad;
+	__u64 line; /* PARK_OP_HOLD, PARK_OP_WATCH: its name; result of PARK_OP_TAKE; 0: the message has none */
 };
 
 enum pod_op {
@@ -90,10 +99,11 @@ enum device_op {
 	DEVICE_OP_STOP = 3,	/* the session is over: nothing more is taken */
 	DEVICE_OP_HOLD = 4,	/* userspace has got a QoS 1 message: it is under way, unless it repeats one that is */
 	DEVICE_OP_RELEASE = 5,	/* a message is over: whether it may be acknowledged */
+	DEVICE_OP_CLEAR = 6,	/* what follows of ordered routes may be taken, if that is next in the stream */
 };
 
 struct device_args {
-	__u64 read; /* DEVICE_OP_BOUNDARY: bytes of the stream read so far */
+	__u64 read; /* DEVICE_OP_BOUNDARY, DEVICE_OP_CLEAR: bytes of the stream read so far */
 	__u32 conn;
 	__u32 gen;
 	__u32 op;	 /* enum device_op */

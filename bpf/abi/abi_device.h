@@ -10,6 +10,12 @@ enum right {
 	RIGHTS_ALL = 1, /* no per-topic permission applies */
 };
 
+/* What userspace says of the bytes that it had read when it armed a connection. */
+enum arm_flag {
+	ARM_BOUNDARY = 1, /* they end at an MQTT packet boundary */
+	ARM_CLEAR = 2, /* it has no message under way that may not be followed by others: what DEVICE_OP_CLEAR says */
+};
+
 /* Four packet identifiers. Lane n of ids are its bits 16n to 16n+15; 0: free. */
 struct id_block {
 	__u64 ids;
@@ -50,7 +56,7 @@ struct device {
 	__u32 read;   /* arm: bytes of the stream that userspace had read, modulo 2^32 */
 	__u32 anchor; /* kernel sequence number of stream offset 0 */
 	__u32 rights; /* version of the client's rights, and RIGHTS_ALL; in one word, so that nobody reads half of a change */
-	/* the last topic's route, if it is no longer than CACHE_TOPIC */
+	/* the last topic's route, if it is no longer than CACHE_TOPIC, and the route is not ordered */
 	__u32 cache_version; /* changes whenever one of the next is, or the rights are */
 	__u32 cache_epoch;   /* globals.epoch it was found under; 0: empty */
 	__u32 cache_counter;
@@ -59,7 +65,7 @@ struct device {
 	struct framing framing; /* what was passed on to the local socket */
 	__u16 inflight_max;	/* limit of the conn's in_flight, 1 to INFLIGHT_MAX */
 	__u8 sender_len[2];	/* bytes of sender, by function.from_publisher; above SENDER_MAX: it is too long */
-	__u8 at_boundary;	/* arm: those bytes end at an MQTT packet boundary */
+	__u8 arm;		/* enum arm_flag: what userspace says of those bytes */
 	__u8 version;		/* MQTT protocol level: 3, 4 or 5 */
 	__u8 stopped;		/* the session ended before the connection was seeded */
 	__u8 cache_topic_len;
@@ -68,7 +74,7 @@ struct device {
 	__u8 kept;	  /* 1: the beginning of its next message is kept, or was (keep.h) */
 	__u8 keep_rest;	  /* so many beginnings are not kept: the last one was in vain */
 	__u8 not_taken;	  /* enum reason of the latest message that the local socket got; REASON_TAKEN: none */
-	__u8 pad[4];
+	__u32 line;	  /* the client's part of the names of its lines */
 	/* rest of ce-source, X-Mqtt-Username, X-Mqtt-Client-Id (request.Sender); what a shorter one has comes first */
 	__u8 sender[SENDER_MAX];
 	struct ids ids;

@@ -22,6 +22,8 @@ enum event_kind {
 		13, /* in the ring wakes: conn is the index of a pod whose processes are frozen, and have something to do */
 	EVENT_LOST =
 		14, /* sweeper: the slot's oldest request was not acknowledged in time: requests_send sends it again */
+	EVENT_LINE =
+		15, /* a line's message is no longer with a pod; conn and gen are the lower and the upper half of its name */
 };
 
 struct event {

@@ -34,6 +34,10 @@
 #define PARK_BUCKETS	  64   /* of a queue's clients; a power of two */
 #define QUEUES_MAX	  1024 /* functions with messages that wait; a multiple of 64 */
 #define PARK_FAMILIES	  2    /* of clients and pods: IPv4, IPv6 */
+#define PARK_LISTS	  4 /* of a queue's clients: those of each family that have their turn, and those whose line is busy */
+#define PARK_LINES	  4096 /* lines of ordered routes with messages, of all clients */
+#define LINE_BUCKETS	  1024 /* of them; a power of two */
+#define PARK_CLIENTS	  8192 /* entries for clients and lines, PARKED_MAX and PARK_LINES; a power of two */
 #define KEPT_MAX	  1616 /* bytes of a message whose beginning may be kept (keep.h): PAYLOAD_MAX and the longest head */
 #define KEPT_ENTRIES	  128	      /* beginnings that may be kept at once, of all connections; a power of two */
 #define IDS_MAX		  64	      /* packet identifiers of messages under way that a connection's own entry holds */

@@ -50,7 +50,7 @@ enum reason {
 	REASON_PROPERTIES = 23,      /* MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid */
 	REASON_TOPIC_LONG = 24,      /* topic or one of its levels longer than the kernel path handles */
 	REASON_NO_ROUTE = 25,        /* no route matches: ordinary broker traffic */
-	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, ordered, also_broker, batch, structured events, from_publisher, or no pod that the kernel path reaches) */
+	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, or no pod that the kernel path reaches) */
 	REASON_NOT_GRANTED = 27,     /* client may not be known to be allowed on this topic yet */
 	REASON_NO_SLOT = 28,         /* no idle connection to a pod of the function */
 	REASON_DEAD_SOCKET = 29,     /* slot's socket is gone or not ESTABLISHED */
@@ -109,7 +109,9 @@ enum reason {
 	REASON_PROPERTIES_LONG = 82, /* MQTT 5 properties of more than 256 bytes, more than 4 user properties, or a name of more than 64 bytes among them */
 	REASON_PROPERTY_TEXT = 83,   /* content type or user property with other characters than printable ASCII, a user property's name that no header can have, or trace context */
 	REASON_EXPIRY = 84,          /* message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time */
-	REASON_COUNT = 85,
+	REASON_ORDERED = 85,         /* PUBLISH on an ordered route: XDP leaves it to TC, which has it wait for the one before */
+	REASON_ORDER_UNKNOWN = 86,   /* PUBLISH on an ordered route behind bytes of the stream that the server has not said to have done with: it may have a message that came before */
+	REASON_COUNT = 87,
 };
 /* clang-format on */
 

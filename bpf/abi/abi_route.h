@@ -34,6 +34,7 @@ struct route {
 	__u32 function;
 	__u32 flags;   /* enum route_flag */
 	__u32 counter; /* of its filter and function: the same after a reload */
+	__u32 line;    /* its part of the names of its clients' lines; 0: it is not ordered */
 };
 
 /* Routing automaton: one edge lookup per topic level. */

@@ -51,7 +51,10 @@ struct message {
 	__u8 early;	 /* it was done in its device's ledger when the slot got it: it had waited, or the pod is far */
 	__u32 waited_us; /* how long it was parked before taken_ns, microseconds */
 	__u32 sent_ms;	 /* when its request was last sent, CLOCK_MONOTONIC */
+	__u32 line; /* of an ordered route: number of the line that it stands in (struct park_client); 0: it has none */
+	__u32 pad;
 };
+_Static_assert(sizeof(struct message) == 64, "each has a cache line of its slot");
 
 /* What was in flight on the slot when a message was given to it. */
 enum company {

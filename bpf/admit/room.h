@@ -79,6 +79,24 @@ __attribute__((noinline)) int device_id_room(__u32 conn, __u32 gen, __u32 id)
 }
 
 /*
+ * Whether userspace has done with all of the connection's stream that was passed to it, or stands in front in the lines of what it has not: then
+ * what comes next is the next one of its line, too. What is next stays that until it is taken, or more is passed (conn_take). A function of its own, so that the
+ * verifier follows it once, and messages of other routes do not pay for it.
+ */
+__attribute__((noinline)) int device_clear(__u32 conn)
+{
+	struct conn *c = conn_entry(conn);
+	bool clear;
+
+	if (!c)
+		return 0;
+	bpf_spin_lock(&c->lock);
+	clear = (c->flags & CONN_CLEAR) && !conn_hole(c) && ledger_strip(&c->rx, c->rx_nxt) == c->rx_clear;
+	bpf_spin_unlock(&c->lock);
+	return clear;
+}
+
+/*
  * While an older message is open none behind it settles; neighbours that are
  * done can share one graft. Returns whether there is room now.
  */

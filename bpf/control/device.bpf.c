@@ -9,6 +9,26 @@ static __always_inline bool device_at(struct conn *c, const struct device *d, __
 	return c->state == CONN_OPEN && conn_boundary(c, d->anchor + read) && (c->flags & CONN_LOST);
 }
 
+/* Messages of ordered routes that follow what userspace has read may be taken, if nothing else was passed meanwhile. Under the lock. */
+static __always_inline bool device_clears(struct conn *c, const struct device *d, __u32 read)
+{
+	if (c->state != CONN_OPEN || !conn_boundary(c, d->anchor + read))
+		return false;
+	c->rx_clear = d->anchor + read;
+	c->flags |= CONN_CLEAR;
+	return true;
+}
+
+/* Userspace has got a QoS 1 message: *hold is its own on the packet identifier, unless it repeats one under way. Returns whether it does. Under the lock. */
+static __always_inline bool device_hold(struct conn *c, struct device *d, struct id_table *ids, __u16 id, bool dup,
+					__u32 *hold)
+{
+	if (dup && (ids_find(&d->ids, ids, id) != IDS_NONE || conn_notifying(c, id)))
+		return true;
+	*hold = ids_hold(&d->ids, ids, id);
+	return false;
+}
+
 /*
  * Changes what the programs may do with a client's connection (struct
  * device_args). A message that is just being taken by another processor is taken
@@ -57,11 +77,11 @@ int device_control(struct device_args *a)
 			ok = 1;
 			break;
 		case DEVICE_OP_HOLD:
-			if (dup && (ids_find(&d->ids, ids, id) != IDS_NONE || conn_notifying(c, id)))
-				repeated = 1;
-			else
-				hold = ids_hold(&d->ids, ids, id);
+			repeated = device_hold(c, d, ids, id, dup, &hold);
 			ok = 1;
+			break;
+		case DEVICE_OP_CLEAR:
+			ok = device_clears(c, d, read);
 			break;
 		case DEVICE_OP_RELEASE:
 			ok = ids_release(&d->ids, ids, hold);

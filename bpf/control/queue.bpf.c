@@ -4,6 +4,24 @@
 #include "../upstream/resend.h"
 #include "../upstream/unpark.h"
 
+/* The list of the queue on which something has waited so long, beginning with those of this family; PARK_LISTS: none has. Under the lock. */
+static __always_inline __u32 park_older(struct parking *k, struct queue *q, __u32 family, __u32 before_ms)
+{
+	__u32 found = PARK_LISTS;
+
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < PARK_LISTS; i++)
+	{
+		if (afresh(found) != PARK_LISTS)
+			break;
+		/* of each family first what has its turn, then what stands behind others in lines */
+		__u32 list = ((family ^ (i >> 1)) & 1) | (i & 1 ? PARK_FAMILIES : 0);
+
+		if (parking_old(k, q, list, before_ms))
+			found = list;
+	}
+	return found;
+}
+
 /*
  * PARK_OP_TAKE, of the family of what was refused last, if there is one: the message in a->number is userspace's, which finishes it; its
  * device has one less in flight here.
@@ -13,24 +31,58 @@ static __always_inline void park_take(struct park_args *a, __u32 queue, __u32 be
 	struct queue *q = queue_entry(queue);
 	struct parking *k = parking_get();
 	struct parked_message *e;
-	__u32 n = PARK_NONE, family;
+	__u32 n = PARK_NONE, list;
 
 	if (!q || !k)
 		return;
 	bpf_spin_lock(&k->lock);
-	family = q->refused;
-	if (!parking_old(k, q, family, before_ms))
-		family ^= 1;
-	if (parking_old(k, q, family, before_ms))
-		n = parking_pop(k, q, family);
+	list = park_older(k, q, q->refused, before_ms);
+	if (list < PARK_LISTS)
+		n = parking_pop(k, q, list, true);
 	bpf_spin_unlock(&k->lock);
 	e = parked_entry(n);
 	if (!n || !e)
 		return;
+	a->line = e->message.line ? park_client(k, e->message.line)->line
+				  : 0; /* userspace holds it now: it is not another's */
 	reply_leave(&e->message, NO_INDEX);
 	count(HOOK_CONTROL, REASON_PARK_HANDED);
 	a->number = n;
 	a->ok = 1;
+}
+
+/* PARK_OP_HOLD and PARK_OP_WATCH. */
+static __always_inline void park_line(struct parking *k, struct park_args *a, __u32 op, __u64 line)
+{
+	bool behind = false, flight = false;
+	__u32 n;
+
+	bpf_spin_lock(&k->lock);
+	if (op == PARK_OP_HOLD)
+		n = line_hold(k, line, &behind);
+	else
+		n = line_watch(k, line, &flight);
+	bpf_spin_unlock(&k->lock);
+	a->number = n;
+	a->flight = flight;
+	a->ok = !behind;
+}
+
+/* PARK_OP_RELEASE: of the line of this number; those of it that may go on then (a->waits) wait in the queue a->queue. */
+static __always_inline void park_release(struct parking *k, struct park_args *a, __u32 line)
+{
+	__u32 queue = *(volatile __u32 *)&park_client(k, line)->queue;
+	struct queue *q = queue_entry(queue);
+	bool same, waits = false;
+
+	bpf_spin_lock(&k->lock);
+	same = park_client(k, line)->queue == queue; /* else its first message has just been admitted */
+	if (same)
+		waits = line_release(k, q, line);
+	bpf_spin_unlock(&k->lock);
+	a->queue = queue;
+	a->ok = same;
+	a->waits = waits;
 }
 
 /* What userspace does with messages that wait for slots (struct park_args). */
@@ -39,6 +91,7 @@ int park_control(struct park_args *a)
 {
 	__u32 op = a->op, queue = a->queue, before_ms = a->before_ms, number = a->number;
 	struct parking *k = parking_get();
+	__u64 line = a->line;
 
 	a->ok = 0;
 	if (!k)
@@ -60,6 +113,13 @@ int park_control(struct park_args *a)
 		k->asked = 0;
 		bpf_spin_unlock(&k->lock);
 		a->ok = 1;
+		break;
+	case PARK_OP_HOLD:
+	case PARK_OP_WATCH:
+		park_line(k, a, op, line);
+		break;
+	case PARK_OP_RELEASE:
+		park_release(k, a, number);
 		break;
 	}
 	return 0;

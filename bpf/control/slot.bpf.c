@@ -5,6 +5,7 @@
  */
 #include "../reply/reply.h"
 #include "../upstream/slot.h"
+#include "../upstream/wait.h"
 
 /* What a slot operation finds and gives back, beside the arguments. */
 struct slot_change {
@@ -62,6 +63,19 @@ static __always_inline enum slot_result slot_take_over(struct conn *c, struct sl
 	return SLOT_CHANGED;
 }
 
+/* The message of a line that became userspace's. */
+static __always_inline void slot_line(struct slot_args *a, __u32 line)
+{
+	struct parking *k = parking_get();
+
+	if (!k || !line)
+		return;
+	bpf_spin_lock(&k->lock);
+	line_hand(k, line);
+	bpf_spin_unlock(&k->lock);
+	a->line = park_client(k, line)->line; /* userspace holds it now: it is not another's */
+}
+
 /* The results that userspace reads. */
 static __always_inline void slot_results(struct slot_args *a, const struct slot_change *x, __u32 ok)
 {
@@ -81,6 +95,7 @@ static __always_inline void slot_results(struct slot_args *a, const struct slot_
 	a->company = x->m.company;
 	a->closed = x->closed;
 	a->waited_us = x->m.waited_us;
+	a->number_in_line = x->m.line;
 }
 
 /* Changes a slot's state (struct slot_args). ok says whether it was (enum slot_result). */
@@ -130,6 +145,7 @@ int slot_control(struct slot_args *a)
 	if (ok == SLOT_CHANGED && op == SLOT_OP_TAKE_OVER) {
 		count(HOOK_CONTROL, REASON_TAKEN_OVER);
 		reply_leave(&x.m, index);
+		slot_line(a, x.m.line);
 	}
 	slot_results(a, &x, ok);
 	return 0;

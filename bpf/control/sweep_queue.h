@@ -11,7 +11,6 @@
 /* What a look at a queue works with. */
 struct sweep_queue {
 	__u32 queue;
-	__u32 family;
 	__u32 before_ms;
 	__u32 now_ms;
 	bool old;
@@ -21,14 +20,14 @@ static long sweep_old_step(__u64 index, void *data)
 {
 	struct sweep_queue *x = data;
 	struct queue *q = queue_entry(x->queue);
-	__u32 family = x->family, before_ms = x->before_ms;
+	__u32 list = index & (PARK_LISTS - 1), before_ms = x->before_ms;
 	struct parking *k = parking_get();
 	bool old;
 
 	if (!q || !k)
 		return 1;
 	bpf_spin_lock(&k->lock);
-	old = parking_old(k, q, family, before_ms);
+	old = parking_old(k, q, list, before_ms);
 	bpf_spin_unlock(&k->lock);
 	x->old = old;
 	return old;
@@ -57,8 +56,8 @@ __attribute__((noinline)) int sweep_parked(__u32 queue, __u32 now_ms)
 	bpf_spin_unlock(&k->lock);
 	x.before_ms = now_ms - q->handover_ms;
 	/* each look is at some of the clients: so many are at all of them */
-	for (x.family = 0; x.family < PARK_FAMILIES && !afresh(x.old) && !stuck; x.family++)
-		bpf_loop(any / TURNS_MAX + 1, sweep_old_step, &x, 0);
+	if (!stuck)
+		bpf_loop((any / TURNS_MAX + 1) * PARK_LISTS, sweep_old_step, &x, 0);
 	if (afresh(x.old) || stuck)
 		event_simple(HOOK_CONTROL, EVENT_PARKED, queue, 0);
 	return any ? 1 : 0;

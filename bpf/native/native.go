@@ -112,6 +112,10 @@ static int call_recovery_far(const struct shim *t, const struct conn *c)
 	return t->recovery_far(c);
 }
 
+static __u32 call_line(const struct shim *t, struct parking *p, struct queue *q, __u32 op, struct shim_line_args *a)
+{
+	return t->line(p, q, op, a);
+}
 static __u32 call_park(const struct shim *t, struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms)
 {
 	return t->park(p, q, op, client, n, ms);
@@ -565,8 +569,10 @@ const (
 	ParkBack   ParkOp = C.SHIM_PARK_BACK
 	ParkFree   ParkOp = C.SHIM_PARK_FREE
 	ParkOld    ParkOp = C.SHIM_PARK_OLD
+	ParkHand   ParkOp = C.SHIM_PARK_HAND
 
 	ParkedMax = C.PARKED_MAX
+	TurnsMax  = C.TURNS_MAX
 )
 
 // ParkLimit says for how many messages there is memory.
@@ -575,4 +581,35 @@ func ParkLimit(p *Parking, n int) { p.limit = u32(n) }
 // Park does op; what it returns is that function's result, 1 for true.
 func (t *Table) Park(p *Parking, q *Queue, op ParkOp, client, n, ms uint32) uint32 {
 	return uint32(C.call_park(t.t, p, q, u32(op), u32(client), u32(n), u32(ms)))
+}
+
+// LineOp is what is done with lines.
+type LineOp uint32
+
+// The functions of line.h.
+const (
+	LineAdmit    LineOp = C.SHIM_LINE_ADMIT
+	LineCancel   LineOp = C.SHIM_LINE_CANCEL
+	LinePush     LineOp = C.SHIM_LINE_PUSH
+	LineBack     LineOp = C.SHIM_LINE_BACK
+	LineAnswered LineOp = C.SHIM_LINE_ANSWERED
+	LineTakeOver LineOp = C.SHIM_LINE_TAKE_OVER
+	LineHold     LineOp = C.SHIM_LINE_HOLD
+	LineWatch    LineOp = C.SHIM_LINE_WATCH
+	LineRelease  LineOp = C.SHIM_LINE_RELEASE
+)
+
+// LineArgs are what these functions are given, and Line and Flag what they give back beside their result.
+type LineArgs struct {
+	Name                       uint64
+	Queue, Family, Line, N, Ms uint32
+	Flag                       bool
+}
+
+// Line does op; what it returns is that function's result, 1 for true.
+func (t *Table) Line(p *Parking, q *Queue, op LineOp, a *LineArgs) uint32 {
+	c := C.struct_shim_line_args{name: C.__u64(a.Name), queue: u32(a.Queue), family: u32(a.Family), line: u32(a.Line), n: u32(a.N), ms: u32(a.Ms)}
+	n := uint32(C.call_line(t.t, p, q, u32(op), &c))
+	a.Line, a.Flag = uint32(c.line), c.flag != 0
+	return n
 }

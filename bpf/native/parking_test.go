@@ -311,7 +311,7 @@ var plantedParking = []struct{ name, old, new string }{
 	{"family of the next turn not looked at", "	k = q->first_turn[f];\n	if (!k)\n		return PARK_NONE;\n	parking_turn_over", "	k = q->first_turn[f] ? q->first_turn[f] : q->first_turn[!f];\n	if (!k)\n		return PARK_NONE;\n	parking_turn_over"},
 	{"last turn not told of one that is over", "		q->last_turn[f] = c->turn_before;\n}", "		;\n}"},
 	{"neighbour's turn not told of one that is over", "		park_client(p, c->turn_before)->turn = c->turn;\n", "		;\n"},
-	{"client stays in its bucket", "\t\t*park_bucket(q, c->client) = c->after;", "\t\t;"},
+	{"client stays in its bucket", "\t\t*bucket = c->after;", "\t\t;"},
 	{"neighbour in the bucket not told", "\tif (c->after)\n\t\tpark_client(p, c->after)->before = c->before;\n", ""},
 	{"cancelled message counts", "\tq->count--;\n\tparking_free(p, n);", "\tparking_free(p, n);"},
 	{"old by a clock that does not wrap", "(__s32)(p->since_ms[n & (PARKED_MAX - 1)] - before_ms) <= 0", "p->since_ms[n & (PARKED_MAX - 1)] <= before_ms"},

@@ -12,9 +12,20 @@
 #include "../pure/sack.h"
 #include "../pure/mqtt.h"
 #include "../pure/properties.h"
-#include "../pure/parking.h"
+#include "../pure/line.h"
 #include "../pure/recovery.h"
 #include "../pure/trace_filter.h"
+
+/* Arguments and results of shim_line. */
+struct shim_line_args {
+	__u64 name;
+	__u32 queue;
+	__u32 family;
+	__u32 line; /* its number */
+	__u32 n;    /* number of a message */
+	__u32 ms;
+	__u32 flag;
+};
 
 struct shim {
 	int (*rx)(struct conn *c, const struct segment *s, struct rx_verdict *v, __u32 now_ms);
@@ -49,6 +60,7 @@ struct shim {
 	int (*filter)(const struct tracing *t, const __u8 *buf, __u32 len, struct publish *p);
 	__u32 (*ids)(struct ids *ids, struct id_table *t, __u32 op, __u32 arg);
 	__u32 (*park)(struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms);
+	__u32 (*line)(struct parking *p, struct queue *q, __u32 op, struct shim_line_args *a);
 };
 
 /* What is done with packet identifiers; the argument is one, or a hold. */
@@ -89,7 +101,60 @@ enum shim_park {
 	SHIM_PARK_BACK,
 	SHIM_PARK_FREE,
 	SHIM_PARK_OLD,
+	SHIM_PARK_HAND,
 };
+
+/* What is done with lines. */
+enum shim_line {
+	SHIM_LINE_ADMIT,
+	SHIM_LINE_CANCEL,
+	SHIM_LINE_PUSH,
+	SHIM_LINE_BACK,
+	SHIM_LINE_ANSWERED,
+	SHIM_LINE_TAKE_OVER,
+	SHIM_LINE_HOLD,
+	SHIM_LINE_WATCH,
+	SHIM_LINE_RELEASE,
+};
+
+static __u32 shim_line(struct parking *p, struct queue *q, __u32 op, struct shim_line_args *a)
+{
+	bool flag = false;
+	__u32 n = 0;
+	__u64 id;
+
+	switch (op) {
+	case SHIM_LINE_ADMIT:
+		n = line_admit(p, q, a->queue, a->family, a->name, &a->line, &id);
+		break;
+	case SHIM_LINE_CANCEL:
+		n = line_cancel(p, q, a->line, a->n);
+		break;
+	case SHIM_LINE_PUSH:
+		line_push(p, q, a->line, a->n, a->ms);
+		break;
+	case SHIM_LINE_BACK:
+		line_push_back(p, q, a->line, a->n);
+		break;
+	case SHIM_LINE_ANSWERED:
+		n = line_answered(p, q, a->line);
+		break;
+	case SHIM_LINE_TAKE_OVER:
+		line_hand(p, a->line);
+		break;
+	case SHIM_LINE_HOLD:
+		n = line_hold(p, a->name, &flag);
+		break;
+	case SHIM_LINE_WATCH:
+		n = line_watch(p, a->name, &flag);
+		break;
+	case SHIM_LINE_RELEASE:
+		n = line_release(p, park_client(p, a->line)->queue == NO_INDEX ? NULL : q, a->line);
+		break;
+	}
+	a->flag = flag;
+	return n;
+}
 
 static __u32 shim_park(struct parking *p, struct queue *q, __u32 op, __u32 client, __u32 n, __u32 ms)
 {
@@ -105,7 +170,9 @@ static __u32 shim_park(struct parking *p, struct queue *q, __u32 op, __u32 clien
 		parking_push(p, q, client, n, ms);
 		return 0;
 	case SHIM_PARK_POP:
-		return parking_pop(p, q, park_family(client));
+		return parking_pop(p, q, park_family(client), false);
+	case SHIM_PARK_HAND:
+		return parking_pop(p, q, client, true);
 	case SHIM_PARK_BACK:
 		parking_push_back(p, q, client, n);
 		return 0;
@@ -409,6 +476,7 @@ static const struct shim shim_table = {
 	.filter = shim_filter,
 	.ids = shim_ids,
 	.park = shim_park,
+	.line = shim_line,
 };
 
 #endif

@@ -35,7 +35,19 @@ static __always_inline __u32 park_name(__u32 conn, bool ipv6)
 
 static __always_inline struct park_client *park_client(struct parking *p, __u32 k)
 {
-	return &p->clients[k & (PARKED_MAX - 1)];
+	return &p->clients[k & (PARK_CLIENTS - 1)];
+}
+
+/* Whether a line's messages wait for one that is on its way: with a pod, with userspace, or just being admitted. */
+static __always_inline bool line_busy(const struct park_client *c)
+{
+	return c->flight || c->held || c->pending;
+}
+
+/* The list of its queue that an entry with messages is on: that of its family's turns, or behind these that of its busy lines. */
+static __always_inline __u32 park_list(const struct park_client *c)
+{
+	return park_family(c->client) | (line_busy(c) ? PARK_FAMILIES : 0);
 }
 
 static __always_inline __u16 *park_next(struct parking *p, __u32 n)
@@ -51,6 +63,11 @@ static __always_inline __u16 *park_previous(struct parking *p, __u32 n)
 static __always_inline __u16 *park_bucket(struct queue *q, __u32 client)
 {
 	return &q->bucket[client & (PARK_BUCKETS - 1)];
+}
+
+static __always_inline __u16 *line_bucket(struct parking *p, __u64 line)
+{
+	return &p->line_bucket[(line ^ line >> 32) & (LINE_BUCKETS - 1)];
 }
 
 /*
@@ -73,20 +90,11 @@ static __always_inline __u32 parking_find(struct parking *p, struct queue *q, __
 	return found;
 }
 
-/*
- * A number for a message of this client, which counts as the queue's from now on, and
- * the second half of its ce-id. PARK_NONE if there is no room.
- */
-static __always_inline __u32 parking_admit(struct parking *p, struct queue *q, __u32 client, __u64 *id)
+/* A number for a message of the queue, and the second half of its ce-id; PARK_NONE if there is none with memory. */
+static __always_inline __u32 parking_number(struct parking *p, struct queue *q, __u64 *id)
 {
-	__u32 free = PARKED_MAX - 1 - p->used, k, n;
+	__u32 n = p->free;
 
-	if (q->count >= free || q->count >= *(volatile __u32 *)&q->most)
-		return PARK_NONE;
-	k = parking_find(p, q, client);
-	if (k && park_client(p, k)->count >= free - q->count)
-		return PARK_NONE;
-	n = p->free;
 	if (n)
 		p->free = *park_next(p, n);
 	else if (p->fresh + 1 < p->limit && p->fresh + 1 < PARKED_MAX)
@@ -98,6 +106,22 @@ static __always_inline __u32 parking_admit(struct parking *p, struct queue *q, _
 	*id = ++q->ids;
 	p->order[n & (PARKED_MAX - 1)] = q->ids;
 	return n;
+}
+
+/*
+ * A number for a message of this client, which counts as the queue's from now on, and
+ * the second half of its ce-id. PARK_NONE if there is no room.
+ */
+static __always_inline __u32 parking_admit(struct parking *p, struct queue *q, __u32 client, __u64 *id)
+{
+	__u32 free = PARKED_MAX - 1 - p->used, k;
+
+	if (q->count >= free || q->count >= *(volatile __u32 *)&q->most)
+		return PARK_NONE;
+	k = parking_find(p, q, client);
+	if (k && park_client(p, k)->count >= free - q->count)
+		return PARK_NONE;
+	return parking_number(p, q, id);
 }
 
 /* The number is free again; its message is in no queue. */
@@ -115,11 +139,11 @@ static __always_inline void parking_cancel(struct parking *p, struct queue *q, _
 	parking_free(p, n);
 }
 
-/* The client's turn comes next (front), or when all others have had theirs. It has none now. */
+/* The client's turn comes next (front), or when all others have had theirs. It has none now. Of a busy line: the same in that list. */
 static __always_inline void parking_turn(struct parking *p, struct queue *q, __u32 k, bool front)
 {
 	struct park_client *c = park_client(p, k);
-	__u32 f = park_family(c->client), old;
+	__u32 f = park_list(c) & (PARK_LISTS - 1), old;
 
 	c->turn = c->turn_before = PARK_NONE;
 	if (front) {
@@ -145,7 +169,7 @@ static __always_inline void parking_turn(struct parking *p, struct queue *q, __u
 static __always_inline void parking_turn_over(struct parking *p, struct queue *q, __u32 k)
 {
 	struct park_client *c = park_client(p, k);
-	__u32 f = park_family(c->client);
+	__u32 f = park_list(c) & (PARK_LISTS - 1);
 
 	if (c->turn_before)
 		park_client(p, c->turn_before)->turn = c->turn;
@@ -157,26 +181,36 @@ static __always_inline void parking_turn_over(struct parking *p, struct queue *q
 		q->last_turn[f] = c->turn_before;
 }
 
-/* An entry for a client that has no messages in the queue. There are as many as messages, so that one is always free. */
-static __always_inline __u32 parking_enter(struct parking *p, struct queue *q, __u32 client, bool front)
+/* A new entry, of a client or a line, in a bucket. There is one for each message and each line, so that one is always free. */
+static __always_inline __u32 parking_entry(struct parking *p, __u16 *bucket)
 {
-	__u16 *bucket = park_bucket(q, client);
 	struct park_client *c;
 	__u32 k = p->clients_free;
 
 	if (k)
 		p->clients_free = park_client(p, k)->turn;
 	else
-		k = ++p->clients_fresh & (PARKED_MAX - 1);
+		k = ++p->clients_fresh & (PARK_CLIENTS - 1);
 	c = park_client(p, k);
-	c->client = client;
 	c->first = c->last = PARK_NONE;
 	c->count = 0;
+	c->line = 0;
+	c->pending = c->held = c->ahead = 0;
+	c->flight = c->watched = 0;
 	c->before = PARK_NONE;
 	c->after = *bucket;
 	if (c->after)
 		park_client(p, c->after)->before = k;
 	*bucket = k;
+	return k;
+}
+
+/* An entry for a client that has no messages in the queue. */
+static __always_inline __u32 parking_enter(struct parking *p, struct queue *q, __u32 client, bool front)
+{
+	__u32 k = parking_entry(p, park_bucket(q, client));
+
+	park_client(p, k)->client = client;
 	parking_turn(p, q, k, front);
 	return k;
 }
@@ -249,19 +283,26 @@ static __always_inline void parking_push_back(struct parking *p, struct queue *q
 	q->popped[park_family(client)]--;
 }
 
-/* A client that has no messages in the queue any more, and no turn. */
-static __always_inline void parking_leave(struct parking *p, struct queue *q, __u32 k)
+/* An entry of this bucket that has no messages any more, and no turn, is free. */
+static __always_inline void parking_leave(struct parking *p, __u16 *bucket, __u32 k)
 {
 	struct park_client *c = park_client(p, k);
 
 	if (c->before)
 		park_client(p, c->before)->after = c->after;
 	else
-		*park_bucket(q, c->client) = c->after;
+		*bucket = c->after;
 	if (c->after)
 		park_client(p, c->after)->before = c->before;
 	c->turn = p->clients_free;
 	p->clients_free = k;
+}
+
+/* A line that has no messages, and is not busy, is forgotten. */
+static __always_inline void line_leave(struct parking *p, __u32 k)
+{
+	parking_leave(p, line_bucket(p, park_client(p, k)->line), k);
+	p->lines--;
 }
 
 /* The message of this family that parking_pop would return now. */
@@ -273,14 +314,16 @@ static __always_inline __u32 parking_peek(struct parking *p, const struct queue 
 }
 
 /*
- * The oldest message of the client of this family whose turn it is; PARK_NONE if none waits. It keeps its number
- * until parking_free.
+ * The oldest message of the client on this list whose turn it is; PARK_NONE if none waits. It keeps its number
+ * until parking_free. hand: userspace takes it, and not a pod: of a line those behind it wait for that.
  */
-static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u32 family)
+static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u32 list, bool hand)
 {
-	__u32 k, n, f = family & (PARK_FAMILIES - 1);
 	struct park_client *c;
+	__u32 k, n, f;
 
+	opaque(list); /* who has compared it needs no mask, but the verifier does not see that */
+	f = list & (PARK_LISTS - 1);
 	k = q->first_turn[f];
 	if (!k)
 		return PARK_NONE;
@@ -289,24 +332,30 @@ static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u
 	n = c->first;
 	c->first = *park_next(p, n);
 	c->count--;
+	if (c->line && hand)
+		c->held++;
+	else if (c->line)
+		c->flight = 1;
 	if (c->first) {
 		*park_previous(p, c->first) = PARK_NONE;
 		parking_turn(p, q, k, false);
+	} else if (c->line) {
+		c->last = PARK_NONE; /* the line goes on */
 	} else {
-		parking_leave(p, q, k);
+		parking_leave(p, park_bucket(q, c->client), k);
 	}
 	q->count--;
-	q->popped[f]++;
+	q->popped[f & (PARK_FAMILIES - 1)]++;
 	return n;
 }
 
 /*
- * Whether a client of this family has a message that was parked no later than before_ms; its turn is the next
+ * Whether a client on this list has a message that was parked no later than before_ms; its turn is the next
  * one then. Looks at some clients, whose turns are over: asked again it looks at others.
  */
-static __always_inline bool parking_old(struct parking *p, struct queue *q, __u32 family, __u32 before_ms)
+static __always_inline bool parking_old(struct parking *p, struct queue *q, __u32 list, __u32 before_ms)
 {
-	__u32 f = family & (PARK_FAMILIES - 1);
+	__u32 f = list & (PARK_LISTS - 1);
 	bool old = false;
 
 	repeat(i, TURNS_MAX) {

@@ -47,6 +47,7 @@ static __always_inline enum reason route_find(struct scratch *s, const struct de
 	}
 	s->routed.counter = r->counter;
 	s->routed.function = r->function;
+	s->routed.line = r->line ? (__u64)d->line << 32 | r->line : 0;
 	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
 	if (!fn || !*(volatile __u32 *)&fn->pod_count)
 		return REASON_ROUTE_FALLBACK;
@@ -85,7 +86,7 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 
 	bpf_spin_lock(&c->lock);
 	if (c->gen == gen && c->state == CONN_OPEN && d->rights == s->admit.rights) {
-		if (s->publish.topic_len <= CACHE_TOPIC) {
+		if (s->publish.topic_len <= CACHE_TOPIC && !s->routed.line) {
 			d->cache_epoch = epoch;
 			d->cache_counter = s->routed.counter;
 			d->cache_function = s->routed.function;
@@ -121,6 +122,7 @@ static __always_inline enum reason route_message(struct conn *c, struct device *
 		s->routed.counter = d->cache_counter;
 		s->routed.function = d->cache_function;
 		s->routed.plain = d->cache_plain;
+		s->routed.line = 0;
 		s->routed.subject_len = s->publish.topic_len;
 		if (!afresh(s->routed.plain))
 			subject_encode(s);

@@ -69,7 +69,8 @@ static __always_inline enum reason park_write(struct __sk_buff *skb, struct scra
 }
 
 /* What the message's entry says of it, beside its request. */
-static __always_inline void park_describe(struct parked_message *e, const struct scratch *s, __u32 hold, __u64 now)
+static __always_inline void park_describe(struct parked_message *e, const struct scratch *s, __u32 line, __u32 hold,
+					  __u64 now)
 {
 	e->message.taken_ns = now;
 	e->message.origin = s->origin.index;
@@ -81,6 +82,31 @@ static __always_inline void park_describe(struct parked_message *e, const struct
 	e->message.packet_id = s->publish.packet_id;
 	e->message.qos = s->publish.qos;
 	e->message.hold = hold;
+	e->message.line = line;
+}
+
+/* A number for the message in s among those that wait in q, and *line, that it stands in. Under the lock. */
+static __always_inline __u32 park_admit(struct parking *k, struct queue *q, const struct function *fn,
+					const struct scratch *s, __u32 name, __u32 *line, __u64 *id)
+{
+	if (s->routed.line)
+		return line_admit(k, q, fn->queue, s->packet.ipv6, s->routed.line, line, id);
+	return parking_admit(k, q, name, id);
+}
+
+/* Takes back what park_admit did. */
+static __always_inline void park_cancel(struct parking *k, struct queue *q, __u64 name, __u32 line, __u32 n)
+{
+	bool tell = false;
+
+	bpf_spin_lock(&k->lock);
+	if (line)
+		tell = line_cancel(k, q, line, n);
+	else
+		parking_cancel(k, q, n);
+	bpf_spin_unlock(&k->lock);
+	if (tell)
+		line_tell(HOOK_TC_DEVICE_IN, name);
 }
 
 /*
@@ -94,7 +120,7 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 	struct device *d = device_entry(conn);
 	struct parking *k = parking_get();
 	struct conn *c = conn_entry(conn);
-	__u32 n, hold = HOLD_NONE, room, name;
+	__u32 n, hold = HOLD_NONE, line = PARK_NONE, room, name;
 	struct parked_message *e;
 	struct function *fn;
 	enum reason reason;
@@ -117,26 +143,29 @@ __attribute__((noinline)) int park_message(struct __sk_buff *skb, __u32 conn)
 		return REASON_PARK_FULL;
 	name = park_name(conn, s->packet.ipv6);
 	bpf_spin_lock(&k->lock);
-	n = parking_admit(k, q, name, &id);
+	n = park_admit(k, q, fn, s, name, &line, &id);
 	room = k->limit - k->used;
 	bpf_spin_unlock(&k->lock);
 	now = bpf_ktime_get_ns();
-	pod->denied_ms = now / 1000000;
-	pod_ask(HOOK_TC_DEVICE_IN, pod);
+	if (!s->routed.line) { /* else it waits for the one before, perhaps, and not for a slot */
+		pod->denied_ms = now / 1000000;
+		pod_ask(HOOK_TC_DEVICE_IN, pod);
+	}
 	park_ask(k, room);
 	if (!n)
 		return REASON_PARK_FULL;
 	e = parked_entry(n);
 	reason = e ? park_write(skb, s, c, d, q, n, id, now, &hold) : REASON_NO_ENTRY;
 	if (reason || !e) {
-		bpf_spin_lock(&k->lock);
-		parking_cancel(k, q, n);
-		bpf_spin_unlock(&k->lock);
+		park_cancel(k, q, s->routed.line, line, n);
 		return reason;
 	}
-	park_describe(e, s, hold, now);
+	park_describe(e, s, line, hold, now);
 	bpf_spin_lock(&k->lock);
-	parking_push(k, q, name, n, now / 1000000);
+	if (line)
+		line_push(k, q, line, n, now / 1000000);
+	else
+		parking_push(k, q, name, n, now / 1000000);
 	bpf_spin_unlock(&k->lock);
 	park_attend(k, fn->queue);
 	attend(c, conn); /* what is done here is to be acknowledged, whatever becomes of the segment's rest */

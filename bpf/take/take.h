@@ -161,6 +161,14 @@ static __always_inline enum reason take_claim(bool xdp, struct take *t, struct s
 	return REASON_TAKEN;
 }
 
+/* A message of an ordered route always waits: first for the one before, which may have ended already. */
+static __always_inline enum reason take_in_line(bool xdp, __u32 conn)
+{
+	if (xdp)
+		return REASON_ORDERED;
+	return device_clear(conn) ? REASON_NO_SLOT : REASON_ORDER_UNKNOWN;
+}
+
 /*
  * Tries to take the first PUBLISH in this packet. On REASON_TAKEN the request is in
  * the buffer of s->claim.slot, its frame's headers are in s->frame, the ledger of both
@@ -202,6 +210,8 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return reason;
 	if (xdp && s->draft.len > t->p->seg.len + t->head_max)
 		return REASON_HEADROOM;
+	if (s->routed.line)
+		return take_in_line(xdp, t->conn);
 	if (park_first(c, fn))
 		return REASON_NO_SLOT;
 	reason = take_claim(xdp, t, s, fn, &pod);

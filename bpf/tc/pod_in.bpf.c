@@ -201,6 +201,27 @@ __attribute__((noinline)) int pod_resend_missing(struct __sk_buff *skb)
 	return pod_resend(skb);
 }
 
+static long pod_line_step(__u64 index, void *data)
+{
+	struct scratch *s = *(struct scratch **)data;
+	__u32 n = index & (PIPELINE_MAX - 1);
+
+	if (index >= afresh(s->outcomes.count))
+		return 1;
+	if (s->outcomes.kind[n] == DONE_RESPONSE && s->outcomes.message[n].line)
+		line_end(s->outcomes.message[n].line, HOOK_TC_POD_IN);
+	return 0;
+}
+
+/* Those behind answered messages in their lines may leave, to whatever pod. */
+static __always_inline void pod_lines(struct __sk_buff *skb, struct scratch *s)
+{
+	struct scratch *arg = s;
+
+	bpf_loop(PIPELINE_MAX, pod_line_step, &arg, 0);
+	unpark_all(skb, s->answer.queue, NO_INDEX, HOOK_TC_POD_IN, s->packet.ipv6);
+}
+
 /*
  * Messages that wait for a slot of this one's pod leave if one is free. Places of others are not looked for: who
  * frees one of those does this, too.
@@ -437,6 +458,7 @@ __attribute__((noinline)) int pod_segment(struct __sk_buff *skb)
 		pod_blocks(skb);
 	s->answer.lost = 0;
 	s->answer.proofs = 0;
+	s->answer.lines = 0;
 	s->answer.slot = index;
 	s->answer.pod = pod_key;
 	s->answer.pod_counter = pod->counter;
@@ -453,7 +475,10 @@ static __always_inline int pod_in(struct __sk_buff *skb, struct scratch *s)
 
 	if (exit != POD_ACT)
 		return exit;
-	pod_unpark(skb, s);
+	if (afresh(s->answer.lines))
+		pod_lines(skb, s);
+	else
+		pod_unpark(skb, s);
 	if (afresh(s->answer.lost))
 		pod_resend_missing(skb);
 	return pod_act(skb);

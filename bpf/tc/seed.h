@@ -102,8 +102,12 @@ static __always_inline void seed_apply(struct conn *c, struct device *d, const s
 	if (d) {
 		/* the stream that userspace has read began here */
 		d->anchor = seed->copied_seq - d->read;
-		if (!d->at_boundary || seed->copied_seq != seed->rcv_nxt)
+		if (!(d->arm & ARM_BOUNDARY) || seed->copied_seq != seed->rcv_nxt)
 			c->flags |= CONN_LOST;
+		if (d->arm & ARM_CLEAR) {
+			c->rx_clear = seed->copied_seq;
+			c->flags |= CONN_CLEAR;
+		}
 		if (d->stopped)
 			c->flags |= CONN_NO_TAKE;
 	}

@@ -4,6 +4,7 @@
 #define EPROXY_UPSTREAM_BEGIN_H
 
 #include "claim.h"
+#include "../pure/parking.h"
 #include "../work/scratch.h"
 
 /* What one more message has in front of it. Under the slot's lock. */
@@ -40,6 +41,7 @@ static __always_inline void slot_push(struct slot *slot, const struct pod *pod, 
 	m->hold = HOLD_NONE; /* until the origin's ledger has it */
 	m->company = slot_company(pod, index, slot);
 	m->waited_us = 0;
+	m->line = PARK_NONE;
 	slot->tail++;
 	if (m->company == COMPANY_TRIAL)
 		slot->trial = slot->tail;

@@ -150,11 +150,14 @@ static __always_inline bool response_proves(struct slot *slot, __u32 completed)
 static __always_inline void pop_responded(struct scratch *s, struct slot *slot, __u32 completed)
 {
 	__u64 began = slot_message(slot, slot->head)->taken_ns;
+	__u32 lines = 0;
 
 	repeat(i, completed) {
 		s->outcomes.status[s->outcomes.count & (PIPELINE_MAX - 1)] = s->answer.statuses[i & (PIPELINE_MAX - 1)];
+		lines |= slot_message(slot, slot->head + i)->line;
 		done_push(s, slot_message(slot, slot->head + i), DONE_RESPONSE);
 	}
+	s->answer.lines = lines;
 	if (completed)
 		s->answer.proofs = response_proves(slot, completed);
 	slot->head += completed;

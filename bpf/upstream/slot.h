@@ -119,7 +119,8 @@ static __always_inline void slot_show(struct pod *pod, __u32 index, struct slot 
 
 /*
  * Whether the oldest message of a slot that has some in flight has waited too
- * long: for its response, or for the pod's TCP to acknowledge it.
+ * long: for its response, or for the pod's TCP to acknowledge it. Of a pod that sleeps and has just got something nobody can say
+ * so yet; of one that is being woken the time runs, as that might never come to an end.
  */
 static __always_inline bool slot_overdue(struct slot *slot, const struct pod *pod, __u32 now_ms)
 {
@@ -127,7 +128,7 @@ static __always_inline bool slot_overdue(struct slot *slot, const struct pod *po
 	__s32 age = now_ms -
 		    (__u32)(pod_since(pod, m->taken_ns) / 1000000); /* below 0: after the caller looked at the clock */
 
-	if (*(volatile __u32 *)&pod->sleep)
+	if (*(volatile __u32 *)&pod->sleep == POD_ASLEEP)
 		return false;
 	return age > (__s32)pod->timeout_ms || (!m->acked && slot->state == SLOT_BUSY && age > (__s32)pod->unacked_ms);
 }

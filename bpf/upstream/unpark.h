@@ -70,6 +70,7 @@ static __always_inline enum reason unpark_into(struct scratch *s, struct pod *po
 	/* nobody looks at it before: the slot is still claimed */
 	m = slot_message(slot, s->claim.number);
 	m->hold = e->message.hold;
+	m->line = e->message.line;
 	m->early = 1;
 	m->waited_us = waited_us(now, e->message.taken_ns);
 	attend(sc, s->claim.slot);
@@ -262,14 +263,16 @@ __attribute__((noinline)) int unpark(__u32 queue, __u32 hook, __u32 family)
 	if (!pod)
 		return UNPARK_NONE;
 	bpf_spin_lock(&k->lock);
-	n = parking_pop(k, q, family);
+	n = parking_pop(k, q, family & (PARK_FAMILIES - 1), false);
 	bpf_spin_unlock(&k->lock);
 	e = parked_entry(n);
 	s->unpark.reason = n && e ? unpark_into(s, pod, e, n, hook) : REASON_NO_ENTRY;
 	reason = afresh(s->unpark.reason);
 	if (n && e) {
 		bpf_spin_lock(&k->lock);
-		if (reason)
+		if (reason && e->message.line)
+			line_push_back(k, q, e->message.line, n);
+		else if (reason)
 			parking_push_back(k, q, park_name(e->message.origin, family), n);
 		else
 			parking_free(k, n);

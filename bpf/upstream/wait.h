@@ -9,7 +9,8 @@
 #ifndef EPROXY_UPSTREAM_WAIT_H
 #define EPROXY_UPSTREAM_WAIT_H
 
-#include "../pure/parking.h"
+#include "../mech/event.h"
+#include "../pure/line.h"
 #include "slot.h"
 
 /* Userspace is asked for more memory while fewer messages than this find some. */
@@ -41,6 +42,40 @@ static __always_inline struct pod *park_pod(const struct function *fn, bool ipv6
 		}
 	}
 	return found;
+}
+
+/* The queue in which a line's messages wait; NULL: none has yet. The line is busy, or the caller's message is in it. */
+static __always_inline struct queue *line_queue(struct parking *k, __u32 line)
+{
+	return queue_entry(*(volatile __u32 *)&park_client(k, line)->queue);
+}
+
+/* Tells userspace that what it waits for in a line may have happened. Where the event is lost it looks again by itself. */
+static __always_inline void line_tell(enum hook hook, __u64 name)
+{
+	event_simple(hook, EVENT_LINE, (__u32)name, name >> 32);
+}
+
+/* The message of the line that a pod had is answered: the next one may leave. A function of its own, so that the verifier follows it once. */
+__attribute__((noinline)) int line_end(__u32 line, __u32 hook)
+{
+	struct parking *k = parking_get();
+	struct queue *q;
+	bool tell;
+	__u64 name;
+
+	if (!k)
+		return 0;
+	q = line_queue(k, line);
+	if (!q)
+		return 0;
+	bpf_spin_lock(&k->lock);
+	name = park_client(k, line)->line;
+	tell = line_answered(k, q, line);
+	bpf_spin_unlock(&k->lock);
+	if (tell)
+		line_tell(hook, name);
+	return 0;
 }
 
 /* Has the sweeper look at the queue, as long as something is in it: whatever becomes of the pods. */

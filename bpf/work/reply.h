@@ -18,13 +18,15 @@ struct answer {
 	__u32 gen;
 	__u32 pod;
 	__u32 pod_counter;
-	__u32 queue;		     /* of the pod's function */
-	__u32 action;		     /* what is to be done with the segment: enum rx_action, */
-	__u32 duties;		     /* enum pod_duty, */
-	__u32 passed;		     /* and enum reason if it passes */
-	__u32 blocks;		     /* it has SACK blocks: they are in sack */
-	__u32 lost;		     /* it shows that requests got lost */
-	__u32 due;		     /* where responses to the requests that it acknowledges may begin */
+	__u32 queue;  /* of the pod's function */
+	__u32 action; /* what is to be done with the segment: enum rx_action, */
+	__u32 duties; /* enum pod_duty, */
+	__u32 passed; /* and enum reason if it passes */
+	__u32 blocks; /* it has SACK blocks: they are in sack */
+	__u32 lost;   /* it shows that requests got lost */
+	__u32 due;    /* where responses to the requests that it acknowledges may begin */
+	__u32 lines;  /* not 0: some of the messages that it answers stand in lines */
+	__u32 pad;
 	__u32 proofs;		     /* its responses show that the pod answers several requests in order */
 	__u8 statuses[PIPELINE_MAX]; /* of the completed responses, less 200 */
 };

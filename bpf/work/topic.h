@@ -15,6 +15,7 @@ struct routed {
 	__u32 function;
 	__u32 plain;	   /* ce-subject is the topic */
 	__u32 subject_len; /* bytes of ce-subject */
+	__u64 line;	   /* that the message stands in; 0: its route is not ordered */
 };
 
 /* A topic that is not in the cache, while it is looked up. */

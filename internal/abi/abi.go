@@ -31,6 +31,10 @@ const (
 	ParkBuckets     = 64         // of a queue's clients; a power of two
 	QueuesMax       = 1024       // functions with messages that wait; a multiple of 64
 	ParkFamilies    = 2          // of clients and pods: IPv4, IPv6
+	ParkLists       = 4          // of a queue's clients: those of each family that have their turn, and those whose line is busy
+	ParkLines       = 4096       // lines of ordered routes with messages, of all clients
+	LineBuckets     = 1024       // of them; a power of two
+	ParkClients     = 8192       // entries for clients and lines, PARKED_MAX and PARK_LINES; a power of two
 	KeptMax         = 1616       // bytes of a message whose beginning may be kept (keep.h): PAYLOAD_MAX and the longest head
 	KeptEntries     = 128        // beginnings that may be kept at once, of all connections; a power of two
 	IdsMax          = 64         // packet identifiers of messages under way that a connection's own entry holds

@@ -77,6 +77,7 @@ const (
 	BoundedVarKnobPubackMs        = "knob_puback_ms"
 	BoundedVarKnobSlots           = "knob_slots"
 	BoundedVarKnobSweep           = "knob_sweep"
+	BoundedVarUnusedArmFlag       = "unused_arm_flag"
 	BoundedVarUnusedCompany       = "unused_company"
 	BoundedVarUnusedConn          = "unused_conn"
 	BoundedVarUnusedConnFlag      = "unused_conn_flag"
@@ -229,6 +230,7 @@ type BoundedVariableSpecs struct {
 	KnobPubackMs        *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedArmFlag       *ebpf.VariableSpec `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.VariableSpec `ebpf:"unused_company"`
 	UnusedConn          *ebpf.VariableSpec `ebpf:"unused_conn"`
 	UnusedConnFlag      *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
@@ -383,6 +385,7 @@ type BoundedVariables struct {
 	KnobPubackMs        *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedArmFlag       *ebpf.Variable `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.Variable `ebpf:"unused_company"`
 	UnusedConn          *ebpf.Variable `ebpf:"unused_conn"`
 	UnusedConnFlag      *ebpf.Variable `ebpf:"unused_conn_flag"`

@@ -20,6 +20,13 @@ type EproxyAgain struct {
 	Len    uint32
 }
 
+type EproxyArmFlag uint32
+
+const (
+	EproxyArmFlagARM_BOUNDARY EproxyArmFlag = 1
+	EproxyArmFlagARM_CLEAR    EproxyArmFlag = 2
+)
+
 type EproxyCompany uint32
 
 const (
@@ -75,7 +82,7 @@ type EproxyConn struct {
 	Srtt        uint32
 	Rttvar      uint32
 	RttLow      uint32
-	Pad1        uint32
+	RxClear     uint32
 	Rx          EproxyLedger
 	Tx          EproxyLedger
 	RxAgain     EproxyAgain
@@ -102,6 +109,7 @@ const (
 	EproxyConnFlagCONN_SACK      EproxyConnFlag = 1024
 	EproxyConnFlagCONN_MISSING   EproxyConnFlag = 2048
 	EproxyConnFlagCONN_PASSED    EproxyConnFlag = 4096
+	EproxyConnFlagCONN_CLEAR     EproxyConnFlag = 8192
 )
 
 type EproxyConnKind uint32
@@ -149,7 +157,7 @@ type EproxyDevice struct {
 	Framing       EproxyFraming
 	InflightMax   uint16
 	SenderLen     [2]uint8
-	AtBoundary    uint8
+	Arm           uint8
 	Version       uint8
 	Stopped       uint8
 	CacheTopicLen uint8
@@ -158,7 +166,7 @@ type EproxyDevice struct {
 	Kept          uint8
 	KeepRest      uint8
 	NotTaken      uint8
-	Pad           [4]uint8
+	Line          uint32
 	Sender        [176]uint8
 	Ids           struct {
 		_       structs.HostLayout
@@ -197,6 +205,7 @@ const (
 	EproxyDeviceOpDEVICE_OP_STOP     EproxyDeviceOp = 3
 	EproxyDeviceOpDEVICE_OP_HOLD     EproxyDeviceOp = 4
 	EproxyDeviceOpDEVICE_OP_RELEASE  EproxyDeviceOp = 5
+	EproxyDeviceOpDEVICE_OP_CLEAR    EproxyDeviceOp = 6
 )
 
 type EproxyEdgeKey struct {
@@ -236,6 +245,7 @@ const (
 	EproxyEventKindEVENT_ROOM    EproxyEventKind = 12
 	EproxyEventKindEVENT_WAKE    EproxyEventKind = 13
 	EproxyEventKindEVENT_LOST    EproxyEventKind = 14
+	EproxyEventKindEVENT_LINE    EproxyEventKind = 15
 )
 
 type EproxyFraming struct {
@@ -397,6 +407,8 @@ type EproxyMessage struct {
 	Early          uint8
 	WaitedUs       uint32
 	SentMs         uint32
+	Line           uint32
+	Pad            uint32
 }
 
 type EproxyNode struct {
@@ -419,20 +431,27 @@ type EproxyParkArgs struct {
 	BeforeMs uint32
 	Number   uint32
 	Ok       uint32
+	Flight   uint32
+	Waits    uint32
+	Pad      uint32
+	Line     uint64
 }
 
 type EproxyParkOp uint32
 
 const (
-	EproxyParkOpPARK_OP_TAKE EproxyParkOp = 1
-	EproxyParkOpPARK_OP_FREE EproxyParkOp = 2
-	EproxyParkOpPARK_OP_ROOM EproxyParkOp = 3
+	EproxyParkOpPARK_OP_TAKE    EproxyParkOp = 1
+	EproxyParkOpPARK_OP_FREE    EproxyParkOp = 2
+	EproxyParkOpPARK_OP_ROOM    EproxyParkOp = 3
+	EproxyParkOpPARK_OP_HOLD    EproxyParkOp = 4
+	EproxyParkOpPARK_OP_WATCH   EproxyParkOp = 5
+	EproxyParkOpPARK_OP_RELEASE EproxyParkOp = 6
 )
 
 type EproxyParkedMessage struct {
 	_       structs.HostLayout
 	Message EproxyMessage
-	Pad     [16]uint8
+	Pad     [8]uint8
 	Buf     [2560]uint8
 }
 
@@ -556,8 +575,8 @@ type EproxyQueue struct {
 	Ids        uint64
 	HandoverMs uint32
 	Refused    uint32
-	FirstTurn  [2]uint16
-	LastTurn   [2]uint16
+	FirstTurn  [4]uint16
+	LastTurn   [4]uint16
 	Most       uint32
 	IdPrefix   [16]uint8
 	Bucket     [64]uint16
@@ -652,7 +671,9 @@ const (
 	EproxyReasonREASON_PROPERTIES_LONG EproxyReason = 82
 	EproxyReasonREASON_PROPERTY_TEXT   EproxyReason = 83
 	EproxyReasonREASON_EXPIRY          EproxyReason = 84
-	EproxyReasonREASON_COUNT           EproxyReason = 85
+	EproxyReasonREASON_ORDERED         EproxyReason = 85
+	EproxyReasonREASON_ORDER_UNKNOWN   EproxyReason = 86
+	EproxyReasonREASON_COUNT           EproxyReason = 87
 )
 
 type EproxyRequest struct {
@@ -671,6 +692,7 @@ type EproxyRoute struct {
 	Function uint32
 	Flags    uint32
 	Counter  uint32
+	Line     uint32
 }
 
 type EproxyRouteFlag uint32
@@ -737,28 +759,29 @@ type EproxySlot struct {
 }
 
 type EproxySlotArgs struct {
-	_          structs.HostLayout
-	Slot       uint32
-	Gen        uint32
-	Op         uint32
-	Only       uint32
-	Position   uint32
-	Hold       uint32
-	Ok         uint32
-	State      uint32
-	Device     uint32
-	DeviceGen  uint32
-	RequestLen uint32
-	Counter    uint32
-	Number     uint32
-	PacketId   uint16
-	Qos        uint8
-	Acked      uint8
-	TakenNs    uint64
-	Company    uint32
-	Closed     uint32
-	WaitedUs   uint32
-	Pad        uint32
+	_            structs.HostLayout
+	Slot         uint32
+	Gen          uint32
+	Op           uint32
+	Only         uint32
+	Position     uint32
+	Hold         uint32
+	Ok           uint32
+	State        uint32
+	Device       uint32
+	DeviceGen    uint32
+	RequestLen   uint32
+	Counter      uint32
+	Number       uint32
+	PacketId     uint16
+	Qos          uint8
+	Acked        uint8
+	TakenNs      uint64
+	Company      uint32
+	Closed       uint32
+	WaitedUs     uint32
+	NumberInLine uint32
+	Line         uint64
 }
 
 type EproxySlotOp uint32
@@ -914,6 +937,7 @@ const (
 	EproxyVarKnobPubackMs        = "knob_puback_ms"
 	EproxyVarKnobSlots           = "knob_slots"
 	EproxyVarKnobSweep           = "knob_sweep"
+	EproxyVarUnusedArmFlag       = "unused_arm_flag"
 	EproxyVarUnusedCompany       = "unused_company"
 	EproxyVarUnusedConn          = "unused_conn"
 	EproxyVarUnusedConnFlag      = "unused_conn_flag"
@@ -1066,6 +1090,7 @@ type EproxyVariableSpecs struct {
 	KnobPubackMs        *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedArmFlag       *ebpf.VariableSpec `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.VariableSpec `ebpf:"unused_company"`
 	UnusedConn          *ebpf.VariableSpec `ebpf:"unused_conn"`
 	UnusedConnFlag      *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
@@ -1220,6 +1245,7 @@ type EproxyVariables struct {
 	KnobPubackMs        *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedArmFlag       *ebpf.Variable `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.Variable `ebpf:"unused_company"`
 	UnusedConn          *ebpf.Variable `ebpf:"unused_conn"`
 	UnusedConnFlag      *ebpf.Variable `ebpf:"unused_conn_flag"`

@@ -175,17 +175,21 @@ func TestTakeOverOverdue(t *testing.T) {
 	for name, c := range map[string]struct {
 		age   time.Duration
 		acked uint8
+		sleep EproxyPodSleep
 		want  bool
 	}{
-		"response is late":                  {31 * time.Second, 1, true},
-		"the next one, still in time":       {2 * time.Second, 1, false},
-		"not acknowledged":                  {2 * time.Second, 0, true},
-		"just sent":                         {0, 0, false},
-		"not yet, by its processor's clock": {-5 * time.Second, 0, false},
+		"response is late":                  {31 * time.Second, 1, EproxyPodSleepPOD_AWAKE, true},
+		"the next one, still in time":       {2 * time.Second, 1, EproxyPodSleepPOD_AWAKE, false},
+		"not acknowledged":                  {2 * time.Second, 0, EproxyPodSleepPOD_AWAKE, true},
+		"just sent":                         {0, 0, EproxyPodSleepPOD_AWAKE, false},
+		"not yet, by its processor's clock": {-5 * time.Second, 0, EproxyPodSleepPOD_AWAKE, false},
+		"to a pod that sleeps":              {31 * time.Second, 1, EproxyPodSleepPOD_ASLEEP, false},
+		"to one that is being woken":        {2 * time.Second, 1, EproxyPodSleepPOD_WAKING, false},
+		"to one that does not wake":         {31 * time.Second, 1, EproxyPodSleepPOD_WAKING, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, false)
-			r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 30000, UnackedMs: 1000})
+			r.put(r.objs.Pods, uint32(0), &EproxyPod{Up: 1, TimeoutMs: 30000, UnackedMs: 1000, Sleep: uint32(c.sleep)})
 			s := EproxySlot{State: uint32(EproxySlotStateSLOT_BUSY), Tail: 1}
 			s.Messages[0] = EproxyMessage{TakenNs: uint64(monotonic() - c.age.Nanoseconds()), Acked: c.acked, Origin: abi.NoIndex}
 			r.put(r.objs.Slots, uint32(rigSlot), &s)

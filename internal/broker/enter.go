@@ -141,6 +141,7 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	s.copy(x, p, m, route)
 	var l *place
 	if route.Ordered {
+		x.ordered.Store(true)
 		l = s.lines.join(x.ClientID, route)
 	}
 	d := x.queued.Begin(s.ctx, route, m, l.first())

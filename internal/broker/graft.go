@@ -23,6 +23,7 @@ type ConnInfo struct {
 	Version    byte   // MQTT protocol level: 3, 4 or 5
 	Read       uint64 // bytes read from the socket so far
 	AtBoundary bool   // they end exactly at a packet boundary
+	Clear      bool   // messages of ordered routes that follow may be taken (Graft.Clear)
 	Rights     uint32 // what the client may publish, as the programs know it: a version, and enum right
 	// Complete acknowledges a message that the kernel path took, or does what
 	// its failure demands. It is for QoS 1; for QoS 0 it does nothing. It never
@@ -38,11 +39,29 @@ type Hold uint32
 // NoHold is that of a message on a connection that is not armed, or gone.
 const NoHold Hold = abi.HoldNone
 
+// Orderer is a Grafter that takes messages of ordered routes, too. Until it is told that it may (Graft.Clear) it leaves a connection's to the
+// server; then it has them in line by client and route, and the server stands in those lines with what it gets itself.
+type Orderer interface {
+	// Hold has the server stand in front in the line of a client and route: what the programs take of it from now on waits until
+	// Release. ok false: they have messages of it in front; again is called once, in a goroutine of its own, when that may have changed.
+	Hold(client, filter string, again func()) (f Front, ok bool)
+	Release(f Front)
+}
+
+// Front is the server's place in front in a line. Number 0: it has none, because there is no room: nothing that follows must be taken.
+type Front struct {
+	Line   uint64
+	Number uint32
+}
+
 // Graft is an armed connection.
 type Graft interface {
 	// Boundary is called when all bytes read so far ended at a packet boundary
 	// and the server is about to wait for more.
 	Boundary(read uint64)
+	// Clear is called like Boundary, when the server stands in front in the line of each message of an ordered route that it has not
+	// finished: what follows of those routes may be taken. It returns whether it may: false if more has been passed to the socket meanwhile.
+	Clear(read uint64) bool
 	// LastReceive is when the kernel path last took a message.
 	LastReceive() time.Time
 	// Granted says that the client was allowed to publish to this routed topic

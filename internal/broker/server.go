@@ -82,6 +82,7 @@ func New(opts Options) (*Server, error) {
 	s := &Server{opts: opts, log: opts.Logger, often: lograte.New(opts.Logger), logins: auth.New(opts.Compare)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.pending.init()
+	s.lines.programs, _ = opts.Grafter.(Orderer)
 	if err := s.Reload(opts.Config); err != nil {
 		return nil, err
 	}

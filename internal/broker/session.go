@@ -38,7 +38,8 @@ type Session struct {
 	over     bool        // the server has decided that the session has ended
 	heir     *Session    // the session that took this one over
 
-	routed atomic.Pointer[routed] // of its latest message
+	routed  atomic.Pointer[routed] // of its latest message
+	ordered atomic.Bool            // one of its messages was of an ordered route
 }
 
 // kernelRights is the word by which the programs know the rights of a session.
@@ -60,6 +61,7 @@ func (s *Session) arm(g Grafter, t *Transport) {
 	s.conn = t.Conn
 	s.graft = g.Established(ConnInfo{
 		Conn: t.Conn, ClientID: s.ClientID, Username: s.account(), Version: s.Version, Read: t.Read, AtBoundary: t.AtBoundary,
+		Clear:  s.server.lines.clear(s.ClientID, func() bool { return true }),
 		Rights: kernelRights(s.version, s.rights.all()),
 		Complete: func(id uint16, h Hold, o delivery.Outcome) {
 			if id != 0 {
@@ -213,10 +215,19 @@ func (s *Session) granted(topic string, version uint32) {
 // Boundary is called when all bytes read so far ended at a packet boundary and
 // the frontend is about to wait for more.
 func (s *Session) Boundary(read uint64) {
-	if g := s.armed(); g != nil {
-		g.Boundary(read)
+	g := s.armed()
+	if g == nil {
+		return
+	}
+	g.Boundary(read)
+	if s.ordered.Load() {
+		s.server.lines.clear(s.ClientID, func() bool { return g.Clear(read) })
 	}
 }
+
+// Orders says whether the client has published on ordered routes: the kernel path takes such messages only behind what
+// the server has named.
+func (s *Session) Orders() bool { return s.ordered.Load() }
 
 // Behind says whether the client was not read from because its messages wait.
 func (s *Session) Behind() bool { return s.queued.Behind() }

@@ -8,8 +8,20 @@ import (
 
 // Autoscaling is who scales a function.
 type Autoscaling struct {
-	Knative Knative
+	Knative    Knative
+	Kubernetes Workload
 }
+
+// Workload is what the loader scales itself, by the scale subresource of Kubernetes.
+type Workload struct {
+	Resource  string // deployments or statefulsets, of apps/v1
+	Name      string // empty: it scales nothing
+	Namespace string // empty: where the credentials are of
+	Min, Max  int    // pods
+}
+
+// MaxPods is how many pods a Workload may have.
+const MaxPods = 1000
 
 // Knative says what Knative's autoscaler is told of a function.
 type Knative struct {
@@ -66,6 +78,9 @@ func (b *builder) keda(r *rawKEDA) {
 
 // autoscaling reads who scales a function.
 func (b *builder) autoscaling(path string, f *Function, r *rawAutoscaling) {
+	if r.Kubernetes != nil {
+		b.workload(path+".kubernetes", f, r.Kubernetes)
+	}
 	k := r.Knative
 	if k == nil {
 		return
@@ -83,6 +98,46 @@ func (b *builder) autoscaling(path string, f *Function, r *rawAutoscaling) {
 	if k.Revision != "" {
 		b.revision(path+".revision", f, k.Revision)
 	}
+}
+
+// workload reads what is scaled, whose pods a Service names.
+func (b *builder) workload(path string, f *Function, r *rawWorkload) {
+	w := &f.Autoscaling.Kubernetes
+	*w = Workload{Resource: "deployments", Name: r.Deployment, Namespace: or(r.Namespace, f.Discover.Service.Namespace)}
+	switch {
+	case r.StatefulSet != "" && r.Deployment != "":
+		b.fail(path, "function %q: autoscaling.kubernetes: deployment and statefulset: one of them is too many", f.Name)
+	case r.StatefulSet != "":
+		w.Resource, w.Name = "statefulsets", r.StatefulSet
+	case r.Deployment == "":
+		b.fail(path, "function %q: autoscaling.kubernetes: needs deployment or statefulset, whose pods are to be more or fewer", f.Name)
+	}
+	if w.Name != "" && !subdomain(w.Name) {
+		b.fail(path, "function %q: autoscaling.kubernetes: %q: must be a name as Kubernetes has them: a-z, 0-9, - and ., up to 253 characters", f.Name, w.Name)
+	}
+	if r.Namespace != "" && !label.MatchString(r.Namespace) {
+		b.fail(path+".namespace", "function %q: autoscaling.kubernetes.namespace %q: %s", f.Name, r.Namespace, labelRule)
+	}
+	w.Min = b.number(path+".min", r.Min, 0, 0, MaxPods)
+	if w.Max = b.number(path+".max", r.Max, max(1, w.Min), 1, MaxPods); w.Min > w.Max {
+		b.fail(path, "function %q: autoscaling.kubernetes: min %d is more than max %d", f.Name, w.Min, w.Max)
+	}
+	if f.Discover.Service.Name == "" || f.Discover.Service.Knative {
+		b.fail(path, "function %q: autoscaling.kubernetes: needs kubernetes.service, the Service that names its pods", f.Name)
+	}
+}
+
+// subdomain says whether a name is one of an object of Kubernetes: labels with dots between (RFC 1123 section 2.1).
+func subdomain(name string) bool {
+	if len(name) > 253 {
+		return false
+	}
+	for part := range strings.SplitSeq(name, ".") {
+		if !label.MatchString(part) {
+			return false
+		}
+	}
+	return true
 }
 
 // revision reads as what a function's load is pushed. Its requests say so: whoever sees them at the pod is not to count

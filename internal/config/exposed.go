@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 )
@@ -42,8 +43,45 @@ func (c *Config) Untrusted(file string) error {
 		return err
 	}
 	owner, ok := i.Sys().(*syscall.Stat_t)
-	if i.Mode().Perm()&0o022 == 0 && ok && (owner.Uid == 0 || int(owner.Uid) == os.Geteuid()) {
-		return nil
+	if i.Mode().Perm()&0o022 != 0 || !ok || !trusted(owner) {
+		return fmt.Errorf("%s: functions with run: the file must belong to root and be writable by nobody else (chown root %s; chmod go-w %s)", file, file, file)
 	}
-	return fmt.Errorf("%s: functions with run: the file must belong to root and be writable by nobody else (chown root %s; chmod go-w %s)", file, file, file)
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return err
+	}
+	for _, path := range []string{file, real} {
+		if dir, err := replaceable(path); err != nil {
+			return err
+		} else if dir != "" {
+			return fmt.Errorf("%s: functions with run: who may write to %s can put another file there: it must belong to root and be writable by nobody else (chown root %s; chmod go-w %s)", file, dir, dir, dir)
+		}
+	}
+	return nil
+}
+
+// trusted says whether a file is root's, or of whoever runs this program.
+func trusted(i *syscall.Stat_t) bool { return i.Uid == 0 || int(i.Uid) == os.Geteuid() }
+
+// replaceable is the directory above a file, the nearest first, in which somebody else can put another one in the place of what
+// leads to it; empty: nobody can. In a sticky one, as /tmp, that can only be done with what is one's own.
+func replaceable(file string) (string, error) {
+	dir, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	for {
+		dir = filepath.Dir(dir)
+		i, err := os.Stat(dir)
+		if err != nil {
+			return "", err
+		}
+		owner, ok := i.Sys().(*syscall.Stat_t)
+		if !ok || !trusted(owner) || i.Mode().Perm()&0o022 != 0 && i.Mode()&os.ModeSticky == 0 {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", nil
+		}
+	}
 }

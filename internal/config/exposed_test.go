@@ -34,3 +34,40 @@ func TestReadableHashesAreWarnedOf(t *testing.T) {
 		}
 	}
 }
+
+// TestUntrustedDirectories: a file that says what is run counts only where nobody else can put another one in its place.
+func TestUntrustedDirectories(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "etc", "eproxy")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file, link := filepath.Join(dir, "eproxy.yaml"), filepath.Join(top, "link.yaml")
+	if err := os.WriteFile(file, []byte("functions: [{name: f, url: \"http://f/\", run: {command: [a]}}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		dir  string
+		mode os.FileMode
+		ok   bool
+	}{{dir, 0o755, true}, {dir, 0o775, false}, {dir, 0o757, false}, {dir, 0o777 | os.ModeSticky, true}, {filepath.Dir(dir), 0o777, false}, {top, 0o777, false}} {
+		if err := os.Chmod(c.dir, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{file, link} {
+			if err := cfg.Untrusted(name); (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), c.dir) {
+				t.Errorf("%s in %s of mode %v: %v", name, c.dir, c.mode, err)
+			}
+		}
+		if err := os.Chmod(c.dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

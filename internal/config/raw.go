@@ -134,7 +134,16 @@ type rawTracing struct {
 }
 
 type rawAutoscaling struct {
-	Knative *rawKnative `yaml:"knative"`
+	Knative    *rawKnative  `yaml:"knative"`
+	Kubernetes *rawWorkload `yaml:"kubernetes"`
+}
+
+type rawWorkload struct {
+	Deployment  string `yaml:"deployment"`
+	StatefulSet string `yaml:"statefulset"`
+	Namespace   string `yaml:"namespace"`
+	Min         *int   `yaml:"min"`
+	Max         *int   `yaml:"max"`
 }
 
 type rawKnative struct {

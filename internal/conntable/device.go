@@ -45,6 +45,11 @@ func (d *Device) Boundary(read uint64) {
 	d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_BOUNDARY), Read: read})
 }
 
+// Clear lets the programs take messages of ordered routes that follow what was read; broker.Graft.
+func (d *Device) Clear(read uint64) bool {
+	return d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_CLEAR), Read: read}).Ok == 1
+}
+
 // Authorize gives the client other rights; broker.Graft.
 func (d *Device) Authorize(rights uint32) {
 	d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_RIGHTS), Rights: rights})

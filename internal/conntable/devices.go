@@ -14,6 +14,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/broker"
 	"eproxy/internal/chunk"
+	"eproxy/internal/lines"
 	"eproxy/internal/request"
 )
 
@@ -33,6 +34,7 @@ type Devices struct {
 	first  uint32 // conn index of the first
 	// inflightMax is how many messages of one client may be in flight in the kernel path.
 	inflightMax atomic.Uint32
+	names       lines.Names
 	growing     sync.WaitGroup
 	strays      strays
 
@@ -45,13 +47,15 @@ type Devices struct {
 
 // New makes the table of n connections behind those of the slots, whose conn indexes are
 // below first. memory is that of the map devices, end of the settings how many of the
-// connections may be in use.
-func New(o *bpf.EproxyObjects, e *Entries, memory *chunk.Memory[bpf.EproxyDevice], end *uint32, first, n uint32, log *slog.Logger) *Devices {
-	return newDevices(&maps{Entries: e, memory: memory, first: first, program: o.DeviceControl, grants: o.Grants, connsEnd: end}, first, n, log)
+// connections may be in use. names are those of the clients' lines.
+func New(o *bpf.EproxyObjects, e *Entries, memory *chunk.Memory[bpf.EproxyDevice], end *uint32, first, n uint32, names lines.Names, log *slog.Logger) *Devices {
+	t := newDevices(&maps{Entries: e, memory: memory, first: first, program: o.DeviceControl, grants: o.Grants, connsEnd: end}, first, n, log)
+	t.names = names
+	return t
 }
 
 func newDevices(k kernel, first, n uint32, log *slog.Logger) *Devices {
-	t := &Devices{kernel: k, log: log, first: first, live: make(map[uint32]*Device), closed: make(chan struct{}, 1), strays: strays{more: make(chan struct{}, 1)}}
+	t := &Devices{kernel: k, log: log, names: lines.New(), first: first, live: make(map[uint32]*Device), closed: make(chan struct{}, 1), strays: strays{more: make(chan struct{}, 1)}}
 	for i := n; i > 0; i-- {
 		t.free = append(t.free, first+i-1)
 	}
@@ -115,10 +119,11 @@ func (t *Devices) arm(ci broker.ConnInfo, local, remote netip.AddrPort) (*Device
 	t.replaced(d.tuple)
 	mem := bpf.EproxyDevice{
 		Read:        uint32(ci.Read),
-		AtBoundary:  bpf.Flag(ci.AtBoundary),
+		Arm:         bpf.Flag(ci.AtBoundary)*uint8(bpf.EproxyArmFlagARM_BOUNDARY) | bpf.Flag(ci.Clear)*uint8(bpf.EproxyArmFlagARM_CLEAR),
 		Rights:      ci.Rights,
 		Version:     ci.Version,
 		InflightMax: uint16(t.inflightMax.Load()),
+		Line:        t.names.Client(ci.ClientID),
 	}
 	setSender(&mem, ci)
 	if d.gen, err = t.kernel.arm(index, d.tuple, mem); err != nil {

@@ -77,6 +77,8 @@ func (p *Plane) handle(e *bpf.EproxyEvent, sender *frameSender) {
 		}
 	case bpf.EproxyEventKindEVENT_PARKED:
 		p.queues.Tend(e.Conn)
+	case bpf.EproxyEventKindEVENT_LINE:
+		p.queues.Moved(uint64(e.Gen)<<32 | uint64(e.Conn))
 	case bpf.EproxyEventKindEVENT_ROOM:
 		p.run.wg.Go(p.queues.MoreRoom) // the kernel waits for all processors
 	case bpf.EproxyEventKindEVENT_SEND:

@@ -17,6 +17,7 @@ import (
 	"eproxy/internal/counters"
 	"eproxy/internal/datapath"
 	"eproxy/internal/delivery"
+	"eproxy/internal/lines"
 	"eproxy/internal/lograte"
 	"eproxy/internal/mapmem"
 	"eproxy/internal/netview"
@@ -43,6 +44,7 @@ type Plane struct {
 
 	path     *datapath.Datapath
 	mem      *mapmem.Memory
+	names    lines.Names
 	devices  *conntable.Devices
 	routes   table
 	counts   *counters.Table
@@ -71,7 +73,7 @@ func Load(opts Options) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plane{log: opts.Logger, path: path, often: lograte.New(opts.Logger)}
+	p := &Plane{log: opts.Logger, path: path, often: lograte.New(opts.Logger), names: lines.New()}
 	p.own = pool.New(nil)
 	p.own.LogTo(p.often)
 	p.run.ctx, p.run.cancel = context.WithCancel(context.Background())
@@ -92,13 +94,13 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 	}
 	p.counts = newCounts(counters.Maps{RouteLabels: o.RouteLabels, RouteCounters: p.mem.RouteCounters,
 		PodLabels: o.PodLabels, PodCounters: p.mem.PodCounters}, cfg)
-	table, err := routes.New(&o.EproxyMaps, p.mem.Globals, p.log)
+	table, err := routes.New(&o.EproxyMaps, p.mem.Globals, p.names, p.log)
 	if err != nil {
 		return err
 	}
 	p.routes = table
 	conns := conntable.NewEntries(o, p.mem.Conns, p.often)
-	p.devices = conntable.New(o, conns, p.mem.Devices, &p.mem.Globals.ConnsEnd, p.mem.Most, uint32(cfg.Limits.Connections), p.log)
+	p.devices = conntable.New(o, conns, p.mem.Devices, &p.mem.Globals.ConnsEnd, p.mem.Most, uint32(cfg.Limits.Connections), p.names, p.log)
 	p.shown = &programs.Programs{Tracings: o.Tracings, Traced: o.Traced, Traces: o.Traces, On: &p.mem.Globals.Tracing, Names: traceNames{p}}
 	p.messages = takeover.New(p.run.ctx, &p.run.wg, p.counts, p.devices)
 	p.queues, err = parking.New(p.run.ctx, &p.run.wg, parking.Options{Memory: p.mem, Control: o.ParkControl, Send: o.ParkSend,
@@ -106,6 +108,7 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	p.messages.Order(p.queues)
 	p.slots = slots.New(p.run.ctx, &p.run.wg, slots.Options{Memory: p.mem, Objects: o, Entries: conns, Depth: p.path.Pipeline, Idle: p.own,
 		Queues: p.queues, Messages: p.messages, Events: podEvents{p}, Log: p.log, Often: p.often})
 	p.installed = newInstalled(world{p}, netview.New(p.path, podgro.New(o.PodsGro), &p.mem.Globals.XdpIdle, p.log, p.often), newReasons(o.PodReasons), p.log)
@@ -162,6 +165,16 @@ func (p *Plane) startSweeper() error {
 
 // Established arms a client's connection; broker.Grafter.
 func (p *Plane) Established(ci broker.ConnInfo) broker.Graft { return p.devices.Established(ci) }
+
+// Hold has the server stand in front in a line; broker.Orderer.
+func (p *Plane) Hold(client, filter string, again func()) (f broker.Front, ok bool) {
+	f.Line = p.names.Line(client, filter)
+	f.Number, ok = p.queues.Hold(f.Line, again)
+	return f, ok
+}
+
+// Release ends that; broker.Orderer.
+func (p *Plane) Release(f broker.Front) { p.queues.Release(f.Line, f.Number) }
 
 // SetDraining makes the programs take nothing more (or take again).
 func (p *Plane) SetDraining(on bool) {

@@ -101,7 +101,7 @@ func TestDeadlineCountsFromArrival(t *testing.T) {
 		b := newBench(t, 3, nil)
 		b.fn.Deadline = 10 * time.Second
 		began := time.Now()
-		o := b.e.DeliverRequest(t.Context(), b.fn, nil, &request.Message{QoS: 1}, began.Add(-7*time.Second), 1, errReset)
+		o := b.e.DeliverRequest(t.Context(), b.fn, nil, &request.Message{QoS: 1}, began.Add(-7*time.Second), nil, 1, errReset)
 		if took := time.Since(began); !o.Late || took != 3*time.Second {
 			t.Errorf("%+v after %s", o, took)
 		}
@@ -121,7 +121,7 @@ func TestErrorsAreOneLine(t *testing.T) {
 		"server's end": func(b *bench) Outcome {
 			ctx, cancel := context.WithCancelCause(b.t.Context())
 			cancel(errors.New("stopped"))
-			return b.e.DeliverRequest(ctx, b.fn, nil, &request.Message{QoS: 1}, time.Now(), 1, errReset)
+			return b.e.DeliverRequest(ctx, b.fn, nil, &request.Message{QoS: 1}, time.Now(), nil, 1, errReset)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

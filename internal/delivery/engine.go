@@ -253,9 +253,10 @@ func (e *Engine) Deliver(ctx context.Context, route *config.Route, m *request.Me
 }
 
 // DeliverRequest sends these very bytes until they are answered, counting from
-// an attempt that was made elsewhere, where the message was counted; lastErr is how that one ended.
-func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []byte, m *request.Message, arrived time.Time, attempts int, lastErr error) Outcome {
-	x := &single{request: req}
+// an attempt that was made elsewhere, where the message was counted; lastErr is how that one ended. turn is closed when
+// the message may be sent; nil: at once.
+func (e *Engine) DeliverRequest(ctx context.Context, fn *config.Function, req []byte, m *request.Message, arrived time.Time, turn <-chan struct{}, attempts int, lastErr error) Outcome {
+	x := &single{request: req, turn: turn}
 	x.init(ctx, e, fn, m, arrived, true)
 	x.push()
 	x.run(attempts, lastErr)

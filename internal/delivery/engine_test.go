@@ -155,7 +155,7 @@ func TestStatusOfDeadLetter(t *testing.T) {
 				m := &request.Message{QoS: 1}
 				var o Outcome
 				if c.first != nil {
-					o = b.e.DeliverRequest(t.Context(), b.fn, nil, m, time.Now(), 1, c.first)
+					o = b.e.DeliverRequest(t.Context(), b.fn, nil, m, time.Now(), nil, 1, c.first)
 				} else {
 					o = b.e.Deliver(t.Context(), b.route, m)
 				}

@@ -31,7 +31,7 @@ func TestFinalStatus(t *testing.T) {
 					m := &request.Message{QoS: 1, Version: 4}
 					var o Outcome
 					if elsewhere {
-						o = b.e.DeliverRequest(t.Context(), b.fn, nil, m, time.Now(), 1, &pool.StatusError{Status: 400})
+						o = b.e.DeliverRequest(t.Context(), b.fn, nil, m, time.Now(), nil, 1, &pool.StatusError{Status: 400})
 					} else {
 						o = b.e.Deliver(t.Context(), b.route, m)
 					}

@@ -302,7 +302,7 @@ func TestHandedOverIsBounded(t *testing.T) {
 		ended := make(chan Outcome, 5)
 		for range 5 {
 			go func() {
-				ended <- c.e.DeliverRequest(ctx, c.cfg.Functions[0], nil, &request.Message{QoS: 1}, time.Now(), 1, errReset)
+				ended <- c.e.DeliverRequest(ctx, c.cfg.Functions[0], nil, &request.Message{QoS: 1}, time.Now(), nil, 1, errReset)
 			}()
 		}
 		synctest.Wait()

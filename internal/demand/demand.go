@@ -91,6 +91,19 @@ func (d *Meters) Concurrency(function string, now time.Duration) float64 {
 	return 0
 }
 
+// Scale is how many pods a function needs by Knative's rules, of which so many are ready and take so many requests at a time;
+// as many as there are where it is not measured.
+func (d *Meters) Scale(function string, now time.Duration, ready, concurrency int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := d.m[function]
+	if m == nil {
+		return ready
+	}
+	m.kpa.Target = predict.TargetOf(concurrency)
+	return m.kpa.Scale(now, ready)
+}
+
 // Active says whether a function has something to do, or had within the longer window.
 func (d *Meters) Active(function string, now time.Duration) bool {
 	if d.source.Busy(function) > 0 {

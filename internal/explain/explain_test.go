@@ -59,7 +59,7 @@ func TestOutcome(t *testing.T) {
 		"longest level":        {func(f *Facts) { f.Message.Topic = strings.Repeat("a", 60) }, Kernel, "taken"},
 		"two functions":        {func(f *Facts) { f.Server.Route.Functions = []string{"temp", "b"} }, Fallback, "route_fallback"},
 		"also_broker":          {func(f *Facts) { f.Server.Route.AlsoBroker = true }, Fallback, "route_fallback"},
-		"ordered":              {func(f *Facts) { f.Server.Route.Ordered = true }, Fallback, "route_fallback"},
+		"ordered":              {func(f *Facts) { f.Server.Route.Ordered = true }, Kernel, "order_unknown"},
 		"not granted":          {func(f *Facts) { f.Flow.RightsAll = false }, Fallback, "not_granted"},
 		"granted":              {func(f *Facts) { f.Flow.RightsAll, f.Granted = false, true }, Kernel, "taken"},
 		"other family":         {func(f *Facts) { f.Pods[0].Address = netip.MustParseAddrPort("[fd00::1]:80") }, Fallback, "family"},

@@ -45,8 +45,10 @@ func Fit(run *config.Run) (hindered, without string) {
 	if err != nil {
 		return fmt.Sprintf("nftables: %v", err), ""
 	}
-	if run.Outgoing && !forwards() {
-		return "", "they reach no other machine: " + forwardHint
+	if run.Outgoing {
+		if why := unforwarded(); why != "" {
+			return "", why
+		}
 	}
 	return "", ""
 }

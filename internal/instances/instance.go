@@ -114,7 +114,7 @@ func (i *instance) once(ctx context.Context) (why string, ready time.Duration) {
 	if err := group.Make(cgroup.Limits{Memory: i.run.Memory, CPU: i.run.CPU, PIDs: maxPIDs}); err != nil {
 		return err.Error(), 0
 	}
-	p, err := i.r.begin(i, group)
+	p, err := i.r.begin(ctx, i, group)
 	if err != nil {
 		return err.Error(), 0
 	}
@@ -227,13 +227,13 @@ func (i *instance) become(s State, reason string, pid int, pod bool) {
 	}
 }
 
-// say logs what the instance writes to a stream.
-func (i *instance) say(stream string) func(line string, left int) {
+// says logs what the instance writes to a stream.
+func (i *instance) says(stream string) *lines {
 	log := i.r.log.With("function", i.function, "instance", i.number, "stream", stream)
-	return func(line string, left int) {
-		if left > 0 {
-			log.Warn("function writes too much, lines are left out", "lines", left)
-		}
-		log.LogAttrs(context.Background(), slog.LevelInfo, "function says", slog.String("line", line))
+	return &lines{
+		say: func(line string) {
+			log.LogAttrs(context.Background(), slog.LevelInfo, "function says", slog.String("line", line))
+		},
+		omitted: func(lines int) { log.Warn("function writes too much, lines are left out", "lines", lines) },
 	}
 }

@@ -17,8 +17,9 @@ const (
 // lines makes lines of what an instance writes to a stream. One that writes without end
 // gets neither the loader's memory nor its log.
 type lines struct {
-	say     func(line string, left int) // left: lines that were left out before
-	part    []byte                      // of a line that has not ended yet
+	say     func(line string)
+	omitted func(lines int) // that were left out since a line was logged
+	part    []byte          // of a line that has not ended yet
 	second  int64
 	said    int // in this second
 	left    int
@@ -42,6 +43,17 @@ func (l *lines) Write(b []byte) (int, error) {
 	return n, nil
 }
 
+// close logs what the stream ended with: a line without its end, and how many were left out behind the last one that was logged.
+func (l *lines) close() {
+	if len(l.part) > 0 || l.skipped {
+		l.end(time.Now().Unix())
+	}
+	if l.left > 0 {
+		l.omitted(l.left)
+		l.left = 0
+	}
+}
+
 // end logs a line, at a second of the clock.
 func (l *lines) end(now int64) {
 	text := string(bytes.TrimRight(l.part, "\r"))
@@ -57,6 +69,9 @@ func (l *lines) end(now int64) {
 		return
 	}
 	l.said++
-	l.say(text, l.left)
-	l.left = 0
+	if l.left > 0 {
+		l.omitted(l.left)
+		l.left = 0
+	}
+	l.say(text)
 }

@@ -56,13 +56,16 @@ func TestListening(t *testing.T) {
 	if !connected(parseSockets([]byte(head+line("0100007F:1F90", "01"))), 8080) {
 		t.Error("a connection is not seen")
 	}
+	if !connected(parseSockets([]byte(head+line("0100007F:1F90", "08"))), 8080) || connected(parseSockets([]byte(head+line("0100007F:1F90", "06"))), 8080) {
+		t.Error("a client that has sent FIN waits for its response; one in TIME_WAIT does not")
+	}
 }
 
 // TestOutputIsBounded: a function that writes without end costs neither memory nor log.
 func TestOutputIsBounded(t *testing.T) {
 	var said []string
 	left := 0
-	l := &lines{say: func(line string, before int) { said = append(said, line); left += before }}
+	l := &lines{say: func(line string) { said = append(said, line) }, omitted: func(lines int) { left += lines }}
 	_, _ = l.Write([]byte("a\r\n\nb"))
 	_, _ = l.Write([]byte("c\n"))
 	if got := strings.Join(said, "|"); got != "a||bc" {
@@ -85,6 +88,19 @@ func TestOutputIsBounded(t *testing.T) {
 	l.end(8)
 	if len(said) != maxLines+1 || left != 1000-maxLines {
 		t.Errorf("%d lines said, %d left out", len(said), left)
+	}
+	for range maxLines + 2 { // of which one is said already
+		l.end(8)
+	}
+	said, left = nil, 0
+	l.second = -1
+	_, _ = l.Write([]byte("the end"))
+	if l.close(); len(said) != 1 || said[0] != "the end" || left != 3 {
+		t.Errorf("at the end %q, %d left out", said, left)
+	}
+	l.left = 2
+	if l.close(); len(said) != 1 || left != 5 {
+		t.Errorf("at the end again %q, %d left out", said, left)
 	}
 }
 

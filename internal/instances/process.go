@@ -1,6 +1,7 @@
 package instances
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type process struct {
 	cmd   *exec.Cmd
 	group *cgroup.Group
 	done  chan struct{} // closed when it has ended, and all of its PID namespace with it
+
+	killed int // processes that the group's memory limit had cost before this one: the kernel may not have let go of an earlier group
 }
 
 // account is whom a command runs as.
@@ -88,7 +91,7 @@ func environment(run *config.Run) []string {
 
 // begin starts the stage in namespaces of its own and in the group, has connect make its
 // network, and returns when it has become the command.
-func (r *Runtime) begin(i *instance, group *cgroup.Group) (*process, error) {
+func (r *Runtime) begin(ctx context.Context, i *instance, group *cgroup.Group) (*process, error) {
 	who, err := lookup(i.run.User)
 	if err != nil {
 		return nil, err
@@ -97,11 +100,15 @@ func (r *Runtime) begin(i *instance, group *cgroup.Group) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := unix.SetNonblock(socket[0], true); err != nil { // so that it can have a deadline
+		return nil, err
+	}
 	ours, theirs := os.NewFile(uintptr(socket[0]), "stage"), os.NewFile(uintptr(socket[1]), "loader")
 	defer ours.Close()
-	p := &process{group: group, done: make(chan struct{})}
+	p := &process{group: group, done: make(chan struct{}), killed: group.OOMKills()}
+	out, errs := i.says("stdout"), i.says("stderr")
 	p.cmd = &exec.Cmd{Path: "/proc/self/exe", Args: []string{stage.Name}, Env: []string{}, Dir: "/",
-		Stdout: &lines{say: i.say("stdout")}, Stderr: &lines{say: i.say("stderr")}, ExtraFiles: []*os.File{theirs}, WaitDelay: outputTime,
+		Stdout: out, Stderr: errs, ExtraFiles: []*os.File{theirs}, WaitDelay: outputTime,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL,
 			Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS}}
 	r.starter.do(func() { err = p.cmd.Start() })
@@ -110,10 +117,12 @@ func (r *Runtime) begin(i *instance, group *cgroup.Group) (*process, error) {
 		return nil, fmt.Errorf("start a process in namespaces of its own: %w", err)
 	}
 	go func() {
-		_ = p.cmd.Wait()
+		_ = p.cmd.Wait() // which has read all that it wrote
+		out.close()
+		errs.close()
 		close(p.done)
 	}()
-	if err := r.order(i, p, who, ours); err != nil {
+	if err := r.order(ctx, i, p, who, ours); err != nil {
 		p.kill()
 		<-p.done
 		return nil, err
@@ -121,8 +130,9 @@ func (r *Runtime) begin(i *instance, group *cgroup.Group) (*process, error) {
 	return p, nil
 }
 
-// order makes what the stage needs, tells it what to do and waits until it is done.
-func (r *Runtime) order(i *instance, p *process, who account, socket *os.File) error {
+// order makes what the stage needs, tells it what to do and waits until it is done, for as long as the instance has to start, or
+// until ctx ends.
+func (r *Runtime) order(ctx context.Context, i *instance, p *process, who account, socket *os.File) error {
 	if err := p.group.Add(p.pid()); err != nil {
 		return err
 	}
@@ -131,8 +141,12 @@ func (r *Runtime) order(i *instance, p *process, who account, socket *os.File) e
 	}
 	order := stage.Order{Command: i.run.Command, Env: environment(i.run), Dir: i.run.Dir, UID: who.uid, GID: who.gid, Groups: who.groups, ReadOnly: i.run.ReadOnly}
 	if i.run.Outgoing {
-		order.Resolv = r.resolv
+		order.Resolv = r.nameServers()
 	}
+	if err := socket.SetDeadline(time.Now().Add(i.run.Start)); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = socket.SetDeadline(time.Unix(1, 0)) })()
 	if err := json.NewEncoder(socket).Encode(order); err != nil {
 		return fmt.Errorf("the process has ended before it was told what to do: %w", err)
 	}
@@ -140,6 +154,8 @@ func (r *Runtime) order(i *instance, p *process, who account, socket *os.File) e
 	switch err := json.NewDecoder(socket).Decode(&f); {
 	case errors.Is(err, io.EOF):
 		return nil // exec has closed it
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("after %s its namespaces and files are not ready for it", i.run.Start)
 	case err != nil:
 		return err
 	}
@@ -192,7 +208,7 @@ func (p *process) catchesTerm() bool {
 
 // ended says how the process ended, for people; p.done is closed.
 func (p *process) ended(memory int64) string {
-	if p.group.OOMKills() > 0 {
+	if p.group.OOMKills() > p.killed {
 		return fmt.Sprintf("killed: it needs more than its memory limit of %d MiB", memory>>20)
 	}
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)

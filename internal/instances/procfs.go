@@ -30,6 +30,7 @@ func statusWord(pid int, key string) (uint64, error) {
 // States of TCP sockets in /proc/net/tcp (include/net/tcp_states.h of the kernel).
 const (
 	tcpEstablished = 1
+	tcpCloseWait   = 8
 	tcpListen      = 10
 )
 
@@ -103,7 +104,10 @@ func listening(all []socket, port uint16) string {
 	return fmt.Sprintf("it listens on port %s, not on %d (PORT in its environment)", strings.Join(slices.Compact(others), ", "), port)
 }
 
-// connected says whether there are connections to a port.
+// connected says whether there are connections to a port that a response may still go by: also of a client that has said all
+// that it has to say (RFC 9293 section 3.6), and waits.
 func connected(all []socket, port uint16) bool {
-	return slices.ContainsFunc(all, func(s socket) bool { return s.state == tcpEstablished && s.local.Port() == port })
+	return slices.ContainsFunc(all, func(s socket) bool {
+		return (s.state == tcpEstablished || s.state == tcpCloseWait) && s.local.Port() == port
+	})
 }

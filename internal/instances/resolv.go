@@ -2,6 +2,7 @@ package instances
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -50,13 +51,42 @@ func reachable(b []byte) []byte {
 
 // writeResolv writes the file that instances have as /etc/resolv.conf; empty: they have
 // this machine's own.
-func writeResolv(path string) (string, error) {
-	text := resolv(resolvFiles)
+func writeResolv(path string, files []string) (string, error) {
+	text := resolv(files)
 	if text == nil {
 		return "", nil
 	}
-	if err := os.WriteFile(path, text, 0o644); err != nil { //nolint:gosec // every instance's user reads it
+	if now, err := os.ReadFile(path); err == nil && bytes.Equal(now, text) {
+		return path, nil
+	}
+	if err := overwrite(path, text); err != nil {
 		return "", fmt.Errorf("name servers of instances: %w", err)
 	}
 	return path, nil
+}
+
+// overwrite writes a file that stays the same one: instances have it mounted. Who reads it meanwhile does not find it empty.
+func overwrite(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // every instance's user reads it
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(text, 0)
+	return errors.Join(err, f.Truncate(int64(len(text))), f.Close())
+}
+
+// nameServers is the file of name servers for an instance that starts; empty: it has this machine's own.
+func (r *Runtime) nameServers() string {
+	r.preparing.Lock()
+	defer r.preparing.Unlock()
+	return r.resolv
+}
+
+// follow has instances know the name servers that this machine has now. Without any that they reach they keep those of before. r.preparing is held.
+func (r *Runtime) follow() error {
+	path, err := writeResolv(r.files, r.resolvers)
+	if err == nil && path != "" {
+		r.resolv = path
+	}
+	return err
 }

@@ -42,13 +42,14 @@ type Runtime struct {
 	often  *lograte.Logger
 	groups *cgroup.Hierarchies
 	// noGroups is why there are none; nil: there are.
-	noGroups error
-	network  network
-	budget   budget
-	starter  *starter
-	hurry    chan struct{}
-	files    string        // path of the name servers that instances have
-	changed  chan struct{} // sent to when Instances may say something else
+	noGroups  error
+	network   network
+	budget    budget
+	starter   *starter
+	hurry     chan struct{}
+	resolvers []string      // files where this machine's name servers may stand
+	files     string        // path of the name servers that instances have
+	changed   chan struct{} // sent to when Instances may say something else
 
 	preparing sync.Mutex
 	prepared  bool
@@ -70,7 +71,7 @@ type Runtime struct {
 func New(o Options) *Runtime {
 	groups, err := cgroup.Find()
 	r := &Runtime{noGroups: err, id: o.ID, log: o.Logger, often: lograte.New(o.Logger), groups: groups, starter: newStarter(), hurry: make(chan struct{}), closed: make(chan struct{}),
-		network: network{o.Addresses, table(o.ID), mark(o.ID)}, budget: newBudget(o.Memory), files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, rest: o.Rest, used: make(map[int]*instance), known: make(map[string]*function)}
+		network: network{o.Addresses, table(o.ID), mark(o.ID)}, budget: newBudget(o.Memory), resolvers: resolvFiles, files: files(o.Dir, o.ID), changed: make(chan struct{}, 1), answered: o.Answered, rest: o.Rest, used: make(map[int]*instance), known: make(map[string]*function)}
 	if err != nil { // which is nothing to a loader that has no function to run
 		return r
 	}
@@ -106,11 +107,11 @@ func (r *Runtime) prepare() error {
 		return err
 	}
 	var err error
-	if r.resolv, err = writeResolv(r.files); err != nil {
+	if r.resolv, err = writeResolv(r.files, r.resolvers); err != nil {
 		return err
 	}
-	if !forwards() {
-		r.log.Warn("instances reach no other machine: " + forwardHint)
+	if why := unforwarded(); why != "" {
+		r.log.Warn(why)
 	}
 	r.prepared = true
 	go r.keep()
@@ -123,7 +124,7 @@ func (r *Runtime) prepare() error {
 // guardInterval is how often it is looked whether the rules for instances are there.
 const guardInterval = 5 * time.Second
 
-// keep looks after the rules until Close: whoever flushes nftables' ruleset takes them along, and with them what
+// keep looks after the rules and the name servers until Close: whoever flushes nftables' ruleset takes them along, and with them what
 // keeps instances from this machine and from each other.
 func (r *Runtime) keep() {
 	t := time.NewTicker(guardInterval)
@@ -137,6 +138,9 @@ func (r *Runtime) keep() {
 		r.preparing.Lock()
 		if err := r.guard(); err != nil {
 			r.often.Warn("instances are not kept from this machine and from each other", "rules", "error", err)
+		}
+		if err := r.follow(); err != nil {
+			r.often.Warn("instances have the name servers of before", "resolv", "error", err)
 		}
 		r.preparing.Unlock()
 	}
@@ -155,16 +159,6 @@ func (r *Runtime) guard() error {
 	}
 	r.log.Warn("somebody has removed the rules for instances, they are made again", "table", r.network.table)
 	return r.network.filter()
-}
-
-// forwardHint says how instances come to reach other machines.
-const forwardHint = "net.ipv4.ip_forward is 0 here, sysctl -w net.ipv4.ip_forward=1 switches it on"
-
-// forwards says whether this machine passes packets on, which is for its operator to
-// decide: it then does for others, too.
-func forwards() bool {
-	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
-	return err != nil || len(b) > 0 && b[0] != '0'
 }
 
 // Instances are all instances, by function and number.

@@ -3,30 +3,24 @@ package metrics
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"testing"
+
+	"eproxy/test/lib/address"
 )
 
 // TestReadiness: /healthz answers from the beginning, /readyz while clients are served.
 func TestReadiness(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	at := address.Free(t)
 	m := New()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	if err := m.Serve(ctx, address, nil); err != nil {
+	if err := m.Serve(ctx, at, nil); err != nil {
 		t.Fatal(err)
 	}
 	status := func(path string) int {
 		t.Helper()
-		r, err := http.Get("http://" + address + path)
+		r, err := http.Get("http://" + at + path)
 		if err != nil {
 			t.Fatal(err)
 		}

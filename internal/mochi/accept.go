@@ -56,10 +56,11 @@ func (s *Server) ordinary(p *peer, x *broker.Session, pk packets.Packet) {
 		return
 	case 1:
 		give()
+		_ = p.put(pk.PacketID, broker.CodeSuccess) // flush writes it, with others
 	default:
 		x.Receive(pk.PacketID, give)
+		_ = p.Acknowledge(pk.PacketID, 2, broker.CodeSuccess, nil)
 	}
-	_ = p.Acknowledge(pk.PacketID, pk.FixedHeader.Qos, broker.CodeSuccess, nil)
 }
 
 // release ends the exchange of a message of QoS 2 from the client.

@@ -43,8 +43,9 @@ type conn struct {
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
-	acks        outbox.Box // PUBACKs of the broker, and what waited for the disk
-	asked       uint16     // packet identifier of the SUBSCRIBE or UNSUBSCRIBE that is being answered
+	acks        outbox.Box   // PUBACKs of the broker, and what waited for the disk
+	omitted     atomic.Int32 // packets that are left out when the library writes
+	asked       uint16       // packet identifier of the SUBSCRIBE or UNSUBSCRIBE that is being answered
 	progress    progress.Progress
 	boundary    uint64          // how much of the stream was read when it last was at a boundary
 	named       time.Time       // when one was named
@@ -119,6 +120,7 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) flush() {
 	if x := c.session.Load(); x != nil {
 		x.Flush()
+		c.acks.Flush()
 	}
 }
 
@@ -146,11 +148,11 @@ func (c *conn) more() error {
 }
 
 // name names the boundary that the server stands at, but for one behind a PINGREQ, the only packet of so few bytes that others follow,
-// of a client that has sent nothing else for a while: thousands that are idle would cost a system call more each time. If the
+// of a client that has sent nothing else for a while, and no message of an ordered route: thousands that are idle would cost a system call more each time. If the
 // programs have lost track with that very packet, they are told so behind the next one, which they pass on.
 func (c *conn) name(x *broker.Session) {
 	read := c.progress.Read.Load()
-	if read-c.boundary != pingSize || time.Since(c.named) < c.server.rest {
+	if read-c.boundary != pingSize || time.Since(c.named) < c.server.rest || x.Orders() {
 		x.Boundary(read)
 		c.named = time.Now()
 	}
@@ -251,7 +253,12 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.postpone(p) {
 		return len(p), nil
 	}
-	return c.write(p)
+	rest := c.without(p)
+	if len(rest) == 0 {
+		return len(p), nil
+	}
+	n, err := c.write(rest)
+	return n + len(p) - len(rest), err
 }
 
 func (c *conn) write(p []byte) (int, error) {

@@ -227,6 +227,8 @@ func propertyDialogues() []dialogue {
 	return []dialogue{
 		{"MQTT-3.3.2-4 MQTT-3.3.2-15 MQTT-3.3.2-16 MQTT-3.3.2-17 MQTT-3.3.2-18 MQTT-3.3.2-20", "properties are passed on as they are", begin("",
 			send("p", pub5(0x32, "t", 1, all, "x"), ack(0x40, 1)), gets("s", pub5(0x32, "t", 0, all, "x")))},
+		{"MQTT-4.3.3-7", "a message of QoS 2 that was sent does not expire", begin("",
+			send("s", sub5("t", 2), granted5(2)), send("p", pub5(0x34, "t", 1, "\x02\x00\x00\x00\x01", "x"), ack(0x50, 1)), gets("s", pub5(0x34, "t", 0, "\x02\x00\x00\x00\x01", "x")), pause(3*time.Second), answersTo("s", 0, 0x50, "", ack(0x62, 0)))},
 		{"MQTT-3.3.2-6", "the expiry interval is passed on", begin("", send("p", pub5(0x32, "t", 1, "\x02\x00\x00\x00\x3c", "x"), ack(0x40, 1)), gets("s", pub5(0x32, "t", 0, "\x02\x00\x00\x00\x3c", "x")))},
 		{"MQTT-3.1.2-26 MQTT-3.1.2-27 MQTT-3.3.2-11 MQTT-3.3.2-12", "a publisher's alias is its own", begin("",
 			send("p", pub5(0x32, "t", 1, "\x23\x00\x10", "x"), ack(0x40, 1)), gets("s", pub5(0x32, "t", 0, "", "x")), send("p", pub5(0x32, "", 2, "\x23\x00\x10", "y"), ack(0x40, 2)), gets("s", pub5(0x32, "t", 0, "", "y")))},
@@ -245,6 +247,9 @@ func limitDialogues() []dialogue {
 		}},
 		{"MQTT-3.1.4-5 MQTT-3.2.0-1 MQTT-3.2.0-2 MQTT-3.1.4-4/3.1.1 MQTT-3.2.0-1/3.1.1", "what follows CONNECT at once is answered behind CONNACK", []line{
 			send("a", hello5("a", clean, "")+"\xc0\x00", ok5, "\xd0\x00"), send("b", hello4("b", clean)+"\xc0\x00", ok4, "\xd0\x00"),
+		}},
+		{"MQTT-3.1.3-5", "client identifiers of 1 and 23 characters", []line{
+			send("a", hello5("abcdefghijklmnopqrstuvw", clean, ""), ok5), send("b", hello5("xyzABCDEFGHIJKLMNOPQRST", clean, ""), ok5), send("c", hello5("UVWXYZ0123456789", clean, ""), ok5), send("d", hello4("7", clean), ok4),
 		}},
 		{"MQTT-3.1.4-6 MQTT-3.2.2-6 MQTT-3.2.2-7 MQTT-3.2.2-8 MQTT-3.14.0-1", "behind a refused CONNECT nothing is processed", []line{
 			send("s", hello5("s", clean, ""), ok5), send("s", sub5("t", 1), granted5(1)),

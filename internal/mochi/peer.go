@@ -43,6 +43,15 @@ func (p *peer) Acknowledge(id uint16, qos, code byte, b *pool.Batch) error {
 
 // collect has a PUBACK written along with others.
 func (p *peer) collect(id uint16, code byte, b *pool.Batch) error {
+	err := p.put(id, code)
+	if err == nil {
+		b.Add(&p.conn.acks)
+	}
+	return err
+}
+
+// put puts a PUBACK behind those that wait to be written.
+func (p *peer) put(id uint16, code byte) error {
 	var packet [6]byte
 	ack := codec.AppendPuback(packet[:0], p.cl.Properties.ProtocolVersion, id, code)
 	if most := p.cl.Properties.Props.MaximumPacketSize; most > 0 && len(ack) > int(most) {
@@ -52,7 +61,6 @@ func (p *peer) collect(id uint16, code byte, b *pool.Batch) error {
 		p.conn.after(ack)
 	} else {
 		p.conn.acks.Put(ack)
-		b.Add(&p.conn.acks)
 	}
 	atomic.AddInt64(&p.s.mqtt.Info.BytesSent, int64(len(ack)))
 	atomic.AddInt64(&p.s.mqtt.Info.PacketsSent, 1)

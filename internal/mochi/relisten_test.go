@@ -7,25 +7,15 @@ import (
 	"time"
 
 	"eproxy/internal/config"
+	"eproxy/test/lib/address"
 )
-
-// free is an address that nobody listens on.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // TestRelisten: listeners come, change and go with a reload; connections of the others, and of one that has changed, go on.
 func TestRelisten(t *testing.T) {
 	s := newStage(t, say("ok"), nil, anonymous)
 	stays := s.dial()
 	connect(t, stays, 0)
-	second := free(t)
+	second := address.Free(t)
 	reload := func(ls ...config.Listener) error {
 		next := *s.cfg
 		next.Listeners = append([]config.Listener{s.cfg.Listeners[0]}, ls...)
@@ -69,7 +59,7 @@ func TestRelisten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	third := free(t)
+	third := address.Free(t)
 	if err := reload(config.Listener{Address: third}, config.Listener{Address: taken.Addr().String()}); err == nil || !strings.Contains(err.Error(), taken.Addr().String()) {
 		t.Errorf("an address in use: %v", err)
 	}

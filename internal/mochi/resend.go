@@ -31,6 +31,9 @@ func sent(cl *mochi.Client, id uint16) (before bool) {
 		return ok && m.FixedHeader.Dup
 	}
 	m.FixedHeader.Dup = true
+	if m.FixedHeader.Qos == 2 {
+		m.Expiry = 0 // its exchange is completed [MQTT-4.3.3-7]
+	}
 	cl.State.Inflight.Set(m)
 	return false
 }

@@ -35,7 +35,7 @@ type Server struct {
 	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
 	clock     *clock
-	keep      *keep // nil: nothing outlives the program
+	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
 	live      live
@@ -57,9 +57,7 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true // those of a PUBLISH say nothing about its acknowledgement
 	caps.MaximumMessageExpiryInterval = 0                  // none: what is retained stays until it is replaced, what waits for a client as long as its session
 	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log),
-		// No buffer: what the library puts there while messages wait stays there if the
-		// last of them is not sent.
-		ClientNetWriteBufferSize: 1})
+		ClientNetWriteBufferSize: s.together()})
 	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
 	s.inline.Properties.ProtocolVersion = 5 // else what it publishes does not expire
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {

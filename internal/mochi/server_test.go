@@ -279,6 +279,7 @@ func (f *fakeGraft) LastReceive() time.Time {
 	f.asked++
 	return f.last
 }
+func (f *fakeGraft) Clear(uint64) bool      { return true }
 func (f *fakeGraft) Granted(string, uint32) {}
 func (f *fakeGraft) Hold(id uint16, dup bool) (broker.Hold, bool) {
 	if dup && id == f.taken {

@@ -131,7 +131,7 @@ func (q *queue) takeOlder(wait time.Duration) {
 // that family comes meanwhile, and sends it, a message of the other one may be taken: it is delivered all the same.)
 func (q *queue) takeFamily(family int) {
 	for range abi.ParkedMax {
-		if q.mem.FirstTurn[family] == 0 {
+		if q.mem.FirstTurn[family] == 0 && q.mem.FirstTurn[family+abi.ParkFamilies] == 0 { // nor behind others in lines
 			return
 		}
 		atomic.StoreUint32(&q.mem.Refused, uint32(family)) // which PARK_OP_TAKE looks at first
@@ -181,6 +181,6 @@ func (k kernel) take(q *queue, wait time.Duration) bool {
 	if err != nil {
 		k.Often.Warn("an entry for messages that wait is lost", err.Error(), "error", err)
 	}
-	k.Messages.FinishParked(q.fn.Load(), m, req, errWaited)
+	k.Messages.FinishParked(q.fn.Load(), m, args.Line, req, errWaited)
 	return true
 }

@@ -24,7 +24,7 @@ type message struct {
 // put is what the programs show of a queue with these messages.
 func (w *waiting) put(q *queue) {
 	q.mem.Count = uint32(len(w.messages))
-	q.mem.FirstTurn = [2]uint16{}
+	q.mem.FirstTurn = [4]uint16{}
 	for _, m := range w.messages {
 		q.mem.FirstTurn[m.family] = 1
 	}

@@ -39,10 +39,11 @@ type Families [2]bool
 // Queues hands out the queues. A function keeps its own over reloads. All methods may be called at any time.
 type Queues struct {
 	Options
-	ctx  context.Context
-	wg   *sync.WaitGroup
-	seed uint32 // of the ce-ids of what has waited
-	room room
+	ctx   context.Context
+	wg    *sync.WaitGroup
+	seed  uint32 // of the ce-ids of what has waited
+	room  room
+	lines lines
 
 	programs programs
 

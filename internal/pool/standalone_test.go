@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/depth"
+	"eproxy/test/lib/address"
 )
 
 // pods are addresses that nothing is dialled at before Do.
@@ -211,12 +211,7 @@ func TestWhichPod(t *testing.T) {
 // grows, and then tried by one message at a time; one that took a connection is
 // as good as any.
 func TestRefusingPod(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := netip.MustParseAddrPort(ln.Addr().String())
-	_ = ln.Close() // refused from now on
+	addr := netip.MustParseAddrPort(address.Free(t)) // refused
 	s := New(functions(4, addr, podB))
 	defer s.Close()
 	p := s.functions["f"].pods[0]

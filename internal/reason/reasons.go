@@ -30,7 +30,7 @@ var All = []Reason{
 	{"properties", "MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid"},
 	{"topic_long", "topic or one of its levels longer than the kernel path handles"},
 	{"no_route", "no route matches: ordinary broker traffic"},
-	{"route_fallback", "route is served by the fallback (fan-out, ordered, also_broker, batch, structured events, from_publisher, or no pod that the kernel path reaches)"},
+	{"route_fallback", "route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, or no pod that the kernel path reaches)"},
 	{"not_granted", "client may not be known to be allowed on this topic yet"},
 	{"no_slot", "no idle connection to a pod of the function"},
 	{"dead_socket", "slot's socket is gone or not ESTABLISHED"},
@@ -89,6 +89,8 @@ var All = []Reason{
 	{"properties_long", "MQTT 5 properties of more than 256 bytes, more than 4 user properties, or a name of more than 64 bytes among them"},
 	{"property_text", "content type or user property with other characters than printable ASCII, a user property's name that no header can have, or trace context"},
 	{"expiry", "message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time"},
+	{"ordered", "PUBLISH on an ordered route: XDP leaves it to TC, which has it wait for the one before"},
+	{"order_unknown", "PUBLISH on an ordered route behind bytes of the stream that the server has not said to have done with: it may have a message that came before"},
 }
 
 // Hooks are the programs' places, by number.

@@ -64,7 +64,7 @@ func (t *Table) writeFunction(s *Set, fn *config.Function) {
 
 // fallback says whether a route is the fallback's for what it is.
 func (s *Set) fallback(r *config.Route) bool {
-	if len(r.Functions) > 1 || r.AlsoBroker || r.Ordered {
+	if len(r.Functions) > 1 || r.AlsoBroker {
 		return true
 	}
 	id, ok := s.Function(r.Functions[0])
@@ -82,6 +82,9 @@ func (t *Table) writeRoutes(s *Set) error {
 		id := s.firstRoute + uint32(i)
 		function, _ := s.Function(r.Functions[0])
 		v := bpf.EproxyRoute{Function: function, Counter: s.counters[i]}
+		if r.Ordered {
+			v.Line = t.names.Route(r.Filter)
+		}
 		if s.fallback(r) {
 			v.Flags = uint32(bpf.EproxyRouteFlagROUTE_FALLBACK)
 		}

@@ -13,6 +13,7 @@ import (
 	"eproxy/internal/bpf"
 	"eproxy/internal/chunk"
 	"eproxy/internal/config"
+	"eproxy/internal/lines"
 	"eproxy/internal/topic"
 )
 
@@ -27,6 +28,7 @@ type Table struct {
 	globals   *bpf.EproxyGlobals
 	functions []bpf.EproxyFunction // the map's memory
 	unmap     func() error
+	names     lines.Names
 	log       *slog.Logger
 
 	staging sync.Mutex // held while a set is staged
@@ -39,9 +41,9 @@ type Table struct {
 }
 
 // New makes the table of maps without routes. globals is the memory of the settings
-// map.
-func New(maps *bpf.EproxyMaps, globals *bpf.EproxyGlobals, log *slog.Logger) (*Table, error) {
-	t := &Table{maps: maps, globals: globals, log: log}
+// map, names are those of the lines of ordered routes.
+func New(maps *bpf.EproxyMaps, globals *bpf.EproxyGlobals, names lines.Names, log *slog.Logger) (*Table, error) {
+	t := &Table{maps: maps, globals: globals, names: names, log: log}
 	var err error
 	t.functions, t.unmap, err = chunk.Map[bpf.EproxyFunction](maps.Functions)
 	return t, err

@@ -18,6 +18,7 @@ import (
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
+	"eproxy/internal/lines"
 	"eproxy/internal/topic"
 )
 
@@ -51,7 +52,7 @@ func newRig(t *testing.T) *rig {
 		}
 		t.Cleanup(func() { _ = (*to).Close() })
 	}
-	if r.Table, err = New(&r.maps, &r.globals, slog.New(slog.DiscardHandler)); err != nil {
+	if r.Table, err = New(&r.maps, &r.globals, lines.New(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Close)

@@ -29,6 +29,7 @@ type taken struct {
 	qos      byte
 	arrived  time.Duration // clock.Monotonic()
 	req      []byte
+	place    *place
 }
 
 // finish counts the message, and acknowledges it on the device's socket.
@@ -40,6 +41,7 @@ func (t *taken) finish(o delivery.Outcome) {
 	if t.device != nil {
 		t.device.Info.Complete(t.packetID, broker.Hold(t.hold), o)
 	}
+	t.all.standing.leave(t.place)
 	t.all.Cancel()
 }
 
@@ -72,7 +74,7 @@ func (t *taken) deliver(attempts int, cause error) {
 		m.Expires = arrived.Add(time.Duration(m.MessageExpiry) * time.Second)
 	}
 	t.all.wg.Go(func() {
-		t.finish(t.engine.DeliverRequest(t.all.ctx, t.fn, t.req, m, arrived, attempts, cause))
+		t.finish(t.engine.DeliverRequest(t.all.ctx, t.fn, t.req, m, arrived, t.place.turn, attempts, cause))
 	})
 }
 

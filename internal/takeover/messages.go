@@ -34,6 +34,8 @@ type Messages struct {
 	devices *conntable.Devices
 	open    atomic.Int64 // that have no outcome yet
 
+	standing standing
+
 	mu       sync.Mutex
 	engine   *delivery.Engine
 	recorder Recorder
@@ -45,6 +47,9 @@ type Messages struct {
 func New(ctx context.Context, wg *sync.WaitGroup, counts *counters.Table, devices *conntable.Devices) *Messages {
 	return &Messages{ctx: ctx, wg: wg, counts: counts, devices: devices}
 }
+
+// Order keeps the order of messages of ordered routes, as the programs have it. It is called before Start.
+func (m *Messages) Order(l Lines) { m.standing.programs = l }
 
 // Trace has messages shown by this hub. It is called before Start.
 func (m *Messages) Trace(h *trace.Hub) { m.tracer = h }
@@ -70,12 +75,13 @@ func (m *Messages) Cancel() { m.open.Add(-1) }
 
 // name names a message's function, device and route; nil while nothing can be
 // delivered. Who calls has counted it by Begin.
-func (m *Messages) name(fn *config.Function, device, deviceGen, counter uint32) *taken {
-	t := &taken{all: m, fn: fn, filter: m.counts.RouteOf(counter).Filter, device: m.devices.Get(device, deviceGen)}
+func (m *Messages) name(fn *config.Function, device, deviceGen, counter uint32, p *place) *taken {
+	t := &taken{all: m, fn: fn, filter: m.counts.RouteOf(counter).Filter, device: m.devices.Get(device, deviceGen), place: p}
 	m.mu.Lock()
 	t.engine, t.recorder = m.engine, m.recorder
 	m.mu.Unlock()
 	if t.engine == nil {
+		m.standing.leave(p)
 		m.Cancel()
 		return nil
 	}
@@ -97,7 +103,7 @@ type Sent struct {
 // further attempts.
 func (m *Messages) FinishSent(s Sent) {
 	a := &s.Args
-	t := m.name(s.Function, a.Device, a.DeviceGen, a.Counter)
+	t := m.name(s.Function, a.Device, a.DeviceGen, a.Counter, m.standing.join(a.Line, a.NumberInLine, true))
 	if t == nil {
 		return
 	}
@@ -120,9 +126,10 @@ func (m *Messages) FinishSent(s Sent) {
 	t.deliver(s.Spent, cause)
 }
 
-// FinishParked finishes a message that has waited for a place, in vain, for this reason.
-func (m *Messages) FinishParked(fn *config.Function, msg bpf.EproxyMessage, request []byte, cause error) {
-	t := m.name(fn, msg.Origin, msg.OriginGen, msg.Counter)
+// FinishParked finishes a message that has waited for a place, in vain, for this reason. line is the name of that in which it stood, if it
+// did in one.
+func (m *Messages) FinishParked(fn *config.Function, msg bpf.EproxyMessage, line uint64, request []byte, cause error) {
+	t := m.name(fn, msg.Origin, msg.OriginGen, msg.Counter, m.standing.join(line, msg.Line, false))
 	if t == nil {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"eproxy/internal/config"
+	"eproxy/test/lib/address"
 )
 
 // TestProbe: what a probe says of servers of different kinds.
@@ -77,12 +78,7 @@ func await(t *testing.T, l *Life, cfg *config.Config, want int) {
 
 // TestPodListensLate: a pod gets messages from when its probe succeeds, and not before.
 func TestPodListensLate(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pod := netip.MustParseAddrPort(ln.Addr().String())
-	ln.Close()
+	pod := netip.MustParseAddrPort(address.Free(t))
 	l, cfg := follow(t, &config.Function{Pods: []netip.AddrPort{pod}, Probe: config.ProbeTCP})
 	if got := l.Apply(cfg).Functions[0].Pods; len(got) != 0 {
 		t.Fatalf("pods %v get messages at once", got)
@@ -95,7 +91,8 @@ func TestPodListensLate(t *testing.T) {
 			t.Fatal("the reason of the first probe is not known")
 		}
 	}
-	if ln, err = net.Listen("tcp", pod.String()); err != nil {
+	ln, err := net.Listen("tcp", pod.String())
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()

@@ -127,10 +127,10 @@ func TestObjects(t *testing.T) {
 // TestRoutesNeedMoreRights: resources may be read, and their status written, only where that is asked for.
 func TestRoutesNeedMoreRights(t *testing.T) {
 	var got []string
-	for _, r := range objects(t, map[string]any{"mqttRoutes": true, "knative": true})["Role default eproxy"].(*rbac.Role).Rules {
+	for _, r := range objects(t, map[string]any{"mqttRoutes": true, "knative": true, "scale": true})["Role default eproxy"].(*rbac.Role).Rules {
 		got = append(got, strings.Join(r.Resources, ",")+" "+strings.Join(r.Verbs, ","))
 	}
-	if want := []string{"endpointslices list,watch", "services list,watch", "mqttroutes,mqttfunctions list,watch", "mqttroutes/status,mqttfunctions/status patch"}; !slices.Equal(got, want) {
+	if want := []string{"endpointslices list,watch", "services list,watch", "deployments/scale,statefulsets/scale get,patch", "mqttroutes,mqttfunctions list,watch", "mqttroutes/status,mqttfunctions/status patch"}; !slices.Equal(got, want) {
 		t.Errorf("%v", got)
 	}
 }

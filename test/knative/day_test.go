@@ -30,6 +30,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/knative"
 	"eproxy/internal/traffic"
+	"eproxy/test/lib/address"
 )
 
 // kind is how a request comes to a pod.
@@ -236,21 +237,14 @@ func scraper(t *testing.T, pods []netip.AddrPort) metrics.StatsScraper {
 // statServer is Knative's own, and a Pusher that is connected to it.
 func statServer(t *testing.T) (*knative.Pusher, <-chan metrics.StatMessage) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	at := address.Free(t)
 	stats := make(chan metrics.StatMessage, 100)
-	s := statserver.New(address, stats, zap.NewNop().Sugar(), nil)
+	s := statserver.New(at, stats, zap.NewNop().Sugar(), nil)
 	go func() { _ = s.ListenAndServe() }()
 	t.Cleanup(func() { s.Shutdown(time.Millisecond) })
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	p := knative.NewPusher((&url.URL{Scheme: "ws", Host: address}).String(), discard())
+	p := knative.NewPusher((&url.URL{Scheme: "ws", Host: at}).String(), discard())
 	go p.Run(ctx)
 	// What is pushed before the connection is up is dropped, and what is pushed comes in order.
 	mark := func(name string) {

@@ -257,19 +257,24 @@ func (w *world) runAs(mode, token, more, config string) *lab.Process {
 // pods are those that mapsctl shows, by their address.
 func (w *world) pods() map[string]map[string]any {
 	w.t.Helper()
-	out, err := exec.Command(bin+"/mapsctl", "pods", "-o", "json", "--bpffs", w.BPFFS()).Output()
-	if err != nil {
-		w.t.Fatalf("mapsctl pods: %v", err)
-	}
-	var list []map[string]any
-	if err := json.Unmarshal(out, &list); err != nil {
-		w.t.Fatalf("mapsctl pods: %v: %s", err, out)
-	}
 	pods := make(map[string]map[string]any)
-	for _, p := range list {
+	for _, p := range w.mapsctl("pods") {
 		pods[p["pod"].(string)] = p
 	}
 	return pods
+}
+
+// mapsctl is what mapsctl shows.
+func (w *world) mapsctl(what string) (list []map[string]any) {
+	w.t.Helper()
+	out, err := exec.Command(bin+"/mapsctl", what, "-o", "json", "--bpffs", w.BPFFS()).Output()
+	if err != nil {
+		w.t.Fatalf("mapsctl %s: %v", what, err)
+	}
+	if err := json.Unmarshal(out, &list); err != nil {
+		w.t.Fatalf("mapsctl %s: %v: %s", what, err, out)
+	}
+	return list
 }
 
 // device connects a client.

@@ -1,13 +1,7 @@
 package netns
 
 import (
-	"bufio"
-	"context"
-	"io"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -90,55 +84,5 @@ func TestHTTPOverABadLink(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(scrape(t, l))
-	}
-}
-
-// TestSendfileTakesItsTime: a response that its server has handed over by sendfile, all at once, is in flight until its last byte
-// has passed, which is when the client reads.
-func TestSendfileTakesItsTime(t *testing.T) {
-	l := newLab(t)
-	const size = 32 << 20 // more than any socket's buffers hold
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "big"), make([]byte, size), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	serveNginx(t, l, func(request) {}, 8080, nginxServer(8080, "sendfile on; sendfile_max_chunk 0; root "+dir+";"))
-	start(t, l, "tc", podConfig(routeConfig, false)+monitoringConfig)
-	c, err := l.Dial(context.Background(), lab.Node, net.JoinHostPort(lab.PodAddr(lab.Pod0, false).String(), "8080"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
-	if _, err := io.WriteString(c, "GET /big HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	r := bufio.NewReader(c)
-	resp, err := http.ReadResponse(r, nil)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%v, %v", resp, err)
-	}
-	defer resp.Body.Close()
-	began := time.Now()
-	s := waitSeries(t, l, func(s series) bool { return s.sum("eproxy_http_first_byte_seconds_count") == 1 })
-	if s.sum("eproxy_http_request_duration_seconds_count") != 0 || s.sum("eproxy_http_inflight") != 1 {
-		t.Errorf("while the client reads nothing: %d responses are complete, %d in flight", s.sum("eproxy_http_request_duration_seconds_count"), s.sum("eproxy_http_inflight"))
-	}
-	waited := time.Since(began)
-	if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil {
-		t.Fatalf("%d bytes, %v", n, err)
-	}
-	s = waitSeries(t, l, func(s series) bool { return s.sum("eproxy_http_request_duration_seconds_count") == 1 })
-	took := 0.0
-	for name, v := range s {
-		if strings.HasPrefix(name, "eproxy_http_request_duration_seconds_sum{") {
-			took += v
-		}
-	}
-	if took < waited.Seconds() {
-		t.Errorf("it took %.3f s, the client did not read for %.3f s of them", took, waited.Seconds())
-	}
-	if n := s.sum("eproxy_http_bytes_total", `direction="response"`); n < size {
-		t.Errorf("%d bytes, the file has %d", n, size)
 	}
 }

@@ -118,9 +118,12 @@ func (s series) observed() map[string]int {
 }
 
 // nodeClient is a client on the node, as a gateway is.
-func nodeClient(l *lab.Lab) *http.Client {
+func nodeClient(l *lab.Lab) *http.Client { return clientAt(l, lab.Node) }
+
+// clientAt is a client on a host.
+func clientAt(l *lab.Lab, host lab.Role) *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-		return l.Dial(ctx, lab.Node, address)
+		return l.Dial(ctx, host, address)
 	}}}
 }
 
@@ -310,5 +313,35 @@ func TestInFlightOverTime(t *testing.T) {
 	}
 	if n := s.sum("eproxy_http_inflight_peak"); n != 4 {
 		t.Errorf("at most %d were in flight, want 4", n)
+	}
+}
+
+// TestHTTPBetweenPodsIsCounted: what pods behind one bridge ask each other passes its ports, and no interface of the node's
+// own; each request is counted once, at the pod that it is for, as those of the node are.
+func TestHTTPBetweenPodsIsCounted(t *testing.T) {
+	l := newLab(t)
+	own := serveCounted(t, l, false)
+	for _, line := range []string{"ip link add br0 type bridge", "ip addr flush dev pod0", "ip addr flush dev pod1", "ip link set pod0 master br0", "ip link set pod1 master br0",
+		"ip addr add 10.88.1.1/24 dev br0", "ip addr add 10.88.2.1/24 dev br0", "ip link set br0 up"} {
+		onNode(t, l, line)
+	}
+	run(t, l, lab.Pod0, "ip route add "+lab.PodAddr(lab.Pod1, false).String()+" dev eth0")
+	run(t, l, lab.Pod1, "ip route add "+lab.PodAddr(lab.Pod0, false).String()+" dev eth0")
+	start(t, l, "tc", podConfig(routeConfig, false)+monitoringConfig)
+	for from, n := range map[lab.Role]int{lab.Pod1: 5, lab.Node: 3} {
+		c := clientAt(l, from)
+		for range n {
+			ask(t, c, http.MethodPost, podURL(lab.Pod0, false, "/200"), "body")
+		}
+	}
+	s := waitSeries(t, l, func(s series) bool { return s.sum("eproxy_http_inflight") == 0 })
+	if got := own.get()["2xx"]; got != 8 {
+		t.Fatalf("the servers have answered %d requests", got)
+	}
+	for pod, want := range map[lab.Role]int{lab.Pod0: 8, lab.Pod1: 0} {
+		label := `pod="` + lab.PodAddr(pod, false).String() + `:8080"`
+		if asked, answered := s.sum("eproxy_http_requests_total", label), s.sum("eproxy_http_responses_total", label, `class="2xx"`); asked != want || answered != want {
+			t.Errorf("%s: %d requests and %d responses, want %d", pod, asked, answered, want)
+		}
 	}
 }

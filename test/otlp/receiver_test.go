@@ -2,7 +2,6 @@ package otlp
 
 import (
 	"log/slog"
-	"net"
 	"net/url"
 	"testing"
 	"time"
@@ -18,22 +17,16 @@ import (
 	"eproxy/internal/spans"
 	"eproxy/internal/trace"
 	"eproxy/internal/tracecontext"
+	"eproxy/test/lib/address"
 )
 
 // receive starts the collector's receiver.
 func receive(t *testing.T) (base *url.URL, got *consumertest.TracesSink) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	at := address.Free(t)
 	factory := otlpreceiver.NewFactory()
 	cfg := factory.CreateDefaultConfig()
-	settings := confmap.NewFromStringMap(map[string]any{"protocols": map[string]any{"http": map[string]any{"endpoint": address}}})
+	settings := confmap.NewFromStringMap(map[string]any{"protocols": map[string]any{"http": map[string]any{"endpoint": at}}})
 	if err := settings.Unmarshal(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +39,7 @@ func receive(t *testing.T) (base *url.URL, got *consumertest.TracesSink) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Shutdown(t.Context()) })
-	return &url.URL{Scheme: "http", Host: address}, got
+	return &url.URL{Scheme: "http", Host: at}, got
 }
 
 // TestReceiver: the collector has the span as it was meant.

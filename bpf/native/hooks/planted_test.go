@@ -119,9 +119,9 @@ var planted = []struct {
 	48: {"who parks a message does not look for a slot behind that", "message is parked while the response comes", []edit{
 		{"take/burst.h", "		if (i >= afresh(s->taking.queue_count))\n			break;\n		unpark_all", "		if (planted(48) || i >= afresh(s->taking.queue_count))\n			break;\n		unpark_all"}}},
 	49: {"message that waits sent by two", "two responses come while messages wait", []edit{
-		{"upstream/unpark.h", "	n = parking_pop(k, q, family);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->unpark.reason", "	n = planted(49) ? parking_peek(k, q, family) : parking_pop(k, q, family);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->unpark.reason"}}},
+		{"upstream/unpark.h", "	n = parking_pop(k, q, family & (PARK_FAMILIES - 1), false);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->unpark.reason", "	n = planted(49) ? parking_peek(k, q, family) : parking_pop(k, q, family & (PARK_FAMILIES - 1), false);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->unpark.reason"}}},
 	50: {"message that a slot did not take is forgotten", "slot's socket is found dead when a message that waits is to leave", []edit{
-		{"upstream/unpark.h", "		if (reason)\n			parking_push_back(", "		if (reason && !planted(50))\n			parking_push_back("}}},
+		{"upstream/unpark.h", "		else if (reason)\n			parking_push_back(", "		else if (reason && !planted(50))\n			parking_push_back("}}},
 	51: {"hold lost while the message waited", "two responses come while messages wait", []edit{
 		{"upstream/unpark.h", "	m->hold = e->message.hold;", "	if (!planted(51))\n		m->hold = e->message.hold;"}}},
 	52: {"message that waited stays in flight when userspace takes it", "userspace takes what waits while the response comes and a message is parked", []edit{

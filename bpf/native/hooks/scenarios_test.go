@@ -202,7 +202,7 @@ var scenarios = append([]scenario{
 	}},
 	{"userspace names a message boundary while a message comes", 1, 1, func(w *world) [][]Step {
 		d, up := w.connect(4, "d0", 40000)
-		up[0].device.at_boundary = 0
+		up[0].device.arm = 0
 		w.do(up...)
 		m := w.publish(d, 7, 1, payload("one", 60))
 		w.do(w.send(m, true))

@@ -153,7 +153,7 @@ func (w *world) connectAs(conn int, client string, port uint16, iss, niss uint32
 	n := len(w.devs)
 	d := device{conn: conn, client: client, topic: "s/" + client + "/t", at: end{ip: [4]byte{10, 0, 1, 1}, port: port}, iss: iss, niss: niss}
 	part := Step{kind: StepDevice, index: u32(conn)}
-	part.device.at_boundary, part.device.rights, part.device.version, part.device.inflight_max = 1, RightsAll, 4, 32
+	part.device.arm, part.device.rights, part.device.version, part.device.inflight_max = 1, RightsAll, 4, 32
 	part.device.sender_len[0] = u8(copy(bytesOf(part.device.sender[:]), client))
 	arm := Step{kind: StepArm, index: u32(conn), conn_kind: KindDevice, tuple: tupleOf(nodeEnd, d.at)}
 	first := frameStep(StepLocalFrame, 1, d.localSegment(connack))
