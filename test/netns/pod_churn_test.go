@@ -53,11 +53,12 @@ type herd struct {
 	files   map[string]string // by function
 	named   map[string][]int  // pods, by function
 	servers []*http.Server    // by pod; nil: down
+	listens []net.Listener    // of those: a server knows its own only when its goroutine has run
 	changes map[string]int    // by kind
 }
 
 func newHerd(t *testing.T, l *lab.Lab, r *recorder, seed uint64, pods int) *herd {
-	h := &herd{t: t, lab: l, handler: r.handler(ok), rng: rand.New(rand.NewPCG(seed, 5)), servers: make([]*http.Server, pods),
+	h := &herd{t: t, lab: l, handler: r.handler(ok), rng: rand.New(rand.NewPCG(seed, 5)), servers: make([]*http.Server, pods), listens: make([]net.Listener, pods),
 		files: make(map[string]string), named: make(map[string][]int), changes: make(map[string]int)}
 	for _, fn := range []string{"temp", "hum"} {
 		h.files[fn] = filepath.Join(t.TempDir(), fn)
@@ -106,13 +107,14 @@ func (h *herd) start(i int) {
 		h.t.Error(err)
 		return
 	}
-	h.servers[i] = &http.Server{Handler: h.handler}
+	h.servers[i], h.listens[i] = &http.Server{Handler: h.handler}, ln
 	go func(s *http.Server, ln net.Listener) { _ = s.Serve(ln) }(h.servers[i], ln)
 }
 
 // stop kills a pod with what it has in flight.
 func (h *herd) stop(i int) {
 	if h.servers[i] != nil {
+		_ = h.listens[i].Close()
 		_ = h.servers[i].Close()
 		h.servers[i] = nil
 	}
