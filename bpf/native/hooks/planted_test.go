@@ -43,7 +43,7 @@ var planted = []struct {
 		{"control/sweep_conn.h", "\tbpf_spin_unlock(&c->lock);\n\tif (c->state == CONN_OPEN && c->kind == CONN_DEVICE &&", "\tif (!planted(12))\n\t\tbpf_spin_unlock(&c->lock);\n\tif (c->state == CONN_OPEN && c->kind == CONN_DEVICE &&"}}},
 
 	13: {"slot claimed by two looks", "two devices, one slot, XDP", []edit{
-		{"upstream/claim.h", "(*(volatile __u64 *)&pod->idle | pod_more(pod, qos)) & bit)\n", "(planted(13) || (*(volatile __u64 *)&pod->idle | pod_more(pod, qos)) & bit))\n"}}},
+		{"upstream/claim.h", "(*(volatile __u64 *)&pod->idle | pod_more(pod, qos)) & bit) {\n", "(planted(13) || (*(volatile __u64 *)&pod->idle | pod_more(pod, qos)) & bit)) {\n"}}},
 	14: {"buffer of a message that was taken over written to", "message is taken over while the next one is made", []edit{
 		{"upstream/claim.h", " || *(volatile __u32 *)&slot->state != SLOT_IDLE)", " || (!planted(14) && *(volatile __u32 *)&slot->state != SLOT_IDLE))"}}},
 	15: {"message taken over before its device's ledger has it", "slot is dialled again while it is claimed, XDP", []edit{
@@ -143,8 +143,8 @@ var planted = []struct {
 		{"control/pod.bpf.c", "		if (pod_needed(pod)) {\n", "		if (planted(59) ? early : pod_needed(pod)) {\n"}}},
 	60: {"pod looked at before its message can be seen", "pod is put to sleep while a message is taken, TC", []edit{
 		{"upstream/claim.h", "	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n", "	__u32 sleeps = *(volatile __u32 *)&pod->sleep;\n	__u64 filling = __sync_fetch_and_or(&pod->filling, bit);\n"},
-		{"upstream/begin.h", "	if (!reason)\n		pod_rouse(hook, pod);", "	if (!reason && (!planted(60) || pod->pad1))\n		pod_rouse(hook, pod);"},
-		{"upstream/claim.h", "	if (filling & bit)\n		return SLOT_LOST;\n", "	if (filling & bit)\n		return SLOT_LOST;\n	pod->pad1 = sleeps;\n"}}},
+		{"upstream/begin.h", "	if (!reason)\n		pod_rouse(hook, pod);", "	if (!reason && (!planted(60) || pod->path_ms))\n		pod_rouse(hook, pod);"},
+		{"upstream/claim.h", "	if (filling & bit)\n		return SLOT_LOST;\n", "	if (filling & bit)\n		return SLOT_LOST;\n	pod->path_ms = sleeps;\n"}}},
 	61: {"the fallback's requests overlooked by who puts a pod to sleep", "pod is put to sleep while the fallback wants a place", []edit{
 		{"control/pod.bpf.c", "	return used || *(volatile __u32 *)&pod->fallback ||", "	return used || (!planted(61) && *(volatile __u32 *)&pod->fallback) ||"}}},
 	62: {"each message wakes the pod", "pod that sleeps gets two messages at once, XDP", []edit{
