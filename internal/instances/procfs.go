@@ -30,7 +30,6 @@ func statusWord(pid int, key string) (uint64, error) {
 // States of TCP sockets in /proc/net/tcp (include/net/tcp_states.h of the kernel).
 const (
 	tcpEstablished = 1
-	tcpCloseWait   = 8
 	tcpListen      = 10
 )
 
@@ -104,10 +103,8 @@ func listening(all []socket, port uint16) string {
 	return fmt.Sprintf("it listens on port %s, not on %d (PORT in its environment)", strings.Join(slices.Compact(others), ", "), port)
 }
 
-// connected says whether there are connections to a port that a response may still go by: also of a client that has said all
-// that it has to say (RFC 9293 section 3.6), and waits.
+// connected says whether there are connections to a port. Those that their client has closed (CLOSE-WAIT, RFC 9293 section 3.3.2) do
+// not count: where a server accepts none, or closes none, they stay for ever.
 func connected(all []socket, port uint16) bool {
-	return slices.ContainsFunc(all, func(s socket) bool {
-		return (s.state == tcpEstablished || s.state == tcpCloseWait) && s.local.Port() == port
-	})
+	return slices.ContainsFunc(all, func(s socket) bool { return s.state == tcpEstablished && s.local.Port() == port })
 }
