@@ -9,14 +9,17 @@ import (
 	"sync/atomic"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 )
 
 // directories says what happens to files, by one instance of inotify for all of them: a user may have few of these
 // (fs.inotify.max_user_instances, often 128), and many functions a file each. The zero value is ready.
 type directories struct {
 	entering sync.Mutex        // held while a look begins or ends; before mu
-	inotify  *fsnotify.Watcher // nil: nobody looks. Guarded by entering
+	inotify  *fsnotify.Watcher // nil: nobody looks, or none can be had. Guarded by entering
 	reading  sync.WaitGroup    // for its events
+
+	instance func() (*fsnotify.Watcher, error) // makes one; nil: fsnotify.NewWatcher
 
 	mu sync.Mutex            // held for moments: who reads the events waits for it, and inotify for who reads
 	at map[string]*directory // that are watched, by name
@@ -89,14 +92,29 @@ func (d *directories) same(info os.FileInfo) *directory {
 // add has inotify watch a directory; entering is held.
 func (d *directories) add(dir string) (err error) {
 	if d.inotify == nil {
-		if d.inotify, err = fsnotify.NewWatcher(); err != nil {
-			d.inotify = nil
+		if d.inotify, err = d.newInstance(); err != nil {
 			return err
 		}
 		from := d.inotify
 		d.reading.Go(func() { d.read(from) })
 	}
 	return d.inotify.Add(dir)
+}
+
+// newInstance makes an instance of inotify. The error EMFILE of inotify_init(2) says nothing of what is short.
+func (d *directories) newInstance() (*fsnotify.Watcher, error) {
+	instance := d.instance
+	if instance == nil {
+		instance = fsnotify.NewWatcher
+	}
+	w, err := instance()
+	switch {
+	case errors.Is(err, unix.EMFILE):
+		return nil, fmt.Errorf("no instance of inotify is left for this user (sysctl fs.inotify.max_user_instances), or no file for this process: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	return w, nil
 }
 
 // leave ends a look.
@@ -119,6 +137,9 @@ func (d *directories) drop(l *look) {
 
 // unwatch has inotify watch directories of these names no more; entering is held.
 func (d *directories) unwatch(names []string) {
+	if d.inotify == nil { // it could not be had
+		return
+	}
 	for _, name := range names {
 		_ = d.inotify.Remove(name) // it may be gone, or was told under another of its names
 	}

@@ -1,14 +1,17 @@
 package endpoints
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 
 	"eproxy/internal/config"
 )
@@ -78,6 +81,28 @@ func TestManyFiles(t *testing.T) {
 	w.wg.Wait()
 	if w.dirs.inotify != nil || len(w.dirs.at) > 0 {
 		t.Errorf("%d directories are watched for nobody", len(w.dirs.at))
+	}
+}
+
+// TestNoInotify: where no instance of inotify can be had, a file fails with what is short, and is tried again.
+func TestNoInotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pods")
+	write(t, path, "[10.0.0.1:1]")
+	tries := 0
+	d := directories{instance: func() (*fsnotify.Watcher, error) {
+		if tries++; tries == 1 {
+			return nil, unix.EMFILE
+		}
+		return fsnotify.NewWatcher()
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	var said []error
+	file{path, &d}.follow(ctx, func([]Pod) { cancel() }, func(err error) { said = append(said, err) })
+	if len(said) != 1 || !strings.Contains(said[0].Error(), "fs.inotify.max_user_instances") || strings.Contains(said[0].Error(), "\n") {
+		t.Errorf("said %v", said)
+	}
+	if d.inotify != nil || len(d.at) > 0 {
+		t.Errorf("%d directories are watched for nobody", len(d.at))
 	}
 }
 
