@@ -16,9 +16,8 @@ func (s *Server) inherit(cl *mochi.Client) {
 		return
 	}
 	for _, pk := range cl.State.Inflight.GetAll(false) {
-		if pk.FixedHeader.Type == packets.Publish && !x.MaySubscribe(pk.TopicName) && cl.State.Inflight.Delete(pk.PacketID) {
-			atomic.AddInt64(&s.mqtt.Info.Inflight, -1)
-			s.keep.settled(cl, pk.PacketID)
+		if pk.FixedHeader.Type == packets.Publish && !x.MaySubscribe(pk.TopicName) {
+			s.waitsNoMore(cl, pk.PacketID)
 		}
 	}
 	for filter := range cl.State.Subscriptions.GetAll() {
@@ -30,5 +29,13 @@ func (s *Server) inherit(cl *mochi.Client) {
 			cl.State.Subscriptions.Delete(filter)
 			s.keep.unsubscribed(cl, packets.Subscriptions{{Filter: filter}})
 		}
+	}
+}
+
+// waitsNoMore forgets a message that waits for a client, in memory and on disk.
+func (s *Server) waitsNoMore(cl *mochi.Client, id uint16) {
+	if cl.State.Inflight.Delete(id) {
+		atomic.AddInt64(&s.mqtt.Info.Inflight, -1)
+		s.keep.settled(cl, id)
 	}
 }

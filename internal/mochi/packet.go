@@ -136,9 +136,14 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 	defer h.s.endOnPanic(cl) // the library has a goroutine that only writes
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
-		if c, ok := cl.Net.Conn.(*conn); ok && (tooLarge(pk) || pk.FixedHeader.Qos > 0 && !c.quota.admit(cl, pk, !c.running.Load())) { // never, or not now
+		c, ok := cl.Net.Conn.(*conn)
+		switch {
+		case ok && tooLarge(pk):
+			h.s.complete(cl, &pk)
 			c.nothing(&pk)
-		} else if pk.FixedHeader.Qos > 0 {
+		case ok && pk.FixedHeader.Qos > 0 && !c.quota.admit(cl, pk, !c.running.Load()): // not now
+			c.nothing(&pk)
+		case pk.FixedHeader.Qos > 0:
 			pk.FixedHeader.Dup = sent(cl, pk.PacketID)
 		}
 	case packets.Suback, packets.Unsuback:

@@ -3,6 +3,7 @@ package mochi
 import (
 	"bytes"
 
+	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/mqtt"
@@ -36,6 +37,14 @@ func tooLarge(pk packets.Packet) bool {
 	}
 	var b bytes.Buffer
 	return pk.PublishEncode(&b) == nil && uint32(b.Len()) > pk.Mods.MaxSize
+}
+
+// complete ends a message that its client is never sent, as if it had been acknowledged [MQTT-3.1.2-25]: it would wait for that for ever, and
+// keep one of the places that the session has for messages. It has none in the client's quota.
+func (s *Server) complete(cl *mochi.Client, pk *packets.Packet) {
+	if pk.FixedHeader.Qos > 0 {
+		s.waitsNoMore(cl, pk.PacketID)
+	}
 }
 
 // without is what the library writes, whole packets, without what is to be left out.
