@@ -1,10 +1,12 @@
 package instances
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -71,28 +73,37 @@ func pageOutProcess(group *cgroup.Group, pid int, stop func() bool) error {
 	if !slices.Contains(group.Processes(), pid) { // another one has its number by now
 		return nil
 	}
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	for _, m := range parseMaps(maps) {
-		for m.from < m.to {
-			if stop() {
-				return nil
-			}
-			n := min(m.to-m.from, pageOutChunk)
-			switch _, err := pageOutRange(fd, m.from, n); {
-			case errors.Is(err, unix.ESRCH):
-				return nil
-			case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOMEM): // the kernel's, locked, or there no more
-			case err != nil:
-				return fmt.Errorf("process_madvise: %w", err)
-			}
-			m.from += n
+	defer maps.Close()
+	err = eachMapping(maps, func(m mapping) error { return pageOutMapping(fd, m, stop) })
+	if errors.Is(err, errNeeded) || errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+// errNeeded says that somebody needs the instance now.
+var errNeeded = errors.New("instance is needed")
+
+// pageOutMapping pages a range of a process's addresses out, but for what the kernel does not.
+func pageOutMapping(pidfd int, m mapping, stop func() bool) error {
+	for m.from < m.to {
+		if stop() {
+			return errNeeded
 		}
+		n := min(m.to-m.from, pageOutChunk)
+		switch _, err := pageOutRange(pidfd, m.from, n); {
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOMEM): // the kernel's, locked, or there no more
+		case err != nil:
+			return fmt.Errorf("process_madvise: %w", err)
+		}
+		m.from += n
 	}
 	return nil
 }
@@ -100,18 +111,33 @@ func pageOutProcess(group *cgroup.Group, pid int, stop func() bool) error {
 // mapping is a range of addresses of a process.
 type mapping struct{ from, to uintptr }
 
-// parseMaps reads /proc/PID/maps (proc_pid_maps(5)); lines that are none are left out.
-func parseMaps(b []byte) (out []mapping) {
-	for line := range strings.Lines(string(b)) {
-		addresses, _, _ := strings.Cut(line, " ")
-		from, to, ok := strings.Cut(addresses, "-")
-		first, bad := strconv.ParseUint(from, 16, 63) // beyond is the kernel's
-		last, worse := strconv.ParseUint(to, 16, 63)
-		if ok && bad == nil && worse == nil {
-			out = append(out, mapping{uintptr(first), uintptr(last)})
+// eachMapping reads /proc/PID/maps (proc_pid_maps(5)), and ends with the first error of see; lines that are none are left out. A process may have
+// 65,530 mappings (sysctl vm.max_map_count) of files whose names are 4 KiB long, so one line at most is in memory, without its end if it is long.
+func eachMapping(maps io.Reader, see func(mapping) error) error {
+	r := bufio.NewReader(maps)
+	for begins := true; ; {
+		part, err := r.ReadSlice('\n')
+		if m, ok := parseMapping(part); ok && begins {
+			if err := see(m); err != nil {
+				return err
+			}
+		}
+		switch begins = err == nil; {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return err
 		}
 	}
-	return out
+}
+
+// parseMapping reads the addresses with which a line begins.
+func parseMapping(line []byte) (m mapping, ok bool) {
+	addresses, _, _ := bytes.Cut(line, []byte(" "))
+	from, to, ok := strings.Cut(string(addresses), "-")
+	first, bad := strconv.ParseUint(from, 16, 63) // beyond is the kernel's
+	last, worse := strconv.ParseUint(to, 16, 63)
+	return mapping{uintptr(first), uintptr(last)}, ok && bad == nil && worse == nil
 }
 
 // pageOutRange is process_madvise(2) with MADV_PAGEOUT for one range of another process's addresses, Linux 5.10. The caller needs

@@ -3,12 +3,19 @@ package instances
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"eproxy/internal/config"
 	"eproxy/test/lib/swap"
@@ -131,10 +138,80 @@ func TestWokenWhilePagedOut(t *testing.T) {
 	}
 }
 
-// TestParseMaps: ranges of a process's addresses; what is the kernel's, or no range, is none.
-func TestParseMaps(t *testing.T) {
-	got := parseMaps([]byte("00400000-0040b000 r-xp 00000000 08:01 1 /bin/cat\n7ffd0000-7ffd2000 rw-p 0 00:00 0 [stack]\nffffffffff600000-ffffffffff601000 --xp 0 00:00 0 [vsyscall]\nno range\n"))
+// mappingsOf are all that a file of mappings names.
+func mappingsOf(t *testing.T, maps io.Reader) (got []mapping) {
+	t.Helper()
+	if err := eachMapping(maps, func(m mapping) error { got = append(got, m); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// TestMappings: ranges of a process's addresses; what is the kernel's, or no range, is none.
+func TestMappings(t *testing.T) {
+	got := mappingsOf(t, strings.NewReader("00400000-0040b000 r-xp 00000000 08:01 1 /bin/cat\n7ffd0000-7ffd2000 rw-p 0 00:00 0 [stack]\nffffffffff600000-ffffffffff601000 --xp 0 00:00 0 [vsyscall]\nno range\n"))
 	if len(got) != 2 || got[0] != (mapping{0x400000, 0x40b000}) || got[1] != (mapping{0x7ffd0000, 0x7ffd2000}) {
 		t.Errorf("%x", got)
+	}
+}
+
+// nameMax is NAME_MAX of limits.h.
+const nameMax = 255
+
+// TestMappingOfLongName: a mapping of a file whose name is as long as any is one like others.
+func TestMappingOfLongName(t *testing.T) {
+	name := t.TempDir()
+	for len(name) < unix.PathMax-1-nameMax {
+		name = filepath.Join(name, strings.Repeat("d", nameMax/2))
+	}
+	if err := os.MkdirAll(name, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	name = filepath.Join(name, strings.Repeat("f", unix.PathMax-2-len(name)))
+	if err := os.WriteFile(name, make([]byte, os.Getpagesize()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(b) }()
+	maps, err := os.Open("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer maps.Close()
+	at := uintptr(unsafe.Pointer(&b[0]))
+	if got := mappingsOf(t, maps); !slices.Contains(got, mapping{at, at + uintptr(os.Getpagesize())}) {
+		t.Errorf("%x is not among %x", at, got)
+	}
+}
+
+// TestMappingsTakeNoMemory: what is read of a process's mappings is not kept, however long their names are; nor is a part of a name a range.
+func TestMappingsTakeNoMemory(t *testing.T) {
+	const many, buffer = 4096, 4096
+	line := "7f0000000000-7f0000001000 r--p 00000000 00:00 1 /"
+	line += strings.Repeat("x", buffer-len(line)) + "1000-2000 \n"
+	maps := strings.NewReader(strings.Repeat(line, many))
+	var before, after runtime.MemStats
+	n := 0
+	runtime.ReadMemStats(&before)
+	err := eachMapping(maps, func(m mapping) error {
+		if n++; m != (mapping{0x7f0000000000, 0x7f0000001000}) {
+			return fmt.Errorf("%x is no mapping", m)
+		}
+		return nil
+	})
+	runtime.ReadMemStats(&after)
+	if err != nil || n != many {
+		t.Errorf("%d mappings, %v", n, err)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+		t.Errorf("%d bytes of memory", took)
 	}
 }
