@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -92,4 +93,53 @@ time.sleep(1000)`
 		t.Error(err)
 	}
 	left(t, id)
+}
+
+// removeOfKilled removes the empty groups of tests that were killed, and could not.
+func removeOfKilled() {
+	groups, err := cgroup.Find()
+	if err != nil {
+		return // tests that need one say so
+	}
+	found, _ := filepath.Glob(filepath.Join(groups.Unified(), top, "test-*"))
+	for _, dir := range found {
+		id := filepath.Base(dir)
+		var pid int
+		if n, _ := fmt.Sscanf(id, "test-%d-", &pid); n == 0 || syscall.Kill(pid, 0) != syscall.ESRCH {
+			continue
+		}
+		of, _ := os.ReadDir(dir)
+		for _, e := range of {
+			if e.IsDir() {
+				groups.At(top, id, e.Name()).RemoveIfEmpty()
+			}
+		}
+		groups.At(top, id).RemoveIfEmpty()
+	}
+}
+
+// TestRemoveOfKilled: the empty groups of a test that has ended are removed, and no others.
+func TestRemoveOfKilled(t *testing.T) {
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	groups, err := cgroup.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pid, stays := range map[int]bool{ended.Process.Pid: false, os.Getpid(): true} {
+		id := fmt.Sprintf("test-%d-removed", pid)
+		g := groups.At(top, id)
+		if err := groups.At(top, id, "1-f").Make(cgroup.Limits{Memory: 1 << 20, PIDs: 1}); err != nil {
+			t.Fatal(err)
+		}
+		removeOfKilled()
+		if g.Exists() != stays {
+			t.Errorf("groups of process %d: exist %v, want %v", pid, !stays, stays)
+		}
+		if err := g.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 		beLoader(os.Args[2], os.Args[3:])
 		return
 	case os.Getenv(alone) != "":
+		removeOfKilled()
 		os.Exit(m.Run())
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
