@@ -22,22 +22,37 @@ import (
 	"eproxy/test/lib/load"
 )
 
-func main() {
-	cliutil.Main(&cli.App{
-		Name:  "bench",
-		Usage: "whole-machine CPU per message, rate, latency and fairness: direct HTTP, userspace gateways, userspace fallback, TC, XDP",
-		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "interleaved rounds `N`"},
-			&cli.DurationFlag{Name: "duration", Value: 3 * time.Second, Usage: "length of one measurement"},
-			&cli.Float64Flag{Name: "rate", Value: 5000, Usage: "open loop, messages per second"},
-			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
-			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
-			&cli.StringFlag{Name: "rows", Value: "direct," + rowNetHTTP + "," + rowGateway + "," + rowPlain + ",fallback,tc,xdp,tc-tuned,xdp-tuned", Usage: rowsUsage},
-			&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
-		},
-		Action:   run,
-		Commands: []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), versionsCommand(), changesCommand(), wakeCommand(), paperCommand(), podsCommand(), brokersCommand(), functionCommand(), gatewayCommand()},
-	})
+func main() { cliutil.Main(app(commands(), run)) }
+
+// app is bench with these commands, and what it does without one. None begins with numbers that nothing can be measured with.
+func app(commands []*cli.Command, all cli.ActionFunc) *cli.App {
+	for _, c := range commands {
+		c.Action = checked(c.Flags, c.Action)
+	}
+	return &cli.App{
+		Name:     "bench",
+		Usage:    "whole-machine CPU per message, rate, latency and fairness: direct HTTP, userspace gateways, userspace fallback, TC, XDP",
+		Flags:    flags(),
+		Action:   checked(flags(), all),
+		Commands: commands,
+	}
+}
+
+// flags are those without a command.
+func flags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "rounds", Value: 5, Usage: "interleaved rounds `N`"},
+		&cli.DurationFlag{Name: "duration", Value: 3 * time.Second, Usage: "length of one measurement"},
+		&cli.Float64Flag{Name: "rate", Value: 5000, Usage: "open loop, messages per second"},
+		&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
+		&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
+		&cli.StringFlag{Name: "rows", Value: "direct," + rowNetHTTP + "," + rowGateway + "," + rowPlain + ",fallback,tc,xdp,tc-tuned,xdp-tuned", Usage: rowsUsage},
+		&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
+	}
+}
+
+func commands() []*cli.Command {
+	return []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), versionsCommand(), changesCommand(), wakeCommand(), paperCommand(), podsCommand(), brokersCommand(), functionCommand(), gatewayCommand()}
 }
 
 // functionCommand is the function that all rows call: net/http, a small response.
