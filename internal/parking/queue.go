@@ -74,6 +74,10 @@ var _ delivery.Parked = (*queue)(nil)
 // Count is how many messages wait; delivery.Parked.
 func (q *queue) Count() int { return int(atomic.LoadUint32(&q.mem.Count)) }
 
+// ready says whether a client of an address family has its turn. The programs change it under a lock of theirs: what is seen is what
+// was so a moment ago.
+func (q *queue) ready(family uint8) bool { return q.mem.FirstTurn[family&1] != 0 }
+
 // Allow lets so many messages wait; delivery.Parked.
 func (q *queue) Allow(messages int) { atomic.StoreUint32(&q.mem.Most, uint32(messages)) }
 

@@ -2,6 +2,7 @@ package parking
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,5 +79,28 @@ func TestFamilyWithoutPodsIsHandedOver(t *testing.T) {
 				t.Errorf("handed over: %q, want %q", programs.taken, want)
 			}
 		})
+	}
+}
+
+// TestReady: the programs can send what has its turn, of that address family; not what is behind another message of its line.
+func TestReady(t *testing.T) {
+	q := &queue{mem: &bpf.EproxyQueue{Count: 5}}
+	all := &Queues{table: make([]atomic.Pointer[queue], 2)}
+	all.table[1].Store(q)
+	for name, c := range map[string]struct {
+		turns  [4]uint16
+		v4, v6 bool
+	}{
+		"all are behind others": {[4]uint16{0, 0, 7, 8}, false, false},
+		"one of IPv4":           {[4]uint16{7, 0, 0, 0}, true, false},
+		"one of IPv6":           {[4]uint16{0, 7, 8, 0}, false, true},
+	} {
+		q.mem.FirstTurn = c.turns
+		if v4, v6 := all.Ready(1, 0), all.Ready(1, 1); v4 != c.v4 || v6 != c.v6 {
+			t.Errorf("%s: IPv4 %t, IPv6 %t", name, v4, v6)
+		}
+	}
+	if all.Ready(0, 0) || all.Ready(2, 0) {
+		t.Error("a queue that is not there has messages")
 	}
 }

@@ -175,13 +175,14 @@ func (t *Queues) Tend(index uint32) {
 	}
 }
 
-// Any says whether messages wait in the queue of an index.
-func (t *Queues) Any(index uint32) bool {
+// Ready says whether messages of an address family (0: IPv4, 1: IPv6) wait in the queue of an index that the programs may send
+// as soon as there is a slot: not those behind another of their line.
+func (t *Queues) Ready(index uint32, family uint8) bool {
 	if index >= uint32(len(t.table)) {
 		return false
 	}
 	q := t.table[index].Load()
-	return q != nil && q.Count() > 0
+	return q != nil && q.ready(family)
 }
 
 // Count is how many messages wait, of all functions.

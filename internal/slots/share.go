@@ -112,10 +112,11 @@ const fallbackShare = 4
 const turnPatience = 20 * time.Millisecond
 
 // endTurn has the programs send some messages before the fallback's next place, where one place is more than the fallback's
-// share: as many for each of its own as the share is elsewhere.
+// share: as many for each of its own as the share is elsewhere. A connection that nobody else wanted may have had its place for
+// very many requests: what counts is how many it may have in flight.
 func (ps *Pod) endTurn(requests int) {
-	if ps.mem.Concurrency < fallbackShare && requests > 0 {
-		atomic.StoreInt32(&ps.mem.Owed, int32((fallbackShare-1)*requests)) //nolint:gosec // as many as a connection takes at a time
+	if requests = min(requests, max(1, int(atomic.LoadUint32(&ps.mem.Proven)))); requests > 0 && ps.mem.Concurrency < fallbackShare {
+		atomic.StoreInt32(&ps.mem.Owed, int32((fallbackShare-1)*requests)) //nolint:gosec // at most 64 requests
 	}
 }
 
@@ -124,9 +125,10 @@ func (ps *Pod) owes() bool {
 	return ps.mem.Concurrency < fallbackShare && atomic.LoadInt32(&ps.mem.Owed) > 0
 }
 
-// Contended says that a place of the fallback's is more than its share, and messages wait for it in the kernel; pool.Shared.
+// Contended says that a place of the fallback's is more than its share, and that the programs could send messages that wait
+// in it; pool.Shared.
 func (ps *Pod) Contended() bool {
-	return ps.mem.Concurrency < fallbackShare && ps.all.Queues.Any(atomic.LoadUint32(&ps.mem.Queue))
+	return ps.mem.Concurrency < fallbackShare && ps.open() != 0 && ps.all.Queues.Ready(atomic.LoadUint32(&ps.mem.Queue), ps.mem.Ipv6)
 }
 
 // open has a bit for each slot that the programs may use, or do.

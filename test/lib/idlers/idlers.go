@@ -34,24 +34,36 @@ func Reach(ctx context.Context, bpffs string, state instances.State, n int) erro
 	defer cancel()
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
+	var there int
+	var why string // of one that is not
 	for {
 		all, err := client.Instances(ctx)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
-		there := 0
-		for _, i := range all {
-			if i.State == state {
-				there++
-			}
+		if err == nil {
+			there, why = count(all, state)
 		}
 		if there == n {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d functions are %s: %w", there, n, state, ctx.Err())
+			return fmt.Errorf("%d of %d functions are %s%s: %w", there, n, state, why, ctx.Err())
 		case <-look.C:
 		}
 	}
+}
+
+// count is how many are in a state, and what is said of one that is not.
+func count(all []instances.Status, state instances.State) (there int, why string) {
+	for _, i := range all {
+		switch {
+		case i.State == state:
+			there++
+		case i.Reason != "":
+			why = fmt.Sprintf(" (%s is %s: %s)", i.Function, i.State, i.Reason)
+		}
+	}
+	return there, why
 }
