@@ -92,7 +92,8 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 			       .counter = s->routed.counter,
 			       .len = s->draft.len,
 			       .id = s->publish.packet_id,
-			       .qos = s->publish.qos };
+			       .qos = s->publish.qos,
+			       .hold = HOLD_NONE /* until the origin's ledger has it */ };
 	enum hook hook = xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN;
 	struct slot *slot = slot_entry(s->claim.slot);
 	struct conn *sc = conn_entry(s->claim.slot);

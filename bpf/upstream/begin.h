@@ -36,12 +36,12 @@ static __always_inline void slot_push(struct slot *slot, const struct pod *pod, 
 	m->qos = o->qos;
 	m->acked = 0;
 	m->again = 0;
-	m->early = 0;
+	m->early = o->early;
 	m->sent_ms = now_ns / 1000000;
-	m->hold = HOLD_NONE; /* until the origin's ledger has it */
+	m->hold = o->hold;
 	m->company = slot_company(pod, index, slot);
-	m->waited_us = 0;
-	m->line = PARK_NONE;
+	m->waited_us = o->waited_us;
+	m->line = o->line;
 	slot->tail++;
 	if (m->company == COMPANY_TRIAL)
 		slot->trial = slot->tail;

@@ -38,12 +38,14 @@ static __always_inline enum reason unpark_into(struct scratch *s, struct pod *po
 {
 	struct slot *slot = slot_entry(s->claim.slot);
 	struct conn *sc = conn_entry(s->claim.slot);
-	struct message *m;
 	struct order order = { .from = &s->origin,
 			       .counter = e->message.counter,
 			       .len = e->message.request_len,
 			       .id = e->message.packet_id,
-			       .qos = e->message.qos };
+			       .qos = e->message.qos,
+			       .early = 1,
+			       .hold = e->message.hold,
+			       .line = e->message.line };
 	enum reason reason;
 	__u64 now;
 
@@ -64,15 +66,10 @@ static __always_inline enum reason unpark_into(struct scratch *s, struct pod *po
 		return REASON_NO_ENTRY;
 	slot->count++; /* userspace counts requests by it */
 	now = bpf_ktime_get_ns();
+	order.waited_us = waited_us(now, e->message.taken_ns);
 	reason = slot_begin(hook, sc, slot, pod, &s->claim, &order, &s->frame, now);
 	if (reason)
 		return reason;
-	/* nobody looks at it before: the slot is still claimed */
-	m = slot_message(slot, s->claim.number);
-	m->hold = e->message.hold;
-	m->line = e->message.line;
-	m->early = 1;
-	m->waited_us = waited_us(now, e->message.taken_ns);
 	attend(sc, s->claim.slot);
 	return REASON_TAKEN;
 }

@@ -23,7 +23,10 @@ struct order {
 	__u32 len;     /* bytes */
 	__u16 id;      /* the origin's own number for it: of a device's message, the packet identifier */
 	__u8 qos;      /* 0: nobody waits for its outcome */
-	__u8 pad[5];
+	__u8 early;    /* as in struct message, as the following */
+	__u32 hold;
+	__u32 waited_us;
+	__u32 line;
 };
 
 /* A place for one request: the slot whose bit in `filling` is ours, and where the request is in its stream. */

@@ -19,8 +19,17 @@ type lines struct {
 
 // watch is who waits for something in one line.
 type watch struct {
-	again []func()
+	again []func() // of Hold
+	free  func()   // of Free, which is asked once for each message: as all ask for the same, one is told
 	timer *time.Timer
+}
+
+// all is everybody who waits.
+func (w *watch) all() []func() {
+	if w.free == nil {
+		return w.again
+	}
+	return append(w.again, w.free)
 }
 
 // Hold has userspace stand in front in a line: what the programs take of it from now on waits until its number is released. number 0: there is
@@ -32,7 +41,7 @@ func (t *Queues) Hold(line uint64, again func()) (number uint32, ok bool) {
 }
 
 // Free says whether userspace stands in front in a line just so many times, and no pod has a message of it. If not, again is called
-// once, in a goroutine of its own, when that may have changed.
+// once, in a goroutine of its own, when that may have changed. Where several ask of one line it is that of the latest one.
 func (t *Queues) Free(line uint64, held int, again func()) bool {
 	free := func(a *bpf.EproxyParkArgs) bool { return a.Flight == 0 && int(a.Number) == held }
 	args := t.ask(line, bpf.EproxyParkOpPARK_OP_WATCH, again, free)
@@ -51,7 +60,7 @@ func (t *Queues) ask(line uint64, op bpf.EproxyParkOp, again func(), wanted func
 		if told || wanted(&args) {
 			return args
 		}
-		t.lines.wait(line, again, func() { t.Moved(line) })
+		t.lines.wait(line, op, again, func() { t.Moved(line) })
 	}
 }
 
@@ -80,8 +89,8 @@ func (t *Queues) Moved(line uint64) {
 	}
 }
 
-// wait has again called when something has happened in a line; late, if nobody tells of it.
-func (l *lines) wait(line uint64, again, late func()) {
+// wait has again, of who has asked this, called when something has happened in a line; late, if nobody tells of it.
+func (l *lines) wait(line uint64, asked bpf.EproxyParkOp, again, late func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := l.waiting[line]
@@ -92,7 +101,11 @@ func (l *lines) wait(line uint64, again, late func()) {
 		}
 		l.waiting[line] = w
 	}
-	w.again = append(w.again, again)
+	if asked == bpf.EproxyParkOpPARK_OP_WATCH {
+		w.free = again
+	} else {
+		w.again = append(w.again, again)
+	}
 }
 
 // take is who is to be told of what has happened in a line; they wait no more.
@@ -105,5 +118,5 @@ func (l *lines) take(line uint64) []func() {
 	}
 	delete(l.waiting, line)
 	w.timer.Stop()
-	return w.again
+	return w.all()
 }

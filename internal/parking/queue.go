@@ -171,6 +171,8 @@ func (k kernel) send(q *queue) (refused bool) {
 var errWaited = errors.New("no connection to a pod became free")
 
 func (k kernel) take(q *queue, wait time.Duration) bool {
+	k.taking.Lock()
+	defer k.taking.Unlock()
 	k.Messages.Begin() // before the queue no longer counts it
 	before := uint32((clock.Monotonic() - wait) / time.Millisecond)
 	args, err := k.control(bpf.EproxyParkOpPARK_OP_TAKE, bpf.EproxyParkArgs{Queue: q.index, BeforeMs: before})

@@ -46,6 +46,7 @@ type Queues struct {
 	lines lines
 
 	programs programs
+	taking   sync.Mutex // held from when a message leaves its queue until it is in its line in userspace: another queue may have that line's next one
 
 	mu     sync.Mutex
 	byName map[string]*queue

@@ -8,7 +8,7 @@ import (
 // Lines is what the programs know of the lines of ordered routes: parking.Queues.
 type Lines interface {
 	// Free says whether userspace stands in front in a line just so many times, and no pod has a message of it. If not, again is called
-	// once, in a goroutine of its own, when that may have changed.
+	// once, in a goroutine of its own, when that may have changed. Where several ask of one line it is that of the latest one.
 	Free(line uint64, held int, again func()) bool
 	// Release ends one of the times that userspace stands in front in a line, of this number.
 	Release(line uint64, number uint32)

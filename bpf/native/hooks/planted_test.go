@@ -123,7 +123,7 @@ var planted = []struct {
 	50: {"message that a slot did not take is forgotten", "slot's socket is found dead when a message that waits is to leave", []edit{
 		{"upstream/unpark.h", "		else if (reason)\n			parking_push_back(", "		else if (reason && !planted(50))\n			parking_push_back("}}},
 	51: {"hold lost while the message waited", "two responses come while messages wait", []edit{
-		{"upstream/unpark.h", "	m->hold = e->message.hold;", "	if (!planted(51))\n		m->hold = e->message.hold;"}}},
+		{"upstream/unpark.h", ".hold = e->message.hold,", ".hold = planted(51) ? HOLD_NONE : e->message.hold,"}}},
 	52: {"message that waited stays in flight when userspace takes it", "userspace takes what waits while the response comes and a message is parked", []edit{
 		{"reply/device.h", "		if (dc->in_flight)\n			dc->in_flight--;\n	}\n", "		if (!planted(52) && dc->in_flight)\n			dc->in_flight--;\n	}\n"},
 		{"reply/device.h", "	if (dc->gen == m->origin_gen) {", "	if (planted(53) || dc->gen == m->origin_gen) {"}}},
