@@ -49,6 +49,14 @@ func (s *spooling) start() {
 	s.e = New(&config.Config{Functions: []*config.Function{s.fn}}, s, Options{Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
 }
 
+// configure has the function changed from now on, as a reload does: who drains its spool reads it meanwhile.
+func (s *spooling) configure(change func(fn *config.Function)) {
+	fn := *s.fn
+	change(&fn)
+	s.fn = &fn
+	s.e.Reload(&config.Config{Functions: []*config.Function{s.fn}}, s)
+}
+
 func (s *spooling) restart() {
 	s.stop()
 	s.start()
@@ -215,7 +223,7 @@ func TestSpoolOverOutage(t *testing.T) {
 // TestSpoolKeepsID: every attempt for a message, before and after a restart, has the same ce-id, and what else its publisher gave it.
 func TestSpoolKeepsID(t *testing.T) {
 	spoolTest(t, func(t *testing.T, s *spooling) {
-		s.fn.Retry.Attempts = 1
+		s.configure(func(fn *config.Function) { fn.Retry.Attempts = 1 })
 		s.respond(func(string) exchange { return answers(503) })
 		s.serve()
 		var request1 []byte
@@ -327,7 +335,7 @@ func TestSpoolPoison(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			spoolTest(t, func(t *testing.T, s *spooling) {
-				s.fn.Retry.Final = []int{400}
+				s.configure(func(fn *config.Function) { fn.Retry.Final = []int{400} })
 				p, q := s.e.NewPublisher(1, time.Minute, nil), s.e.NewPublisher(1, time.Minute, nil)
 				for i := 1; i <= 4; i++ {
 					s.publish(p, message("p", i, 1))
@@ -492,7 +500,9 @@ func TestSpoolBatches(t *testing.T) {
 	for ordered, want := range map[bool]int{false: 2, true: 4} {
 		t.Run(fmt.Sprint("ordered ", ordered), func(t *testing.T) {
 			spoolTest(t, func(t *testing.T, s *spooling) {
-				s.fn.Batch = &config.Batch{MaxMessages: 10, MaxBytes: 1 << 20, Linger: time.Second}
+				s.configure(func(fn *config.Function) {
+					fn.Batch = &config.Batch{MaxMessages: 10, MaxBytes: 1 << 20, Linger: time.Second}
+				})
 				var turn chan struct{}
 				if ordered {
 					turn = make(chan struct{})
