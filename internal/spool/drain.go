@@ -4,8 +4,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"eproxy/internal/store"
 )
 
 // windowBytes is how much of a client is read at once, beyond its first message.
@@ -116,7 +114,7 @@ func (s *Spool) read(c *client, most int) (*Window, error) {
 	w := &Window{Client: c.name, spool: s, client: c}
 	until := s.begin(c, w)
 	bytes := 0
-	err := s.store.Range(messages, store.Key(c.name, ""), func(key string, value []byte) bool {
+	err := s.store.Range(messages, c.name, func(key string, value []byte) bool {
 		if until != "" && key > until || len(w.Records) > 0 && bytes+len(value) > windowBytes {
 			return false
 		}
