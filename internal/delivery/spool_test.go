@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"eproxy/internal/config"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
@@ -522,4 +524,36 @@ func TestSpoolBatches(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSpoolEndsOnBadDisk: the program ends though the disk refuses what is to be written, and its metrics can be read meanwhile; nothing was tried
+// that could not be taken out of the spool, and nothing is lost.
+func TestSpoolEndsOnBadDisk(t *testing.T) {
+	limitFileSize(t, unix.RLIM_INFINITY) // restores it whatever happens; a signal cannot be handled in spoolTest
+	spoolTest(t, func(t *testing.T, s *spooling) {
+		p := s.e.NewPublisher(1, time.Minute, nil)
+		for i := 1; i <= 4; i++ {
+			s.publish(p, message("c", i, 0))
+		}
+		synctest.Wait()
+		before := fileLimit(t, 8192) // bbolt writes its meta pages within them, after the others
+		s.serve()
+		time.Sleep(time.Minute)
+		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 1, 1)) {
+			t.Errorf("with a disk that refuses the function has seen %q", seen)
+		}
+		ended := make(chan struct{})
+		s.end()
+		go func() { s.e.Close(); close(ended) }()
+		synctest.Wait()
+		if st := s.stat(); st.Usable {
+			t.Errorf("while it ends: %+v", st)
+		}
+		<-ended
+		fileLimit(t, before)
+		s.start()
+		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 2, 4)) {
+			t.Errorf("after that the function has seen %q", seen)
+		}
+	})
 }
