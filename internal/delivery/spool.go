@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ const (
 	windowAlone = 64
 	// spoolEnd is how long attempts under way may take at the end of the program.
 	spoolEnd = 5 * time.Second
+	// diskEnd is how much longer what is on its way to the disk may take.
+	diskEnd = 5 * time.Second
 )
 
 // spooled is the record of a message in a spool.
@@ -166,9 +169,41 @@ func (x *single) giveUp(o Outcome, attempts int) Outcome {
 
 // spools are the functions' spools that are open.
 type spools struct {
+	following sync.Mutex        // one at a time opens and closes; it may take as long as the disk does
+	said      map[string]string // why one could not be opened, as the log has it
+
 	mu   sync.Mutex
 	open map[string]*draining // by function
-	said map[string]string    // why one could not be opened, as the log has it
+}
+
+// of is a function's spool; nil: there is none.
+func (s *spools) of(function string) *draining {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[function]
+}
+
+// set notes that a function has this spool from now on; nil: none.
+func (s *spools) set(e *Engine, function string, d *draining) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d == nil {
+		delete(s.open, function)
+		e.queues.of(function).spool.Store(nil)
+		return
+	}
+	if s.open == nil {
+		s.open = make(map[string]*draining)
+	}
+	s.open[function] = d
+	e.queues.of(function).spool.Store(d.Spool)
+}
+
+// all are those that are open now.
+func (s *spools) all() map[string]*draining {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.open)
 }
 
 // draining is an open spool and who empties it.
@@ -183,12 +218,12 @@ type draining struct {
 // follow opens and closes spools as a configuration says. What cannot be opened is said, and its function has none: its clients wait
 // as those of functions without.
 func (s *spools) follow(e *Engine, cfg *config.Config) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil {
-		s.open, s.said = make(map[string]*draining), make(map[string]string)
+	s.following.Lock()
+	defer s.following.Unlock()
+	if s.said == nil {
+		s.said = make(map[string]string)
 	}
-	for name, d := range s.open {
+	for name, d := range s.all() {
 		if fn := cfg.Function(name); fn == nil || fn.Queue.Spool == nil || fn.Queue.Spool.Dir != d.dir {
 			s.close(e, name, d)
 		}
@@ -197,7 +232,7 @@ func (s *spools) follow(e *Engine, cfg *config.Config) {
 		if fn.Queue.Spool == nil {
 			continue
 		}
-		if d := s.open[fn.Name]; d != nil {
+		if d := s.of(fn.Name); d != nil {
 			d.Limit(fn.Queue.Spool.Bytes)
 			continue
 		}
@@ -210,18 +245,17 @@ func (s *spools) follow(e *Engine, cfg *config.Config) {
 			continue
 		}
 		delete(s.said, fn.Name)
-		s.open[fn.Name] = d
-		e.queues.of(fn.Name).spool.Store(d.Spool)
+		s.set(e, fn.Name, d)
 	}
 }
 
-// close closes a spool, and leaves its file.
+// close closes a spool, and leaves its file. It does not wait for ever where the disk refuses what is to be written.
 func (s *spools) close(e *Engine, name string, d *draining) {
-	delete(s.open, name)
-	e.queues.of(name).spool.Store(nil)
+	s.set(e, name, nil)
 	d.stop()
 	d.Stop()
 	defer time.AfterFunc(spoolEnd, d.cut).Stop()
+	defer time.AfterFunc(spoolEnd+diskEnd, d.Shut).Stop()
 	d.wg.Wait()
 	d.cut()
 	rest := d.Stat()
@@ -234,11 +268,13 @@ func (s *spools) close(e *Engine, name string, d *draining) {
 }
 
 func (s *spools) closeAll(e *Engine) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for name, d := range s.open {
-		s.close(e, name, d)
+	s.following.Lock()
+	defer s.following.Unlock()
+	var wg sync.WaitGroup
+	for name, d := range s.all() {
+		wg.Go(func() { s.close(e, name, d) })
 	}
+	wg.Wait()
 }
 
 // openSpool opens a function's spool, and begins to deliver what is in it.
@@ -334,8 +370,8 @@ func (e *Engine) drainOne(ctx, soft context.Context, fn *config.Function, w *spo
 		return untried
 	}
 	r := w.Records[i]
-	if m.QoS == 0 {
-		w.Take(r)
+	if m.QoS == 0 && !w.Take(r) {
+		return untried
 	}
 	x := &single{}
 	x.stays, x.hopeless = true, i == 0 && w.Unserved >= unservedRounds
@@ -365,14 +401,12 @@ type SpoolStat struct {
 
 // EachSpool tells of the spools of the functions that are to have one; metrics.SpoolSource.
 func (e *Engine) EachSpool(tell func(SpoolStat)) {
-	e.spools.mu.Lock()
-	defer e.spools.mu.Unlock()
 	for _, fn := range e.state.Load().cfg.Functions {
 		if fn.Queue.Spool == nil {
 			continue
 		}
 		s := SpoolStat{Function: fn.Name}
-		if d := e.spools.open[fn.Name]; d != nil {
+		if d := e.spools.of(fn.Name); d != nil {
 			s.Usable, s.Stat = true, d.Stat()
 		}
 		tell(s)

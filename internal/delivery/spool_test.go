@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"eproxy/internal/config"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
@@ -47,6 +49,14 @@ func newSpooling(t *testing.T) *spooling {
 func (s *spooling) start() {
 	s.ctx, s.end = context.WithCancel(context.Background())
 	s.e = New(&config.Config{Functions: []*config.Function{s.fn}}, s, Options{Logger: slog.New(slog.NewTextHandler(&s.log, nil))})
+}
+
+// configure has the function changed from now on, as a reload does: who drains its spool reads it meanwhile.
+func (s *spooling) configure(change func(fn *config.Function)) {
+	fn := *s.fn
+	change(&fn)
+	s.fn = &fn
+	s.e.Reload(&config.Config{Functions: []*config.Function{s.fn}}, s)
 }
 
 func (s *spooling) restart() {
@@ -215,7 +225,7 @@ func TestSpoolOverOutage(t *testing.T) {
 // TestSpoolKeepsID: every attempt for a message, before and after a restart, has the same ce-id, and what else its publisher gave it.
 func TestSpoolKeepsID(t *testing.T) {
 	spoolTest(t, func(t *testing.T, s *spooling) {
-		s.fn.Retry.Attempts = 1
+		s.configure(func(fn *config.Function) { fn.Retry.Attempts = 1 })
 		s.respond(func(string) exchange { return answers(503) })
 		s.serve()
 		var request1 []byte
@@ -327,7 +337,7 @@ func TestSpoolPoison(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			spoolTest(t, func(t *testing.T, s *spooling) {
-				s.fn.Retry.Final = []int{400}
+				s.configure(func(fn *config.Function) { fn.Retry.Final = []int{400} })
 				p, q := s.e.NewPublisher(1, time.Minute, nil), s.e.NewPublisher(1, time.Minute, nil)
 				for i := 1; i <= 4; i++ {
 					s.publish(p, message("p", i, 1))
@@ -492,7 +502,9 @@ func TestSpoolBatches(t *testing.T) {
 	for ordered, want := range map[bool]int{false: 2, true: 4} {
 		t.Run(fmt.Sprint("ordered ", ordered), func(t *testing.T) {
 			spoolTest(t, func(t *testing.T, s *spooling) {
-				s.fn.Batch = &config.Batch{MaxMessages: 10, MaxBytes: 1 << 20, Linger: time.Second}
+				s.configure(func(fn *config.Function) {
+					fn.Batch = &config.Batch{MaxMessages: 10, MaxBytes: 1 << 20, Linger: time.Second}
+				})
 				var turn chan struct{}
 				if ordered {
 					turn = make(chan struct{})
@@ -512,4 +524,36 @@ func TestSpoolBatches(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSpoolEndsOnBadDisk: the program ends though the disk refuses what is to be written, and its metrics can be read meanwhile; nothing was tried
+// that could not be taken out of the spool, and nothing is lost.
+func TestSpoolEndsOnBadDisk(t *testing.T) {
+	limitFileSize(t, unix.RLIM_INFINITY) // restores it whatever happens; a signal cannot be handled in spoolTest
+	spoolTest(t, func(t *testing.T, s *spooling) {
+		p := s.e.NewPublisher(1, time.Minute, nil)
+		for i := 1; i <= 4; i++ {
+			s.publish(p, message("c", i, 0))
+		}
+		synctest.Wait()
+		before := fileLimit(t, 8192) // bbolt writes its meta pages within them, after the others
+		s.serve()
+		time.Sleep(time.Minute)
+		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 1, 1)) {
+			t.Errorf("with a disk that refuses the function has seen %q", seen)
+		}
+		ended := make(chan struct{})
+		s.end()
+		go func() { s.e.Close(); close(ended) }()
+		synctest.Wait()
+		if st := s.stat(); st.Usable {
+			t.Errorf("while it ends: %+v", st)
+		}
+		<-ended
+		fileLimit(t, before)
+		s.start()
+		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 2, 4)) {
+			t.Errorf("after that the function has seen %q", seen)
+		}
+	})
 }

@@ -1,8 +1,10 @@
 package mochi
 
 import (
+	"encoding/binary"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,4 +78,27 @@ func TestPersistenceFull(t *testing.T) {
 	if n := s.counts.of("persistence_full"); n != 2 {
 		t.Errorf("%d refusals counted", n)
 	}
+}
+
+// TestPersistenceLongNames: names of any length are kept, and keep nobody waiting (the file takes keys of 32,768 bytes).
+func TestPersistenceLongNames(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous, func(o *broker.Options) {
+		o.Config.Persistence = config.Persistence{Dir: filepath.Join(t.TempDir(), "d"), Bytes: 1 << 20}
+		o.Config.Limits.MaxPacketSize = 1 << 18
+	})
+	long := func(c byte) []byte { return append([]byte{0xea, 0x60}, strings.Repeat(string(c), 60000)...) }
+	packet := func(kind byte, parts ...[]byte) []byte {
+		body := slices.Concat(parts...)
+		return append(binary.AppendUvarint([]byte{kind}, uint64(len(body))), body...)
+	}
+	c := s.dial()
+	write(t, c, packet(0x10, []byte{0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 1, 'c'})...)
+	want(t, c, 0x20, 2, 0, 0)
+	write(t, c, packet(0x82, []byte{0, 1}, long('f'), []byte{1})...)
+	want(t, c, 0x90, 3, 0, 1, 1)
+	write(t, c, packet(0x33, long('r'), []byte{0, 2, 'x'})...)
+	want(t, c, 0x40, 2, 0, 2)
+	d := s.dial()
+	write(t, d, 0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 1, 'd')
+	want(t, d, 0x20, 2, 0, 0)
 }

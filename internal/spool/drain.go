@@ -4,8 +4,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"eproxy/internal/store"
 )
 
 // windowBytes is how much of a client is read at once, beyond its first message.
@@ -116,7 +114,7 @@ func (s *Spool) read(c *client, most int) (*Window, error) {
 	w := &Window{Client: c.name, spool: s, client: c}
 	until := s.begin(c, w)
 	bytes := 0
-	err := s.store.Range(messages, store.Key(c.name, ""), func(key string, value []byte) bool {
+	err := s.store.Range(messages, c.name, func(key string, value []byte) bool {
 		if until != "" && key > until || len(w.Records) > 0 && bytes+len(value) > windowBytes {
 			return false
 		}
@@ -139,11 +137,10 @@ func (s *Spool) begin(c *client, w *Window) (until string) {
 }
 
 // Take removes a message from the file, before it is tried: it is not to be tried again after a crash. Done puts it back if
-// it has no outcome by then.
-func (w *Window) Take(r *Record) {
+// it has no outcome by then. false: the spool was closed first, the message may be there still, and is not to be tried.
+func (w *Window) Take(r *Record) bool {
 	r.gone = true
-	w.spool.store.Delete(messages, r.key)
-	w.spool.store.Sync()
+	return w.spool.store.Delete(messages, r.key) && w.spool.store.Sync()
 }
 
 // End notes that a message is not the spool's any more, and how that came.
@@ -155,7 +152,10 @@ func (w *Window) End(r *Record, outcome string) {
 	w.spool.mu.Lock()
 	defer w.spool.mu.Unlock()
 	w.spool.counts.Ended[outcome]++
-	w.client.turn.fails, w.client.turn.unserved = 0, 0
+	w.client.turn.fails = 0
+	if r == w.Records[0] { // what others behind it come to says nothing of it
+		w.client.turn.unserved = 0
+	}
 }
 
 // Failed notes that the first message without an outcome is to be tried again, after a pause. tried: it was; its function had served so many others

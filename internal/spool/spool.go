@@ -51,10 +51,11 @@ type Spool struct {
 	clients  map[string]*client
 	keeping  int // clients that have something in it
 	closed   bool
-	base     uint64        // of orders: nanoseconds at origin
-	origin   time.Time     // when the spool was opened
-	serial   uint32        // of the next order
-	freed    chan struct{} // closed when something leaves; nil: nobody waits for that
+	puts     sync.WaitGroup // under way; none begins when closed
+	base     uint64         // of orders: nanoseconds at origin
+	origin   time.Time      // when the spool was opened
+	serial   uint32         // of the next order
+	freed    chan struct{}  // closed when something leaves; nil: nobody waits for that
 	counts   Counts
 	drain    drain
 }
@@ -197,12 +198,12 @@ func (s *Spool) Left(name string, o Order) {
 	s.tidy(c)
 }
 
-// Follows says whether a client has messages in the spool: what it sends now is to come after them.
+// Follows says whether a client has messages in the spool: what it sends now is to come after them. A closed spool holds nobody up.
 func (s *Spool) Follows(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.clients[name]
-	return c != nil && c.kept.Messages > 0
+	return !s.closed && c != nil && c.kept.Messages > 0
 }
 
 // Reserve has room kept for a record of this many bytes, until it is put, or Cancel. No client gets more than is left when it has that: whoever
@@ -241,22 +242,31 @@ func (s *Spool) Cancel(name string, record int) {
 	s.free()
 }
 
-// Put writes a record for which there is room, and waits until it is on disk; false if the spool was closed first, and
-// the message may or may not be there.
-func (s *Spool) Put(name string, o Order, record []byte) bool {
-	s.store.Put(messages, key(name, o), record)
-	s.store.Sync()
+// Put writes a record for which there is room, and waits until it is on disk; false if the spool was closed first: then it may be
+// there all the same where the disk has failed, and is not otherwise.
+func (s *Spool) Put(name string, o Order, record []byte) (ok bool) {
+	if s.begins() {
+		defer s.puts.Done()
+		ok = s.store.Put(messages, key(name, o), record) && s.store.Sync()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onTheWay.add(-1, -size(name, len(record)))
 	s.free()
-	select {
-	case <-s.store.Closed():
-		return false
-	default:
+	if ok {
+		s.counts.Put++
 	}
-	s.counts.Put++
-	return true
+	return ok
+}
+
+// begins enters one among the puts under way, unless the spool is closed.
+func (s *Spool) begins() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.puts.Add(1)
+	}
+	return !s.closed
 }
 
 // Freed is closed when there may be room, or the spool is closed.
@@ -293,8 +303,15 @@ func (s *Spool) Stat() Stat {
 	return out
 }
 
-// Close ends the drain and closes the file, once.
+// Shut ends the drain, and what waits for the disk: the spool is not to wait for one that refuses. Close is to follow.
+func (s *Spool) Shut() {
+	s.Stop()
+	s.store.Shut()
+}
+
+// Close ends the drain and closes the file, once, when the puts under way have ended.
 func (s *Spool) Close() error {
 	s.Stop()
+	s.puts.Wait()
 	return s.store.Close()
 }

@@ -185,11 +185,11 @@ func (l Layout) verify(db *bolt.DB, see func(Kind, string, []byte)) (used int64,
 			if b == nil {
 				return l.damaged(fmt.Errorf("it has no %s", name))
 			}
-			err := b.ForEach(func(key, sealed []byte) error {
-				used += int64(len(key) + len(sealed))
-				value, err := unseal(sealed)
+			err := b.ForEach(func(in, sealed []byte) error {
+				used += int64(len(in) + len(sealed))
+				key, value, err := unrecord(in, sealed)
 				if err == nil {
-					see(Kind(k), string(key), value)
+					see(Kind(k), key, value)
 				}
 				return err
 			})

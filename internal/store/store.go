@@ -66,30 +66,43 @@ type Store struct {
 	done    chan struct{} // closed when nothing more is written
 }
 
-// Put writes a record in place of another of the same key, later. It waits only where the disk does not follow.
-func (s *Store) Put(k Kind, key string, value []byte) {
-	s.add(op{kind: k, key: key, value: seal(value)})
+// Put writes a record in place of another of the same key, later. It waits only where the disk does not follow. false: nothing is written, the
+// store is being closed, or bbolt takes no such record.
+func (s *Store) Put(k Kind, key string, value []byte) bool {
+	in, sealed := record(key, value)
+	if in == "" || len(sealed) > bolt.MaxValueSize { // a commit would be tried for ever
+		s.log.Error("record not written to disk: no key, or too large", "file", s.db.Path(), "bytes", len(sealed))
+		return false
+	}
+	return s.add(op{kind: k, key: in, value: sealed})
 }
 
-// Delete removes a record, later.
-func (s *Store) Delete(k Kind, key string) { s.add(op{kind: k, key: key}) }
+// Delete removes a record, later; false as Put.
+func (s *Store) Delete(k Kind, key string) bool {
+	in, _ := short(key)
+	return s.add(op{kind: k, key: in})
+}
 
 // Forget removes all records of a client, later.
-func (s *Store) Forget(client string) { s.add(op{key: Key(client, ""), client: true}) }
+func (s *Store) Forget(client string) {
+	prefix, _ := short(Key(client, ""))
+	s.add(op{key: prefix, client: true})
+}
 
-func (s *Store) add(o op) {
+func (s *Store) add(o op) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.closing && s.grouped.Load() == 0 && (len(s.ops) >= waitingOps || s.bytes >= waitingBytes) {
 		s.changed.Wait()
 	}
 	if s.closing {
-		return
+		return false
 	}
 	s.ops = append(s.ops, o)
 	s.bytes += len(o.key) + len(o.value)
 	s.open.Add(1)
 	s.changed.Broadcast()
+	return true
 }
 
 // Begin begins a group: what is put until End is on disk all together, or nothing of it. Nobody waits for the disk within it.
@@ -121,16 +134,23 @@ func (s *Store) After(f func()) {
 	s.changed.Broadcast()
 }
 
-// Sync waits until all is on disk that was put before, or the store is closed.
-func (s *Store) Sync() {
+// Sync waits until all is on disk that was put before; false: the store was closed before, and some of it may not be there.
+func (s *Store) Sync() bool {
 	if !s.Behind() {
-		return
+		return true
 	}
 	done := make(chan struct{})
 	s.After(func() { close(done) })
 	select {
 	case <-done:
+		return true
 	case <-s.done:
+	}
+	select {
+	case <-done:
+		return true
+	default:
+		return !s.Behind() // what came after the last call
 	}
 }
 
@@ -251,27 +271,29 @@ func forget(tx *bolt.Tx, buckets [][]byte, prefix []byte) (grown int64, err erro
 // Each shows every record of a kind, in the order of keys, until see returns an error. What it is given is its own.
 func (s *Store) Each(k Kind, see func(key string, value []byte) error) error {
 	return s.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(s.buckets[k]).ForEach(func(key, sealed []byte) error {
-			value, err := unseal(sealed)
+		return tx.Bucket(s.buckets[k]).ForEach(func(in, sealed []byte) error {
+			key, value, err := unrecord(in, sealed)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.db.Path(), err)
 			}
-			return see(string(key), value)
+			return see(key, value)
 		})
 	})
 }
 
-// Range shows the records of a kind that are on disk and whose keys begin with a prefix, in the order of keys, until see
+// Range shows the records of a client and a kind that are on disk, in the order of keys, until see
 // returns false. What it is given is its own.
-func (s *Store) Range(k Kind, prefix string, see func(key string, value []byte) bool) error {
+func (s *Store) Range(k Kind, client string, see func(key string, value []byte) bool) error {
+	begin, _ := short(Key(client, ""))
+	prefix := []byte(begin)
 	return s.db.View(func(tx *bolt.Tx) error {
 		c := tx.Bucket(s.buckets[k]).Cursor()
-		for key, sealed := c.Seek([]byte(prefix)); hasPrefix(key, []byte(prefix)); key, sealed = c.Next() {
-			value, err := unseal(sealed)
+		for in, sealed := c.Seek(prefix); hasPrefix(in, prefix); in, sealed = c.Next() {
+			key, value, err := unrecord(in, sealed)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.db.Path(), err)
 			}
-			if !see(string(key), value) {
+			if !see(key, value) {
 				return nil
 			}
 		}
@@ -282,12 +304,17 @@ func (s *Store) Range(k Kind, prefix string, see func(key string, value []byte) 
 // Closed is closed when nothing more is written.
 func (s *Store) Closed() <-chan struct{} { return s.done }
 
-// Close writes what was put, and closes the file.
-func (s *Store) Close() error {
+// Shut has what was put written, if the disk takes it now, and nothing more: whoever waits for a disk that does not is told. Close is to follow.
+func (s *Store) Shut() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.closing = true
 	s.changed.Broadcast()
-	s.mu.Unlock()
+}
+
+// Close writes what was put, and closes the file.
+func (s *Store) Close() error {
+	s.Shut()
 	<-s.done
 	s.often.Close()
 	return s.db.Close()

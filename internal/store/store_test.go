@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -60,6 +61,49 @@ func TestStore(t *testing.T) {
 	}
 	if want := int64(len("cc\x00") + 4 + len("other") + len("c\x00") + 4 + len("a topic's")); s.Used() != want {
 		t.Errorf("used: %d bytes, want %d", s.Used(), want)
+	}
+}
+
+// TestLongKeys: names of any length that MQTT has are kept, apart from each other, and forgotten; nothing else waits for them in vain.
+func TestLongKeys(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	s := open(t, dir)
+	long := strings.Repeat("l", 65535)
+	other := long[1:] + "o"
+	s.Put(Session, Key(long, ""), []byte("a"))
+	s.Put(Session, Key(other, ""), []byte("b"))
+	s.Put(Message, Key(long, "1"), []byte("c"))
+	s.Put(Subscription, Key(long, other), []byte("d"))
+	s.Put(Subscription, Key("c", long), []byte("e"))
+	s.Put(Subscription, Key(long[:longest], long[:longest]), []byte("longest"))
+	s.Put(Retained, long, []byte("f"))
+	s.Put(Retained, other, []byte("g"))
+	s.Delete(Retained, other)
+	alike, _ := short(long) // as what stands for another
+	s.Put(Retained, alike, []byte("h"))
+	if s.Put(Retained, "", []byte("x")) {
+		t.Error("a record without a key is taken")
+	}
+	if !s.Sync() {
+		t.Fatal("not on disk")
+	}
+	var ranged []string
+	err := s.Range(Subscription, long, func(key string, value []byte) bool {
+		ranged = append(ranged, fmt.Sprint(key == Key(long, other))+" "+string(value))
+		return true
+	})
+	if err != nil || !slices.Equal(ranged, []string{"true d"}) {
+		t.Errorf("records of a client: %v, %v", ranged, err)
+	}
+	s.Forget(long)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	defer s.Close()
+	got := strings.NewReplacer(other, "OTHER", long, "LONG", long[:longest], "LONGEST", strings.TrimPrefix(alike, digest), "ALIKE").Replace(contents(t, s))
+	if want := `0 "OTHER\x00"=b;1 "c\x00LONG"=e;1 "LONGEST\x00LONGEST"=longest;4 "\xffALIKE"=h;4 "LONG"=f;`; got != want {
+		t.Errorf("records are %s, want %s", got, want)
 	}
 }
 
