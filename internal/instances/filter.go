@@ -3,7 +3,6 @@ package instances
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 
@@ -23,9 +22,9 @@ const (
 // it, and open no connection to it or to each other; nobody but this machine opens one to
 // them.
 func (n *network) filter() error {
-	c, err := nftables.New()
+	c, err := openRules()
 	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
+		return err
 	}
 	t := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: n.table}
 	c.AddTable(t) // so that there is one to delete
@@ -42,34 +41,31 @@ func (n *network) filter() error {
 		chain := c.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter})
 		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.match(address, expr.CmpOpEq), opens(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})})
 	}
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("nftables: %w", err)
-	}
-	return nil
+	return rulesError(c.Flush())
 }
 
 // filtered says whether the table is there.
 func (n *network) filtered() (bool, error) {
-	c, err := nftables.New()
+	c, err := openRules()
 	if err != nil {
-		return false, fmt.Errorf("nftables: %w", err)
+		return false, err
 	}
 	tables, err := c.ListTablesOfFamily(nftables.TableFamilyIPv4)
 	if err != nil {
-		return false, fmt.Errorf("nftables: %w", err)
+		return false, rulesError(err)
 	}
 	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == n.table }), nil
 }
 
 // unfilter removes the table, if there is one.
 func (n *network) unfilter() error {
-	c, err := nftables.New()
+	c, err := openRules()
 	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
+		return err
 	}
 	c.DelTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: n.table})
 	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("nftables: %w", err)
+		return rulesError(err)
 	}
 	return nil
 }

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/nftables"
-
 	"eproxy/internal/cgroup"
 	"eproxy/internal/config"
 )
@@ -38,12 +36,13 @@ func Fit(run *config.Run) (hindered, without string) {
 	if os.Geteuid() != 0 {
 		return "", "not tried further: that needs root"
 	}
-	c, err := nftables.New()
+	c, err := openRules()
 	if err == nil {
 		_, err = c.ListTables()
+		err = rulesError(err)
 	}
 	if err != nil {
-		return fmt.Sprintf("nftables: %v", err), ""
+		return err.Error(), ""
 	}
 	if run.Outgoing {
 		if why := unforwarded(); why != "" {

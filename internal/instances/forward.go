@@ -24,7 +24,7 @@ func unforwarded() string {
 
 // dropping is a chain of nftables that drops what is passed on unless a rule accepts it, as Docker has one; empty: there is none.
 func dropping() string {
-	c, err := nftables.New()
+	c, err := openRules()
 	if err != nil {
 		return ""
 	}

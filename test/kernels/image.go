@@ -22,7 +22,9 @@ const tree = "/eproxy"
 
 // modules are the kernel modules that Debian's kernels do not have built in,
 // each behind those that it needs.
-var modules = []string{"drivers/net/veth", "net/sched/sch_ingress", "net/sched/cls_bpf", "net/netfilter/nfnetlink", "net/xfrm/xfrm_algo", "net/xfrm/xfrm_user"}
+var modules = []string{"drivers/net/veth", "net/sched/sch_ingress", "net/sched/cls_bpf", "net/netfilter/nfnetlink", "net/xfrm/xfrm_algo", "net/xfrm/xfrm_user",
+	"lib/libcrc32c", "net/ipv4/netfilter/nf_defrag_ipv4", "net/ipv6/netfilter/nf_defrag_ipv6", "net/netfilter/nf_conntrack", "net/netfilter/nf_nat",
+	"net/netfilter/nf_tables", "net/netfilter/nft_ct", "net/netfilter/nft_chain_nat", "net/netfilter/nft_masq"}
 
 // payload lists what every image has; make has built it.
 func payload(ctx context.Context) ([]file, error) {
@@ -76,7 +78,7 @@ func buildImage(ctx context.Context, a attempt, k kernel, files []file) (string,
 		}
 	}
 	for i, m := range modules {
-		if err := copyModule(ctx, fmt.Sprintf("%s/modules/%d.ko", root, i), filepath.Join(k.modules, m)); err != nil {
+		if err := copyModule(ctx, fmt.Sprintf("%s/modules/%02d.ko", root, i), filepath.Join(k.modules, m)); err != nil {
 			return "", err
 		}
 	}

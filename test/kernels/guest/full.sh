@@ -7,6 +7,7 @@ doctor() {
 
 demo() {
 	cd /eproxy && bin/demo --duration 3s --rate 40 || return
+	grep -q 'all are frozen' /tmp/out || { echo "functions do not sleep" >/tmp/detail && return 1; }
 	grep -o 'taken in the kernel .*%' /tmp/out | tr -s ' ' >/tmp/detail
 }
 
