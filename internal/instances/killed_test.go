@@ -108,14 +108,19 @@ func removeOfKilled() {
 		if n, _ := fmt.Sscanf(id, "test-%d-", &pid); n == 0 || syscall.Kill(pid, 0) != syscall.ESRCH {
 			continue
 		}
-		of, _ := os.ReadDir(dir)
-		for _, e := range of {
-			if e.IsDir() {
-				groups.At(top, id, e.Name()).RemoveIfEmpty()
-			}
-		}
-		groups.At(top, id).RemoveIfEmpty()
+		removeEmpty(groups, id)
 	}
+}
+
+// removeEmpty removes the groups of a runtime that has ended, if they are empty.
+func removeEmpty(groups *cgroup.Hierarchies, id string) {
+	of, _ := os.ReadDir(filepath.Join(groups.Unified(), top, id))
+	for _, e := range of {
+		if e.IsDir() {
+			groups.At(top, id, e.Name()).RemoveIfEmpty()
+		}
+	}
+	groups.At(top, id).RemoveIfEmpty()
 }
 
 // TestRemoveOfKilled: the empty groups of a test that has ended are removed, and no others.
