@@ -54,7 +54,7 @@ type result struct {
 // send makes an attempt along with other messages; begun is false if the message's waiting ended before.
 func (b *batches) send(x *single) (r result, begun bool) {
 	i := &item{single: x, event: request.Event(x.fn, x.m, x.id), result: make(chan result, 1)}
-	in := b.join(i)
+	in := b.enter(i)
 	select {
 	case r = <-i.result:
 		return r, true
@@ -64,6 +64,23 @@ func (b *batches) send(x *single) (r result, begun bool) {
 		return r, false
 	}
 	return <-i.result, true
+}
+
+// enter puts a message in a batch, which is its own if it is to be alone.
+func (b *batches) enter(i *item) *batch {
+	if !i.single.alone {
+		return b.join(i)
+	}
+	in := newBatch(i.single.engine, i.single.fn, i.single.ctx)
+	in.add(i, len(i.event)+1)
+	go in.run()
+	return in
+}
+
+func newBatch(e *Engine, fn *config.Function, ctx context.Context) *batch {
+	in := &batch{engine: e, fn: fn, bytes: 1}
+	in.ctx, in.cancel = context.WithCancel(ctx)
+	return in
 }
 
 // join puts a message in its function's open batch, and closes that when it is full.
@@ -87,8 +104,7 @@ func (b *batches) join(i *item) *batch {
 
 // begin opens a batch; b.mu is held.
 func (b *batches) begin(e *Engine, fn *config.Function, ctx context.Context) *batch {
-	in := &batch{engine: e, fn: fn, bytes: 1}
-	in.ctx, in.cancel = context.WithCancel(ctx)
+	in := newBatch(e, fn, ctx)
 	if b.open == nil {
 		b.open = make(map[string]*batch)
 	}

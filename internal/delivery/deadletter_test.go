@@ -94,27 +94,22 @@ func TestDeadLetterIsWholeOrNone(t *testing.T) {
 // limitFileSize lets no file of this process grow beyond this, until restore is called.
 func limitFileSize(t *testing.T, bytes uint64) (restore func()) {
 	t.Helper()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
 	signal.Ignore(unix.SIGXFSZ)
-	before := fileLimit(t, bytes)
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
 	restore = sync.OnceFunc(func() {
-		fileLimit(t, before)
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+			t.Error(err)
+		}
 		signal.Reset(unix.SIGXFSZ)
 	})
 	t.Cleanup(restore)
 	return restore
-}
-
-// fileLimit sets how large the files of this process may grow, and returns how large they could; SIGXFSZ is to be ignored.
-func fileLimit(t *testing.T, bytes uint64) (before uint64) {
-	t.Helper()
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: limit.Max}); err != nil {
-		t.Fatal(err)
-	}
-	return limit.Cur
 }
 
 // TestDeadLettersTogether: letters that come at the same time are whole, each once.

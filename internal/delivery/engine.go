@@ -60,6 +60,8 @@ func (o Outcome) Name() string {
 	switch {
 	case o.Expired:
 		return "expired"
+	case o.Lost:
+		return "lost"
 	case o.Interrupted:
 		return "interrupted"
 	case o.DeadLettered:
@@ -70,8 +72,6 @@ func (o Outcome) Name() string {
 		return delivered
 	case o.Rejected:
 		return "rejected"
-	case o.Lost:
-		return "lost"
 	case o.Late:
 		return "deadline"
 	case o.Overload:

@@ -330,6 +330,7 @@ func (x *single) judge(t *trial, pod netip.AddrPort, resp *pool.Response, err er
 		t.o.Err = pool.NewStatusError(resp)
 	} else if x.ctx.Err() != nil {
 		t.o = x.unfinished(t.o, t.attempts)
+		t.o.Lost = x.m.QoS == 0 && !t.unread // also one from the spool: it is not put back
 		return true
 	}
 	t.avoid = append(t.avoid, pod)

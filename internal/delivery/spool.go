@@ -68,6 +68,7 @@ type inSpool struct {
 	order    spool.Order
 	record   []byte // what it has room for there; nil: none
 	stays    bool   // it comes from the disk, and stays there while its function does not serve
+	alone    bool   // it is in no batch with others: it may be what its function does not survive
 	hopeless bool   // it comes from the spool, and has been there for too long
 }
 
@@ -169,12 +170,26 @@ func (x *single) giveUp(o Outcome, attempts int) Outcome {
 
 // spools are the functions' spools that are open.
 type spools struct {
-	following sync.Mutex        // one at a time opens and closes; it may take as long as the disk does
-	said      map[string]string // why one could not be opened, as the log has it
+	following sync.Mutex         // one at a time opens and closes; it may take as long as the disk does
+	refused   map[string]refusal // by function
 
 	mu   sync.Mutex
 	open map[string]*draining // by function
 }
+
+// refusal is that a spool could not be opened.
+type refusal struct {
+	of   *config.Spool // of which configuration: another one may have put it right
+	why  string        // as the log has it
+	when time.Time
+}
+
+// reopen is how long a spool that could not be opened is left alone while the configuration stays the same: each try waits for its lock, and reads all
+// of the file.
+const reopen = 30 * time.Second
+
+// due says whether a spool is to be tried.
+func (r refusal) due(of *config.Spool) bool { return r.of != of || time.Since(r.when) >= reopen }
 
 // of is a function's spool; nil: there is none.
 func (s *spools) of(function string) *draining {
@@ -220,8 +235,8 @@ type draining struct {
 func (s *spools) follow(e *Engine, cfg *config.Config) {
 	s.following.Lock()
 	defer s.following.Unlock()
-	if s.said == nil {
-		s.said = make(map[string]string)
+	if s.refused == nil {
+		s.refused = make(map[string]refusal)
 	}
 	for name, d := range s.all() {
 		if fn := cfg.Function(name); fn == nil || fn.Queue.Spool == nil || fn.Queue.Spool.Dir != d.dir {
@@ -236,15 +251,19 @@ func (s *spools) follow(e *Engine, cfg *config.Config) {
 			d.Limit(fn.Queue.Spool.Bytes)
 			continue
 		}
-		d, err := e.openSpool(fn)
-		if err != nil {
-			if s.said[fn.Name] != err.Error() {
-				e.log.Error("spool not usable: messages of the function wait in their clients' connections instead", "function", fn.Name, "error", err)
-			}
-			s.said[fn.Name] = err.Error()
+		before := s.refused[fn.Name]
+		if !before.due(fn.Queue.Spool) {
 			continue
 		}
-		delete(s.said, fn.Name)
+		d, err := e.openSpool(fn)
+		if err != nil {
+			if before.why != err.Error() {
+				e.log.Error("spool not usable: messages of the function wait in their clients' connections instead", "function", fn.Name, "error", err)
+			}
+			s.refused[fn.Name] = refusal{fn.Queue.Spool, err.Error(), time.Now()}
+			continue
+		}
+		delete(s.refused, fn.Name)
 		s.set(e, fn.Name, d)
 	}
 }
@@ -325,7 +344,7 @@ func (e *Engine) drain(ctx, soft context.Context, function string, s *spool.Spoo
 // drainWindow delivers messages of one client, in their order; those of a function with batches together, unless their route is ordered.
 func (e *Engine) drainWindow(ctx, soft context.Context, fn *config.Function, w *spool.Window) {
 	all := make([]*request.Message, len(w.Records))
-	together := fn.Batch != nil
+	together := fn.Batch != nil && w.Unserved == 0 // one of them may be what the function does not survive
 	for i, r := range w.Records {
 		m, ordered, err := decode(r.Value)
 		if err != nil { // its checksum is right: it is of another version of this program
@@ -374,7 +393,7 @@ func (e *Engine) drainOne(ctx, soft context.Context, fn *config.Function, w *spo
 		return untried
 	}
 	x := &single{}
-	x.stays, x.hopeless = true, i == 0 && w.Unserved >= unservedRounds
+	x.stays, x.alone, x.hopeless = true, w.Unserved > 0, i == 0 && w.Unserved >= unservedRounds
 	x.init(ctx, e, fn, m, time.Now(), false)
 	defer context.AfterFunc(soft, func() { x.stop(errGone) })()
 	if x.inside = x.queue.await(x.size, x.waiting()); x.inside {

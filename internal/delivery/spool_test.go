@@ -3,12 +3,14 @@ package delivery
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -526,17 +528,42 @@ func TestSpoolBatches(t *testing.T) {
 	}
 }
 
+// refuseWrites has every write to an open file of this process fail, until its end; mend gives up its lock then.
+func refuseWrites(t *testing.T, path string) (mend func()) {
+	t.Helper()
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err != nil || to != path {
+			continue
+		}
+		n, err := strconv.Atoi(filepath.Base(fd))
+		if err != nil {
+			t.Fatal(err)
+		}
+		saved, err1 := unix.Dup(n)
+		readOnly, err2 := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err := errors.Join(err1, err2, unix.Dup3(readOnly, n, unix.O_CLOEXEC), unix.Close(readOnly)); err != nil {
+			t.Fatal(err)
+		}
+		return func() { _ = unix.Close(saved) }
+	}
+	t.Fatalf("%s is not open", path)
+	return nil
+}
+
 // TestSpoolEndsOnBadDisk: the program ends though the disk refuses what is to be written, and its metrics can be read meanwhile; nothing was tried
 // that could not be taken out of the spool, and nothing is lost.
 func TestSpoolEndsOnBadDisk(t *testing.T) {
-	limitFileSize(t, unix.RLIM_INFINITY) // restores it whatever happens; a signal cannot be handled in spoolTest
 	spoolTest(t, func(t *testing.T, s *spooling) {
 		p := s.e.NewPublisher(1, time.Minute, nil)
 		for i := 1; i <= 4; i++ {
 			s.publish(p, message("c", i, 0))
 		}
 		synctest.Wait()
-		before := fileLimit(t, 8192) // bbolt writes its meta pages within them, after the others
+		mend := refuseWrites(t, filepath.Join(s.fn.Queue.Spool.Dir, "f.spool"))
 		s.serve()
 		time.Sleep(time.Minute)
 		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 1, 1)) {
@@ -550,10 +577,108 @@ func TestSpoolEndsOnBadDisk(t *testing.T) {
 			t.Errorf("while it ends: %+v", st)
 		}
 		<-ended
-		fileLimit(t, before)
+		mend()
 		s.start()
 		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 2, 4)) {
 			t.Errorf("after that the function has seen %q", seen)
+		}
+	})
+}
+
+// TestSpoolInterrupted: a message of QoS 0 whose attempt the end of the program has cut off is not tried again.
+func TestSpoolInterrupted(t *testing.T) {
+	spoolTest(t, func(t *testing.T, s *spooling) {
+		p := s.e.NewPublisher(1, time.Minute, nil)
+		for i := 1; i <= 3; i++ {
+			s.publish(p, message("c", i, 0))
+		}
+		synctest.Wait()
+		s.respond(func(subject string) exchange {
+			if subject == "c/02" {
+				return hangs
+			}
+			return answers(200)
+		})
+		s.serve()
+		synctest.Wait()
+		s.restart()
+		s.respond(nil)
+		time.Sleep(time.Minute)
+		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 1, 3)) {
+			t.Errorf("the function has seen %q", seen)
+		}
+	})
+}
+
+// TestSpoolPoisonInBatch: of messages that are sent together only the one becomes a dead letter that the function does not survive, wherever it is
+// among them.
+func TestSpoolPoisonInBatch(t *testing.T) {
+	for _, bad := range topics("p", 2, 4) {
+		t.Run(bad, func(t *testing.T) {
+			spoolTest(t, func(t *testing.T, s *spooling) {
+				s.configure(func(fn *config.Function) {
+					fn.Batch = &config.Batch{MaxMessages: 10, MaxBytes: 1 << 20, Linger: time.Second}
+				})
+				p, q := s.e.NewPublisher(1, time.Minute, nil), s.e.NewPublisher(1, time.Minute, nil)
+				for i := 1; i <= 4; i++ {
+					s.publish(p, message("p", i, 1))
+				}
+				synctest.Wait()
+				s.respond(func(string) exchange {
+					return func(ctx context.Context, req []byte) (*pool.Response, error) {
+						if bytes.Contains(req, []byte(bad)) {
+							return fails(errReset)(ctx, req)
+						}
+						return answers(200)(ctx, req)
+					}
+				})
+				s.serve()
+				for i := range 200 { // others are served all the time
+					time.Sleep(5 * time.Second)
+					s.publish(q, message("q", i, 1))
+				}
+				s.settled()
+				if l := s.letters(); len(l) != 1 || l[0].Topic != bad {
+					t.Errorf("dead letters: %+v", l)
+				}
+				if st := s.stat(); st.Messages != 0 || st.Ended["dead_letter"] != 1 {
+					t.Errorf("in the spool: %+v", st)
+				}
+			})
+		})
+	}
+}
+
+// TestSpoolReopened: a spool that could not be opened is not tried again with each change of pods, but when the configuration is read again, or after
+// a while.
+func TestSpoolReopened(t *testing.T) {
+	spoolTest(t, func(t *testing.T, s *spooling) {
+		again := func(want bool, when string) {
+			t.Helper()
+			if s.e.Reload(&config.Config{Functions: []*config.Function{s.fn}}, s); s.stat().Usable != want {
+				t.Errorf("%s: usable is not %v", when, want)
+			}
+		}
+		dir := s.fn.Queue.Spool.Dir
+		mode := func(m os.FileMode) {
+			if err := os.Chmod(dir, m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.stop()
+		mode(0o755)
+		s.start()
+		mode(0o700)
+		again(false, "at once")
+		time.Sleep(reopen)
+		again(true, "after a while")
+		s.stop()
+		mode(0o755)
+		s.start()
+		mode(0o700)
+		s.configure(func(fn *config.Function) { same := *fn.Queue.Spool; fn.Queue.Spool = &same })
+		if !s.stat().Usable {
+			t.Error("not usable after a reload of the configuration")
 		}
 	})
 }
