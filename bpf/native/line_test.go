@@ -258,6 +258,41 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// crowd has userspace hold as many lines as it can, few of which share a bucket, and then the programs take a message of another one.
+func crowd(table *Table) error {
+	m := &lineModel{table: table, lines: make(map[uint64]*modelLine)}
+	ParkLimit(&m.p, ParkedMax)
+	m.q.most = ParkedMax
+	held := uint64(0)
+	for ; held <= ParkLines; held++ {
+		n, a := m.do(LineHold, held+1, 0)
+		if a.Flag {
+			return fmt.Errorf("line %d of userspace alone is behind others", held)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	if held == 0 || held == ParkLines {
+		return fmt.Errorf("userspace holds %d lines of %d", held, ParkLines)
+	}
+	return m.admit(held + 2)
+}
+
+// TestHeldLinesLeaveRoom: lines that userspace holds, as many as it may want, leave room for those of which the programs have messages.
+func TestHeldLinesLeaveRoom(t *testing.T) {
+	if err := crowd(Own()); err != nil {
+		t.Error(err)
+	}
+	table, err := build(t.TempDir(), "line.h", " || p->lines >= LINES_HELD", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if crowd(table) == nil {
+		t.Error("not seen that userspace holds all lines")
+	}
+}
+
 // plantedLines are mistakes that the model must find.
 var plantedLines = []struct{ name, file, old, new string }{
 	{"next one sent while a pod has one", "parking.h", "return c->flight || c->held || c->pending;", "return c->held || c->pending;"},
@@ -269,7 +304,7 @@ var plantedLines = []struct{ name, file, old, new string }{
 	{"what is taken over holds nothing", "line.h", "	c->flight = 0;\n	c->held++;\n", "	c->flight = 0;\n"},
 	{"put back, and on its way still", "line.h", "	c->flight = 0;\n	parking_insert", "	parking_insert"},
 	{"userspace in front though others were before", "line.h", "	*behind = k || lost;\n", "	*behind = lost;\n"},
-	{"userspace not told", "line.h", "		park_client(p, k)->watched = 1;\n	if (*behind)", "		;\n	if (*behind)"},
+	{"userspace not told", "line.h", "		park_client(p, k)->watched = 1;\n	if (*behind ||", "		;\n	if (*behind ||"},
 	{"line not left when it is empty", "line.h", "	else if (!line_busy(c))\n		line_leave(p, k);\n", "	else if (0)\n		line_leave(p, k);\n"},
 	{"line left while it is busy", "line.h", "	else if (!line_busy(c))\n		line_leave(p, k);\n", "	else\n		line_leave(p, k);\n"},
 	{"line without messages left though it is held again", "line.h", "		if (!--c->held)\n			line_leave(p, k);\n", "		--c->held;\n"},

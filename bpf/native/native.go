@@ -573,6 +573,7 @@ const (
 
 	ParkedMax = C.PARKED_MAX
 	TurnsMax  = C.TURNS_MAX
+	ParkLines = C.PARK_LINES
 )
 
 // ParkLimit says for how many messages there is memory.

@@ -17,6 +17,9 @@
 /* Lines with the same bucket that are looked at: where there are more, userspace has the messages. */
 #define LINE_LOOK TURNS_MAX
 
+/* Userspace holds no line more where there are so many: the others are for messages that the programs have. */
+#define LINES_HELD (PARK_LINES / 2)
+
 /* The number of the line of this name, PARK_NONE if it is empty; *lost: the look has ended before that was known. */
 static __always_inline __u32 line_find(struct parking *p, __u64 name, bool *lost)
 {
@@ -189,7 +192,7 @@ static __always_inline __u32 line_hold(struct parking *p, __u64 name, bool *behi
 	*behind = k || lost;
 	if (k)
 		park_client(p, k)->watched = 1;
-	if (*behind)
+	if (*behind || p->lines >= LINES_HELD)
 		return PARK_NONE;
 	k = line_enter(p, name);
 	if (k)
