@@ -598,6 +598,8 @@ const (
 	LineHold     LineOp = C.SHIM_LINE_HOLD
 	LineWatch    LineOp = C.SHIM_LINE_WATCH
 	LineRelease  LineOp = C.SHIM_LINE_RELEASE
+	LinePlaced   LineOp = C.SHIM_LINE_PLACED
+	LineTake     LineOp = C.SHIM_LINE_TAKE
 )
 
 // LineArgs are what these functions are given, and Line and Flag what they give back beside their result.

@@ -159,8 +159,8 @@ static __always_inline void line_push_back(struct parking *p, struct queue *q, _
 	q->popped[park_family(c->client)]--;
 }
 
-/* The message of the line that a pod had is answered. Returns whether userspace is to be told. */
-static __always_inline bool line_answered(struct parking *p, struct queue *q, __u32 k)
+/* No pod has a message of the line any more. Returns whether userspace is to be told. */
+static __always_inline bool line_landed(struct parking *p, struct queue *q, __u32 k)
 {
 	struct park_client *c = park_client(p, k);
 	bool tell = c->watched;
@@ -169,6 +169,29 @@ static __always_inline bool line_answered(struct parking *p, struct queue *q, __
 	c->flight = c->watched = 0;
 	line_settle(p, q, k, false);
 	return tell;
+}
+
+/* The message of the line that a pod had is answered. Returns whether userspace is to be told. */
+static __always_inline bool line_answered(struct parking *p, struct queue *q, __u32 k)
+{
+	struct park_client *c = park_client(p, k);
+
+	if (c->flight == FLIGHT_PLACING) { /* another processor is about to note that it has its slot */
+		c->flight = FLIGHT_LANDED;
+		return false;
+	}
+	return line_landed(p, q, k);
+}
+
+/* A message that was popped for a pod has its slot. Returns whether userspace is to be told. */
+static __always_inline bool line_placed(struct parking *p, struct queue *q, __u32 k)
+{
+	struct park_client *c = park_client(p, k);
+
+	if (c->flight == FLIGHT_LANDED)
+		return line_landed(p, q, k);
+	c->flight = FLIGHT_POD;
+	return false;
 }
 
 /* The message of the line that a pod had is userspace's, which holds the line until it has finished it. */
