@@ -32,7 +32,7 @@ struct park_client {
 	__u16 after;
 	__u16 pending; /* of a line: messages that were admitted and are not among the others yet */
 	__u16 held;    /* of a line: so many times userspace is in front: with messages that it took, or got itself */
-	__u8 flight;   /* of a line: one is with a pod */
+	__u8 flight;   /* of a line: one is with a pod, or on the way there (enum line_flight) */
 	__u8 watched;  /* of a line: userspace is to be told when that one ends */
 	__u16 ahead;   /* of a line: messages that were put among the others since some are pending */
 };

@@ -24,14 +24,22 @@ type modelLine struct {
 	admitted []uint32 // numbers of messages that processors have in their hands, in order
 	waiting  []uint32 // of those among the others
 	ages     map[uint32]int
-	flight   uint32 // the one that a pod has
+	flight   uint32 // the one that a pod has, or is to have
+	placing  bool   // it has no slot yet,
+	landed   bool   // and is answered already
 	held     int    // how often userspace is in front
 	watched  bool
 	born     int
 	ahead    int // messages that were put among the others since some are admitted
 }
 
-func (l *modelLine) busy() bool  { return l.flight != 0 || l.held > 0 || len(l.admitted) > 0 }
+func (l *modelLine) busy() bool { return l.flight != 0 || l.held > 0 || len(l.admitted) > 0 }
+
+// moving says whether something may still come in front of those that wait.
+func (l *modelLine) moving() bool {
+	return l.placing || len(l.admitted) > 0 && len(l.waiting) <= l.ahead
+}
+
 func (l *modelLine) empty() bool { return !l.busy() && len(l.waiting) == 0 }
 
 func (m *lineModel) do(op LineOp, name uint64, n uint32) (uint32, *LineArgs) {
@@ -103,43 +111,87 @@ func (m *lineModel) put(r *rand.Rand, name uint64) error {
 	return nil
 }
 
-// pop sends what has its turn, or has userspace take what stands behind others.
-func (m *lineModel) pop(r *rand.Rand, hand bool) error {
-	list := uint32(0)
-	if hand {
-		list = r.Uint32N(2) * families
-	}
-	op := ParkPop
-	if hand {
-		op = ParkHand
-	}
-	n := m.table.Park(&m.p, &m.q, op, list, 0, 0)
+// pop takes what has its turn, to send it.
+func (m *lineModel) pop() error {
+	n := m.table.Park(&m.p, &m.q, ParkPop, 0, 0, 0)
 	for name, l := range m.lines {
-		if n == 0 && len(l.waiting) > 0 && l.busy() == (list > 0) {
-			return fmt.Errorf("nothing has its turn on list %d, but line %x has", list, name)
+		if n == 0 && len(l.waiting) > 0 && !l.busy() {
+			return fmt.Errorf("nothing has its turn, but line %x has", name)
 		}
 		if n == 0 || !slices.Contains(l.waiting, n) {
 			continue
 		}
-		if l.waiting[0] != n {
-			return fmt.Errorf("line %x: message %d leaves before %d", name, l.ages[n], l.ages[l.waiting[0]])
-		}
-		if !hand && l.busy() {
+		if l.busy() {
 			return fmt.Errorf("line %x: message %d leaves while another is on its way", name, l.ages[n])
 		}
-		l.waiting = l.waiting[1:]
-		if hand {
-			l.held++
-			m.table.Park(&m.p, &m.q, ParkFree, 0, n, 0)
-			return nil
+		if err := l.leaves(name, n); err != nil {
+			return err
 		}
-		l.flight = n
-		if r.IntN(4) == 0 { // no slot takes it
-			m.do(LineBack, name, n)
-			l.flight = 0
-			l.waiting = slices.Insert(l.waiting, 0, n)
-			return nil
+		l.flight, l.placing = n, true
+		return nil
+	}
+	if n != 0 {
+		return fmt.Errorf("message %d is in no line", n)
+	}
+	return nil
+}
+
+// leaves takes a message out of those that wait, if there is no older one of its line but what is with a pod, or userspace's.
+func (l *modelLine) leaves(name uint64, n uint32) error {
+	older := func(other uint32) bool { return l.ages[other] < l.ages[n] }
+	if l.waiting[0] != n || slices.ContainsFunc(l.admitted, older) || l.placing {
+		return fmt.Errorf("line %x: message %d leaves before an older one: %d wait, %d are to come, one is about to leave: %v", name, l.ages[n],
+			len(l.waiting), len(l.admitted), l.placing)
+	}
+	l.waiting = l.waiting[1:]
+	return nil
+}
+
+// place gives a message that was popped its slot, or puts it back.
+func (m *lineModel) place(r *rand.Rand, name uint64) error {
+	l := m.lines[name]
+	if l == nil || !l.placing {
+		return nil
+	}
+	n := l.flight
+	l.placing = false
+	if !l.landed && r.IntN(3) == 0 { // no slot takes it
+		m.do(LineBack, name, n)
+		l.flight = 0
+		l.waiting = slices.Insert(l.waiting, 0, n)
+		return nil
+	}
+	tell, _ := m.do(LinePlaced, name, 0)
+	m.table.Park(&m.p, &m.q, ParkFree, 0, n, 0)
+	if want := l.landed && l.watched; (tell == 1) != want {
+		return fmt.Errorf("line %x: userspace is told %d, want %v", name, tell, want)
+	}
+	if l.landed {
+		l.flight, l.landed, l.watched = 0, false, false
+	}
+	m.settle(name)
+	return nil
+}
+
+// hand has userspace take what has waited longest, from those that have their turn or those behind others. Not all are looked at at once.
+func (m *lineModel) hand(r *rand.Rand) error {
+	list, n := r.Uint32N(2)*families, uint32(0)
+	for range 1 + len(m.lines)/TurnsMax {
+		if n == 0 {
+			n = m.table.Line(&m.p, &m.q, LineTake, &LineArgs{Line: list, Ms: m.now})
 		}
+	}
+	for name, l := range m.lines {
+		if n == 0 && len(l.waiting) > 0 && l.busy() == (list > 0) && !l.moving() {
+			return fmt.Errorf("nothing is taken from list %d, but line %x has something", list, name)
+		}
+		if n == 0 || !slices.Contains(l.waiting, n) {
+			continue
+		}
+		if err := l.leaves(name, n); err != nil {
+			return err
+		}
+		l.held++
 		m.table.Park(&m.p, &m.q, ParkFree, 0, n, 0)
 		return nil
 	}
@@ -152,7 +204,14 @@ func (m *lineModel) pop(r *rand.Rand, hand bool) error {
 // end ends what a pod has, or gives it to userspace.
 func (m *lineModel) end(r *rand.Rand, name uint64) error {
 	l := m.lines[name]
-	if l == nil || l.flight == 0 {
+	if l == nil || l.flight == 0 || l.landed {
+		return nil
+	}
+	if l.placing { // the pod was faster than who sent it
+		l.landed = true
+		if tell, _ := m.do(LineAnswered, name, 0); tell != 0 {
+			return fmt.Errorf("line %x: userspace is told before the message has its slot", name)
+		}
 		return nil
 	}
 	l.flight = 0
@@ -213,16 +272,18 @@ func (m *lineModel) step(r *rand.Rand, names uint64) error {
 	if r.IntN(2) == 0 {
 		name |= 1
 	}
-	switch n := r.IntN(10); {
+	switch n := r.IntN(12); {
 	case n < 2:
 		return m.admit(name)
 	case n < 4:
 		return m.put(r, name)
 	case n < 6:
-		return m.pop(r, false)
+		return m.pop()
 	case n < 7:
-		return m.pop(r, true)
+		return m.hand(r)
 	case n < 9:
+		return m.place(r, name)
+	case n < 11:
 		return m.end(r, name)
 	}
 	return m.userspace(r, name)
@@ -258,6 +319,41 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// crowd has userspace hold as many lines as it can, few of which share a bucket, and then the programs take a message of another one.
+func crowd(table *Table) error {
+	m := &lineModel{table: table, lines: make(map[uint64]*modelLine)}
+	ParkLimit(&m.p, ParkedMax)
+	m.q.most = ParkedMax
+	held := uint64(0)
+	for ; held <= ParkLines; held++ {
+		n, a := m.do(LineHold, held+1, 0)
+		if a.Flag {
+			return fmt.Errorf("line %d of userspace alone is behind others", held)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	if held == 0 || held == ParkLines {
+		return fmt.Errorf("userspace holds %d lines of %d", held, ParkLines)
+	}
+	return m.admit(held + 2)
+}
+
+// TestHeldLinesLeaveRoom: lines that userspace holds, as many as it may want, leave room for those of which the programs have messages.
+func TestHeldLinesLeaveRoom(t *testing.T) {
+	if err := crowd(Own()); err != nil {
+		t.Error(err)
+	}
+	table, err := build(t.TempDir(), "line.h", " || p->lines >= LINES_HELD", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if crowd(table) == nil {
+		t.Error("not seen that userspace holds all lines")
+	}
+}
+
 // plantedLines are mistakes that the model must find.
 var plantedLines = []struct{ name, file, old, new string }{
 	{"next one sent while a pod has one", "parking.h", "return c->flight || c->held || c->pending;", "return c->held || c->pending;"},
@@ -268,8 +364,12 @@ var plantedLines = []struct{ name, file, old, new string }{
 	{"what userspace takes holds nothing", "parking.h", "	if (c->line && hand)\n		c->held++;\n	else if (c->line)", "	if (c->line)"},
 	{"what is taken over holds nothing", "line.h", "	c->flight = 0;\n	c->held++;\n", "	c->flight = 0;\n"},
 	{"put back, and on its way still", "line.h", "	c->flight = 0;\n	parking_insert", "	parking_insert"},
+	{"younger one taken while one is about to leave", "parking.h", "c->flight >= FLIGHT_PLACING || ", ""},
+	{"younger one taken before an older one is there", "parking.h", " || (c->pending && c->count <= c->ahead);", ";"},
+	{"answered before it has its slot, and on its way still", "line.h", "	if (c->flight == FLIGHT_LANDED)\n", "	if (0)\n"},
+	{"answered before it has its slot, and then another's", "line.h", "	if (c->flight == FLIGHT_PLACING) {", "	if (0) {"},
 	{"userspace in front though others were before", "line.h", "	*behind = k || lost;\n", "	*behind = lost;\n"},
-	{"userspace not told", "line.h", "		park_client(p, k)->watched = 1;\n	if (*behind)", "		;\n	if (*behind)"},
+	{"userspace not told", "line.h", "		park_client(p, k)->watched = 1;\n	if (*behind ||", "		;\n	if (*behind ||"},
 	{"line not left when it is empty", "line.h", "	else if (!line_busy(c))\n		line_leave(p, k);\n", "	else if (0)\n		line_leave(p, k);\n"},
 	{"line left while it is busy", "line.h", "	else if (!line_busy(c))\n		line_leave(p, k);\n", "	else\n		line_leave(p, k);\n"},
 	{"line without messages left though it is held again", "line.h", "		if (!--c->held)\n			line_leave(p, k);\n", "		--c->held;\n"},

@@ -573,6 +573,7 @@ const (
 
 	ParkedMax = C.PARKED_MAX
 	TurnsMax  = C.TURNS_MAX
+	ParkLines = C.PARK_LINES
 )
 
 // ParkLimit says for how many messages there is memory.
@@ -597,6 +598,8 @@ const (
 	LineHold     LineOp = C.SHIM_LINE_HOLD
 	LineWatch    LineOp = C.SHIM_LINE_WATCH
 	LineRelease  LineOp = C.SHIM_LINE_RELEASE
+	LinePlaced   LineOp = C.SHIM_LINE_PLACED
+	LineTake     LineOp = C.SHIM_LINE_TAKE
 )
 
 // LineArgs are what these functions are given, and Line and Flag what they give back beside their result.

@@ -115,6 +115,8 @@ enum shim_line {
 	SHIM_LINE_HOLD,
 	SHIM_LINE_WATCH,
 	SHIM_LINE_RELEASE,
+	SHIM_LINE_PLACED,
+	SHIM_LINE_TAKE,
 };
 
 static __u32 shim_line(struct parking *p, struct queue *q, __u32 op, struct shim_line_args *a)
@@ -138,6 +140,12 @@ static __u32 shim_line(struct parking *p, struct queue *q, __u32 op, struct shim
 		break;
 	case SHIM_LINE_ANSWERED:
 		n = line_answered(p, q, a->line);
+		break;
+	case SHIM_LINE_PLACED:
+		n = line_placed(p, q, a->line);
+		break;
+	case SHIM_LINE_TAKE: /* as queue.bpf.c does; line is the list */
+		n = parking_old(p, q, a->line, a->ms) ? parking_pop(p, q, a->line, true) : PARK_NONE;
 		break;
 	case SHIM_LINE_TAKE_OVER:
 		line_hand(p, a->line);

@@ -17,6 +17,9 @@
 /* Lines with the same bucket that are looked at: where there are more, userspace has the messages. */
 #define LINE_LOOK TURNS_MAX
 
+/* Userspace holds no line more where there are so many: the others are for messages that the programs have. */
+#define LINES_HELD (PARK_LINES / 2)
+
 /* The number of the line of this name, PARK_NONE if it is empty; *lost: the look has ended before that was known. */
 static __always_inline __u32 line_find(struct parking *p, __u64 name, bool *lost)
 {
@@ -156,8 +159,8 @@ static __always_inline void line_push_back(struct parking *p, struct queue *q, _
 	q->popped[park_family(c->client)]--;
 }
 
-/* The message of the line that a pod had is answered. Returns whether userspace is to be told. */
-static __always_inline bool line_answered(struct parking *p, struct queue *q, __u32 k)
+/* No pod has a message of the line any more. Returns whether userspace is to be told. */
+static __always_inline bool line_landed(struct parking *p, struct queue *q, __u32 k)
 {
 	struct park_client *c = park_client(p, k);
 	bool tell = c->watched;
@@ -166,6 +169,29 @@ static __always_inline bool line_answered(struct parking *p, struct queue *q, __
 	c->flight = c->watched = 0;
 	line_settle(p, q, k, false);
 	return tell;
+}
+
+/* The message of the line that a pod had is answered. Returns whether userspace is to be told. */
+static __always_inline bool line_answered(struct parking *p, struct queue *q, __u32 k)
+{
+	struct park_client *c = park_client(p, k);
+
+	if (c->flight == FLIGHT_PLACING) { /* another processor is about to note that it has its slot */
+		c->flight = FLIGHT_LANDED;
+		return false;
+	}
+	return line_landed(p, q, k);
+}
+
+/* A message that was popped for a pod has its slot. Returns whether userspace is to be told. */
+static __always_inline bool line_placed(struct parking *p, struct queue *q, __u32 k)
+{
+	struct park_client *c = park_client(p, k);
+
+	if (c->flight == FLIGHT_LANDED)
+		return line_landed(p, q, k);
+	c->flight = FLIGHT_POD;
+	return false;
 }
 
 /* The message of the line that a pod had is userspace's, which holds the line until it has finished it. */
@@ -189,7 +215,7 @@ static __always_inline __u32 line_hold(struct parking *p, __u64 name, bool *behi
 	*behind = k || lost;
 	if (k)
 		park_client(p, k)->watched = 1;
-	if (*behind)
+	if (*behind || p->lines >= LINES_HELD)
 		return PARK_NONE;
 	k = line_enter(p, name);
 	if (k)

@@ -21,6 +21,14 @@
 #define PARK_NONE 0
 #define PARK_IPV6 (1u << 31) /* struct park_client, client */
 
+/* Where the message of a line is that was popped for a pod (struct park_client, flight). */
+enum line_flight {
+	FLIGHT_NONE = 0,    /* there is none */
+	FLIGHT_POD = 1,	    /* a pod has it */
+	FLIGHT_PLACING = 2, /* who has popped it looks for a slot: it may come back */
+	FLIGHT_LANDED = 3,  /* that, and the pod's answer has come already */
+};
+
 /* The family that a client's entry is of: 0 is IPv4, 1 is IPv6. */
 static __always_inline __u32 park_family(__u32 client)
 {
@@ -42,6 +50,15 @@ static __always_inline struct park_client *park_client(struct parking *p, __u32 
 static __always_inline bool line_busy(const struct park_client *c)
 {
 	return c->flight || c->held || c->pending;
+}
+
+/*
+ * Whether a message of a line may still come in front of those that wait: one that was popped and not placed yet, or one that was admitted
+ * and is not among them yet, where those before it have left.
+ */
+static __always_inline bool line_moving(const struct park_client *c)
+{
+	return c->flight >= FLIGHT_PLACING || (c->pending && c->count <= c->ahead);
 }
 
 /* The list of its queue that an entry with messages is on: that of its family's turns, or behind these that of its busy lines. */
@@ -315,7 +332,8 @@ static __always_inline __u32 parking_peek(struct parking *p, const struct queue 
 
 /*
  * The oldest message of the client on this list whose turn it is; PARK_NONE if none waits. It keeps its number
- * until parking_free. hand: userspace takes it, and not a pod: of a line those behind it wait for that.
+ * until parking_free. hand: userspace takes it, and not a pod: of a line those behind it wait for that. Else who has it gives
+ * it a slot (line_placed), or puts it back.
  */
 static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u32 list, bool hand)
 {
@@ -335,7 +353,7 @@ static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u
 	if (c->line && hand)
 		c->held++;
 	else if (c->line)
-		c->flight = 1;
+		c->flight = FLIGHT_PLACING;
 	if (c->first) {
 		*park_previous(p, c->first) = PARK_NONE;
 		parking_turn(p, q, k, false);
@@ -350,8 +368,8 @@ static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u
 }
 
 /*
- * Whether a client on this list has a message that was parked no later than before_ms; its turn is the next
- * one then. Looks at some clients, whose turns are over: asked again it looks at others.
+ * Whether a client on this list has a message that was parked no later than before_ms, and is in front of its others; its turn
+ * is the next one then. Looks at some clients, whose turns are over: asked again it looks at others.
  */
 static __always_inline bool parking_old(struct parking *p, struct queue *q, __u32 list, __u32 before_ms)
 {
@@ -363,7 +381,7 @@ static __always_inline bool parking_old(struct parking *p, struct queue *q, __u3
 
 		if (!k)
 			break;
-		if ((__s32)(p->since_ms[n & (PARKED_MAX - 1)] - before_ms) <= 0) {
+		if (!line_moving(park_client(p, k)) && (__s32)(p->since_ms[n & (PARKED_MAX - 1)] - before_ms) <= 0) {
 			old = true;
 			break;
 		}

@@ -239,6 +239,32 @@ static __always_inline void unpark_shut(struct scratch *s, const struct pod *pod
 	s->unpark.shut |= slot_bit(pod, s->claim.slot);
 }
 
+/* A message that was popped has its slot, and its number is free again; or it waits on, for this reason. */
+static __always_inline void unpark_settle(struct parking *k, struct queue *q, const struct parked_message *e, __u32 n,
+					  __u32 family, enum reason reason, enum hook hook)
+{
+	__u32 line = e->message.line;
+	bool tell = false;
+	__u64 name = 0;
+
+	bpf_spin_lock(&k->lock);
+	if (reason && line) {
+		line_push_back(k, q, line, n);
+	} else if (reason) {
+		parking_push_back(k, q, park_name(e->message.origin, family), n);
+	} else if (line) {
+		name = park_client(k, line)->line;
+		tell = line_placed(k, q, line);
+	}
+	if (!reason)
+		parking_free(k, n);
+	if (reason == REASON_TOO_LARGE || reason == REASON_POD_WINDOW)
+		q->refused = family;
+	bpf_spin_unlock(&k->lock);
+	if (tell)
+		line_tell(hook, name);
+}
+
 /*
  * The message of this family whose turn it is gets the slot that unpark_find has claimed. Returns enum unpark; UNPARK_SENT:
  * the caller sends its request. A function of its own, so that the verifier follows it once.
@@ -266,16 +292,7 @@ __attribute__((noinline)) int unpark(__u32 queue, __u32 hook, __u32 family)
 	s->unpark.reason = n && e ? unpark_into(s, pod, e, n, hook) : REASON_NO_ENTRY;
 	reason = afresh(s->unpark.reason);
 	if (n && e) {
-		bpf_spin_lock(&k->lock);
-		if (reason && e->message.line)
-			line_push_back(k, q, e->message.line, n);
-		else if (reason)
-			parking_push_back(k, q, park_name(e->message.origin, family), n);
-		else
-			parking_free(k, n);
-		if (reason == REASON_TOO_LARGE || reason == REASON_POD_WINDOW)
-			q->refused = family;
-		bpf_spin_unlock(&k->lock);
+		unpark_settle(k, q, e, n, family, reason, hook);
 		if (reason) /* the sweeper may have seen the queue without this message, and looks no more */
 			park_attend(k, queue);
 	}

@@ -121,7 +121,7 @@ var planted = []struct {
 	49: {"message that waits sent by two", "two responses come while messages wait", []edit{
 		{"upstream/unpark.h", "	n = parking_pop(k, q, family & (PARK_FAMILIES - 1), false);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->unpark.reason", "	n = planted(49) ? parking_peek(k, q, family) : parking_pop(k, q, family & (PARK_FAMILIES - 1), false);\n	bpf_spin_unlock(&k->lock);\n	e = parked_entry(n);\n	s->unpark.reason"}}},
 	50: {"message that a slot did not take is forgotten", "slot's socket is found dead when a message that waits is to leave", []edit{
-		{"upstream/unpark.h", "		else if (reason)\n			parking_push_back(", "		else if (reason && !planted(50))\n			parking_push_back("}}},
+		{"upstream/unpark.h", "	} else if (reason) {\n		parking_push_back(", "	} else if (reason && !planted(50)) {\n		parking_push_back("}}},
 	51: {"hold lost while the message waited", "two responses come while messages wait", []edit{
 		{"upstream/unpark.h", ".hold = e->message.hold,", ".hold = planted(51) ? HOLD_NONE : e->message.hold,"}}},
 	52: {"message that waited stays in flight when userspace takes it", "userspace takes what waits while the response comes and a message is parked", []edit{
