@@ -15,10 +15,11 @@ type lineModel struct {
 	p     Parking
 	q     Queue
 	lines map[uint64]*modelLine
+	turns []uint64 // names of those with messages that may be sent, in the order of their turns
 	now   uint32
 }
 
-// modelLine is one line. Where admitted is not empty, or flight or held says so, none of those that wait may be sent.
+// modelLine is one line. Where flight or held says so, or it is moving, none of those that wait may be sent.
 type modelLine struct {
 	number   uint32
 	admitted []uint32 // numbers of messages that processors have in their hands, in order
@@ -33,7 +34,7 @@ type modelLine struct {
 	ahead    int // messages that were put among the others since some are admitted
 }
 
-func (l *modelLine) busy() bool { return l.flight != 0 || l.held > 0 || len(l.admitted) > 0 }
+func (l *modelLine) busy() bool { return l.flight != 0 || l.held > 0 || l.moving() }
 
 // moving says whether something may still come in front of those that wait.
 func (l *modelLine) moving() bool {
@@ -58,8 +59,19 @@ func (m *lineModel) of(name uint64) *modelLine {
 	return m.lines[name]
 }
 
-func (m *lineModel) settle(name uint64) {
-	if m.lines[name].empty() {
+// settle keeps the order of turns behind a change of a line, which has its own next (front) or last if it had none, and forgets an empty one.
+func (m *lineModel) settle(name uint64, front bool) {
+	l, at := m.lines[name], slices.Index(m.turns, name)
+	has := len(l.waiting) > 0 && !l.busy()
+	switch {
+	case has && front:
+		m.turns = slices.Insert(m.turns, 0, name)
+	case has && at < 0:
+		m.turns = append(m.turns, name)
+	case !has && at >= 0:
+		m.turns = slices.Delete(m.turns, at, at+1)
+	}
+	if l.empty() {
 		delete(m.lines, name)
 	}
 }
@@ -80,6 +92,7 @@ func (m *lineModel) admit(name uint64) error {
 	l.born++
 	l.ages[n] = l.born
 	l.admitted = append(l.admitted, n)
+	m.settle(name, false)
 	return nil
 }
 
@@ -107,7 +120,7 @@ func (m *lineModel) put(r *rand.Rand, name uint64) error {
 	if l.admitted = slices.Delete(l.admitted, i, i+1); len(l.admitted) == 0 {
 		l.ahead = 0
 	}
-	m.settle(name)
+	m.settle(name, false)
 	return nil
 }
 
@@ -127,7 +140,11 @@ func (m *lineModel) pop() error {
 		if err := l.leaves(name, n); err != nil {
 			return err
 		}
+		if len(m.turns) == 0 || m.turns[0] != name {
+			return fmt.Errorf("line %x leaves, but the turns are %x", name, m.turns)
+		}
 		l.flight, l.placing = n, true
+		m.settle(name, false)
 		return nil
 	}
 	if n != 0 {
@@ -159,6 +176,7 @@ func (m *lineModel) place(r *rand.Rand, name uint64) error {
 		m.do(LineBack, name, n)
 		l.flight = 0
 		l.waiting = slices.Insert(l.waiting, 0, n)
+		m.settle(name, true)
 		return nil
 	}
 	tell, _ := m.do(LinePlaced, name, 0)
@@ -169,7 +187,7 @@ func (m *lineModel) place(r *rand.Rand, name uint64) error {
 	if l.landed {
 		l.flight, l.landed, l.watched = 0, false, false
 	}
-	m.settle(name)
+	m.settle(name, false)
 	return nil
 }
 
@@ -192,6 +210,7 @@ func (m *lineModel) hand(r *rand.Rand) error {
 			return err
 		}
 		l.held++
+		m.settle(name, false)
 		m.table.Park(&m.p, &m.q, ParkFree, 0, n, 0)
 		return nil
 	}
@@ -225,7 +244,7 @@ func (m *lineModel) end(r *rand.Rand, name uint64) error {
 		return fmt.Errorf("line %x: userspace is told %d, want %v", name, tell, l.watched)
 	}
 	l.watched = false
-	m.settle(name)
+	m.settle(name, false)
 	return nil
 }
 
@@ -261,7 +280,7 @@ func (m *lineModel) userspace(r *rand.Rand, name uint64) error {
 		if want := !l.busy() && len(l.waiting) > 0; (waits == 1) != want {
 			return fmt.Errorf("line %x: waits %d, want %v", name, waits, want)
 		}
-		m.settle(name)
+		m.settle(name, false)
 	}
 	return nil
 }
@@ -356,9 +375,9 @@ func TestHeldLinesLeaveRoom(t *testing.T) {
 
 // plantedLines are mistakes that the model must find.
 var plantedLines = []struct{ name, file, old, new string }{
-	{"next one sent while a pod has one", "parking.h", "return c->flight || c->held || c->pending;", "return c->held || c->pending;"},
-	{"next one sent in front of userspace's", "parking.h", "return c->flight || c->held || c->pending;", "return c->flight || c->pending;"},
-	{"next one sent before an older one is there", "parking.h", "return c->flight || c->held || c->pending;", "return c->flight || c->held;"},
+	{"next one sent while a pod has one", "parking.h", "return c->flight || c->held || line_moving(c);", "return c->held || line_moving(c);"},
+	{"next one sent in front of userspace's", "parking.h", "return c->flight || c->held || line_moving(c);", "return c->flight || line_moving(c);"},
+	{"next one sent before an older one is there", "parking.h", "return c->flight || c->held || line_moving(c);", "return c->flight || c->held;"},
 	{"more out of order than is put in order", "line.h", "c->pending + c->ahead < TURNS_MAX && ", ""},
 	{"end of an empty line not forgotten", "parking.h", "		c->last = PARK_NONE; /* the line goes on */\n", "		;\n"},
 	{"what userspace takes holds nothing", "parking.h", "	if (c->line && hand)\n		c->held++;\n	else if (c->line)", "	if (c->line)"},
@@ -368,10 +387,13 @@ var plantedLines = []struct{ name, file, old, new string }{
 	{"younger one taken before an older one is there", "parking.h", " || (c->pending && c->count <= c->ahead);", ";"},
 	{"answered before it has its slot, and on its way still", "line.h", "	if (c->flight == FLIGHT_LANDED)\n", "	if (0)\n"},
 	{"answered before it has its slot, and then another's", "line.h", "	if (c->flight == FLIGHT_PLACING) {", "	if (0) {"},
+	{"turn lost with each message that comes", "line.h", "	if (now != was || front) {", "	if (1) {"},
+	{"turn lost while a message comes", "parking.h", "(c->pending && c->count <= c->ahead)", "c->pending"},
+	{"what is put back has its turn last", "line.h", "	line_settle(p, q, k, was, true);", "	line_settle(p, q, k, was, false);"},
 	{"userspace in front though others were before", "line.h", "	*behind = k || lost;\n", "	*behind = lost;\n"},
 	{"userspace not told", "line.h", "		park_client(p, k)->watched = 1;\n	if (*behind ||", "		;\n	if (*behind ||"},
-	{"line not left when it is empty", "line.h", "	else if (!line_busy(c))\n		line_leave(p, k);\n", "	else if (0)\n		line_leave(p, k);\n"},
-	{"line left while it is busy", "line.h", "	else if (!line_busy(c))\n		line_leave(p, k);\n", "	else\n		line_leave(p, k);\n"},
+	{"line not left when it is empty", "line.h", "	if (now == PARK_LISTS && !line_busy(c))\n", "	if (0)\n"},
+	{"line left while it is busy", "line.h", "	if (now == PARK_LISTS && !line_busy(c))\n", "	if (now == PARK_LISTS)\n"},
 	{"line without messages left though it is held again", "line.h", "		if (!--c->held)\n			line_leave(p, k);\n", "		--c->held;\n"},
 }
 

@@ -305,7 +305,7 @@ var plantedParking = []struct{ name, old, new string }{
 	{"older neighbour known that has left", "		*park_previous(p, c->first) = PARK_NONE;\n", ""},
 	{"age by a counter that does not wrap", "return (__s32)(p->order[n & (PARKED_MAX - 1)] - p->order[than & (PARKED_MAX - 1)]) > 0;", "return p->order[n & (PARKED_MAX - 1)] > p->order[than & (PARKED_MAX - 1)];"},
 	{"a client's turn lasts while it has messages", "PARK_NONE;\n\t\tparking_turn(p, q, k, false);", "PARK_NONE;\n\t\tparking_turn(p, q, k, true);"},
-	{"what is put back goes to the end", "		parking_turn_over(p, q, k);\n		parking_turn(p, q, k, true);\n	} else {", "	} else {"},
+	{"what is put back goes to the end", "		parking_turn_over(p, q, k, park_family(client));\n		parking_turn(p, q, k, true);\n	} else {", "	} else {"},
 	{"what is put back gives no turn to a client that had gone", "k = parking_enter(p, q, client, true);", "k = parking_enter(p, q, client, false);"},
 	{"one line for both families", "return client >> 31;", "return 0;"},
 	{"family of the next turn not looked at", "	k = q->first_turn[f];\n	if (!k)\n		return PARK_NONE;\n	parking_turn_over", "	k = q->first_turn[f] ? q->first_turn[f] : q->first_turn[!f];\n	if (!k)\n		return PARK_NONE;\n	parking_turn_over"},

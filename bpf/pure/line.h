@@ -7,7 +7,7 @@
  * A line is known by its name, a hash of the client and the route, whatever connection the messages come by. It is busy while a pod has
  * a message of it (flight), or userspace is in front in it: with messages that it took over, or that it got
  * itself (held). Then none of those behind is sent. Two processors may admit messages of one line in order and put them among
- * the others in another: until all are there (pending) none is sent either.
+ * the others in another: until all are there (pending) only those are sent that were there before.
  */
 #ifndef EPROXY_LINE_H
 #define EPROXY_LINE_H
@@ -58,21 +58,28 @@ static __always_inline __u32 line_enter(struct parking *p, __u64 name)
 	return k;
 }
 
-/* Before what makes a line busy, or ends that, is changed: it is on no list. */
-static __always_inline void line_begin(struct parking *p, struct queue *q, __u32 k)
+/* The list of its queue that a line is on; PARK_LISTS: it has no messages, and is on none. */
+static __always_inline __u32 line_list(const struct park_client *c)
 {
-	if (park_client(p, k)->first)
-		parking_turn_over(p, q, k);
+	return c->first ? park_list(c) : PARK_LISTS;
 }
 
-/* Behind that: it is on the list where it belongs, or left if it is empty. */
-static __always_inline void line_settle(struct parking *p, struct queue *q, __u32 k, bool front)
+/*
+ * Behind a change of what a line has: it is on the list where it belongs, or left if it is empty. On the list where it was it keeps
+ * its place, else its turn comes last, or next (front). was: line_list before the change.
+ */
+static __always_inline void line_settle(struct parking *p, struct queue *q, __u32 k, __u32 was, bool front)
 {
 	struct park_client *c = park_client(p, k);
+	__u32 now = line_list(c);
 
-	if (c->first)
-		parking_turn(p, q, k, front);
-	else if (!line_busy(c))
+	if (now != was || front) {
+		if (was < PARK_LISTS)
+			parking_turn_over(p, q, k, was);
+		if (now < PARK_LISTS)
+			parking_turn(p, q, k, front);
+	}
+	if (now == PARK_LISTS && !line_busy(c))
 		line_leave(p, k);
 }
 
@@ -101,12 +108,10 @@ static __always_inline __u32 line_admit(struct parking *p, struct queue *q, __u3
 	n = c->pending + c->ahead < TURNS_MAX && c->queue == queue && c->client == client && c->count < free - q->count
 		    ? parking_number(p, q, id)
 		    : PARK_NONE;
-	if (n) {
-		line_begin(p, q, k);
+	if (n) /* unless it is empty its messages are older: it keeps its turn */
 		c->pending++;
-	}
-	if (n || !c->first)
-		line_settle(p, q, k, false);
+	if (!c->first)
+		line_settle(p, q, k, PARK_LISTS, false);
 	*line = k;
 	return n;
 }
@@ -122,15 +127,15 @@ static __always_inline void line_came(struct park_client *c, __u32 put)
 static __always_inline bool line_cancel(struct parking *p, struct queue *q, __u32 k, __u32 n)
 {
 	struct park_client *c = park_client(p, k);
+	__u32 was = line_list(c);
 	bool tell;
 
 	parking_cancel(p, q, n);
-	line_begin(p, q, k);
 	line_came(c, 0);
 	tell = c->watched && !c->flight;
 	if (tell)
 		c->watched = 0;
-	line_settle(p, q, k, false);
+	line_settle(p, q, k, was, false);
 	return tell;
 }
 
@@ -138,23 +143,23 @@ static __always_inline bool line_cancel(struct parking *p, struct queue *q, __u3
 static __always_inline void line_push(struct parking *p, struct queue *q, __u32 k, __u32 n, __u32 now_ms)
 {
 	struct park_client *c = park_client(p, k);
+	__u32 was = line_list(c);
 
-	line_begin(p, q, k);
 	line_came(c, 1);
 	p->since_ms[n & (PARKED_MAX - 1)] = now_ms;
 	parking_insert(p, c, n, false);
-	line_settle(p, q, k, false);
+	line_settle(p, q, k, was, false);
 }
 
 /* Puts a message that was popped for a pod back: it is the line's oldest, whose turn it is again. */
 static __always_inline void line_push_back(struct parking *p, struct queue *q, __u32 k, __u32 n)
 {
 	struct park_client *c = park_client(p, k);
+	__u32 was = line_list(c);
 
-	line_begin(p, q, k);
 	c->flight = 0;
 	parking_insert(p, c, n, true);
-	line_settle(p, q, k, true);
+	line_settle(p, q, k, was, true);
 	q->count++;
 	q->popped[park_family(c->client)]--;
 }
@@ -163,11 +168,11 @@ static __always_inline void line_push_back(struct parking *p, struct queue *q, _
 static __always_inline bool line_landed(struct parking *p, struct queue *q, __u32 k)
 {
 	struct park_client *c = park_client(p, k);
+	__u32 was = line_list(c);
 	bool tell = c->watched;
 
-	line_begin(p, q, k);
 	c->flight = c->watched = 0;
-	line_settle(p, q, k, false);
+	line_settle(p, q, k, was, false);
 	return tell;
 }
 
@@ -245,15 +250,15 @@ static __always_inline __u32 line_watch(struct parking *p, __u64 name, bool *fli
 static __always_inline bool line_release(struct parking *p, struct queue *q, __u32 k)
 {
 	struct park_client *c = park_client(p, k);
+	__u32 was = line_list(c);
 
 	if (!q) {
 		if (!--c->held)
 			line_leave(p, k);
 		return false;
 	}
-	line_begin(p, q, k);
 	c->held--;
-	line_settle(p, q, k, false);
+	line_settle(p, q, k, was, false);
 	return c->first && !line_busy(c);
 }
 

@@ -46,12 +46,6 @@ static __always_inline struct park_client *park_client(struct parking *p, __u32 
 	return &p->clients[k & (PARK_CLIENTS - 1)];
 }
 
-/* Whether a line's messages wait for one that is on its way: with a pod, with userspace, or just being admitted. */
-static __always_inline bool line_busy(const struct park_client *c)
-{
-	return c->flight || c->held || c->pending;
-}
-
 /*
  * Whether a message of a line may still come in front of those that wait: one that was popped and not placed yet, or one that was admitted
  * and is not among them yet, where those before it have left.
@@ -59,6 +53,12 @@ static __always_inline bool line_busy(const struct park_client *c)
 static __always_inline bool line_moving(const struct park_client *c)
 {
 	return c->flight >= FLIGHT_PLACING || (c->pending && c->count <= c->ahead);
+}
+
+/* Whether a line's messages wait for one that is on its way: with a pod, with userspace, or just being admitted in front of them. */
+static __always_inline bool line_busy(const struct park_client *c)
+{
+	return c->flight || c->held || line_moving(c);
 }
 
 /* The list of its queue that an entry with messages is on: that of its family's turns, or behind these that of its busy lines. */
@@ -182,11 +182,11 @@ static __always_inline void parking_turn(struct parking *p, struct queue *q, __u
 	}
 }
 
-/* The client has no turn any more. */
-static __always_inline void parking_turn_over(struct parking *p, struct queue *q, __u32 k)
+/* The client has no turn any more on the list that it is on. */
+static __always_inline void parking_turn_over(struct parking *p, struct queue *q, __u32 k, __u32 list)
 {
 	struct park_client *c = park_client(p, k);
-	__u32 f = park_list(c) & (PARK_LISTS - 1);
+	__u32 f = list & (PARK_LISTS - 1);
 
 	if (c->turn_before)
 		park_client(p, c->turn_before)->turn = c->turn;
@@ -290,7 +290,7 @@ static __always_inline void parking_push_back(struct parking *p, struct queue *q
 	__u32 k = parking_find(p, q, client);
 
 	if (k) {
-		parking_turn_over(p, q, k);
+		parking_turn_over(p, q, k, park_family(client));
 		parking_turn(p, q, k, true);
 	} else {
 		k = parking_enter(p, q, client, true);
@@ -345,7 +345,7 @@ static __always_inline __u32 parking_pop(struct parking *p, struct queue *q, __u
 	k = q->first_turn[f];
 	if (!k)
 		return PARK_NONE;
-	parking_turn_over(p, q, k);
+	parking_turn_over(p, q, k, f);
 	c = park_client(p, k);
 	n = c->first;
 	c->first = *park_next(p, n);
@@ -385,7 +385,7 @@ static __always_inline bool parking_old(struct parking *p, struct queue *q, __u3
 			old = true;
 			break;
 		}
-		parking_turn_over(p, q, k);
+		parking_turn_over(p, q, k, f);
 		parking_turn(p, q, k, false);
 	}
 	return old;
