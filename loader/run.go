@@ -113,6 +113,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 	living.Go(func() { n.runObserver(lifeCtx) })
 	defer n.engine.Close()
 	defer n.broker.Close()
+	defer n.engine.CloseSpools() // what it gives up may be a letter that the broker publishes
 	return n.loop(ctx, file)
 }
 

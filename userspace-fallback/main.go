@@ -87,6 +87,7 @@ func serve(ctx context.Context, file string, log *slog.Logger) error {
 		return err
 	}
 	defer b.Close()
+	defer engine.CloseSpools() // what it gives up may be a letter that the broker publishes
 	m.Registry.MustRegister(metrics.NewBrokers(b))
 	serveCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

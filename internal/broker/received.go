@@ -23,8 +23,8 @@ type Keeper interface {
 	Released(client string, id uint16)
 	// Together keeps what do has kept, by whatever way, all or nothing.
 	Together(do func())
-	// Settled waits until all that is on disk.
-	Settled()
+	// Settled waits until all that is on disk; false: the frontend was closed first.
+	Settled() bool
 }
 
 // Keep names who keeps. The frontend calls it before it serves anybody.

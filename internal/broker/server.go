@@ -6,6 +6,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
 	"eproxy/internal/lograte"
+	"eproxy/internal/request"
 	"eproxy/internal/spans"
 	"eproxy/internal/trace"
 )
@@ -95,9 +97,23 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	if opts.Engine != nil {
-		opts.Engine.PublishWith(s.front.Publish)
+		opts.Engine.PublishWith(s.publishLetter)
 	}
 	return s, nil
+}
+
+// errNotKept: a dead letter stays where it is.
+var errNotKept = errors.New("the server was closed before the dead letter was on disk")
+
+// publishLetter publishes a dead letter, and waits until it is on disk for the sessions that get it, if they outlive the program.
+func (s *Server) publishLetter(m *request.Message) error {
+	if err := s.front.Publish(m); err != nil {
+		return err
+	}
+	if s.keeper != nil && !s.keeper.Settled() {
+		return errNotKept
+	}
+	return nil
 }
 
 // Serve serves until ctx ends.

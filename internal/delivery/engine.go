@@ -193,12 +193,15 @@ func (e *Engine) Finished(function string, arrived, now time.Duration) {
 	t.End(arrived, now)
 }
 
-// PublishWith has dead letters published to the subscribers of their topics.
+// PublishWith has dead letters published to the subscribers of their topics: publish returns nil when they are where the subscribers' sessions are kept.
 func (e *Engine) PublishWith(publish func(*request.Message) error) { e.dead.publish.Store(&publish) }
+
+// CloseSpools closes the spools, for good. Whoever publishes dead letters is to be there until then.
+func (e *Engine) CloseSpools() { e.spools.closeAll(e) }
 
 // Close closes the spools, and logs what was counted and not yet logged.
 func (e *Engine) Close() {
-	e.spools.closeAll(e)
+	e.CloseSpools()
 	e.often.Close()
 }
 

@@ -172,6 +172,7 @@ func (x *single) giveUp(o Outcome, attempts int) Outcome {
 type spools struct {
 	following sync.Mutex         // one at a time opens and closes; it may take as long as the disk does
 	refused   map[string]refusal // by function
+	ended     bool               // none is opened any more
 
 	mu   sync.Mutex
 	open map[string]*draining // by function
@@ -235,6 +236,9 @@ type draining struct {
 func (s *spools) follow(e *Engine, cfg *config.Config) {
 	s.following.Lock()
 	defer s.following.Unlock()
+	if s.ended {
+		return
+	}
 	if s.refused == nil {
 		s.refused = make(map[string]refusal)
 	}
@@ -289,6 +293,7 @@ func (s *spools) close(e *Engine, name string, d *draining) {
 func (s *spools) closeAll(e *Engine) {
 	s.following.Lock()
 	defer s.following.Unlock()
+	s.ended = true
 	var wg sync.WaitGroup
 	for name, d := range s.all() {
 		wg.Go(func() { s.close(e, name, d) })

@@ -177,8 +177,8 @@ func (k *keep) Together(do func()) {
 	do()
 }
 
-// Settled waits for the disk.
-func (k *keep) Settled() { k.store.Sync() }
+// Settled waits for the disk; false: it has ended first, and something may not be there.
+func (k *keep) Settled() bool { return k.store.Sync() && !k.store.Closed() }
 
 // close writes what is left.
 func (k *keep) close() error {

@@ -10,6 +10,9 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/config"
+	"eproxy/internal/delivery"
+	"eproxy/internal/request"
+	"eproxy/internal/store"
 )
 
 // TestQoS2OverReconnects: the function has answered, and PUBREC had no connection to go to. Who sends the message
@@ -101,4 +104,32 @@ func TestPersistenceLongNames(t *testing.T) {
 	d := s.dial()
 	write(t, d, 0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 1, 'd')
 	want(t, d, 0x20, 2, 0, 0)
+}
+
+// TestLetterIsKept: a dead letter to a topic is done with when it is on disk for who subscribes to it, and not when the server was closed before.
+func TestLetterIsKept(t *testing.T) {
+	var engine *delivery.Engine
+	dir := filepath.Join(t.TempDir(), "d")
+	s := newStage(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }, nil, anonymous, func(o *broker.Options) {
+		o.Config.Persistence = config.Persistence{Dir: dir, Bytes: 1 << 20}
+		o.Config.Functions[0].DeadLetter = &config.DeadLetter{Topic: "dead"}
+		engine = o.Engine
+	})
+	c := s.dial()
+	write(t, c, 0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 1, 'c')
+	want(t, c, 0x20, 2, 0, 0)
+	write(t, c, 0x82, 9, 0, 1, 0, 4, 'd', 'e', 'a', 'd', 1)
+	want(t, c, 0x90, 3, 0, 1, 1)
+	deliver := func() delivery.Outcome {
+		return engine.Deliver(t.Context(), s.cfg.Routes[0], &request.Message{Topic: "in/x", QoS: 1, Payload: []byte("x")})
+	}
+	o, kept := deliver(), 0
+	err := s.front.keep.store.Range(store.Message, "c", func(string, []byte) bool { kept++; return true })
+	if !o.DeadLettered || kept != 1 || err != nil {
+		t.Errorf("%+v; %d on disk, %v", o, kept, err)
+	}
+	s.server.Close()
+	if o := deliver(); o.Acked {
+		t.Errorf("after the end: %+v", o)
+	}
 }

@@ -206,7 +206,7 @@ func (s *Store) commit(ops []op) bool {
 			return true
 		}
 		s.often.Warn(s.layout.What+" cannot be written to disk, what they would have acknowledged waits", s.db.Path(), "file", s.db.Path(), "error", err)
-		if s.closed() {
+		if s.Closed() {
 			s.log.Error(s.layout.What+" not written to disk", "file", s.db.Path(), "error", err)
 			return false
 		}
@@ -215,7 +215,8 @@ func (s *Store) commit(ops []op) bool {
 	return true
 }
 
-func (s *Store) closed() bool {
+// Closed says whether what is put is dropped, since the store is being closed.
+func (s *Store) Closed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closing
@@ -300,9 +301,6 @@ func (s *Store) Range(k Kind, client string, see func(key string, value []byte) 
 		return nil
 	})
 }
-
-// Closed is closed when nothing more is written.
-func (s *Store) Closed() <-chan struct{} { return s.done }
 
 // Shut has what was put written, if the disk takes it now, and nothing more: whoever waits for a disk that does not is told. Close is to follow.
 func (s *Store) Shut() {
