@@ -22,12 +22,17 @@ type Buffer struct {
 	lent *[ReadSize]byte // where Held is; nil: in memory of its own
 }
 
-// Room is where to read into. Without anything held that is a buffer that Idle gives back.
+// Room is where to read into, never empty: to read into nothing would look like the stream's end. Without anything held that is a
+// buffer that Idle gives back; what does not fit into that has memory of its own.
 func (u *Buffer) Room() []byte {
 	switch {
 	case u.lent == nil && len(u.Held) == 0:
 		u.lent = lendable.Get().(*[ReadSize]byte)
 		u.Held = u.lent[:0]
+	case u.lent != nil && len(u.Held) == ReadSize:
+		u.Held = append(make([]byte, 0, 2*ReadSize), u.Held...)
+		lendable.Put(u.lent)
+		u.lent = nil
 	case u.lent == nil:
 		u.Held = slices.Grow(u.Held, max(len(u.Held), KeepSize/2))
 	}
