@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"eproxy/internal/config"
+	"eproxy/test/lib/bubble"
 )
 
 // login is the service's answer to a question.
@@ -136,10 +137,10 @@ func TestHookIsAskedOnce(t *testing.T) {
 		asked("refused again", "no", "c", "p", false)
 		asked("down", "down", "c", "p", true)
 		asked("down again", "down", "c", "p", true)
-		time.Sleep(refusalKept)
+		bubble.Pass(t, refusalKept)
 		asked("refused, later", "no", "c", "p", true)
 		asked("before half its time", "yes", "c", "p", false)
-		time.Sleep(36 * time.Second) // of a minute
+		bubble.Pass(t, 36*time.Second) // of a minute
 		asked("after half its time", "yes", "c", "p", true)
 	})
 }
@@ -166,7 +167,7 @@ func TestHookIsRenewed(t *testing.T) {
 		answers["dev"] = login{err: errors.New("down")}
 		asked := 0
 		for time.Now().Before(end) {
-			time.Sleep(time.Until(x.Renewal()))
+			bubble.Pass(t, time.Until(x.Renewal()))
 			if !time.Now().Before(end) {
 				break
 			}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"eproxy/internal/config"
+	"eproxy/test/lib/bubble"
 )
 
 // TestSessionEndsWithItsAccount: at the moment at which the account expires its session is over, on both paths, and its
@@ -35,14 +36,12 @@ func TestSessionEndsWithItsAccount(t *testing.T) {
 		long, _ := open("long", 2*time.Hour)
 		gone, _ := open("gone", time.Hour)
 		gone.Stop()
-		time.Sleep(time.Hour - time.Nanosecond)
-		synctest.Wait()
+		bubble.Pass(t, time.Hour-time.Nanosecond)
 		mustMay(t, short, "before", "a", true)
 		if short.Over() || peer.over() {
 			t.Error("the session ended before its account")
 		}
-		time.Sleep(time.Nanosecond)
-		synctest.Wait()
+		bubble.Pass(t, time.Nanosecond)
 		mustMay(t, long, "of another account", "a", true)
 		if !short.Over() || !peer.over() || long.Over() {
 			t.Errorf("over: %v, disconnected: %v, another one: %v", short.Over(), peer.over(), long.Over())

@@ -11,6 +11,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
+	"eproxy/test/lib/bubble"
 )
 
 // desk is a pool whose calls the test answers; what Acquire gets is as the script says.
@@ -82,9 +83,9 @@ func TestDirect(t *testing.T) {
 		{"not its fault", 1, false, answers(503), func(d *desk, _ *Publisher, _ context.CancelFunc) { d.end(nil, errReset, true) }, 3, "dead_letter"},
 		{"at most once", 0, false, answers(200), func(d *desk, _ *Publisher, _ context.CancelFunc) { d.end(nil, errReset, true) }, 0, "lost"},
 		{"unread", 0, false, answers(200), func(d *desk, _ *Publisher, _ context.CancelFunc) { d.end(nil, pool.ErrUnread, false) }, 1, "delivered"},
-		{"deadline", 1, true, nil, func(*desk, *Publisher, context.CancelFunc) { time.Sleep(2 * time.Hour) }, 0, "dead_letter"},
+		{"deadline", 1, true, nil, func(*desk, *Publisher, context.CancelFunc) { bubble.Pass(t, 2*time.Hour) }, 0, "dead_letter"},
 		{"deadline passes under way", 1, false, nil, func(d *desk, _ *Publisher, _ context.CancelFunc) {
-			time.Sleep(2 * time.Hour)
+			bubble.Pass(t, 2*time.Hour)
 			d.end(bad, nil, false)
 		}, 0, "dead_letter"},
 		{"gives way", 1, true, nil, func(_ *desk, p *Publisher, _ context.CancelFunc) {
@@ -117,8 +118,7 @@ func TestDirect(t *testing.T) {
 					t.Fatal("it is not sent")
 				}
 				c.do(d, p, cancel)
-				time.Sleep(time.Hour) // of no message
-				synctest.Wait()
+				bubble.Pass(t, time.Hour) // of no message
 				if got := ended.names; len(got) != 1 || got[0] != c.want {
 					t.Errorf("ended %q, want %q", got, c.want)
 				}

@@ -12,6 +12,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
+	"eproxy/test/lib/bubble"
 )
 
 // crowd is an engine with functions of which some never get a connection.
@@ -179,7 +180,7 @@ func TestPatienceIsTheClients(t *testing.T) {
 			})
 			c.after(0, func() { c.publish(ctx, p, "down", "d4", 0) })
 			c.want("d2 overload", "s2 delivered", "s3 delivered")
-			time.Sleep(4 * time.Second)
+			bubble.Pass(t, 4*time.Second)
 			c.want("s4 delivered")
 		})
 	})
@@ -197,8 +198,7 @@ func TestSlowFunctionHoldsItsClientBack(t *testing.T) {
 		for i := range 10 {
 			c.publish(ctx, p, "slow", fmt.Sprint(i), 0)
 		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		bubble.Pass(t, time.Minute)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for _, e := range c.ended {
@@ -274,16 +274,16 @@ func TestQueueIsBounded(t *testing.T) {
 				c.publish(ctx, one, "down", "a2", 98)
 				c.publish(ctx, two, "down", "b1", 98)
 				go c.publish(ctx, two, "down", "b2", 98)
-				time.Sleep(time.Second)
+				bubble.Pass(t, time.Second)
 				go c.publish(ctx, three, "down", "c1", 98)
-				time.Sleep(8 * time.Second)
+				bubble.Pass(t, 8*time.Second)
 				c.want()
 				if o := c.e.Deliver(ctx, c.routes["down"], &request.Message{Topic: "will", Expires: time.Now()}); !o.Expired {
 					t.Errorf("%+v: no room for what cannot wait", o)
 				}
-				time.Sleep(time.Second) // 10 s for the second client
+				bubble.Pass(t, time.Second) // 10 s for the second client
 				c.want("b1 overload")
-				time.Sleep(time.Second) // for the third, which has no other
+				bubble.Pass(t, time.Second) // for the third, which has no other
 				c.want("c1 overload")
 				synctest.Wait()
 				if q.held.messages != 3 || q.held.bytes != 300 || len(q.outside) != 0 {

@@ -22,6 +22,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
+	"eproxy/test/lib/bubble"
 )
 
 // spooling is a function with a spool whose pod can be switched off.
@@ -246,7 +247,7 @@ func TestSpoolKeepsID(t *testing.T) {
 				return answers(200)(ctx, req)
 			}
 		})
-		time.Sleep(time.Minute)
+		bubble.Pass(t, time.Minute)
 		s.settled()
 		if len(s.ids) < 2 || slices.ContainsFunc(s.ids, func(id string) bool { return id != s.ids[0] || id == "" }) {
 			t.Errorf("ce-ids of a message: %q", s.ids)
@@ -267,12 +268,12 @@ func TestSpoolAfterDeadline(t *testing.T) {
 		for i := 1; i <= 4; i++ {
 			s.publish(p, message("c", i, 1))
 		}
-		time.Sleep(s.fn.Deadline)
+		bubble.Pass(t, s.fn.Deadline)
 		if _, heard := s.settled(); !slices.Equal(heard, []string{"c/01 spooled", "c/02 spooled", "c/03 spooled", "c/04 spooled"}) {
 			t.Errorf("after the deadline: %q", heard)
 		}
 		s.serve()
-		time.Sleep(time.Minute)
+		bubble.Pass(t, time.Minute)
 		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 1, 4)) {
 			t.Errorf("the function has seen %q", seen)
 		}
@@ -316,7 +317,7 @@ func TestSpoolIsFair(t *testing.T) {
 			t.Errorf("of another client %d messages were read; %d bytes", b(), all.Bytes)
 		}
 		s.serve()
-		time.Sleep(time.Minute)
+		bubble.Pass(t, time.Minute)
 		seen, _ := s.settled()
 		for _, c := range []string{"a", "b"} {
 			if got := of(c, seen); !slices.Equal(got, topics(c, 1, 60)) {
@@ -353,7 +354,7 @@ func TestSpoolPoison(t *testing.T) {
 				})
 				s.serve()
 				for i := range 90 { // others are served all the time
-					time.Sleep(5 * time.Second)
+					bubble.Pass(t, 5*time.Second)
 					s.publish(q, message("q", i, 1))
 				}
 				seen, _ := s.settled()
@@ -383,10 +384,10 @@ func TestSpoolLongOutage(t *testing.T) {
 				for i := 1; i <= 3; i++ {
 					s.publish(p, message("c", i, 1))
 				}
-				time.Sleep(24 * time.Hour)
+				bubble.Pass(t, 24*time.Hour)
 				s.settled()
 				s.respond(nil)
-				time.Sleep(2 * time.Minute)
+				bubble.Pass(t, 2*time.Minute)
 				if seen, _ := s.settled(); !slices.Equal(seen[max(0, len(seen)-3):], topics("c", 1, 3)) || s.stat().Messages != 0 || len(s.letters()) > 0 {
 					t.Errorf("the function has seen %q, %d stay in the spool, dead letters %+v", seen, s.stat().Messages, s.letters())
 				}
@@ -405,7 +406,7 @@ func TestSpoolAtMostOnce(t *testing.T) {
 		synctest.Wait()
 		s.respond(func(string) exchange { return fails(errReset) })
 		s.serve()
-		time.Sleep(time.Hour)
+		bubble.Pass(t, time.Hour)
 		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 1, 3)) || s.stat().Messages != 0 {
 			t.Errorf("the function has seen %q, in the spool is %+v", seen, s.stat())
 		}
@@ -423,7 +424,7 @@ func TestSpoolExpiry(t *testing.T) {
 			}
 			s.publish(p, m)
 		}
-		time.Sleep(2 * time.Minute)
+		bubble.Pass(t, 2*time.Minute)
 		s.serve()
 		if seen, _ := s.settled(); !slices.Equal(seen, []string{"c/01", "c/03"}) || s.stat().Ended["expired"] != 1 {
 			t.Errorf("the function has seen %q, in the spool %+v", seen, s.stat())
@@ -519,7 +520,7 @@ func TestSpoolBatches(t *testing.T) {
 				}
 				synctest.Wait()
 				s.serve()
-				time.Sleep(time.Minute)
+				bubble.Pass(t, time.Minute)
 				if seen, _ := s.settled(); len(seen) != want || s.stat().Messages != 0 {
 					t.Errorf("%d requests, want %d; in the spool: %+v", len(seen), want, s.stat())
 				}
@@ -565,7 +566,7 @@ func TestSpoolEndsOnBadDisk(t *testing.T) {
 		synctest.Wait()
 		mend := refuseWrites(t, filepath.Join(s.fn.Queue.Spool.Dir, "f.spool"))
 		s.serve()
-		time.Sleep(time.Minute)
+		bubble.Pass(t, time.Minute)
 		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 1, 1)) {
 			t.Errorf("with a disk that refuses the function has seen %q", seen)
 		}
@@ -603,7 +604,7 @@ func TestSpoolInterrupted(t *testing.T) {
 		synctest.Wait()
 		s.restart()
 		s.respond(nil)
-		time.Sleep(time.Minute)
+		bubble.Pass(t, time.Minute)
 		if seen, _ := s.settled(); !slices.Equal(seen, topics("c", 1, 3)) {
 			t.Errorf("the function has seen %q", seen)
 		}
@@ -634,7 +635,7 @@ func TestSpoolPoisonInBatch(t *testing.T) {
 				})
 				s.serve()
 				for i := range 200 { // others are served all the time
-					time.Sleep(5 * time.Second)
+					bubble.Pass(t, 5*time.Second)
 					s.publish(q, message("q", i, 1))
 				}
 				s.settled()
@@ -670,7 +671,7 @@ func TestSpoolReopened(t *testing.T) {
 		s.start()
 		mode(0o700)
 		again(false, "at once")
-		time.Sleep(reopen)
+		bubble.Pass(t, reopen)
 		again(true, "after a while")
 		s.stop()
 		mode(0o755)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"eproxy/test/lib/bubble"
 )
 
 // record is a Logger whose lines, without time, can be read. For use inside a
@@ -53,17 +55,17 @@ func TestOnceThenCounted(t *testing.T) {
 		l.Warn("pod refuses", "b", "pod", "b")
 		expect(t, lines(), "level=WARN msg=\"pod refuses\" pod=a try=0", "level=WARN msg=\"pod refuses\" pod=b")
 
-		time.Sleep(Interval - time.Second)
+		bubble.Pass(t, Interval-time.Second)
 		expect(t, lines())
-		time.Sleep(time.Second)
+		bubble.Pass(t, time.Second)
 		expect(t, lines(), "level=WARN msg=\"pod refuses\" pod=a try=4 more_in_last_minute=4")
 
 		l.Warn("pod refuses", "a", "try", 5)
 		expect(t, lines())
-		time.Sleep(Interval)
+		bubble.Pass(t, Interval)
 		expect(t, lines(), "level=WARN msg=\"pod refuses\" try=5 more_in_last_minute=1")
 
-		time.Sleep(2 * Interval)
+		bubble.Pass(t, 2*Interval)
 		expect(t, lines())
 		l.Warn("pod refuses", "a", "try", 6)
 		expect(t, lines(), "level=WARN msg=\"pod refuses\" try=6")
@@ -82,7 +84,7 @@ func TestNothingCountedIsLostAtClose(t *testing.T) {
 		expect(t, lines(), "level=WARN msg=m n=2 more_in_last_minute=1")
 		l.Warn("m", "k")
 		l.Warn("m", "other")
-		time.Sleep(2 * Interval)
+		bubble.Pass(t, 2*Interval)
 		expect(t, lines())
 	})
 }
@@ -102,7 +104,7 @@ func TestInventedKeysAreBounded(t *testing.T) {
 			t.Errorf("%d events are kept", len(l.events))
 		}
 		l.mu.Unlock()
-		time.Sleep(Interval)
+		bubble.Pass(t, Interval)
 		expect(t, lines(), fmt.Sprintf("level=WARN msg=m more_in_last_minute=%d", 9*maxKeys-1))
 		l.Close()
 	})

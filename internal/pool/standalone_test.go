@@ -12,6 +12,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/depth"
 	"eproxy/test/lib/address"
+	"eproxy/test/lib/bubble"
 )
 
 // pods are addresses that nothing is dialled at before Do.
@@ -390,7 +391,7 @@ func TestSharedLimit(t *testing.T) {
 	}{
 		"before they know": {hook: func(l *limit) { l.places = 1 }},
 		"they say so":      {then: func(s *Standalone) { s.Wake("f") }},
-		"when it is time":  {again: time.Second, then: func(*Standalone) { time.Sleep(2 * time.Second) }},
+		"when it is time":  {again: time.Second, then: func(*Standalone) { bubble.Pass(t, 2*time.Second) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -26,6 +26,7 @@ import (
 	"eproxy/internal/request"
 	"eproxy/internal/trace"
 	"eproxy/internal/tracecontext"
+	"eproxy/test/lib/bubble"
 )
 
 const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -219,8 +220,7 @@ func TestCollectorDown(t *testing.T) {
 		e.LostElsewhere(elsewhere.Load)
 		stop := e.Start()
 		e.Ended(sampled(true), trace.Event{})
-		time.Sleep(10 * time.Minute) // of the test's own clock
-		synctest.Wait()
+		bubble.Pass(t, 10*time.Minute) // of the test's own clock
 		const more = 10
 		elsewhere.Store(7)
 		for range waiting + more {
@@ -233,8 +233,7 @@ func TestCollectorDown(t *testing.T) {
 			t.Errorf("%d lines:\n%s", n, logged)
 		}
 		for range 3 { // hours of it are not one line
-			time.Sleep(time.Hour)
-			synctest.Wait()
+			bubble.Pass(t, time.Hour)
 			e.Ended(sampled(true), trace.Event{})
 		}
 		for _, line := range []string{`msg="spans are lost" spans=17 dropped_so_far=17 failed_so_far=0 rejected_so_far=0`, `msg="spans are lost" spans=1 dropped_so_far=18 `, `msg="spans are lost" spans=1 dropped_so_far=19 `} {
@@ -243,8 +242,7 @@ func TestCollectorDown(t *testing.T) {
 			}
 		}
 		c.set(0)
-		time.Sleep(maxBackoff + time.Duration(waiting/together+1)*linger)
-		synctest.Wait()
+		bubble.Pass(t, maxBackoff+time.Duration(waiting/together+1)*linger)
 		if got, want := results(t, e), map[string]float64{"dropped": more + 3 + 7, "sent": waiting + 1}; !maps.Equal(got, want) || c.got() != waiting+1 {
 			t.Errorf("when it is up: %v, want %v", got, want)
 		}
@@ -279,8 +277,7 @@ func TestAnswers(t *testing.T) {
 			for range 5 {
 				e.Ended(sampled(true), trace.Event{})
 			}
-			time.Sleep(2 * linger)
-			synctest.Wait()
+			bubble.Pass(t, 2*linger)
 			if got := results(t, e); !maps.Equal(got, x.want) {
 				t.Errorf("%s: %v, want %v", name, got, x.want)
 			}
@@ -292,8 +289,7 @@ func TestAnswers(t *testing.T) {
 				return
 			}
 			c.set(0)
-			time.Sleep(maxBackoff)
-			synctest.Wait()
+			bubble.Pass(t, maxBackoff)
 			if got, want := results(t, e), map[string]float64{"sent": 5}; !maps.Equal(got, want) {
 				t.Errorf("%s, then: %v, want %v", name, got, want)
 			}
@@ -310,8 +306,7 @@ func TestLostInPrograms(t *testing.T) {
 		e.LostElsewhere(lost.Load)
 		stop := e.Start()
 		lost.Store(3)
-		time.Sleep(tellEvery)
-		synctest.Wait()
+		bubble.Pass(t, tellEvery)
 		stop()
 		if got := logged.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `level=WARN msg="spans are lost" spans=3 dropped_so_far=3 `) {
 			t.Errorf("the log is\n%s", got)

@@ -8,7 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
+
+	"eproxy/test/lib/bubble"
 )
 
 // fake are programs that show what the test says.
@@ -174,8 +175,7 @@ func TestWhatDoesNotFit(t *testing.T) {
 		}
 		p.lost = 7
 		close(goOn)
-		time.Sleep(3 * lostInterval) // of the test's own clock
-		synctest.Wait()
+		bubble.Pass(t, 3*lostInterval) // of the test's own clock
 		cancel()
 		if err := <-done; err != nil || shown != backlog+1 || lost != 5+7 {
 			t.Errorf("%v: %d shown, %d lost, want %d, %d", err, shown, lost, backlog+1, 12)
