@@ -25,9 +25,12 @@ const pageOutChunk = 16 << 20
 
 var errNoSwap = errors.New("nothing is paged out: this machine has no swap (on zram, for one), so what is frozen stays in memory")
 
+// swapsFile names where there is swap (proc_swaps(5)): a heading, and a line for each. Tests have another.
+var swapsFile = "/proc/swaps"
+
 // Paging says what hinders that instances are paged out on this machine now; nil: nothing.
 func Paging() error {
-	swaps, err := os.ReadFile("/proc/swaps") // proc_swaps(5): a heading, and a line for each
+	swaps, err := os.ReadFile(swapsFile)
 	if err != nil {
 		return errNoSwap // a kernel without swap has no such file
 	}
