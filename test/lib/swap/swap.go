@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// On gives this machine swap until release, or the end of the test: on zram if there is that, else in a file, which not every file system can have.
-func On(t *testing.T) (release func()) {
+// On gives this machine swap until the end of the test: on zram if there is that, else in a file, which not every file system can have.
+func On(t *testing.T) {
 	t.Helper()
 	const size = 256 << 20
 	device, remove, err := zram(size)
@@ -26,19 +26,12 @@ func On(t *testing.T) (release func()) {
 			t.Fatalf("%s %s: %v: %s", command, device, err, out)
 		}
 	}
-	on := true
-	release = func() {
-		if !on {
-			return
-		}
-		on = false
+	t.Cleanup(func() {
 		if out, err := exec.Command("swapoff", device).CombinedOutput(); err != nil {
 			t.Errorf("swapoff %s: %v: %s", device, err, out)
 		}
 		remove()
-	}
-	t.Cleanup(release)
-	return release
+	})
 }
 
 // zram makes a compressed disk in memory.
