@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"eproxy/test/lib/address"
+	"eproxy/test/lib/await"
 )
 
 // childConfig names the configuration that this program, run again, serves.
@@ -123,11 +124,7 @@ func (n *node) requests() []string {
 // until waits for something that must come.
 func (n *node) until(what string, ok func() bool) {
 	n.t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			n.t.Fatalf("waited in vain: %s", what)
-		}
-	}
+	await.True(n.t, time.Minute, what, ok)
 }
 
 // device is a client of MQTT 3.1.1 that acknowledges only what it is told to.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/config"
+	"eproxy/test/lib/await"
 )
 
 // TestOtherFiles: what happens to other files of a directory, of which there may be many, is no reason to
@@ -65,16 +66,16 @@ func TestManyFiles(t *testing.T) {
 	t.Cleanup(w.Close)
 	of := func(i int) *config.Config { return &config.Config{Functions: cfg.Functions[i : i+1]} }
 	for i := range many {
-		await(t, w, of(i), fmt.Sprintf("[10.0.0.1:%d]", i+1))
+		awaitPods(t, w, of(i), fmt.Sprintf("[10.0.0.1:%d]", i+1))
 	}
 	for _, i := range []int{0, many - 1} {
 		write(t, path(i)+".next", "[10.0.0.2:1]")
 		if err := os.Rename(path(i)+".next", path(i)); err != nil {
 			t.Fatal(err)
 		}
-		await(t, w, of(i), "[10.0.0.2:1]")
+		awaitPods(t, w, of(i), "[10.0.0.2:1]")
 	}
-	await(t, w, of(many), "[10.0.0.2:1]")
+	awaitPods(t, w, of(many), "[10.0.0.2:1]")
 	none := &config.Config{}
 	w.Follow(none)
 	w.Keep(none)
@@ -118,7 +119,7 @@ func TestDirectoryComesAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, path, fmt.Sprintf("[10.0.0.%d:1]", i+1))
-		await(t, w, cfg, fmt.Sprintf("[10.0.0.%d:1]", i+1))
+		awaitPods(t, w, cfg, fmt.Sprintf("[10.0.0.%d:1]", i+1))
 		if leave == nil {
 			break
 		}
@@ -147,7 +148,7 @@ func TestLinkToAnotherDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	w, _ := start(t, first)
-	await(t, w, first, "[10.0.0.0:1]")
+	awaitPods(t, w, first, "[10.0.0.0:1]")
 	if err := os.Remove(link); err != nil {
 		t.Fatal(err)
 	}
@@ -155,10 +156,10 @@ func TestLinkToAnotherDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Follow(second)
-	await(t, w, second, "[10.0.1.1:1]")
-	await(t, w, first, "[10.0.1.0:1]")
+	awaitPods(t, w, second, "[10.0.1.1:1]")
+	awaitPods(t, w, first, "[10.0.1.0:1]")
 	write(t, filepath.Join(root, "b", "x"), "[10.0.2.0:1]")
-	await(t, w, first, "[10.0.2.0:1]")
+	awaitPods(t, w, first, "[10.0.2.0:1]")
 	w.dirs.mu.Lock()
 	defer w.dirs.mu.Unlock()
 	if x := w.dirs.at[link]; len(w.dirs.at) != 1 || len(x.looks) != 2 {
@@ -169,17 +170,14 @@ func TestLinkToAnotherDirectory(t *testing.T) {
 // awaitBroken waits until the only source has failed.
 func awaitBroken(t *testing.T, w *Watcher) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	await.True(t, time.Minute, "the source to fail", func() bool {
 		w.mu.Lock()
+		defer w.mu.Unlock()
 		for _, f := range w.sources {
 			if f.err != nil {
-				w.mu.Unlock()
-				return
+				return true
 			}
 		}
-		w.mu.Unlock()
-		if time.Now().After(limit) {
-			t.Fatal("the source does not fail")
-		}
-	}
+		return false
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"eproxy/internal/config"
+	"eproxy/test/lib/await"
 )
 
 // logged collects what is logged.
@@ -54,8 +55,8 @@ func start(t *testing.T, cfg *config.Config) (*Watcher, *logged) {
 // pods are the function's, as text.
 func pods(w *Watcher, cfg *config.Config) string { return fmt.Sprint(w.Apply(cfg).Functions[0].Pods) }
 
-// await waits until the function has these pods.
-func await(t *testing.T, w *Watcher, cfg *config.Config, want string) {
+// awaitPods waits until the function has these pods.
+func awaitPods(t *testing.T, w *Watcher, cfg *config.Config, want string) {
 	t.Helper()
 	limit := time.After(time.Minute)
 	for pods(w, cfg) != want {
@@ -70,11 +71,12 @@ func await(t *testing.T, w *Watcher, cfg *config.Config, want string) {
 // awaitLog waits until something was logged.
 func awaitLog(t *testing.T, log *logged, want string) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); !strings.Contains(log.String(), want); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("no %q in %s", want, log)
+	await.None(t, time.Minute, func() string {
+		if text := log.String(); !strings.Contains(text, want) {
+			return fmt.Sprintf("no %q in %s", want, text)
 		}
-	}
+		return ""
+	})
 }
 
 func write(t *testing.T, path, text string) {
@@ -99,7 +101,7 @@ func TestFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, path, `["10.0.0.2:80", "[fd00::2]:8080", "10.0.0.2:80"]`)
-	await(t, w, cfg, "[10.0.0.2:80 10.0.0.9:80 [fd00::2]:8080]")
+	awaitPods(t, w, cfg, "[10.0.0.2:80 10.0.0.9:80 [fd00::2]:8080]")
 	awaitLog(t, log, "source of pods is back")
 
 	write(t, path, `["10.0.0.3:80", "10.0.`)
@@ -112,7 +114,7 @@ func TestFile(t *testing.T) {
 	if err := os.Rename(next, path); err != nil {
 		t.Fatal(err)
 	}
-	await(t, w, cfg, "[10.0.0.4:80 10.0.0.9:80]")
+	awaitPods(t, w, cfg, "[10.0.0.4:80 10.0.0.9:80]")
 
 	// as the kubelet updates a ConfigMap
 	for i, text := range []string{"[10.0.0.5:80]", "[]"} {
@@ -135,10 +137,10 @@ func TestFile(t *testing.T) {
 			if err := os.Rename(link, path); err != nil {
 				t.Fatal(err)
 			}
-			await(t, w, cfg, "[10.0.0.5:80 10.0.0.9:80]")
+			awaitPods(t, w, cfg, "[10.0.0.5:80 10.0.0.9:80]")
 		}
 	}
-	await(t, w, cfg, "[10.0.0.9:80]")
+	awaitPods(t, w, cfg, "[10.0.0.9:80]")
 }
 
 // TestFileThatIsWritten: half a list in YAML's block form can be read, and a cut port is another port: it does not count
@@ -273,10 +275,10 @@ func TestDNS(t *testing.T) {
 		t.Errorf("while the server fails: %s", got)
 	}
 	s.set(dnsmessage.RCodeSuccess, map[string][]dnsmessage.ResourceBody{"pods.test.TypeA": {a(10, 0, 0, 3)}})
-	await(t, w, cfg, "[10.0.0.3:80]")
+	awaitPods(t, w, cfg, "[10.0.0.3:80]")
 	awaitLog(t, log, "source of pods is back")
 	s.set(dnsmessage.RCodeNameError, nil)
-	await(t, w, cfg, "[]")
+	awaitPods(t, w, cfg, "[]")
 	awaitLog(t, log, `msg="source of pods names none" source="dns pods.test.:80" pods=0 error="resolve pods.test.: no pods: `)
 
 	target := dnsmessage.MustNewName("pod-0.test.")
@@ -287,7 +289,7 @@ func TestDNS(t *testing.T) {
 	s.set(dnsmessage.RCodeSuccess, srv)
 	cfg = function(config.Function{Discover: config.Discover{DNS: config.HostPort{Host: "_http._tcp.test."}}})
 	w.Follow(cfg)
-	await(t, w, cfg, "[10.0.0.4:8081 10.0.0.5:8082]")
+	awaitPods(t, w, cfg, "[10.0.0.4:8081 10.0.0.5:8082]")
 }
 
 // TestDNSTimeout: a server that does not answer is a source that fails, in one line, and its pods stay; a name
@@ -313,7 +315,7 @@ func TestDNSTimeout(t *testing.T) {
 	s.mu.Unlock()
 	awaitLog(t, log, "source of pods is back")
 	s.set(dnsmessage.RCodeNameError, nil)
-	await(t, w, cfg, "[]")
+	awaitPods(t, w, cfg, "[]")
 	awaitLog(t, log, "source of pods names none")
 	w.mu.Lock()
 	name := dns{cfg.Functions[0].Discover.DNS}

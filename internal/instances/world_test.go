@@ -18,6 +18,7 @@ import (
 
 	"eproxy/internal/cgroup"
 	"eproxy/internal/config"
+	"eproxy/test/lib/await"
 )
 
 var testAddresses = netip.MustParsePrefix("10.99.0.0/24")
@@ -116,11 +117,7 @@ func (w *world) found(name string, n int) []netip.AddrPort {
 // until waits for something that is not told of.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal("no " + what)
-		}
-	}
+	await.True(t, time.Minute, what, ok)
 }
 
 // close ends the runtime, and looks for what it has left.

@@ -29,6 +29,7 @@ import (
 
 	"eproxy/internal/config"
 	"eproxy/internal/endpoints"
+	"eproxy/test/lib/await"
 )
 
 // logged collects what is logged.
@@ -52,10 +53,8 @@ func (l *logged) String() string {
 // until waits for something.
 func until(t *testing.T, what func() string, ok func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatal(what())
-		}
+	if !await.Within(time.Minute, ok) {
+		t.Fatal(what())
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"eproxy/internal/delivery"
 	"eproxy/internal/mqtt/samples"
 	"eproxy/internal/pool"
+	"eproxy/test/lib/await"
 )
 
 // stage is a server with one function, by two names: that of from/# lets publishers say who they are.
@@ -131,11 +132,7 @@ var anonymous = config.Auth{AllowAnonymous: true}
 // waitFor waits until something is true.
 func (s *stage) waitFor(ok func() bool, otherwise string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatal(otherwise)
-		}
-	}
+	await.True(s.t, 20*time.Second, otherwise, ok)
 }
 
 func say(text string) http.HandlerFunc {

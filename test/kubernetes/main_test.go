@@ -28,6 +28,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"eproxy/test/kubernetes/cluster"
+	"eproxy/test/lib/await"
 	"eproxy/test/lib/lab"
 )
 
@@ -315,10 +316,8 @@ func (w *world) until(what string, ok func() bool) {
 // untilSo is until; what is asked when it is in vain.
 func (w *world) untilSo(what func() string, ok func() bool) {
 	w.t.Helper()
-	for limit := time.Now().Add(waitTime); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			w.t.Fatal("waited in vain for " + what())
-		}
+	if !await.Within(waitTime, ok) {
+		w.t.Fatal("waited in vain for " + what())
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"eproxy/internal/predict"
+	"eproxy/test/lib/await"
 	"eproxy/test/lib/lab"
 )
 
@@ -86,11 +87,11 @@ func TestScaledByTheLoader(t *testing.T) {
 		if n := w.replicas("temp"); n != 1 {
 			t.Errorf("it is to have %d pods", n)
 		}
-		time.Sleep(predict.StableWindow / 2) // half of the time in which it must stay
-		if n := w.replicas("temp"); n != 1 {
-			t.Errorf("it is to have %d pods half a minute after its last message", n)
+		answered := time.Now()
+		await.True(t, 2*predict.StableWindow, "it has nothing to do", func() bool { return w.replicas("temp") == 0 })
+		if stayed := time.Since(answered); stayed < predict.StableWindow/2 {
+			t.Errorf("it is to have no pods %s after its last message", stayed)
 		}
-		w.until("it to have nothing to do", func() bool { return w.replicas("temp") == 0 })
 		w.service("temp", "http", nil)
 		w.until("it to be stopped", func() bool { return w.reason() == "stopped 0 " })
 	}

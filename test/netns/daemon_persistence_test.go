@@ -20,6 +20,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"eproxy/test/lib/await"
 	"eproxy/test/lib/lab"
 )
 
@@ -103,10 +104,9 @@ func persistenceOverKills(t *testing.T, mode string) {
 		one, two, exactly := seen(), more(), once()
 		return !slices.ContainsFunc(news.acked(), func(p string) bool { return one[p]+two[p] == 0 || exactly[p] == 0 })
 	}
-	for late, again := time.Now().Add(clientTimeout), false; !all() && time.Now().Before(late); time.Sleep(20 * time.Millisecond) {
-		if !again && time.Until(late) < clientTimeout/2 { // mosquitto_sub is not seen to come back now and then: what is asked is whether the session has all
-			again, more = true, keeper(t, l)
-		}
+	if !await.Within(clientTimeout/2, all) { // mosquitto_sub is not seen to come back now and then: what is asked is whether the session has all
+		more = keeper(t, l)
+		await.Within(clientTimeout/2, all)
 	}
 	for _, payload := range news.acked() {
 		sent, wire := news.exchanges(payload)

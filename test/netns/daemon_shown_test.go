@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"eproxy/test/lib/await"
 	"eproxy/test/lib/lab"
 )
 
@@ -84,16 +85,7 @@ func TestShownIsTrue(t *testing.T) {
 // waitFor waits until what() has nothing to complain of.
 func waitFor(t *testing.T, what func() string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		complaint := what()
-		if complaint == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(complaint)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	await.None(t, 30*time.Second, what)
 }
 
 // TestStopEndsConnectionsInOrder: when eproxy stops, and when a reload takes a pod out of

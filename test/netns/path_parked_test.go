@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"eproxy/test/lib/await"
 	"eproxy/test/lib/lab"
 )
 
@@ -175,13 +176,13 @@ func TestParkedInTurn(t *testing.T) {
 // await waits until the programs' counters are as ok says.
 func (s *system) await(t *testing.T, what string, ok func(counts map[string]int) bool) {
 	t.Helper()
-	end := time.Now().Add(stallLimit)
-	for !ok(s.counts()) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: not so after %v: %v", what, stallLimit, s.counts())
+	await.None(t, stallLimit, func() string {
+		counts := s.counts()
+		if ok(counts) {
+			return ""
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
+		return fmt.Sprintf("%s: not so after %v: %v", what, stallLimit, counts)
+	})
 }
 
 // gatedPods serves functions that answer nothing before open is called.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"eproxy/test/lib/await"
 	"eproxy/test/lib/lab"
 	"eproxy/test/lib/wire"
 )
@@ -22,16 +23,7 @@ func (c *rawConn) ping() {
 // until waits for a condition.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatal("waited in vain: " + what)
-		}
-	}
+	await.True(t, 20*time.Second, what, ok)
 }
 
 // seenAtPods is how many segments of pods the counters know of.
