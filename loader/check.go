@@ -49,6 +49,11 @@ func checkCommand() *cli.Command {
 			for _, fn := range cfg.Functions {
 				fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, way(cfg, fn, int(headroom)))
 			}
+			for _, r := range cfg.Routes {
+				if why := keptBack(cfg, r); why != "" {
+					fmt.Fprintf(c.App.Writer, "route %s: fallback (%s)\n", r.Filter, why)
+				}
+			}
 			for _, fn := range cfg.Functions {
 				if fn.Run != nil {
 					fmt.Fprintf(c.App.Writer, "function %s: %s\n", fn.Name, runs(fn.Run))
@@ -131,6 +136,16 @@ func warnings(file string, cfg *config.Config) []string {
 		out = append(out, file+": no routes: no message goes to a function")
 	}
 	return out
+}
+
+// keptBack says why a route is the fallback's though the kernel path serves its function; empty: it is not.
+func keptBack(cfg *config.Config, r *config.Route) string {
+	fn := cfg.Function(r.Functions[0])
+	if _, ok := fn.Graftable(); !ok {
+		return ""
+	}
+	why, _ := r.Graftable(fn)
+	return why
 }
 
 // way says where the messages of a function are taken, if XDP may grow a packet

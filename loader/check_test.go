@@ -37,3 +37,19 @@ func TestWayCountsTheSender(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestKeptBack: an ordered route to a function with a spool is the fallback's, other routes to it are not.
+func TestKeptBack(t *testing.T) {
+	plain, spooling := &config.Function{Name: "plain"}, &config.Function{Name: "spooling"}
+	spooling.Queue.Spool = &config.Spool{}
+	cfg := &config.Config{Functions: []*config.Function{plain, spooling}}
+	for _, c := range []struct {
+		function string
+		ordered  bool
+		kept     bool
+	}{{"plain", true, false}, {"spooling", false, false}, {"spooling", true, true}} {
+		if why := keptBack(cfg, &config.Route{Functions: []string{c.function}, Ordered: c.ordered}); (why != "") != c.kept {
+			t.Errorf("%s, ordered %t: %q", c.function, c.ordered, why)
+		}
+	}
+}

@@ -50,7 +50,7 @@ enum reason {
 	REASON_PROPERTIES = 23,      /* MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid */
 	REASON_TOPIC_LONG = 24,      /* topic or one of its levels longer than the kernel path handles */
 	REASON_NO_ROUTE = 25,        /* no route matches: ordinary broker traffic */
-	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, or no pod that the kernel path reaches) */
+	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches) */
 	REASON_NOT_GRANTED = 27,     /* client may not be known to be allowed on this topic yet */
 	REASON_NO_SLOT = 28,         /* no idle connection to a pod of the function */
 	REASON_DEAD_SOCKET = 29,     /* slot's socket is gone or not ESTABLISHED */

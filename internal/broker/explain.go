@@ -19,7 +19,7 @@ type RouteOfTopic struct {
 	Functions  []string `json:"functions"`
 	AlsoBroker bool     `json:"also_broker"`
 	Ordered    bool     `json:"ordered"`
-	Userspace  string   `json:"userspace,omitempty"` // what of its function only userspace can do; empty: nothing
+	Userspace  string   `json:"userspace,omitempty"` // what keeps its messages in userspace (config.Route.Graftable); empty: nothing
 }
 
 // Explain says what would become of a message of this client to this topic, as far as the
@@ -47,7 +47,7 @@ func (r *rules) describe(name string) *RouteOfTopic {
 	}
 	d := &RouteOfTopic{Filter: route.Filter, Functions: route.Functions, AlsoBroker: route.AlsoBroker, Ordered: route.Ordered}
 	if fn := r.functions[route.Functions[0]]; fn != nil {
-		d.Userspace, _ = fn.Graftable()
+		d.Userspace, _ = route.Graftable(fn)
 	}
 	return d
 }

@@ -40,7 +40,7 @@ func (b bounds) reserve() bounds { return bounds{b.messages / 4, b.bytes / 4} }
 
 // queue is what there is of one function's messages, on either path: those that wait in the kernel, which it
 // only counts, and those that userspace holds, which wait for a connection or for their next attempt, or have
-// one under way. Which of them is next the pool decides (first come, first served); the queue
+// one under way. Which of them is next the pool decides (clients have one after another their turn); the queue
 // decides which may come in, and who waits outside is served in order, too.
 type queue struct {
 	activate func() // told that a message waits and no pod is there for it

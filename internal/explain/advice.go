@@ -12,7 +12,7 @@ var adviceOf = map[string]string{
 	"properties":     "leave out properties that the function does not read: Response Topic, Correlation Data, Topic Alias",
 	"too_large":      "smaller payloads, up to 1,472 bytes, and a shorter client identifier and user name",
 	"topic_long":     "topics of up to 128 bytes with levels of up to 60",
-	"route_fallback": "a route with one function, without also_broker, to a function without batch, cloudevents.mode: structured and from_publisher, and a pod that the kernel path reaches (mapsctl pods says why it does not)",
+	"route_fallback": "a route with one function, without also_broker, not ordered to a function with a spool, to a function without batch, cloudevents.mode: structured and from_publisher, and a pod that the kernel path reaches (mapsctl pods says why it does not)",
 	"not_granted":    "nothing: it is granted with the first message to this topic, and taken from the next one on",
 	"family":         "give the function a pod of the client's address family",
 	"no_slot":        "more pods, or a higher concurrency, if it lasts (mapsctl pods)",

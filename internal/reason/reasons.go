@@ -30,7 +30,7 @@ var All = []Reason{
 	{"properties", "MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid"},
 	{"topic_long", "topic or one of its levels longer than the kernel path handles"},
 	{"no_route", "no route matches: ordinary broker traffic"},
-	{"route_fallback", "route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, or no pod that the kernel path reaches)"},
+	{"route_fallback", "route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches)"},
 	{"not_granted", "client may not be known to be allowed on this topic yet"},
 	{"no_slot", "no idle connection to a pod of the function"},
 	{"dead_socket", "slot's socket is gone or not ESTABLISHED"},

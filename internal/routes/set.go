@@ -72,7 +72,7 @@ func (s *Set) fallback(r *config.Route) bool {
 		return true
 	}
 	fn := s.functions[id-s.firstFunction]
-	_, graftable := fn.Graftable()
+	_, graftable := r.Graftable(fn)
 	return !graftable || prefixTooLong(fn)
 }
 
