@@ -29,23 +29,14 @@ const (
 func brokersCommand() *cli.Command {
 	return &cli.Command{
 		Name: "brokers", Usage: "publish and subscribe without functions, and TLS: eproxy, and eproxy in front of Mosquitto, against Mosquitto",
-		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "rounds", Value: 5, Usage: "interleaved rounds `N`"},
-			&cli.DurationFlag{Name: "duration", Value: 2 * time.Second, Usage: "length of one measurement"},
+		Flags: append(roundFlags(5, 2*time.Second), []cli.Flag{
 			&cli.IntFlag{Name: "pairs", Value: 10, Usage: "publishers `N`, with a subscriber each"},
 			&cli.Float64Flag{Name: "rate", Value: 2000, Usage: "open loop, messages per second of all publishers"},
 			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
 			&cli.StringFlag{Name: "loads", Value: "q0,q1,q0-16,q1-16,tls-q0-16,tls-q1,tls-q1-16,handshake", Usage: "qN: QoS N at --rate; qN-M: M in flight for each publisher; with tls- in front: in TLS; handshake: TLS connections that are opened, CONNECT to CONNACK, and closed"},
 			&cli.StringFlag{Name: "json", Usage: "write all measurements to `FILE`"},
-		},
-		Action: func(c *cli.Context) error {
-			b, err := newLab(c)
-			defer b.close()
-			if err != nil {
-				return err
-			}
-			return b.brokers()
-		},
+		}...),
+		Action: func(c *cli.Context) error { return measureIn(newLab, c, (*bench).brokers) },
 	}
 }
 

@@ -40,14 +40,27 @@ func app(commands []*cli.Command, all cli.ActionFunc) *cli.App {
 
 // flags are those without a command.
 func flags() []cli.Flag {
-	return []cli.Flag{
-		&cli.IntFlag{Name: "rounds", Value: 5, Usage: "interleaved rounds `N`"},
-		&cli.DurationFlag{Name: "duration", Value: 3 * time.Second, Usage: "length of one measurement"},
+	return slices.Concat(roundFlags(5, 3*time.Second), []cli.Flag{
 		&cli.Float64Flag{Name: "rate", Value: 5000, Usage: "open loop, messages per second"},
-		&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
-		&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
+	}, deviceFlags(), []cli.Flag{
 		&cli.StringFlag{Name: "rows", Value: "direct," + rowNetHTTP + "," + rowGateway + "," + rowPlain + ",fallback,tc,xdp,tc-tuned,xdp-tuned", Usage: rowsUsage},
 		&cli.StringFlag{Name: "loads", Value: "open,open100,closed1,closed50", Usage: "open: fixed rate; openN: N messages per second; closedN: N in flight per connection; with q0 behind: nine of ten messages have QoS 0"},
+	})
+}
+
+// roundFlags are those of measurements of several things in turn.
+func roundFlags(rounds int, duration time.Duration) []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "rounds", Value: rounds, Usage: "interleaved rounds `N`"},
+		&cli.DurationFlag{Name: "duration", Value: duration, Usage: "length of one measurement"},
+	}
+}
+
+// deviceFlags are those of who publishes.
+func deviceFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
+		&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
 	}
 }
 
@@ -130,8 +143,13 @@ type bench struct {
 func run(c *cli.Context) error { return inLab(c, (*bench).all) }
 
 // inLab runs a measurement in a lab whose pods serve the function.
-func inLab(c *cli.Context, measure func(b *bench) error) (err error) {
-	b, err := newBench(c)
+func inLab(c *cli.Context, measure func(b *bench) error) error {
+	return measureIn(newBench, c, measure)
+}
+
+// measureIn runs a measurement in a lab that is made for it.
+func measureIn(made func(*cli.Context) (*bench, error), c *cli.Context, measure func(b *bench) error) error {
+	b, err := made(c)
 	defer b.close()
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,15 +17,12 @@ import (
 func versionsCommand() *cli.Command {
 	return &cli.Command{
 		Name: "versions", Usage: "cost per message of this version by that of another, and of this one by itself: what ratios chance makes",
-		Flags: []cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			&cli.PathFlag{Name: "other", Required: true, Usage: "`DIRECTORY` of the other version's loader and userspace-fallback"},
-			&cli.IntFlag{Name: "rounds", Value: 60, Usage: "interleaved rounds `N`"},
-			&cli.DurationFlag{Name: "duration", Value: 250 * time.Millisecond, Usage: "length of one measurement"},
-			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
-			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
+		}, roundFlags(60, 250*time.Millisecond), deviceFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "modes", Value: rowTC, Usage: "of what: tc, xdp, fallback"},
 			&cli.StringFlag{Name: "loads", Value: "open2000,closed1,closed50", Usage: "as of bench"},
-		},
+		}),
 		Action: versions,
 	}
 }
@@ -50,20 +48,11 @@ func versions(c *cli.Context) (err error) {
 			}
 		}
 	}
-	idle, err := all[0].idle()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.App.Writer, "idle machine: %.1f ms of processor time per second\n", idle*1000)
-	for _, ld := range strings.Split(c.String("loads"), ",") {
-		if err := race(all, ld, idle); err != nil {
-			return fmt.Errorf("%s: %w", ld, err)
-		}
+	return contest(all, func(load string) {
 		for i, mode := range modes {
-			printVersions(c.App.Writer, mode+", "+ld, all[3*i], all[3*i+1], all[3*i+2])
+			printVersions(c.App.Writer, mode+", "+load, all[3*i], all[3*i+1], all[3*i+2])
 		}
-	}
-	return nil
+	})
 }
 
 // printVersions prints the ratios of this version's figures to another's, and of this one's to its own.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"text/tabwriter"
@@ -18,14 +19,10 @@ import (
 func xdpCommand() *cli.Command {
 	return &cli.Command{
 		Name: "xdp", Usage: "what XDP brings against TC, with pods that take XDP redirects and with pods that do not",
-		Flags: []cli.Flag{
-			&cli.IntFlag{Name: "rounds", Value: 15, Usage: "interleaved rounds `N`"},
-			&cli.DurationFlag{Name: "duration", Value: 500 * time.Millisecond, Usage: "length of one measurement"},
-			&cli.IntFlag{Name: "connections", Value: 20, Usage: "devices `N`"},
-			&cli.IntFlag{Name: "payload", Value: 64, Usage: "bytes"},
+		Flags: slices.Concat(roundFlags(15, 500*time.Millisecond), deviceFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "modes", Value: "tc,xdp,on", Usage: "of what; ratios are to the first"},
 			&cli.StringFlag{Name: "loads", Value: "open200,open2000,open5000,closed1,closed50", Usage: "as of bench"},
-		},
+		}),
 		Action: xdp,
 	}
 }
@@ -37,16 +34,6 @@ var podKinds = []struct {
 }{
 	{"pods with GRO, which take XDP redirects", true},
 	{"pods as CNI plugins make them, without", false},
-}
-
-// contender is eproxy in a mode, in a lab of its own. All of them are up at the same
-// time and loaded in turn, so that what else the machine does meets them alike.
-type contender struct {
-	*bench
-	mode   string
-	kind   int // of pods
-	loader *lab.Process
-	ms     []measurement
 }
 
 func xdp(c *cli.Context) (err error) {
@@ -66,53 +53,11 @@ func xdp(c *cli.Context) (err error) {
 			}
 		}
 	}
-	idle, err := all[0].idle()
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.App.Writer, "idle machine: %.1f ms of processor time per second\n", idle*1000)
-	for _, ld := range strings.Split(c.String("loads"), ",") {
-		if err := race(all, ld, idle); err != nil {
-			return fmt.Errorf("%s: %w", ld, err)
-		}
+	return contest(all, func(load string) {
 		for kind := range podKinds {
-			printXDP(c.App.Writer, fmt.Sprintf("%s, %s", ld, podKinds[kind].name), all[kind*len(modes):][:len(modes)])
+			printXDP(c.App.Writer, fmt.Sprintf("%s, %s", load, podKinds[kind].name), all[kind*len(modes):][:len(modes)])
 		}
-	}
-	return nil
-}
-
-// retire ends contenders, also such as have not begun.
-func retire(all []*contender) (err error) {
-	for _, x := range all {
-		if x.loader != nil {
-			err = errors.Join(err, x.loader.Stop())
-		}
-		x.close()
-	}
-	return err
-}
-
-// race has each contender make a load in turn, as often as there are rounds.
-func race(all []*contender, name string, idle float64) error {
-	plan, err := all[0].plan(name)
-	if err != nil {
-		return err
-	}
-	for _, x := range all {
-		x.ms = nil
-	}
-	for round := range all[0].c.Int("rounds") {
-		for i := range all {
-			x := all[(i+round)%len(all)] // nobody always comes first
-			m, err := x.load(x.mqtt(plan), x.loader, plan, idle)
-			if err != nil {
-				return fmt.Errorf("%s: %w", x.mode, err)
-			}
-			x.ms = append(x.ms, m)
-		}
-	}
-	return nil
+	})
 }
 
 // start switches GRO at the pods' ends and starts the loader.

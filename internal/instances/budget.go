@@ -228,21 +228,12 @@ func (r *Runtime) offer() {
 	}
 }
 
-// keepBudget looks until Close whether instances have come to take more than they are to, and stops idle functions then.
+// keepBudget looks whether instances have come to take more than they are to, and stops idle functions then.
 func (r *Runtime) keepBudget() {
-	t := time.NewTicker(budgetLook)
-	defer t.Stop()
-	for {
-		select {
-		case <-r.closed:
-			return
-		case <-t.C:
-		}
-		r.budget.mu.Lock()
-		if err := r.free(r.tenancy(), 0, "instances that have come to take more"); err != nil {
-			r.often.Warn("instances take more memory than runtime.memory", "budget", "error", err)
-		}
-		r.budget.mu.Unlock()
+	r.budget.mu.Lock()
+	defer r.budget.mu.Unlock()
+	if err := r.free(r.tenancy(), 0, "instances that have come to take more"); err != nil {
+		r.often.Warn("instances take more memory than runtime.memory", "budget", "error", err)
 	}
 }
 

@@ -114,9 +114,9 @@ func (r *Runtime) prepare() error {
 		r.log.Warn(why)
 	}
 	r.prepared = true
-	go r.keep()
+	go r.every(guardInterval, r.keep)
 	if r.budget.limit > 0 {
-		go r.keepBudget()
+		go r.every(budgetLook, r.keepBudget)
 	}
 	return nil
 }
@@ -124,25 +124,30 @@ func (r *Runtime) prepare() error {
 // guardInterval is how often it is looked whether the rules for instances are there.
 const guardInterval = 5 * time.Second
 
-// keep looks after the rules and the name servers until Close: whoever flushes nftables' ruleset takes them along, and with them what
-// keeps instances from this machine and from each other.
-func (r *Runtime) keep() {
-	t := time.NewTicker(guardInterval)
+// every does something at intervals until Close.
+func (r *Runtime) every(interval time.Duration, do func()) {
+	t := time.NewTicker(interval)
 	defer t.Stop()
 	for {
 		select {
 		case <-r.closed:
 			return
 		case <-t.C:
+			do()
 		}
-		r.preparing.Lock()
-		if err := r.guard(); err != nil {
-			r.often.Warn("instances are not kept from this machine and from each other", "rules", "error", err)
-		}
-		if err := r.follow(); err != nil {
-			r.often.Warn("instances have the name servers of before", "resolv", "error", err)
-		}
-		r.preparing.Unlock()
+	}
+}
+
+// keep looks after the rules and the name servers: whoever flushes nftables' ruleset takes the rules along, and with them what
+// keeps instances from this machine and from each other.
+func (r *Runtime) keep() {
+	r.preparing.Lock()
+	defer r.preparing.Unlock()
+	if err := r.guard(); err != nil {
+		r.often.Warn("instances are not kept from this machine and from each other", "rules", "error", err)
+	}
+	if err := r.follow(); err != nil {
+		r.often.Warn("instances have the name servers of before", "resolv", "error", err)
 	}
 }
 

@@ -124,7 +124,7 @@ type (
 func (r *MQTTRoute) DeepCopyObject() runtime.Object {
 	out := *r
 	out.ObjectMeta = *r.ObjectMeta.DeepCopy()
-	out.Spec.FunctionRef.Port = clonePort(r.Spec.FunctionRef.Port)
+	out.Spec.FunctionRef.Port = clone(r.Spec.FunctionRef.Port)
 	out.Status = r.Status.clone()
 	return &out
 }
@@ -133,24 +133,12 @@ func (r *MQTTRoute) DeepCopyObject() runtime.Object {
 func (f *MQTTFunction) DeepCopyObject() runtime.Object {
 	out := *f
 	out.ObjectMeta = *f.ObjectMeta.DeepCopy()
-	out.Spec.Service.Port = clonePort(f.Spec.Service.Port)
+	out.Spec.Service.Port = clone(f.Spec.Service.Port)
 	out.Spec.Headers = maps.Clone(f.Spec.Headers)
-	if f.Spec.Retry != nil {
-		retry := *f.Spec.Retry
-		out.Spec.Retry = &retry
-	}
-	if f.Spec.CloudEvents != nil {
-		events := *f.Spec.CloudEvents
-		out.Spec.CloudEvents = &events
-	}
-	if f.Spec.Batch != nil {
-		batch := *f.Spec.Batch
-		out.Spec.Batch = &batch
-	}
-	if f.Spec.Tracing != nil {
-		tracing := *f.Spec.Tracing
-		out.Spec.Tracing = &tracing
-	}
+	out.Spec.Retry = clone(f.Spec.Retry)
+	out.Spec.CloudEvents = clone(f.Spec.CloudEvents)
+	out.Spec.Batch = clone(f.Spec.Batch)
+	out.Spec.Tracing = clone(f.Spec.Tracing)
 	out.Status = f.Status.clone()
 	return &out
 }
@@ -177,7 +165,8 @@ func (l *functionList) DeepCopyObject() runtime.Object {
 
 func (s Status) clone() Status { return Status{Conditions: slices.Clone(s.Conditions)} }
 
-func clonePort(p *intstr.IntOrString) *intstr.IntOrString {
+// clone is a copy of what p points to, not of what that points to.
+func clone[T any](p *T) *T {
 	if p == nil {
 		return nil
 	}

@@ -16,7 +16,6 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -26,32 +25,15 @@ import (
 	"eproxy/internal/metrics"
 	"eproxy/internal/pindir"
 	"eproxy/internal/reach"
+	"eproxy/test/lib/bpffs"
 )
 
 var update = flag.Bool("update", false, "write what is expected anew")
 
-// mountBPF mounts a bpf file system until the test ends.
-func mountBPF(t testing.TB) string {
-	t.Helper()
-	if err := rlimit.RemoveMemlock(); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, "mode=0700"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // newObserver is one that is attached nowhere.
 func newObserver(t testing.TB, pods int) *Observer {
 	t.Helper()
-	dir := mountBPF(t)
+	dir := bpffs.Mount(t)
 	spec, err := observer.LoadObserve()
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,29 @@ import (
 	"time"
 )
 
+// given is a place, and whose it is.
+type given struct {
+	Lease
+	caller string
+}
+
+// order is that in which callers get places.
+type order chan given
+
+// ask has a caller, of the client that its name begins with, wait for a place until ctx ends.
+func (o order) ask(ctx context.Context, t *testing.T, s *Standalone, caller string) {
+	go func() {
+		l, err := s.Acquire(ctx, "f", caller[:1], nil)
+		switch {
+		case err == nil:
+			o <- given{l, caller}
+		case ctx.Err() == nil:
+			t.Error(err)
+		}
+	}()
+	synctest.Wait()
+}
+
 // TestClientsHaveTurns: clients have one after another their turn, each with what it wanted first, however much one of
 // them wants.
 func TestClientsHaveTurns(t *testing.T) {
@@ -18,27 +41,16 @@ func TestClientsHaveTurns(t *testing.T) {
 		s := New(functions(1, podA))
 		defer s.Close()
 		first := acquire(t, s)
-		type got struct {
-			name string
-			l    Lease
-		}
-		turns := make(chan got, 10)
+		got := make(order, 10)
 		for _, name := range []string{"a0", "a1", "a2", "a3", "b0", "c0", "b1"} {
-			go func() {
-				l, err := s.Acquire(context.Background(), "f", name[:1], nil)
-				if err != nil {
-					t.Error(err)
-				}
-				turns <- got{name, l}
-			}()
-			synctest.Wait()
+			got.ask(context.Background(), t, s, name)
 		}
 		first.Release()
 		var served []string
 		for range 7 {
-			g := <-turns
-			served = append(served, g.name)
-			g.l.Release()
+			next := <-got
+			served = append(served, next.caller)
+			next.Release()
 		}
 		if want := []string{"a0", "b0", "c0", "a1", "b1", "a2", "a3"}; !slices.Equal(served, want) {
 			t.Errorf("served %v, want %v", served, want)

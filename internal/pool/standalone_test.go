@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -263,25 +264,14 @@ func TestFirstComeFirstServed(t *testing.T) {
 		s := New(functions(1, podA))
 		defer s.Close()
 		first := acquire(t, s)
-		type got struct {
-			n int
-			l Lease
-		}
-		turns := make(chan got, 10)
+		got := make(order, 10)
 		ctx, cancel := context.WithCancel(context.Background())
 		for i := range 5 {
-			go func() {
-				c := context.Background()
-				if i == 1 || i == 4 {
-					c = ctx
-				}
-				if l, err := s.Acquire(c, "f", "c", nil); err == nil {
-					turns <- got{i, l}
-				} else if i != 1 && i != 4 {
-					t.Error(err)
-				}
-			}()
-			synctest.Wait()
+			c := context.Background()
+			if i == 1 || i == 4 {
+				c = ctx
+			}
+			got.ask(c, t, s, fmt.Sprint("c", i))
 		}
 		cancel()
 		synctest.Wait()
@@ -289,16 +279,16 @@ func TestFirstComeFirstServed(t *testing.T) {
 		if l := at(t, s); l != nil {
 			t.Error("who comes later has overtaken")
 		}
-		for _, want := range []int{0, 2, 3} {
+		for _, want := range []string{"c0", "c2", "c3"} {
 			synctest.Wait()
-			g := <-turns
-			if g.n != want {
-				t.Errorf("turn of caller %d, want %d", g.n, want)
+			next := <-got
+			if next.caller != want {
+				t.Errorf("turn of %s, want %s", next.caller, want)
 			}
-			if len(turns) > 0 {
+			if len(got) > 0 {
 				t.Error("two have the only place")
 			}
-			g.l.Release()
+			next.Release()
 		}
 		acquire(t, s).Release()
 	})

@@ -18,7 +18,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -27,6 +26,7 @@ import (
 	"eproxy/internal/trace"
 	"eproxy/internal/tracecontext"
 	"eproxy/test/lib/bubble"
+	"eproxy/test/lib/gathered"
 )
 
 const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -128,20 +128,10 @@ func newExporter(t *testing.T, base string, c *collector) (*Exporter, *logText) 
 // results are the metrics of an exporter that are not 0.
 func results(t *testing.T, e *Exporter) map[string]float64 {
 	t.Helper()
-	r := prometheus.NewPedanticRegistry()
-	if err := r.Register(e); err != nil {
-		t.Fatal(err)
-	}
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := make(map[string]float64)
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if v := m.GetCounter().GetValue(); v > 0 {
-				out[m.GetLabel()[0].GetValue()] = v
-			}
+	for key, v := range gathered.Values(t, e) {
+		if _, result, _ := strings.Cut(key, " "); v > 0 {
+			out[result] = v
 		}
 	}
 	return out

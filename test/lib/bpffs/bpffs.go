@@ -11,7 +11,7 @@ import (
 )
 
 // Mount mounts a bpf file system until the test ends, and returns where.
-func Mount(t *testing.T) string {
+func Mount(t testing.TB) string {
 	t.Helper()
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
