@@ -34,6 +34,7 @@ type conn struct {
 	from        transport.Stream
 	certificate atomic.Pointer[transport.Certificate] // of from, for other goroutines
 	leaving     atomic.Bool                           // what is written now must not wait
+	parted      atomic.Bool                           // the client has sent DISCONNECT: it gets no message any more
 	gate        gate
 	server      *Server
 	client      *mochi.Client // from CONNECT on

@@ -63,6 +63,12 @@ func sessionDialogues() []dialogue {
 		{"MQTT-3.1.4-3 MQTT-3.1.4-2/3.1.1", "another connection takes the session over", []line{
 			send("old", hello5("c", clean, lasting), ok5), send("new", hello5("c", kept, lasting), present5), over("old", "", "\xe0\x01\x8e"),
 		}},
+		{"MQTT-3.1.2-26 MQTT-3.3.2-7 MQTT-4.4.0-1", "what comes again has its topic, also for a client that takes aliases", []line{
+			send("c", hello5("c", clean, lasting+"\x22\x00\x0a"), ok5), send("c", sub5("t", 1), granted5(1)), send("p", hello5("p", clean, ""), ok5),
+			send("p", pub5(0x32, "t", 1, "", "1"), ack(0x40, 1)), gets("c", pub5(0x32, "t", 0, "", "1")),
+			send("p", pub5(0x32, "t", 2, "", "2"), ack(0x40, 2)), gets("c", pub5(0x32, "t", 0, "", "2")),
+			back("c", hello5("c", kept, lasting+"\x22\x00\x0a"), present5, pub5(0x3a, "t", 0, "", "1"), pub5(0x3a, "t", 0, "", "2")),
+		}},
 		{"MQTT-3.3.2-7", "aliases end with their connection", []line{
 			send("c", hello5("c", clean, lasting), ok5), send("c", pub5(0x30, "t", 0, "\x23\x00\x01", "x")), send("c", "\xc0\x00", "\xd0\x00"),
 			back("c", hello5("c", kept, lasting), present5), over("c", pub5(0x30, "", 0, "\x23\x00\x01", "x"), "\xe0\x01\x82"),

@@ -76,6 +76,9 @@ func (c *conn) goodbye(pk packets.Packet) {
 	if pk.ReasonCode != packets.CodeDisconnectWillMessage.Code {
 		x.DiscardWill()
 	}
+	// Who sees the connection end and comes back at once is not to meet the session of this one.
+	c.parted.Store(true)
+	c.beginTurn()
 }
 
 // keepStep keeps that a client has received a message of QoS 2, before the library sends PUBREL.
@@ -138,6 +141,8 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 	case packets.Publish:
 		c, ok := cl.Net.Conn.(*conn)
 		switch {
+		case ok && c.parted.Load(): // it is for the client's next connection
+			c.nothing(&pk)
 		case ok && tooLarge(pk):
 			h.s.complete(cl, &pk)
 			c.nothing(&pk)

@@ -1,6 +1,7 @@
 package bubble
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,14 +11,14 @@ import (
 func TestPass(t *testing.T) {
 	began := time.Now()
 	synctest.Test(t, func(t *testing.T) {
-		due := false
-		time.AfterFunc(time.Hour, func() { due = true })
+		var due atomic.Bool
+		time.AfterFunc(time.Hour, func() { due.Store(true) })
 		Pass(t, time.Hour-1)
-		if due {
+		if due.Load() {
 			t.Error("it happened before it was due")
 		}
 		Pass(t, 1)
-		if !due {
+		if !due.Load() {
 			t.Error("it was due, and has not happened")
 		}
 	})
