@@ -76,9 +76,12 @@ func (c *conn) goodbye(pk packets.Packet) {
 	if pk.ReasonCode != packets.CodeDisconnectWillMessage.Code {
 		x.DiscardWill()
 	}
-	// Who sees the connection end and comes back at once is not to meet the session of this one.
+	// Who sees the connection end and comes back at once is not to meet the session of this one. Who did not wait for the end has the
+	// turn, or waits for it, and for this connection to have been left: that must not wait for the turn.
 	c.parted.Store(true)
-	c.beginTurn()
+	if c.turn == nil {
+		c.turn = c.server.turns.Try(c.client.ID)
+	}
 }
 
 // keepStep keeps that a client has received a message of QoS 2, before the library sends PUBREL.

@@ -20,24 +20,46 @@ type turn struct {
 
 // Begin waits for the turn of a client identifier and returns what ends it.
 func (t *Turns) Begin(clientID string) (end func()) {
+	x := t.enter(clientID, false)
+	x.Lock()
+	return func() { t.end(clientID, x) }
+}
+
+// Try takes the turn of a client identifier if no connection has it or waits for it, and returns what ends it; otherwise nil.
+func (t *Turns) Try(clientID string) (end func()) {
+	x := t.enter(clientID, true)
+	if x == nil {
+		return nil
+	}
+	x.Lock()
+	return func() { t.end(clientID, x) }
+}
+
+// enter counts one more connection that wants the turn; nil, and it does not, if only a free one will do and it is not.
+func (t *Turns) enter(clientID string, free bool) *turn {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.open == nil {
 		t.open = make(map[string]*turn)
 	}
 	x := t.open[clientID]
-	if x == nil {
+	switch {
+	case x == nil:
 		x = &turn{}
 		t.open[clientID] = x
+	case free:
+		return nil
 	}
 	x.wanted++
-	t.mu.Unlock()
-	x.Lock()
-	return func() {
-		x.Unlock()
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if x.wanted--; x.wanted == 0 {
-			delete(t.open, clientID)
-		}
+	return x
+}
+
+// end lets the next connection have the turn.
+func (t *Turns) end(clientID string, x *turn) {
+	x.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if x.wanted--; x.wanted == 0 {
+		delete(t.open, clientID)
 	}
 }
