@@ -35,8 +35,10 @@ func newNode(t *testing.T, mib int64) *node {
 	return n
 }
 
-// work says whether functions have some.
+// work says whether functions have some; all at once also for a look at the budget, which asks for one after the other.
 func (n *node) work(busy bool, names ...string) {
+	n.r.budget.mu.Lock()
+	defer n.r.budget.mu.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, name := range names {
