@@ -156,6 +156,11 @@ func (r *Runtime) free(x *tenancy, need int64, forWhom string) error {
 		return fmt.Errorf("%w: %d of %d MiB are taken by functions that have work, or are always there, and it needs %d",
 			errSpent, (x.staying()-x.idle())>>20, r.budget.limit>>20, need>>20)
 	}
+	for name, t := range x.tenants { // what an instance takes is known only after its first use
+		if t.idle && t.memory > 0 {
+			r.budget.eviction.Weigh(name, t.set.cost(), float64(t.memory))
+		}
+	}
 	may := func(name string) bool { return x.tenants[name] != nil && x.tenants[name].idle }
 	size := func(name string) float64 { return float64(x.tenants[name].memory) }
 	given, _ := predict.Room(r.budget.eviction, float64(need), float64(free), may, size)
@@ -172,9 +177,16 @@ func (r *Runtime) free(x *tenancy, need int64, forWhom string) error {
 // worth tells the budget that the function is used: what a start costs, for what memory.
 func (s *set) worth(b *budget) {
 	s.function.mu.Lock()
-	cost, size := s.starts.quantile(0.5), s.takes(s.run.Memory)
+	size := s.takes(s.run.Memory)
 	s.function.mu.Unlock()
-	b.eviction.Use(s.name, max(cost, time.Millisecond).Seconds(), float64(size))
+	b.eviction.Use(s.name, s.cost(), float64(size))
+}
+
+// cost is what a start of the function takes, in seconds.
+func (s *set) cost() float64 {
+	s.function.mu.Lock()
+	defer s.function.mu.Unlock()
+	return max(s.starts.quantile(0.5), time.Millisecond).Seconds()
 }
 
 // usedNow is worth, by whoever has seen a message.

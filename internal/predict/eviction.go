@@ -17,6 +17,7 @@ type Eviction struct {
 type resident struct {
 	key   string
 	uses  float64
+	since float64 // the clock at the last use
 	worth float64
 	order uint64 // of the last use: among equals the longest unused goes first
 	index int
@@ -35,10 +36,18 @@ func (e *Eviction) Use(key string, cost, size float64) {
 		heap.Push(&e.queue, r)
 	}
 	r.uses++
-	r.worth = e.clock + r.uses*cost/size
+	r.since = e.clock
 	e.queue.used++
 	r.order = e.queue.used
-	heap.Fix(&e.queue, r.index)
+	e.Weigh(key, cost, size)
+}
+
+// Weigh tells what is known by now of the cost and the size of an instance that has been used, in the units of Use.
+func (e *Eviction) Weigh(key string, cost, size float64) {
+	if r := e.byKey[key]; r != nil {
+		r.worth = r.since + r.uses*cost/size
+		heap.Fix(&e.queue, r.index)
+	}
 }
 
 // Victims say which of the instances that wait for work goes when memory runs out: an Eviction, or what it is compared with.
