@@ -12,7 +12,7 @@ TEST_PACKAGES := mosquitto mosquitto-clients nginx-light gunicorn uvicorn apache
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
 # get none either, so that this list cannot be wrong unnoticed.
-ROOT_PACKAGES := ./internal/bpf ./internal/bpf/observer ./internal/chunk ./internal/instances ./internal/netdev ./internal/observe ./internal/pindir ./internal/podgro ./internal/routes ./test/lib/lab ./test/netns
+ROOT_PACKAGES := ./internal/bpf ./internal/bpf/observer ./internal/chunk ./internal/instances ./internal/netdev ./internal/observe ./internal/pindir ./internal/podgro ./internal/routes ./internal/slot ./test/lib/lab ./test/netns
 # Most of their time is spent in C, of which the race detector sees nothing.
 NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))

@@ -66,7 +66,7 @@ func (s *Slot) session(ctx context.Context) (e Ending) {
 	err = s.serve(conn, gen)
 
 	// Nobody may claim it any more; what was in flight is userspace's now.
-	_, _ = s.control(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.at.Index, Gen: gen})
+	_, _ = s.insist(bpf.EproxySlotOpSLOT_OP_RETIRE, bpf.EproxySlotArgs{Slot: s.at.Index, Gen: gen})
 	left, unread := s.takeRest(gen, err)
 	mem := s.memory()
 	answered := time.Duration(atomic.LoadUint64(&mem.RespondedNs))

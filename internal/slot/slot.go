@@ -1,6 +1,7 @@
 package slot
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,17 +13,30 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/conntable"
 	"eproxy/internal/depth"
+	"eproxy/internal/lograte"
 	"eproxy/internal/mapmem"
 	"eproxy/internal/takeover"
 )
 
 // Common is what all slots have in common.
 type Common struct {
+	Ctx      context.Context // ends with the process
 	Memory   *mapmem.Memory
 	Objects  *bpf.EproxyObjects
+	Control  func(*bpf.EproxySlotArgs) error // runs the program slot_control
 	Entries  *conntable.Entries
-	Messages *takeover.Messages // get what is in flight on a slot that ends
-	IDSeed   uint32             // of the slots' ce-ids
+	Messages Messages
+	IDSeed   uint32 // of the slots' ce-ids
+	Often    *lograte.Logger
+}
+
+// Messages get what is in flight on a slot that ends: takeover.Messages.
+type Messages interface {
+	// Begin counts a message before the programs no longer do, Cancel ends that: it was not taken over.
+	Begin()
+	Cancel()
+	// FinishSent finishes one that was.
+	FinishSent(sent takeover.Sent)
 }
 
 // Pod is what a slot needs of its pod, and tells it. No lock of the slot's is held.

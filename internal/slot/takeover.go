@@ -5,16 +5,23 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-
-	"github.com/cilium/ebpf"
+	"time"
 
 	"eproxy/internal/bpf"
 	"eproxy/internal/pool"
 	"eproxy/internal/takeover"
 )
 
+const (
+	// A run of the control program that must not fail is tried again after insistMin, which doubles up to insistMost.
+	insistMin  = time.Millisecond
+	insistMost = 100 * time.Millisecond
+	// insistEnd is how often it is tried when the process ends.
+	insistEnd = 10
+)
+
 // control runs the control program of slots. A message that it takes over
-// finish must get.
+// finish must get. Where it fails, nothing was changed.
 func (s *Slot) control(op bpf.EproxySlotOp, in bpf.EproxySlotArgs) (args bpf.EproxySlotArgs, err error) {
 	if op == bpf.EproxySlotOpSLOT_OP_TAKE_OVER {
 		s.common.Messages.Begin() // before the slot no longer counts it
@@ -27,13 +34,33 @@ func (s *Slot) control(op bpf.EproxySlotOp, in bpf.EproxySlotArgs) (args bpf.Epr
 	for {
 		args = in
 		args.Op = uint32(op)
-		if _, err := s.common.Objects.SlotControl.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		if err := s.common.Control(&args); err != nil {
 			return args, fmt.Errorf("slot control: %w", err)
 		}
 		if args.Ok != uint32(bpf.EproxySlotResultSLOT_AGAIN) {
 			return args, nil
 		}
 		runtime.Gosched() // another processor is about to finish with the slot
+	}
+}
+
+// insist is control until the kernel has run the program, which it may have no memory for at the moment: a message that is in flight
+// on a connection that is over would never have an outcome otherwise. ok: false, the process has ended meanwhile, and with it
+// its devices' connections, so that they send the message again.
+func (s *Slot) insist(op bpf.EproxySlotOp, in bpf.EproxySlotArgs) (args bpf.EproxySlotArgs, ok bool) {
+	left := insistEnd
+	for wait := insistMin; ; wait = min(2*wait, insistMost) {
+		args, err := s.control(op, in)
+		if err == nil {
+			return args, true
+		}
+		s.common.Often.Warn("what is in flight on a connection that has ended cannot be taken over yet", err.Error(), "pod", s.at.Address, "error", err)
+		if s.common.Ctx.Err() != nil {
+			if left--; left == 0 {
+				return args, false
+			}
+		}
+		time.Sleep(wait)
 	}
 }
 
@@ -60,8 +87,8 @@ func (s *Slot) takeOver(gen uint32) (args bpf.EproxySlotArgs, err error) {
 // "Connection: close": the pod reads nothing more then (RFC 9112 section 9.6).
 func (s *Slot) takeRest(gen uint32, end error) (left, cut int) {
 	for {
-		args, err := s.control(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.at.Index, Gen: gen})
-		if err != nil || args.Ok == 0 {
+		args, ok := s.insist(bpf.EproxySlotOpSLOT_OP_TAKE_OVER, bpf.EproxySlotArgs{Slot: s.at.Index, Gen: gen})
+		if !ok || args.Ok == 0 {
 			return left, cut
 		}
 		left++

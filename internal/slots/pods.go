@@ -72,7 +72,8 @@ type Pods struct {
 // New makes Pods, none yet, whose slots end with ctx and whose goroutines are of wg.
 func New(ctx context.Context, wg *sync.WaitGroup, opts Options) *Pods {
 	p := &Pods{Options: opts, ctx: ctx, wg: wg, table: podtable.New[Pod, slot.Slot](len(opts.Memory.Pods)),
-		common: slot.Common{Memory: opts.Memory, Objects: opts.Objects, Entries: opts.Entries, Messages: opts.Messages, IDSeed: rand.Uint32()}}
+		common: slot.Common{Ctx: ctx, Memory: opts.Memory, Objects: opts.Objects, Entries: opts.Entries, Messages: opts.Messages, IDSeed: rand.Uint32(), Often: opts.Often,
+			Control: func(a *bpf.EproxySlotArgs) error { return bpf.ControlSlot(opts.Objects.SlotControl, a) }}}
 	p.table.Use(opts.Memory.Pods)
 	return p
 }
