@@ -151,7 +151,7 @@ SCREENSHOT ?=
 test-page: build
 	@./test/install.sh $(PAGE_PACKAGES)
 	$(GO) vet -tags page ./test/netns
-	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '^TestPage$(if $(SCREENSHOT),,$$)' ./test/netns
+	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '$(if $(SCREENSHOT),^TestPage,^TestPage(ShowsStates)?$$)' ./test/netns
 
 ## test-prometheus: the alerts in promtool, the Grafana dashboard's expressions in a real Prometheus against a real run, and promtool's opinion of the metrics, under 2 minutes; root
 test-prometheus: build
