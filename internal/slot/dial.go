@@ -51,11 +51,11 @@ func (s *Slot) connect(ctx context.Context) (conn *net.TCPConn, gen uint32, tupl
 		var inner error
 		err := rc.Control(func(fd uintptr) {
 			var local netip.AddrPort
-			if local, inner = bindLocal(int(fd), s.at.Address.Addr()); inner != nil {
+			if local, inner = bindLocal(int(fd), s.at.Of.Address.Addr()); inner != nil {
 				return
 			}
-			tuple = bpf.TupleOf(local, s.at.Address)
-			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.at.Pod,
+			tuple = bpf.TupleOf(local, s.at.Of.Address)
+			*mem = bpf.EproxySlot{State: uint32(bpf.EproxySlotStateSLOT_DIALLING), Pod: s.at.Of.Index,
 				Count: mem.Count + 1, Dials: mem.Dials + 1, First: mem.Count + 1}
 			copy(mem.IdPrefix[:], fmt.Sprintf("%07x%05x", s.common.IDSeed>>4, s.at.Index))
 			gen, inner = s.common.Entries.Arm(s.at.Index, bpf.EproxyConnKindCONN_SLOT, tuple)
@@ -66,7 +66,7 @@ func (s *Slot) connect(ctx context.Context) (conn *net.TCPConn, gen uint32, tupl
 		return inner
 	}}
 	d.SetMultipathTCP(false)
-	c, err := d.DialContext(ctx, "tcp", s.at.Address.String())
+	c, err := d.DialContext(ctx, "tcp", s.at.Of.Address.String())
 	if err != nil {
 		return nil, gen, tuple, err
 	}

@@ -68,7 +68,7 @@ func inFlight(t *testing.T, ctx context.Context, n uint32, fails func() error) (
 	t.Cleanup(mem.Close)
 	got = &handed{}
 	entries := conntable.NewEntries(&path.Objects, mem.Conns, nil)
-	at := At{Address: netip.MustParseAddrPort("10.9.9.2:8080"), Log: slog.New(slog.DiscardHandler)}
+	at := At{Of: &Of{Address: netip.MustParseAddrPort("10.9.9.2:8080"), Log: slog.New(slog.DiscardHandler)}}
 	s = New(&Common{Ctx: ctx, Memory: mem, Entries: entries, Messages: got, Control: func(a *bpf.EproxySlotArgs) error {
 		if err := fails(); err != nil {
 			return err
@@ -79,7 +79,7 @@ func inFlight(t *testing.T, ctx context.Context, n uint32, fails func() error) (
 		t.Fatal(err)
 	}
 	s.grown.Store(true)
-	if gen, err = entries.Arm(0, bpf.EproxyConnKindCONN_SLOT, bpf.TupleOf(netip.MustParseAddrPort("10.9.9.1:1"), at.Address)); err != nil {
+	if gen, err = entries.Arm(0, bpf.EproxyConnKindCONN_SLOT, bpf.TupleOf(netip.MustParseAddrPort("10.9.9.1:1"), at.Of.Address)); err != nil {
 		t.Fatal(err)
 	}
 	entry := mem.Slots.At(0)

@@ -35,7 +35,7 @@ func (s *Slot) Run(ctx context.Context) {
 	for {
 		began := time.Now()
 		e := s.session(ctx)
-		s.at.Log.Debug("slot closed", "slot", s.at.Index, "error", e.Err)
+		s.at.Of.Log.Debug("slot closed", "slot", s.at.Index, "error", e.Err)
 		if !s.pod.Ended(s, e) {
 			return
 		}

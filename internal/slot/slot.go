@@ -69,11 +69,16 @@ type Ending struct {
 
 // At is where a slot is.
 type At struct {
-	Index   uint32         // of its connection
-	Bit     uint           // of it in its pod's words
-	Pod     uint32         // its pod's index
-	Address netip.AddrPort // of its pod
-	Log     *slog.Logger   // says which pod it is
+	Index uint32 // of its connection
+	Bit   uint   // of it in its pod's words
+	Of    *Of
+}
+
+// Of is which pod slots are of.
+type Of struct {
+	Index   uint32
+	Address netip.AddrPort
+	Log     *slog.Logger // says which pod it is
 }
 
 // Slot is one keep-alive connection to a pod. Its goroutine owns reading. All methods but Run may be called at any time.

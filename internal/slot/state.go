@@ -65,7 +65,7 @@ func (s *Slot) Conn() (c neighbours.Conn, ok bool) {
 		return c, false
 	}
 	local, ok := conntable.AddrPort(s.conn.LocalAddr())
-	return neighbours.Conn{Index: s.at.Index, Gen: s.gen, Local: local.Addr(), Remote: s.at.Address.Addr()}, ok
+	return neighbours.Conn{Index: s.at.Index, Gen: s.gen, Local: local.Addr(), Remote: s.at.Of.Address.Addr()}, ok
 }
 
 // LastUse is when the programs last used the slot; now, if something is in flight on it.

@@ -54,7 +54,7 @@ func (s *Slot) insist(op bpf.EproxySlotOp, in bpf.EproxySlotArgs) (args bpf.Epro
 		if err == nil {
 			return args, true
 		}
-		s.common.Often.Warn("what is in flight on a connection that has ended cannot be taken over yet", err.Error(), "pod", s.at.Address, "error", err)
+		s.common.Often.Warn("what is in flight on a connection that has ended cannot be taken over yet", err.Error(), "pod", s.at.Of.Address, "error", err)
 		if s.common.Ctx.Err() != nil {
 			if left--; left == 0 {
 				return args, false
@@ -92,7 +92,7 @@ func (s *Slot) takeRest(gen uint32, end error) (left, cut int) {
 			return left, cut
 		}
 		left++
-		cause := fmt.Errorf("connection to %s: %w", s.at.Address, end)
+		cause := fmt.Errorf("connection to %s: %w", s.at.Of.Address, end)
 		closed := args.Closed != 0 || errors.Is(end, errClosing)
 		if closed || unread(args, end) {
 			cause = fmt.Errorf("%w: %w", pool.ErrUnread, cause)
@@ -151,7 +151,7 @@ func (s *Slot) Overdue(gen uint32, only bpf.EproxyTakeOnly) {
 // finish has a message finished that was taken over from the slot: with the response that userspace read, or by further
 // attempts, of which so many are spent.
 func (s *Slot) finish(args bpf.EproxySlotArgs, resp *pool.Response, cause error, spent int) {
-	s.common.Messages.FinishSent(takeover.Sent{Function: s.pod.Function(), Pod: s.at.Address.String(), Args: args,
+	s.common.Messages.FinishSent(takeover.Sent{Function: s.pod.Function(), Pod: s.at.Of.Address.String(), Args: args,
 		Request: s.requestOf(args), Response: resp, Cause: cause, Spent: spent})
 }
 

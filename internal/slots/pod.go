@@ -123,9 +123,9 @@ func (p *Pods) Add(fn *config.Function, addr netip.AddrPort, ifindex int, counte
 // makeSlots makes a pod's slots, of which most may be connected, and what decides about them.
 func (ps *Pod) makeSlots(most int) {
 	p := ps.all
+	of := &slot.Of{Index: ps.index, Address: ps.id.Address, Log: ps.log}
 	for i := range abi.SlotsPerPod {
-		ps.slots = append(ps.slots, slot.New(&p.common, ps, slot.At{Index: p.table.SlotIndex(ps.index, uint32(i)), Bit: uint(i),
-			Pod: ps.index, Address: ps.id.Address, Log: ps.log}))
+		ps.slots = append(ps.slots, slot.New(&p.common, ps, slot.At{Index: p.table.SlotIndex(ps.index, uint32(i)), Bit: uint(i), Of: of}))
 	}
 	ps.places = places.New(ps, ps.mem, ps.slots)
 	ps.trials = trials.New(trials.Options{Entry: ps.mem, Slots: ps.slots, Most: p.Depth, Log: ps.log,
