@@ -12,7 +12,7 @@ TEST_PACKAGES := mosquitto mosquitto-clients nginx-light gunicorn uvicorn apache
 
 # Packages whose tests load programs or make network namespaces. All others run without any privilege: as root they
 # get none either, so that this list cannot be wrong unnoticed.
-ROOT_PACKAGES := ./internal/bpf ./internal/bpf/observer ./internal/chunk ./internal/instances ./internal/netdev ./internal/observe ./internal/pindir ./internal/podgro ./internal/routes ./test/lib/lab ./test/netns
+ROOT_PACKAGES := ./internal/bpf ./internal/bpf/observer ./internal/chunk ./internal/instances ./internal/netdev ./internal/observe ./internal/pindir ./internal/podgro ./internal/routes ./internal/slot ./test/lib/lab ./test/netns
 # Most of their time is spent in C, of which the race detector sees nothing.
 NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
@@ -151,7 +151,7 @@ SCREENSHOT ?=
 test-page: build
 	@./test/install.sh $(PAGE_PACKAGES)
 	$(GO) vet -tags page ./test/netns
-	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '^TestPage$(if $(SCREENSHOT),,$$)' ./test/netns
+	EPROXY_SCREENSHOT=$(if $(SCREENSHOT),$(abspath $(SCREENSHOT))) $(GO) test -race -count=1 -tags page -v -run '$(if $(SCREENSHOT),^TestPage,^TestPage(ShowsStates)?$$)' ./test/netns
 
 ## test-prometheus: the alerts in promtool, the Grafana dashboard's expressions in a real Prometheus against a real run, and promtool's opinion of the metrics, under 2 minutes; root
 test-prometheus: build

@@ -8,6 +8,7 @@ import (
 	"eproxy/internal/instances"
 	"eproxy/internal/kube"
 	"eproxy/internal/kubescale"
+	"eproxy/internal/page"
 )
 
 // startScaling has functions scaled that say so.
@@ -39,6 +40,17 @@ type running struct{ *node }
 
 // Instances are those that the loader runs.
 func (n running) Instances() []instances.Status { return n.local.Instances() }
+
+// states are their states, for the page.
+func (n running) states() []page.State {
+	functions := n.Functions()
+	out := make([]page.State, 0, len(functions))
+	for _, f := range functions {
+		out = append(out, page.State{Function: f.Function, Name: string(f.State), Instances: f.Instances, Most: f.Max, Policy: f.Policy, Reason: f.Reason,
+			NextFrom: f.NextFrom, NextTo: f.NextTo})
+	}
+	return out
+}
 
 // Functions are those that it runs or scales.
 func (n running) Functions() []instances.FunctionStatus {

@@ -265,6 +265,7 @@ func (n *node) loop(ctx context.Context, file string) error {
 		return err
 	}
 	n.page = shown
+	n.page.States(running{n}.states)
 	closeControl, err := control.Serve(control.Path(n.cfg.BPFFS), control.Served{Sessions: n.broker, Changer: n, Instances: running{n}, Letters: n.engine, Tracer: n.tracer, Metrics: n.metrics.Handler()})
 	if err != nil {
 		return err

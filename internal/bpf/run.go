@@ -20,3 +20,9 @@ func RunTC(prog *ebpf.Program, args ...uint32) (uint32, error) {
 	}
 	return prog.Run(&ebpf.RunOptions{Data: make([]byte, 64), Context: skb})
 }
+
+// ControlSlot runs the program slot_control, whose arguments are its results, too. After an error it has not run.
+func ControlSlot(prog *ebpf.Program, args *EproxySlotArgs) error {
+	_, err := prog.Run(&ebpf.RunOptions{Context: args, ContextOut: args})
+	return err
+}

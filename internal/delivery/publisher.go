@@ -145,8 +145,12 @@ func (p *Publisher) place(w *window) bool {
 // await waits for places, or for room in the spool; false if the message has got that, or its waiting, or the client's session, ends.
 func (p *Publisher) await(w *window, x *single) bool {
 	p.batch.Flush() // what is waited for may depend on it
-	defer p.engine.outside.Add(-int64(x.size))
-	crowded := p.engine.outside.Add(int64(x.size)) > outsideBytes
+	size := int64(x.size + len(x.encoded))
+	defer func() {
+		p.engine.outside.Add(-size)
+		x.encoded = nil // the queue, where it has a place there, counts the message alone
+	}()
+	crowded := p.engine.outside.Add(size) > outsideBytes
 	var t *turn
 	var victim *single
 	for {

@@ -67,6 +67,7 @@ type inSpool struct {
 	spool    *spool.Spool // nil: the function has none, or the message is in it, or in a file of dead letters
 	order    spool.Order
 	record   []byte // what it has room for there; nil: none
+	encoded  []byte // what it wants room for, while it waits for that outside of the queue; nil: it was not encoded yet
 	stays    bool   // it comes from the disk, and stays there while its function does not serve
 	alone    bool   // it is in no batch with others: it may be what its function does not survive
 	hopeless bool   // it comes from the spool, and has been there for too long
@@ -90,11 +91,13 @@ func (x *single) spill() bool {
 	if x.spool == nil || x.record != nil || x.m.ResponseTopic != "" {
 		return false
 	}
-	record := x.encode()
-	if !x.spool.Reserve(x.m.ClientID, len(record)) {
+	if x.encoded == nil {
+		x.encoded = x.encode()
+	}
+	if !x.spool.Reserve(x.m.ClientID, len(x.encoded)) {
 		return false
 	}
-	x.record = record
+	x.record, x.encoded = x.encoded, nil
 	return true
 }
 

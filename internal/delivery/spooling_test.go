@@ -181,3 +181,51 @@ func spoolTest(t *testing.T, f func(t *testing.T, s *spooling)) {
 		f(t, s)
 	})
 }
+
+// TestWaitingForRoomEncodesOnce: a message that waits for room in the spool is encoded once, however often it looks whether there is some; what
+// it has for that counts with it among what waits outside of queues, and is gone when it has a place in its queue instead.
+func TestWaitingForRoomEncodesOnce(t *testing.T) {
+	spoolTest(t, func(t *testing.T, s *spooling) {
+		room, taken := s.e.queues.of(s.fn.Name).spool.Load(), []string(nil)
+		const record = 100_000
+		for n := 0; room.Reserve(fmt.Sprint("other", n), record); n++ {
+			taken = append(taken, fmt.Sprint("other", n))
+		}
+		m := message("c", 1, 1)
+		m.Payload = bytes.Repeat([]byte("x"), record)
+		x := &single{inSpool: inSpool{spool: room}}
+		x.fn, x.m, x.id = s.fn, m, "1"
+		if x.spill() || x.record != nil || len(x.encoded) <= record {
+			t.Fatalf("%d bytes wait for room, %d have it", len(x.encoded), len(x.record))
+		}
+		first := &x.encoded[0]
+		for range 100 {
+			if x.spill() || &x.encoded[0] != first {
+				t.Fatal("it is encoded again")
+			}
+		}
+		for _, name := range taken {
+			room.Cancel(name, record)
+		}
+		if !x.spill() || &x.record[0] != first || x.encoded != nil {
+			t.Error("what has room is not what waited for it")
+		}
+		room.Cancel(m.ClientID, len(x.record))
+
+		p := s.e.NewPublisher(1, time.Minute, nil)
+		for n := 0; room.Reserve(fmt.Sprint("other", n), record); n++ {
+			taken = append(taken, fmt.Sprint("other", n))
+		}
+		s.publish(p, message("c", 2, 1)) // has the client's place
+		go s.publish(p, m)               // waits for one
+		synctest.Wait()
+		if n := s.e.outside.Load(); n <= 2*record {
+			t.Errorf("%d bytes are counted outside of queues", n)
+		}
+		s.serve()
+		synctest.Wait()
+		if n := s.e.outside.Load(); n != 0 {
+			t.Errorf("%d bytes are still counted", n)
+		}
+	})
+}

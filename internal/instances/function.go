@@ -213,22 +213,28 @@ func (c *scaler) tell(x *FunctionStatus, now time.Duration) {
 	if from, to, ok := c.expected(); ok && to >= now {
 		x.NextFrom, x.NextTo = from.Seconds(), to.Seconds()
 	}
-	if x.Reason != "" {
-		return
-	}
 	switch {
-	case c.failure != "" && x.State == Stopped:
-		x.Reason = "the last start failed: " + c.failure
-	case !c.any:
-		x.Reason = "no message has come yet"
-	case c.busy:
-		x.Reason = "it has requests"
-	case now < c.evicted && x.State == Stopped:
-		x.Reason = fmt.Sprintf("last message at %s; it was stopped because others need its memory (runtime.memory)", at(c.last))
-	default:
-		stays, until := c.plan.At(now-c.last, max(0, c.done-c.last), c.start)
-		x.Reason = fmt.Sprintf("last message at %s; %s", at(c.last), c.outlook(stays, until))
+	case x.Reason == "":
+		x.Reason = c.why(x.State, now)
+	case x.State == PagedOut: // how much of it is in swap does not say how long that is to be so
+		x.Reason += "; " + c.why(x.State, now)
 	}
+}
+
+// why is the reason of a state that a function is in.
+func (c *scaler) why(state State, now time.Duration) string {
+	switch {
+	case c.failure != "" && state == Stopped:
+		return "the last start failed: " + c.failure
+	case !c.any:
+		return "no message has come yet"
+	case c.busy:
+		return "it has requests"
+	case now < c.evicted && state == Stopped:
+		return fmt.Sprintf("last message at %s; it was stopped because others need its memory (runtime.memory)", at(c.last))
+	}
+	stays, until := c.plan.At(now-c.last, max(0, c.done-c.last), c.start)
+	return fmt.Sprintf("last message at %s; %s", at(c.last), c.outlook(stays, until))
 }
 
 // outlook says what a plan holds from now on.

@@ -2,6 +2,7 @@ package instances
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -198,5 +199,32 @@ func BenchmarkWant(b *testing.B) {
 	for b.Loop() {
 		x.now += 90 * time.Second
 		c.want(x)
+	}
+}
+
+// TestReasonOfWhatIsPagedOut: what is in swap says how much of it is, and how long that is to be so; others say one of the two.
+func TestReasonOfWhatIsPagedOut(t *testing.T) {
+	p := play(t, 0, 1)
+	p.expect(1, 0, 1, true)
+	p.expect(1, time.Second, 0, false)
+	const why = "last message at "
+	for _, c := range []struct {
+		state       State
+		reason      string
+		begins, has string
+	}{
+		{PagedOut, "it had 40 MiB in memory, and has 2", "it had 40 MiB in memory, and has 2; " + why, "; it stays until "},
+		{Frozen, "", why, "; it stays until "},
+		{Failed, "exit status 1", "exit status 1", ""},
+	} {
+		x := FunctionStatus{State: c.state, Reason: c.reason}
+		if p.c.tell(&x, p.at); !strings.HasPrefix(x.Reason, c.begins) || !strings.Contains(x.Reason, c.has) || c.has == "" && x.Reason != c.reason {
+			t.Errorf("%s: %q", c.state, x.Reason)
+		}
+	}
+	p.c.evict(p.at)
+	x := FunctionStatus{State: Stopped}
+	if p.c.tell(&x, p.at); !strings.HasSuffix(x.Reason, "others need its memory (runtime.memory)") {
+		t.Errorf("%q", x.Reason)
 	}
 }

@@ -47,6 +47,8 @@ type conn struct {
 	acks        outbox.Box   // PUBACKs of the broker, and what waited for the disk
 	omitted     atomic.Int32 // packets that are left out when the library writes
 	asked       uint16       // packet identifier of the SUBSCRIBE or UNSUBSCRIBE that is being answered
+	queued      []uint16     // identifiers of messages that the client's own goroutine has queued since its latest packet
+	lost        bool         // some message of these was dropped, or one of QoS 0
 	progress    progress.Progress
 	boundary    uint64          // how much of the stream was read when it last was at a boundary
 	named       time.Time       // when one was named

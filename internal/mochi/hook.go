@@ -24,7 +24,7 @@ func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnDisconnect,
-		mqtt.OnQosPublish, mqtt.OnRetainMessage, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnUnsubscribed:
+		mqtt.OnQosPublish, mqtt.OnRetainMessage, mqtt.OnQosComplete, mqtt.OnQosDropped, mqtt.OnPublishDropped, mqtt.OnUnsubscribed:
 		return true
 	}
 	return false
@@ -105,6 +105,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 func (h *hook) OnQosPublish(cl *mqtt.Client, pk packets.Packet, _ int64, _ int) {
 	h.s.clock.hold(cl)
 	h.s.keep.message(cl, &pk)
+	h.s.dropped.queueing(cl, &pk)
 }
 
 // OnQosComplete is called when a message of QoS 1 or 2 has ended.
@@ -162,6 +163,7 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	if !ok {
 		return
 	}
+	c.settleLost()
 	c.flush() // behind DISCONNECT nothing is read
 	if x := c.session.Load(); x != nil {
 		h.s.broker.Ended(x)

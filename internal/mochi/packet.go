@@ -21,6 +21,7 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 	if !ok {
 		return pk, nil
 	}
+	c.settleLost()
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
 		return c.connecting(cl, pk), nil

@@ -35,6 +35,7 @@ type Server struct {
 	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
 	clock     *clock
+	dropped   dropped
 	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
@@ -126,6 +127,9 @@ func (s *Server) publish(pk packets.Packet, by string) error {
 	}
 	pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = 0, false
 	pk.Connect.ClientIdentifier = by // see OnPublish
+	if pk.FixedHeader.Qos > 0 {
+		defer s.dropped.published(noteOn(&pk))
+	}
 	return s.mqtt.InjectPacket(s.inline, pk)
 }
 

@@ -24,8 +24,9 @@ const (
 type feed struct {
 	metrics prometheus.Gatherer
 	routes  atomic.Pointer[[]*config.Route]
-	before  *top.Snapshot // nil: none yet
-	ended   chan struct{} // closed when run ends
+	states  atomic.Pointer[func() []State] // nil: no function has one
+	before  *top.Snapshot                  // nil: none yet
+	ended   chan struct{}                  // closed when run ends
 
 	mu   sync.Mutex
 	line []point // the latest points, in the order of time
@@ -63,7 +64,11 @@ func (f *feed) read(at time.Time) {
 		if r := f.routes.Load(); r != nil {
 			routes = *r
 		}
-		f.publish(look(f.before, s, routes))
+		var states []State
+		if of := f.states.Load(); of != nil {
+			states = (*of)()
+		}
+		f.publish(look(f.before, s, routes, states))
 	}
 	f.before = s
 }

@@ -100,6 +100,7 @@ func TestOffUnlessConfigured(t *testing.T) {
 		t.Error(p, err)
 	}
 	p.Routes(nil)
+	p.States(nil)
 }
 
 // TestDoor: who sees the page: who has the token, in the header or as the cookie that it is exchanged for.
@@ -349,6 +350,46 @@ func TestLook(t *testing.T) {
 		`{"name":"b","function":"g","total":0,`,
 		`"functions":[{"name":"f","total":8,"rate":4,`, `{"name":"g","total":0,`,
 		`"refused":[{"name":"malformed","meaning":"bytes that are no MQTT packet","total":4,"rate":2}]`,
+	} {
+		if !strings.Contains(string(now), want) {
+			t.Errorf("no %s in %s", want, now)
+		}
+	}
+}
+
+// TestStatesOfFunctions: a function that the process runs has its state, why, and when its next message is expected; also one that no route
+// leads to. Of others none is said, and without anybody who knows no function has one.
+func TestStatesOfFunctions(t *testing.T) {
+	reg, messages, _ := counts(t)
+	f := newFeed(reg)
+	p := &Page{feed: f}
+	p.Routes([]*config.Route{{Filter: "a/#", Functions: []string{"f", "elsewhere"}}})
+	f.read(time.UnixMilli(0))
+	messages.WithLabelValues("a/#", "f", "kernel", "1", "delivered").Add(6)
+	f.read(time.UnixMilli(2000))
+	if _, now, _ := f.latest(); strings.Contains(string(now), `"state"`) {
+		t.Errorf("states that nobody knows: %s", now)
+	}
+	p.States(func() []State {
+		return []State{
+			{Function: "f", Name: "paged-out", Instances: 1, Most: 4, Policy: "selector", Reason: "it had 40 MiB in memory, and has 2; it stays", NextFrom: 1764518400, NextTo: 1764518470.5},
+			{Function: "unrouted", Name: "stopped", Most: 1, Reason: "it was stopped because others need its memory (runtime.memory)"},
+		}
+	})
+	f.read(time.UnixMilli(4000))
+	_, now, _ := f.latest()
+	var v view
+	if err := json.Unmarshal(now, &v); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Functions) != 3 || v.Functions[0].Name != "elsewhere" || v.Functions[0].State != nil {
+		t.Errorf("%s", now)
+	}
+	for _, want := range []string{
+		`{"name":"f","total":6,"rate":0,`,
+		`"state":{"name":"paged-out","instances":1,"most":4,"policy":"selector","reason":"it had 40 MiB in memory, and has 2; it stays","next_from":1764518400,"next_to":1764518470.5}}`,
+		`{"name":"unrouted","total":0,`,
+		`"state":{"name":"stopped","instances":0,"most":1,"policy":"","reason":"it was stopped because others need its memory (runtime.memory)","next_from":0,"next_to":0}}`,
 	} {
 		if !strings.Contains(string(now), want) {
 			t.Errorf("no %s in %s", want, now)

@@ -65,6 +65,8 @@ type line struct {
 	P99      number `json:"p99"`
 	Share    number `json:"share"`
 	Errors   number `json:"errors"`
+
+	State *State `json:"state,omitempty"` // of a function that the process runs, or scales
 }
 
 // counted is something with its meaning.
@@ -76,8 +78,8 @@ type counted struct {
 	Rate    number `json:"rate"`
 }
 
-// look makes the view of two readings.
-func look(a, b *top.Snapshot, routes []*config.Route) *view {
+// look makes the view of two readings; states are those of functions now.
+func look(a, b *top.Snapshot, routes []*config.Route, states []State) *view {
 	all := top.All(a, b)
 	v := &view{More: make(map[string]int)}
 	v.All = point{At: b.At.UnixMilli(), Rate: number(all.Rate), Share: number(all.Share), P50: number(all.P50), P99: number(all.P99), Errors: number(all.Errors)}
@@ -86,6 +88,7 @@ func look(a, b *top.Snapshot, routes []*config.Route) *view {
 	}
 	v.Routes = most(v.More, "routes", maxRoutes, routeLines(a, b, routes))
 	functions, pods := lines(a, b, routes)
+	functions = inStates(functions, states)
 	v.Functions = most(v.More, "functions", maxFunctions, functions)
 	v.Pods = most(v.More, "pods", maxPods, pods)
 	for _, c := range top.Counts(a, b, "eproxy_flows", "state") {
@@ -171,6 +174,24 @@ func lines(a, b *top.Snapshot, routes []*config.Route) (functions, pods []line) 
 		}
 	}
 	return functions, pods
+}
+
+// inStates are the functions with their states; one that no route leads to is there, too, as it may cost something.
+func inStates(functions []line, states []State) []line {
+	at := make(map[string]int, len(functions))
+	for i := range functions {
+		at[functions[i].Name] = i
+	}
+	for i := range states {
+		s := &states[i]
+		n, ok := at[s.Function]
+		if !ok {
+			n = len(functions)
+			functions = append(functions, idle(s.Function, ""))
+		}
+		functions[n].State = s
+	}
+	return functions
 }
 
 // most are the busiest lines, by name; of how many more there are it takes a note.

@@ -93,6 +93,14 @@ func (t *Table[P, S]) Pod(index uint32) *P { return t.pods[index].Load() }
 // Slot is the slot of a conn index; nil: none is in service.
 func (t *Table[P, S]) Slot(index uint32) *S { return t.slots[index].Load() }
 
+// Of is the pod whose slot has a conn index; nil: none is in service.
+func (t *Table[P, S]) Of(conn uint32) *P {
+	if index := conn & (1<<t.shift - 1); index < uint32(len(t.pods)) {
+		return t.pods[index].Load()
+	}
+	return nil
+}
+
 // All are the pods in service.
 func (t *Table[P, S]) All() iter.Seq[*P] { return all(t.pods) }
 

@@ -73,7 +73,7 @@ func check(t *testing.T, seed uint64, table *Table[pod, slot], here, ending []*p
 			t.Fatalf("seed %d: pod %d is not where it is", seed, p.index)
 		}
 		for n, s := range p.slots {
-			if table.Slot(table.SlotIndex(p.index, uint32(n))) != s {
+			if at := table.SlotIndex(p.index, uint32(n)); table.Slot(at) != s || table.Of(at) != p {
 				t.Fatalf("seed %d: slot %d of pod %d is not where it is", seed, n, p.index)
 			}
 		}

@@ -10,7 +10,7 @@ func (p *Pods) Handle(e *bpf.EproxyEvent) bool {
 	switch bpf.EproxyEventKind(e.Kind) {
 	case bpf.EproxyEventKindEVENT_SLOT:
 		if s := p.table.Slot(e.Conn); s != nil {
-			s.attention(e.Gen)
+			s.Retired(e.Gen)
 		}
 	case bpf.EproxyEventKindEVENT_OVERDUE:
 		p.overdue(e, bpf.EproxyTakeOnlyTAKE_OVERDUE)
@@ -18,15 +18,15 @@ func (p *Pods) Handle(e *bpf.EproxyEvent) bool {
 		p.overdue(e, bpf.EproxyTakeOnlyTAKE_TRIAL)
 	case bpf.EproxyEventKindEVENT_SLOTS:
 		if ps := p.table.Pod(e.Conn); ps != nil {
-			ps.grow()
+			ps.scale.Grow()
 		}
 	case bpf.EproxyEventKindEVENT_PROVEN:
-		if ps := p.table.Pod(e.Conn); ps != nil {
-			ps.proved()
+		if ps := p.table.Pod(e.Conn); ps != nil && !ps.gone.Load() {
+			ps.trials.Proved()
 		}
 	case bpf.EproxyEventKindEVENT_STALLED:
-		if s := p.table.Slot(e.Conn); s != nil {
-			s.pod.slotStalled(s, e.Gen)
+		if s, ps := p.table.Slot(e.Conn), p.table.Of(e.Conn); s != nil && ps != nil {
+			ps.scale.SlotStalled(s, e.Gen)
 		}
 	case bpf.EproxyEventKindEVENT_LOST:
 		p.resend(e.Conn, e.Gen)
@@ -39,7 +39,7 @@ func (p *Pods) Handle(e *bpf.EproxyEvent) bool {
 // overdue has a slot's oldest message taken over, in the background.
 func (p *Pods) overdue(e *bpf.EproxyEvent, only bpf.EproxyTakeOnly) {
 	if s, gen := p.table.Slot(e.Conn), e.Gen; s != nil {
-		p.wg.Go(func() { s.overdue(gen, only) })
+		p.wg.Go(func() { s.Overdue(gen, only) })
 	}
 }
 

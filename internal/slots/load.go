@@ -1,7 +1,6 @@
 package slots
 
 import (
-	"sync/atomic"
 	"time"
 
 	"eproxy/internal/traffic"
@@ -11,28 +10,32 @@ import (
 // for them, and without.
 func (ps *Pod) Load(now time.Duration) (with time.Duration, alone traffic.Sum) {
 	for _, s := range ps.slots {
-		if !s.grown.Load() {
-			continue
-		}
-		mem := s.memory()
-		for n := atomic.LoadUint32(&mem.Head); n != atomic.LoadUint32(&mem.Tail); n++ {
-			m := &mem.Messages[n&(ps.all.Memory.Pipeline-1)]
-			taken, waited := time.Duration(atomic.LoadUint64(&m.TakenNs)), time.Duration(atomic.LoadUint32(&m.WaitedUs))*time.Microsecond
-			if int32(n-atomic.LoadUint32(&mem.Head)) < 0 { // answered meanwhile: it may be another one's place
-				continue
-			}
-			took := max(0, now-taken)
-			with += took + waited
-			alone = alone.Plus(traffic.Sum{Arrived: 1, Integral: took})
-		}
+		w, a := s.Load(now)
+		with, alone = with+w, alone.Plus(a)
 	}
 	return with, alone
+}
+
+// inFlight is how many requests of the programs the pod has not answered.
+func (ps *Pod) inFlight() (n int) {
+	for _, s := range ps.slots {
+		n += int(s.InFlight())
+	}
+	return n
+}
+
+// InFlight is how many requests of the programs are not answered.
+func (p *Pods) InFlight() (n int) {
+	for ps := range p.table.All() {
+		n += ps.inFlight()
+	}
+	return n
 }
 
 // Placed is how many of userspace's messages have a place at a pod of a function.
 func (p *Pods) Placed(function string) (placed int) {
 	for _, ps := range p.functions.of(function) {
-		placed += int(atomic.LoadUint32(&ps.mem.Fallback))
+		placed += ps.places.Fallback()
 	}
 	return placed
 }
@@ -43,4 +46,22 @@ func (p *Pods) InFlightOf(function string) (n int) {
 		n += ps.inFlight()
 	}
 	return n
+}
+
+// Counters are the indexes that pods count under whose slots have not ended.
+func (p *Pods) Counters() map[uint32]bool {
+	m := make(map[uint32]bool)
+	for _, index := range p.table.InUse() {
+		m[p.table.Memory(index).Counter] = true
+	}
+	return m
+}
+
+// RouteCounters are the indexes of routes' counters that messages in flight will count under.
+func (p *Pods) RouteCounters() map[uint32]bool {
+	m := make(map[uint32]bool)
+	for s := range p.table.Slots() {
+		s.EachCounter(func(counter uint32) { m[counter] = true })
+	}
+	return m
 }

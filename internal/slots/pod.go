@@ -1,8 +1,8 @@
 package slots
 
 import (
-	"context"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/netip"
 	"sync"
@@ -12,13 +12,21 @@ import (
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/config"
+	"eproxy/internal/places"
 	"eproxy/internal/reach"
 	"eproxy/internal/reconcile"
 	"eproxy/internal/routes"
+	"eproxy/internal/scale"
+	"eproxy/internal/slot"
+	"eproxy/internal/trials"
 )
 
 // grace is how long the programs may still use what was taken out of service.
 const grace = routes.Grace
+
+// unackedLimit is how long a request may stay unacknowledged by the pod's
+// TCP before the pod counts as gone: several retransmission timeouts.
+const unackedLimit = time.Second
 
 // ID names a pod of a function.
 type ID = reconcile.ID
@@ -30,20 +38,22 @@ type Pod struct {
 	index uint32         // in the pods map
 	mem   *bpf.EproxyPod // of that index
 	fn    atomic.Pointer[config.Function]
-	slots []*slot // as many as there may be; those that are needed are connected
+	slots []*slot.Slot // as many as there may be; those that are needed are connected
+	log   *slog.Logger // says which pod it is
+
+	places *places.Places
+	trials *trials.Trials
+	scale  *scale.Scale
 
 	ifindex int
-	cancel  context.CancelFunc
 	// draining: it gets no more messages, those in flight may end; gone: it is out of service.
 	draining, gone atomic.Bool
 	over           chan struct{} // closed when all slots have ended
 	tried          chan struct{} // closed when a connection was made, or failed
 	first          sync.Once
-	scale          scale
 	seen           atomic.Bool          // the programs saw a connection of some slot
 	lacks          atomic.Bool          // GRO could not be switched on: its network namespace was not found
 	unseen         atomic.Int32         // connections that they did not see
-	deep           atomic.Bool          // its slots have memory for more than one request
 	rest           atomic.Pointer[Rest] // nil: it is awake
 }
 
@@ -95,27 +105,32 @@ func (p *Pods) Add(fn *config.Function, addr netip.AddrPort, ifindex int, counte
 		return nil, err
 	}
 	ps := &Pod{all: p, id: ID{Function: fn.Name, Address: addr}, index: index, mem: p.table.Memory(index), ifindex: ifindex,
-		over: make(chan struct{}), tried: make(chan struct{})}
+		log: p.Log.With("function", fn.Name, "pod", addr), over: make(chan struct{}), tried: make(chan struct{})}
 	*ps.mem = bpf.EproxyPod{
 		FirstSlot: index, Ifindex: uint32(ifindex), Ipv6: bpf.Flag(addr.Addr().Is6()),
 		Address: bpf.Address(addr.Addr()), Port: bpf.Port(addr.Port()), Concurrency: uint16(fn.Concurrency), Up: abi.PodUp, UnackedMs: uint32(unackedLimit / time.Millisecond),
 		Counter: count, Queue: p.Queues.Index(fn.Name),
 	}
-	ps.setFunction(fn)
-	p.startSlots(ps, fn.Concurrency)
+	ps.fn.Store(fn)
+	ps.makeSlots(fn.Concurrency)
+	ps.configure(fn)
+	p.table.Enter(ps.index, ps, ps.slots)
+	p.functions.add(ps)
+	ps.scale.Grow()
 	return ps, nil
 }
 
-// startSlots makes a pod's slots, of which most may be connected, and connects the first.
-func (p *Pods) startSlots(ps *Pod, most int) {
-	ps.scale.ctx, ps.cancel = context.WithCancel(p.ctx)
-	ps.scale.demand = newDemand(most)
+// makeSlots makes a pod's slots, of which most may be connected, and what decides about them.
+func (ps *Pod) makeSlots(most int) {
+	p := ps.all
+	of := &slot.Of{Index: ps.index, Address: ps.id.Address, Log: ps.log}
 	for i := range abi.SlotsPerPod {
-		ps.slots = append(ps.slots, &slot{all: p, pod: ps, index: p.table.SlotIndex(ps.index, uint32(i)), bit: uint(i)})
+		ps.slots = append(ps.slots, slot.New(&p.common, ps, slot.At{Index: p.table.SlotIndex(ps.index, uint32(i)), Bit: uint(i), Of: of}))
 	}
-	p.table.Enter(ps.index, ps, ps.slots)
-	p.functions.add(ps)
-	ps.grow()
+	ps.places = places.New(ps, ps.mem, ps.slots)
+	ps.trials = trials.New(trials.Options{Entry: ps.mem, Slots: ps.slots, Most: p.Depth, Log: ps.log,
+		Open: func() uint64 { return ps.scale.Open() }})
+	ps.scale = scale.New(p.ctx, scale.Options{Pod: ps, Most: most, Entry: ps.mem, Slots: ps.slots, Places: ps.places, Trials: ps.trials, Log: ps.log})
 }
 
 // Update gives a pod its function's configuration, the index that the function has with the programs, and its path.
@@ -130,12 +145,16 @@ func (p *Pods) Update(ps *Pod, fn *config.Function, function uint32, path reach.
 
 // setFunction gives the pod the current configuration of its function.
 func (ps *Pod) setFunction(fn *config.Function) {
-	if ps.fn.Swap(fn) == fn {
-		return
+	if ps.fn.Swap(fn) != fn {
+		ps.configure(fn)
 	}
+}
+
+// configure has the pod's parts follow its function's configuration.
+func (ps *Pod) configure(fn *config.Function) {
 	ps.mem.Concurrency = uint16(fn.Concurrency)
-	ps.resize(fn.Concurrency)
-	ps.setPipeline(fn.Pipeline)
+	ps.scale.Resize(fn.Concurrency)
+	ps.trials.Configure(fn.Pipeline)
 	atomic.StoreUint32(&ps.mem.TimeoutMs, uint32(min(fn.Timeout.Milliseconds(), math.MaxInt32)))
 }
 
@@ -149,21 +168,21 @@ const drainEvery = 10 * time.Millisecond
 func (p *Pods) Drain(ps *Pod) {
 	ps.draining.Store(true)
 	ps.rouse()
-	atomic.StoreUint64(&ps.mem.Reserved, ^uint64(0))
+	ps.places.Close()
 	ps.mem.Up = abi.PodDrains
-	ps.tendParked() // perhaps no other takes what waits
+	ps.Freed() // perhaps no other takes what waits
 	limit := ps.fn.Load().Timeout
 	p.wg.Go(func() {
 		over := time.NewTimer(limit)
 		defer over.Stop()
 		t := time.NewTicker(drainEvery)
 		defer t.Stop()
-		for ps.closeDrained() > 0 {
+		for ps.scale.CloseDrained() > 0 {
 			select {
 			case <-p.ctx.Done():
 				return
 			case <-over.C:
-				p.Log.Info("pod goes with messages in flight", "function", ps.id.Function, "pod", ps.id.Address, "after", limit)
+				ps.log.Info("pod goes with messages in flight", "after", limit)
 			case <-t.C:
 				continue
 			}
@@ -173,40 +192,19 @@ func (p *Pods) Drain(ps *Pod) {
 	})
 }
 
-// closeDrained closes the slots of a pod that drains that have nothing in flight, and
-// says how many are left.
-func (ps *Pod) closeDrained() int {
-	ps.scale.mu.Lock()
-	defer ps.scale.mu.Unlock()
-	for _, s := range ps.slots {
-		if s.open && s.resting().idle {
-			ps.closeSlot(s)
-		}
-	}
-	return ps.scale.open
-}
-
 // Remove takes a pod out of service; what is in flight in its slots is taken
 // over: QoS 1 is retried elsewhere, QoS 0 is lost.
 func (p *Pods) Remove(ps *Pod) {
-	ps.scale.mu.Lock()
 	ps.gone.Store(true)
 	ps.rouse()
-	if ps.scale.timer != nil {
-		ps.scale.timer.Stop()
-	}
-	ps.scale.mu.Unlock()
-	atomic.StoreUint64(&ps.mem.Reserved, ^uint64(0))
+	ps.places.Close()
 	ps.mem.Up = 0
-	ps.cancel()
+	ps.scale.Stop()
 	p.wg.Go(func() {
-		ps.scale.running.Wait()
+		ps.scale.Wait()
 		time.AfterFunc(grace, func() { close(ps.over) })
 	})
 	p.table.Leave(ps.index, ps.over)
 	p.functions.remove(ps)
-	ps.tendParked() // perhaps no other takes what waits
+	ps.Freed() // perhaps no other takes what waits
 }
-
-// tendParked sees to what waits for a slot of the pod's function: one is free again, or there is one less.
-func (ps *Pod) tendParked() { ps.all.Queues.Tend(atomic.LoadUint32(&ps.mem.Queue)) }

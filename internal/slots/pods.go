@@ -18,6 +18,7 @@ import (
 	"eproxy/internal/neighbours"
 	"eproxy/internal/parking"
 	"eproxy/internal/podtable"
+	"eproxy/internal/slot"
 	"eproxy/internal/takeover"
 )
 
@@ -61,16 +62,18 @@ type Pods struct {
 	Options
 	ctx      context.Context
 	wg       *sync.WaitGroup
-	table    *podtable.Table[Pod, slot] // entries of pods and slots in service
-	idSeed   uint32                     // of the slots' ce-ids
-	recorder atomic.Pointer[Recorder]   // nil before Record
+	common   slot.Common                     // of all slots
+	table    *podtable.Table[Pod, slot.Slot] // entries of pods and slots in service
+	recorder atomic.Pointer[Recorder]        // nil before Record
 
 	functions functions
 }
 
 // New makes Pods, none yet, whose slots end with ctx and whose goroutines are of wg.
 func New(ctx context.Context, wg *sync.WaitGroup, opts Options) *Pods {
-	p := &Pods{Options: opts, ctx: ctx, wg: wg, table: podtable.New[Pod, slot](len(opts.Memory.Pods)), idSeed: rand.Uint32()}
+	p := &Pods{Options: opts, ctx: ctx, wg: wg, table: podtable.New[Pod, slot.Slot](len(opts.Memory.Pods)),
+		common: slot.Common{Ctx: ctx, Memory: opts.Memory, Objects: opts.Objects, Entries: opts.Entries, Messages: opts.Messages, IDSeed: rand.Uint32(), Often: opts.Often,
+			Control: func(a *bpf.EproxySlotArgs) error { return bpf.ControlSlot(opts.Objects.SlotControl, a) }}}
 	p.table.Use(opts.Memory.Pods)
 	return p
 }
@@ -88,38 +91,6 @@ func (p *Pods) record(what func(Recorder)) {
 // All are the pods in service, those that drain among them.
 func (p *Pods) All() iter.Seq[*Pod] { return p.table.All() }
 
-// functions are the pods in service by function, so that what is about one function costs what that has.
-type functions struct {
-	mu   sync.Mutex
-	pods map[string][]*Pod // lists that are handed out never change
-}
-
-func (f *functions) add(ps *Pod) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.pods == nil {
-		f.pods = make(map[string][]*Pod)
-	}
-	name := ps.id.Function
-	f.pods[name] = append(slices.Clip(f.pods[name]), ps)
-}
-
-func (f *functions) remove(ps *Pod) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	name := ps.id.Function
-	left := slices.DeleteFunc(slices.Clone(f.pods[name]), func(x *Pod) bool { return x == ps })
-	if f.pods[name] = left; len(left) == 0 {
-		delete(f.pods, name)
-	}
-}
-
-func (f *functions) of(name string) []*Pod {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.pods[name]
-}
-
 // named is a pod in service that has slots and does not drain; nil: there is none.
 func (p *Pods) named(id ID) *Pod {
 	for _, ps := range p.functions.of(id.Function) {
@@ -130,26 +101,10 @@ func (p *Pods) named(id ID) *Pod {
 	return nil
 }
 
-// InFlight is how many requests of the programs are not answered.
-func (p *Pods) InFlight() (n int) {
-	for ps := range p.table.All() {
-		n += ps.inFlight()
-	}
-	return n
-}
-
-// inFlight is how many requests of the programs the pod has not answered.
-func (ps *Pod) inFlight() (n int) {
-	for _, s := range ps.slots {
-		n += int(s.inFlight())
-	}
-	return n
-}
-
 // Served says whether some slot of the function is free, or will be, of each family.
 func (p *Pods) Served(function string) (served parking.Families) {
 	for _, ps := range p.functions.of(function) {
-		if !ps.draining.Load() && ps.open() != 0 {
+		if !ps.draining.Load() && ps.places.Open() != 0 {
 			served[bpf.Flag(ps.id.Address.Addr().Is6())] = true
 		}
 	}
@@ -159,13 +114,9 @@ func (p *Pods) Served(function string) (served parking.Families) {
 // Conns are the slots' connections.
 func (p *Pods) Conns() (conns []neighbours.Conn) {
 	for s := range p.table.Slots() {
-		s.mu.Lock()
-		if s.conn != nil {
-			if local, ok := conntable.AddrPort(s.conn.LocalAddr()); ok {
-				conns = append(conns, neighbours.Conn{Index: s.index, Gen: s.gen, Local: local.Addr(), Remote: s.pod.id.Address.Addr()})
-			}
+		if c, ok := s.Conn(); ok {
+			conns = append(conns, c)
 		}
-		s.mu.Unlock()
 	}
 	return conns
 }
@@ -175,32 +126,6 @@ func (p *Pods) Room() bool { return p.table.Left() }
 
 // Await waits until no program counts any more for what was removed by now.
 func (p *Pods) Await() { p.table.Await() }
-
-// Counters are the indexes that pods count under whose slots have not ended.
-func (p *Pods) Counters() map[uint32]bool {
-	m := make(map[uint32]bool)
-	for _, index := range p.table.InUse() {
-		m[p.table.Memory(index).Counter] = true
-	}
-	return m
-}
-
-// RouteCounters are the indexes of routes' counters that messages in flight will count under.
-func (p *Pods) RouteCounters() map[uint32]bool {
-	m := make(map[uint32]bool)
-	for ps := range p.table.All() {
-		for _, s := range ps.slots {
-			if !s.grown.Load() {
-				continue
-			}
-			mem := s.memory()
-			for n := atomic.LoadUint32(&mem.Head); n != atomic.LoadUint32(&mem.Tail); n++ {
-				m[atomic.LoadUint32(&mem.Messages[n&(p.Memory.Pipeline-1)].Counter)] = true
-			}
-		}
-	}
-	return m
-}
 
 // warmUp is how long WaitTried waits for slots.
 const warmUp = time.Second

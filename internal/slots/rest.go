@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"runtime"
 	"sync/atomic"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
@@ -40,7 +39,7 @@ func (p *Pods) Rest(function string, pod netip.AddrPort, wake func()) (r *Rest, 
 	err := p.Objects.Asleep.Put(ps.doorbell(), ps.index)
 	if err == nil {
 		var asleep bool
-		if asleep, err = p.podControl(bpf.EproxyPodOpPOD_OP_REST, ps.index); err == nil && asleep && ps.lieDown() {
+		if asleep, err = p.podControl(bpf.EproxyPodOpPOD_OP_REST, ps.index); err == nil && asleep && ps.scale.LieDown() {
 			return r, false
 		}
 	}
@@ -56,83 +55,23 @@ func (ps *Pod) doorbell() bpf.EproxyListener {
 	return bpf.EproxyListener{Address: bpf.Address(ps.id.Address.Addr()), Port: bpf.Port(ps.id.Address.Port())}
 }
 
-// lieDown closes all connections to a pod, on none of which is anything: a server that was frozen for longer than it keeps
-// idle ones would close them before it reads. No more are made. false: one of them is in use after all.
-func (ps *Pod) lieDown() bool {
-	ps.scale.mu.Lock()
-	defer ps.scale.mu.Unlock()
-	if ps.gone.Load() || ps.draining.Load() || ps.scale.dialling > 0 {
-		return false
-	}
-	ps.scale.resting = true
-	for _, s := range ps.slots {
-		if s.open && !s.resting().closing && !ps.closeSlot(s) {
-			return false
-		}
-	}
-	ps.all.Idle.CloseIdle(ps.id.Function, ps.id.Address)
-	return true
-}
-
-// settleEvery is how often it is looked whether a resting pod's connections have ended, or begun.
-const settleEvery = 2 * time.Millisecond
-
 // Settle makes a connection to the pod, whose processes are frozen now: it waits where the server accepts it, and
 // no clock of the server's runs for it. It returns when it is made, could not be, or ctx ends.
-func (r *Rest) Settle(ctx context.Context) {
-	ps := r.ps
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	if !ps.awaitScale(ctx, func() bool { return ps.scale.open == 0 }) {
-		return
-	}
-	ps.scale.mu.Lock()
-	if dial := !ps.gone.Load() && !ps.draining.Load() && !ps.scale.demand.closes(); dial && ps.scale.open == 0 {
-		ps.openSlot()
-	}
-	ps.scale.mu.Unlock()
-	ps.awaitScale(ctx, func() bool { return ps.scale.dialling == 0 })
-}
-
-// awaitScale waits until something is so; false: ctx has ended. is is called with scale.mu held.
-func (ps *Pod) awaitScale(ctx context.Context, is func() bool) bool {
-	t := time.NewTicker(settleEvery)
-	defer t.Stop()
-	for {
-		ps.scale.mu.Lock()
-		ok := is()
-		ps.scale.mu.Unlock()
-		if ok {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-t.C:
-		}
-	}
-}
+func (r *Rest) Settle(ctx context.Context) { r.ps.scale.StandBy(ctx) }
 
 // End says that the pod's processes run. What waits for it is looked at.
 func (r *Rest) End() {
 	ps := r.ps
 	if ps.gone.Load() { // its entry is made anew for the next one
 	} else if _, err := ps.all.podControl(bpf.EproxyPodOpPOD_OP_AWAKE, ps.index); err != nil {
-		ps.all.Log.Error("pod stays asleep for the programs", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
+		ps.log.Error("pod stays asleep for the programs", "error", err)
 	}
 	if err := ps.all.Objects.Asleep.Delete(ps.doorbell()); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		ps.all.Log.Debug("pod is still said to be asleep", "function", ps.id.Function, "pod", ps.id.Address, "error", err)
+		ps.log.Debug("pod is still said to be asleep", "error", err)
 	}
 	ps.rest.CompareAndSwap(r, nil)
-	ps.scale.mu.Lock()
-	ps.scale.resting = false
-	none := ps.scale.open-ps.scale.closing == 0
-	ps.settle()
-	ps.scale.mu.Unlock()
-	if none {
-		ps.grow()
-	}
-	ps.tendParked()
+	ps.scale.Rise()
+	ps.Freed()
 }
 
 // rouse wakes a pod that is asleep: the fallback has a request for it, or it goes out of service. The freezer is

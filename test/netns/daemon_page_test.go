@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"eproxy/test/lib/swap"
 )
 
 // The names that come from outside are markup, which a page that made some of them would run. As a function's name it has neither blanks nor slashes.
@@ -158,6 +161,56 @@ func (p *pageState) same(t *testing.T, now series) {
 	}
 	if p.Points < 1 {
 		t.Error("nothing in the time line")
+	}
+}
+
+// TestPageShowsStates: what a function that the loader runs is in, and why, is on the page as mapsctl has it: paged out, stopped because
+// others need its memory, and with the next message expected.
+func TestPageShowsStates(t *testing.T) {
+	swap.On(t)
+	l := newLab(t)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(pageToken+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const room = 150 // MiB: one of the two has room beside paged
+	config := strings.Replace(fmt.Sprintf(crowded, crowdedFunction, room, crowdedEach), metricsConfig, "", 1)
+	config = strings.Replace(config, "functions:\n", fmt.Sprintf("functions:\n  - {name: paged, url: \"http://paged.local/\", "+
+		"run: {command: [%q], env: {EPROXY_TEST_FUNCTION: \"1\"}, instances: 1, memory: 30Mi, idle: 1s, page_out: 1s}}\n", copyFunction(t)), 1)
+	config += fmt.Sprintf("  - {topic: m/+/paged, function: paged}\nmetrics: {listen: \"127.0.0.1:9464\", page: true, token_file: %q}\n", file)
+	start(t, l, "tc", config)
+	b := browse(t, l)
+	b.call("Page.navigate", map[string]any{"url": "http://127.0.0.1:9464/?token=" + pageToken})
+	c := rawConnect(t, l, "d")
+	c.publish("m/0/paged", 1, "x")
+	c.publish("m/0/a", 2, "x")
+	c.publish("m/0/b", 3, "x") // takes a's memory
+	var p pageState
+	defer func() { t.Logf("functions at last: %q", p.Boxes) }()
+	shows := func(function string, lines ...string) bool {
+		p = pageState{}
+		b.evaluate(readPage, &p)
+		for _, l := range lines {
+			if !slices.ContainsFunc(p.Boxes["function "+function], func(x string) bool { return strings.Contains(x, l) }) {
+				return false
+			}
+		}
+		t.Logf("%s: %q", function, p.Boxes["function "+function])
+		return true
+	}
+	until(t, "what is paged out", func() bool { return shows("paged", "paged-out, 1 of 1 instances", " MiB in memory, and has ") })
+	until(t, "what was stopped for others", func() bool {
+		return shows("a", "stopped, 0 of 1 instances", "it was stopped because others need its memory (runtime.memory)", "by ")
+	})
+	for id := uint16(4); !shows("b", "of 1 instances", "next message expected "); id++ { // by their rhythm
+		if id == 60 {
+			t.Fatal("nothing is expected after as many messages")
+		}
+		c.publish(fmt.Sprintf("m/%d/b", id), id, "x")
+		time.Sleep(1100 * time.Millisecond)
+	}
+	for _, complaint := range b.complaints() {
+		t.Errorf("the browser complains: %s", complaint)
 	}
 }
 

@@ -1,10 +1,11 @@
-package slots
+package scale
 
 import (
 	"math/bits"
 	"time"
 
 	"eproxy/internal/abi"
+	"eproxy/internal/slot"
 )
 
 // growth is how many connections more may be dialled at most, because of how the pod's new ones fare. A server that serves one
@@ -16,26 +17,26 @@ import (
 //   - nothing, if none was answered since its request: one more is dialled, and waited for;
 //   - that the server serves others instead, perhaps, if older ones were: one more is tried, each time after twice
 //     as long, by as many as wait.
-func growth(conns []rest, now, patience time.Duration) int {
+func growth(conns []slot.State, now, patience time.Duration) int {
 	var youngest, latest time.Duration // of those that were answered
 	for _, r := range conns {
-		if r.answered {
-			youngest, latest = max(youngest, r.ready), max(latest, r.since)
+		if r.Answered {
+			youngest, latest = max(youngest, r.Ready), max(latest, r.Since)
 		}
 	}
 	waiting, passedOver := 0, false
 	var longest time.Duration
 	for _, r := range conns {
-		if !r.connected || r.closing || r.idle || r.answered || r.ready < youngest {
+		if !r.Connected || r.Closing || r.Idle || r.Answered || r.Ready < youngest {
 			continue
 		}
-		wait := now - r.asked
+		wait := now - r.Asked
 		if wait < patience {
 			return 0
 		}
 		waiting++
 		longest = max(longest, wait)
-		passedOver = passedOver || latest > r.asked
+		passedOver = passedOver || latest > r.Asked
 	}
 	switch {
 	case waiting == 0:

@@ -1,4 +1,4 @@
-package slots
+package places
 
 import (
 	"testing"
@@ -22,10 +22,10 @@ func TestTurnsOfTheFallback(t *testing.T) {
 		"nothing is known of it":     {2, 0, 5, 3},
 		"there are places enough":    {4, 8, 8, 0},
 	} {
-		ps := &Pod{mem: &bpf.EproxyPod{Concurrency: c.concurrency, Proven: c.proven}}
-		ps.endTurn(c.requests)
-		if ps.mem.Owed != c.owed || ps.owes() != (c.owed > 0) {
-			t.Errorf("%s: %d owed, want %d", name, ps.mem.Owed, c.owed)
+		p := New(nil, &bpf.EproxyPod{Concurrency: c.concurrency, Proven: c.proven}, nil)
+		p.endTurn(c.requests)
+		if p.entry.Owed != c.owed || p.owes() != (c.owed > 0) {
+			t.Errorf("%s: %d owed, want %d", name, p.entry.Owed, c.owed)
 		}
 	}
 }

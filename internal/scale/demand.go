@@ -1,4 +1,4 @@
-package slots
+package scale
 
 import "time"
 
@@ -11,9 +11,6 @@ const (
 	// more are tried again after penaltyMin, which doubles up to penaltyMost.
 	penaltyMin  = 10 * time.Second
 	penaltyMost = 5 * time.Minute
-	// atOnce is how soon after its response a server closes a connection that it
-	// does not keep.
-	atOnce = 100 * time.Millisecond
 )
 
 // demand says how many slots a pod may have: as many as the load needs, and as its
