@@ -9,7 +9,7 @@ static __always_inline bool device_at(struct conn *c, const struct device *d, __
 	return c->state == CONN_OPEN && conn_boundary(c, d->anchor + read) && (c->flags & CONN_LOST);
 }
 
-/* Messages of ordered routes that follow what userspace has read may be taken, if nothing else was passed meanwhile. Under the lock. */
+/* Messages of ordered and also_broker routes that follow what userspace has read may be taken, if nothing else was passed meanwhile. Under the lock. */
 static __always_inline bool device_clears(struct conn *c, const struct device *d, __u32 read)
 {
 	if (c->state != CONN_OPEN || !conn_boundary(c, d->anchor + read))
@@ -82,6 +82,10 @@ int device_control(struct device_args *a)
 			break;
 		case DEVICE_OP_CLEAR:
 			ok = device_clears(c, d, read);
+			break;
+		case DEVICE_OP_BEHIND:
+			c->flags &= ~CONN_CLEAR;
+			ok = 1;
 			break;
 		case DEVICE_OP_RELEASE:
 			ok = ids_release(&d->ids, ids, hold);

@@ -349,6 +349,7 @@ type Route struct {
 	Filter     string   // without $share/group/
 	Functions  []string // at least one
 	AlsoBroker bool     // subscribers get it as well
+	Kept       string   // what has subscribers' copies beyond the server's memory, so that the kernel path must not answer for them; empty: nothing
 	Ordered    bool     // one in flight per client and route
 }
 
@@ -367,6 +368,7 @@ type Limits struct {
 	InflightPerClient int // messages of one client in the kernel path; up to UserspaceInflight of them also for each function in the fallback; 1 to 1024
 	Routes            int
 	Observed          int // connections to pods that monitoring follows
+	Copies            int // bytes of the ring of copies for subscribers, at least
 }
 
 // UserspaceInflight is the most messages of one client that wait in userspace for one

@@ -20,9 +20,10 @@ type fake struct {
 	gens  map[uint32]uint32
 	armed map[uint32]bpf.EproxyTuple // entries in use
 	flows map[bpf.EproxyTuple]uint32
-	reset map[uint32]bool // entries whose connection has ended with RST
-	fails bool            // arming and growing fail
-	freed chan struct{}   // nil: nobody waits for it
+	reset map[uint32]bool   // entries whose connection has ended with RST
+	made  map[uint32]uint32 // copies for subscribers
+	fails bool              // arming and growing fail
+	freed chan struct{}     // nil: nobody waits for it
 	ops   []bpf.EproxyDeviceArgs
 }
 
@@ -46,6 +47,7 @@ func (f *fake) arm(index uint32, t bpf.EproxyTuple, _ bpf.EproxyDevice) (uint32,
 		f.t.Fatalf("the 4-tuple of entry %d leads to %d still", index, at)
 	}
 	f.gens[index]++
+	delete(f.made, index)
 	f.armed[index], f.flows[t] = t, index
 	delete(f.reset, index)
 	return f.gens[index], nil
@@ -71,10 +73,11 @@ func (f *fake) control(args *bpf.EproxyDeviceArgs) error {
 	return nil
 }
 func (f *fake) lastTake(uint32) time.Duration     { return 0 }
+func (f *fake) copies(index uint32) uint32        { return f.made[index] }
 func (f *fake) grant(_ *bpf.EproxyGrantKey) error { return nil }
 
 func tableOf(t *testing.T, n uint32) (*fake, *Devices) {
-	f := &fake{t: t, gens: make(map[uint32]uint32), armed: make(map[uint32]bpf.EproxyTuple), flows: make(map[bpf.EproxyTuple]uint32), reset: make(map[uint32]bool)}
+	f := &fake{t: t, gens: make(map[uint32]uint32), armed: make(map[uint32]bpf.EproxyTuple), flows: make(map[bpf.EproxyTuple]uint32), reset: make(map[uint32]bool), made: make(map[uint32]uint32)}
 	return f, newDevices(f, 100, n, slog.New(slog.DiscardHandler))
 }
 

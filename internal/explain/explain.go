@@ -139,7 +139,7 @@ func (f *Facts) leftBy() string {
 		return "too_large"
 	case len(m.Topic) > abi.TopicMax || longLevel(m.Topic):
 		return "topic_long"
-	case len(r.Functions) > 1 || r.AlsoBroker || f.Function == nil || len(f.Pods) == 0 || r.Userspace != "":
+	case len(r.Functions) > 1 || f.Function == nil || len(f.Pods) == 0 || r.Userspace != "":
 		return "route_fallback"
 	case !c.RightsAll && !f.Granted:
 		return "not_granted"
