@@ -48,7 +48,6 @@ const (
 	HoldOutside     = 0xfffffffe // hold of a message that found no room among the identifiers (ids.h)
 	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
 	CopyShort       = 240        // bytes of a PUBLISH that makes do with a short record in the ring copies
-	CopyMax         = 1920       // and of any other: all that the kernel path takes, fixed header, topic, properties and payload
 	GraftMax        = 65535      // bytes of one graft
 	CacheTopic      = 48         // bytes of the topic that a device's entry remembers
 	PropertiesMax   = 256        // bytes of a PUBLISH's MQTT 5 properties in the kernel path; a power of two

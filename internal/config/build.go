@@ -53,7 +53,7 @@ func (b *builder) build(r *raw) {
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
 	b.persistence(r.Persistence)
-	b.copies()
+	c.keepCopies(c.Routes)
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)
 	b.relay(r)

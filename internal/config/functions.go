@@ -275,19 +275,3 @@ func (b *builder) routes(rs []rawRoute) {
 		b.cfg.Routes = append(b.cfg.Routes, out)
 	}
 }
-
-// copies says what keeps subscribers' copies of routes.
-func (b *builder) copies() {
-	kept := ""
-	switch {
-	case b.cfg.Persistence.Dir != "":
-		kept = "persistence keeps what subscribers get"
-	case b.cfg.Broker.Relay():
-		kept = "a broker behind gets it"
-	}
-	for _, r := range b.cfg.Routes {
-		if r.AlsoBroker {
-			r.Kept = kept
-		}
-	}
-}

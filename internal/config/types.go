@@ -301,6 +301,7 @@ func (c *Config) With(functions []*Function, routes []*Route) *Config {
 	out := *c
 	out.Functions = append(slices.Clone(c.Functions), functions...)
 	out.Routes = append(slices.Clone(c.Routes), routes...)
+	out.keepCopies(routes)
 	return &out
 }
 
@@ -349,8 +350,9 @@ type Route struct {
 	Filter     string   // without $share/group/
 	Functions  []string // at least one
 	AlsoBroker bool     // subscribers get it as well
-	Kept       string   // what has subscribers' copies beyond the server's memory, so that the kernel path must not answer for them; empty: nothing
 	Ordered    bool     // one in flight per client and route
+
+	kept string // what has subscribers' copies beyond the server's memory, so that the kernel path must not answer for them; empty: nothing
 }
 
 // Metrics is what is served to people and machines that watch.

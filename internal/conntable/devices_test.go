@@ -173,3 +173,35 @@ func TestRunFrees(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// TestCopiesOfAConnectionThatHasGone: copies for subscribers find their client also when its entry is another's; when all are read nothing is kept of it, and
+// what a loader before has left is nobody's.
+func TestCopiesOfAConnectionThatHasGone(t *testing.T) {
+	f, table := tableOf(t, 1)
+	d, err := table.arm(broker.ConnInfo{ClientID: "gone"}, server, client(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.made[d.index] = 2
+	if got := table.Copied(d.index, d.gen); got != d || d.Copies() != 2 {
+		t.Fatalf("the copy is of %v, of %d", got, d.Copies())
+	}
+	f.reset[d.index] = true
+	table.close(d, time.Unix(0, 0))
+	next, err := table.arm(broker.ConnInfo{ClientID: "next"}, server, client(2))
+	if err != nil || next.index != d.index {
+		t.Fatal(next, err)
+	}
+	f.made[d.index] = 7
+	if d.Copies() != 2 || next.Copies() != 7 {
+		t.Errorf("%d and %d copies", d.Copies(), next.Copies())
+	}
+	for i, want := range []*Device{d, nil} {
+		if got := table.Copied(d.index, d.gen); got != want {
+			t.Errorf("copy %d is of %v, want %v", i, got, want)
+		}
+	}
+	if got := table.Copied(d.index, next.gen); got != next || len(table.owed) != 0 {
+		t.Errorf("the copy is of %v, and %d are kept", got, len(table.owed))
+	}
+}

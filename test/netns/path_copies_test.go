@@ -162,6 +162,7 @@ func TestCopiesThatNobodyReads(t *testing.T) {
 			c := pahoConnect(t, l, "pub")
 			published(t, []mqtt.Token{c.Publish("both/x", 1, false, numbers(0, 1)[0])})
 			before := s.counts()
+			t.Cleanup(func() { _ = s.Signal(syscall.SIGCONT) }) // before it is to end, also if the test has failed
 			if err := s.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
