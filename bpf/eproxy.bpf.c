@@ -31,6 +31,7 @@ const enum event_kind *unused_event_kind __attribute__((unused));
 const enum route_flag *unused_route_flag __attribute__((unused));
 const enum arm_flag *unused_arm_flag __attribute__((unused));
 const struct event *unused_event __attribute__((unused));
+const struct copy *unused_copy __attribute__((unused));
 const struct slot_args *unused_slot_args __attribute__((unused));
 const enum right *unused_right __attribute__((unused));
 const enum device_op *unused_device_op __attribute__((unused));

@@ -99,7 +99,9 @@ enum device_op {
 	DEVICE_OP_STOP = 3,	/* the session is over: nothing more is taken */
 	DEVICE_OP_HOLD = 4,	/* userspace has got a QoS 1 message: it is under way, unless it repeats one that is */
 	DEVICE_OP_RELEASE = 5,	/* a message is over: whether it may be acknowledged */
-	DEVICE_OP_CLEAR = 6,	/* what follows of ordered routes may be taken, if that is next in the stream */
+	DEVICE_OP_CLEAR =
+		6, /* what follows of ordered and also_broker routes may be taken, if that is next in the stream */
+	DEVICE_OP_BEHIND = 7, /* it may not, until DEVICE_OP_CLEAR: subscribers take the client's copies too slowly */
 };
 
 struct device_args {

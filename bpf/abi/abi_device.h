@@ -16,6 +16,12 @@ enum arm_flag {
 	ARM_CLEAR = 2, /* it has no message under way that may not be followed by others: what DEVICE_OP_CLEAR says */
 };
 
+/* What a connection's entry remembers of its last topic. */
+enum cache_flag {
+	CACHE_PLAIN = 1, /* no byte of it is percent-encoded in ce-subject */
+	CACHE_COPY = 2,	 /* ROUTE_COPY */
+};
+
 /* Four packet identifiers. Lane n of ids are its bits 16n to 16n+15; 0: free. */
 struct id_block {
 	__u64 ids;
@@ -51,7 +57,8 @@ struct id_table {
  */
 struct device {
 	__u64 last_take_ns; /* CLOCK_MONOTONIC, when a message was last taken */
-	__u64 taken;	    /* messages taken */
+	__u32 taken;	    /* messages taken, modulo 2^32 */
+	__u32 copies;	    /* those of them that the ring copies has, or had, a copy of, modulo 2^32 */
 	__u32 gen;
 	__u32 read;   /* arm: bytes of the stream that userspace had read, modulo 2^32 */
 	__u32 anchor; /* kernel sequence number of stream offset 0 */
@@ -70,7 +77,7 @@ struct device {
 	__u8 stopped;		/* the session ended before the connection was seeded */
 	__u8 cache_topic_len;
 	__u8 cache_topic[CACHE_TOPIC];
-	__u8 cache_plain; /* no byte of it is percent-encoded in ce-subject */
+	__u8 cache_flags; /* enum cache_flag */
 	__u8 kept;	  /* 1: the beginning of its next message is kept, or was (keep.h) */
 	__u8 keep_rest;	  /* so many beginnings are not kept: the last one was in vain */
 	__u8 not_taken;	  /* enum reason of the latest message that the local socket got; REASON_TAKEN: none */

@@ -38,4 +38,16 @@ struct event {
 	__u8 frame[144]; /* EVENT_SEND: Ethernet frame, checksums complete */
 };
 
+/*
+ * In the ring copies: a PUBLISH that was taken, for subscribers (copy.h). The record may end within bytes: it
+ * has room for COPY_SHORT of them where that is enough.
+ */
+struct copy {
+	__u32 conn;
+	__u32 gen;
+	__u32 len; /* of bytes */
+	__u32 pad;
+	__u8 bytes[COPY_MAX]; /* the packet, from its fixed header on */
+};
+
 #endif

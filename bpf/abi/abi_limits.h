@@ -6,7 +6,7 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 
-#define ABI_VERSION 4	       /* of the pinned maps; one more whenever a map of an older version would be misread */
+#define ABI_VERSION 5	       /* of the pinned maps; one more whenever a map of an older version would be misread */
 #define MARK_MAGIC  0x65705859 /* in the map mark: the directory of the pins is eproxy's */
 
 #define CHUNK_SIZE	  256  /* entries in a chunk of the arrays that grow (chunk.h); a power of two */
@@ -51,6 +51,9 @@
 #define HOLD_OUTSIDE	  0xfffffffeu /* hold of a message that found no room among the identifiers (ids.h) */
 #define HOLD_NONE	  0xffffffffu /* hold of a message that has no identifier, or of a connection that is gone */
 
+#define COPY_SHORT 240 /* bytes of a PUBLISH that makes do with a short record in the ring copies */
+#define COPY_MAX \
+	1920 /* and of any other: all that the kernel path takes, fixed header, topic, properties and payload */
 #define GRAFT_MAX      65535 /* bytes of one graft */
 #define CACHE_TOPIC    48    /* bytes of the topic that a device's entry remembers */
 #define PROPERTIES_MAX 256   /* bytes of a PUBLISH's MQTT 5 properties in the kernel path; a power of two */

@@ -50,7 +50,7 @@ enum reason {
 	REASON_PROPERTIES = 23,      /* MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid */
 	REASON_TOPIC_LONG = 24,      /* topic or one of its levels longer than the kernel path handles */
 	REASON_NO_ROUTE = 25,        /* no route matches: ordinary broker traffic */
-	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches) */
+	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, also_broker with persistence or a broker behind, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches) */
 	REASON_NOT_GRANTED = 27,     /* client may not be known to be allowed on this topic yet */
 	REASON_NO_SLOT = 28,         /* no idle connection to a pod of the function */
 	REASON_DEAD_SOCKET = 29,     /* slot's socket is gone or not ESTABLISHED */
@@ -110,8 +110,10 @@ enum reason {
 	REASON_PROPERTY_TEXT = 83,   /* content type or user property with other characters than printable ASCII, a user property's name that no header can have, or trace context */
 	REASON_EXPIRY = 84,          /* message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time */
 	REASON_ORDERED = 85,         /* PUBLISH on an ordered route: XDP leaves it to TC, which has it wait for the one before */
-	REASON_ORDER_UNKNOWN = 86,   /* PUBLISH on an ordered route behind bytes of the stream that the server has not said to have done with: it may have a message that came before */
-	REASON_COUNT = 87,
+	REASON_ORDER_UNKNOWN = 86,   /* PUBLISH on an ordered or also_broker route behind bytes of the stream that the server has not said to have done with: it may have a message that came before */
+	REASON_COPIED = 87,          /* copy of a PUBLISH that was taken, handed to userspace for subscribers (also_broker) */
+	REASON_COPIES_FULL = 88,     /* PUBLISH on an also_broker route while userspace has too many copies to read: the fallback serves both its function and subscribers */
+	REASON_COUNT = 89,
 };
 /* clang-format on */
 

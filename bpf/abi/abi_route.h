@@ -28,6 +28,7 @@ _Static_assert(sizeof(struct function) % 8 == 0,
 
 enum route_flag {
 	ROUTE_FALLBACK = 1, /* served by the fallback */
+	ROUTE_COPY = 2,	    /* subscribers get a copy of what is taken */
 };
 
 struct route {

@@ -30,10 +30,38 @@ static __always_inline struct graft *take_account(struct conn *c, struct device 
 	graft = ledger_at(&c->rx, (__u32)c->rx.count - 1);
 	if (s->publish.qos)
 		*hold = ids_hold(&d->ids, ids, s->publish.packet_id);
+	if (s->routed.copy)
+		d->copies++;
 	c->in_flight++;
 	d->last_take_ns = now;
 	d->taken++;
 	return graft;
+}
+
+/*
+ * take_account for the message in s, under the lock of c, which is taken here. It was given to slot who, or to none (NO_INDEX). done: it is
+ * done as soon as it is taken. Returns enum reason.
+ */
+static __always_inline enum reason take_settle(struct conn *c, struct device *d, struct scratch *s, __u64 now,
+					       __u32 who, bool done, __u32 *hold)
+{
+	struct id_table *ids = device_table(d);
+	struct graft *graft;
+	bool taken;
+
+	bpf_spin_lock(&c->lock);
+	graft = take_account(c, d, ids, s, s->publish.length, now, hold);
+	taken = graft != NULL;
+	if (graft) {
+		if (done)
+			ledger_removed(&c->rx);
+		else
+			graft->who = who;
+		if (who != NO_INDEX)
+			d->last_slot = who;
+	}
+	bpf_spin_unlock(&c->lock);
+	return taken ? REASON_TAKEN : REASON_RACE;
 }
 
 #endif

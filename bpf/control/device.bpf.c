@@ -3,13 +3,17 @@
 #include "../admit/room.h"
 #include "../mech/verdict.h"
 
-/* Userspace has read so many bytes, to a packet's end. Whether that is where the stream stands. Under the lock. */
-static __always_inline bool device_at(struct conn *c, const struct device *d, __u32 read)
+/* Userspace has read so many bytes, to a packet's end. Whether the programs had lost track, and that is where the stream stands. Under the lock. */
+static __always_inline bool device_found(struct conn *c, struct device *d, __u32 read)
 {
-	return c->state == CONN_OPEN && conn_boundary(c, d->anchor + read) && (c->flags & CONN_LOST);
+	if (c->state != CONN_OPEN || !conn_boundary(c, d->anchor + read) || !(c->flags & CONN_LOST))
+		return false;
+	c->flags &= ~CONN_LOST;
+	memset(&d->framing, 0, sizeof(d->framing));
+	return true;
 }
 
-/* Messages of ordered routes that follow what userspace has read may be taken, if nothing else was passed meanwhile. Under the lock. */
+/* Messages of ordered and also_broker routes that follow what userspace has read may be taken, if nothing else was passed meanwhile. Under the lock. */
 static __always_inline bool device_clears(struct conn *c, const struct device *d, __u32 read)
 {
 	if (c->state != CONN_OPEN || !conn_boundary(c, d->anchor + read))
@@ -59,11 +63,7 @@ int device_control(struct device_args *a)
 	if (c->gen == gen) {
 		switch (op) {
 		case DEVICE_OP_BOUNDARY:
-			if (device_at(c, d, read)) {
-				c->flags &= ~CONN_LOST;
-				memset(&d->framing, 0, sizeof(d->framing));
-				ok = 1;
-			}
+			ok = device_found(c, d, read);
 			break;
 		case DEVICE_OP_RIGHTS:
 			d->rights = rights;
@@ -82,6 +82,10 @@ int device_control(struct device_args *a)
 			break;
 		case DEVICE_OP_CLEAR:
 			ok = device_clears(c, d, read);
+			break;
+		case DEVICE_OP_BEHIND:
+			c->flags &= ~CONN_CLEAR;
+			ok = 1;
 			break;
 		case DEVICE_OP_RELEASE:
 			ok = ids_release(&d->ids, ids, hold);

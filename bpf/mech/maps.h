@@ -258,6 +258,12 @@ struct {
 	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
 
+/* Messages that were taken, for subscribers (also_broker). Writer: programs. Reader: loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 19);
+} copies SEC(".maps");
+
 /* Which messages somebody looks at. Writer: loader. Reader: programs, only while settings.tracing says so. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

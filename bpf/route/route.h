@@ -47,6 +47,7 @@ static __always_inline enum reason route_find(struct scratch *s, const struct de
 	}
 	s->routed.counter = r->counter;
 	s->routed.function = r->function;
+	s->routed.copy = r->flags & ROUTE_COPY;
 	s->routed.line = r->line ? (__u64)d->line << 32 | r->line : 0;
 	fn = bpf_map_lookup_elem(&functions, &s->routed.function);
 	if (!fn || !*(volatile __u32 *)&fn->pod_count)
@@ -91,7 +92,7 @@ static __always_inline bool cache_fill(struct conn *c, struct device *d, struct 
 			d->cache_counter = s->routed.counter;
 			d->cache_function = s->routed.function;
 			d->cache_topic_len = s->publish.topic_len;
-			d->cache_plain = s->routed.plain;
+			d->cache_flags = (s->routed.plain ? CACHE_PLAIN : 0) | (s->routed.copy ? CACHE_COPY : 0);
 			for (__u32 i = 0; i < CACHE_TOPIC; i += 8) {
 				if (i >= afresh(s->publish.topic_len))
 					break;
@@ -121,7 +122,8 @@ static __always_inline enum reason route_message(struct conn *c, struct device *
 	if (d->cache_epoch == epoch && topic_cached(s, d)) {
 		s->routed.counter = d->cache_counter;
 		s->routed.function = d->cache_function;
-		s->routed.plain = d->cache_plain;
+		s->routed.plain = d->cache_flags & CACHE_PLAIN;
+		s->routed.copy = d->cache_flags & CACHE_COPY;
 		s->routed.line = 0;
 		s->routed.subject_len = s->publish.topic_len;
 		if (!afresh(s->routed.plain))

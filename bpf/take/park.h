@@ -46,9 +46,7 @@ static __always_inline enum reason park_write(struct __sk_buff *skb, struct scra
 					      __u32 *hold)
 {
 	struct parked_message *e = parked_entry(n);
-	struct graft *graft = NULL;
 	__u8 id_prefix[16];
-	struct id_table *ids;
 	enum reason reason;
 
 	if (!e)
@@ -59,13 +57,9 @@ static __always_inline enum reason park_write(struct __sk_buff *skb, struct scra
 	reason = request_write(skb, false, s, (struct request *)e->buf, n, id_prefix, id);
 	if (reason)
 		return reason;
-	ids = device_table(d);
-	bpf_spin_lock(&c->lock);
-	graft = take_account(c, d, ids, s, s->publish.length, now, hold);
-	if (graft)
-		ledger_removed(&c->rx);
-	bpf_spin_unlock(&c->lock);
-	return graft ? REASON_TAKEN : REASON_RACE;
+	if (s->routed.copy)
+		return copy_account(skb, false, s, NO_INDEX, true, hold);
+	return take_settle(c, d, s, now, NO_INDEX, true, hold);
 }
 
 /* What the message's entry says of it, beside its request. */

@@ -6,13 +6,13 @@
 #ifndef EPROXY_TAKE_TAKE_H
 #define EPROXY_TAKE_TAKE_H
 
-#include "../admit/account.h"
 #include "../admit/publish.h"
 #include "../mech/flow.h"
 #include "../route/route.h"
 #include "../request/write.h"
 #include "../trace/trace.h"
 #include "../upstream/begin.h"
+#include "copy.h"
 
 /* What is to be taken: the message at the front of a packet. */
 struct take {
@@ -52,29 +52,20 @@ static __always_inline bool park_first(const struct conn *c, const struct functi
  * The ledger of the device behind that of the slot: the message is taken, or the request is undone. far: it is done as
  * soon as it is taken.
  */
-static __always_inline enum reason take_commit(struct take *t, struct scratch *s, struct conn *sc, struct slot *slot,
-					       struct pod *pod, enum hook hook, __u64 now, bool far)
+static __always_inline enum reason take_commit(void *ctx, bool xdp, struct take *t, struct scratch *s, struct conn *sc,
+					       struct slot *slot, struct pod *pod, __u64 now, bool far)
 {
-	struct id_table *ids = device_table(t->d);
+	enum hook hook = xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN;
 	__u32 hold = HOLD_NONE;
-	struct conn *c = t->c;
-	struct graft *graft;
-	bool taken;
+	enum reason reason;
 
-	bpf_spin_lock(&c->lock);
-	graft = take_account(c, t->d, ids, s, s->publish.length, now, &hold);
-	taken = graft != NULL;
-	if (graft) {
-		if (far)
-			ledger_removed(&c->rx);
-		else
-			graft->who = s->claim.slot;
-		t->d->last_slot = s->claim.slot;
-	}
-	bpf_spin_unlock(&c->lock);
-	if (!taken) {
+	if (s->routed.copy)
+		reason = copy_account(ctx, xdp, s, s->claim.slot, far, &hold);
+	else
+		reason = take_settle(t->c, t->d, s, now, s->claim.slot, far, &hold);
+	if (reason) {
 		slot_undo(sc, slot, pod, s->claim.slot, s->claim.gen, s->claim.number, hook);
-		return REASON_RACE;
+		return reason;
 	}
 	/* nobody looks at it before: the request has not left, and the slot is still claimed */
 	slot_message(slot, s->claim.number)->hold = hold;
@@ -124,7 +115,7 @@ static __always_inline enum reason take_into(void *ctx, bool xdp, struct take *t
 		return reason;
 	attend(sc, s->claim.slot);
 	/* XDP can send the device no acknowledgement beside the request */
-	return take_commit(t, s, sc, slot, pod, hook, now, !xdp && afresh(s->claim.far));
+	return take_commit(ctx, xdp, t, s, sc, slot, pod, now, !xdp && afresh(s->claim.far));
 }
 
 /*
@@ -211,6 +202,11 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 		return reason;
 	if (xdp && s->draft.len > t->p->seg.len + t->head_max)
 		return REASON_HEADROOM;
+	if (s->routed.copy) {
+		reason = copy_may(t->conn);
+		if (reason)
+			return reason;
+	}
 	if (s->routed.line)
 		return take_in_line(xdp, t->conn);
 	if (park_first(c, fn))

@@ -45,6 +45,7 @@ struct scratch {
 	struct draft draft;
 	struct arrival arrival;
 	struct taking taking;
+	struct copying copying;
 	struct answer answer;
 	struct leaving leaving;
 	__u64 now_ns;

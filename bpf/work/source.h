@@ -29,6 +29,13 @@ struct taking {
 	__u32 queues[SEGMENT_QUEUES]; /* where those of them wait that found no slot */
 };
 
+/* A message that is taken with a copy for subscribers (take/copy.h): what take_settle is told, and says. */
+struct copying {
+	__u32 who;
+	__u32 done;
+	__u32 hold;
+};
+
 /* Where a device's segment stands in its stream (tc_device_in). */
 struct arrival {
 	__u32 lags;   /* the local socket has not acknowledged all that was passed */

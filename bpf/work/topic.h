@@ -16,6 +16,8 @@ struct routed {
 	__u32 plain;	   /* ce-subject is the topic */
 	__u32 subject_len; /* bytes of ce-subject */
 	__u64 line;	   /* that the message stands in; 0: its route is not ordered */
+	__u32 copy;	   /* not 0: subscribers get a copy */
+	__u32 pad;
 };
 
 /* A topic that is not in the cache, while it is looked up. */

@@ -4,7 +4,7 @@
 package abi
 
 const (
-	AbiVersion      = 4          // of the pinned maps; one more whenever a map of an older version would be misread
+	AbiVersion      = 5          // of the pinned maps; one more whenever a map of an older version would be misread
 	MarkMagic       = 0x65705859 // in the map mark: the directory of the pins is eproxy's
 	ChunkSize       = 256        // entries in a chunk of the arrays that grow (chunk.h); a power of two
 	LedgerRing      = 64         // unsettled grafts per connection and direction
@@ -47,6 +47,7 @@ const (
 	HoldShift       = 11         // bits of a hold that are the number of its entry (ids.h); the generation is above
 	HoldOutside     = 0xfffffffe // hold of a message that found no room among the identifiers (ids.h)
 	HoldNone        = 0xffffffff // hold of a message that has no identifier, or of a connection that is gone
+	CopyShort       = 240        // bytes of a PUBLISH that makes do with a short record in the ring copies
 	GraftMax        = 65535      // bytes of one graft
 	CacheTopic      = 48         // bytes of the topic that a device's entry remembers
 	PropertiesMax   = 256        // bytes of a PUBLISH's MQTT 5 properties in the kernel path; a power of two

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,6 +19,26 @@ func BenchmarkMessage(b *testing.B) {
 			if hook == "tc" {
 				prog = r.objs.TcDeviceIn
 			}
+			benchmark(b, r, prog, func(int) string { return "sensors/a/temp" })
+		})
+	}
+}
+
+// BenchmarkCopied is the same on an also_broker route: each message is copied for subscribers, and the copy read.
+func BenchmarkCopied(b *testing.B) {
+	for _, hook := range []string{"xdp", "tc"} {
+		b.Run(hook, func(b *testing.B) {
+			r := newRig(b, false)
+			r.copying()
+			prog := r.objs.XdpDevice
+			if hook == "tc" {
+				prog = r.objs.TcDeviceIn
+			}
+			copies := r.copies()
+			go func() {
+				for rec := (ringbuf.Record{}); copies.ReadInto(&rec) == nil; {
+				}
+			}()
 			benchmark(b, r, prog, func(int) string { return "sensors/a/temp" })
 		})
 	}

@@ -19,6 +19,7 @@ const (
 	BoundedMapAsleep              = "asleep"
 	BoundedMapAttention           = "attention"
 	BoundedMapConns               = "conns"
+	BoundedMapCopies              = "copies"
 	BoundedMapDevices             = "devices"
 	BoundedMapEdges               = "edges"
 	BoundedMapEvents              = "events"
@@ -83,6 +84,7 @@ const (
 	BoundedVarUnusedConnFlag      = "unused_conn_flag"
 	BoundedVarUnusedConnKind      = "unused_conn_kind"
 	BoundedVarUnusedConnState     = "unused_conn_state"
+	BoundedVarUnusedCopy          = "unused_copy"
 	BoundedVarUnusedDepthWhy      = "unused_depth_why"
 	BoundedVarUnusedDevice        = "unused_device"
 	BoundedVarUnusedDeviceArgs    = "unused_device_args"
@@ -180,6 +182,7 @@ type BoundedMapSpecs struct {
 	Asleep        *ebpf.MapSpec `ebpf:"asleep"`
 	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
+	Copies        *ebpf.MapSpec `ebpf:"copies"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
 	Edges         *ebpf.MapSpec `ebpf:"edges"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
@@ -236,6 +239,7 @@ type BoundedVariableSpecs struct {
 	UnusedConnFlag      *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
 	UnusedConnKind      *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
 	UnusedConnState     *ebpf.VariableSpec `ebpf:"unused_conn_state"`
+	UnusedCopy          *ebpf.VariableSpec `ebpf:"unused_copy"`
 	UnusedDepthWhy      *ebpf.VariableSpec `ebpf:"unused_depth_why"`
 	UnusedDevice        *ebpf.VariableSpec `ebpf:"unused_device"`
 	UnusedDeviceArgs    *ebpf.VariableSpec `ebpf:"unused_device_args"`
@@ -291,6 +295,7 @@ type BoundedMaps struct {
 	Asleep        *ebpf.Map `ebpf:"asleep"`
 	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
+	Copies        *ebpf.Map `ebpf:"copies"`
 	Devices       *ebpf.Map `ebpf:"devices"`
 	Edges         *ebpf.Map `ebpf:"edges"`
 	Events        *ebpf.Map `ebpf:"events"`
@@ -334,6 +339,7 @@ func (m *BoundedMaps) Close() error {
 		m.Asleep,
 		m.Attention,
 		m.Conns,
+		m.Copies,
 		m.Devices,
 		m.Edges,
 		m.Events,
@@ -391,6 +397,7 @@ type BoundedVariables struct {
 	UnusedConnFlag      *ebpf.Variable `ebpf:"unused_conn_flag"`
 	UnusedConnKind      *ebpf.Variable `ebpf:"unused_conn_kind"`
 	UnusedConnState     *ebpf.Variable `ebpf:"unused_conn_state"`
+	UnusedCopy          *ebpf.Variable `ebpf:"unused_copy"`
 	UnusedDepthWhy      *ebpf.Variable `ebpf:"unused_depth_why"`
 	UnusedDevice        *ebpf.Variable `ebpf:"unused_device"`
 	UnusedDeviceArgs    *ebpf.Variable `ebpf:"unused_device_args"`

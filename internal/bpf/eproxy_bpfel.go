@@ -128,6 +128,15 @@ const (
 	EproxyConnStateCONN_CLOSED EproxyConnState = 3
 )
 
+type EproxyCopy struct {
+	_     structs.HostLayout
+	Conn  uint32
+	Gen   uint32
+	Len   uint32
+	Pad   uint32
+	Bytes [1920]uint8
+}
+
 type EproxyDepthWhy uint32
 
 const (
@@ -144,7 +153,8 @@ const (
 type EproxyDevice struct {
 	_             structs.HostLayout
 	LastTakeNs    uint64
-	Taken         uint64
+	Taken         uint32
+	Copies        uint32
 	Gen           uint32
 	Read          uint32
 	Anchor        uint32
@@ -162,7 +172,7 @@ type EproxyDevice struct {
 	Stopped       uint8
 	CacheTopicLen uint8
 	CacheTopic    [48]uint8
-	CachePlain    uint8
+	CacheFlags    uint8
 	Kept          uint8
 	KeepRest      uint8
 	NotTaken      uint8
@@ -206,6 +216,7 @@ const (
 	EproxyDeviceOpDEVICE_OP_HOLD     EproxyDeviceOp = 4
 	EproxyDeviceOpDEVICE_OP_RELEASE  EproxyDeviceOp = 5
 	EproxyDeviceOpDEVICE_OP_CLEAR    EproxyDeviceOp = 6
+	EproxyDeviceOpDEVICE_OP_BEHIND   EproxyDeviceOp = 7
 )
 
 type EproxyEdgeKey struct {
@@ -673,7 +684,9 @@ const (
 	EproxyReasonREASON_EXPIRY          EproxyReason = 84
 	EproxyReasonREASON_ORDERED         EproxyReason = 85
 	EproxyReasonREASON_ORDER_UNKNOWN   EproxyReason = 86
-	EproxyReasonREASON_COUNT           EproxyReason = 87
+	EproxyReasonREASON_COPIED          EproxyReason = 87
+	EproxyReasonREASON_COPIES_FULL     EproxyReason = 88
+	EproxyReasonREASON_COUNT           EproxyReason = 89
 )
 
 type EproxyRequest struct {
@@ -699,6 +712,7 @@ type EproxyRouteFlag uint32
 
 const (
 	EproxyRouteFlagROUTE_FALLBACK EproxyRouteFlag = 1
+	EproxyRouteFlagROUTE_COPY     EproxyRouteFlag = 2
 )
 
 type EproxyRouteInfo struct {
@@ -879,6 +893,7 @@ const (
 	EproxyMapAsleep              = "asleep"
 	EproxyMapAttention           = "attention"
 	EproxyMapConns               = "conns"
+	EproxyMapCopies              = "copies"
 	EproxyMapDevices             = "devices"
 	EproxyMapEdges               = "edges"
 	EproxyMapEvents              = "events"
@@ -943,6 +958,7 @@ const (
 	EproxyVarUnusedConnFlag      = "unused_conn_flag"
 	EproxyVarUnusedConnKind      = "unused_conn_kind"
 	EproxyVarUnusedConnState     = "unused_conn_state"
+	EproxyVarUnusedCopy          = "unused_copy"
 	EproxyVarUnusedDepthWhy      = "unused_depth_why"
 	EproxyVarUnusedDevice        = "unused_device"
 	EproxyVarUnusedDeviceArgs    = "unused_device_args"
@@ -1040,6 +1056,7 @@ type EproxyMapSpecs struct {
 	Asleep        *ebpf.MapSpec `ebpf:"asleep"`
 	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
+	Copies        *ebpf.MapSpec `ebpf:"copies"`
 	Devices       *ebpf.MapSpec `ebpf:"devices"`
 	Edges         *ebpf.MapSpec `ebpf:"edges"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
@@ -1096,6 +1113,7 @@ type EproxyVariableSpecs struct {
 	UnusedConnFlag      *ebpf.VariableSpec `ebpf:"unused_conn_flag"`
 	UnusedConnKind      *ebpf.VariableSpec `ebpf:"unused_conn_kind"`
 	UnusedConnState     *ebpf.VariableSpec `ebpf:"unused_conn_state"`
+	UnusedCopy          *ebpf.VariableSpec `ebpf:"unused_copy"`
 	UnusedDepthWhy      *ebpf.VariableSpec `ebpf:"unused_depth_why"`
 	UnusedDevice        *ebpf.VariableSpec `ebpf:"unused_device"`
 	UnusedDeviceArgs    *ebpf.VariableSpec `ebpf:"unused_device_args"`
@@ -1151,6 +1169,7 @@ type EproxyMaps struct {
 	Asleep        *ebpf.Map `ebpf:"asleep"`
 	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
+	Copies        *ebpf.Map `ebpf:"copies"`
 	Devices       *ebpf.Map `ebpf:"devices"`
 	Edges         *ebpf.Map `ebpf:"edges"`
 	Events        *ebpf.Map `ebpf:"events"`
@@ -1194,6 +1213,7 @@ func (m *EproxyMaps) Close() error {
 		m.Asleep,
 		m.Attention,
 		m.Conns,
+		m.Copies,
 		m.Devices,
 		m.Edges,
 		m.Events,
@@ -1251,6 +1271,7 @@ type EproxyVariables struct {
 	UnusedConnFlag      *ebpf.Variable `ebpf:"unused_conn_flag"`
 	UnusedConnKind      *ebpf.Variable `ebpf:"unused_conn_kind"`
 	UnusedConnState     *ebpf.Variable `ebpf:"unused_conn_state"`
+	UnusedCopy          *ebpf.Variable `ebpf:"unused_copy"`
 	UnusedDepthWhy      *ebpf.Variable `ebpf:"unused_depth_why"`
 	UnusedDevice        *ebpf.Variable `ebpf:"unused_device"`
 	UnusedDeviceArgs    *ebpf.Variable `ebpf:"unused_device_args"`

@@ -103,6 +103,9 @@ func refusals() []refusal {
 		{name: "fallback route", reason: EproxyReasonREASON_ROUTE_FALLBACK, rig: func(r *rig) { r.put(r.objs.Routes, uint32(0), &EproxyRoute{Flags: 1}) }},
 		{name: "ordered", reason: EproxyReasonREASON_ORDERED, xdp: true, rig: func(r *rig) { r.put(r.objs.Routes, uint32(0), &EproxyRoute{Line: 1}) }},
 		{name: "behind what the server may have", reason: EproxyReasonREASON_ORDER_UNKNOWN, tc: true, rig: func(r *rig) { r.put(r.objs.Routes, uint32(0), &EproxyRoute{Line: 1}) }},
+		{name: "behind what subscribers may get later", reason: EproxyReasonREASON_ORDER_UNKNOWN, rig: func(r *rig) {
+			r.put(r.objs.Routes, uint32(0), &EproxyRoute{Flags: uint32(EproxyRouteFlagROUTE_COPY)})
+		}},
 		{name: "not granted", reason: EproxyReasonREASON_NOT_GRANTED, rig: func(r *rig) { r.device(func(d *EproxyDevice) { d.Rights = 0 }) }},
 		{name: "busy", reason: EproxyReasonREASON_NO_SLOT, rig: func(r *rig) { r.pod(func(p *EproxyPod) { p.Idle = 0 }) }},
 		{name: "socket gone", reason: EproxyReasonREASON_DEAD_SOCKET, rig: func(r *rig) { _ = r.objs.PodSocks.Delete(uint32(rigSlot)) }},

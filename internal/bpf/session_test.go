@@ -64,7 +64,7 @@ func TestNothingBehindTheEnd(t *testing.T) {
 					}
 				}
 				r.device(func(d *EproxyDevice) {
-					if d.Taken != uint64(front) {
+					if d.Taken != uint32(front) {
 						t.Errorf("%d messages taken, want the %d in front: %v", d.Taken, front, r.allReasons())
 					}
 				})
@@ -87,7 +87,7 @@ func TestSessionControl(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		do    func(r *rig)
-		taken uint64
+		taken uint32
 	}{
 		"nothing changes":                    {func(r *rig) {}, 2},
 		"stopped":                            {func(r *rig) { r.control(EproxyDeviceOpDEVICE_OP_STOP, 0) }, 1},

@@ -34,6 +34,7 @@ type graft struct {
 
 func (g *graft) Authorize(rights uint32) { *g.all = append(*g.all, rights) }
 func (g *graft) Stop()                   {}
+func (g *graft) Copies() uint32          { return 0 }
 func (g *graft) Close()                  {}
 
 // mayDo is a configuration under which dev may publish to these filters; nil: to all.

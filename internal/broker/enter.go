@@ -15,6 +15,7 @@ import (
 // gives to the subscribers and acknowledges; otherwise it is settled here.
 func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 	x.stamp(m)
+	x.settleCopies(s.ctx)
 	ok, over, version, r := s.judged(x, m.Topic)
 	switch {
 	case over:
@@ -140,8 +141,11 @@ func (s *Server) deliver(x *Session, m *request.Message, route *config.Route) {
 	}
 	s.copy(x, p, m, route)
 	var l *place
+	if route.AlsoBroker {
+		x.ordering.Store(true)
+	}
 	if route.Ordered {
-		x.ordered.Store(true)
+		x.ordering.Store(true)
 		l = s.lines.join(x.ClientID, route)
 	}
 	d := x.queued.Begin(s.ctx, route, m, l.first())

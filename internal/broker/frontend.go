@@ -24,6 +24,8 @@ type Frontend interface {
 	Publish(m *request.Message) error
 	// Copy is Publish of what a client has published: those that want nothing of their own do not get it.
 	Copy(m *request.Message) error
+	// Message reads a PUBLISH packet of a client of this protocol level, which the kernel path has judged. The message may have parts of it.
+	Message(version byte, packet []byte) (*request.Message, error)
 	// Retain keeps a message for later subscribers (an empty one ends that), and
 	// hands it to nobody.
 	Retain(m *request.Message)

@@ -23,13 +23,16 @@ type ConnInfo struct {
 	Version    byte   // MQTT protocol level: 3, 4 or 5
 	Read       uint64 // bytes read from the socket so far
 	AtBoundary bool   // they end exactly at a packet boundary
-	Clear      bool   // messages of ordered routes that follow may be taken (Graft.Clear)
+	Clear      bool   // messages of ordered and also_broker routes that follow may be taken (Graft.Clear)
 	Rights     uint32 // what the client may publish, as the programs know it: a version, and enum right
 	// Complete acknowledges a message that the kernel path took, or does what
 	// its failure demands. It is for QoS 1; for QoS 0 it does nothing. It never
 	// waits for the client; one that leaves too many unread is disconnected.
 	Complete func(packetID uint16, h Hold, o delivery.Outcome)
-	Abort    func() // closes with RST
+	// Copy gives subscribers a message that the kernel path took, a whole PUBLISH packet, which remains the caller's. It is called in the
+	// order of the client's stream, and waits while too many copies, of all clients, wait for subscribers.
+	Copy  func(packet []byte)
+	Abort func() // closes with RST
 }
 
 // Hold is what a QoS 1 message under way has on its packet identifier. It is void
@@ -60,8 +63,12 @@ type Graft interface {
 	// and the server is about to wait for more.
 	Boundary(read uint64)
 	// Clear is called like Boundary, when the server stands in front in the line of each message of an ordered route that it has not
-	// finished: what follows of those routes may be taken. It returns whether it may: false if more has been passed to the socket meanwhile.
+	// finished: what follows of those routes, and of also_broker ones, may be taken. It returns whether it may: false if more has been passed to the socket meanwhile.
 	Clear(read uint64) bool
+	// Behind ends that, until Clear is called again.
+	Behind()
+	// Copies is how many messages of also_broker routes the kernel path has taken, modulo 2^32.
+	Copies() uint32
 	// LastReceive is when the kernel path last took a message.
 	LastReceive() time.Time
 	// Granted says that the client was allowed to publish to this routed topic

@@ -66,7 +66,8 @@ type Server struct {
 	pending       pendings
 	keeper        Keeper // nil: nothing outlives the program
 	lines         lines
-	queued        atomic.Int64 // acknowledgements of the kernel path that wait for their client
+	queued        atomic.Int64  // acknowledgements of the kernel path that wait for their client
+	copying       chan struct{} // has one for each copy of the kernel path that waits for subscribers
 	drained       atomic.Bool
 	logins        *auth.Checker
 	changing      sync.Mutex // held while rules are replaced
@@ -83,6 +84,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{opts: opts, log: opts.Logger, often: lograte.New(opts.Logger), logins: auth.New(opts.Compare)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.copying = make(chan struct{}, copiesMax)
 	s.pending.init()
 	s.lines.programs, _ = opts.Grafter.(Orderer)
 	if err := s.Reload(opts.Config); err != nil {
@@ -225,17 +227,21 @@ func patience(keepAlive time.Duration) time.Duration {
 // client is gone or has another session.
 func (s *Server) Ended(x *Session) {
 	x.Stop()
+	x.settleCopies(s.ctx)
 	s.sessions.remove(x)
 	s.settleWill(x)
 }
 
 // Drain takes no more routed messages and waits for those under way, and for the
-// acknowledgements of those that the kernel path took, until ctx ends.
+// acknowledgements and copies of those that the kernel path took, until ctx ends.
 func (s *Server) Drain(ctx context.Context) {
 	s.drained.Store(true)
+	for _, x := range s.sessions.list() {
+		x.settleCopies(ctx)
+	}
 	t := time.NewTicker(drainInterval)
 	defer t.Stop()
-	for s.pending.open.Load()+s.queued.Load() > 0 && ctx.Err() == nil {
+	for s.pending.open.Load()+s.queued.Load()+int64(len(s.copying)) > 0 && ctx.Err() == nil {
 		select {
 		case <-t.C:
 		case <-ctx.Done():

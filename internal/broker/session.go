@@ -38,8 +38,9 @@ type Session struct {
 	over     bool        // the server has decided that the session has ended
 	heir     *Session    // the session that took this one over
 
-	routed  atomic.Pointer[routed] // of its latest message
-	ordered atomic.Bool            // one of its messages was of an ordered route
+	routed   atomic.Pointer[routed] // of its latest message
+	ordering atomic.Bool            // one of its messages was of a route that Orders names
+	copies   copies
 }
 
 // kernelRights is the word by which the programs know the rights of a session.
@@ -68,6 +69,7 @@ func (s *Session) arm(g Grafter, t *Transport) {
 				s.acks.add(ack{id, h, o})
 			}
 		},
+		Copy:  s.copied,
 		Abort: s.peer.Abort,
 	})
 }
@@ -105,6 +107,7 @@ func (s *Session) yield(heir *Session) {
 	s.mu.Unlock()
 	s.peer.Settle()
 	s.Stop()
+	s.settleCopies(s.server.ctx)
 }
 
 // Over says whether the session has ended.
@@ -220,14 +223,14 @@ func (s *Session) Boundary(read uint64) {
 		return
 	}
 	g.Boundary(read)
-	if s.ordered.Load() {
+	if s.ordering.Load() && !s.copies.many() {
 		s.server.lines.clear(s.ClientID, func() bool { return g.Clear(read) })
 	}
 }
 
-// Orders says whether the client has published on ordered routes: the kernel path takes such messages only behind what
-// the server has named.
-func (s *Session) Orders() bool { return s.ordered.Load() }
+// Orders says whether the server has had messages of the client on ordered or also_broker routes: the kernel path takes such messages only
+// behind what the server has named.
+func (s *Session) Orders() bool { return s.ordering.Load() }
 
 // Behind says whether the client was not read from because its messages wait.
 func (s *Session) Behind() bool { return s.queued.Behind() }

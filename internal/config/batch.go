@@ -67,6 +67,9 @@ func (f *Function) Graftable() (why string, ok bool) {
 // Graftable says whether messages of the route can be taken in the kernel by one of its functions, for what both are; otherwise why
 // says what keeps them in userspace.
 func (r *Route) Graftable(fn *Function) (why string, ok bool) {
+	if r.AlsoBroker && r.kept != "" {
+		return "also_broker, and " + r.kept, false
+	}
 	if r.Ordered && fn.Queue.Spool != nil {
 		return "ordered, and the messages before may be in the function's spool", false // of which the programs know nothing
 	}

@@ -53,6 +53,7 @@ func (b *builder) build(r *raw) {
 	b.cluster(&r.Kubernetes)
 	b.runtime(&r.Runtime)
 	b.persistence(r.Persistence)
+	c.keepCopies(c.Routes)
 	b.metrics(&r.Metrics)
 	b.limits(&r.Limits)
 	b.relay(r)
@@ -156,6 +157,7 @@ func (b *builder) limits(r *rawLimits) {
 		InflightPerClient: b.number("$.limits.inflight_per_client", r.InflightPerClient, abi.InflightMax, 1, abi.InflightMax),
 		Routes:            b.number("$.limits.routes", r.Routes, 16384, 1, 1<<20),
 		Observed:          b.number("$.limits.observed", r.Observed, 16384, 1, 1<<20),
+		Copies:            b.number("$.limits.copies", r.Copies, 512<<10, 4096, 16<<20),
 	}
 }
 

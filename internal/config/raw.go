@@ -279,6 +279,7 @@ type rawLimits struct {
 	InflightPerClient *int `yaml:"inflight_per_client"`
 	Routes            *int `yaml:"routes"`
 	Observed          *int `yaml:"observed"`
+	Copies            *int `yaml:"copies"`
 }
 
 // duration is a Go duration string.

@@ -301,6 +301,7 @@ func (c *Config) With(functions []*Function, routes []*Route) *Config {
 	out := *c
 	out.Functions = append(slices.Clone(c.Functions), functions...)
 	out.Routes = append(slices.Clone(c.Routes), routes...)
+	out.keepCopies(routes)
 	return &out
 }
 
@@ -350,6 +351,8 @@ type Route struct {
 	Functions  []string // at least one
 	AlsoBroker bool     // subscribers get it as well
 	Ordered    bool     // one in flight per client and route
+
+	kept string // what has subscribers' copies beyond the server's memory, so that the kernel path must not answer for them; empty: nothing
 }
 
 // Metrics is what is served to people and machines that watch.
@@ -367,6 +370,7 @@ type Limits struct {
 	InflightPerClient int // messages of one client in the kernel path; up to UserspaceInflight of them also for each function in the fallback; 1 to 1024
 	Routes            int
 	Observed          int // connections to pods that monitoring follows
+	Copies            int // bytes of the ring of copies for subscribers, at least
 }
 
 // UserspaceInflight is the most messages of one client that wait in userspace for one

@@ -2,6 +2,7 @@ package conntable
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"eproxy/internal/abi"
@@ -22,6 +23,9 @@ type Device struct {
 	local, remote netip.AddrPort
 	tuple         bpf.EproxyTuple
 	closedAt      time.Time // guarded by Devices.mu
+	copied        uint32    // copies for subscribers that were read, modulo 2^32; guarded by Devices.mu
+	made          uint32    // that there are, once released is set
+	released      atomic.Bool
 }
 
 var (
@@ -45,9 +49,14 @@ func (d *Device) Boundary(read uint64) {
 	d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_BOUNDARY), Read: read})
 }
 
-// Clear lets the programs take messages of ordered routes that follow what was read; broker.Graft.
+// Clear lets the programs take messages of ordered and also_broker routes that follow what was read; broker.Graft.
 func (d *Device) Clear(read uint64) bool {
 	return d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_CLEAR), Read: read}).Ok == 1
+}
+
+// Behind has the server take what follows of also_broker routes, until Clear; broker.Graft.
+func (d *Device) Behind() {
+	d.control(bpf.EproxyDeviceArgs{Op: uint32(bpf.EproxyDeviceOpDEVICE_OP_BEHIND)})
 }
 
 // Authorize gives the client other rights; broker.Graft.

@@ -42,6 +42,7 @@ type Devices struct {
 	free    []uint32
 	live    map[uint32]*Device // by conn index, closing ones among them
 	closing []*Device          // oldest first
+	owed    map[key]*Device    // gone, with copies for subscribers still to be read
 	closed  chan struct{}      // there is something in closing
 }
 
@@ -55,7 +56,7 @@ func New(o *bpf.EproxyObjects, e *Entries, memory *chunk.Memory[bpf.EproxyDevice
 }
 
 func newDevices(k kernel, first, n uint32, log *slog.Logger) *Devices {
-	t := &Devices{kernel: k, log: log, names: lines.New(), first: first, live: make(map[uint32]*Device), closed: make(chan struct{}, 1), strays: strays{more: make(chan struct{}, 1)}}
+	t := &Devices{kernel: k, log: log, names: lines.New(), first: first, live: make(map[uint32]*Device), owed: make(map[key]*Device), closed: make(chan struct{}, 1), strays: strays{more: make(chan struct{}, 1)}}
 	for i := n; i > 0; i-- {
 		t.free = append(t.free, first+i-1)
 	}
@@ -182,6 +183,7 @@ func (t *Devices) put(index uint32) {
 // release frees an entry; t.mu is held.
 func (t *Devices) release(d *Device) {
 	t.kernel.forget(d.index, d.gen, d.tuple)
+	t.part(d)
 	delete(t.live, d.index)
 	t.free = append(t.free, d.index)
 }

@@ -20,9 +20,10 @@ type fake struct {
 	gens  map[uint32]uint32
 	armed map[uint32]bpf.EproxyTuple // entries in use
 	flows map[bpf.EproxyTuple]uint32
-	reset map[uint32]bool // entries whose connection has ended with RST
-	fails bool            // arming and growing fail
-	freed chan struct{}   // nil: nobody waits for it
+	reset map[uint32]bool   // entries whose connection has ended with RST
+	made  map[uint32]uint32 // copies for subscribers
+	fails bool              // arming and growing fail
+	freed chan struct{}     // nil: nobody waits for it
 	ops   []bpf.EproxyDeviceArgs
 }
 
@@ -46,6 +47,7 @@ func (f *fake) arm(index uint32, t bpf.EproxyTuple, _ bpf.EproxyDevice) (uint32,
 		f.t.Fatalf("the 4-tuple of entry %d leads to %d still", index, at)
 	}
 	f.gens[index]++
+	delete(f.made, index)
 	f.armed[index], f.flows[t] = t, index
 	delete(f.reset, index)
 	return f.gens[index], nil
@@ -71,10 +73,11 @@ func (f *fake) control(args *bpf.EproxyDeviceArgs) error {
 	return nil
 }
 func (f *fake) lastTake(uint32) time.Duration     { return 0 }
+func (f *fake) copies(index uint32) uint32        { return f.made[index] }
 func (f *fake) grant(_ *bpf.EproxyGrantKey) error { return nil }
 
 func tableOf(t *testing.T, n uint32) (*fake, *Devices) {
-	f := &fake{t: t, gens: make(map[uint32]uint32), armed: make(map[uint32]bpf.EproxyTuple), flows: make(map[bpf.EproxyTuple]uint32), reset: make(map[uint32]bool)}
+	f := &fake{t: t, gens: make(map[uint32]uint32), armed: make(map[uint32]bpf.EproxyTuple), flows: make(map[bpf.EproxyTuple]uint32), reset: make(map[uint32]bool), made: make(map[uint32]uint32)}
 	return f, newDevices(f, 100, n, slog.New(slog.DiscardHandler))
 }
 
@@ -169,4 +172,36 @@ func TestRunFrees(t *testing.T) {
 	<-f.freed
 	cancel()
 	<-done
+}
+
+// TestCopiesOfAConnectionThatHasGone: copies for subscribers find their client also when its entry is another's; when all are read nothing is kept of it, and
+// what a loader before has left is nobody's.
+func TestCopiesOfAConnectionThatHasGone(t *testing.T) {
+	f, table := tableOf(t, 1)
+	d, err := table.arm(broker.ConnInfo{ClientID: "gone"}, server, client(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.made[d.index] = 2
+	if got := table.Copied(d.index, d.gen); got != d || d.Copies() != 2 {
+		t.Fatalf("the copy is of %v, of %d", got, d.Copies())
+	}
+	f.reset[d.index] = true
+	table.close(d, time.Unix(0, 0))
+	next, err := table.arm(broker.ConnInfo{ClientID: "next"}, server, client(2))
+	if err != nil || next.index != d.index {
+		t.Fatal(next, err)
+	}
+	f.made[d.index] = 7
+	if d.Copies() != 2 || next.Copies() != 7 {
+		t.Errorf("%d and %d copies", d.Copies(), next.Copies())
+	}
+	for i, want := range []*Device{d, nil} {
+		if got := table.Copied(d.index, d.gen); got != want {
+			t.Errorf("copy %d is of %v, want %v", i, got, want)
+		}
+	}
+	if got := table.Copied(d.index, next.gen); got != next || len(table.owed) != 0 {
+		t.Errorf("the copy is of %v, and %d are kept", got, len(table.owed))
+	}
 }

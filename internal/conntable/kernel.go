@@ -29,6 +29,8 @@ type kernel interface {
 	control(args *bpf.EproxyDeviceArgs) error
 	// lastTake is when the programs last took a message, clock.Monotonic; 0: never.
 	lastTake(index uint32) time.Duration
+	// copies is how many copies for subscribers they have made, modulo 2^32.
+	copies(index uint32) uint32
 	grant(key *bpf.EproxyGrantKey) error
 }
 
@@ -85,6 +87,10 @@ func (m *maps) control(args *bpf.EproxyDeviceArgs) error {
 
 func (m *maps) lastTake(index uint32) time.Duration {
 	return time.Duration(atomic.LoadUint64(&m.memory.At(index - m.first).LastTakeNs))
+}
+
+func (m *maps) copies(index uint32) uint32 {
+	return atomic.LoadUint32(&m.memory.At(index - m.first).Copies)
 }
 
 func (m *maps) grant(key *bpf.EproxyGrantKey) error { return m.grants.Put(key, uint32(1)) }

@@ -134,6 +134,9 @@ func (p *Plane) Start(engine *delivery.Engine, rec Recorder) error {
 	if err := p.startEvents(); err != nil {
 		return err
 	}
+	if err := p.startCopies(); err != nil {
+		return err
+	}
 	if err := p.slots.StartWakes(); err != nil {
 		return err
 	}

@@ -86,6 +86,8 @@ func (f *Facts) outcome(add func(Step)) (path, why, advice string) {
 	switch {
 	case left == "" && s.Route.Ordered:
 		return Kernel, "taken: at TC, and sent when the client's message before it on this route has its outcome; the server gets it instead while it may still have one that came before (order_unknown)", ""
+	case left == "" && f.idle() && s.Route.AlsoBroker:
+		return Kernel, f.hook() + "; subscribers get a copy. The server gets it instead while it may still have one that came before (order_unknown), or has too many copies to read (copies_full)", ""
 	case left == "" && f.idle():
 		return Kernel, f.hook(), ""
 	case left == "":
@@ -139,7 +141,7 @@ func (f *Facts) leftBy() string {
 		return "too_large"
 	case len(m.Topic) > abi.TopicMax || longLevel(m.Topic):
 		return "topic_long"
-	case len(r.Functions) > 1 || r.AlsoBroker || f.Function == nil || len(f.Pods) == 0 || r.Userspace != "":
+	case len(r.Functions) > 1 || f.Function == nil || len(f.Pods) == 0 || r.Userspace != "":
 		return "route_fallback"
 	case !c.RightsAll && !f.Granted:
 		return "not_granted"

@@ -1,6 +1,8 @@
 package mapmem
 
 import (
+	"os"
+
 	"eproxy/internal/abi"
 	"eproxy/internal/bpf"
 	"eproxy/internal/chunk"
@@ -52,7 +54,7 @@ func Sizes(cfg *config.Config) map[string]uint32 {
 		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*Deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods), "asleep": uint32(cfg.Limits.Pods),
 		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
 		"route_counters": chunk.Chunks(RouteSeries(cfg)), "route_labels": RouteSeries(cfg),
-		"pod_counters": chunk.Chunks(PodSeries(cfg)), "pod_labels": PodSeries(cfg),
+		"copies": ringFor(uint32(cfg.Limits.Copies)), "pod_counters": chunk.Chunks(PodSeries(cfg)), "pod_labels": PodSeries(cfg),
 	}
 }
 
@@ -66,4 +68,13 @@ func PodSeries(cfg *config.Config) uint32 { return 4 * uint32(cfg.Limits.Pods) }
 // slotsFor is how many conn indexes are slots'.
 func slotsFor(cfg *config.Config) uint32 {
 	return chunk.Chunks(abi.SlotsPerPod<<bpf.PodShift(uint32(cfg.Limits.Pods))) * chunk.Size
+}
+
+// ringFor is the size of a ring of at least so many bytes: a power of two, in pages.
+func ringFor(bytes uint32) uint32 {
+	n := uint32(os.Getpagesize())
+	for n < bytes {
+		n *= 2
+	}
+	return n
 }

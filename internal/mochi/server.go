@@ -112,6 +112,11 @@ func (s *Server) Publish(m *request.Message) error { return s.hand(m, "") }
 // Copy is Publish of what a client has published.
 func (s *Server) Copy(m *request.Message) error { return s.hand(m, m.ClientID) }
 
+// Message reads a PUBLISH packet.
+func (s *Server) Message(version byte, packet []byte) (*request.Message, error) {
+	return codec.Publish(version, packet)
+}
+
 func (s *Server) hand(m *request.Message, by string) error {
 	if m.QoS > 0 && s.keep.full() {
 		return errFull

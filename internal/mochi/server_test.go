@@ -277,6 +277,8 @@ func (f *fakeGraft) LastReceive() time.Time {
 	return f.last
 }
 func (f *fakeGraft) Clear(uint64) bool      { return true }
+func (f *fakeGraft) Behind()                {}
+func (f *fakeGraft) Copies() uint32         { return 0 }
 func (f *fakeGraft) Granted(string, uint32) {}
 func (f *fakeGraft) Hold(id uint16, dup bool) (broker.Hold, bool) {
 	if dup && id == f.taken {

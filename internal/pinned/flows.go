@@ -85,7 +85,7 @@ func (m *Maps) Flows() ([]Flow, error) {
 		}
 		out = append(out, Flow{NotTaken: notTaken, Index: index, Client: client, Gen: c.Gen, InFlightMax: int(d.InflightMax), Rights: d.Rights,
 			RightsAll: d.Rights&uint32(bpf.EproxyRightRIGHTS_ALL) != 0, Stopped: d.Stopped != 0 || c.Flags&stopped != 0, Local: addrPort(c.Tuple.Local, c.Tuple.LocalPort),
-			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: flowState(&c), Taken: d.Taken, InFlight: int(c.InFlight),
+			Remote: addrPort(c.Tuple.Remote, c.Tuple.RemotePort), State: flowState(&c), Taken: uint64(d.Taken), InFlight: int(c.InFlight),
 			Removed: c.Rx.Base, Inserted: c.Tx.Base, Lost: c.State == uint16(bpf.EproxyConnStateCONN_OPEN) && c.Flags&uint32(bpf.EproxyConnFlagCONN_LOST) != 0 && c.Flags&ending == 0})
 	}
 	return out, nil

@@ -30,7 +30,7 @@ var All = []Reason{
 	{"properties", "MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid"},
 	{"topic_long", "topic or one of its levels longer than the kernel path handles"},
 	{"no_route", "no route matches: ordinary broker traffic"},
-	{"route_fallback", "route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches)"},
+	{"route_fallback", "route is served by the fallback (fan-out, also_broker with persistence or a broker behind, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches)"},
 	{"not_granted", "client may not be known to be allowed on this topic yet"},
 	{"no_slot", "no idle connection to a pod of the function"},
 	{"dead_socket", "slot's socket is gone or not ESTABLISHED"},
@@ -90,7 +90,9 @@ var All = []Reason{
 	{"property_text", "content type or user property with other characters than printable ASCII, a user property's name that no header can have, or trace context"},
 	{"expiry", "message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time"},
 	{"ordered", "PUBLISH on an ordered route: XDP leaves it to TC, which has it wait for the one before"},
-	{"order_unknown", "PUBLISH on an ordered route behind bytes of the stream that the server has not said to have done with: it may have a message that came before"},
+	{"order_unknown", "PUBLISH on an ordered or also_broker route behind bytes of the stream that the server has not said to have done with: it may have a message that came before"},
+	{"copied", "copy of a PUBLISH that was taken, handed to userspace for subscribers (also_broker)"},
+	{"copies_full", "PUBLISH on an also_broker route while userspace has too many copies to read: the fallback serves both its function and subscribers"},
 }
 
 // Hooks are the programs' places, by number.

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/codec"
 	"eproxy/internal/config"
 	"eproxy/internal/lograte"
 	"eproxy/internal/request"
@@ -103,6 +104,11 @@ func (s *Server) Publish(m *request.Message) error {
 
 // Copy is Publish.
 func (s *Server) Copy(m *request.Message) error { return s.Publish(m) }
+
+// Message reads a PUBLISH packet.
+func (s *Server) Message(version byte, packet []byte) (*request.Message, error) {
+	return codec.Publish(version, packet)
+}
 
 // Retain does nothing: a broker keeps nothing that it does not hand to its subscribers, too.
 func (s *Server) Retain(*request.Message) {}

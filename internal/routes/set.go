@@ -64,7 +64,7 @@ func (t *Table) writeFunction(s *Set, fn *config.Function) {
 
 // fallback says whether a route is the fallback's for what it is.
 func (s *Set) fallback(r *config.Route) bool {
-	if len(r.Functions) > 1 || r.AlsoBroker {
+	if len(r.Functions) > 1 {
 		return true
 	}
 	id, ok := s.Function(r.Functions[0])
@@ -85,8 +85,11 @@ func (t *Table) writeRoutes(s *Set) error {
 		if r.Ordered {
 			v.Line = t.names.Route(r.Filter)
 		}
-		if s.fallback(r) {
+		switch {
+		case s.fallback(r):
 			v.Flags = uint32(bpf.EproxyRouteFlagROUTE_FALLBACK)
+		case r.AlsoBroker:
+			v.Flags = uint32(bpf.EproxyRouteFlagROUTE_COPY)
 		}
 		if err := t.maps.Routes.Put(id, &v); err != nil {
 			return fmt.Errorf("write route %s: %w", r.Filter, err)

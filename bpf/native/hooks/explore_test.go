@@ -31,7 +31,8 @@ var fullEffort = effort{pairs: 1000, random: 300}
 // would have become something else.
 var mustHappen = []int{ReasonResponse, ReasonDoneByAck, ReasonReinjected, ReasonPubackResent, ReasonRace, ReasonDeviceGone,
 	ReasonPubackHanded, ReasonSlotRetired, ReasonDeadSocket, ReasonRedirectError, ReasonInjected, ReasonResync,
-	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot, ReasonRepeated, ReasonParked, ReasonUnparked, ReasonParkHanded, ReasonKept, ReasonKeptVain}
+	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot, ReasonRepeated, ReasonParked, ReasonUnparked, ReasonParkHanded, ReasonKept, ReasonKeptVain,
+	ReasonCopied, ReasonCopiesFull, ReasonOrderUnknown}
 
 // explorer tries schedules of one scenario.
 type explorer struct {
@@ -258,7 +259,7 @@ func (e *explorer) length(task int) int {
 
 func describe(rs []Record) string {
 	var b strings.Builder
-	names := []string{"", "to the device", "to a pod", "to the device's socket", "to a slot's socket", "dropped", "event", "control", "device control", "taken that waited", "roused"}
+	names := []string{"", "to the device", "to a pod", "to the device's socket", "to a slot's socket", "dropped", "event", "control", "device control", "taken that waited", "roused", "copy"}
 	for i := range rs {
 		r := &rs[i]
 		fmt.Fprintf(&b, "  processor %d: %s", r.task, names[r.kind])

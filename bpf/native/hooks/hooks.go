@@ -111,6 +111,10 @@ const (
 	OpStop     = C.DEVICE_OP_STOP
 	OpHold     = C.DEVICE_OP_HOLD
 	OpRelease  = C.DEVICE_OP_RELEASE
+	OpClear    = C.DEVICE_OP_CLEAR
+
+	RouteCopy = C.ROUTE_COPY
+	ArmClear  = C.ARM_CLEAR
 
 	HoldNone  = C.HOLD_NONE
 	HoldShift = C.HOLD_SHIFT
@@ -145,6 +149,7 @@ const (
 	RecordDeviceControl = C.RECORD_DEVICE_CONTROL
 	RecordParked        = C.RECORD_PARKED
 	RecordRoused        = C.RECORD_ROUSED
+	RecordCopy          = C.RECORD_COPY
 
 	ReasonResponse      = C.REASON_RESPONSE
 	ReasonDoneByAck     = C.REASON_DONE_BY_ACK
@@ -167,6 +172,9 @@ const (
 	ReasonParkHanded    = C.REASON_PARK_HANDED
 	ReasonKept          = C.REASON_KEPT
 	ReasonKeptVain      = C.REASON_KEPT_VAIN
+	ReasonCopied        = C.REASON_COPIED
+	ReasonCopiesFull    = C.REASON_COPIES_FULL
+	ReasonOrderUnknown  = C.REASON_ORDER_UNKNOWN
 
 	EventPuback = C.EVENT_PUBACK
 	EventSlot   = C.EVENT_SLOT

@@ -86,6 +86,7 @@ enum record_kind {
 	RECORD_DEVICE_CONTROL,
 	RECORD_PARKED, /* a message that userspace took, with its request */
 	RECORD_ROUSED, /* userspace has something for a pod that was asleep */
+	RECORD_COPY, /* a message for subscribers, in its place in the ring; bytes are a struct copy, len is 0 if it was discarded */
 };
 
 struct record {
@@ -128,8 +129,9 @@ struct machine {
 	__u64 now_ns;
 	__u32 tasks;
 	__u32 turns;
-	__u32 fine;    /* every access is a point, also under a lock */
-	__u32 planted; /* the mistake that is in force; 0: none */
+	__u32 fine;	   /* every access is a point, also under a lock */
+	__u32 copies_full; /* the ring copies has no room any more when it is to be reserved */
+	__u32 planted;	   /* the mistake that is in force; 0: none */
 	__u32 steps[TASKS];
 	struct turn turn[TURNS];
 	struct step step[TASKS][STEPS];

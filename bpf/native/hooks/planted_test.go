@@ -169,6 +169,18 @@ var planted = []struct {
 	71: {"what was kept looked for in the packet", "half that is kept comes again while its rest comes", []edit{
 		{"tc/device_in.bpf.c", "if (!large && (afresh(s->admit.kept) || ", "if (!large && ((!planted(71) && afresh(s->admit.kept)) || "},
 		{"tc/device_in.bpf.c", "	if (!afresh(s->admit.kept)) /*", "	if (planted(71) || !afresh(s->admit.kept)) /*"}}},
+	72: {"copy of a message that was not taken", "the same message twice, XDP, with copies", []edit{
+		{"take/copy.h", "		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);\n		return reason;", "		if (planted(72))\n			bpf_ringbuf_submit(e, 0);\n		else\n			bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);\n		return reason;"}}},
+	73: {"message taken though its copy has no room", "ring of copies is full when a message is taken", []edit{
+		{"take/copy.h", "	if (!e)\n		return REASON_COPIES_FULL;", "	if (!e)\n		return planted(73) ? take_settle(c, d, s, bpf_ktime_get_ns(), s->copying.who, s->copying.done, &hold) : REASON_COPIES_FULL;"}}},
+	74: {"what the server has not looked at before a copy is made", "message of an also_broker route behind one that the server has", []edit{
+		{"take/copy.h", "	if (!device_clear(conn))", "	if (!planted(74) && !device_clear(conn))"}}},
+	75: {"request stays though its message's copy has no room", "ring of copies is full when a message is taken", []edit{
+		{"take/take.h", "	if (reason) {\n		", "	if (reason && planted(75))\n		return reason;\n	if (reason) {\n		"}}},
+	76: {"message parked without its copy", "messages of one segment are parked while the response comes, with copies", []edit{
+		{"take/park.h", "	if (s->routed.copy)\n", "	if (!planted(76) && s->routed.copy)\n"}}},
+	77: {"topic that is remembered forgets its subscribers", "the session ends while messages are taken, TC, with copies", []edit{
+		{"route/route.h", "d->cache_flags & CACHE_COPY;", "planted(77) ? 0 : d->cache_flags & CACHE_COPY;"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.
@@ -182,7 +194,7 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 	}
 	m := mustBuild(t, edits...)
 	byName := map[string]scenario{}
-	for _, s := range slices.Concat(scenarios, parkScenarios, sleepScenarios, keepScenarios) {
+	for _, s := range slices.Concat(scenarios, parkScenarios, sleepScenarios, keepScenarios, copyScenarios) {
 		byName[s.name] = s
 	}
 	for i, p := range planted {

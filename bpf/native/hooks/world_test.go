@@ -39,6 +39,8 @@ type world struct {
 	released  bool            // what the latest release said
 	parked    bool            // messages that wait need userspace
 	roused    int             // times that userspace was told that the sleeping pod has something to do
+	copying   bool            // subscribers get copies of what is taken
+	copies    []copied        // in the order of the ring
 	vain      bool            // slots may be claimed in vain while messages wait: the sweeper finds out
 }
 
@@ -59,6 +61,7 @@ func (w *world) clone() *world {
 	c.broken = slices.Clip(w.broken)
 	c.frozen = slices.Clip(w.frozen)
 	c.holds = slices.Clip(w.holds)
+	c.copies = slices.Clip(w.copies)
 	return &c
 }
 
@@ -71,6 +74,7 @@ func newWorld(m *Machine, slots, pipeline int) *world {
 	m.Knobs(slotCount, pipeline)
 	w := &world{m: m, pipeline: pipeline}
 	m.c.now_ns = 1e12
+	m.c.copies_full = 0
 	m.c.settings.root = 1
 	m.c.settings.root_dollar = 2
 	m.c.settings.epoch = 1
@@ -154,6 +158,9 @@ func (w *world) connectAs(conn int, client string, port uint16, iss, niss uint32
 	d := device{conn: conn, client: client, topic: "s/" + client + "/t", at: end{ip: [4]byte{10, 0, 1, 1}, port: port}, iss: iss, niss: niss}
 	part := Step{kind: StepDevice, index: u32(conn)}
 	part.device.arm, part.device.rights, part.device.version, part.device.inflight_max = 1, RightsAll, 4, 32
+	if w.copying {
+		part.device.arm |= ArmClear
+	}
 	part.device.sender_len[0] = u8(copy(bytesOf(part.device.sender[:]), client))
 	arm := Step{kind: StepArm, index: u32(conn), conn_kind: KindDevice, tuple: tupleOf(nodeEnd, d.at)}
 	first := frameStep(StepLocalFrame, 1, d.localSegment(connack))
@@ -281,6 +288,8 @@ func (w *world) note(r *Record) error {
 		}
 	case RecordRoused:
 		w.roused++
+	case RecordCopy:
+		return w.copyOf(frameOf(r))
 	case RecordParked:
 		return w.takenParked(parkedOf(r), frameOf(r))
 	case RecordDeviceControl:
@@ -302,6 +311,7 @@ func (w *world) controlled(c *DeviceControl) error {
 		if c.repeated == 0 && c.hold != HoldNone {
 			w.holds = append(w.holds, held{uint32(c.conn), uint32(c.gen), uint32(c.hold)})
 		}
+	case OpClear:
 	case OpRelease:
 		w.released = c.ok == 1
 	default:

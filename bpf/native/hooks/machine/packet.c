@@ -292,22 +292,56 @@ long bpf_l3_csum_replace(struct __sk_buff *skb, __u32 off, __u64 from, __u64 to,
 	return bpf_l4_csum_replace(skb, off, from, to, size);
 }
 
-/* The ring buffer: what is submitted becomes a record. */
+/* The ring buffers: what is submitted becomes a record. Copies have their order from when they are reserved. */
 static struct event reserved[TASKS];
+static struct copy copying[TASKS];
+static struct record *copied[TASKS];
+
+__u64 bpf_ringbuf_query(void *ring, __u64 what)
+{
+	return what == BPF_RB_RING_SIZE ? 1 << 20 : 0;
+}
+
+static void *copy_reserved(__u64 size)
+{
+	__u32 id = current->id;
+
+	if (machine.copies_full || size < offsetof(struct copy, bytes))
+		return NULL;
+	if (copied[id])
+		fault("reserves a copy while it has one");
+	copied[id] = record_new(RECORD_COPY);
+	memset(&copying[id], 0xa5, sizeof(struct copy));
+	return &copying[id];
+}
+
+void bpf_ringbuf_discard(void *data, __u64 flags)
+{
+	copied[current->id] = NULL;
+}
 
 void *bpf_ringbuf_reserve(void *ring, __u64 size, __u64 flags)
 {
 	if (current->held)
 		fault("calls a helper while it holds a lock");
 	if (size != sizeof(struct event))
-		return NULL;
+		return copy_reserved(size);
 	memset(&reserved[current->id], 0xa5, sizeof(struct event));
 	return &reserved[current->id];
 }
 
 void bpf_ringbuf_submit(void *data, __u64 flags)
 {
-	struct record *r = record_new(RECORD_EVENT);
+	__u32 id = current->id;
+	struct record *r;
 
+	if (data == &copying[id]) {
+		r = copied[id];
+		copied[id] = NULL;
+		r->len = offsetof(struct copy, bytes) + copying[id].len;
+		memcpy(r->bytes, data, r->len);
+		return;
+	}
+	r = record_new(RECORD_EVENT);
 	memcpy(&r->event, data, sizeof(r->event));
 }

@@ -47,8 +47,9 @@ long bpf_probe_read_kernel(void *to, __u32 size, const void *from);
 __s64 bpf_csum_diff(__be32 *from, __u32 from_size, __be32 *to, __u32 to_size, __u32 seed);
 
 void *bpf_ringbuf_reserve(void *ring, __u64 size, __u64 flags);
-#define bpf_ringbuf_query(ring, what) 0
+__u64 bpf_ringbuf_query(void *ring, __u64 what);
 void bpf_ringbuf_submit(void *data, __u64 flags);
+void bpf_ringbuf_discard(void *data, __u64 flags);
 
 long bpf_sk_release(void *sk);
 /* No packet finds a socket: what the programs know they know from what it sends. */
