@@ -6,7 +6,7 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 
-#define ABI_VERSION 4	       /* of the pinned maps; one more whenever a map of an older version would be misread */
+#define ABI_VERSION 5	       /* of the pinned maps; one more whenever a map of an older version would be misread */
 #define MARK_MAGIC  0x65705859 /* in the map mark: the directory of the pins is eproxy's */
 
 #define CHUNK_SIZE	  256  /* entries in a chunk of the arrays that grow (chunk.h); a power of two */

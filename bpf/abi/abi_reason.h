@@ -47,7 +47,7 @@ enum reason {
 	REASON_PARTIAL = 20,         /* message continues in another segment */
 	REASON_MULTI = 21,           /* segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags */
 	REASON_MALFORMED = 22,       /* not valid MQTT: the server closes the connection */
-	REASON_PROPERTIES = 23,      /* MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid */
+	REASON_PROPERTIES = 23,      /* MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data), or that are not valid */
 	REASON_TOPIC_LONG = 24,      /* topic or one of its levels longer than the kernel path handles */
 	REASON_NO_ROUTE = 25,        /* no route matches: ordinary broker traffic */
 	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches) */
@@ -111,7 +111,8 @@ enum reason {
 	REASON_EXPIRY = 84,          /* message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time */
 	REASON_ORDERED = 85,         /* PUBLISH on an ordered route: XDP leaves it to TC, which has it wait for the one before */
 	REASON_ORDER_UNKNOWN = 86,   /* PUBLISH on an ordered route behind bytes of the stream that the server has not said to have done with: it may have a message that came before */
-	REASON_COUNT = 87,
+	REASON_ALIAS = 87,           /* topic alias of which is not certain what it stands for: the PUBLISH may give it its topic, or comes behind one that may and that the server has not read, or the topic is none of a route */
+	REASON_COUNT = 88,
 };
 /* clang-format on */
 

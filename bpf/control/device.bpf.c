@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* device.bpf.c - what userspace changes of a client's connection, atomically. */
 #include "../admit/room.h"
+#include "../pure/alias.h"
 #include "../mech/verdict.h"
 
 /* Userspace has read so many bytes, to a packet's end. Whether that is where the stream stands. Under the lock. */
@@ -59,6 +60,8 @@ int device_control(struct device_args *a)
 	if (c->gen == gen) {
 		switch (op) {
 		case DEVICE_OP_BOUNDARY:
+			if (c->state == CONN_OPEN)
+				alias_read(d, d->anchor + read);
 			if (device_at(c, d, read)) {
 				c->flags &= ~CONN_LOST;
 				memset(&d->framing, 0, sizeof(d->framing));

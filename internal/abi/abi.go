@@ -4,7 +4,7 @@
 package abi
 
 const (
-	AbiVersion      = 4          // of the pinned maps; one more whenever a map of an older version would be misread
+	AbiVersion      = 5          // of the pinned maps; one more whenever a map of an older version would be misread
 	MarkMagic       = 0x65705859 // in the map mark: the directory of the pins is eproxy's
 	ChunkSize       = 256        // entries in a chunk of the arrays that grow (chunk.h); a power of two
 	LedgerRing      = 64         // unsettled grafts per connection and direction
@@ -52,6 +52,7 @@ const (
 	PropertiesMax   = 256        // bytes of a PUBLISH's MQTT 5 properties in the kernel path; a power of two
 	UsersMax        = 4          // user properties among them
 	SubjectMax      = 384        // bytes of ce-subject: TOPIC_MAX, all percent-encoded
+	AliasesMax      = 16         // topic aliases of a client, from 1 on; a power of two
 	TraceAny        = 0xff       // struct tracing, reason: any
 	TraceLook       = 1          // who has asked for them by struct tracing
 	TraceSpan       = 2          // who gets the spans of those that are sampled

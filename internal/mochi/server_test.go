@@ -278,6 +278,7 @@ func (f *fakeGraft) LastReceive() time.Time {
 }
 func (f *fakeGraft) Clear(uint64) bool      { return true }
 func (f *fakeGraft) Granted(string, uint32) {}
+func (f *fakeGraft) Alias(uint16, string)   {}
 func (f *fakeGraft) Hold(id uint16, dup bool) (broker.Hold, bool) {
 	if dup && id == f.taken {
 		return broker.NoHold, true

@@ -27,7 +27,7 @@ var All = []Reason{
 	{"partial", "message continues in another segment"},
 	{"multi", "segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags"},
 	{"malformed", "not valid MQTT: the server closes the connection"},
-	{"properties", "MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid"},
+	{"properties", "MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data), or that are not valid"},
 	{"topic_long", "topic or one of its levels longer than the kernel path handles"},
 	{"no_route", "no route matches: ordinary broker traffic"},
 	{"route_fallback", "route is served by the fallback (fan-out, also_broker, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches)"},
@@ -91,6 +91,7 @@ var All = []Reason{
 	{"expiry", "message with an expiry would have to wait for a connection to a pod: it waits in the fallback, which counts its time"},
 	{"ordered", "PUBLISH on an ordered route: XDP leaves it to TC, which has it wait for the one before"},
 	{"order_unknown", "PUBLISH on an ordered route behind bytes of the stream that the server has not said to have done with: it may have a message that came before"},
+	{"alias", "topic alias of which is not certain what it stands for: the PUBLISH may give it its topic, or comes behind one that may and that the server has not read, or the topic is none of a route"},
 }
 
 // Hooks are the programs' places, by number.
