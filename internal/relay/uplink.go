@@ -240,7 +240,9 @@ func (c *conn) topicOf(p *mqtt.Publish) string {
 // named is the topic of a PUBLISH. An alias is learnt, and the kernel path told of it.
 func (c *conn) named(p *mqtt.Publish) string {
 	topic := c.aliases.resolve(p)
-	c.session.Load().Alias(p.TopicAlias, topic)
+	if x := c.session.Load(); x != nil {
+		x.Alias(p.TopicAlias, topic)
+	}
 	return topic
 }
 

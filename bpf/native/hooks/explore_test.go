@@ -31,7 +31,7 @@ var fullEffort = effort{pairs: 1000, random: 300}
 // would have become something else.
 var mustHappen = []int{ReasonResponse, ReasonDoneByAck, ReasonReinjected, ReasonPubackResent, ReasonRace, ReasonDeviceGone,
 	ReasonPubackHanded, ReasonSlotRetired, ReasonDeadSocket, ReasonRedirectError, ReasonInjected, ReasonResync,
-	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot, ReasonRepeated, ReasonParked, ReasonUnparked, ReasonParkHanded, ReasonKept, ReasonKeptVain}
+	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot, ReasonRepeated, ReasonParked, ReasonUnparked, ReasonParkHanded, ReasonKept, ReasonKeptVain, ReasonAlias}
 
 // explorer tries schedules of one scenario.
 type explorer struct {

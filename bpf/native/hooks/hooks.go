@@ -134,6 +134,7 @@ const (
 	StepParkSend      = C.STEP_PARK_SEND
 	StepPod           = C.STEP_POD
 	StepSleep         = C.STEP_SLEEP
+	StepAlias         = C.STEP_ALIAS
 
 	RecordDeviceWire    = C.RECORD_DEVICE_WIRE
 	RecordPodWire       = C.RECORD_POD_WIRE
@@ -167,6 +168,7 @@ const (
 	ReasonParkHanded    = C.REASON_PARK_HANDED
 	ReasonKept          = C.REASON_KEPT
 	ReasonKeptVain      = C.REASON_KEPT_VAIN
+	ReasonAlias         = C.REASON_ALIAS
 
 	EventPuback = C.EVENT_PUBACK
 	EventSlot   = C.EVENT_SLOT

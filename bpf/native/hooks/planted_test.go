@@ -169,6 +169,18 @@ var planted = []struct {
 	71: {"what was kept looked for in the packet", "half that is kept comes again while its rest comes", []edit{
 		{"tc/device_in.bpf.c", "if (!large && (afresh(s->admit.kept) || ", "if (!large && ((!planted(71) && afresh(s->admit.kept)) || "},
 		{"tc/device_in.bpf.c", "	if (!afresh(s->admit.kept)) /*", "	if (planted(71) || !afresh(s->admit.kept)) /*"}}},
+	72: {"alias counts while what changes it is unread", "alias is used while the server reads what changes it, XDP", []edit{
+		{"pure/alias.h", "	return !d->alias_unread &&", "	return (planted(72) || !d->alias_unread) &&"}}},
+	73: {"alias counts when something before what changes it is read", "alias is changed once more while the server reads what changes it, TC", []edit{
+		{"pure/alias.h", "	if (seq_ge(at, d->alias_end))", "	if (planted(73) || seq_ge(at, d->alias_end))"}}},
+	74: {"topic beside an alias not compared", "alias is changed, and used on another processor, TC", []edit{
+		{"pure/alias.h", "	return !differ;", "	return planted(74) || !differ;"}}},
+	75: {"what a cut hides taken for no topic", "alias is changed behind a cut, and used, XDP", []edit{
+		{"mech/follow.h", "return w->off + sizeof(len) > w->end || ", "if (planted(75) && w->off + sizeof(len) > w->end)\n\t\treturn false;\n\treturn w->off + sizeof(len) > w->end || "}}},
+	76: {"no topic looked for in what passes", "alias is changed, and used on another processor, TC", []edit{
+		{"tc/device_rest.h", "if (framed && s->framing.topics)", "if (!planted(76) && framed && s->framing.topics)"}}},
+	77: {"alias of an entry's former owner taken for the new one's", "server says late what an alias of an entry's former owner stands for, XDP", []edit{
+		{"control/alias.bpf.c", "	if (c->gen == gen) {", "	if (planted(77) || c->gen == gen) {"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.
@@ -182,7 +194,7 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 	}
 	m := mustBuild(t, edits...)
 	byName := map[string]scenario{}
-	for _, s := range slices.Concat(scenarios, parkScenarios, sleepScenarios, keepScenarios) {
+	for _, s := range slices.Concat(scenarios, parkScenarios, sleepScenarios, keepScenarios, aliasScenarios) {
 		byName[s.name] = s
 	}
 	for i, p := range planted {
