@@ -4,10 +4,16 @@
 #include "../pure/alias.h"
 #include "../mech/verdict.h"
 
-/* Userspace has read so many bytes, to a packet's end. Whether that is where the stream stands. Under the lock. */
-static __always_inline bool device_at(struct conn *c, const struct device *d, __u32 read)
+/*
+ * Userspace has read so many bytes, to a packet's end, and knows what topic aliases stand for there. Whether that is where the stream stands, and the programs
+ * have lost it. Under the lock.
+ */
+static __always_inline bool device_at(struct conn *c, struct device *d, __u32 read)
 {
-	return c->state == CONN_OPEN && conn_boundary(c, d->anchor + read) && (c->flags & CONN_LOST);
+	if (c->state != CONN_OPEN)
+		return false;
+	alias_read(d, d->anchor + read);
+	return conn_boundary(c, d->anchor + read) && (c->flags & CONN_LOST);
 }
 
 /* Messages of ordered routes that follow what userspace has read may be taken, if nothing else was passed meanwhile. Under the lock. */
@@ -60,8 +66,6 @@ int device_control(struct device_args *a)
 	if (c->gen == gen) {
 		switch (op) {
 		case DEVICE_OP_BOUNDARY:
-			if (c->state == CONN_OPEN)
-				alias_read(d, d->anchor + read);
 			if (device_at(c, d, read)) {
 				c->flags &= ~CONN_LOST;
 				memset(&d->framing, 0, sizeof(d->framing));

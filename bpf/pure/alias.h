@@ -41,7 +41,7 @@ static __always_inline struct alias *alias_at(struct alias_table *t, __u32 n)
 	return &t->alias[(n - 1) & (ALIASES_MAX - 1)];
 }
 
-/* Alias n stands for another topic, which is in a already, or, without a topic, for none that the programs could route. */
+/* Alias n stands for another topic, which its entry has already, or, without a topic, for none that the programs could route. */
 static __always_inline void alias_set(struct device *d, __u32 n, bool topic)
 {
 	__u32 bit = 1u << ((n - 1) & (ALIASES_MAX - 1));

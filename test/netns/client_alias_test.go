@@ -213,7 +213,7 @@ func TestAliasesAreNeverMistaken(t *testing.T) {
 				}
 			}
 			checkTopics(t, r.wait(t, len(a.want)), a.want)
-			if taken, _ := share(nil, s.counts()); taken < len(a.want)/10 {
+			if taken, _ := share(nil, s.counts()); taken < 20 { // most come behind what is missing
 				t.Errorf("the kernel path took %d of %d messages: %v", taken, len(a.want), s.counts())
 			}
 		})
