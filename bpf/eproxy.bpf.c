@@ -7,6 +7,7 @@
 #include "control/slot.bpf.c"
 #include "control/pod.bpf.c"
 #include "control/device.bpf.c"
+#include "control/alias.bpf.c"
 #include "control/conn.bpf.c"
 #include "control/queue.bpf.c"
 #include "control/sweep.bpf.c"
@@ -36,6 +37,7 @@ const struct slot_args *unused_slot_args __attribute__((unused));
 const enum right *unused_right __attribute__((unused));
 const enum device_op *unused_device_op __attribute__((unused));
 const struct device_args *unused_device_args __attribute__((unused));
+const struct alias_args *unused_alias_args __attribute__((unused));
 const enum park_op *unused_park_op __attribute__((unused));
 const enum pod_op *unused_pod_op __attribute__((unused));
 const enum pod_sleep *unused_pod_sleep __attribute__((unused));
@@ -45,6 +47,7 @@ const struct free_args *unused_free_args __attribute__((unused));
 /* Those of arrays in chunks, which the compiler would only name there. */
 const struct conn *unused_conn __attribute__((unused));
 const struct device *unused_device __attribute__((unused));
+const struct alias_table *unused_alias_table __attribute__((unused));
 const struct slot *unused_slot __attribute__((unused));
 const struct parked_message *unused_parked_message __attribute__((unused));
 const struct queue *unused_queue __attribute__((unused));

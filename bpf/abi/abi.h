@@ -14,6 +14,7 @@
 #include "abi_reason.h"
 #include "abi_conn.h"
 #include "abi_device.h"
+#include "abi_alias.h"
 #include "abi_slot.h"
 #include "abi_pod.h"
 #include "abi_queue.h"

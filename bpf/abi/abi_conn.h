@@ -89,7 +89,9 @@ struct framing {
 	__u32 length; /* remaining length so far, while head > 0 */
 	__u8 head;    /* bytes of the fixed header seen; 0: at a boundary or inside a body */
 	__u8 bad;     /* framing is not MQTT */
-	__u8 pad[2];
+	/* work space of follow.h */
+	__u8 publish; /* the fixed header that is being read is a PUBLISH's */
+	__u8 topics;  /* some PUBLISH may have brought a topic along */
 };
 
 /*

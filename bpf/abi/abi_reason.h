@@ -47,7 +47,7 @@ enum reason {
 	REASON_PARTIAL = 20,         /* message continues in another segment */
 	REASON_MULTI = 21,           /* segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags */
 	REASON_MALFORMED = 22,       /* not valid MQTT: the server closes the connection */
-	REASON_PROPERTIES = 23,      /* MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid */
+	REASON_PROPERTIES = 23,      /* MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data), or that are not valid */
 	REASON_TOPIC_LONG = 24,      /* topic or one of its levels longer than the kernel path handles */
 	REASON_NO_ROUTE = 25,        /* no route matches: ordinary broker traffic */
 	REASON_ROUTE_FALLBACK = 26,  /* route is served by the fallback (fan-out, also_broker with persistence or a broker behind, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches) */
@@ -113,7 +113,8 @@ enum reason {
 	REASON_ORDER_UNKNOWN = 86,   /* PUBLISH on an ordered or also_broker route behind bytes of the stream that the server has not said to have done with: it may have a message that came before */
 	REASON_COPIED = 87,          /* copy of a PUBLISH that was taken, handed to userspace for subscribers (also_broker) */
 	REASON_COPIES_FULL = 88,     /* PUBLISH on an also_broker route while userspace has too many copies to read: the fallback serves both its function and subscribers */
-	REASON_COUNT = 89,
+	REASON_ALIAS = 89,           /* topic alias of which is not certain what it stands for: the PUBLISH may give it its topic, or comes behind one that may and that the server has not read, or its topic is none of a route, or one of an also_broker route */
+	REASON_COUNT = 90,
 };
 /* clang-format on */
 

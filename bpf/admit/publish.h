@@ -25,8 +25,8 @@ static __always_inline int message_look(void *ctx, bool xdp, struct scratch *s, 
 	return 0;
 }
 
-/* Reads the message's properties, into s->properties. */
-static __always_inline enum reason message_properties(void *ctx, bool xdp, struct scratch *s)
+/* Reads the message's properties, into s->properties. gen is the connection's. */
+static __always_inline enum reason message_properties(void *ctx, bool xdp, struct scratch *s, __u32 conn, __u32 gen)
 {
 	__u32 len = s->publish.properties, off = s->publish.payload - len;
 	struct kept *k;
@@ -43,7 +43,7 @@ static __always_inline enum reason message_properties(void *ctx, bool xdp, struc
 		copy_lines(s->properties.raw, k->bytes + (off & (MQTT_LOOK - 1)), &s->publish.properties,
 			   PROPERTIES_MAX);
 	}
-	return properties_read(xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN);
+	return properties_read(xdp ? HOOK_XDP_DEVICE : HOOK_TC_DEVICE_IN, conn, gen);
 }
 
 /*
@@ -95,7 +95,7 @@ static __always_inline enum reason admit_publish(void *ctx, bool xdp, const stru
 	if (s->publish.length - s->publish.payload > PAYLOAD_MAX)
 		return REASON_TOO_LARGE;
 	if (s->publish.properties) {
-		reason = message_properties(ctx, xdp, s);
+		reason = message_properties(ctx, xdp, s, conn, gen);
 		if (reason)
 			return reason;
 	}

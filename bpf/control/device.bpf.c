@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* device.bpf.c - what userspace changes of a client's connection, atomically. */
 #include "../admit/room.h"
+#include "../pure/alias.h"
 #include "../mech/verdict.h"
 
-/* Userspace has read so many bytes, to a packet's end. Whether the programs had lost track, and that is where the stream stands. Under the lock. */
+/*
+ * Userspace has read so many bytes, to a packet's end, and knows what topic aliases stand for there. Whether the programs had lost track, and that is where the
+ * stream stands. Under the lock.
+ */
 static __always_inline bool device_found(struct conn *c, struct device *d, __u32 read)
 {
-	if (c->state != CONN_OPEN || !conn_boundary(c, d->anchor + read) || !(c->flags & CONN_LOST))
+	if (c->state != CONN_OPEN)
+		return false;
+	alias_read(d, d->anchor + read);
+	if (!conn_boundary(c, d->anchor + read) || !(c->flags & CONN_LOST))
 		return false;
 	c->flags &= ~CONN_LOST;
 	memset(&d->framing, 0, sizeof(d->framing));

@@ -29,6 +29,12 @@ static __always_inline struct id_table *device_table(const struct device *d)
 	return bpf_map_lookup_elem(&id_tables, &number);
 }
 
+/* The topic aliases of the connection with this conn index, not a slot's, or NULL: none of them has a topic. */
+static __always_inline struct alias_table *alias_table_entry(__u32 conn)
+{
+	return chunk_entry(alias_tables, struct alias_table, conn - knob_slots);
+}
+
 /* The slot part of the connection with this conn index, or NULL. */
 static __always_inline struct slot *slot_entry(__u32 index)
 {

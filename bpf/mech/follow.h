@@ -12,8 +12,20 @@ struct framing_ctx {
 	__u32 off;
 	__u32 end;
 	bool remainder; /* no further than the current packet's end */
-	bool client;	/* a client's stream: ends where its session does */
+	__u8 client;	/* a client's stream, of this version of MQTT: ends where its session does */
+	__u8 pad;
 };
+
+/*
+ * The fixed header of a PUBLISH has ended, or the segment has: whether it may be one with a topic. Without one it gives no alias another topic. What is not in the
+ * segment may be anything.
+ */
+static __always_inline bool framing_topic(const struct framing_ctx *w)
+{
+	__u16 len;
+
+	return w->off + sizeof(len) > w->end || bpf_skb_load_bytes(w->skb, w->off, &len, sizeof(len)) || len;
+}
 
 static long framing_step(__u64 index, void *data)
 {
@@ -40,14 +52,22 @@ static long framing_step(__u64 index, void *data)
 		framing->bad = 1; /* what follows is the server's to judge */
 		return 1;
 	}
+	if (!framing->head)
+		framing->publish = w->client == 5 && b >> 4 == 3;
 	w->off++;
 	framing_head_byte(framing, b);
+	if (framing->publish && (!framing->head || w->off >= w->end)) {
+		framing->publish = 0;
+		framing->topics |= framing_topic(w);
+	}
 	return 0;
 }
 
-/* Follows the framing of the segment's payload, from its byte `front` on; client: of what a client sends. */
+/*
+ * Follows the framing of the segment's payload, from its byte `front` on; client: of what a client of this version of MQTT sends; 0: of what a server does.
+ */
 static __always_inline void skb_framing(struct __sk_buff *skb, const struct packet *p, struct framing *framing,
-					__u32 front, bool client)
+					__u32 front, __u8 client)
 {
 	struct framing_ctx w = {
 		.skb = skb,
@@ -57,6 +77,8 @@ static __always_inline void skb_framing(struct __sk_buff *skb, const struct pack
 		.client = client,
 	};
 
+	framing->publish = 0;
+	framing->topics = 0;
 	bpf_loop(2 * (p->seg.len - front) + 1, framing_step, &w, 0);
 }
 

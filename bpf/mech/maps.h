@@ -32,6 +32,9 @@ CHUNKED(conns, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct conn, 20480);
 /* Device part of a connection. Writer: loader before arming, then programs. Mapped by the loader for reading. */
 CHUNKED(devices, BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, struct device, 16384);
 
+/* Topic aliases of a client (index as devices). A chunk is there once one of its clients uses any. Writer: programs, under the connection's lock. Reader: XDP, TC. */
+CHUNKED(alias_tables, BPF_MAP_TYPE_ARRAY, 0, struct alias_table, 16384);
+
 /* Packet identifiers beyond those that devices has room for (struct id_table), by number. Writer: programs, under the lock of the connection that has the table. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -15,6 +15,7 @@ import (
 type scanned struct {
 	expiry      uint32
 	utf8        bool
+	alias       uint16
 	contentType string
 	users       [][2]string
 }
@@ -47,6 +48,9 @@ func referenceProperties(b []byte) (s scanned, ok bool) {
 			s.expiry = binary.BigEndian.Uint32(whole[1:])
 		case 3:
 			s.contentType, _ = takeText(whole[1:])
+		case 0x23:
+			s.alias = binary.BigEndian.Uint16(whole[1:])
+			ok = ok && s.alias <= AliasesMax
 		case 0x26:
 			name, rest := takeText(whole[1:])
 			value, _ := takeText(rest)
@@ -74,7 +78,7 @@ func compareProperties(t *testing.T, b []byte) {
 		}
 		return
 	}
-	got := scanned{expiry: uint32(q.expiry), utf8: q.utf8 == 1, contentType: string(b[q._type.off : q._type.off+q._type.len])}
+	got := scanned{expiry: uint32(q.expiry), utf8: q.utf8 == 1, alias: uint16(q.alias), contentType: string(b[q._type.off : q._type.off+q._type.len])}
 	plain := Plain([]byte(got.contentType))
 	for i := range int(q.users) {
 		name, value := string(b[q.name[i].off:q.name[i].off+q.name[i].len]), string(b[q.value[i].off:q.value[i].off+q.value[i].len])
@@ -87,7 +91,7 @@ func compareProperties(t *testing.T, b []byte) {
 		}
 		return
 	}
-	if got.expiry != want.expiry || got.utf8 != want.utf8 || got.contentType != want.contentType || len(got.users) != len(want.users) {
+	if got.expiry != want.expiry || got.utf8 != want.utf8 || got.alias != want.alias || got.contentType != want.contentType || len(got.users) != len(want.users) {
 		t.Fatalf("%x: %+v, reference %+v", b, got, want)
 	}
 	for i := range got.users {
@@ -100,7 +104,7 @@ func compareProperties(t *testing.T, b []byte) {
 // propertySeeds are one property of every kind, and many.
 func propertySeeds() [][]byte {
 	kinds := [][]byte{{1, 1}, {1, 0}, {1, 2}, {2, 0, 0, 0, 0}, {2, 0, 0, 1, 0}, appendText([]byte{3}, "text/csv"), appendText([]byte{3}, ""),
-		appendText([]byte{8}, "a/b"), appendText([]byte{9}, "x\x00"), {0x0b, 1}, {0x23, 0, 1}, {0x26, 0, 1, 'a', 0, 1, 'b'}, {0x26, 0, 0, 0, 0},
+		appendText([]byte{8}, "a/b"), appendText([]byte{9}, "x\x00"), {0x0b, 1}, {0x23, 0, 1}, {0x23, 0, 16}, {0x23, 0, 17}, {0x23, 0, 0}, {0x23, 1, 1}, {0x26, 0, 1, 'a', 0, 1, 'b'}, {0x26, 0, 0, 0, 0},
 		{0x11, 0, 0, 0, 1}, {0x7f}, {0x80, 1}, appendText([]byte{3}, "\xc3\x28"), appendText([]byte{3}, "\u00e4")}
 	seeds := append([][]byte(nil), kinds...)
 	r := rand.New(rand.NewPCG(5, 16))

@@ -110,6 +110,7 @@ const (
 
 	PropertiesMax = C.PROPERTIES_MAX
 	UsersMax      = C.USERS_MAX
+	AliasesMax    = C.ALIASES_MAX
 )
 
 // truth is a bool of C's.

@@ -81,7 +81,7 @@ static __always_inline enum reason mqtt_properties(const __u8 *buf, __u32 *off, 
  * Reads the head of a PUBLISH at buf[0] with len bytes of the stream at hand.
  * p->length is 0 until that says how long the packet is. Returns 0 (REASON_TAKEN) if it is a whole valid PUBLISH that the kernel path
  * can take, as far as its head tells, whatever lies behind it; the topic name's
- * characters are checked by utf8_step.
+ * characters are checked by utf8_step. Without a topic it has properties, among which must be an alias.
  */
 static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u32 version, struct publish *p)
 {
@@ -116,8 +116,8 @@ static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u3
 	head = 2 + p->topic_len + (p->qos ? 2 : 0) + (version == 5 ? 1 : 0);
 	if (head > remaining)
 		return REASON_MALFORMED;
-	if (!p->topic_len)
-		return version == 5 ? REASON_PROPERTIES : REASON_MALFORMED; /* alias only; [MQTT-4.7.3-1] */
+	if (!p->topic_len && version != 5) /* [MQTT-4.7.3-1] */
+		return REASON_MALFORMED;
 	if (p->topic_len > TOPIC_MAX)
 		return REASON_TOPIC_LONG;
 	off = p->topic + p->topic_len;
@@ -134,6 +134,8 @@ static __always_inline enum reason mqtt_publish(const __u8 *buf, __u32 len, __u3
 		if (reason)
 			return reason;
 	}
+	if (!p->topic_len && !p->properties) /* without an alias [MQTT-4.7.3-1] */
+		return REASON_MALFORMED;
 	p->payload = off;
 	return dup ? REASON_DUP : REASON_TAKEN;
 }

@@ -10,7 +10,7 @@
 #include "common.h"
 
 /* Properties of a message that are read: each kind once, and the user properties. */
-#define PROPERTY_TURNS (3 + USERS_MAX)
+#define PROPERTY_TURNS (4 + USERS_MAX)
 
 /* Where a text lies among the properties. */
 struct text {
@@ -22,10 +22,11 @@ struct text {
 struct properties {
 	__u32 len;	  /* bytes of them */
 	__u32 off;	  /* scan: next byte */
-	__u32 seen;	  /* bit per identifier, but for user properties */
+	__u32 seen;	  /* bit per identifier, but for topic alias and user properties */
 	__u32 users;	  /* user properties */
 	__u32 expiry;	  /* Message Expiry Interval, seconds; 0: none */
 	__u32 utf8;	  /* 1: Payload Format Indicator 1 */
+	__u32 alias;	  /* Topic Alias, 1 to ALIASES_MAX; 0: none */
 	struct text type; /* Content Type */
 	struct text name[USERS_MAX];
 	struct text value[USERS_MAX];
@@ -36,6 +37,7 @@ enum property {
 	PROPERTY_FORMAT = 0x01,
 	PROPERTY_EXPIRY = 0x02,
 	PROPERTY_TYPE = 0x03,
+	PROPERTY_ALIAS = 0x23,
 	PROPERTY_USER = 0x26,
 };
 
@@ -71,6 +73,18 @@ static __always_inline enum reason property_user(const __u8 *raw, struct propert
 	return REASON_TAKEN;
 }
 
+/* The next property is this topic alias, behind which the scan moves. */
+static __always_inline enum reason property_alias(const __u8 *raw, struct properties *q)
+{
+	__u32 off = q->off, alias = (__u32)property_byte(raw, off) << 8 | property_byte(raw, off + 1);
+
+	q->off = off + 2;
+	if (q->alias || !alias || alias > ALIASES_MAX || q->off > q->len)
+		return REASON_PROPERTIES;
+	q->alias = alias;
+	return REASON_TAKEN;
+}
+
 /* Reads the next property; raw has q->len bytes of them. */
 static __always_inline enum reason property_step(const __u8 *raw, struct properties *q)
 {
@@ -78,6 +92,8 @@ static __always_inline enum reason property_step(const __u8 *raw, struct propert
 
 	if (id == PROPERTY_USER)
 		return property_user(raw, q);
+	if (id == PROPERTY_ALIAS)
+		return property_alias(raw, q);
 	if (id > PROPERTY_TYPE)
 		return REASON_PROPERTIES;
 	once = 1u << id;

@@ -6,6 +6,7 @@
 #include "../mech/cut.h"
 #include "../mech/follow.h"
 #include "../mech/options.h"
+#include "../pure/alias.h"
 #include "../upstream/resend.h"
 #include "../upstream/send.h"
 #include "device_answer.h"
@@ -195,7 +196,7 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 	s->began = d->framing;
 	if (framed) {
 		s->framing = s->began;
-		skb_framing(skb, &s->packet, &s->framing, 0, true);
+		skb_framing(skb, &s->packet, &s->framing, 0, d->version);
 	}
 	now_ms = bpf_ktime_get_ns() / 1000000;
 	bpf_spin_lock(&c->lock);
@@ -214,7 +215,9 @@ __attribute__((noinline)) int device_rest(struct __sk_buff *skb, __u32 conn)
 			    framing_same(&d->framing, &s->began))
 				d->framing = s->framing;
 			else
-				c->flags |= CONN_LOST;
+				c->flags |= CONN_LOST; /* until the server has read all */
+			if (framed && s->framing.topics)
+				alias_passed(d, s->rx.seq + s->rx.len);
 		}
 		if (action == RX_ACK)
 			s->rx.seq = c->rx_nxt;

@@ -86,7 +86,7 @@ static __always_inline __u32 out_follow(struct __sk_buff *skb, struct scratch *s
 	if (seeding)
 		memset(&s->framing, 0, sizeof(s->framing));
 	if (front < s->packet.seg.len)
-		skb_framing(skb, &s->packet, &s->framing, front, false);
+		skb_framing(skb, &s->packet, &s->framing, front, 0);
 	return front;
 }
 

@@ -53,6 +53,7 @@ const (
 	PropertiesMax   = 256        // bytes of a PUBLISH's MQTT 5 properties in the kernel path; a power of two
 	UsersMax        = 4          // user properties among them
 	SubjectMax      = 384        // bytes of ce-subject: TOPIC_MAX, all percent-encoded
+	AliasesMax      = 16         // topic aliases of a client, from 1 on; a power of two
 	TraceAny        = 0xff       // struct tracing, reason: any
 	TraceLook       = 1          // who has asked for them by struct tracing
 	TraceSpan       = 2          // who gets the spans of those that are sampled

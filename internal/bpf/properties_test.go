@@ -161,7 +161,12 @@ func TestPropertiesRefused(t *testing.T) {
 		"response topic":         {text([]byte{0x08}, "a"), EproxyReasonREASON_PROPERTIES},
 		"correlation data":       {text([]byte{0x09}, "a"), EproxyReasonREASON_PROPERTIES},
 		"subscription id":        {[]byte{0x0b, 1}, EproxyReasonREASON_PROPERTIES},
-		"alias":                  {[]byte{0x23, 0, 1}, EproxyReasonREASON_PROPERTIES},
+		"alias":                  {[]byte{0x23, 0, 1}, EproxyReasonREASON_ALIAS},
+		"alias 0":                {[]byte{0x23, 0, 0}, EproxyReasonREASON_PROPERTIES},
+		"alias above the most":   {[]byte{0x23, 0, 17}, EproxyReasonREASON_PROPERTIES},
+		"alias beyond a byte":    {[]byte{0x23, 1, 1}, EproxyReasonREASON_PROPERTIES},
+		"two aliases":            {[]byte{0x23, 0, 1, 0x23, 0, 1}, EproxyReasonREASON_PROPERTIES},
+		"cut alias":              {[]byte{0x23, 0}, EproxyReasonREASON_PROPERTIES},
 		"format 2":               {[]byte{1, 2}, EproxyReasonREASON_PROPERTIES},
 		"twice":                  {[]byte{1, 1, 1, 1}, EproxyReasonREASON_PROPERTIES},
 		"unknown":                {[]byte{0x04, 1}, EproxyReasonREASON_PROPERTIES},
@@ -216,7 +221,7 @@ func TestPlainBehindProperties(t *testing.T) {
 	}
 }
 
-// BenchmarkProperties is BenchmarkMessage with MQTT 5 properties of each kind.
+// BenchmarkProperties is BenchmarkMessage with MQTT 5 properties of each kind, and with a topic alias in place of a topic.
 func BenchmarkProperties(b *testing.B) {
 	both, tc := []string{"xdp", "tc"}, []string{"tc"} // tc: the request takes more than XDP's head room
 	for _, c := range []struct {
@@ -230,16 +235,17 @@ func BenchmarkProperties(b *testing.B) {
 		{"expiry", both, request.Message{MessageExpiry: 3600}},
 		{"user=1", both, request.Message{UserProperties: user("region", "eu-west")}},
 		{"user=4", tc, request.Message{UserProperties: user("region", "eu-west", "model", "x-1200", "batch", "17", "unit", "celsius")}},
+		{"alias", both, request.Message{}},
 		{"all", tc, request.Message{PayloadFormat: 1, ContentType: "application/json", MessageExpiry: 3600,
 			UserProperties: user("region", "eu-west", "model", "x-1200", "batch", "17", "unit", "celsius")}},
 	} {
 		for _, hook := range c.hooks {
-			b.Run(c.name+"/"+hook, func(b *testing.B) { benchmarkProperties(b, hook, c.m) })
+			b.Run(c.name+"/"+hook, func(b *testing.B) { benchmarkProperties(b, hook, c.m, c.name == "alias") })
 		}
 	}
 }
 
-func benchmarkProperties(b *testing.B, hook string, m request.Message) {
+func benchmarkProperties(b *testing.B, hook string, m request.Message, byAlias bool) {
 	r := newRig(b, false)
 	fn := propertiesFunction(b, "")
 	fn.Headers = nil
@@ -249,9 +255,17 @@ func benchmarkProperties(b *testing.B, hook string, m request.Message) {
 	if m.MessageExpiry > 0 {
 		m.Expires = time.Now().Add(time.Duration(m.MessageExpiry) * time.Second)
 	}
+	if byAlias {
+		r.learnt(EproxyAliasArgs{Alias: 1}, m.Topic)
+	}
 	size := len(request.Build(nil, fn, &m, strings.Repeat("0", 20)))
 	pubs, responses := conversation(r, b.N, func(i int) ([]byte, int) {
 		m.PacketID = uint16(i%60000 + 1)
+		if byAlias {
+			bare := m
+			bare.Topic = ""
+			return publish5(&bare, alias(1)), size
+		}
 		return publish5(&m, propertiesOf(&m)), size
 	})
 	converse(b, r, prog, pubs, responses)

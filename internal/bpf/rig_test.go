@@ -85,7 +85,7 @@ func load(objs *EproxyObjects) error {
 		return err
 	}
 	for name, outer := range map[string]**ebpf.Map{"conns": &objs.Conns, "devices": &objs.Devices, "slots": &objs.Slots,
-		"requests": &objs.Requests, "route_counters": &objs.RouteCounters, "pod_counters": &objs.PodCounters} {
+		"alias_tables": &objs.AliasTables, "requests": &objs.Requests, "route_counters": &objs.RouteCounters, "pod_counters": &objs.PodCounters} {
 		if err := fillChunk(spec.Maps[name].InnerMap, outer); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -74,6 +74,9 @@ type Graft interface {
 	// Granted says that the client was allowed to publish to this routed topic
 	// under these rights.
 	Granted(topic string, rights uint32)
+	// Alias says what a topic alias of the client, from 1 to 16, stands for: a topic of a route, or, empty, none. What is passed behind a PUBLISH that may change
+	// that the programs take only when it has been said, and then Boundary.
+	Alias(alias uint16, topic string)
 	// Authorize gives the client other rights: when it returns, nothing is taken
 	// that was allowed only under those of before.
 	Authorize(rights uint32)

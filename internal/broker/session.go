@@ -215,6 +215,18 @@ func (s *Session) granted(topic string, version uint32) {
 	}
 }
 
+// Alias is called for each PUBLISH with a topic alias, in the order of the stream, before Boundary: the alias stands for this topic.
+func (s *Session) Alias(alias uint16, topic string) {
+	g := s.armed()
+	if g == nil || alias == 0 {
+		return
+	}
+	if !s.server.Routed(topic) {
+		topic = ""
+	}
+	g.Alias(alias, topic)
+}
+
 // Boundary is called when all bytes read so far ended at a packet boundary and
 // the frontend is about to wait for more.
 func (s *Session) Boundary(read uint64) {

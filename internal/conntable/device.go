@@ -26,6 +26,7 @@ type Device struct {
 	copied        uint32    // copies for subscribers that were read, modulo 2^32; guarded by Devices.mu
 	made          uint32    // that there are, once released is set
 	released      atomic.Bool
+	aliases       aliases // used by the goroutine that reads the connection
 }
 
 var (
@@ -37,11 +38,16 @@ var (
 func (d *Device) control(args bpf.EproxyDeviceArgs) bpf.EproxyDeviceArgs {
 	args.Conn, args.Gen = d.index, d.gen
 	if err := d.table.kernel.control(&args); err != nil {
-		// What must not be taken any more must not: nothing of this connection is.
-		d.table.log.Error("connection aborted, the programs could not be notified of a change", "client", d.Info.ClientID, "error", err)
-		go d.Info.Abort() // which comes back here, and whoever called may hold a lock
+		d.unheard(err)
 	}
 	return args
+}
+
+// unheard ends the connection, since the programs could not be notified of a change: what must not be taken any more must
+// not, so nothing of this connection is.
+func (d *Device) unheard(err error) {
+	d.table.log.Error("connection aborted, the programs could not be notified of a change", "client", d.Info.ClientID, "error", err)
+	go d.Info.Abort() // which comes back here, and whoever called may hold a lock
 }
 
 // Boundary notifies the programs where an MQTT packet begins, if they lost track.

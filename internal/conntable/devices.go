@@ -15,6 +15,7 @@ import (
 	"eproxy/internal/broker"
 	"eproxy/internal/chunk"
 	"eproxy/internal/lines"
+	"eproxy/internal/mapmem"
 	"eproxy/internal/request"
 )
 
@@ -46,11 +47,11 @@ type Devices struct {
 	closed  chan struct{}      // there is something in closing
 }
 
-// New makes the table of n connections behind those of the slots, whose conn indexes are
-// below first. memory is that of the map devices, end of the settings how many of the
-// connections may be in use. names are those of the clients' lines.
-func New(o *bpf.EproxyObjects, e *Entries, memory *chunk.Memory[bpf.EproxyDevice], end *uint32, first, n uint32, names lines.Names, log *slog.Logger) *Devices {
-	t := newDevices(&maps{Entries: e, memory: memory, first: first, program: o.DeviceControl, grants: o.Grants, connsEnd: end}, first, n, log)
+// New makes the table of n connections behind those of the slots, in mem. names are those of the clients' lines.
+func New(o *bpf.EproxyObjects, e *Entries, mem *mapmem.Memory, n uint32, names lines.Names, log *slog.Logger) *Devices {
+	first := mem.Most
+	t := newDevices(&maps{Entries: e, memory: mem.Devices, first: first, program: o.DeviceControl, grants: o.Grants,
+		aliases: mem.Aliases, rename: o.AliasControl, connsEnd: &mem.Globals.ConnsEnd}, first, n, log)
 	t.names = names
 	return t
 }

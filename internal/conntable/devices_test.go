@@ -25,6 +25,8 @@ type fake struct {
 	fails bool              // arming and growing fail
 	freed chan struct{}     // nil: nobody waits for it
 	ops   []bpf.EproxyDeviceArgs
+
+	aliases []bpf.EproxyAliasArgs
 }
 
 var errFake = errors.New("no memory")
@@ -75,6 +77,13 @@ func (f *fake) control(args *bpf.EproxyDeviceArgs) error {
 func (f *fake) lastTake(uint32) time.Duration     { return 0 }
 func (f *fake) copies(index uint32) uint32        { return f.made[index] }
 func (f *fake) grant(_ *bpf.EproxyGrantKey) error { return nil }
+func (f *fake) alias(args *bpf.EproxyAliasArgs) error {
+	f.aliases = append(f.aliases, *args)
+	if f.fails {
+		return errFake
+	}
+	return nil
+}
 
 func tableOf(t *testing.T, n uint32) (*fake, *Devices) {
 	f := &fake{t: t, gens: make(map[uint32]uint32), armed: make(map[uint32]bpf.EproxyTuple), flows: make(map[bpf.EproxyTuple]uint32), reset: make(map[uint32]bool), made: make(map[uint32]uint32)}

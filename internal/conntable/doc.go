@@ -5,6 +5,6 @@
 // was meant for the former owner misses the next. Devices hands out the entries of
 // clients' connections and keeps them until no packet can need translation any more.
 //
-// It may touch the maps conns, flows, devices and grants, the programs conn_free and
-// device_control, and of the settings conns_end; nothing of pods, routes or slots.
+// It may touch the maps conns, flows, devices, grants and alias_tables, the programs conn_free,
+// device_control and alias_control, and of the settings conns_end; nothing of pods, routes or slots.
 package conntable

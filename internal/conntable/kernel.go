@@ -32,6 +32,8 @@ type kernel interface {
 	// copies is how many copies for subscribers they have made, modulo 2^32.
 	copies(index uint32) uint32
 	grant(key *bpf.EproxyGrantKey) error
+	// alias changes what a topic alias of a connection stands for.
+	alias(args *bpf.EproxyAliasArgs) error
 }
 
 // maps is the kernel of loaded programs.
@@ -41,6 +43,8 @@ type maps struct {
 	first    uint32 // conn index of the first
 	program  *ebpf.Program
 	grants   *ebpf.Map
+	aliases  *chunk.Array
+	rename   *ebpf.Program // alias_control
 	connsEnd *uint32
 }
 
@@ -94,3 +98,12 @@ func (m *maps) copies(index uint32) uint32 {
 }
 
 func (m *maps) grant(key *bpf.EproxyGrantKey) error { return m.grants.Put(key, uint32(1)) }
+
+// alias sees to it that there is memory for the aliases of the connection, and of those beside it, first.
+func (m *maps) alias(args *bpf.EproxyAliasArgs) error {
+	if err := m.aliases.Grow(args.Conn - m.first); err != nil {
+		return err
+	}
+	_, err := m.rename.Run(&ebpf.RunOptions{Context: args, ContextOut: args})
+	return err
+}

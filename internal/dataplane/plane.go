@@ -100,7 +100,7 @@ func (p *Plane) open(cfg *config.Config) (err error) {
 	}
 	p.routes = table
 	conns := conntable.NewEntries(o, p.mem.Conns, p.often)
-	p.devices = conntable.New(o, conns, p.mem.Devices, &p.mem.Globals.ConnsEnd, p.mem.Most, uint32(cfg.Limits.Connections), p.names, p.log)
+	p.devices = conntable.New(o, conns, p.mem, uint32(cfg.Limits.Connections), p.names, p.log)
 	p.shown = &programs.Programs{Tracings: o.Tracings, Traced: o.Traced, Traces: o.Traces, On: &p.mem.Globals.Tracing, Names: traceNames{p}}
 	p.messages = takeover.New(p.run.ctx, &p.run.wg, p.counts, p.devices)
 	p.queues, err = parking.New(p.run.ctx, &p.run.wg, parking.Options{Memory: p.mem, Control: o.ParkControl, Send: o.ParkSend,

@@ -18,6 +18,7 @@ import (
 type Memory struct {
 	Conns         *chunk.Array
 	Devices       *chunk.Memory[bpf.EproxyDevice]
+	Aliases       *chunk.Array
 	Slots         *chunk.Memory[bpf.EproxySlot]
 	Requests      *chunk.Memory[bpf.EproxyRequest]
 	Parked        *chunk.Memory[bpf.EproxyParkedMessage]
@@ -48,6 +49,7 @@ func Open(path *datapath.Datapath, cfg *config.Config) (*Memory, error) {
 	m := &Memory{
 		Conns:         array("conns", o.Conns),
 		Devices:       chunk.Mapped[bpf.EproxyDevice](array("devices", o.Devices)),
+		Aliases:       array("alias_tables", o.AliasTables),
 		Slots:         chunk.Mapped[bpf.EproxySlot](array("slots", o.Slots)),
 		Requests:      chunk.Mapped[bpf.EproxyRequest](array("requests", o.Requests)),
 		Parked:        chunk.Mapped[bpf.EproxyParkedMessage](array("parked", o.Parked)),
@@ -84,6 +86,7 @@ func mapped[T any](m *Memory, of *ebpf.Map) ([]T, error) {
 func (m *Memory) Close() {
 	m.Conns.Close()
 	m.Devices.Close()
+	m.Aliases.Close()
 	m.Slots.Close()
 	m.Requests.Close()
 	m.Parked.Close()

@@ -52,7 +52,7 @@ func Sizes(cfg *config.Config) map[string]uint32 {
 	return map[string]uint32{
 		"flows": conns, "hints": hintsFor(conns), "attention": (conns + 63) / 64, "conns": chunk.Chunks(conns), "devices": chunk.Chunks(uint32(cfg.Limits.Connections)),
 		"slots": chunk.Chunks(slots), "requests": chunk.Chunks(slots + slots*Deepest(cfg)), "pod_socks": slots, "pods": uint32(cfg.Limits.Pods), "asleep": uint32(cfg.Limits.Pods),
-		"routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
+		"alias_tables": chunk.Chunks(uint32(cfg.Limits.Connections)), "routes": 2 * uint32(cfg.Limits.Routes), "route_names": 2 * uint32(cfg.Limits.Routes),
 		"route_counters": chunk.Chunks(RouteSeries(cfg)), "route_labels": RouteSeries(cfg),
 		"copies": ringFor(uint32(cfg.Limits.Copies)), "pod_counters": chunk.Chunks(PodSeries(cfg)), "pod_labels": PodSeries(cfg),
 	}

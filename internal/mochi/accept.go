@@ -3,7 +3,6 @@ package mochi
 import (
 	"sync/atomic"
 
-	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
@@ -76,9 +75,13 @@ func (c *conn) release(id uint16) error {
 	return c.client.WritePacket(ack)
 }
 
-// named gives a PUBLISH the name of its topic where it has an alias.
-func named(cl *mochi.Client, pk *packets.Packet) {
-	if pk.Properties.TopicAliasFlag {
-		pk.TopicName = cl.State.TopicAliases.Inbound.Set(pk.Properties.TopicAlias, pk.TopicName)
+// resolve gives a PUBLISH the name of its topic where it has an alias, which the kernel path is told of.
+func (c *conn) resolve(pk *packets.Packet) {
+	if !pk.Properties.TopicAliasFlag {
+		return
+	}
+	pk.TopicName = c.client.State.TopicAliases.Inbound.Set(pk.Properties.TopicAlias, pk.TopicName)
+	if x := c.session.Load(); x != nil {
+		x.Alias(pk.Properties.TopicAlias, pk.TopicName)
 	}
 }

@@ -1,6 +1,7 @@
 package mochi
 
 import (
+	"eproxy/internal/abi"
 	"eproxy/internal/mqtt"
 	"eproxy/internal/readbuf"
 )
@@ -9,10 +10,9 @@ const (
 	// connectSize is the largest CONNECT in bytes: 64 KiB for who the client is and
 	// 64 KiB for the payload of its will.
 	connectSize = 128 << 10
-	// topicAliases is the largest topic alias that clients may use. It is not
-	// announced in CONNACK: libraries that use aliases where they may would take
-	// their messages from the kernel path, which reads no properties.
-	topicAliases = 16
+	// topicAliases is the largest topic alias that clients may use: of so many the kernel path
+	// knows what they stand for.
+	topicAliases = abi.AliasesMax
 	// holdSize is how large a PUBLISH may be, in bytes, to be kept until all of it has come, and not
 	// be passed in parts.
 	holdSize = 32 << 10

@@ -26,7 +26,7 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 	case packets.Connect:
 		return c.connecting(cl, pk), nil
 	case packets.Publish:
-		named(cl, &pk)
+		c.resolve(&pk)
 		h.s.accept(c, pk)
 		return done, nil
 	case packets.Puback, packets.Pubrec, packets.Pubcomp:
@@ -180,6 +180,7 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 			inOrder(cl)
 			h.s.keep.settle(cl)
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
+			pk.Properties.TopicAliasMaximum = topicAliases
 		}
 	}
 	return pk

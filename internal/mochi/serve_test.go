@@ -1,7 +1,9 @@
 package mochi
 
 import (
+	"bytes"
 	"context"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -156,5 +158,50 @@ func TestTopicAlias(t *testing.T) {
 	}
 	if got := s.payloads(); got != "A,A" {
 		t.Errorf("function got %s", got)
+	}
+}
+
+// TestKernelPathHearsOfAliases: CONNACK allows aliases, and the kernel path is told what each stands for, before the boundary behind it is
+// named; of topics that no route has it is told that they are none.
+func TestKernelPathHearsOfAliases(t *testing.T) {
+	f := &fakeGraft{closed: make(chan struct{})}
+	s := newStage(t, say("ok"), f, anonymous)
+	c := s.dial()
+	write(t, c, []byte(samples.Hello(5))...)
+	if p := packet(t, c); !bytes.Contains(p, []byte{0x22, 0, topicAliases}) {
+		t.Errorf("CONNACK % x allows no aliases", p)
+	}
+	for i, topic := range []string{"in/x", "", "elsewhere", "in/y", ""} {
+		properties := samples.Properties("\x23\x00\x01")
+		size := 1
+		if i == 3 { // too long to be kept: the library reads it
+			size = holdSize + 1
+		}
+		write(t, c, []byte(samples.Packet(0x32, samples.String(topic), string([]byte{0, byte(i + 1)}), properties, strings.Repeat("A", size)))...)
+		for p := packet(t, c); p[0] != packets.Puback<<4; {
+			p = packet(t, c)
+		}
+		write(t, c, 0xc0, 0, 0xc0, 0) // what is read before it, is
+		for range 2 {
+			if p := packet(t, c); p[0] != packets.Pingresp<<4 {
+				t.Fatalf("got % x", p)
+			}
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var said []string
+	last := -1
+	for _, a := range f.aliases {
+		what, behind, _ := strings.Cut(a, " behind ")
+		said = append(said, what)
+		n, err := strconv.Atoi(behind)
+		if err != nil || n <= last {
+			t.Errorf("%s: no boundary was named since the one before", a)
+		}
+		last = n
+	}
+	if got, want := strings.Join(said, " "), "1=in/x 1=in/x 1= 1=in/y 1=in/y"; got != want {
+		t.Errorf("said %q, want %q", got, want)
 	}
 }

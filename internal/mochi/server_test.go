@@ -255,6 +255,7 @@ type fakeGraft struct {
 	mu         sync.Mutex
 	info       broker.ConnInfo
 	boundaries []uint64
+	aliases    []string // what was said of them, and at how many boundaries before
 	last       time.Time
 	asked      int // how often LastReceive was called
 	stopped    int
@@ -280,6 +281,11 @@ func (f *fakeGraft) Clear(uint64) bool      { return true }
 func (f *fakeGraft) Behind()                {}
 func (f *fakeGraft) Copies() uint32         { return 0 }
 func (f *fakeGraft) Granted(string, uint32) {}
+func (f *fakeGraft) Alias(n uint16, topic string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.aliases = append(f.aliases, fmt.Sprintf("%d=%s behind %d", n, topic, len(f.boundaries)))
+}
 func (f *fakeGraft) Hold(id uint16, dup bool) (broker.Hold, bool) {
 	if dup && id == f.taken {
 		return broker.NoHold, true

@@ -49,6 +49,6 @@ func (c *conn) read(p *mqtt.Publish, packet []byte) (packets.Packet, error) {
 	}
 	_, _, n, _ := mqtt.ReadHeader(packet)
 	err := pk.PublishDecode(bytes.Clone(packet[n:]))
-	named(c.client, &pk)
+	c.resolve(&pk)
 	return pk, err
 }

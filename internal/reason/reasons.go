@@ -27,7 +27,7 @@ var All = []Reason{
 	{"partial", "message continues in another segment"},
 	{"multi", "segment holds more than one MQTT packet: TC takes them, unless it is too long to be cut where the socket lags"},
 	{"malformed", "not valid MQTT: the server closes the connection"},
-	{"properties", "MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data, Topic Alias), or that are not valid"},
+	{"properties", "MQTT 5 properties that the kernel path does not take (Response Topic, Correlation Data), or that are not valid"},
 	{"topic_long", "topic or one of its levels longer than the kernel path handles"},
 	{"no_route", "no route matches: ordinary broker traffic"},
 	{"route_fallback", "route is served by the fallback (fan-out, also_broker with persistence or a broker behind, batch, structured events, from_publisher, ordered with a spool, or no pod that the kernel path reaches)"},
@@ -93,6 +93,7 @@ var All = []Reason{
 	{"order_unknown", "PUBLISH on an ordered or also_broker route behind bytes of the stream that the server has not said to have done with: it may have a message that came before"},
 	{"copied", "copy of a PUBLISH that was taken, handed to userspace for subscribers (also_broker)"},
 	{"copies_full", "PUBLISH on an also_broker route while userspace has too many copies to read: the fallback serves both its function and subscribers"},
+	{"alias", "topic alias of which is not certain what it stands for: the PUBLISH may give it its topic, or comes behind one that may and that the server has not read, or its topic is none of a route, or one of an also_broker route"},
 }
 
 // Hooks are the programs' places, by number.

@@ -3,11 +3,12 @@ package relay
 import (
 	"slices"
 
+	"eproxy/internal/abi"
 	"eproxy/internal/mqtt"
 )
 
 // topicAliases is the largest topic alias that clients may use (MQTT 5 section 3.3.2.3.4), of those that the broker allows.
-const topicAliases = 16
+const topicAliases = abi.AliasesMax
 
 // aliases are the topics that a client has given aliases, and what the broker knows of that: it never sees a message that
 // was taken.

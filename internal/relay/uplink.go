@@ -237,9 +237,18 @@ func (c *conn) topicOf(p *mqtt.Publish) string {
 	return string(p.Topic)
 }
 
+// named is the topic of a PUBLISH. An alias is learnt, and the kernel path told of it.
+func (c *conn) named(p *mqtt.Publish) string {
+	topic := c.aliases.resolve(p)
+	if x := c.session.Load(); x != nil {
+		x.Alias(p.TopicAlias, topic)
+	}
+	return topic
+}
+
 // letPass notes that the head of a PUBLISH passes to the broker; not nil: what goes there in its place.
 func (c *conn) letPass(head []byte, p *mqtt.Publish, topic string) (other []byte) {
-	c.aliases.resolve(p)
+	c.named(p)
 	if p.QoS > 0 {
 		c.exchanges.end(p.PacketID) // the identifier is the broker's now
 	}
@@ -251,7 +260,7 @@ func (c *conn) letPass(head []byte, p *mqtt.Publish, topic string) (other []byte
 
 // take hands a PUBLISH that is whole to the rules, which have it delivered, or refused.
 func (c *conn) take(packet []byte, p *mqtt.Publish) error {
-	topic := c.aliases.resolve(p)
+	topic := c.named(p)
 	if p.QoS == 2 && c.exchanges.has(p.PacketID) { // repeated before PUBREL [MQTT-4.3.3-10]
 		c.reply(codec.AppendAck(nil, packets.Pubrec, c.version, p.PacketID, 0))
 		return nil

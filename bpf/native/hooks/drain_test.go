@@ -134,6 +134,9 @@ func (w *world) userspace(late bool) error {
 		}
 	}
 	w.pubacks = nil
+	if err := w.serve(); err != nil {
+		return err
+	}
 	if err := w.wakePod(); err != nil {
 		return err
 	}

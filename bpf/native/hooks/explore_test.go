@@ -32,7 +32,7 @@ var fullEffort = effort{pairs: 1000, random: 300}
 var mustHappen = []int{ReasonResponse, ReasonDoneByAck, ReasonReinjected, ReasonPubackResent, ReasonRace, ReasonDeviceGone,
 	ReasonPubackHanded, ReasonSlotRetired, ReasonDeadSocket, ReasonRedirectError, ReasonInjected, ReasonResync,
 	ReasonTakenOver, ReasonDupRequest, ReasonNoSlot, ReasonRepeated, ReasonParked, ReasonUnparked, ReasonParkHanded, ReasonKept, ReasonKeptVain,
-	ReasonCopied, ReasonCopiesFull, ReasonOrderUnknown}
+	ReasonCopied, ReasonCopiesFull, ReasonOrderUnknown, ReasonAlias}
 
 // explorer tries schedules of one scenario.
 type explorer struct {

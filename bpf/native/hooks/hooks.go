@@ -138,6 +138,7 @@ const (
 	StepParkSend      = C.STEP_PARK_SEND
 	StepPod           = C.STEP_POD
 	StepSleep         = C.STEP_SLEEP
+	StepAlias         = C.STEP_ALIAS
 
 	RecordDeviceWire    = C.RECORD_DEVICE_WIRE
 	RecordPodWire       = C.RECORD_POD_WIRE
@@ -175,6 +176,7 @@ const (
 	ReasonCopied        = C.REASON_COPIED
 	ReasonCopiesFull    = C.REASON_COPIES_FULL
 	ReasonOrderUnknown  = C.REASON_ORDER_UNKNOWN
+	ReasonAlias         = C.REASON_ALIAS
 
 	EventPuback = C.EVENT_PUBACK
 	EventSlot   = C.EVENT_SLOT

@@ -28,7 +28,7 @@ func TestInterleavings(t *testing.T) {
 	m := mustBuild(t)
 	n := effortFactor(t)
 	ran, runs, reasons := 0, 0, map[int]int{}
-	all := slices.Concat(scenarios, parkScenarios, sleepScenarios, keepScenarios, copyScenarios)
+	all := slices.Concat(scenarios, parkScenarios, sleepScenarios, keepScenarios, copyScenarios, aliasScenarios)
 	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
 			began := time.Now()

@@ -40,6 +40,7 @@ enum step_kind {
 	STEP_PARK_SEND,	       /* userspace has the programs send what waits in queue index */
 	STEP_POD,	       /* userspace sets `up` of pod index to state */
 	STEP_SLEEP,	       /* pod_control of pod index: op */
+	STEP_ALIAS,	       /* alias_control: the topic of a device's alias op, in bytes */
 };
 
 struct step {

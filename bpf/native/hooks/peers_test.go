@@ -64,6 +64,9 @@ type device struct {
 	replaced bool      // there is no such socket: its stack has answered the next SYN
 	localSnd uint32
 	localDue bool
+
+	aliases bool // it speaks MQTT 5
+	read    int  // bytes of local, to a packet's end, that the server has read
 }
 
 func (d *device) rcv() uint32 {
@@ -260,15 +263,25 @@ func (p *pod) say(what string) {
 // publish adds a message to a device's stream.
 func (w *world) publish(dev int, pid uint16, qos byte, payload string) int {
 	d := &w.devs[dev]
-	topic := d.topic
+	var properties []byte
+	if d.aliases {
+		properties = []byte{0}
+	}
+	return w.publishTo(dev, pid, qos, payload, d.topic, d.topic, properties)
+}
+
+// publishTo: to a topic that it names so, perhaps not at all, with these properties behind their length.
+func (w *world) publishTo(dev int, pid uint16, qos byte, payload, topic, name string, properties []byte) int {
+	d := &w.devs[dev]
 	var body []byte
-	body = append(body, 0, byte(len(topic)))
-	body = append(body, topic...)
+	body = append(body, 0, byte(len(name)))
+	body = append(body, name...)
 	x := ""
 	if qos > 0 {
 		body = append(body, byte(pid>>8), byte(pid))
 		x = "X-Mqtt-Qos: 1\r\n"
 	}
+	body = append(body, properties...)
 	body = append(body, payload...)
 	raw := append([]byte{0x30 | qos<<1, byte(len(body))}, body...)
 	if len(body) > 127 {

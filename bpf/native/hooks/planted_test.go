@@ -181,6 +181,18 @@ var planted = []struct {
 		{"take/park.h", "	if (s->routed.copy)\n", "	if (!planted(76) && s->routed.copy)\n"}}},
 	77: {"topic that is remembered forgets its subscribers", "the session ends while messages are taken, TC, with copies", []edit{
 		{"route/route.h", "d->cache_flags & CACHE_COPY;", "planted(77) ? 0 : d->cache_flags & CACHE_COPY;"}}},
+	78: {"alias counts while what changes it is unread", "alias is used while the server reads what changes it, XDP", []edit{
+		{"pure/alias.h", "	return !d->alias_unread &&", "	return (planted(78) || !d->alias_unread) &&"}}},
+	79: {"alias counts when something before what changes it is read", "alias is changed once more while the server reads what changes it, TC", []edit{
+		{"pure/alias.h", "	if (seq_ge(at, d->alias_end))", "	if (planted(79) || seq_ge(at, d->alias_end))"}}},
+	80: {"topic beside an alias not compared", "alias is changed, and used on another processor, TC", []edit{
+		{"pure/alias.h", "	return !differ;", "	return planted(80) || !differ;"}}},
+	81: {"what a cut hides taken for no topic", "alias is changed behind a cut, and used, XDP", []edit{
+		{"mech/follow.h", "return w->off + sizeof(len) > w->end || ", "if (planted(81) && w->off + sizeof(len) > w->end)\n\t\treturn false;\n\treturn w->off + sizeof(len) > w->end || "}}},
+	82: {"no topic looked for in what passes", "alias is changed, and used on another processor, TC", []edit{
+		{"tc/device_rest.h", "if (framed && s->framing.topics)", "if (!planted(82) && framed && s->framing.topics)"}}},
+	83: {"alias of an entry's former owner taken for the new one's", "server says late what an alias of an entry's former owner stands for, XDP", []edit{
+		{"control/alias.bpf.c", "	if (c->gen == gen) {", "	if (planted(83) || c->gen == gen) {"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.
@@ -194,7 +206,7 @@ func TestPlantedMistakesAreFound(t *testing.T) {
 	}
 	m := mustBuild(t, edits...)
 	byName := map[string]scenario{}
-	for _, s := range slices.Concat(scenarios, parkScenarios, sleepScenarios, keepScenarios, copyScenarios) {
+	for _, s := range slices.Concat(scenarios, parkScenarios, sleepScenarios, keepScenarios, copyScenarios, aliasScenarios) {
 		byName[s.name] = s
 	}
 	for i, p := range planted {

@@ -102,6 +102,7 @@ int tc_pod_in(struct __sk_buff *skb);
 int tc_pod_out(struct __sk_buff *skb);
 int slot_control(struct slot_args *a);
 int device_control(struct device_args *a);
+int alias_control(struct alias_args *a);
 int conn_free(struct free_args *a);
 int park_control(struct park_args *a);
 int pod_control(struct pod_args *a);

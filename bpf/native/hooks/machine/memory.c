@@ -37,6 +37,7 @@ static struct map maps[32] = {
 	{ .name = "queues", .entries = 1, .shared = true },
 	{ .name = "parkings", .entries = 1, .shared = true },
 	{ .name = "id_tables", .entries = 2, .shared = true },
+	{ .name = "alias_tables", .entries = 8, .shared = true },
 	{ .name = "asleep", .entries = 2 },
 	{ .name = "devices", .entries = 8, .shared = true, .bulk = true },
 	{ .name = "requests", .entries = 32, .shared = true, .bulk = true },
@@ -117,6 +118,7 @@ void memory_init(void)
 	place("queues", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct queue));
 	place("parkings", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct parking));
 	place("id_tables", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct id_table));
+	place("alias_tables", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct alias_table));
 	bulk_begin = used;
 	place("devices", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct device));
 	place("requests", BPF_MAP_TYPE_ARRAY, 4, sizeof(struct request));

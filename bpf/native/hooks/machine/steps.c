@@ -198,6 +198,14 @@ static void device_step(struct task *t, const struct step *s)
 	record_new(RECORD_DEVICE_CONTROL)->device = a;
 }
 
+static void alias_step(struct task *t, const struct step *s)
+{
+	struct alias_args a = { .conn = s->index, .gen = s->gen ? s->gen : t->gen, .alias = s->op, .len = s->len };
+
+	memcpy(a.topic, s->bytes, s->len);
+	alias_control(&a);
+}
+
 /* As podState.rouse. */
 static void rouse(struct pod *p)
 {
@@ -342,6 +350,9 @@ static void step(struct task *t, const struct step *s)
 		break;
 	case STEP_SLEEP:
 		sleep_step(s);
+		break;
+	case STEP_ALIAS:
+		alias_step(t, s);
 		break;
 	default:
 		fault("unknown step");

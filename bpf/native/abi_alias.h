@@ -1,0 +1,1 @@
+../abi/abi_alias.h
