@@ -39,7 +39,8 @@ type Session struct {
 	heir     *Session    // the session that took this one over
 
 	routed  atomic.Pointer[routed] // of its latest message
-	ordered atomic.Bool            // one of its messages was of an ordered route
+	routes  atomic.Bool            // one of its messages was routed
+	ordered atomic.Bool            // one of them to an ordered route
 }
 
 // kernelRights is the word by which the programs know the rights of a session.
@@ -228,6 +229,14 @@ func (s *Session) Boundary(read uint64) {
 // Orders says whether the client has published on ordered routes: the kernel path takes such messages only behind what
 // the server has named.
 func (s *Session) Orders() bool { return s.ordered.Load() }
+
+// Routes says whether the client has published to functions, on either path: of others the kernel path has nothing to take.
+func (s *Session) Routes() bool {
+	if !s.routes.Load() && !s.LastReceive().IsZero() {
+		s.routes.Store(true)
+	}
+	return s.routes.Load()
+}
 
 // Behind says whether the client was not read from because its messages wait.
 func (s *Session) Behind() bool { return s.queued.Behind() }
