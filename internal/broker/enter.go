@@ -35,6 +35,9 @@ func (s *Server) Publish(x *Session, m *request.Message) (ordinary bool) {
 	if route == nil {
 		return true
 	}
+	if !x.routes.Load() {
+		x.routes.Store(true)
+	}
 	if s.drained.Load() {
 		return false // unacknowledged: the client sends it again
 	}

@@ -39,6 +39,7 @@ type Session struct {
 	heir     *Session    // the session that took this one over
 
 	routed   atomic.Pointer[routed] // of its latest message
+	routes   atomic.Bool            // one of its messages was routed
 	ordering atomic.Bool            // one of its messages was of a route that Orders names
 	copies   copies
 }
@@ -243,6 +244,14 @@ func (s *Session) Boundary(read uint64) {
 // Orders says whether the server has had messages of the client on ordered or also_broker routes: the kernel path takes such messages only
 // behind what the server has named.
 func (s *Session) Orders() bool { return s.ordering.Load() }
+
+// Routes says whether the client has published to functions, on either path: of others the kernel path has nothing to take.
+func (s *Session) Routes() bool {
+	if !s.routes.Load() && !s.LastReceive().IsZero() {
+		s.routes.Store(true)
+	}
+	return s.routes.Load()
+}
 
 // Behind says whether the client was not read from because its messages wait.
 func (s *Session) Behind() bool { return s.queued.Behind() }

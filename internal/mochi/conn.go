@@ -150,14 +150,16 @@ func (c *conn) more() error {
 	return c.receive()
 }
 
-// name names the boundary that the server stands at, but for one behind a PINGREQ, the only packet of so few bytes that others follow,
-// of a client that has sent nothing else for a while, and no message of an ordered route: thousands that are idle would cost a system call more each time. If the
-// programs have lost track with that very packet, they are told so behind the next one, which they pass on.
+// name names the boundary that the server stands at, unless nobody is likely to need it: each costs a system call. One is not named behind a PINGREQ, the only
+// packet of so few bytes that others follow, of a client that has sent nothing else for a while, and no message of an ordered route, nor within a
+// while behind the one before where the client has published nothing to functions. If the programs have lost track meanwhile, they are told where they are behind the next
+// packet, or the first message to a function, which they pass on.
 func (c *conn) name(x *broker.Session) {
-	read := c.progress.Read.Load()
-	if read-c.boundary != pingSize || time.Since(c.named) < c.server.rest || x.Orders() {
+	read, now := c.progress.Read.Load(), time.Now()
+	lately := now.Sub(c.named) < c.server.rest
+	if lately && x.Routes() || !lately && read-c.boundary != pingSize || x.Orders() {
 		x.Boundary(read)
-		c.named = time.Now()
+		c.named = now
 	}
 	c.boundary = read
 }
@@ -165,7 +167,7 @@ func (c *conn) name(x *broker.Session) {
 const (
 	// pingSize is how long PINGREQ is (MQTT 5 section 3.12).
 	pingSize = 2
-	// restTime is how long ago a client's boundary was named that sends nothing but PINGREQ.
+	// restTime is how long ago a client's boundary was named that sends nothing but PINGREQ, or nothing to functions.
 	restTime = time.Second
 )
 

@@ -223,6 +223,50 @@ func user(name, password string, publish ...string) config.User {
 	return config.User{Username: name, PasswordHash: string(hash), Publish: publish}
 }
 
+// TestPlainMessagesNameNoBoundary: a client that publishes nothing to functions costs no call for each of its messages; from its first one to a
+// function on, which it was seen to send, or the kernel path took, every boundary is named.
+func TestPlainMessagesNameNoBoundary(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		f := &fakeGraft{closed: make(chan struct{})}
+		s := newStage(t, say("ok"), f, anonymous)
+		s.front.rest = time.Hour
+		c := s.dial()
+		connect(t, c, 0)
+		id, end := byte(0), uint64(15)
+		send := func(topic ...byte) uint64 {
+			id++
+			b := append(append([]byte{0x32, byte(5 + len(topic)), 0, byte(len(topic))}, topic...), 0, id, 'A')
+			write(t, c, b...)
+			want(t, c, 0x40, 2, 0, id)
+			end += uint64(len(b))
+			return end
+		}
+		last := func() uint64 {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.boundaries[len(f.boundaries)-1]
+		}
+		hello := end // there was none before
+		for range 5 {
+			send('x')
+		}
+		if got := last(); got != hello {
+			t.Errorf("the boundary at %d was named, want none behind %d", got, hello)
+		}
+		if taken {
+			f.mu.Lock()
+			f.last = time.Now()
+			f.mu.Unlock()
+		} else {
+			send('i', 'n', '/', 'x')
+		}
+		for range 2 {
+			at := send('x')
+			s.waitFor(func() bool { return last() == at }, "the boundary behind a message is not named")
+		}
+	}
+}
+
 // login is CONNECT of client c as u with the password p.
 func login(version byte) string {
 	id := samples.String("c")

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"eproxy/internal/rawio"
 )
 
 // settleTimeout is how long a connection may take to use what its client had sent
@@ -28,6 +30,6 @@ func (p *peer) Settle() {
 
 // unread is how many bytes wait in the socket.
 func (c *conn) unread() (n int) {
-	_ = c.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	n, _ = rawio.Int(c.raw, unix.TIOCINQ)
 	return n
 }

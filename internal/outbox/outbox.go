@@ -3,10 +3,11 @@
 package outbox
 
 import (
-	"errors"
 	"net"
 	"sync"
 	"syscall"
+
+	"eproxy/internal/rawio"
 )
 
 // keep is how large a buffer may be and still be kept, in bytes.
@@ -189,13 +190,13 @@ func Try(rc syscall.RawConn, b []byte) (n int, err error) {
 		return 0, net.ErrClosed
 	}
 	rerr := rc.Control(func(fd uintptr) {
-		n, err = syscall.Write(int(fd), b) // which does not wait: the socket is the poller's
+		n, err = rawio.Write(fd, b) // which does not wait: the socket is the poller's
 	})
-	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
+	if rawio.Waits(err) {
 		err = nil
 	}
 	if rerr != nil {
 		err = rerr
 	}
-	return max(n, 0), err
+	return n, err
 }

@@ -12,10 +12,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"eproxy/internal/depth"
 	"eproxy/internal/outbox"
+	"eproxy/internal/rawio"
 )
 
 // conn is a connection to a pod. Whoever has a request for it writes; one goroutine reads the
@@ -88,17 +87,7 @@ func (c *conn) Flush() { c.out.Flush() }
 // gone says whether the pod has closed an idle connection, or has sent what
 // nobody asked for. A request sent after the pod's FIN would end in a plain end
 // of file, which does not tell whether it was read.
-func (c *conn) gone() bool {
-	if c.raw == nil {
-		return true
-	}
-	var peeked error
-	err := c.raw.Control(func(fd uintptr) {
-		var b [1]byte
-		_, _, peeked = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	})
-	return err != nil || !errors.Is(peeked, unix.EAGAIN)
-}
+func (c *conn) gone() bool { return !rawio.Silent(c.raw) }
 
 // errEnded is what a request ends with that came after its connection had ended.
 var errEnded = fmt.Errorf("%w: the connection has ended", ErrUnread)

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"eproxy/internal/rawio"
+	"eproxy/internal/readbuf"
 )
 
 // MaxBody is how much of a response's body is kept, in bytes. Longer ones are
@@ -46,6 +49,7 @@ var postRequest = &http.Request{Method: http.MethodPost}
 // than maxHead bytes of heads and MaxBody bytes of a body.
 type Reader struct {
 	conn *net.TCPConn
+	raw  syscall.RawConn
 	br   *bufio.Reader
 	read uint64 // bytes from the connection
 	left int    // bytes that may still be read of heads; -1: no limit
@@ -54,6 +58,7 @@ type Reader struct {
 // NewReader makes the reader of a connection.
 func NewReader(conn *net.TCPConn) *Reader {
 	r := &Reader{conn: conn, left: -1}
+	r.raw, _ = conn.SyscallConn() // nil only if closed, which Read will say
 	r.br = bufio.NewReader((*bounded)(r))
 	return r
 }
@@ -69,7 +74,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	if b.left > 0 && len(p) > b.left {
 		p = p[:b.left]
 	}
-	n, err := b.conn.Read(p)
+	n, err := readbuf.Read(b.raw, func() []byte { return p }, func() {})
 	b.read += uint64(n)
 	if b.left > 0 {
 		b.left -= n
@@ -163,12 +168,7 @@ func unsentTo(c *net.TCPConn) (n int, known bool) {
 // unsent is how many bytes of what was written to a connection the peer has not
 // acknowledged (SIOCOUTQ, tcp(7)); not known of a connection that was closed.
 func unsent(rc syscall.RawConn) (n int, known bool) {
-	if rc == nil {
-		return 0, false
-	}
-	var failed error
-	err := rc.Control(func(fd uintptr) { n, failed = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
-	return n, err == nil && failed == nil
+	return rawio.Int(rc, unix.TIOCOUTQ)
 }
 
 // maxLocation is how many bytes of a Location field an error shows.

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	"eproxy/internal/rawio"
 )
 
 // Read reads from a socket once there is something to read, into what room gives then; before it waits it calls idle. raw may
@@ -16,13 +18,10 @@ func Read(raw syscall.RawConn, room func() []byte, idle func()) (int, error) {
 	var n int
 	var err error
 	rerr := raw.Read(func(fd uintptr) bool {
-		for n, err = -1, syscall.EINTR; err == syscall.EINTR; {
-			n, err = syscall.Read(int(fd), room())
-		}
-		if err != nil {
+		if n, err = rawio.Read(fd, room()); err != nil {
 			idle() // it may wait for long
 		}
-		return err != syscall.EAGAIN
+		return !rawio.Waits(err)
 	})
 	switch {
 	case rerr != nil:

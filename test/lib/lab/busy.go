@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,3 +72,27 @@ func BusyOf(pid int) (time.Duration, error) {
 
 // processClock is MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of include/linux/posix-timers_types.h.
 func processClock(pid int) int32 { return int32(^pid)<<3 | 2 }
+
+// Switches is how often the threads that a program has now have given up their processor, or lost it, so far.
+func (p *Process) Switches() (n int, err error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.PID()))
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range files {
+		status, err := os.ReadFile(file)
+		if err != nil {
+			return 0, fmt.Errorf("count context switches: %w", err)
+		}
+		for line := range strings.Lines(string(status)) {
+			if _, count, ok := strings.Cut(line, "voluntary_ctxt_switches:"); ok { // those of the nonvoluntary ones, too
+				m, err := strconv.Atoi(strings.TrimSpace(count))
+				if err != nil {
+					return 0, fmt.Errorf("count context switches: %w", err)
+				}
+				n += m
+			}
+		}
+	}
+	return n, nil
+}
