@@ -20,6 +20,8 @@ type Run struct {
 	Min      int               // instances that there are always, 0 to Max
 	Max      int               // 1 to MaxInstances; more than Min: as many as the load needs
 	Lambda   time.Duration     // idle time of an instance that one cold start is worth; it matters where Min is 0
+	Zygote   string            // ZygotePython: instances are forked from a process that has imported Imports; empty: each is started
+	Imports  []string          // modules; nil: those that the program begins with
 	ReadOnly bool              // all file systems but those for temporary files
 	Outgoing bool              // it may connect to other machines
 	Port     uint16            // that it must listen on, PORT in its environment
@@ -28,6 +30,9 @@ type Run struct {
 	Idle     time.Duration     // without a request, after which instances are frozen; 0: never
 	PageOut  time.Duration     // without a request, after which what is frozen leaves memory, at least Idle; 0: never
 }
+
+// ZygotePython is the one kind of zygote that there is.
+const ZygotePython = "python"
 
 // MaxInstances is how many instances one function may have.
 const MaxInstances = 256
