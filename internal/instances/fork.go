@@ -18,7 +18,8 @@ import (
 	"eproxy/internal/cgroup"
 )
 
-var errSilent = errors.New("it has ended while it forked")
+// errSilent means that nothing comes any more from a process that was to become an instance.
+var errSilent = errors.New("its fork has ended before it was an instance")
 
 // receive takes a packet of a socket that channel has made, and says which process has sent it.
 func receive(c *net.UnixConn) (b []byte, pid int, err error) {

@@ -67,20 +67,16 @@ func (n *nursery) fork(ctx context.Context, i *instance, group *cgroup.Group) *p
 		if ctx.Err() != nil {
 			return nil
 		}
-		z.endFor(silent(err))
+		if errors.Is(err, errSilent) && z.hungUp() {
+			<-z.gone // which says more
+		} else {
+			z.endFor(err.Error())
+		}
 		if !n.lost(z) {
 			return nil
 		}
 	}
 	return nil
-}
-
-// silent is the reason of an error that has one, beside that it has ended.
-func silent(err error) string {
-	if errors.Is(err, errSilent) {
-		return ""
-	}
-	return err.Error()
 }
 
 // get is a zygote that is ready: it is begun, and waited for, where the last one did not fail. nil: there is none.
@@ -310,4 +306,13 @@ func (n *nursery) status() (x ZygoteStatus) {
 		x.State, x.Reason = Failed, n.why
 	}
 	return x
+}
+
+// EachZygote says of each function that is to have a zygote how many bytes zygotes take, and how many instances were forked.
+func (r *Runtime) EachZygote(each func(function string, memory int64, forks int)) {
+	for _, f := range r.Functions() {
+		if f.Zygote.State != "" {
+			each(f.Function, f.Zygote.Used, f.Zygote.Forks)
+		}
+	}
 }

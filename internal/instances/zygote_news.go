@@ -160,6 +160,20 @@ func (z *zygote) endFor(why string) {
 	<-z.gone
 }
 
+// hungUp says whether the zygote has closed its socket, as it does first when it ends.
+func (z *zygote) hungUp() (yes bool) {
+	raw, err := z.control.SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		_, _ = unix.Poll(fds, 0)
+		yes = fds[0].Revents&unix.POLLHUP != 0
+	})
+	return yes || err != nil
+}
+
 // reason is why it has ended.
 func (z *zygote) reason() string {
 	z.mu.Lock()

@@ -38,6 +38,12 @@ func (o *Order) keep(loader *os.File) error {
 	if err := o.mount(); err != nil {
 		return err
 	}
+	if o.ReadOnly { // users of a namespace are written there; what is below is locked by then
+		rw := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+		if err := unix.MountSetattr(unix.AT_FDCWD, "/proc", 0, &rw); err != nil {
+			return fmt.Errorf("make /proc writable for the zygote's users: %w", err)
+		}
+	}
 	pid, err := o.conceive()
 	if err != nil {
 		return fmt.Errorf("start the zygote in a user namespace: %w", err)
