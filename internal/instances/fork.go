@@ -101,14 +101,14 @@ type birth struct {
 func (z *zygote) raise(b *birth) (*process, error) {
 	z.expect(true)
 	defer z.expect(false)
-	pid, os, err := b.step()
+	pid, fork, err := b.step()
 	if err != nil {
 		return nil, err
 	}
 	if err := b.group.Add(pid); err != nil { // with all that it writes to from here on
 		return nil, err
 	}
-	if os.Signal(syscall.Signal(0)) != nil {
+	if fork.Signal(syscall.Signal(0)) != nil {
 		return nil, errSilent
 	}
 	if err := b.i.r.network.connect(b.i.number, pid, b.i.run.Outgoing); err != nil {
@@ -117,7 +117,7 @@ func (z *zygote) raise(b *birth) (*process, error) {
 	if err := b.goOn(); err != nil {
 		return nil, err
 	}
-	if pid, os, err = b.step(); err != nil {
+	if pid, fork, err = b.step(); err != nil {
 		return nil, err
 	}
 	known, err := keptAs(pid)
@@ -126,7 +126,7 @@ func (z *zygote) raise(b *birth) (*process, error) {
 	}
 	p := &process{pid: pid, group: b.group, killed: b.group.OOMKills(), of: z.adopt(known)}
 	p.signal = func(s syscall.Signal) {
-		_ = os.Signal(s)
+		_ = fork.Signal(s)
 		if s == syscall.SIGKILL {
 			b.group.Kill() // what has left its PID namespace before it had one
 		}
@@ -147,7 +147,7 @@ func (b *birth) step() (pid int, p *os.Process, err error) {
 	}
 	var x report
 	if err := json.Unmarshal(said, &x); err != nil || x.Failed != "" {
-		return 0, nil, fmt.Errorf("its fork says: %s", x.Failed)
+		return 0, nil, fmt.Errorf("its fork says: %s", printable(x.Failed))
 	}
 	if p, err = os.FindProcess(pid); err != nil {
 		return 0, nil, err

@@ -115,7 +115,12 @@ func (n *nursery) begin() {
 			n.fails("zygote cannot be begun, instances are started without it", err.Error())
 			return
 		}
-		n.now, n.why = z, ""
+		n.why = ""
+		if n.users == 0 && n.unused == nil { // nobody needs it any more
+			z.end()
+			return
+		}
+		n.now = z
 		n.s.r.log.Info("zygote is ready", "function", n.s.name, "after", time.Since(z.begun).Round(time.Microsecond))
 		n.running.Go(func() {
 			<-z.gone

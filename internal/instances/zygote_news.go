@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -111,9 +113,9 @@ func (z *zygote) note(x *report, pid int) {
 	z.pid = pid
 	switch {
 	case x.Failed != "":
-		z.why = x.Failed
+		z.why = printable(x.Failed)
 	case x.Changed != "":
-		z.why, z.stale = x.Changed+" has changed", true
+		z.why, z.stale = printable(x.Changed)+" has changed", true
 	case x.Ready:
 		select {
 		case <-z.ready:
@@ -121,8 +123,18 @@ func (z *zygote) note(x *report, pid int) {
 			close(z.ready)
 		}
 	default:
-		z.importing = x.Importing
+		z.importing = printable(x.Importing)
 	}
+}
+
+// printable is what a function says, fit for a line on a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // await waits until the zygote has imported everything, and says what hinders that.

@@ -38,10 +38,9 @@ func (o *Order) keep(loader *os.File) error {
 	if err := o.mount(); err != nil {
 		return err
 	}
-	if o.ReadOnly { // users of a namespace are written there; what is below is locked by then
-		rw := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
-		if err := unix.MountSetattr(unix.AT_FDCWD, "/proc", 0, &rw); err != nil {
-			return fmt.Errorf("make /proc writable for the zygote's users: %w", err)
+	if o.ReadOnly { // the users of the zygote's namespace are written there
+		if err := procWritable(true); err != nil {
+			return err
 		}
 	}
 	pid, err := o.conceive()
@@ -70,6 +69,18 @@ func (o *Order) keep(loader *os.File) error {
 		}
 	}
 	os.Exit(0) // the last child has ended, or the loader is gone
+	return nil
+}
+
+// procWritable makes /proc, alone, writable or read-only.
+func procWritable(yes bool) error {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if yes {
+		attr = unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+	}
+	if err := unix.MountSetattr(unix.AT_FDCWD, "/proc", 0, &attr); err != nil {
+		return fmt.Errorf("make /proc writable %v: %w", yes, err)
+	}
 	return nil
 }
 
@@ -124,6 +135,11 @@ func (o *Order) interpret(*os.File) error {
 
 // embody is interpret, but for what hinders it.
 func (o *Order) embody() error {
+	if o.ReadOnly { // now that its users are known
+		if err := procWritable(false); err != nil {
+			return err
+		}
+	}
 	if err := bound(); err != nil {
 		return err
 	}
