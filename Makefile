@@ -18,7 +18,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-keda test-knative test-page test-prometheus demo bench bench-brokers bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake test-sleepers fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-keda test-knative test-page test-prometheus demo bench bench-brokers bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake bench-zygote test-sleepers fuzz clean
 
 all: build
 
@@ -215,6 +215,12 @@ WAKE ?=
 bench-wake: build
 	$(GO) build -o bin/bench ./bench
 	bin/bench wake $(WAKE)
+
+## bench-zygote: cold starts of functions in Python, forked from a zygote beside started plainly, 2 minutes; root
+ZYGOTE ?=
+bench-zygote: build
+	$(GO) build -o bin/bench ./bench
+	bin/bench zygote $(ZYGOTE)
 
 ## bench-paper: processor time per component and delay over load: HTTP and MQTT with Knative's queue-proxy, a broker and adaptors, and eproxy, under 6 minutes; PAPER="--rounds 40 --duration 2s --limit 0" longer; root
 # What cannot be had is a row that says so. A module of its own, so that what Knative depends on stays out of go.mod.

@@ -65,7 +65,7 @@ func deviceFlags() []cli.Flag {
 }
 
 func commands() []*cli.Command {
-	return []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), versionsCommand(), changesCommand(), wakeCommand(), paperCommand(), podsCommand(), brokersCommand(), functionCommand(), gatewayCommand()}
+	return []*cli.Command{linksCommand(), connectionsCommand(), xdpCommand(), versionsCommand(), changesCommand(), wakeCommand(), zygoteCommand(), paperCommand(), podsCommand(), brokersCommand(), functionCommand(), gatewayCommand()}
 }
 
 // functionCommand is the function that all rows call: net/http, a small response.

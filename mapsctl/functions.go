@@ -49,7 +49,7 @@ func showFunctions(m *pinned.Maps, run []instances.FunctionStatus, spools map[st
 	if err != nil {
 		return nil, err
 	}
-	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms", "waiting", "spooled", "state", "instances", "policy", "next", "reason"}}
+	r := &output.Rows{Columns: []string{"name", "url", "pods", "concurrency", "timeout_ms", "waiting", "spooled", "state", "instances", "policy", "next", "zygote", "zygote_memory", "reason"}}
 	for _, f := range fs {
 		n, paused := 0, false
 		for _, p := range pods {
@@ -92,12 +92,31 @@ func runOf(run []instances.FunctionStatus, name string, paused bool) []any {
 		if paused {
 			state = pinned.PodStates[abi.PodPaused]
 		}
-		return []any{state, x.Instances, x.Policy, next, x.Reason}
+		return append(append([]any{state, x.Instances, x.Policy, next}, zygoteOf(&x.Zygote)...), reasonOf(&x))
 	}
 	if paused {
-		return []any{pinned.PodStates[abi.PodPaused], nil, "", "", "messages wait until it is resumed"}
+		return []any{pinned.PodStates[abi.PodPaused], nil, "", "", "", nil, "messages wait until it is resumed"}
 	}
-	return []any{"", nil, "", "", ""}
+	return []any{"", nil, "", "", "", nil, ""}
+}
+
+// zygoteOf are the columns of a zygote; empty where the function is to have none.
+func zygoteOf(z *instances.ZygoteStatus) []any {
+	if z.State == "" {
+		return []any{"", nil}
+	}
+	return []any{string(z.State), z.Used}
+}
+
+// reasonOf is why the function is as it is, and why it has no zygote.
+func reasonOf(x *instances.FunctionStatus) string {
+	switch {
+	case x.Zygote.Reason == "":
+		return x.Reason
+	case x.Reason == "":
+		return "no zygote: " + x.Zygote.Reason
+	}
+	return x.Reason + "; no zygote: " + x.Zygote.Reason
 }
 
 // clockTime is a Unix time in seconds, for people: with the day if it is not within a day.

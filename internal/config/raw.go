@@ -193,6 +193,8 @@ type rawRun struct {
 	Memory    string            `yaml:"memory"`
 	CPU       string            `yaml:"cpu"`
 	Instances *rawInstances     `yaml:"instances"`
+	Zygote    string            `yaml:"zygote"`
+	Imports   []string          `yaml:"imports"`
 	Sandbox   string            `yaml:"sandbox"`
 	Network   string            `yaml:"network"`
 	Port      *int              `yaml:"port"`

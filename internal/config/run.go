@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +22,8 @@ type Run struct {
 	Min      int               // instances that there are always, 0 to Max
 	Max      int               // 1 to MaxInstances; more than Min: as many as the load needs
 	Lambda   time.Duration     // idle time of an instance that one cold start is worth; it matters where Min is 0
+	Zygote   string            // ZygotePython: instances are forked from a process that has imported Imports; empty: each is started
+	Imports  []string          // modules; nil: those that the program begins with
 	ReadOnly bool              // all file systems but those for temporary files
 	Outgoing bool              // it may connect to other machines
 	Port     uint16            // that it must listen on, PORT in its environment
@@ -28,6 +32,9 @@ type Run struct {
 	Idle     time.Duration     // without a request, after which instances are frozen; 0: never
 	PageOut  time.Duration     // without a request, after which what is frozen leaves memory, at least Idle; 0: never
 }
+
+// ZygotePython is the one kind of zygote that there is.
+const ZygotePython = "python"
 
 // MaxInstances is how many instances one function may have.
 const MaxInstances = 256
@@ -98,6 +105,7 @@ func (b *builder) run(path, name string, r *rawRun) *Run {
 	if f.Lambda = b.duration(path+".lambda", r.Lambda, defaultLambda); f.Lambda > 0 && f.Lambda < minLambda || f.Lambda > maxLambda {
 		b.fail(path+".lambda", "function %q: run.lambda %s: must be from %s to %s", name, f.Lambda, minLambda, maxLambda)
 	}
+	b.zygote(path, name, r, f)
 	f.ReadOnly = b.choice(path+".sandbox", r.Sandbox, "none", "read-only") == "read-only"
 	f.Outgoing = b.choice(path+".network", r.Network, "outgoing", "none") == "outgoing"
 	f.Port = uint16(b.number(path+".port", r.Port, defaultPort, 1, 65535))
@@ -105,6 +113,37 @@ func (b *builder) run(path, name string, r *rawRun) *Run {
 	f.Stop = b.duration(path+".stop", r.Stop, defaultStop)
 	b.idle(path, name, r, f)
 	return f
+}
+
+// Bounds of imports.
+const (
+	maxImports = 256
+	maxImport  = 200 // bytes
+)
+
+// moduleName is a module's name, with those of the packages that it is in.
+var moduleName = regexp.MustCompile(`^[\pL_][\pL\pN_]*(\.[\pL_][\pL\pN_]*)*$`)
+
+// zygote reads what instances are forked from.
+func (b *builder) zygote(path, name string, r *rawRun, f *Run) {
+	if r.Zygote != "" && r.Zygote != ZygotePython {
+		b.fail(path+".zygote", "function %q: run.zygote %q: must be %s", name, r.Zygote, ZygotePython)
+	}
+	if r.Imports != nil && r.Zygote == "" {
+		b.fail(path+".imports", "function %q: run.imports: only a zygote imports them, and without run.zygote there is none", name)
+	}
+	if len(r.Imports) > maxImports {
+		b.fail(path+".imports", "function %q: run.imports: %d are too many, %d may be", name, len(r.Imports), maxImports)
+	}
+	for i, s := range r.Imports {
+		switch at := fmt.Sprintf("%s.imports[%d]", path, i); {
+		case len(s) > maxImport || !moduleName.MatchString(s):
+			b.fail(at, "function %q: run.imports %.200q: must be the name of a module, as json or xml.sax", name, s)
+		case slices.Index(r.Imports, s) != i:
+			b.fail(at, "function %q: run.imports %q is a duplicate", name, s)
+		}
+	}
+	f.Zygote, f.Imports = r.Zygote, r.Imports
 }
 
 // never is the word for a time that does not come.

@@ -121,20 +121,21 @@ func TestKilledBefore(t *testing.T) {
 	}
 	defer func() { _ = g.Remove() }()
 	run := func(script string) *process {
-		p := &process{group: g, killed: g.OOMKills(), cmd: exec.Command("sh", "-c", "read x; "+script)}
-		in, err := p.cmd.StdinPipe()
+		p, cmd := &process{group: g, killed: g.OOMKills()}, exec.Command("sh", "-c", "read x; "+script)
+		in, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := p.cmd.Start(); err != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := g.Add(p.pid()); err != nil {
+		if err := g.Add(cmd.Process.Pid); err != nil {
 			t.Fatal(err)
 		}
 		in.Close()
-		_ = p.cmd.Wait()
+		_ = cmd.Wait()
+		p.status = cmd.ProcessState.Sys().(syscall.WaitStatus)
 		return p
 	}
 	if why := run(`exec python3 -c "x = b'x' * (64 << 20)"`).ended(16 << 20); !strings.Contains(why, "memory limit") {

@@ -76,8 +76,10 @@ func (r *Runtime) tenancy() *tenancy {
 		all = append(all, found{i, i.status.State})
 	}
 	latest := make(map[string]*set)
+	var sets []*set
 	for name, f := range r.known {
 		latest[name] = f.latest()
+		sets = append(sets, f.sets...)
 	}
 	r.mu.Unlock()
 	x := &tenancy{tenants: make(map[string]*tenant)}
@@ -90,15 +92,30 @@ func (r *Runtime) tenancy() *tenancy {
 			x.ending += memory
 			continue
 		}
-		t := x.tenants[f.i.function]
-		if t == nil {
-			t = &tenant{set: f.i.of, idle: !r.needed(f.i.of)}
-			x.tenants[f.i.function] = t
-		}
+		t := x.of(f.i.of)
 		t.memory += memory
 		t.idle = t.idle && f.state != Starting && latest[f.i.function] == f.i.of
 	}
+	for _, s := range sets {
+		switch memory := s.nursery.memory(); {
+		case memory == 0:
+		case latest[s.name] != s:
+			x.ending += memory
+		default:
+			x.of(s).memory += memory
+		}
+	}
 	return x
+}
+
+// of is the tenant that a set is of.
+func (x *tenancy) of(s *set) *tenant {
+	t := x.tenants[s.name]
+	if t == nil {
+		t = &tenant{set: s, idle: !s.r.needed(s)}
+		x.tenants[s.name] = t
+	}
+	return t
 }
 
 // needed says whether a function has work, or is to have instances without any.
@@ -174,6 +191,19 @@ func (r *Runtime) free(x *tenancy, need int64, forWhom string) error {
 	return nil
 }
 
+// roomForZygote says what hinders that there is a zygote more, which counts already: for one nothing is stopped.
+func (r *Runtime) roomForZygote() error {
+	if r.budget.limit == 0 {
+		return nil
+	}
+	r.budget.mu.Lock()
+	defer r.budget.mu.Unlock()
+	if x := r.tenancy(); x.staying()+x.ending > r.budget.limit {
+		return fmt.Errorf("%w: %d of %d MiB would be taken with it", errSpent, (x.staying()+x.ending)>>20, r.budget.limit>>20)
+	}
+	return nil
+}
+
 // worth tells the budget that the function is used: what a start costs, for what memory.
 func (s *set) worth(b *budget) {
 	s.function.mu.Lock()
@@ -210,6 +240,7 @@ func (s *set) give() int {
 	for _, i := range all {
 		i.end()
 	}
+	s.nursery.give()
 	return len(all)
 }
 
@@ -222,10 +253,21 @@ func (r *Runtime) left(function string) {
 	defer r.budget.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !slices.ContainsFunc(slices.Collect(maps.Values(r.used)), func(i *instance) bool { return i.function == function }) {
+	if !r.tenanted(function) {
 		r.budget.eviction.Remove(function)
 	}
 	r.offer()
+}
+
+// tenanted says whether a function has an instance, or something of a zygote; r.mu is held.
+func (r *Runtime) tenanted(function string) bool {
+	for _, i := range r.used {
+		if i.function == function {
+			return true
+		}
+	}
+	f := r.known[function]
+	return f != nil && slices.ContainsFunc(f.sets, func(s *set) bool { return s.nursery.any() })
 }
 
 // offer has functions that lack instances look again whether there is room. r.mu is held.

@@ -33,6 +33,9 @@ func Fit(run *config.Run) (hindered, without string) {
 	if err := exists(run); err != nil {
 		return err.Error(), ""
 	}
+	if why := unforkable(run); why != "" {
+		return "", why
+	}
 	if os.Geteuid() != 0 {
 		return "", "not tried further: that needs root"
 	}
@@ -50,6 +53,21 @@ func Fit(run *config.Run) (hindered, without string) {
 		}
 	}
 	return "", ""
+}
+
+// unforkable says why this machine has no zygotes; empty: it may have.
+func unforkable(run *config.Run) string {
+	if run.Zygote == "" {
+		return ""
+	}
+	b, err := os.ReadFile("/proc/sys/user/max_user_namespaces")
+	if err != nil {
+		return "instances are started without a zygote: this kernel has no user namespaces (CONFIG_USER_NS)"
+	}
+	if strings.TrimSpace(string(b)) == "0" {
+		return "instances are started without a zygote: user.max_user_namespaces is 0 here"
+	}
+	return ""
 }
 
 // controllers are those that a function's limits need.

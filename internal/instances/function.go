@@ -143,10 +143,11 @@ type FunctionStatus struct {
 	Min       int    `json:"min"`
 	Max       int    `json:"max"`
 	// The next message is expected between these, by Unix time in seconds; both 0: nothing is expected.
-	NextFrom float64 `json:"next_from"`
-	NextTo   float64 `json:"next_to"`
-	Policy   string  `json:"policy"` // by which it is kept or stopped; empty: it always has Min instances
-	Reason   string  `json:"reason"` // of the state
+	NextFrom float64      `json:"next_from"`
+	NextTo   float64      `json:"next_to"`
+	Policy   string       `json:"policy"` // by which it is kept or stopped; empty: it always has Min instances
+	Reason   string       `json:"reason"` // of the state
+	Zygote   ZygoteStatus `json:"zygote"`
 }
 
 // Functions are the functions that instances are run for, by name.
@@ -184,7 +185,7 @@ func (s *set) status() FunctionStatus {
 		}
 	}
 	s.r.mu.Unlock()
-	x.Instances = len(all)
+	x.Instances, x.Zygote = len(all), s.nursery.status()
 	s.function.mu.Lock()
 	defer s.function.mu.Unlock()
 	if s.lack != "" {

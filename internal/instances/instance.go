@@ -119,16 +119,16 @@ func (i *instance) once(ctx context.Context) (why string, ready time.Duration) {
 		return err.Error(), 0
 	}
 	defer func() { p.kill(); <-p.done }()
-	i.enter(Starting, "", p.pid())
+	i.enter(Starting, "", p.pid)
 	if why := i.await(ctx, p); why != "" || ctx.Err() != nil {
 		return why, 0
 	}
 	since := time.Now()
 	c := clock{idle: i.run.Idle}
 	c.woken(since, i.r.requests(i.function)) // what comes from now on is use
-	i.enter(Ready, "", p.pid())
+	i.enter(Ready, "", p.pid)
 	i.of.started(since.Sub(began))
-	i.r.log.Info("instance is ready", "function", i.function, "instance", i.number, "address", i.status.Address, "pid", p.pid(), "after", since.Sub(began).Round(time.Microsecond))
+	i.r.log.Info("instance is ready", "function", i.function, "instance", i.number, "address", i.status.Address, "pid", p.pid, "after", since.Sub(began).Round(time.Microsecond))
 	if i.serve(ctx, p, &c) {
 		return p.ended(i.run.Memory), time.Since(since)
 	}
@@ -152,10 +152,10 @@ func (i *instance) await(ctx context.Context, p *process) string {
 			c.Close()
 			return ""
 		}
-		all, _ := sockets(p.pid())
+		all, _ := sockets(p.pid)
 		why := listening(all, i.run.Port)
 		if wait == probeMost {
-			i.enter(Starting, why, p.pid())
+			i.enter(Starting, why, p.pid)
 		}
 		select {
 		case <-p.done:
@@ -170,10 +170,10 @@ func (i *instance) await(ctx context.Context, p *process) string {
 // shutDown ends a process that is no pod any more: it keeps its connections until what
 // is under way on them has ended.
 func (i *instance) shutDown(p *process) {
-	i.enter(Stopping, "", p.pid())
+	i.enter(Stopping, "", p.pid)
 	limit := time.After(drainTime)
 	for open := true; open; {
-		if all, err := sockets(p.pid()); err != nil || !connected(all, i.run.Port) {
+		if all, err := sockets(p.pid); err != nil || !connected(all, i.run.Port) {
 			break
 		}
 		select {
@@ -229,7 +229,12 @@ func (i *instance) become(s State, reason string, pid int, pod bool) {
 
 // says logs what the instance writes to a stream.
 func (i *instance) says(stream string) *lines {
-	log := i.r.log.With("function", i.function, "instance", i.number, "stream", stream)
+	return i.r.says(stream, "function", i.function, "instance", i.number)
+}
+
+// says logs what is written to a stream, by whom.
+func (r *Runtime) says(stream string, who ...any) *lines {
+	log := r.log.With(append(who, "stream", stream)...)
 	return &lines{
 		say: func(line string) {
 			log.LogAttrs(context.Background(), slog.LevelInfo, "function says", slog.String("line", line))

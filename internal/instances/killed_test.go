@@ -17,10 +17,16 @@ import (
 	"eproxy/internal/cgroup"
 )
 
+// forkedReady is the state of an instance that was forked and is Ready.
+const forkedReady = "forked"
+
 // beLoader runs a function until it is killed.
 func beLoader(id string, argv []string) {
 	r := newRuntime(id, os.TempDir(), io.Discard)
 	run := command(argv[1:]...)
+	if argv[0] == forkedReady {
+		run, argv[0] = forked(run), string(Ready)
+	}
 	if argv[0] == string(Frozen) {
 		run.Idle = time.Second
 	}
@@ -47,13 +53,13 @@ func beLoader(id string, argv []string) {
 // removes what is left.
 func TestLoaderKilled(t *testing.T) {
 	uplink(t)
-	for _, state := range []State{Ready, Frozen} {
-		t.Run(string(state), func(t *testing.T) { loaderKilled(t, state) })
+	for _, state := range []string{string(Ready), string(Frozen), forkedReady} {
+		t.Run(state, func(t *testing.T) { loaderKilled(t, state) })
 	}
 }
 
 // loaderKilled kills a loader whose instance is in a state.
-func loaderKilled(t *testing.T, state State) {
+func loaderKilled(t *testing.T, state string) {
 	id := fmt.Sprintf("test-%d-killed", os.Getpid())
 	fork := `
 import os, socket, time
@@ -62,7 +68,7 @@ if os.fork() == 0:
     os.setsid()
     if os.fork() == 0: time.sleep(1000)
 time.sleep(1000)`
-	cmd := exec.Command("/proc/self/exe", asLoader, id, string(state), "/usr/bin/python3", "-c", fork)
+	cmd := exec.Command("/proc/self/exe", asLoader, id, state, "/usr/bin/python3", "-c", fork)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -78,13 +84,30 @@ time.sleep(1000)`
 	if err != nil {
 		t.Fatal(err)
 	}
-	procs := filepath.Join(groups.Unified(), top, id, "1-f", "cgroup.procs")
-	until(t, "three processes", func() bool { b, _ := os.ReadFile(procs); return bytes.Count(b, []byte("\n")) == 3 })
+	procs := func(of string) (n int) { // processes of groups
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(groups.Unified(), top, id, of, "cgroup.procs"))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no groups %s: %v", of, err)
+		}
+		for _, file := range found {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += bytes.Count(b, []byte("\n"))
+		}
+		return n
+	}
+	until(t, "three processes", func() bool { return procs("1-f") == 3 })
+	if state == forkedReady && procs("[kz]*") != 2 {
+		t.Errorf("%d processes are the zygote's, want it and its keeper", procs("[kz]*"))
+	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	until(t, "end of all processes", func() bool { b, err := os.ReadFile(procs); return err == nil && len(b) == 0 })
+	until(t, "end of all processes", func() bool { return procs("*") == 0 })
 	until(t, "end of the namespace", func() bool {
 		out, _ := exec.Command("ip", "-br", "link").Output()
 		return !strings.Contains(string(out), linkPrefix)

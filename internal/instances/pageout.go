@@ -174,7 +174,7 @@ func (d *doze) pageOut(ctx context.Context) (over bool) {
 	case err != nil:
 		d.r.often.Warn("frozen instance stays in memory", d.function, "function", d.function, "instance", d.number, "error", err)
 	default:
-		d.become(PagedOut, fmt.Sprintf("it had %d MiB in memory, and has %d", before>>20, d.p.group.MemoryUsed()>>20), d.p.pid(), d.rest != nil)
+		d.become(PagedOut, fmt.Sprintf("it had %d MiB in memory, and has %d", before>>20, d.p.group.MemoryUsed()>>20), d.p.pid, d.rest != nil)
 	}
 	return over
 }

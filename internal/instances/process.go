@@ -27,11 +27,14 @@ const maxPIDs = 1024
 
 // process is a started command.
 type process struct {
-	cmd   *exec.Cmd
-	group *cgroup.Group
-	done  chan struct{} // closed when it has ended, and all of its PID namespace with it
+	pid    int
+	signal func(syscall.Signal) // to it, and to no other process that has its number later
+	group  *cgroup.Group
+	done   chan struct{}      // closed when it has ended, and all of its PID namespace with it
+	status syscall.WaitStatus // how; done is closed
 
-	killed int // processes that the group's memory limit had cost before this one: the kernel may not have let go of an earlier group
+	of     *child // that the keeper of the zygote knows it as; nil: it was started
+	killed int    // processes that the group's memory limit had cost before this one: the kernel may not have let go of an earlier group
 }
 
 // account is whom a command runs as.
@@ -89,39 +92,30 @@ func environment(run *config.Run) []string {
 	return out
 }
 
-// begin starts the stage in namespaces of its own and in the group, has connect make its
-// network, and returns when it has become the command.
+// begin starts an instance's process in the group: forked from the function's zygote, if it is to have one that can.
 func (r *Runtime) begin(ctx context.Context, i *instance, group *cgroup.Group) (*process, error) {
+	if p := i.of.nursery.fork(ctx, i, group); p != nil {
+		return p, nil
+	}
+	return r.start(ctx, i, group)
+}
+
+// start starts the stage in namespaces of its own and in the group, has connect make its
+// network, and returns when it has become the command.
+func (r *Runtime) start(ctx context.Context, i *instance, group *cgroup.Group) (*process, error) {
 	who, err := lookup(i.run.User)
 	if err != nil {
 		return nil, err
 	}
-	socket, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := socketpair(unix.SOCK_STREAM)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.SetNonblock(socket[0], true); err != nil { // so that it can have a deadline
-		return nil, err
-	}
-	ours, theirs := os.NewFile(uintptr(socket[0]), "stage"), os.NewFile(uintptr(socket[1]), "loader")
 	defer ours.Close()
-	p := &process{group: group, done: make(chan struct{}), killed: group.OOMKills()}
-	out, errs := i.says("stdout"), i.says("stderr")
-	p.cmd = &exec.Cmd{Path: "/proc/self/exe", Args: []string{stage.Name}, Env: []string{}, Dir: "/",
-		Stdout: out, Stderr: errs, ExtraFiles: []*os.File{theirs}, WaitDelay: outputTime,
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL,
-			Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS}}
-	r.starter.do(func() { err = p.cmd.Start() })
-	theirs.Close()
+	p, err := r.launch(stage.Name, group, i.says("stdout"), i.says("stderr"), theirs)
 	if err != nil {
-		return nil, fmt.Errorf("start a process in namespaces of its own: %w", err)
+		return nil, err
 	}
-	go func() {
-		_ = p.cmd.Wait() // which has read all that it wrote
-		out.close()
-		errs.close()
-		close(p.done)
-	}()
 	if err := r.order(ctx, i, p, who, ours); err != nil {
 		p.kill()
 		<-p.done
@@ -130,19 +124,54 @@ func (r *Runtime) begin(ctx context.Context, i *instance, group *cgroup.Group) (
 	return p, nil
 }
 
+// socketpair makes two ends of a socket: ours can have deadlines.
+func socketpair(kind int) (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs"), nil
+}
+
+// launch starts this program once more, as the stage of a name, in namespaces of its own. The files are open in it, and closed here.
+func (r *Runtime) launch(name string, group *cgroup.Group, out, errs *lines, files ...*os.File) (*process, error) {
+	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: []string{name}, Env: []string{}, Dir: "/",
+		Stdout: out, Stderr: errs, ExtraFiles: files, WaitDelay: outputTime,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL,
+			Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS}}
+	var err error
+	r.starter.do(func() { err = cmd.Start() })
+	for _, f := range files {
+		f.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start a process in namespaces of its own: %w", err)
+	}
+	p := &process{pid: cmd.Process.Pid, group: group, done: make(chan struct{}), killed: group.OOMKills()}
+	p.signal = func(s syscall.Signal) { _ = cmd.Process.Signal(s) }
+	go func() {
+		_ = cmd.Wait() // which has read all that it wrote
+		out.close()
+		errs.close()
+		p.status, _ = cmd.ProcessState.Sys().(syscall.WaitStatus)
+		close(p.done)
+	}()
+	return p, nil
+}
+
 // order makes what the stage needs, tells it what to do and waits until it is done, for as long as the instance has to start, or
 // until ctx ends.
 func (r *Runtime) order(ctx context.Context, i *instance, p *process, who account, socket *os.File) error {
-	if err := p.group.Add(p.pid()); err != nil {
+	if err := p.group.Add(p.pid); err != nil {
 		return err
 	}
-	if err := r.network.connect(i.number, p.pid(), i.run.Outgoing); err != nil {
+	if err := r.network.connect(i.number, p.pid, i.run.Outgoing); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
-	order := stage.Order{Command: i.run.Command, Env: environment(i.run), Dir: i.run.Dir, UID: who.uid, GID: who.gid, Groups: who.groups, ReadOnly: i.run.ReadOnly}
-	if i.run.Outgoing {
-		order.Resolv = r.nameServers()
-	}
+	order := r.orderOf(i.run, who)
 	if err := socket.SetDeadline(time.Now().Add(i.run.Start)); err != nil {
 		return err
 	}
@@ -162,10 +191,17 @@ func (r *Runtime) order(ctx context.Context, i *instance, p *process, who accoun
 	return errors.New(f.Message)
 }
 
-func (p *process) pid() int { return p.cmd.Process.Pid }
+// orderOf is what a stage is told of a function.
+func (r *Runtime) orderOf(run *config.Run, who account) stage.Order {
+	order := stage.Order{Command: run.Command, Env: environment(run), Dir: run.Dir, UID: who.uid, GID: who.gid, Groups: who.groups, ReadOnly: run.ReadOnly}
+	if run.Outgoing {
+		order.Resolv = r.nameServers()
+	}
+	return order
+}
 
 // kill ends the process, and with the first of its PID namespace all others.
-func (p *process) kill() { _ = p.cmd.Process.Kill() }
+func (p *process) kill() { p.signal(syscall.SIGKILL) }
 
 // defaultTime is how long a process may go on that has set the handling of SIGTERM back to
 // the default after it came.
@@ -180,7 +216,7 @@ func (p *process) stop(limit time.Duration) (why string) {
 	if !p.catchesTerm() {
 		return ""
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	p.signal(syscall.SIGTERM)
 	late, poll := time.After(limit), time.NewTicker(drainPoll)
 	defer poll.Stop()
 	var byDefault <-chan time.Time
@@ -202,7 +238,7 @@ func (p *process) stop(limit time.Duration) (why string) {
 
 // catchesTerm says whether the process has a handler for SIGTERM (SigCgt, proc_pid_status(5)).
 func (p *process) catchesTerm() bool {
-	caught, err := statusWord(p.pid(), "SigCgt")
+	caught, err := statusWord(p.pid, "SigCgt")
 	return err == nil && caught&(1<<(syscall.SIGTERM-1)) != 0
 }
 
@@ -211,12 +247,11 @@ func (p *process) ended(memory int64) string {
 	if p.group.OOMKills() > p.killed {
 		return fmt.Sprintf("killed: it needs more than its memory limit of %d MiB", memory>>20)
 	}
-	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	switch {
-	case ok && status.Signaled():
-		return "killed by signal " + unix.SignalName(status.Signal())
-	case p.cmd.ProcessState.ExitCode() == 0:
+	case p.status.Signaled():
+		return "killed by signal " + unix.SignalName(p.status.Signal())
+	case p.status.ExitStatus() == 0:
 		return "it ended by itself with status 0: if it goes to the background, have it stay in the foreground"
 	}
-	return fmt.Sprintf("it ended with status %d", p.cmd.ProcessState.ExitCode())
+	return fmt.Sprintf("it ended with status %d", p.status.ExitStatus())
 }

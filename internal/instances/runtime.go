@@ -60,6 +60,7 @@ type Runtime struct {
 	rest     func(string, netip.AddrPort, func()) (Rest, bool)
 	load     atomic.Pointer[func(string) Load] // nil: not known
 	asked    sync.Map                          // *atomic.Uint64 by function: requests from userspace
+	zygotes  atomic.Int64                      // that were begun
 
 	mu    sync.Mutex
 	used  map[int]*instance    // by number

@@ -27,20 +27,23 @@ func (r *Runtime) Follow(ctx context.Context, function, spec string, found func(
 		return
 	}
 	s := &set{r: r, name: function, run: &run, found: found, failed: failed, news: make(chan struct{}, 1)}
+	s.nursery = newNursery(s)
 	s.function = r.know(s)
 	defer r.forget(s)
+	defer s.nursery.close()
 	s.keep(ctx)
 }
 
 // set are the instances of one function that are run in one way.
 type set struct {
 	*function
-	r      *Runtime
-	name   string
-	run    *config.Run
-	found  func([]netip.AddrPort)
-	failed func(error)
-	news   chan struct{} // sent to when there may be something to decide
+	r       *Runtime
+	nursery *nursery
+	name    string
+	run     *config.Run
+	found   func([]netip.AddrPort)
+	failed  func(error)
+	news    chan struct{} // sent to when there may be something to decide
 
 	running  sync.WaitGroup
 	mu       sync.Mutex
@@ -131,9 +134,11 @@ func (s *set) begin(ctx context.Context, i *instance) {
 	s.mu.Lock()
 	s.all = append(s.all, i)
 	s.mu.Unlock()
+	s.nursery.use()
 	s.running.Go(func() {
 		defer cancel()
 		i.live(ctx)
+		s.nursery.leave()
 		s.mu.Lock()
 		s.all = slices.DeleteFunc(s.all, func(x *instance) bool { return x == i })
 		s.mu.Unlock()

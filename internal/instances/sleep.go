@@ -206,12 +206,12 @@ func (i *instance) rest(ctx context.Context, p *process, f *cgroup.Freezer) {
 		d.rest.End()
 	}
 	if ctx.Err() == nil {
-		i.enter(Ready, "", p.pid())
+		i.enter(Ready, "", p.pid)
 	}
 }
 
 // enter brings the instance into a state, in which it is a pod or not.
-func (d *doze) enter(s State) { d.become(s, "", d.p.pid(), d.rest != nil) }
+func (d *doze) enter(s State) { d.become(s, "", d.p.pid, d.rest != nil) }
 
 // over says whether the instance is to be awake.
 func (d *doze) over(ctx context.Context) bool {
@@ -254,7 +254,7 @@ func (d *doze) awaitOr(ctx context.Context, at, other <-chan time.Time) (over, o
 // long sleep does not matter. false: it is not to be frozen now.
 func (d *doze) drained(ctx context.Context) bool {
 	for limit := time.Now().Add(drainTime); time.Now().Before(limit); {
-		if all, err := sockets(d.p.pid()); err != nil {
+		if all, err := sockets(d.p.pid); err != nil {
 			return false
 		} else if !connected(all, d.run.Port) {
 			return true
@@ -316,7 +316,7 @@ func (d *doze) sleep(ctx context.Context) {
 		if page {
 			over = d.pageOut(ctx)
 		} else if !over {
-			all, err := sockets(d.p.pid())
+			all, err := sockets(d.p.pid)
 			over = err != nil || connected(all, d.run.Port)
 		}
 		if over {

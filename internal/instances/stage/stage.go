@@ -1,6 +1,6 @@
 // Package stage is what runs in a new instance before its function's command: the
 // loader's own program once more, in the instance's namespaces, which makes them ready,
-// gives up all privileges and becomes the command. Who imports the package can be started
+// gives up all privileges and becomes the command; or what keeps a zygote's. Who imports the package can be started
 // as that. It imports little, because its part runs when packages are initialized, before
 // the rest of the program takes its time.
 package stage
@@ -43,9 +43,18 @@ type Failure struct {
 }
 
 func init() {
-	if os.Args[0] != Name {
-		return
+	switch os.Args[0] {
+	case Name:
+		follow((*Order).run)
+	case ZygoteName:
+		follow((*Order).keep)
+	case interpreterName:
+		follow((*Order).interpret)
 	}
+}
+
+// follow does what an order says that comes by FD, and ends the process.
+func follow(do func(*Order, *os.File) error) {
 	runtime.LockOSThread() // exec keeps what prctl says of this thread
 	conn := os.NewFile(FD, "loader")
 	// Nothing that the loader was started with is the command's.
@@ -54,21 +63,20 @@ func init() {
 	if err := json.NewDecoder(conn).Decode(&o); err != nil {
 		os.Exit(127) // the loader has given up, or is gone
 	}
-	err := o.run()
-	_ = json.NewEncoder(conn).Encode(Failure{err.Error()})
-	os.Exit(127)
+	if err := do(&o, conn); err != nil {
+		_ = json.NewEncoder(conn).Encode(Failure{err.Error()})
+		os.Exit(127)
+	}
+	os.Exit(0)
 }
 
 // run makes the process the command; it returns only what hinders that.
-func (o *Order) run() error {
+func (o *Order) run(*os.File) error {
 	if err := o.mount(); err != nil {
 		return err
 	}
 	if err := o.drop(); err != nil {
 		return err
-	}
-	if err := unix.Chdir(o.Dir); err != nil {
-		return fmt.Errorf("dir %q: %w", o.Dir, err)
 	}
 	path, err := o.find()
 	if err != nil {
@@ -80,8 +88,11 @@ func (o *Order) run() error {
 	return fmt.Errorf("command %q: %w", o.Command[0], unix.Exec(path, o.Command, o.Env))
 }
 
-// find looks the command up by the PATH that it is to have.
+// find goes to the command's directory, and looks it up by the PATH that it is to have.
 func (o *Order) find() (string, error) {
+	if err := unix.Chdir(o.Dir); err != nil {
+		return "", fmt.Errorf("dir %q: %w", o.Dir, err)
+	}
 	os.Clearenv()
 	for _, e := range o.Env {
 		for i := range len(e) {
@@ -91,7 +102,12 @@ func (o *Order) find() (string, error) {
 			}
 		}
 	}
-	path, err := exec.LookPath(o.Command[0])
+	return look(o.Command[0])
+}
+
+// look finds a program by the PATH of this process.
+func look(name string) (string, error) {
+	path, err := exec.LookPath(name)
 	var unknown *exec.Error
 	var unfit *fs.PathError
 	switch { // the command is named once
@@ -101,7 +117,7 @@ func (o *Order) find() (string, error) {
 		err = unknown.Err
 	}
 	if err != nil {
-		return "", fmt.Errorf("command %q: %w", o.Command[0], err)
+		return "", fmt.Errorf("command %q: %w", name, err)
 	}
 	return path, nil
 }
@@ -138,6 +154,14 @@ func (o *Order) mount() error {
 // drop gives up every privilege: capabilities, also those that a program of the file
 // system might give back, and the user.
 func (o *Order) drop() error {
+	if err := bound(); err != nil {
+		return err
+	}
+	return o.as()
+}
+
+// bound sees to it that no program of the file system gives privileges.
+func bound() error {
 	for c := uintptr(0); ; c++ {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err == unix.EINVAL { //nolint:errorlint // a bare errno; the first that this kernel does not know
 			break
@@ -148,6 +172,11 @@ func (o *Order) drop() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("give up new privileges: %w", err)
 	}
+	return nil
+}
+
+// as makes the process the user's.
+func (o *Order) as() error {
 	if err := syscall.Setgroups(o.Groups); err != nil {
 		return fmt.Errorf("set groups: %w", err)
 	}
