@@ -1,8 +1,6 @@
 package mochi
 
 import (
-	"sync/atomic"
-
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -47,8 +45,6 @@ func (s *Server) ordinary(p *peer, x *broker.Session, pk packets.Packet) {
 		if err := s.publish(pk, x.ClientID); err != nil {
 			s.log.Warn("publish to subscribers", "topic", pk.TopicName, "error", err)
 		}
-		atomic.AddInt64(&s.mqtt.Info.PacketsReceived, -1) // it is counted as the client's
-		atomic.AddInt64(&s.mqtt.Info.MessagesReceived, -1)
 	}
 	switch pk.FixedHeader.Qos {
 	case 0:
