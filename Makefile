@@ -18,7 +18,7 @@ NATIVE_PACKAGES := ./bpf/native ./bpf/native/hooks ./bpf/native/observe
 UNIT_PACKAGES = $(filter-out $(ROOT_PACKAGES) $(NATIVE_PACKAGES),$(patsubst eproxy/%,./%,$(shell $(GO) list ./...)))
 UNPRIVILEGED := $(if $(filter 0,$(shell id -u)),-exec 'setpriv --bounding-set=-all --inh-caps=-all')
 
-.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-keda test-knative test-page test-prometheus demo bench bench-brokers bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake bench-zygote test-sleepers fuzz clean
+.PHONY: all build help generate check-generated deps lint-deps test-deps need-root check unit lint test kernels test-kernels test-many test-kubernetes test-kubernetes-full image generate-manifest soak test-churn test-keda test-knative test-page test-prometheus demo bench bench-brokers bench-changes bench-xdp bench-links bench-proactive bench-paper bench-wake bench-zygote test-sleepers fuzz clean
 
 all: build
 
@@ -91,6 +91,7 @@ test: need-root test-deps build bin/lwip-relay unit
 kernels: build
 	@./test/install.sh $(KERNEL_PACKAGES)
 	$(GO) build -o bin/demo ./demo
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./bench
 	$(GO) build -o bin/kernels ./test/kernels
 	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/bpf.test ./internal/bpf
 	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/netns.test ./test/netns
@@ -98,6 +99,11 @@ kernels: build
 ## test-kernels: Debian's kernels 6.12 and 6.1 in an emulator, and what works on each; root for apt
 test-kernels: kernels
 	bin/kernels
+
+## test-many: DEVICES (100,000) at one loader, in an emulator with 8 GiB of memory, 6 ms each or more; root for apt
+DEVICES ?= 100000
+test-many: kernels
+	bin/kernels --kernel 6.12=many --memory 8192 --devices $(DEVICES) --timeout 40m
 
 # As Kubernetes builds them. A module of its own, so that what Kubernetes depends on stays out of go.mod.
 KUBERNETES_VERSION = $(shell cd test/kubernetes && $(GO) list -m -f '{{.Version}}' k8s.io/kubernetes)

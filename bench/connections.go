@@ -28,6 +28,7 @@ func connectionsCommand() *cli.Command {
 			&cli.StringFlag{Name: "rows", Value: rowGateway + "," + rowPlain + ",fallback,tc", Usage: "as of bench"},
 			&cli.DurationFlag{Name: "keep-alive", Value: time.Minute, Usage: "between two PINGREQs of a device"},
 			&cli.DurationFlag{Name: "idle", Value: time.Minute, Usage: "how long processor time is measured"},
+			&cli.IntFlag{Name: "sample", Value: 100, Usage: "devices of each count that send one message, QoS 1, in the end"},
 		},
 		Action: connections,
 	}
@@ -131,9 +132,13 @@ func (b *bench) connected(w io.Writer, row string, p *lab.Process, f *fleet, res
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%-10s %7d devices: connected in %.1f s; per device %d B of maps, %d B of the process; machine busy %.2f ms/s, of it the program %.2f\n",
+	sent, err := b.sample(row, f)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%-10s %7d devices: connected in %.1f s; per device %d B of maps, %d B of the process; machine busy %.2f ms/s, of it the program %.2f%s\n",
 		row, n, took.Seconds(), (m.maps-rest.maps)/n, (m.process-rest.process)/n,
-		after.Since(before).Seconds()/span.Seconds()*1000, (ownAfter-own).Seconds()/span.Seconds()*1000)
+		after.Since(before).Seconds()/span.Seconds()*1000, (ownAfter-own).Seconds()/span.Seconds()*1000, sent)
 	return nil
 }
 

@@ -202,16 +202,7 @@ func (s *site) dialGood(ctx context.Context) (net.Conn, error) {
 }
 
 // taken are the messages that the programs took so far.
-func (s *site) taken() (n uint64, err error) {
-	if s.maps == nil {
-		return 0, nil
-	}
-	routes, err := s.maps.Routes()
-	for _, r := range routes {
-		n += r.Stats.Taken[0] + r.Stats.Taken[1]
-	}
-	return n, err
-}
+func (s *site) taken() (uint64, error) { return takenOf(s.maps) }
 
 // limits measures what the emulated link itself adds and how much it carries.
 func (s *site) limits() (string, error) {

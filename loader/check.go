@@ -18,6 +18,7 @@ import (
 	"eproxy/internal/instances"
 	"eproxy/internal/kube"
 	"eproxy/internal/mapmem"
+	"eproxy/internal/mochi"
 	"eproxy/internal/page"
 	"eproxy/internal/passhash"
 	"eproxy/internal/reach"
@@ -64,6 +65,7 @@ func checkCommand() *cli.Command {
 				return err
 			}
 			fmt.Fprintf(c.App.Writer, "memory of the maps: about %d MiB at rest, %d MiB with all that limits and pipeline allow\n", m.Rest>>20, m.Full>>20)
+			fmt.Fprintln(c.App.Writer, processMemory(cfg))
 			if accounts, err := auth.Load(&cfg.Auth); err == nil && accounts.Count() > 0 { // else warned of
 				n := accounts.Count()
 				fmt.Fprintf(c.App.Writer, "users: %d; passwords with a NUL, or of more than %d bytes where the hash is bcrypt's, are refused at CONNECT\n", n, passhash.MaxBcrypt)
@@ -81,6 +83,16 @@ func checkCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// processMemory says what of a configuration decides how much memory the loader's process may take.
+func processMemory(cfg *config.Config) string {
+	queues := 0
+	for _, fn := range cfg.Functions {
+		queues += fn.Queue.Bytes
+	}
+	return fmt.Sprintf("memory of the process: up to %d MiB for %d idle clients (limits.connections), %d MiB for messages in the functions' queues, and for each subscriber that does not read %d messages of up to %d KiB",
+		cfg.Limits.Connections*mochi.IdleBytes>>20, cfg.Limits.Connections, queues>>20, mochi.OutgoingMax, cfg.Limits.MaxPacketSize>>10)
 }
 
 // sourceSays says what a source of pods has said.

@@ -51,6 +51,12 @@ func (s *Server) refused(reason string) {
 	}
 }
 
+// NoRoom counts and logs a connection that was refused because no more than most may be open: it is nobody's fault, so that there is one line for all.
+func (s *Server) NoRoom(most int) {
+	s.refused("open_files")
+	s.often.Warn("connections refused: the limit of open files (RLIMIT_NOFILE) has room for no more", "", "connections", most)
+}
+
 // Refused counts something that a client was refused and logs it with where it
 // came from: once for each host, since everything else is the client's choice.
 // reason is one of docs/METRICS.md, message and args are an operator's.

@@ -27,7 +27,7 @@ type Feature struct{ Name, State, Detail string }
 
 // Examine tries everything; cfg may be nil. It changes nothing that stays.
 func Examine(cfg *config.Config) []Feature {
-	fs := []Feature{root(), bpffs(cfg)}
+	fs := []Feature{root(), bpffs(cfg), openFiles(cfg)}
 	if fs[0].State == Missing { // what the kernel answers then says nothing of it
 		return append(fs, unprivileged(cfg)...)
 	}

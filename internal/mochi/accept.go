@@ -1,8 +1,6 @@
 package mochi
 
 import (
-	"sync/atomic"
-
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
@@ -46,8 +44,6 @@ func (s *Server) ordinary(p *peer, x *broker.Session, pk packets.Packet) {
 		if err := s.publish(pk, x.ClientID); err != nil {
 			s.log.Warn("publish to subscribers", "topic", pk.TopicName, "error", err)
 		}
-		atomic.AddInt64(&s.mqtt.Info.PacketsReceived, -1) // it is counted as the client's
-		atomic.AddInt64(&s.mqtt.Info.MessagesReceived, -1)
 	}
 	switch pk.FixedHeader.Qos {
 	case 0:

@@ -69,12 +69,12 @@ func (c *clock) retain(pk *packets.Packet) {
 	}
 }
 
-// take returns what may have come to its end, and forgets it.
-func (c *clock) take(now int64) (left, holding []*mochi.Client, retained bool) {
+// take returns what may have come to its end, and forgets it. current says whether a session has not been taken over.
+func (c *clock) take(now int64, current func(*mochi.Client) bool) (left, holding []*mochi.Client, retained bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for cl := range c.left {
-		if at, ends := sessionEnd(cl); cl.IsTakenOver() || !ends || at < now {
+		if at, ends := sessionEnd(cl); !current(cl) || !ends || at < now {
 			left = append(left, cl)
 			delete(c.left, cl)
 		}
@@ -89,9 +89,9 @@ func (c *clock) take(now int64) (left, holding []*mochi.Client, retained bool) {
 
 // tick ends what has come to its end.
 func (s *Server) tick(now int64) {
-	left, holding, retained := s.clock.take(now)
+	left, holding, retained := s.clock.take(now, s.current)
 	for _, cl := range left {
-		if !cl.IsTakenOver() {
+		if s.current(cl) {
 			go s.expire(cl) // another connection of the client's may be in its turn
 		}
 	}
@@ -194,13 +194,10 @@ func (s *Server) publishSys(now time.Time) {
 	}
 }
 
-// sys publishes a retained message below $SYS/broker. It is none that was received.
+// sys publishes a retained message below $SYS/broker.
 func (s *Server) sys(topic, value string) {
 	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Retain: true}, TopicName: mochi.SysPrefix + "/broker/" + topic, Payload: []byte(value)}
-	if err := s.mqtt.InjectPacket(s.inline, pk); err != nil {
+	if err := s.publish(pk, ""); err != nil {
 		s.log.Debug("publish", "topic", pk.TopicName, "error", err)
-		return
 	}
-	atomic.AddInt64(&s.mqtt.Info.PacketsReceived, -1)
-	atomic.AddInt64(&s.mqtt.Info.MessagesReceived, -1)
 }

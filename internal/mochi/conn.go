@@ -11,9 +11,11 @@ import (
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/broker"
+	"eproxy/internal/mqtt"
 	"eproxy/internal/outbox"
 	"eproxy/internal/progress"
 	"eproxy/internal/readbuf"
@@ -39,16 +41,15 @@ type conn struct {
 	server      *Server
 	client      *mochi.Client // from CONNECT on
 	established bool          // the client's session is established
-	ended       bool          // the library has said that it is over
+	left        int           // bytes of the packet that the library reads that it has not got
 	turn        func()        // ends the connection's turn; nil: it has none
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
 	quota       quota
-	acks        outbox.Box   // PUBACKs of the broker, and what waited for the disk
-	omitted     atomic.Int32 // packets that are left out when the library writes
-	asked       uint16       // packet identifier of the SUBSCRIBE or UNSUBSCRIBE that is being answered
-	queued      []uint16     // identifiers of messages that the client's own goroutine has queued since its latest packet
-	lost        bool         // some message of these was dropped, or one of QoS 0
+	acks        outbox.Box // PUBACKs of the broker, and what waited for the disk
+	out         outgoing   // messages
+	together    []byte     // packets that are written with what follows; guarded by the client's lock
+	asked       uint16     // packet identifier of the UNSUBSCRIBE that is being answered
 	progress    progress.Progress
 	boundary    uint64          // how much of the stream was read when it last was at a boundary
 	named       time.Time       // when one was named
@@ -95,28 +96,77 @@ func (c *conn) handshake(ctx context.Context, l *listener) error {
 	}
 }
 
-// Read hands over what the client sent, as far as it is valid, and the broker does not take it. The
-// server asks for more only when it has used up what it got: a packet boundary now is the
-// one that it stands at. A violation ends the connection when the server has seen
-// all that came before it.
-func (c *conn) Read(p []byte) (int, error) {
-	for {
-		if n := c.gate.pass(p); n > 0 {
-			return n, nil
+// listen reads what the client sends until its connection ends. What it waits in is not deep: the stacks of thousands of idle
+// connections are most of what these have.
+func (c *conn) listen() error {
+	for !c.client.Closed() {
+		c.refresh()
+		if err := c.await(); err != nil {
+			return err
 		}
+		if err := c.process(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// process has the library do with the next packet what is to be done.
+func (c *conn) process() error {
+	pk, err := c.next(c.client)
+	if err != nil {
+		return err
+	}
+	if err := c.server.mqtt.InjectPacket(c.client, pk); err != nil {
+		var code packets.Code
+		if errors.As(err, &code) && c.client.Properties.ProtocolVersion == 5 && code.Code >= packets.ErrUnspecifiedError.Code {
+			_ = c.server.mqtt.DisconnectClient(c.client, code)
+		}
+		return err
+	}
+	atomic.AddInt64(&c.server.mqtt.Info.PacketsReceived, -1) // it was counted when it was read
+	return nil
+}
+
+// next is the next packet, which await has waited for.
+func (c *conn) next(cl *mochi.Client) (packets.Packet, error) {
+	_, c.left, _, _ = mqtt.ReadHeader(c.gate.Held[c.gate.From:c.gate.ready])
+	var h packets.FixedHeader
+	if err := cl.ReadFixedHeader(&h); err != nil {
+		return packets.Packet{}, err
+	}
+	return cl.ReadPacket(&h)
+}
+
+// Read hands over the packet that the library reads, and no byte of the one behind it.
+func (c *conn) Read(p []byte) (int, error) {
+	if err := c.await(); err != nil {
+		return 0, err
+	}
+	n := c.gate.pass(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, nil
+}
+
+// await waits until there is something for the library: a packet that is valid and that the broker does not take, or the beginning, or more, of a
+// large one. The library has used up what it got: a packet boundary now is the one that it stands at. A violation ends the connection when the library has seen
+// all that came before it.
+func (c *conn) await() error {
+	for c.gate.From == c.gate.ready {
 		c.gate.advance(c.take)
 		c.flush() // whatever follows may be waited for
 		switch {
 		case c.gate.From < c.gate.ready:
 		case c.gate.violation != nil:
-			return 0, c.refuse(c.gate.violation)
+			return c.refuse(c.gate.violation)
 		default:
 			if err := c.more(); err != nil {
-				c.stop() // the library has a will and more to see to before it closes
-				return 0, err
+				c.stop() // there is a will and more to see to before it is closed
+				return err
 			}
 		}
 	}
+	return nil
 }
 
 // flush writes what messages of the client have put together.
@@ -225,22 +275,21 @@ func (c *conn) extend() bool {
 	return c.TCPConn.SetReadDeadline(until) == nil
 }
 
-// SetDeadline is called by the library to enforce the keep-alive [MQTT-3.1.2-22];
-// before CONNECT it is not called. The deadline is that of reading, one and a half
-// times the keep-alive from now. What the library asks for overflows 16 bits from
-// 43,691 s on. The socket's own deadline is moved when it passes (see extend), not with each
+// refresh enforces the keep-alive [MQTT-3.1.2-22]: the deadline of reading is one and a half times that from now. The
+// socket's own is moved when it passes (see extend), not with each
 // packet: of a node's many idle connections each would wake the process for it.
-func (c *conn) SetDeadline(time.Time) error {
+func (c *conn) refresh() {
 	span := time.Duration(c.client.State.Keepalive) * time.Second * 3 / 2
 	c.heard = time.Now()
 	if c.span.Swap(int64(span)) == int64(span) && c.timed {
-		return nil
+		return
 	}
 	c.timed = true
-	if span == 0 {
-		return c.SetReadDeadline(time.Time{})
+	var until time.Time
+	if span > 0 {
+		until = c.heard.Add(span)
 	}
-	return c.SetReadDeadline(c.heard.Add(span))
+	_ = c.SetReadDeadline(until) // fails if the connection is closed, which reading says
 }
 
 // Bounds of the time that one packet may take to be written: it must get on within
@@ -250,21 +299,6 @@ const (
 	writeStall = 30 * time.Second
 	writeRate  = 1 << 10 // bytes per second
 )
-
-// Write writes whole packets; the library holds the client's lock, and whoever has
-// a message of QoS 1 or 2 for the client waits for it. A client that is too slow is
-// disconnected, with RST: half a packet may have been written, so nothing can follow.
-func (c *conn) Write(p []byte) (int, error) {
-	if c.postpone(p) {
-		return len(p), nil
-	}
-	rest := c.without(p)
-	if len(rest) == 0 {
-		return len(p), nil
-	}
-	n, err := c.write(rest)
-	return n + len(p) - len(rest), err
-}
 
 func (c *conn) write(p []byte) (int, error) {
 	if c.stream != nil {

@@ -70,7 +70,7 @@ func tight(t *testing.T, disk bool) *stage {
 		o.Frontend = func(b *broker.Server) (broker.Frontend, error) {
 			f, err := made(b)
 			if err == nil {
-				f.(*Server).mqtt.Options.Capabilities.MaximumClientWritesPending = 1
+				f.(*Server).outgoing = 1
 			}
 			return f, err
 		}

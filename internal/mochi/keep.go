@@ -16,8 +16,9 @@ import (
 
 // keep puts on disk what outlives the program. A nil one keeps nothing.
 type keep struct {
-	store *store.Store
-	log   func(message string, args ...any)
+	store   *store.Store
+	log     func(message string, args ...any)
+	current func(*mochi.Client) bool // the client's session has not been taken over
 }
 
 var _ broker.Keeper = (*keep)(nil)
@@ -78,7 +79,7 @@ func (k *keep) settle(cl *mochi.Client) {
 // left keeps a session whose connection has ended; one that has ended with it is forgotten.
 func (k *keep) left(cl *mochi.Client) {
 	switch {
-	case k == nil || cl.IsTakenOver():
+	case k == nil || !k.current(cl):
 	case lasts(cl):
 		k.session(cl, time.Now().Unix())
 	default:
@@ -108,7 +109,7 @@ func (k *keep) subscribed(cl *mochi.Client, filters packets.Subscriptions, codes
 
 // unsubscribed forgets subscriptions, before UNSUBACK.
 func (k *keep) unsubscribed(cl *mochi.Client, filters packets.Subscriptions) {
-	if k == nil || !lasts(cl) || cl.IsTakenOver() {
+	if k == nil || !lasts(cl) || !k.current(cl) {
 		return
 	}
 	for _, f := range filters {
@@ -118,7 +119,7 @@ func (k *keep) unsubscribed(cl *mochi.Client, filters packets.Subscriptions) {
 
 // message keeps what waits for a client's acknowledgement.
 func (k *keep) message(cl *mochi.Client, pk *packets.Packet) {
-	if k == nil || !lasts(cl) || cl.IsTakenOver() || pk.FixedHeader.Dup { // one that is sent again is there
+	if k == nil || !lasts(cl) || !k.current(cl) || pk.FixedHeader.Dup { // one that is sent again is there
 		return
 	}
 	k.put(store.Message, messageKey(cl, pk.PacketID), keptOf(pk))
@@ -126,7 +127,7 @@ func (k *keep) message(cl *mochi.Client, pk *packets.Packet) {
 
 // settled forgets it.
 func (k *keep) settled(cl *mochi.Client, id uint16) {
-	if k == nil || !lasts(cl) || cl.IsTakenOver() {
+	if k == nil || !lasts(cl) || !k.current(cl) {
 		return
 	}
 	k.store.Delete(store.Message, messageKey(cl, id))

@@ -75,7 +75,7 @@ func (l *listener) pause(d time.Duration) time.Duration {
 }
 
 // Serve accepts until the listener is closed.
-func (l *listener) Serve(establish listeners.EstablishFn) {
+func (l *listener) Serve(listeners.EstablishFn) {
 	pause := minPause
 	for {
 		c, err := l.net.AcceptTCP()
@@ -92,7 +92,13 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			_ = c.Close()
 			continue
 		}
-		go l.server.serve(c, l, func(w net.Conn) error { return establish(l.address, w) })
+		if !l.server.places.Enter() {
+			l.server.broker.NoRoom(l.server.places.Most())
+			_ = c.SetLinger(0) // with RST: it is to learn that now
+			_ = c.Close()
+			continue
+		}
+		go l.server.serve(c, l)
 	}
 }
 

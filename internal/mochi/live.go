@@ -6,6 +6,10 @@ import (
 	"sync"
 )
 
+// IdleBytes is how much of the process's memory a client takes at most that is connected and sends nothing, nearly, in bytes: beside its socket,
+// and what the kernel path has for it.
+const IdleBytes = 16 << 10
+
 // live are the connections that are served, also those that have no session yet:
 // the library knows a client only from some moment behind its CONNECT on.
 type live struct {

@@ -21,7 +21,6 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 	if !ok {
 		return pk, nil
 	}
-	c.settleLost()
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
 		return c.connecting(cl, pk), nil
@@ -39,7 +38,9 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 		c.quota.settled(cl, pk)
 	case packets.Pubrel:
 		return done, c.release(pk.PacketID)
-	case packets.Subscribe, packets.Unsubscribe:
+	case packets.Subscribe:
+		return done, c.subscribe(&pk)
+	case packets.Unsubscribe:
 		c.asked, pk.PacketID, pk.FixedHeader.Qos = pk.PacketID, 0, 0 // with a QoS the library wants an identifier
 	case packets.Disconnect:
 		pk.ReasonCode = c.gate.Reason() // the library does not see it without properties
@@ -123,39 +124,25 @@ func outOfTurn(m, pk packets.Packet) *mqtt.Error {
 	return nil
 }
 
-// OnSubscribe gives a bridge what it expects: none of its own messages back, and
-// RETAIN as it was published.
-func (h *hook) OnSubscribe(cl *mochi.Client, pk packets.Packet) packets.Packet {
-	if c, ok := cl.Net.Conn.(*conn); !ok || !c.bridge {
-		return pk
-	}
-	for i := range pk.Filters {
-		f := &pk.Filters[i]
-		f.NoLocal = !mochi.IsSharedFilter(f.Filter)
-		f.FwdRetainedFlag = true
-	}
-	return pk
-}
-
 // OnPacketEncode mends packets that the library sends. What gets the type 0, the
 // library does not send.
 func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packet {
-	defer h.s.endOnPanic(cl) // the library has a goroutine that only writes
+	defer h.s.endOnPanic(cl) // who acknowledges may be another client's goroutine
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		c, ok := cl.Net.Conn.(*conn)
 		switch {
 		case ok && c.parted.Load(): // it is for the client's next connection
-			c.nothing(&pk)
+			leaveOut(&pk)
 		case ok && tooLarge(pk):
 			h.s.complete(cl, &pk)
-			c.nothing(&pk)
+			leaveOut(&pk)
 		case ok && pk.FixedHeader.Qos > 0 && !c.quota.admit(cl, pk, !c.running.Load()): // not now
-			c.nothing(&pk)
+			leaveOut(&pk)
 		case pk.FixedHeader.Qos > 0:
 			pk.FixedHeader.Dup = sent(cl, pk.PacketID)
 		}
-	case packets.Suback, packets.Unsuback:
+	case packets.Unsuback:
 		if c, ok := cl.Net.Conn.(*conn); ok {
 			pk.PacketID = c.asked
 		}
@@ -167,7 +154,7 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		if cl.Properties.ProtocolVersion == 5 { // MQTT 3.1.1 servers send none
 			sendDisconnect(cl, pk)
 		}
-		pk.FixedHeader.Type = packets.Reserved
+		leaveOut(&pk)
 	case packets.Connack:
 		if c, ok := cl.Net.Conn.(*conn); ok {
 			if pk.ReasonCode == packets.CodeSuccess.Code {

@@ -48,7 +48,7 @@ func sendDisconnect(cl *mochi.Client, pk packets.Packet) {
 	defer time.AfterFunc(refuseTimeout, c.abort).Stop()
 	cl.Lock() // whole packets only are written under it
 	defer cl.Unlock()
-	_, _ = c.Write(b.Bytes())
+	_, _ = c.write(b.Bytes())
 	c.farewell()
 	_ = c.CloseWrite()
 }

@@ -101,7 +101,7 @@ func (r *relisten) Commit() {
 
 // serveListener accepts what comes; s.listening is held.
 func (s *Server) serveListener(l *listener) {
-	go l.Serve(s.mqtt.EstablishConnection)
+	go l.Serve(nil)
 	s.follow(l)
 }
 

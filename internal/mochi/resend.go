@@ -2,6 +2,7 @@ package mochi
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -22,6 +23,16 @@ func inOrder(cl *mochi.Client) {
 		m.Created = int64(i) // before what comes from now on, whose seconds are many
 		cl.State.Inflight.Set(m)
 	}
+}
+
+// resend writes what waits for a client that has come back [MQTT-4.4.0-1].
+func resend(cl *mochi.Client) error {
+	for _, m := range cl.State.Inflight.GetAll(false) {
+		if err := cl.WritePacket(m); err != nil && !errors.Is(err, errLeftOut) {
+			return err
+		}
+	}
+	return nil
 }
 
 // sent notes that a message is sent to its client, and says whether it has been before: then, and only then, it has DUP [MQTT-3.3.1-3].

@@ -25,7 +25,7 @@ func (s *Server) restore() error {
 	if err != nil {
 		return err
 	}
-	s.keep = &keep{st, s.log.Warn}
+	s.keep = &keep{st, s.log.Warn, s.current}
 	s.broker.Keep(s.keep)
 	for _, load := range []func(*store.Store) error{s.loadSessions, s.loadSubscriptions, s.loadMessages, s.loadReceived, s.loadRetained} {
 		if err := load(st); err != nil {
@@ -52,11 +52,6 @@ func each[T any](st *store.Store, k store.Kind, see func(client, rest string, v 
 
 // loadSessions makes clients of sessions, as if their connections had ended just now.
 func (s *Server) loadSessions(st *store.Store) error {
-	// The library makes room for what is to be written to a client, which has no connection.
-	pending := &s.mqtt.Options.Capabilities.MaximumClientWritesPending
-	before := *pending
-	*pending = 1
-	defer func() { *pending = before }()
 	now := time.Now()
 	return each(st, store.Session, func(client, _ string, r *keptSession) {
 		left := r.remaining(now)

@@ -12,7 +12,8 @@ var errFault = errors.New("fault of the server")
 
 // serve runs a connection to its end. A panic in it is a fault of the server's or
 // of the library's: it ends this connection and nothing else.
-func (s *Server) serve(tcp *net.TCPConn, l *listener, establish func(net.Conn) error) {
+func (s *Server) serve(tcp *net.TCPConn, l *listener) {
+	defer s.places.Leave()
 	c := newConn(s, tcp)
 	c.accepted = l
 	if !s.live.add(c) {
@@ -22,22 +23,28 @@ func (s *Server) serve(tcp *net.TCPConn, l *listener, establish func(net.Conn) e
 	defer s.live.remove(c)
 	defer c.endTurn()
 	defer func() { _ = c.Close() }()
-	defer func() {
-		if cause := recover(); cause != nil {
-			s.fault(c.client, cause)
-			s.abandon(c)
-		}
-	}()
-	err := c.handshake(s.ctx, l)
-	if err == nil {
-		err = establish(c)
-	}
-	if !c.ended {
-		s.abandon(c)
-	}
+	err := c.run()
+	s.left(c, err)
 	if err != nil {
 		s.log.Debug("client ended", "remote", tcp.RemoteAddr(), "error", err)
 	}
+}
+
+// run reads what comes until the connection ends.
+func (c *conn) run() (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			c.server.fault(c.client, cause)
+			err = errFault
+		}
+	}()
+	if err := c.handshake(c.server.ctx, c.accepted); err != nil {
+		return err
+	}
+	if err := c.server.attach(c); err != nil {
+		return err
+	}
+	return c.listen()
 }
 
 // endOnPanic, deferred, ends a client's connection if the goroutine panics, and
@@ -57,37 +64,4 @@ func (s *Server) fault(cl *mochi.Client, cause any) {
 		client = cl.ID
 	}
 	s.broker.Fault(client, cause)
-}
-
-// abandon does what the library does when a connection ends, and has not done
-// because of a panic, or because CONNACK or what waited for the client could not be
-// written: the broker hears of it, a session that ends with its connection is
-// forgotten.
-func (s *Server) abandon(c *conn) {
-	cl := c.client
-	if cl == nil || !c.established {
-		return
-	}
-	defer s.endOnPanic(cl) // the same may be wrong here
-	c.flush()
-	if x := c.session.Load(); x != nil {
-		s.broker.Ended(x)
-	}
-	c.beginTurn()
-	s.left(cl)
-	if !lasts(cl) && !cl.IsTakenOver() {
-		cl.ClearInflights()
-		s.mqtt.UnsubscribeClient(cl)
-		s.mqtt.Clients.Delete(cl.ID)
-		return
-	}
-	s.clock.leave(cl)
-}
-
-// left sees to what is kept of a client whose connection has ended.
-func (s *Server) left(cl *mochi.Client) {
-	if !lasts(cl) && !cl.IsTakenOver() {
-		s.broker.Forget(cl.ID)
-	}
-	s.keep.left(cl)
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -18,6 +19,7 @@ import (
 	"eproxy/internal/codec"
 	"eproxy/internal/config"
 	"eproxy/internal/lograte"
+	"eproxy/internal/openfiles"
 	"eproxy/internal/request"
 	"eproxy/internal/turns"
 )
@@ -29,27 +31,34 @@ type Server struct {
 	log       *slog.Logger
 	often     *lograte.Logger
 	mqtt      *mqtt.Server
-	inline    *mqtt.Client
 	listening sync.Mutex
 	listeners []*listener     // guarded by listening
 	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
 	clock     *clock
-	dropped   dropped
 	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
 	live      live
+	places    *openfiles.Room
 	stall     time.Duration // writeStall, less in tests
 	begin     time.Duration // connectTimeout, less in tests
 	rest      time.Duration // restTime, less in tests
+	outgoing  int           // OutgoingMax, less in tests
 }
 
 var _ broker.Frontend = (*Server)(nil)
 
+// readAhead is how many bytes the library reads ahead of what it looks at, at least; the connection has a buffer of its own (see gate).
+const readAhead = 16
+
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
-	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, rest: restTime, clock: newClock(), cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
+	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, rest: restTime, outgoing: OutgoingMax, clock: newClock(), cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
+	var err error
+	if s.places, err = openfiles.For(s.cfg, s.log); err != nil {
+		return nil, err
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	caps := mqtt.NewDefaultServerCapabilities()
 	caps.MaximumPacketSize = uint32(s.cfg.Limits.MaxPacketSize)
@@ -57,10 +66,8 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	caps.TopicAliasMaximum = topicAliases
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true // those of a PUBLISH say nothing about its acknowledgement
 	caps.MaximumMessageExpiryInterval = 0                  // none: what is retained stays until it is replaced, what waits for a client as long as its session
-	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log),
-		ClientNetWriteBufferSize: s.together()})
-	s.inline = s.mqtt.NewClient(nil, mqtt.LocalListener, "eproxy", true)
-	s.inline.Properties.ProtocolVersion = 5 // else what it publishes does not expire
+	caps.MaximumClientWritesPending = 0                    // see outgoing
+	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log), ClientNetReadBufferSize: readAhead})
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
@@ -121,21 +128,12 @@ func (s *Server) hand(m *request.Message, by string) error {
 	if m.QoS > 0 && s.keep.full() {
 		return errFull
 	}
-	return s.publish(codec.Packet(m), by)
-}
-
-// publish has the library give a message to the subscribers, but for its publisher's that want nothing of their own; by: the
-// publisher's client identifier; empty: the server.
-func (s *Server) publish(pk packets.Packet, by string) error {
-	if pk.PacketID = 0; pk.FixedHeader.Qos > 0 {
-		pk.PacketID = 1 // the library wants one, and gives each subscriber another
+	err := s.publish(codec.Packet(m), by)
+	if err == nil { // it counts as received
+		atomic.AddInt64(&s.mqtt.Info.PacketsReceived, 1)
+		atomic.AddInt64(&s.mqtt.Info.MessagesReceived, 1)
 	}
-	pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = 0, false
-	pk.Connect.ClientIdentifier = by // see OnPublish
-	if pk.FixedHeader.Qos > 0 {
-		defer s.dropped.published(noteOn(&pk))
-	}
-	return s.mqtt.InjectPacket(s.inline, pk)
+	return err
 }
 
 // Retain keeps a message for later subscribers.
@@ -146,9 +144,7 @@ func (s *Server) Retain(m *request.Message) {
 	if m.MessageExpiry > 0 {
 		pk.Expiry = pk.Created + int64(m.MessageExpiry)
 	}
-	s.clock.retain(&pk)
-	s.keep.retained(&pk)
-	s.mqtt.Topics.RetainMessage(pk.Copy(false))
+	s.retain(&pk)
 }
 
 // Close ends all connections, all at the same time: those of clients with the

@@ -5,30 +5,70 @@ import (
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
-
-	"eproxy/internal/mqtt"
 )
 
 // togetherSize is how much is written to a client at once of what waits for it, in bytes, beside the last packet.
 const togetherSize = 4 << 10
 
-// together is how much the library puts together while more waits for a client. With a disk each packet is written by itself: some wait for
-// it (see postpone).
-func (s *Server) together() int {
-	if s.cfg.Persistence.Dir != "" {
-		return 1
+// begin lets what waits for the client be written: what is to come before it has been.
+func (c *conn) begin() {
+	if c.out.begin() {
+		go c.drain()
 	}
-	return togetherSize
 }
 
-// The library writes what it has put together with the last packet that waits. One that is not to be sent must not be kept from it, therefore:
-// in its place goes a PINGREQ, which no server sends, and which is left out when the rest is written.
-
-// nothing makes a packet that the library is about to encode one that is left out.
-func (c *conn) nothing(pk *packets.Packet) {
-	c.omitted.Add(1)
-	*pk = packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}}
+// send has a message written behind those that wait; false: there are too many.
+func (c *conn) send(pk *packets.Packet) bool {
+	start, ok := c.out.put(pk, c.server.outgoing)
+	if start {
+		go c.drain()
+	}
+	return ok
 }
+
+// drain writes what waits for the client.
+func (c *conn) drain() {
+	defer c.server.endOnPanic(c.client)
+	for pk := c.out.next(); pk != nil; pk = c.out.next() {
+		_ = c.client.WritePacket(*pk) // what the connection ends with, whoever reads from it sees
+	}
+	c.client.Lock()
+	defer c.client.Unlock()
+	_, _ = c.writeTogether(nil) // the last one may have been left out
+}
+
+// Write writes whole packets; the library holds the client's lock. While more messages wait, what is written is put together.
+// A client that is too slow is disconnected, with RST: half a packet may have been written, so nothing can follow.
+func (c *conn) Write(p []byte) (int, error) {
+	switch {
+	case c.postpone(p):
+		return len(p), nil
+	case c.server.keep == nil && c.out.more() && len(c.together)+len(p) < togetherSize: // with a disk some wait for that (see postpone)
+		c.together = append(c.together, p...)
+		return len(p), nil
+	}
+	return c.writeTogether(p)
+}
+
+// writeTogether writes a packet behind what was put together; the client's lock is held.
+func (c *conn) writeTogether(p []byte) (int, error) {
+	if len(c.together) > 0 {
+		b := append(c.together, p...)
+		c.together = nil
+		n, err := c.write(b)
+		return max(0, n-(len(b)-len(p))), err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return c.write(p)
+}
+
+// errLeftOut is what the library says of a packet that was left out.
+var errLeftOut = packets.ErrNoValidPacketAvailable
+
+// leaveOut has the library not send a packet that it is about to encode.
+func leaveOut(pk *packets.Packet) { pk.FixedHeader.Type = packets.Reserved }
 
 // tooLarge says whether a PUBLISH is larger than its client takes: the library finds that out when it is encoded.
 func tooLarge(pk packets.Packet) bool {
@@ -45,25 +85,4 @@ func (s *Server) complete(cl *mochi.Client, pk *packets.Packet) {
 	if pk.FixedHeader.Qos > 0 {
 		s.waitsNoMore(cl, pk.PacketID)
 	}
-}
-
-// without is what the library writes, whole packets, without what is to be left out.
-func (c *conn) without(p []byte) []byte {
-	if c.omitted.Load() == 0 {
-		return p
-	}
-	out := make([]byte, 0, len(p))
-	for len(p) > 0 {
-		kind, total, n, e := mqtt.ReadHeader(p)
-		if e != nil || n == 0 || total > len(p) {
-			return append(out, p...)
-		}
-		if kind == packets.Pingreq {
-			c.omitted.Add(-1)
-		} else {
-			out = append(out, p[:total]...)
-		}
-		p = p[total:]
-	}
-	return out
 }

@@ -17,6 +17,7 @@ var Meanings = map[string]string{
 	"response_not_authorized": "response topic that the client may not publish to",
 	"denied_address":          "connection from an address that is denied",
 	"denied_client":           "client that is denied",
+	"open_files":              "connection beyond those that the process may have open (RLIMIT_NOFILE); one line for all of them",
 	"session_over":            "message behind the end of its session",
 	"repeated":                "PUBLISH with DUP that repeats a message under way: not delivered, its original's acknowledgement stands for it; not logged",
 	"persistence_full":        "client whose session would have to be kept, or message for subscribers, while persistence.bytes are used up (0x97; to MQTT 3 clients 3 in CONNACK, and the connection ends)",

@@ -59,7 +59,16 @@ func (l *listener) serve() {
 			_ = tcp.Close()
 			continue
 		}
-		go newConn(l.server, tcp).serve(l)
+		if !l.server.room.Enter() {
+			l.server.broker.NoRoom(l.server.room.Most())
+			_ = tcp.SetLinger(0) // with RST: it is to learn that now
+			_ = tcp.Close()
+			continue
+		}
+		go func() {
+			defer l.server.room.Leave()
+			newConn(l.server, tcp).serve(l)
+		}()
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"eproxy/internal/codec"
 	"eproxy/internal/config"
 	"eproxy/internal/lograte"
+	"eproxy/internal/openfiles"
 	"eproxy/internal/request"
 	"eproxy/internal/turns"
 )
@@ -26,6 +27,7 @@ type Server struct {
 	often     *lograte.Logger
 	listeners []*listener
 	backends  *backends
+	room      *openfiles.Room
 	turns     turns.Turns
 	exact     exact
 	ctx       context.Context
@@ -46,8 +48,11 @@ var (
 func New(b *broker.Server) (broker.Frontend, error) {
 	s := &Server{broker: b, cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger()),
 		conns: make(map[*conn]struct{}), clients: make(map[string]*conn)}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
 	var err error
+	if s.room, err = openfiles.For(s.cfg, s.log); err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if s.backends, err = newBackends(s.ctx, &s.cfg.Broker, s.log); err != nil {
 		s.cancel()
 		return nil, err

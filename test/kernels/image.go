@@ -33,7 +33,7 @@ func payload(ctx context.Context) ([]file, error) {
 		{tree + "/internal/bpf/bpf.test", "bin/bpf.test"},
 		{tree + "/test/netns/netns.test", "bin/netns.test"},
 	}
-	for _, name := range []string{"loader", "mapsctl", "userspace-fallback", "demo"} {
+	for _, name := range []string{"loader", "mapsctl", "userspace-fallback", "demo", "bench"} {
 		files = append(files, file{tree + "/bin/" + name, "bin/" + name})
 	}
 	for _, name := range []string{"busybox", "ip", "mosquitto_pub"} {
@@ -82,7 +82,7 @@ func buildImage(ctx context.Context, a attempt, k kernel, files []file) (string,
 			return "", err
 		}
 	}
-	for at, text := range map[string]string{"/cases": a.cases, "/netns": a.netns} {
+	for at, text := range map[string]string{"/cases": a.cases, "/netns": a.netns, "/devices": a.devices} {
 		if err := os.WriteFile(root+at, []byte(text), 0o644); err != nil {
 			return "", err
 		}

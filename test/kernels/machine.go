@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,14 +16,14 @@ import (
 // boot runs the kernel with the image until it powers off, keeps what the
 // machine says in a log, and returns the results among it. The emulator dies
 // with ctx and with this process.
-func boot(ctx context.Context, k kernel, image, log string) ([]result, error) {
+func boot(ctx context.Context, a attempt, k kernel, image, log string) ([]result, error) {
 	record, err := os.Create(log)
 	if err != nil {
 		return nil, err
 	}
 	defer record.Close()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048",
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", strconv.Itoa(a.memory),
 		"-kernel", k.vmlinuz, "-initrd", image, "-append", "console=ttyS0 quiet panic=-1 rdinit=/usr/bin/busybox -- sh /guest/init.sh",
 		"-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot")
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}

@@ -24,6 +24,8 @@ func main() {
 			&cli.StringSliceFlag{Name: "kernel", Value: cli.NewStringSlice("6.12=full", "6.1=fallback"), Usage: "boot the newest `SERIES=CASES`, with what guest/CASES.sh tries"},
 			&cli.StringFlag{Name: "cache", Value: ".cache/kernels", Usage: "keep downloads, images and logs in `DIR`"},
 			&cli.StringFlag{Name: "netns", Value: "TestStartErrors TestReload TestBackOnKernelPath TestBursts", Usage: "`TESTS` of test/netns that full.sh runs: short ones, which need no more programs than the image has"},
+			&cli.IntFlag{Name: "memory", Value: 2048, Usage: "of the machine, `MIB`"},
+			&cli.StringFlag{Name: "devices", Value: "100000", Usage: "connect so many devices, ascending `NUMBERS`, in many.sh"},
 			&cli.DurationFlag{Name: "timeout", Value: 20 * time.Minute, Usage: "for one kernel, from power on to power off"},
 		},
 		Action: run,
@@ -48,7 +50,7 @@ func run(c *cli.Context) error {
 		if !ok {
 			return cliutil.Usagef("--kernel %q: must be SERIES=CASES", choice)
 		}
-		a := attempt{cache: cache, series: series, cases: cases, netns: c.String("netns"), timeout: c.Duration("timeout")}
+		a := attempt{cache: cache, series: series, cases: cases, netns: c.String("netns"), devices: c.String("devices"), memory: c.Int("memory"), timeout: c.Duration("timeout")}
 		rs, err := try(c.Context, a, files)
 		if err != nil {
 			return fmt.Errorf("kernel %s: %w", series, err)
@@ -67,6 +69,8 @@ type attempt struct {
 	series  string // such as 6.12
 	cases   string // a script in guest
 	netns   string // tests of test/netns
+	devices string // that many.sh connects
+	memory  int    // of the machine, MiB
 	timeout time.Duration
 }
 
@@ -82,5 +86,5 @@ func try(ctx context.Context, a attempt, files []file) ([]result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	return boot(ctx, k, image, filepath.Join(a.cache, k.release+".log"))
+	return boot(ctx, a, k, image, filepath.Join(a.cache, k.release+".log"))
 }
