@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	BoundedMapAliasTables         = "alias_tables"
 	BoundedMapAsleep              = "asleep"
 	BoundedMapAttention           = "attention"
 	BoundedMapConns               = "conns"
@@ -56,6 +57,7 @@ const (
 	BoundedMapTraces              = "traces"
 	BoundedMapTracings            = "tracings"
 	BoundedMapWakes               = "wakes"
+	BoundedProgAliasControl       = "alias_control"
 	BoundedProgConnFree           = "conn_free"
 	BoundedProgDeviceControl      = "device_control"
 	BoundedProgLinkControl        = "link_control"
@@ -78,6 +80,8 @@ const (
 	BoundedVarKnobPubackMs        = "knob_puback_ms"
 	BoundedVarKnobSlots           = "knob_slots"
 	BoundedVarKnobSweep           = "knob_sweep"
+	BoundedVarUnusedAliasArgs     = "unused_alias_args"
+	BoundedVarUnusedAliasTable    = "unused_alias_table"
 	BoundedVarUnusedArmFlag       = "unused_arm_flag"
 	BoundedVarUnusedCompany       = "unused_company"
 	BoundedVarUnusedConn          = "unused_conn"
@@ -159,6 +163,7 @@ type BoundedSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BoundedProgramSpecs struct {
+	AliasControl  *ebpf.ProgramSpec `ebpf:"alias_control"`
 	ConnFree      *ebpf.ProgramSpec `ebpf:"conn_free"`
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
@@ -179,6 +184,7 @@ type BoundedProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type BoundedMapSpecs struct {
+	AliasTables   *ebpf.MapSpec `ebpf:"alias_tables"`
 	Asleep        *ebpf.MapSpec `ebpf:"asleep"`
 	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
@@ -233,6 +239,8 @@ type BoundedVariableSpecs struct {
 	KnobPubackMs        *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedAliasArgs     *ebpf.VariableSpec `ebpf:"unused_alias_args"`
+	UnusedAliasTable    *ebpf.VariableSpec `ebpf:"unused_alias_table"`
 	UnusedArmFlag       *ebpf.VariableSpec `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.VariableSpec `ebpf:"unused_company"`
 	UnusedConn          *ebpf.VariableSpec `ebpf:"unused_conn"`
@@ -292,6 +300,7 @@ func (o *BoundedObjects) Close() error {
 //
 // It can be passed to LoadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BoundedMaps struct {
+	AliasTables   *ebpf.Map `ebpf:"alias_tables"`
 	Asleep        *ebpf.Map `ebpf:"asleep"`
 	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
@@ -336,6 +345,7 @@ type BoundedMaps struct {
 
 func (m *BoundedMaps) Close() error {
 	return _BoundedClose(
+		m.AliasTables,
 		m.Asleep,
 		m.Attention,
 		m.Conns,
@@ -391,6 +401,8 @@ type BoundedVariables struct {
 	KnobPubackMs        *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedAliasArgs     *ebpf.Variable `ebpf:"unused_alias_args"`
+	UnusedAliasTable    *ebpf.Variable `ebpf:"unused_alias_table"`
 	UnusedArmFlag       *ebpf.Variable `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.Variable `ebpf:"unused_company"`
 	UnusedConn          *ebpf.Variable `ebpf:"unused_conn"`
@@ -434,6 +446,7 @@ type BoundedVariables struct {
 //
 // It can be passed to LoadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type BoundedPrograms struct {
+	AliasControl  *ebpf.Program `ebpf:"alias_control"`
 	ConnFree      *ebpf.Program `ebpf:"conn_free"`
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
@@ -452,6 +465,7 @@ type BoundedPrograms struct {
 
 func (p *BoundedPrograms) Close() error {
 	return _BoundedClose(
+		p.AliasControl,
 		p.ConnFree,
 		p.DeviceControl,
 		p.LinkControl,

@@ -20,6 +20,27 @@ type EproxyAgain struct {
 	Len    uint32
 }
 
+type EproxyAliasArgs struct {
+	_     structs.HostLayout
+	Conn  uint32
+	Gen   uint32
+	Alias uint32
+	Len   uint32
+	Ok    uint32
+	Pad   uint32
+	Topic [128]uint8
+}
+
+type EproxyAliasTable struct {
+	_     structs.HostLayout
+	Alias [16]struct {
+		_     structs.HostLayout
+		Len   uint32
+		Pad   uint32
+		Topic [128]uint8
+	}
+}
+
 type EproxyArmFlag uint32
 
 const (
@@ -190,6 +211,10 @@ type EproxyDevice struct {
 			Gen [4]uint16
 		}
 	}
+	Aliases     uint32
+	AliasUnread uint32
+	AliasEnd    uint32
+	Pad         uint32
 }
 
 type EproxyDeviceArgs struct {
@@ -260,12 +285,13 @@ const (
 )
 
 type EproxyFraming struct {
-	_      structs.HostLayout
-	Left   uint32
-	Length uint32
-	Head   uint8
-	Bad    uint8
-	Pad    [2]uint8
+	_       structs.HostLayout
+	Left    uint32
+	Length  uint32
+	Head    uint8
+	Bad     uint8
+	Publish uint8
+	Topics  uint8
 }
 
 type EproxyFreeArgs struct {
@@ -686,7 +712,8 @@ const (
 	EproxyReasonREASON_ORDER_UNKNOWN   EproxyReason = 86
 	EproxyReasonREASON_COPIED          EproxyReason = 87
 	EproxyReasonREASON_COPIES_FULL     EproxyReason = 88
-	EproxyReasonREASON_COUNT           EproxyReason = 89
+	EproxyReasonREASON_ALIAS           EproxyReason = 89
+	EproxyReasonREASON_COUNT           EproxyReason = 90
 )
 
 type EproxyRequest struct {
@@ -890,6 +917,7 @@ type EproxyTuple struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	EproxyMapAliasTables         = "alias_tables"
 	EproxyMapAsleep              = "asleep"
 	EproxyMapAttention           = "attention"
 	EproxyMapConns               = "conns"
@@ -930,6 +958,7 @@ const (
 	EproxyMapTraces              = "traces"
 	EproxyMapTracings            = "tracings"
 	EproxyMapWakes               = "wakes"
+	EproxyProgAliasControl       = "alias_control"
 	EproxyProgConnFree           = "conn_free"
 	EproxyProgDeviceControl      = "device_control"
 	EproxyProgLinkControl        = "link_control"
@@ -952,6 +981,8 @@ const (
 	EproxyVarKnobPubackMs        = "knob_puback_ms"
 	EproxyVarKnobSlots           = "knob_slots"
 	EproxyVarKnobSweep           = "knob_sweep"
+	EproxyVarUnusedAliasArgs     = "unused_alias_args"
+	EproxyVarUnusedAliasTable    = "unused_alias_table"
 	EproxyVarUnusedArmFlag       = "unused_arm_flag"
 	EproxyVarUnusedCompany       = "unused_company"
 	EproxyVarUnusedConn          = "unused_conn"
@@ -1033,6 +1064,7 @@ type EproxySpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyProgramSpecs struct {
+	AliasControl  *ebpf.ProgramSpec `ebpf:"alias_control"`
 	ConnFree      *ebpf.ProgramSpec `ebpf:"conn_free"`
 	DeviceControl *ebpf.ProgramSpec `ebpf:"device_control"`
 	LinkControl   *ebpf.ProgramSpec `ebpf:"link_control"`
@@ -1053,6 +1085,7 @@ type EproxyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type EproxyMapSpecs struct {
+	AliasTables   *ebpf.MapSpec `ebpf:"alias_tables"`
 	Asleep        *ebpf.MapSpec `ebpf:"asleep"`
 	Attention     *ebpf.MapSpec `ebpf:"attention"`
 	Conns         *ebpf.MapSpec `ebpf:"conns"`
@@ -1107,6 +1140,8 @@ type EproxyVariableSpecs struct {
 	KnobPubackMs        *ebpf.VariableSpec `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.VariableSpec `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.VariableSpec `ebpf:"knob_sweep"`
+	UnusedAliasArgs     *ebpf.VariableSpec `ebpf:"unused_alias_args"`
+	UnusedAliasTable    *ebpf.VariableSpec `ebpf:"unused_alias_table"`
 	UnusedArmFlag       *ebpf.VariableSpec `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.VariableSpec `ebpf:"unused_company"`
 	UnusedConn          *ebpf.VariableSpec `ebpf:"unused_conn"`
@@ -1166,6 +1201,7 @@ func (o *EproxyObjects) Close() error {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyMaps struct {
+	AliasTables   *ebpf.Map `ebpf:"alias_tables"`
 	Asleep        *ebpf.Map `ebpf:"asleep"`
 	Attention     *ebpf.Map `ebpf:"attention"`
 	Conns         *ebpf.Map `ebpf:"conns"`
@@ -1210,6 +1246,7 @@ type EproxyMaps struct {
 
 func (m *EproxyMaps) Close() error {
 	return _EproxyClose(
+		m.AliasTables,
 		m.Asleep,
 		m.Attention,
 		m.Conns,
@@ -1265,6 +1302,8 @@ type EproxyVariables struct {
 	KnobPubackMs        *ebpf.Variable `ebpf:"knob_puback_ms"`
 	KnobSlots           *ebpf.Variable `ebpf:"knob_slots"`
 	KnobSweep           *ebpf.Variable `ebpf:"knob_sweep"`
+	UnusedAliasArgs     *ebpf.Variable `ebpf:"unused_alias_args"`
+	UnusedAliasTable    *ebpf.Variable `ebpf:"unused_alias_table"`
 	UnusedArmFlag       *ebpf.Variable `ebpf:"unused_arm_flag"`
 	UnusedCompany       *ebpf.Variable `ebpf:"unused_company"`
 	UnusedConn          *ebpf.Variable `ebpf:"unused_conn"`
@@ -1308,6 +1347,7 @@ type EproxyVariables struct {
 //
 // It can be passed to LoadEproxyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type EproxyPrograms struct {
+	AliasControl  *ebpf.Program `ebpf:"alias_control"`
 	ConnFree      *ebpf.Program `ebpf:"conn_free"`
 	DeviceControl *ebpf.Program `ebpf:"device_control"`
 	LinkControl   *ebpf.Program `ebpf:"link_control"`
@@ -1326,6 +1366,7 @@ type EproxyPrograms struct {
 
 func (p *EproxyPrograms) Close() error {
 	return _EproxyClose(
+		p.AliasControl,
 		p.ConnFree,
 		p.DeviceControl,
 		p.LinkControl,
