@@ -2,6 +2,7 @@ package stage
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -61,10 +62,10 @@ func (o *Order) keep(loader *os.File) error {
 	for err == nil {
 		var e Ended
 		e.PID, err = syscall.Wait4(-1, &e.Status, 0, nil)
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			err = say.Encode(e)
-		case syscall.EINTR:
+		case errors.Is(err, syscall.EINTR):
 			err = nil
 		}
 	}
