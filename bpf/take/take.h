@@ -203,7 +203,8 @@ static __always_inline enum reason take_publish(void *ctx, bool xdp, struct take
 	if (xdp && s->draft.len > t->p->seg.len + t->head_max)
 		return REASON_HEADROOM;
 	if (s->routed.copy) {
-		if (s->publish.properties && s->properties.read.alias) /* userspace gets it as it came, and may know another topic by then */
+		if (s->publish.properties &&
+		    s->properties.read.alias) /* userspace gets it as it came, and may know another topic by then */
 			return REASON_ALIAS;
 		reason = copy_may(t->conn);
 		if (reason)

@@ -10,7 +10,7 @@ import (
 // Read reads what a socket that does not block has; 0 at the end of the stream. The error is a syscall.Errno.
 func Read(fd uintptr, p []byte) (int, error) {
 	for {
-		if n, err := read(fd, p); err != syscall.EINTR {
+		if n, err := read(fd, p); !errors.Is(err, syscall.EINTR) {
 			return n, err
 		}
 	}
@@ -19,7 +19,7 @@ func Read(fd uintptr, p []byte) (int, error) {
 // Write writes as much as a socket that does not block has room for. The error is a syscall.Errno.
 func Write(fd uintptr, p []byte) (int, error) {
 	for {
-		if n, err := write(fd, p); err != syscall.EINTR {
+		if n, err := write(fd, p); !errors.Is(err, syscall.EINTR) {
 			return n, err
 		}
 	}

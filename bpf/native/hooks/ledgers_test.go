@@ -22,7 +22,7 @@ func (w *world) ledgers() error {
 	}
 	for i := range w.frozen {
 		f := &w.frozen[i]
-		if n := u32(w.m.Device(int(f.conn)).taken); w.m.Conn(int(f.conn)).gen == f.gen && n != u32(f.taken) {
+		if n := w.m.Device(int(f.conn)).taken; w.m.Conn(int(f.conn)).gen == f.gen && n != u32(f.taken) {
 			return fmt.Errorf("conn %d: %d messages taken after operation %d had found %d", f.conn, n-u32(f.taken), f.op, f.taken)
 		}
 	}
