@@ -351,3 +351,48 @@ func TestCopiesForThoseWhoMayAndWant(t *testing.T) {
 // copiedUsers has a user who may not subscribe to what is copied.
 const copiedUsers = `auth: {allow_anonymous: true, users: [{username: mute, password_hash: '%s', subscribe: [quiet/#]}]}
 `
+
+// TestCopiesWithAliases: messages of an also_broker route with a topic alias are the fallback's, which knows the topic; subscribers get them, with it,
+// between those that the programs take, in their order.
+func TestCopiesWithAliases(t *testing.T) {
+	for _, mode := range []string{"xdp", "tc"} {
+		t.Run(mode, func(t *testing.T) {
+			l := newLab(t)
+			r := newRecorder()
+			r.serveGo(t, l, false, ok, nil)
+			s := start(t, l, mode, podConfig(copiedConfig, false))
+			log := newCopyLog()
+			log.follow(t, l, "sub", "both/#", 1)
+			conn, err := l.Dial(t.Context(), lab.Dev, net.JoinHostPort(lab.NodeV4.String(), "1883"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pub := paho.NewClient(paho.ClientConfig{Conn: conn})
+			ctx, cancel := context.WithTimeout(t.Context(), clientTimeout)
+			defer cancel()
+			if _, err := pub.Connect(ctx, &paho.Connect{ClientID: "pub", CleanStart: true, KeepAlive: 60}); err != nil {
+				t.Fatal(err)
+			}
+			const n = 60
+			alias := uint16(3)
+			for i, payload := range numbers(0, n) {
+				p := &paho.Publish{Topic: "both/x", QoS: 1, Payload: []byte(payload), Properties: &paho.PublishProperties{}}
+				switch {
+				case i == 0:
+					p.Properties.TopicAlias = &alias
+				case i%3 == 1:
+					p.Topic, p.Properties.TopicAlias = "", &alias
+				}
+				if _, err := pub.Publish(ctx, p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sameInOrder(t, "both/x", log.waitLast(t, "both/x", numbers(n-1, 1)[0]), numbers(0, n))
+			r.wait(t, n)
+			after := s.counts()
+			if after["tc_device_in/copied"]+after["xdp_device/copied"] == 0 || after["tc_device_in/alias"] == 0 {
+				t.Errorf("want messages that were copied, and such that were not for their alias: %v", after)
+			}
+		})
+	}
+}
