@@ -86,10 +86,10 @@ struct device {
 	__u8 sender[SENDER_MAX];
 	struct ids ids;
 	/* topic aliases (alias.h) */
-	__u32 aliases; /* bit n - 1: alias n has a topic, in alias_tables */
-	__u32 alias_unread; /* 1: userspace has not read all that was passed and may change them: nothing of the table is certain */
+	__u16 aliases; /* bit n - 1: alias n has a topic, in alias_tables */
+	__u8 alias_unread; /* 1: userspace has not read all that was passed and may change them: nothing of the table is certain */
+	__u8 pad;
 	__u32 alias_end; /* kernel: where that ends */
-	__u32 pad;
 };
 
 /*

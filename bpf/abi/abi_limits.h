@@ -14,7 +14,7 @@
 #define BOUNDED_TURNS	  24   /* in place of LEDGER_RING and PIPELINE_MAX where loops are bounded */
 #define TOPIC_MAX	  128  /* bytes of a topic name in the kernel path */
 #define LEVEL_MAX	  60   /* bytes of one topic level that can be looked up */
-#define SENDER_MAX	  176  /* bytes of a request that say who sent it: client id and user name, encoded */
+#define SENDER_MAX	  168  /* bytes of a request that say who sent it: client id and user name, encoded */
 #define PREFIX_MAX	  512  /* bytes of a function's request prefix */
 #define HEAD_MAX	  768  /* bytes of a request head, up to and including ce-subject; a multiple of 64 */
 #define REQUEST_MAX	  2560 /* bytes of a slot's request buffer */

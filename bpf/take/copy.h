@@ -5,7 +5,8 @@
  *
  * The room is reserved before the message is accounted as taken, under the connection's lock, and given back if it is not: a message
  * that is taken has its copy, whatever comes after. The order of the ring is that of each client's stream, for whoever reserves has seen
- * that the message is next in it, which it is only when the one before has been accounted.
+ * that the message is next in it, which it is only when the one before has been accounted. A record that is discarded wakes the reader: it may
+ * wait at this very one, and is not woken for those behind it (kernel/bpf/ringbuf.c, bpf_ringbuf_commit).
  */
 #ifndef EPROXY_TAKE_COPY_H
 #define EPROXY_TAKE_COPY_H
@@ -51,7 +52,7 @@ static __always_inline struct copy *copy_reserve(void *ctx, bool xdp, const stru
 	if (!e)
 		return NULL;
 	if (!within(len, 2, room) || !copy_load(ctx, xdp, s, e->bytes, len)) {
-		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		bpf_ringbuf_discard(e, BPF_RB_FORCE_WAKEUP);
 		return NULL;
 	}
 	e->conn = s->origin.index;
@@ -86,7 +87,7 @@ static __always_inline int copy_settle(void *ctx, bool xdp, struct scratch *s)
 		return REASON_COPIES_FULL;
 	reason = take_settle(c, d, s, bpf_ktime_get_ns(), s->copying.who, s->copying.done, &hold);
 	if (reason) {
-		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		bpf_ringbuf_discard(e, BPF_RB_FORCE_WAKEUP);
 		return reason;
 	}
 	bpf_ringbuf_submit(e, 0);

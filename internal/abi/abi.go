@@ -11,7 +11,7 @@ const (
 	BoundedTurns    = 24         // in place of LEDGER_RING and PIPELINE_MAX where loops are bounded
 	TopicMax        = 128        // bytes of a topic name in the kernel path
 	LevelMax        = 60         // bytes of one topic level that can be looked up
-	SenderMax       = 176        // bytes of a request that say who sent it: client id and user name, encoded
+	SenderMax       = 168        // bytes of a request that say who sent it: client id and user name, encoded
 	PrefixMax       = 512        // bytes of a function's request prefix
 	HeadMax         = 768        // bytes of a request head, up to and including ce-subject; a multiple of 64
 	RequestMax      = 2560       // bytes of a slot's request buffer

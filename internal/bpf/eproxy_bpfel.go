@@ -198,7 +198,7 @@ type EproxyDevice struct {
 	KeepRest      uint8
 	NotTaken      uint8
 	Line          uint32
-	Sender        [176]uint8
+	Sender        [168]uint8
 	Ids           struct {
 		_       structs.HostLayout
 		Used    uint64
@@ -211,10 +211,10 @@ type EproxyDevice struct {
 			Gen [4]uint16
 		}
 	}
-	Aliases     uint32
-	AliasUnread uint32
+	Aliases     uint16
+	AliasUnread uint8
+	Pad         uint8
 	AliasEnd    uint32
-	Pad         uint32
 }
 
 type EproxyDeviceArgs struct {
@@ -902,7 +902,7 @@ type EproxyTracing struct {
 	Reason    uint8
 	Pad       [5]uint8
 	Topic     [128]uint8
-	Client    [176]uint8
+	Client    [168]uint8
 }
 
 type EproxyTuple struct {

@@ -24,19 +24,18 @@ type copies struct {
 
 	mu     sync.Mutex
 	queue  []*request.Message
+	taken  int // those that are being given
 	giving bool
 	moved  chan struct{} // closed when done changes; nil: nobody waits for that
 }
 
 // copied enters the PUBLISH of a message that the kernel path took, for subscribers. It waits while userspace has too many.
 func (s *Session) copied(packet []byte) {
-	m, err := s.server.front.Message(s.Version, bytes.Clone(packet))
-	if err != nil { // the programs took it for valid
-		s.server.log.Error("copy of a message that cannot be read", "client", s.ClientID, "error", err)
-		s.copies.count()
+	m := s.copyOf(packet)
+	if m == nil {
+		s.copies.count() // subscribers wait for it no more
 		return
 	}
-	s.stamp(m)
 	select {
 	case s.server.copying <- struct{}{}:
 	case <-s.server.ctx.Done():
@@ -46,7 +45,7 @@ func (s *Session) copied(packet []byte) {
 	c := &s.copies
 	c.mu.Lock()
 	c.queue = append(c.queue, m)
-	first, many := !c.giving, len(c.queue) == copiesHeld
+	first, many := !c.giving, c.waiting() == copiesHeld
 	c.giving = true
 	c.mu.Unlock()
 	if many {
@@ -55,6 +54,18 @@ func (s *Session) copied(packet []byte) {
 	if first {
 		go s.give()
 	}
+}
+
+// copyOf is the message of a PUBLISH that the programs took for valid; nil: it is not.
+func (s *Session) copyOf(packet []byte) (m *request.Message) {
+	defer s.server.absorb(s.ClientID) // it is parsed in nobody's goroutine but the data plane's
+	m, err := s.server.front.Message(s.Version, bytes.Clone(packet))
+	if err != nil {
+		s.server.often.Warn("copy of a message that cannot be read", s.ClientID, "client", s.ClientID, "error", err)
+		return nil
+	}
+	s.stamp(m)
+	return m
 }
 
 // slow has the server take what follows on also_broker routes, until it has named a boundary.
@@ -81,7 +92,7 @@ func (s *Session) give() {
 func (s *Session) giveOne(m *request.Message) {
 	defer s.server.absorb(s.ClientID)
 	defer func() {
-		s.copies.count()
+		s.copies.given()
 		<-s.server.copying
 	}()
 	s.server.toSubscribers(m, s.server.front.Copy)
@@ -92,11 +103,22 @@ func (c *copies) take() []*request.Message {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	batch := c.queue
-	c.queue, c.giving = nil, len(batch) > 0
+	c.queue, c.taken, c.giving = nil, len(batch), len(batch) > 0
 	return batch
 }
 
-// count says that subscribers have had one more.
+// waiting is how many subscribers have not had; c.mu is held.
+func (c *copies) waiting() int { return len(c.queue) + c.taken }
+
+// given says that subscribers have had one more of what was queued.
+func (c *copies) given() {
+	c.mu.Lock()
+	c.taken--
+	c.mu.Unlock()
+	c.count()
+}
+
+// count says that subscribers have had one more, or will not have it.
 func (c *copies) count() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,14 +146,14 @@ func (c *copies) lacks(n uint32) (changed <-chan struct{}, lacks bool) {
 func (c *copies) many() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.queue) >= copiesHeld
+	return c.waiting() >= copiesHeld
 }
 
 // settleCopies waits until subscribers have their copies of all that the kernel path took of what the client has sent so far: what is
 // published for it next comes behind them [MQTT-4.6.0-6]. It ends with ctx, or with the server.
 func (s *Session) settleCopies(ctx context.Context) {
 	g := s.armed()
-	if g == nil {
+	if g == nil || s.server.ctx.Err() != nil { // with the server goes what the programs count in
 		return
 	}
 	n := g.Copies()

@@ -238,6 +238,9 @@ func (s *Session) Boundary(read uint64) {
 	g.Boundary(read)
 	if s.ordering.Load() && !s.copies.many() {
 		s.server.lines.clear(s.ClientID, func() bool { return g.Clear(read) })
+		if s.copies.many() { // meanwhile: who has said so may have come before
+			g.Behind()
+		}
 	}
 }
 

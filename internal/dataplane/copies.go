@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -28,17 +30,29 @@ func (p *Plane) startCopies() error {
 	return nil
 }
 
+// copiesLook is how long at most the ring of copies is not looked at: clients wait for what is in it, and so nothing is to depend on a
+// wake-up alone.
+const copiesLook = time.Second
+
 // readCopies hands over each copy, until the ring is closed. The programs wake it when it has read all that there was.
 func (p *Plane) readCopies(r *ringbuf.Reader) {
 	var rec ringbuf.Record
 	for {
-		if err := r.ReadInto(&rec); err != nil {
-			if !errors.Is(err, ringbuf.ErrClosed) {
-				p.log.Error("ring of copies", "error", err)
-			}
+		r.SetDeadline(time.Now().Add(copiesLook))
+		err := r.ReadInto(&rec)
+		switch {
+		case err == nil:
+			p.handCopy(rec.RawSample)
+		case errors.Is(err, ringbuf.ErrClosed):
 			return
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			p.often.Warn("ring of copies cannot be read", "", "error", err)
+			select {
+			case <-time.After(copiesLook):
+			case <-p.run.ctx.Done():
+				return
+			}
 		}
-		p.handCopy(rec.RawSample)
 	}
 }
 
@@ -56,6 +70,7 @@ func (p *Plane) handCopy(b []byte) {
 		p.often.Warn("a copy for subscribers was left by a loader that has ended, and dropped: they have gone with it", "")
 	case int(e.Len) > len(b)-copyHead:
 		p.log.Error("copy of unknown form", "client", d.Info.ClientID, "bytes", len(b), "length", e.Len)
+		d.Info.Copy(nil) // it was counted, and is waited for
 	default:
 		d.Info.Copy(b[copyHead : copyHead+int(e.Len)])
 	}

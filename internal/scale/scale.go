@@ -109,8 +109,8 @@ func (sc *Scale) Grow() {
 	for range more {
 		sc.openSlot()
 	}
-	if sc.mayTry(clock.Monotonic()) {
-		sc.Trials.Try()
+	if now := clock.Monotonic(); sc.mayTry(now) {
+		sc.Trials.Try(now)
 	}
 	sc.lacked = lacked
 	sc.settle()

@@ -45,8 +45,14 @@ func (t *Trials) Configure(pipeline int) {
 // Show lets the programs know what the pod's connections may have in flight: other slots may be connected than before.
 func (t *Trials) Show() { t.change(func(*depth.Depth) {}) }
 
-// Try has twice as many requests in flight as are proven tried, on one connection.
-func (t *Trials) Try() { t.change((*depth.Depth).Try) }
+// Try has twice as many requests in flight as are proven tried, on one connection, if that may be tried at that time of clock.Monotonic.
+func (t *Trials) Try(now time.Duration) {
+	t.change(func(d *depth.Depth) {
+		if d.May(now) { // trouble may have come since somebody asked
+			d.Try()
+		}
+	})
+}
 
 // Forget: the pod takes no connections. What comes back may be another server.
 func (t *Trials) Forget() { t.change((*depth.Depth).Forget) }

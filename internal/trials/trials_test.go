@@ -37,7 +37,7 @@ func TestShownToThePrograms(t *testing.T) {
 	if tr.Deep() || !tr.May(clock.Monotonic()) {
 		t.Errorf("slots have memory for more: %v; more may be tried: %v", tr.Deep(), tr.May(clock.Monotonic()))
 	}
-	tr.Try()
+	tr.Try(clock.Monotonic())
 	shown("trying", 1, 2, depth.Proofs, 0b100)
 	if !tr.Deep() {
 		t.Error("it is tried without memory")
@@ -55,6 +55,8 @@ func TestShownToThePrograms(t *testing.T) {
 	shown("proven", 2, 4, depth.Proofs, 0b10)
 	tr.Failed(depth.Broken, io.EOF)
 	shown("after trouble", 1, 1, 0, 0)
+	tr.Try(clock.Monotonic()) // by who had asked before
+	shown("tried behind trouble", 1, 1, 0, 0)
 	if proven, troubles := tr.Known(); proven != 1 || troubles != 1 || tr.May(clock.Monotonic()) || tr.Retry() == 0 || e.Why != uint32(depth.Broken) {
 		t.Errorf("%d proven after %d troubles (%d); tried again at %s", proven, troubles, e.Why, tr.Retry())
 	}
@@ -75,7 +77,7 @@ func TestFromAllSides(t *testing.T) {
 	open.Store(1)
 	tr := made(&open)
 	var wg sync.WaitGroup
-	for _, does := range []func(){tr.Try, tr.Proved, tr.Show, tr.Forget, func() { tr.Failed(depth.Stalled, io.EOF) }, func() { tr.Carried(9) }, func() { tr.Cut(3) }} {
+	for _, does := range []func(){func() { tr.Try(clock.Monotonic()) }, tr.Proved, tr.Show, tr.Forget, func() { tr.Failed(depth.Stalled, io.EOF) }, func() { tr.Carried(9) }, func() { tr.Cut(3) }} {
 		wg.Go(func() {
 			for range 1000 {
 				does()

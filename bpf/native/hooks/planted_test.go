@@ -170,7 +170,7 @@ var planted = []struct {
 		{"tc/device_in.bpf.c", "if (!large && (afresh(s->admit.kept) || ", "if (!large && ((!planted(71) && afresh(s->admit.kept)) || "},
 		{"tc/device_in.bpf.c", "	if (!afresh(s->admit.kept)) /*", "	if (planted(71) || !afresh(s->admit.kept)) /*"}}},
 	72: {"copy of a message that was not taken", "the same message twice, XDP, with copies", []edit{
-		{"take/copy.h", "		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);\n		return reason;", "		if (planted(72))\n			bpf_ringbuf_submit(e, 0);\n		else\n			bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);\n		return reason;"}}},
+		{"take/copy.h", "		bpf_ringbuf_discard(e, BPF_RB_FORCE_WAKEUP);\n		return reason;", "		if (planted(72))\n			bpf_ringbuf_submit(e, 0);\n		else\n			bpf_ringbuf_discard(e, BPF_RB_FORCE_WAKEUP);\n		return reason;"}}},
 	73: {"message taken though its copy has no room", "ring of copies is full when a message is taken", []edit{
 		{"take/copy.h", "	if (!e)\n		return REASON_COPIES_FULL;", "	if (!e)\n		return planted(73) ? take_settle(c, d, s, bpf_ktime_get_ns(), s->copying.who, s->copying.done, &hold) : REASON_COPIES_FULL;"}}},
 	74: {"what the server has not looked at before a copy is made", "message of an also_broker route behind one that the server has", []edit{
@@ -193,6 +193,8 @@ var planted = []struct {
 		{"tc/device_rest.h", "if (framed && s->framing.topics)", "if (!planted(82) && framed && s->framing.topics)"}}},
 	83: {"alias of an entry's former owner taken for the new one's", "server says late what an alias of an entry's former owner stands for, XDP", []edit{
 		{"control/alias.bpf.c", "	if (c->gen == gen) {", "	if (planted(83) || c->gen == gen) {"}}},
+	84: {"record that is discarded wakes nobody", "the same message twice, XDP, with copies", []edit{
+		{"take/copy.h", "			bpf_ringbuf_discard(e, BPF_RB_FORCE_WAKEUP);\n		return reason;", "			bpf_ringbuf_discard(e, planted(84) ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP);\n		return reason;"}}},
 }
 
 // plantedEffort is more than any mistake has needed: the search ends when it is found.

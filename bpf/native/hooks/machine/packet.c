@@ -317,6 +317,8 @@ static void *copy_reserved(__u64 size)
 
 void bpf_ringbuf_discard(void *data, __u64 flags)
 {
+	if (flags & BPF_RB_NO_WAKEUP)
+		fault("discards a record without waking the reader, who may wait at it");
 	copied[current->id] = NULL;
 }
 
