@@ -3,6 +3,7 @@ package instances
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -49,7 +50,15 @@ func TestFromZero(t *testing.T) {
 	if why := w.r.Functions()[0].Reason; why != "no message has come yet" {
 		t.Errorf("reason %q", why)
 	}
+	var waits atomic.Bool // the message, until it is answered
+	w.r.Measure(func(string) Load {
+		if waits.Load() {
+			return Load{Requests: 1, PerInstance: 1}
+		}
+		return Load{PerInstance: 1}
+	})
 	for range 3 {
+		waits.Store(true)
 		if !w.r.Wake("f") {
 			t.Fatal("none is begun")
 		}
@@ -57,6 +66,7 @@ func TestFromZero(t *testing.T) {
 		if got := get(t, pod); got != "1" {
 			t.Errorf("it says %q", got)
 		}
+		waits.Store(false)
 		w.none()
 		w.stopped()
 	}
