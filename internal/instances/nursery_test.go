@@ -63,6 +63,32 @@ func TestZygoteSleeps(t *testing.T) {
 	w.close()
 }
 
+// outside is a module that has a process become the instance which it has forked before there was a group for it.
+const outside = `import ctypes, os, socket
+libc, fork, read_write = ctypes.CDLL(None), os.fork, []
+def hop():
+    found = []
+    for n in range(4, 64):
+        try: found.append(socket.socket(fileno=os.dup(n)))
+        except OSError: pass
+    return found[0]
+def other():
+    os.read(read_write[0], 1)
+    libc.unshare(0x20000000)
+    if fork() == 0:
+        hop().send(b'{}')
+        while True: __import__('signal').pause()
+    os._exit(0)
+def odd():
+    if read_write:
+        os.write(read_write[1], b'!')
+        return 1
+    read_write.extend(os.pipe())
+    pid = fork()
+    if pid == 0 and fork() == 0: other()
+    return pid
+if os.getpid() != 1: os.fork = odd`
+
 // TestBadZygotes: whatever hinders a zygote is one state and one line, and the function is served without it.
 func TestBadZygotes(t *testing.T) {
 	uplink(t)
@@ -78,6 +104,7 @@ func TestBadZygotes(t *testing.T) {
 		"ends.py":     "import os, sys\nif os.getpid() != 1: sys.exit('no more')",
 		"crashes.py":  "import os\nif os.getpid() != 1: os.kill(os.getpid(), 11)",
 		"eats.py":     "import os\nx = []\nwhile os.getpid() != 1: x.append(bytearray(1 << 20))",
+		"outside.py":  outside,
 		"forks.py":    "import os\nos.register_at_fork(after_in_child=lambda: os.getpid() == 1 and os._exit(9))",
 	})
 	imports := func(name string) *config.Run {
@@ -106,6 +133,7 @@ func TestBadZygotes(t *testing.T) {
 		"crashes":  {imports("crashes"), "killed by signal SIGSEGV"},
 		"eats":     {imports("eats"), "killed: it needs more than its memory limit of 64 MiB"},
 		"forks":    {imports("forks"), "its fork has ended before it was an instance"},
+		"outside":  {imports("outside"), "its fork is a process of another control group"},
 		"shell":    {shell, `command "/bin/sh" is no Python interpreter, and no script of one`},
 		"option":   {option, `command "/usr/bin/python3": option "-i" of the interpreter: a zygote cannot have it`},
 	}

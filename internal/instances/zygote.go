@@ -45,6 +45,7 @@ type zygote struct {
 	keeper  *process      // the first of its PID namespace
 	socket  *os.File      // the keeper's
 	ends    *json.Decoder // what comes by it
+	space   string        // that PID namespace
 	begun   time.Time
 	ready   chan struct{} // closed when it has imported everything
 	gone    chan struct{} // closed when it has ended; why says more
@@ -170,7 +171,13 @@ func (z *zygote) order(ctx context.Context, who account) error {
 	if x.Message != "" {
 		return errors.New(x.Message)
 	}
-	z.self, z.killed = z.adopt(x.Zygote), z.group.OOMKills()
+	z.killed = z.group.OOMKills()
+	if z.self, err = z.adopt(x.Zygote); err != nil {
+		return err
+	}
+	if z.space, err = pidNamespace(z.keeper.pid); err != nil {
+		return err
+	}
 	if !stop() {
 		return ctx.Err()
 	}

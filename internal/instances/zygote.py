@@ -213,7 +213,7 @@ def changed(files):
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 47, 4
 CAPABILITIES_3 = 0x20080522
 
 
@@ -340,6 +340,7 @@ def zygote():
             load(name, of)
         files, sources = unshared(), stamps()
         run = program(kind, target, main)
+        call("leave orphans alone", "prctl", PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
         gc.collect()
         gc.freeze()  # nothing looks at it again, and so it stays shared
         control.send(json.dumps({"ready": True}).encode())

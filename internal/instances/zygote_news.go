@@ -59,23 +59,35 @@ func (z *zygote) ended(e stage.Ended) {
 	}
 }
 
-// adopt has the end of a child noted, that may have come already.
-func (z *zygote) adopt(pid int) *child {
+// adopt has the end of a child noted, that may have come already. What is an instance, or the zygote, becomes no other one.
+func (z *zygote) adopt(pid int) (*child, error) {
 	c := &child{ended: make(chan struct{})}
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	if z.children[pid] != nil {
+		return nil, errors.New("its fork is an instance already")
+	}
 	for _, e := range z.strays {
 		if e.PID == pid {
 			c.end(e.Status)
-			return c
+			return c, nil
 		}
 	}
 	if z.children == nil {
 		c.end(syscall.WaitStatus(unix.SIGKILL))
-		return c
+		return c, nil
 	}
 	z.children[pid] = c
-	return c
+	return c, nil
+}
+
+// forget has no end of a child noted any more.
+func (z *zygote) forget(pid int, c *child) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.children[pid] == c {
+		delete(z.children, pid)
+	}
 }
 
 // expect says whether a child may be adopted soon.
