@@ -1,6 +1,7 @@
 package instances
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -40,6 +41,44 @@ func TestZygoteKilled(t *testing.T) {
 		t.Errorf("%+v, want two forks, one of them of %d", x, second.PID)
 	}
 	stop()
+	w.close()
+}
+
+// TestZygoteSocketHeld: that a zygote has ended is known also where an instance holds its socket.
+func TestZygoteSocketHeld(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	dir := program(t, map[string]string{"holds.py": "import os\nclose = os.close\nos.close = lambda fd: fd == 3 or close(fd)\n"})
+	run := forked(in(dir, python(answers("import holds", "os.readlink('/proc/self/fd/3')[:6]"))))
+	stop := w.run("f", run)
+	if got := get(t, w.found("f", 1)[0]); got != "socket" {
+		t.Fatalf("the instance has %s at 3", got)
+	}
+	first := w.zygoteOf("f").PID
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	w.zygote("f", "another zygote", func(x ZygoteStatus) bool { return x.PID != first && x.State == Ready })
+	stop()
+	w.close()
+}
+
+// TestZygoteTalks: a zygote that says more than it has to is ended.
+func TestZygoteTalks(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	talks := "import os\nif os.getpid() != 1:\n    for n in range(%s): os.write(3, b'%s')\n"
+	late := "import os\nos.register_at_fork(before=lambda: os.write(3, b'{\"importing\": \"x\"}'))\n"
+	dir := program(t, map[string]string{"early.py": fmt.Sprintf(talks, "1 << 40", "{}"), "late.py": late})
+	for _, name := range []string{"early", "late"} {
+		stop := w.run(name, forked(in(dir, python(answers("import "+name, "os.getpid()")))))
+		if got := get(t, w.found(name, 1)[0]); got != "1" {
+			t.Errorf("%s: it answers %s", name, got)
+		}
+		want := "function=" + name + ` reason="it says more than a zygote has to say"`
+		until(t, want, func() bool { return strings.Contains(w.log.String(), want) })
+		stop()
+	}
 	w.close()
 }
 

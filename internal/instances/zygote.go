@@ -29,6 +29,10 @@ const (
 	keeperPIDs   = 64
 	// maxReport is more than what a zygote or an instance of it says at a time, in bytes.
 	maxReport = 4096
+	// maxReports bounds how often a zygote may say anything: it names each module that it imports.
+	maxReports = 4096
+	// lastWords is how long what a zygote has said is read after its end, where others hold its socket.
+	lastWords = time.Second
 	// zygoteRest is how long a zygote waits for the next instance to be asked for, until it is frozen.
 	zygoteRest = time.Second
 	// maxStrays bounds how many ends of processes are remembered of which nothing is known yet.
