@@ -33,13 +33,20 @@ func (n *network) filter() error {
 	nat := c.AddChain(&nftables.Chain{Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
 	c.AddRule(&nftables.Rule{Table: t, Chain: nat, Exprs: join(n.match(sourceAddress, expr.CmpOpEq), n.match(destinationAddress, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})})
+	in, drop := n.arrives(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
 	for name, hook := range map[string]*nftables.ChainHook{"input": nftables.ChainHookInput, "forward": nftables.ChainHookForward} {
 		address := uint32(sourceAddress)
 		if name == "forward" {
 			address = destinationAddress
 		}
 		chain := c.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter})
-		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.match(address, expr.CmpOpEq), opens(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})})
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.match(address, expr.CmpOpEq), opens(), drop)})
+		// Whoever administers an instance's network namespace gives it other addresses.
+		if name == "input" {
+			c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(in, opens(), drop)})
+		} else {
+			c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(in, n.match(sourceAddress, expr.CmpOpNeq), drop)})
+		}
 	}
 	return rulesError(c.Flush())
 }
@@ -76,6 +83,14 @@ func (n *network) match(offset uint32, op expr.CmpOp) []expr.Any {
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(n.addresses.Bits(), 32), Xor: binary.BigEndian.AppendUint32(nil, 0)},
 		&expr.Cmp{Op: op, Register: 1, Data: n.addresses.Addr().AsSlice()},
+	}
+}
+
+// arrives is whether a packet comes in by an interface of an instance: its name begins as theirs do.
+func (n *network) arrives() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(linkPrefix + n.mark + "-")},
 	}
 }
 

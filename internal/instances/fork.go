@@ -110,10 +110,17 @@ func (z *zygote) raise(b *birth) (*process, error) {
 	if err := b.group.Add(first.pid); err != nil { // with all that it writes to from here on
 		return nil, err
 	}
-	if first.signal(0) != nil {
-		return nil, errSilent
+	ns, err := networkOf(first.pid)
+	if err == nil {
+		defer ns.Close()
 	}
-	if err := b.i.r.network.connect(b.i.number, first.pid, b.i.run.Outgoing); err != nil {
+	if first.signal(0) != nil { // or it is another's
+		err = errSilent
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := b.i.r.network.connect(b.i.number, ns, b.i.run.Outgoing); err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
 	if err := b.goOn(); err != nil {

@@ -144,6 +144,7 @@ func TestBadZygotes(t *testing.T) {
 		"crashes.py":  "import os\nif os.getpid() != 1: os.kill(os.getpid(), 11)",
 		"eats.py":     "import os\nx = []\nwhile os.getpid() != 1: x.append(bytearray(1 << 20))",
 		"outside.py":  outside,
+		"admin.py":    "import ctypes, os\nos.register_at_fork(after_in_child=lambda: os.getpid() != 1 and ctypes.CDLL(None).unshare(0x10000000))",
 		"forks.py":    "import os\nos.register_at_fork(after_in_child=lambda: os.getpid() == 1 and os._exit(9))",
 	})
 	imports := func(name string) *config.Run {
@@ -173,6 +174,7 @@ func TestBadZygotes(t *testing.T) {
 		"eats":     {imports("eats"), "killed: it needs more than its memory limit of 64 MiB"},
 		"forks":    {imports("forks"), "its fork has ended before it was an instance"},
 		"outside":  {imports("outside"), "its fork is a process of another control group"},
+		"admin":    {imports("admin"), "network namespace: its user namespace is one of user 65534"},
 		"shell":    {shell, `command "/bin/sh" is no Python interpreter, and no script of one`},
 		"option":   {option, `command "/usr/bin/python3": option "-i" of the interpreter: a zygote cannot have it`},
 	}
