@@ -1,6 +1,8 @@
 package instances
 
 import (
+	"archive/zip"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -133,19 +135,21 @@ func TestBadZygotes(t *testing.T) {
 	uplink(t)
 	w := newWorld(t)
 	dir := program(t, map[string]string{
-		"hangs.py":    "import time\nif __import__('os').getpid() != 1: time.sleep(1000)",
-		"threads.py":  "import threading\nthreading.Thread(target=threading.Event().wait, name='w', daemon=True).start()",
-		"connects.py": "import socket\ns = socket.socket()",
-		"loops.py":    "import asyncio\nloop = asyncio.new_event_loop()",
-		"spawns.py":   "import subprocess\np = subprocess.Popen(['sleep', '1000'])",
-		"shares.py":   "import mmap\nm = mmap.mmap(-1, 4096)",
-		"writes.py":   "import os\nif os.getpid() != 1: raise RuntimeError('a\\x1b[31mb\\nc')",
-		"ends.py":     "import os, sys\nif os.getpid() != 1: sys.exit('no more')",
-		"crashes.py":  "import os\nif os.getpid() != 1: os.kill(os.getpid(), 11)",
-		"eats.py":     "import os\nx = []\nwhile os.getpid() != 1: x.append(bytearray(1 << 20))",
-		"outside.py":  outside,
-		"admin.py":    "import ctypes, os\nos.register_at_fork(after_in_child=lambda: os.getpid() != 1 and ctypes.CDLL(None).unshare(0x10000000))",
-		"forks.py":    "import os\nos.register_at_fork(after_in_child=lambda: os.getpid() == 1 and os._exit(9))",
+		"hangs.py":     "import time\nif __import__('os').getpid() != 1: time.sleep(1000)",
+		"threads.py":   "import threading\nthreading.Thread(target=threading.Event().wait, name='w', daemon=True).start()",
+		"connects.py":  "import socket\ns = socket.socket()",
+		"loops.py":     "import asyncio\nloop = asyncio.new_event_loop()",
+		"spawns.py":    "import subprocess\np = subprocess.Popen(['sleep', '1000'])",
+		"shares.py":    "import mmap\nm = mmap.mmap(-1, 4096)",
+		"writes.py":    "import os\nif os.getpid() != 1: raise RuntimeError('a\\x1b[31mb\\nc')",
+		"ends.py":      "import os, sys\nif os.getpid() != 1: sys.exit('no more')",
+		"crashes.py":   "import os\nif os.getpid() != 1: os.kill(os.getpid(), 11)",
+		"eats.py":      "import os\nx = []\nwhile os.getpid() != 1: x.append(bytearray(1 << 20))",
+		"outside.py":   outside,
+		"temporary.py": "import tempfile\nf = tempfile.TemporaryFile()",
+		"memory.py":    "import os\nfd = os.memfd_create('x')",
+		"admin.py":     "import ctypes, os\nos.register_at_fork(after_in_child=lambda: os.getpid() != 1 and ctypes.CDLL(None).unshare(0x10000000))",
+		"forks.py":     "import os\nos.register_at_fork(after_in_child=lambda: os.getpid() == 1 and os._exit(9))",
 	})
 	imports := func(name string) *config.Run {
 		run := forked(in(dir, python(answers("import "+name, "os.getpid()"))))
@@ -153,7 +157,7 @@ func TestBadZygotes(t *testing.T) {
 	}
 	named := func(run *config.Run, names ...string) *config.Run { run.Imports = names; return run }
 	short := imports("hangs")
-	short.Start = 3 * time.Second
+	short.Start = 6 * time.Second
 	shell := forked(command("/bin/sh", "-c", "exec /usr/bin/python3 -c \"$0\"", answers("", "1")))
 	option := forked(python(answers("", "1")))
 	option.Command = append([]string{option.Command[0], "-i"}, option.Command[1:]...)
@@ -161,22 +165,24 @@ func TestBadZygotes(t *testing.T) {
 		run  *config.Run
 		want string
 	}{
-		"missing":  {named(imports("json"), "json", "no_such"), "import of no_such: ModuleNotFoundError: No module named 'no_such'"},
-		"hangs":    {short, "after 3s it still imports hangs"},
-		"threads":  {imports("threads"), "an import has started a thread (w), which no fork has"},
-		"connects": {imports("connects"), "an import has left socket:["},
-		"loops":    {imports("loops"), "open, which instances would share"},
-		"spawns":   {imports("spawns"), "an import has started a process"},
-		"shares":   {imports("shares"), "an import has made memory that instances would share"},
-		"writes":   {imports("writes"), "import of writes: RuntimeError: a?[31mb c"},
-		"ends":     {imports("ends"), "import of ends: SystemExit: no more"},
-		"crashes":  {imports("crashes"), "killed by signal SIGSEGV"},
-		"eats":     {imports("eats"), "killed: it needs more than its memory limit of 64 MiB"},
-		"forks":    {imports("forks"), "its fork has ended before it was an instance"},
-		"outside":  {imports("outside"), "its fork is a process of another control group"},
-		"admin":    {imports("admin"), "network namespace: its user namespace is one of user 65534"},
-		"shell":    {shell, `command "/bin/sh" is no Python interpreter, and no script of one`},
-		"option":   {option, `command "/usr/bin/python3": option "-i" of the interpreter: a zygote cannot have it`},
+		"missing":   {named(imports("json"), "json", "no_such"), "import of no_such: ModuleNotFoundError: No module named 'no_such'"},
+		"hangs":     {short, "after 6s it still imports hangs"},
+		"threads":   {imports("threads"), "an import has started a thread (w), which no fork has"},
+		"connects":  {imports("connects"), "an import has left socket:["},
+		"loops":     {imports("loops"), "open, which instances would share"},
+		"spawns":    {imports("spawns"), "an import has started a process"},
+		"shares":    {imports("shares"), "an import has made memory that instances would share"},
+		"writes":    {imports("writes"), "import of writes: RuntimeError: a?[31mb c"},
+		"ends":      {imports("ends"), "import of ends: SystemExit: no more"},
+		"crashes":   {imports("crashes"), "killed by signal SIGSEGV"},
+		"eats":      {imports("eats"), "killed: it needs more than its memory limit of 64 MiB"},
+		"forks":     {imports("forks"), "its fork has ended before it was an instance"},
+		"outside":   {imports("outside"), "its fork is a process of another control group"},
+		"admin":     {imports("admin"), "network namespace: its user namespace is one of user 65534"},
+		"temporary": {imports("temporary"), "an import has left a file without a name open to write, which instances would share"},
+		"memory":    {imports("memory"), "an import has left a file without a name open to write, which instances would share"},
+		"shell":     {shell, `command "/bin/sh" is no Python interpreter, and no script of one`},
+		"option":    {option, `command "/usr/bin/python3": option "-i" of the interpreter: a zygote cannot have it`},
 	}
 	var stops []func()
 	for name, c := range cases {
@@ -221,6 +227,101 @@ func TestZygoteChanged(t *testing.T) {
 	}
 	if x := w.zygoteOf("f"); x.Forks != 2 {
 		t.Errorf("%+v, want two forks", x)
+	}
+	stop()
+	w.close()
+}
+
+// TestZygoteOfArchive: as TestZygoteChanged, where modules are in an archive.
+func TestZygoteOfArchive(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	archive := func(value string) string {
+		var b strings.Builder
+		z := zip.NewWriter(&b)
+		f, err := z.Create("lib.py")
+		if err == nil {
+			_, err = f.Write([]byte("value = '" + value + "'\n"))
+		}
+		if err = errors.Join(err, z.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	dir := program(t, map[string]string{"lib.zip": archive("one")})
+	run := forked(in(dir, python(answers("import lib", "lib.value"))))
+	run.Env = map[string]string{"PYTHONPATH": dir + "/lib.zip"}
+	stop := w.run("f", run)
+	if got := get(t, w.found("f", 1)[0]); got != "one" {
+		t.Errorf("first: %s", got)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lib.zip"), []byte(archive("another")), 0o755); err != nil { //nolint:gosec // as it was
+		t.Fatal(err)
+	}
+	if got := w.exchange("f"); got != "another" {
+		t.Errorf("after a change: %s", got)
+	}
+	if x := w.zygoteOf("f"); x.Forks != 2 {
+		t.Errorf("%+v, want two forks", x)
+	}
+	stop()
+	w.close()
+}
+
+// TestChangedMeanwhile: a module that changes after it was read, and before all are, is that of no zygote.
+func TestChangedMeanwhile(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	dir := program(t, map[string]string{"lib.py": "value = 1\n"})
+	deploys := "import lib\nif lib.value == 1: open('" + dir + "/lib.py', 'w').write('value = 2')\n"
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "deploys.py"), []byte(deploys), 0o755), //nolint:gosec // another user reads it
+		os.Chmod(filepath.Join(dir, "lib.py"), 0o666)); err != nil { //nolint:gosec // and writes
+		t.Fatal(err)
+	}
+	stop := w.run("f", forked(in(dir, python(answers("import lib, deploys", "lib.value")))))
+	if got := get(t, w.found("f", 1)[0]); got != "2" {
+		t.Errorf("it answers %s", got)
+	}
+	if want := dir + "/lib.py has changed while modules were imported"; !strings.Contains(w.log.String(), want) {
+		t.Errorf("the log does not say %s", want)
+	}
+	stop()
+	w.close()
+}
+
+// TestZygoteSignals: an import that sees to its children itself hinders nothing.
+func TestZygoteSignals(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	stop := w.run("f", forked(in(program(t, map[string]string{"ignores.py": "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"}),
+		python(answers("import ignores", "os.getpid()")))))
+	w.found("f", 1)
+	first := w.zygoteOf("f").PID
+	w.exchange("f")
+	if x := w.zygoteOf("f"); x.Forks != 2 || x.PID != first {
+		t.Errorf("%+v, want two forks of %d", x, first)
+	}
+	stop()
+	w.close()
+}
+
+// TestZygoteGiven: one that is begun when its memory is needed ends when it is ready.
+func TestZygoteGiven(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	dir := program(t, map[string]string{"waits.py": "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\n"})
+	stop := w.run("f", forked(in(dir, python(answers("import waits", "os.getpid()")))))
+	w.zygote("f", "zygote that is begun", is(Starting))
+	w.r.mu.Lock()
+	n := w.r.known["f"].sets[0].nursery
+	w.r.mu.Unlock()
+	n.give()
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.found("f", 1)
+	if x := w.zygoteOf("f"); x.State != Stopped || x.Forks != 0 {
+		t.Errorf("%+v", x)
 	}
 	stop()
 	w.close()

@@ -90,6 +90,7 @@ type report struct {
 type wish struct {
 	Imports  []string `json:"imports"` // nil: those that its program begins with
 	ReadOnly bool     `json:"read_only"`
+	Began    int64    `json:"began"` // before it has read anything, nanoseconds since 1970
 }
 
 // conceive starts a zygote, which is ready, or gone, a little later; ctx ends the wait for its keeper.
@@ -150,7 +151,7 @@ func (z *zygote) order(ctx context.Context, who account) error {
 	if _, err := z.control.Write(zygoteProgram); err != nil {
 		return err
 	}
-	w, err := json.Marshal(wish{run.Imports, run.ReadOnly})
+	w, err := json.Marshal(wish{run.Imports, run.ReadOnly, z.begun.UnixNano()})
 	if err != nil {
 		return err
 	}
