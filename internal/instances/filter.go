@@ -33,20 +33,18 @@ func (n *network) filter() error {
 	nat := c.AddChain(&nftables.Chain{Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
 	c.AddRule(&nftables.Rule{Table: t, Chain: nat, Exprs: join(n.match(sourceAddress, expr.CmpOpEq), n.match(destinationAddress, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})})
-	in, drop := n.arrives(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
-	for name, hook := range map[string]*nftables.ChainHook{"input": nftables.ChainHookInput, "forward": nftables.ChainHookForward} {
-		address := uint32(sourceAddress)
-		if name == "forward" {
-			address = destinationAddress
-		}
-		chain := c.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter})
-		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.match(address, expr.CmpOpEq), opens(), drop)})
-		// Whoever administers an instance's network namespace gives it other addresses.
-		if name == "input" {
-			c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(in, opens(), drop)})
-		} else {
-			c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(in, n.match(sourceAddress, expr.CmpOpNeq), drop)})
-		}
+	drop := []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	for name, x := range map[string]struct {
+		hook    *nftables.ChainHook
+		address uint32     // an instance's, to or from which nobody opens a connection
+		foreign []expr.Any // nor is this passed on that an instance sends: who administers its network namespace gives it other addresses
+	}{
+		"input":   {nftables.ChainHookInput, sourceAddress, opens()},
+		"forward": {nftables.ChainHookForward, destinationAddress, n.match(sourceAddress, expr.CmpOpNeq)},
+	} {
+		chain := c.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: x.hook, Priority: nftables.ChainPriorityFilter})
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.match(x.address, expr.CmpOpEq), opens(), drop)})
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.arrives(), x.foreign, drop)})
 	}
 	return rulesError(c.Flush())
 }

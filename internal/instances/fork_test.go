@@ -33,9 +33,11 @@ func TestForkOfAnother(t *testing.T) {
 	if _, err := theirs.Write([]byte("{}")); err != nil {
 		t.Fatal(err)
 	}
-	if h, err := b.step(z.keeps); err != nil || h.pid != os.Getpid() {
-		t.Errorf("%+v, %v", h, err)
+	h, err := b.step(z.keeps)
+	if err != nil || h.pid != os.Getpid() {
+		t.Fatalf("%+v, %v", h, err)
 	}
+	h.fd.Close()
 }
 
 // TestAdoptedOnce: a child of a keeper is one instance's.

@@ -1,6 +1,7 @@
 package instances
 
 import (
+	"errors"
 	"os"
 	"syscall"
 
@@ -20,7 +21,7 @@ func hold(pid int) (*held, error) {
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
 	if err := unix.SetNonblock(fd, true); err != nil { // so that wait costs no thread
-		return nil, err
+		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return &held{pid, os.NewFile(uintptr(fd), "process")}, nil
 }
