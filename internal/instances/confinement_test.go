@@ -2,12 +2,15 @@ package instances
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
 
 // TestConfinement: what an instance may not do.
@@ -69,6 +72,65 @@ func TestConfinement(t *testing.T) {
 	}
 	stop()
 	stopNeighbour()
+	w.close()
+}
+
+// TestAdministeredNetwork: not even who administers an instance's network reaches others by it, nor this machine from another address.
+func TestAdministeredNetwork(t *testing.T) {
+	outside := uplink(t)
+	w := newWorld(t)
+	stop := w.run("f", says("1"))
+	pod := w.found("f", 1)[0]
+	gateway := w.r.network.gateway()
+	within := func(script string) error {
+		cmd := exec.Command("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", w.r.Instances()[0].PID), "bash", "-c", script)
+		out, err := cmd.CombinedOutput()
+		t.Logf("%s: %s%v", script, out, err)
+		return err
+	}
+	if err := within(fmt.Sprintf("ip route add default via %s dev eth0 src %s", gateway, pod.Addr())); err != nil {
+		t.Fatal(err)
+	}
+	if within(fmt.Sprintf("timeout 1 bash -c 'exec 4<>/dev/tcp/%s/%d'", outside.Addr(), outside.Port())) == nil {
+		t.Error("it reaches another machine")
+	}
+	link := w.r.network.link(1)
+	for _, name := range []string{"all", link} { // as kernels have it that nobody has told more
+		if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/rp_filter", []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here, err := net.ListenPacket("udp4", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	_, port, _ := net.SplitHostPort(here.LocalAddr().String())
+	taken := func() uint64 {
+		l, err := netlink.LinkByName(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Attrs().Statistics.RxPackets
+	}
+	before := taken()
+	if err := within(fmt.Sprintf("ip addr add 203.0.113.7/32 dev eth0 && ip route replace %s dev eth0 src 203.0.113.7 && echo foreign > /dev/udp/%s/%s", gateway, gateway, port)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "packet", func() bool { return taken() != before })
+	c, err := net.Dial("udp4", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("own")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 16)
+	if n, from, err := here.ReadFrom(b); err != nil || string(b[:n]) != "own" {
+		t.Errorf("%q from %v, %v", b[:n], from, err)
+	}
+	stop()
 	w.close()
 }
 

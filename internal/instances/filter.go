@@ -33,13 +33,18 @@ func (n *network) filter() error {
 	nat := c.AddChain(&nftables.Chain{Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
 	c.AddRule(&nftables.Rule{Table: t, Chain: nat, Exprs: join(n.match(sourceAddress, expr.CmpOpEq), n.match(destinationAddress, expr.CmpOpNeq), []expr.Any{&expr.Masq{}})})
-	for name, hook := range map[string]*nftables.ChainHook{"input": nftables.ChainHookInput, "forward": nftables.ChainHookForward} {
-		address := uint32(sourceAddress)
-		if name == "forward" {
-			address = destinationAddress
-		}
-		chain := c.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter})
-		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.match(address, expr.CmpOpEq), opens(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})})
+	drop := []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	for name, x := range map[string]struct {
+		hook    *nftables.ChainHook
+		address uint32     // an instance's, to or from which nobody opens a connection
+		foreign []expr.Any // nor is this passed on that an instance sends: who administers its network namespace gives it other addresses
+	}{
+		"input":   {nftables.ChainHookInput, sourceAddress, opens()},
+		"forward": {nftables.ChainHookForward, destinationAddress, n.match(sourceAddress, expr.CmpOpNeq)},
+	} {
+		chain := c.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: x.hook, Priority: nftables.ChainPriorityFilter})
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.match(x.address, expr.CmpOpEq), opens(), drop)})
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: join(n.arrives(), x.foreign, drop)})
 	}
 	return rulesError(c.Flush())
 }
@@ -76,6 +81,14 @@ func (n *network) match(offset uint32, op expr.CmpOp) []expr.Any {
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(n.addresses.Bits(), 32), Xor: binary.BigEndian.AppendUint32(nil, 0)},
 		&expr.Cmp{Op: op, Register: 1, Data: n.addresses.Addr().AsSlice()},
+	}
+}
+
+// arrives is whether a packet comes in by an interface of an instance: its name begins as theirs do.
+func (n *network) arrives() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(linkPrefix + n.mark + "-")},
 	}
 }
 

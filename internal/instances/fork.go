@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,10 +22,16 @@ import (
 // errSilent means that nothing comes any more from a process that was to become an instance.
 var errSilent = errors.New("its fork has ended before it was an instance")
 
+// keeperTime is how long after an instance's process has ended its keeper may take to say how.
+const keeperTime = time.Second
+
 // receive takes a packet of a socket that channel has made, and says which process has sent it.
 func receive(c *net.UnixConn) (b []byte, pid int, err error) {
 	b, oob := make([]byte, maxReport), make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	n, oobn, _, _, err := c.ReadMsgUnix(b, oob)
+	if errors.Is(err, unix.ECONNRESET) { // said once, where the other end has left something unread: what it had sent is here still
+		n, oobn, _, _, err = c.ReadMsgUnix(b, oob)
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -72,20 +79,13 @@ func (z *zygote) fork(ctx context.Context, i *instance, group *cgroup.Group) (*p
 	if err != nil {
 		err = errSilent
 	} else {
-		p, err = z.raise(&birth{c, i, group})
+		p, err = z.raise(&birth{c, i, group, out})
 	}
 	if err != nil {
 		group.Kill() // where it may be already
 		out.end()
 		return nil, err
 	}
-	p.done = make(chan struct{})
-	go func() {
-		<-p.of.ended
-		out.end()
-		p.status = p.of.status
-		close(p.done)
-	}()
 	return p, nil
 }
 
@@ -95,64 +95,147 @@ type birth struct {
 	*net.UnixConn
 	i     *instance
 	group *cgroup.Group
+	out   *streams
 }
 
 // raise has a process that the zygote was asked for become the instance.
 func (z *zygote) raise(b *birth) (*process, error) {
 	z.expect(true)
 	defer z.expect(false)
-	pid, fork, err := b.step()
+	first, err := b.step(z.keeps)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.group.Add(pid); err != nil { // with all that it writes to from here on
+	defer first.fd.Close()
+	if err := b.group.Add(first.pid); err != nil { // with all that it writes to from here on
 		return nil, err
 	}
-	if fork.Signal(syscall.Signal(0)) != nil {
-		return nil, errSilent
+	ns, err := networkOf(first.pid)
+	if err == nil {
+		defer ns.Close()
 	}
-	if err := b.i.r.network.connect(b.i.number, pid, b.i.run.Outgoing); err != nil {
+	if first.signal(0) != nil { // or it is another's
+		err = errSilent
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := b.i.r.network.connect(b.i.number, ns, b.i.run.Outgoing); err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
 	if err := b.goOn(); err != nil {
 		return nil, err
 	}
-	if pid, fork, err = b.step(); err != nil {
-		return nil, err
-	}
-	known, err := keptAs(pid)
+	fork, err := b.step(b.within)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{pid: pid, group: b.group, killed: b.group.OOMKills(), of: z.adopt(known)}
+	p, err := z.bear(b, fork)
+	if err != nil {
+		fork.fd.Close()
+	}
+	return p, err
+}
+
+// bear has the process, which waits, go on as the instance's.
+func (z *zygote) bear(b *birth, fork *held) (p *process, err error) {
+	known, err := keptAs(fork.pid)
+	if err != nil {
+		return nil, err
+	}
+	of, err := z.adopt(known)
+	if err != nil {
+		return nil, err
+	}
+	p = &process{pid: fork.pid, group: b.group, killed: b.group.OOMKills(), done: make(chan struct{}), of: of}
 	p.signal = func(s syscall.Signal) {
-		_ = fork.Signal(s)
+		_ = fork.signal(s)
 		if s == syscall.SIGKILL {
 			b.group.Kill() // what has left its PID namespace before it had one
 		}
 	}
-	return p, b.goOn()
+	if err := b.goOn(); err != nil {
+		z.forget(known, of)
+		return nil, err
+	}
+	go func() {
+		defer close(p.done)
+		defer fork.fd.Close()
+		fork.wait()
+		p.status = z.told(known, of)
+		b.out.end()
+	}()
+	return p, nil
 }
 
-// step waits until the process has done its next step, and says which one it is.
-func (b *birth) step() (pid int, p *os.Process, err error) {
+// told is how a child has ended that has. The keeper says so if it is its child, which depends on what the function does: on nothing
+// else here may it.
+func (z *zygote) told(pid int, c *child) syscall.WaitStatus {
+	late := time.NewTimer(keeperTime)
+	defer late.Stop()
+	select {
+	case <-c.ended:
+		return c.status
+	case <-late.C:
+		z.forget(pid, c)
+		return syscall.WaitStatus(unix.SIGKILL)
+	}
+}
+
+// step waits until the process has done its next step, and says which one it is. The kernel names it by a number, which may be another's
+// by now: is says whether it can be the one, of which it is certain only if it still lives.
+func (b *birth) step(is func(pid int) error) (*held, error) {
 	said, pid, err := receive(b.UnixConn)
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
-		return 0, nil, errSilent
+		return nil, errSilent
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return 0, nil, fmt.Errorf("it has not forked after %s", b.i.run.Start)
+		return nil, fmt.Errorf("it has not forked after %s", b.i.run.Start)
 	case err != nil:
-		return 0, nil, err
+		return nil, err
 	}
 	var x report
 	if err := json.Unmarshal(said, &x); err != nil || x.Failed != "" {
-		return 0, nil, fmt.Errorf("its fork says: %s", printable(x.Failed))
+		return nil, fmt.Errorf("its fork says: %s", printable(x.Failed))
 	}
-	if p, err = os.FindProcess(pid); err != nil {
-		return 0, nil, err
+	h, err := hold(pid)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) { // it has ended, or was none that is seen here
+		return nil, errSilent
 	}
-	return pid, p, nil
+	if err != nil {
+		return nil, err
+	}
+	if err = is(pid); err == nil && h.signal(0) != nil {
+		err = errSilent
+	}
+	if err != nil {
+		h.fd.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// keeps says what is wrong if a process is not in the keeper's PID namespace, as all are before they are instances.
+func (z *zygote) keeps(pid int) error {
+	space, err := pidNamespace(pid)
+	if err != nil {
+		return errSilent
+	}
+	if space != z.space {
+		return errors.New("its fork is a process of another PID namespace")
+	}
+	return nil
+}
+
+// pidNamespace names a process's PID namespace.
+func pidNamespace(pid int) (string, error) { return os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)) }
+
+// within says what is wrong if a process is not in the instance's group: it may be another instance's, or the zygote's.
+func (b *birth) within(pid int) error {
+	if !slices.Contains(b.group.Processes(), pid) {
+		return errors.New("its fork is a process of another control group")
+	}
+	return nil
 }
 
 // goOn has the process do its next step.

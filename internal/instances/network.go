@@ -78,15 +78,15 @@ func (n *network) own(index int) bool {
 	return err != nil || strings.HasPrefix(l.Attrs().Name, linkPrefix+n.mark+"-")
 }
 
-// connect gives the network namespace of a process its end of a veth pair, its address
+// connect gives a network namespace of one process its end of a veth pair, its address
 // and its routes. The pair goes with the namespace.
-func (n *network) connect(number, pid int, outgoing bool) error {
+func (n *network) connect(number int, ns netns.NsHandle, outgoing bool) error {
 	if old, err := netlink.LinkByName(n.link(number)); err == nil { // of a process that the kernel is still clearing away
 		if err := netlink.LinkDel(old); err != nil && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("remove old %s: %w", n.link(number), err)
 		}
 	}
-	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: inside, PeerNamespace: netlink.NsPid(pid)}
+	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: inside, PeerNamespace: netlink.NsFd(ns)}
 	veth.Name = n.link(number)
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make %s: %w", veth.Name, err)
@@ -94,7 +94,7 @@ func (n *network) connect(number, pid int, outgoing bool) error {
 	if err := n.near(veth, n.address(number), outgoing); err != nil {
 		return err
 	}
-	return n.far(pid, n.address(number), outgoing)
+	return n.far(ns, n.address(number), outgoing)
 }
 
 // near makes this machine's end ready.
@@ -105,10 +105,12 @@ func (n *network) near(veth netlink.Link, to netip.Addr, outgoing bool) error {
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+veth.Attrs().Name+"/disable_ipv6", []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	forwarding := []byte("0") // also where this machine passes on what others send
 	if outgoing {
-		if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+veth.Attrs().Name+"/forwarding", []byte("1"), 0); err != nil {
-			return err
-		}
+		forwarding = []byte("1")
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+veth.Attrs().Name+"/forwarding", forwarding, 0); err != nil {
+		return err
 	}
 	if err := netlink.LinkSetUp(veth); err != nil {
 		return fmt.Errorf("%s: %w", veth.Attrs().Name, err)
@@ -121,12 +123,7 @@ func (n *network) near(veth netlink.Link, to netip.Addr, outgoing bool) error {
 }
 
 // far makes the instance's end ready.
-func (n *network) far(pid int, own netip.Addr, outgoing bool) error {
-	ns, err := netns.GetFromPid(pid)
-	if err != nil {
-		return fmt.Errorf("network namespace: %w", err)
-	}
-	defer ns.Close()
+func (n *network) far(ns netns.NsHandle, own netip.Addr, outgoing bool) error {
 	h, err := netlink.NewHandleAt(ns)
 	if err != nil {
 		return fmt.Errorf("network namespace: %w", err)

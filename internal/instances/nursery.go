@@ -29,6 +29,7 @@ type nursery struct {
 	next   time.Time     // nothing is begun before
 	forks  int
 	most   int64 // bytes that one was seen to take; 0: none was
+	given  bool  // the one that is begun is to end: somebody needs its memory
 	closed bool
 }
 
@@ -104,7 +105,7 @@ func (n *nursery) begin() {
 		return
 	}
 	coming := make(chan struct{})
-	n.coming = coming
+	n.coming, n.given = coming, false
 	n.running.Go(func() {
 		defer close(coming)
 		z, err := n.conceive()
@@ -116,7 +117,7 @@ func (n *nursery) begin() {
 			return
 		}
 		n.why = ""
-		if n.users == 0 && n.unused == nil { // nobody needs it any more
+		if n.given || n.users == 0 && n.unused == nil { // nobody needs it any more
 			z.end()
 			return
 		}
@@ -184,6 +185,7 @@ func (n *nursery) use() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.users++
+	n.given = false
 	if n.unused != nil {
 		n.unused.Stop()
 		n.unused = nil
@@ -218,6 +220,7 @@ func (n *nursery) give() {
 
 // drop ends the zygote, until there is an instance again; n.mu is held.
 func (n *nursery) drop() {
+	n.given = n.coming != nil
 	if z := n.now; z != nil {
 		n.now = nil
 		z.end()

@@ -1,6 +1,7 @@
 package instances
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -43,6 +44,44 @@ func TestZygoteKilled(t *testing.T) {
 	w.close()
 }
 
+// TestZygoteSocketHeld: that a zygote has ended is known also where an instance holds its socket.
+func TestZygoteSocketHeld(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	dir := program(t, map[string]string{"holds.py": "import os\nclose = os.close\nos.close = lambda fd: fd == 3 or close(fd)\n"})
+	run := forked(in(dir, python(answers("import holds", "os.readlink('/proc/self/fd/3')[:6]"))))
+	stop := w.run("f", run)
+	if got := get(t, w.found("f", 1)[0]); got != "socket" {
+		t.Fatalf("the instance has %s at 3", got)
+	}
+	first := w.zygoteOf("f").PID
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	w.zygote("f", "another zygote", func(x ZygoteStatus) bool { return x.PID != first && x.State == Ready })
+	stop()
+	w.close()
+}
+
+// TestZygoteTalks: a zygote that says more than it has to is ended.
+func TestZygoteTalks(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	talks := "import os\nif os.getpid() != 1:\n    for n in range(%s): os.write(3, b'%s')\n"
+	late := "import os\nos.register_at_fork(before=lambda: os.write(3, b'{\"importing\": \"x\"}'))\n"
+	dir := program(t, map[string]string{"early.py": fmt.Sprintf(talks, "1 << 40", "{}"), "late.py": late})
+	for _, name := range []string{"early", "late"} {
+		stop := w.run(name, forked(in(dir, python(answers("import "+name, "os.getpid()")))))
+		if got := get(t, w.found(name, 1)[0]); got != "1" {
+			t.Errorf("%s: it answers %s", name, got)
+		}
+		want := "function=" + name + ` reason="it says more than a zygote has to say"`
+		until(t, want, func() bool { return strings.Contains(w.log.String(), want) })
+		stop()
+	}
+	w.close()
+}
+
 // TestZygoteSleeps: a zygote that nobody needs is frozen, and forks when it is asked to.
 func TestZygoteSleeps(t *testing.T) {
 	uplink(t)
@@ -63,22 +102,52 @@ func TestZygoteSleeps(t *testing.T) {
 	w.close()
 }
 
+// outside is a module that has a process become the instance which it has forked before there was a group for it.
+const outside = `import ctypes, os, socket
+libc, fork, read_write = ctypes.CDLL(None), os.fork, []
+def hop():
+    found = []
+    for n in range(4, 64):
+        try: found.append(socket.socket(fileno=os.dup(n)))
+        except OSError: pass
+    return found[0]
+def other():
+    os.read(read_write[0], 1)
+    libc.unshare(0x20000000)
+    if fork() == 0:
+        hop().send(b'{}')
+        while True: __import__('signal').pause()
+    os._exit(0)
+def odd():
+    if read_write:
+        os.write(read_write[1], b'!')
+        return 1
+    read_write.extend(os.pipe())
+    pid = fork()
+    if pid == 0 and fork() == 0: other()
+    return pid
+if os.getpid() != 1: os.fork = odd`
+
 // TestBadZygotes: whatever hinders a zygote is one state and one line, and the function is served without it.
 func TestBadZygotes(t *testing.T) {
 	uplink(t)
 	w := newWorld(t)
 	dir := program(t, map[string]string{
-		"hangs.py":    "import time\nif __import__('os').getpid() != 1: time.sleep(1000)",
-		"threads.py":  "import threading\nthreading.Thread(target=threading.Event().wait, name='w', daemon=True).start()",
-		"connects.py": "import socket\ns = socket.socket()",
-		"loops.py":    "import asyncio\nloop = asyncio.new_event_loop()",
-		"spawns.py":   "import subprocess\np = subprocess.Popen(['sleep', '1000'])",
-		"shares.py":   "import mmap\nm = mmap.mmap(-1, 4096)",
-		"writes.py":   "import os\nif os.getpid() != 1: raise RuntimeError('a\\x1b[31mb\\nc')",
-		"ends.py":     "import os, sys\nif os.getpid() != 1: sys.exit('no more')",
-		"crashes.py":  "import os\nif os.getpid() != 1: os.kill(os.getpid(), 11)",
-		"eats.py":     "import os\nx = []\nwhile os.getpid() != 1: x.append(bytearray(1 << 20))",
-		"forks.py":    "import os\nos.register_at_fork(after_in_child=lambda: os.getpid() == 1 and os._exit(9))",
+		"hangs.py":     "import time\nif __import__('os').getpid() != 1: time.sleep(1000)",
+		"threads.py":   "import threading\nthreading.Thread(target=threading.Event().wait, name='w', daemon=True).start()",
+		"connects.py":  "import socket\ns = socket.socket()",
+		"loops.py":     "import asyncio\nloop = asyncio.new_event_loop()",
+		"spawns.py":    "import subprocess\np = subprocess.Popen(['sleep', '1000'])",
+		"shares.py":    "import mmap\nm = mmap.mmap(-1, 4096)",
+		"writes.py":    "import os\nif os.getpid() != 1: raise RuntimeError('a\\x1b[31mb\\nc')",
+		"ends.py":      "import os, sys\nif os.getpid() != 1: sys.exit('no more')",
+		"crashes.py":   "import os\nif os.getpid() != 1: os.kill(os.getpid(), 11)",
+		"eats.py":      "import os\nx = []\nwhile os.getpid() != 1: x.append(bytearray(1 << 20))",
+		"outside.py":   outside,
+		"temporary.py": "import tempfile\nf = tempfile.TemporaryFile()",
+		"memory.py":    "import os\nfd = os.memfd_create('x')",
+		"admin.py":     "import ctypes, os\nos.register_at_fork(after_in_child=lambda: os.getpid() != 1 and ctypes.CDLL(None).unshare(0x10000000))",
+		"forks.py":     "import os\nos.register_at_fork(after_in_child=lambda: os.getpid() == 1 and os._exit(9))",
 	})
 	imports := func(name string) *config.Run {
 		run := forked(in(dir, python(answers("import "+name, "os.getpid()"))))
@@ -86,7 +155,7 @@ func TestBadZygotes(t *testing.T) {
 	}
 	named := func(run *config.Run, names ...string) *config.Run { run.Imports = names; return run }
 	short := imports("hangs")
-	short.Start = 3 * time.Second
+	short.Start = 6 * time.Second
 	shell := forked(command("/bin/sh", "-c", "exec /usr/bin/python3 -c \"$0\"", answers("", "1")))
 	option := forked(python(answers("", "1")))
 	option.Command = append([]string{option.Command[0], "-i"}, option.Command[1:]...)
@@ -94,20 +163,24 @@ func TestBadZygotes(t *testing.T) {
 		run  *config.Run
 		want string
 	}{
-		"missing":  {named(imports("json"), "json", "no_such"), "import of no_such: ModuleNotFoundError: No module named 'no_such'"},
-		"hangs":    {short, "after 3s it still imports hangs"},
-		"threads":  {imports("threads"), "an import has started a thread (w), which no fork has"},
-		"connects": {imports("connects"), "an import has left socket:["},
-		"loops":    {imports("loops"), "open, which instances would share"},
-		"spawns":   {imports("spawns"), "an import has started a process"},
-		"shares":   {imports("shares"), "an import has made memory that instances would share"},
-		"writes":   {imports("writes"), "import of writes: RuntimeError: a?[31mb c"},
-		"ends":     {imports("ends"), "import of ends: SystemExit: no more"},
-		"crashes":  {imports("crashes"), "killed by signal SIGSEGV"},
-		"eats":     {imports("eats"), "killed: it needs more than its memory limit of 64 MiB"},
-		"forks":    {imports("forks"), "its fork has ended before it was an instance"},
-		"shell":    {shell, `command "/bin/sh" is no Python interpreter, and no script of one`},
-		"option":   {option, `command "/usr/bin/python3": option "-i" of the interpreter: a zygote cannot have it`},
+		"missing":   {named(imports("json"), "json", "no_such"), "import of no_such: ModuleNotFoundError: No module named 'no_such'"},
+		"hangs":     {short, "after 6s it still imports hangs"},
+		"threads":   {imports("threads"), "an import has started a thread (w), which no fork has"},
+		"connects":  {imports("connects"), "an import has left socket:["},
+		"loops":     {imports("loops"), "open, which instances would share"},
+		"spawns":    {imports("spawns"), "an import has started a process"},
+		"shares":    {imports("shares"), "an import has made memory that instances would share"},
+		"writes":    {imports("writes"), "import of writes: RuntimeError: a?[31mb c"},
+		"ends":      {imports("ends"), "import of ends: SystemExit: no more"},
+		"crashes":   {imports("crashes"), "killed by signal SIGSEGV"},
+		"eats":      {imports("eats"), "killed: it needs more than its memory limit of 64 MiB"},
+		"forks":     {imports("forks"), "its fork has ended before it was an instance"},
+		"outside":   {imports("outside"), "its fork is a process of another control group"},
+		"admin":     {imports("admin"), "network namespace: its user namespace is one of user 65534"},
+		"temporary": {imports("temporary"), "an import has left a file without a name open to write, which instances would share"},
+		"memory":    {imports("memory"), "an import has left a file without a name open to write, which instances would share"},
+		"shell":     {shell, `command "/bin/sh" is no Python interpreter, and no script of one`},
+		"option":    {option, `command "/usr/bin/python3": option "-i" of the interpreter: a zygote cannot have it`},
 	}
 	var stops []func()
 	for name, c := range cases {
@@ -132,26 +205,39 @@ func TestBadZygotes(t *testing.T) {
 	w.close()
 }
 
-// TestZygoteChanged: what an instance runs is what the files hold, also when they have changed since the zygote read them.
-func TestZygoteChanged(t *testing.T) {
+// TestZygoteSignals: an import that sees to its children itself hinders nothing.
+func TestZygoteSignals(t *testing.T) {
 	uplink(t)
 	w := newWorld(t)
-	dir := program(t, map[string]string{"lib.py": "value = 1\n", "app.py": answers("import lib", "lib.value")})
-	stop := w.run("f", forked(in(dir, command("/usr/bin/python3", "-B", "app.py"))))
-	if got := get(t, w.found("f", 1)[0]); got != "1" {
-		t.Errorf("first: %s", got)
+	stop := w.run("f", forked(in(program(t, map[string]string{"ignores.py": "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"}),
+		python(answers("import ignores", "os.getpid()")))))
+	w.found("f", 1)
+	first := w.zygoteOf("f").PID
+	w.exchange("f")
+	if x := w.zygoteOf("f"); x.Forks != 2 || x.PID != first {
+		t.Errorf("%+v, want two forks of %d", x, first)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "lib.py"), []byte("value = 'two'\n"), 0o755); err != nil { //nolint:gosec // as it was
+	stop()
+	w.close()
+}
+
+// TestZygoteGiven: one that is begun when its memory is needed ends when it is ready.
+func TestZygoteGiven(t *testing.T) {
+	uplink(t)
+	w := newWorld(t)
+	dir := program(t, map[string]string{"waits.py": "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\n"})
+	stop := w.run("f", forked(in(dir, python(answers("import waits", "os.getpid()")))))
+	w.zygote("f", "zygote that is begun", is(Starting))
+	w.r.mu.Lock()
+	n := w.r.known["f"].sets[0].nursery
+	w.r.mu.Unlock()
+	n.give()
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.exchange("f"); got != "two" {
-		t.Errorf("after a change: %s", got)
-	}
-	if want := `msg="zygote is begun anew" function=f reason="` + dir + `/lib.py has changed"`; !strings.Contains(w.log.String(), want) {
-		t.Errorf("the log does not say %s", want)
-	}
-	if x := w.zygoteOf("f"); x.Forks != 2 {
-		t.Errorf("%+v, want two forks", x)
+	w.found("f", 1)
+	if x := w.zygoteOf("f"); x.State != Stopped || x.Forks != 0 {
+		t.Errorf("%+v", x)
 	}
 	stop()
 	w.close()

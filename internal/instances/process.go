@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"eproxy/internal/cgroup"
@@ -168,7 +169,12 @@ func (r *Runtime) order(ctx context.Context, i *instance, p *process, who accoun
 	if err := p.group.Add(p.pid); err != nil {
 		return err
 	}
-	if err := r.network.connect(i.number, p.pid, i.run.Outgoing); err != nil {
+	ns, err := netns.GetFromPid(p.pid)
+	if err != nil {
+		return fmt.Errorf("network namespace: %w", err)
+	}
+	defer ns.Close()
+	if err := r.network.connect(i.number, ns, i.run.Outgoing); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
 	order := r.orderOf(i.run, who)

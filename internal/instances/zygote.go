@@ -29,6 +29,10 @@ const (
 	keeperPIDs   = 64
 	// maxReport is more than what a zygote or an instance of it says at a time, in bytes.
 	maxReport = 4096
+	// maxReports bounds how often a zygote may say anything: it names each module that it imports.
+	maxReports = 4096
+	// lastWords is how long what a zygote has said is read after its end, where others hold its socket.
+	lastWords = time.Second
 	// zygoteRest is how long a zygote waits for the next instance to be asked for, until it is frozen.
 	zygoteRest = time.Second
 	// maxStrays bounds how many ends of processes are remembered of which nothing is known yet.
@@ -45,6 +49,7 @@ type zygote struct {
 	keeper  *process      // the first of its PID namespace
 	socket  *os.File      // the keeper's
 	ends    *json.Decoder // what comes by it
+	space   string        // that PID namespace
 	begun   time.Time
 	ready   chan struct{} // closed when it has imported everything
 	gone    chan struct{} // closed when it has ended; why says more
@@ -85,6 +90,7 @@ type report struct {
 type wish struct {
 	Imports  []string `json:"imports"` // nil: those that its program begins with
 	ReadOnly bool     `json:"read_only"`
+	Began    int64    `json:"began"` // before it has read anything, nanoseconds since 1970
 }
 
 // conceive starts a zygote, which is ready, or gone, a little later; ctx ends the wait for its keeper.
@@ -145,7 +151,7 @@ func (z *zygote) order(ctx context.Context, who account) error {
 	if _, err := z.control.Write(zygoteProgram); err != nil {
 		return err
 	}
-	w, err := json.Marshal(wish{run.Imports, run.ReadOnly})
+	w, err := json.Marshal(wish{run.Imports, run.ReadOnly, z.begun.UnixNano()})
 	if err != nil {
 		return err
 	}
@@ -170,7 +176,13 @@ func (z *zygote) order(ctx context.Context, who account) error {
 	if x.Message != "" {
 		return errors.New(x.Message)
 	}
-	z.self, z.killed = z.adopt(x.Zygote), z.group.OOMKills()
+	z.killed = z.group.OOMKills()
+	if z.self, err = z.adopt(x.Zygote); err != nil {
+		return err
+	}
+	if z.space, err = pidNamespace(z.keeper.pid); err != nil {
+		return err
+	}
 	if !stop() {
 		return ctx.Err()
 	}

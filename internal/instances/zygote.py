@@ -165,7 +165,10 @@ def unshared():
         if not (stat.S_ISREG(st.st_mode) or stat.S_ISDIR(st.st_mode) or stat.S_ISCHR(st.st_mode)):
             what = os.readlink("/proc/self/fd/%d" % fd)
             raise Refused("an import has left %s open, which instances would share" % what)
-        files.append((fd, fcntl.fcntl(fd, fcntl.F_GETFL), os.get_inheritable(fd)))
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        if stat.S_ISREG(st.st_mode) and st.st_nlink == 0 and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise Refused("an import has left a file without a name open to write, which instances would share")
+        files.append((fd, flags, os.get_inheritable(fd)))
     return files
 
 
@@ -179,21 +182,33 @@ def reopen(files):
         os.close(own)
 
 
+def status(path):
+    """That of a file, or of the archive that it is in."""
+    while True:
+        try:
+            return os.stat(path)
+        except NotADirectoryError:
+            path = os.path.dirname(path)
+
+
 def stamp(path):
-    st = os.stat(path)
+    st = status(path)
     return st.st_mtime_ns, st.st_size, st.st_ino
 
 
-def stamps():
-    """The files that modules are from, and what tells whether they are still the same."""
+def stamps(began):
+    """The files that modules are from, and what tells whether they are still the same. began
+    is before any was read: nobody knows what was read of one that has changed since."""
     found = {}
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
         if isinstance(path, str) and getattr(module, "__name__", "") != "__main__":
             try:
-                found[path] = stamp(path)
+                found[path], when = stamp(path), status(path).st_ctime_ns
             except OSError:
-                pass  # of an archive, or made up
+                continue  # made up
+            if when > began:
+                raise Refused("%s has changed while modules were imported" % path)
     return found
 
 
@@ -213,7 +228,7 @@ def changed(files):
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+PR_SET_CHILD_SUBREAPER, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 36, 47, 4
 CAPABILITIES_3 = 0x20080522
 
 
@@ -308,7 +323,10 @@ def serve(control, files, read_only, sources):
         hop.close()
         os.close(passed[1])
         os.close(passed[2])
-        os.waitpid(child, 0)
+        try:
+            os.waitpid(child, 0)
+        except ChildProcessError:
+            pass  # an import sees to its children otherwise
 
 
 def program(kind, target, main):
@@ -338,8 +356,9 @@ def zygote():
         for name, of in imports(order["imports"], kind, target):
             control.send(json.dumps({"importing": name}).encode())
             load(name, of)
-        files, sources = unshared(), stamps()
+        files, sources = unshared(), stamps(order["began"])
         run = program(kind, target, main)
+        call("leave orphans alone", "prctl", PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
         gc.collect()
         gc.freeze()  # nothing looks at it again, and so it stays shared
         control.send(json.dumps({"ready": True}).encode())

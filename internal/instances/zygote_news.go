@@ -59,23 +59,35 @@ func (z *zygote) ended(e stage.Ended) {
 	}
 }
 
-// adopt has the end of a child noted, that may have come already.
-func (z *zygote) adopt(pid int) *child {
+// adopt has the end of a child noted, that may have come already. What is an instance, or the zygote, becomes no other one.
+func (z *zygote) adopt(pid int) (*child, error) {
 	c := &child{ended: make(chan struct{})}
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	if z.children[pid] != nil {
+		return nil, errors.New("its fork is an instance already")
+	}
 	for _, e := range z.strays {
 		if e.PID == pid {
 			c.end(e.Status)
-			return c
+			return c, nil
 		}
 	}
 	if z.children == nil {
 		c.end(syscall.WaitStatus(unix.SIGKILL))
-		return c
+		return c, nil
 	}
 	z.children[pid] = c
-	return c
+	return c, nil
+}
+
+// forget has no end of a child noted any more.
+func (z *zygote) forget(pid int, c *child) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.children[pid] == c {
+		delete(z.children, pid)
+	}
 }
 
 // expect says whether a child may be adopted soon.
@@ -85,16 +97,24 @@ func (z *zygote) expect(soon bool) {
 	z.forking, z.strays = soon, nil
 }
 
-// hear takes what the zygote says until it has ended.
+// hear takes what the zygote says until it has ended. Its socket may be open in others then, as in an instance whose function wants that: what
+// it had said is there already.
 func (z *zygote) hear() {
 	defer close(z.gone)
-	for {
+	go func() {
+		<-z.self.ended
+		_ = z.control.SetReadDeadline(time.Now().Add(lastWords))
+	}()
+	for n := 0; ; n++ {
 		b, pid, err := receive(z.control)
 		var x report
 		if err != nil || json.Unmarshal(b, &x) != nil {
 			break
 		}
-		z.note(&x, pid)
+		if !z.note(&x, pid) || n == maxReports {
+			z.because("it says more than a zygote has to say")
+			break
+		}
 	}
 	z.end() // it may have closed the socket only
 	<-z.self.ended
@@ -106,25 +126,30 @@ func (z *zygote) hear() {
 	}
 }
 
-// note takes one report of the zygote, which is not to be trusted to say each thing once.
-func (z *zygote) note(x *report, pid int) {
+// note takes one report of the zygote, which is not to be trusted to say each thing once; false: it says what it has no reason to.
+func (z *zygote) note(x *report, pid int) bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.pid = pid
-	switch {
-	case x.Failed != "":
+	if x.Failed != "" {
 		z.why = printable(x.Failed)
-	case x.Changed != "":
+		return true
+	}
+	if x.Changed != "" {
 		z.why, z.stale = printable(x.Changed)+" has changed", true
-	case x.Ready:
-		select {
-		case <-z.ready:
-		default:
-			close(z.ready)
-		}
+		return true
+	}
+	select {
+	case <-z.ready:
+		return false
 	default:
+	}
+	if x.Ready {
+		close(z.ready)
+	} else {
 		z.importing = printable(x.Importing)
 	}
+	return true
 }
 
 // printable is what a function says, fit for a line on a terminal.
@@ -163,13 +188,18 @@ func (z *zygote) await(ctx context.Context) error {
 
 // endFor ends the zygote for a reason, if it has not ended for another one, and waits until it has.
 func (z *zygote) endFor(why string) {
+	z.because(why)
+	z.end()
+	<-z.gone
+}
+
+// because notes why it is to end, if nothing is known yet.
+func (z *zygote) because(why string) {
 	z.mu.Lock()
+	defer z.mu.Unlock()
 	if z.why == "" {
 		z.why = why
 	}
-	z.mu.Unlock()
-	z.end()
-	<-z.gone
 }
 
 // hungUp says whether the zygote has closed its socket, as it does first when it ends.

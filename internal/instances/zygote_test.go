@@ -267,3 +267,39 @@ func TestForkedMemory(t *testing.T) {
 	stop()
 	w.close()
 }
+
+// hoarding is a module that sees to it that its keeper does not hear of the ends of instances: they are the zygote's children.
+const hoarding = `import ctypes, os
+if os.getpid() != 1:
+    os.register_at_fork(before=lambda: ctypes.CDLL(None).prctl(36, 1, 0, 0, 0))`
+
+// TestForkedUnheard: the end of an instance is noticed, and the instance is ended, where code of the function sees to it that its keeper
+// does not hear of it.
+func TestForkedUnheard(t *testing.T) {
+	uplink(t)
+	for name, module := range map[string]string{
+		"subreaper": "import ctypes\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n",
+		"hoarder":   hoarding,
+		"parent": // the one between the zygote and the instance stays
+		"import os\nend = os._exit\nos._exit = lambda status: end(status) if os.getpid() == 1 or status else __import__('signal').pause()\n" +
+			"wait = os.waitpid\nos.waitpid = lambda pid, options: wait(pid, options) if options else (pid, 0)\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			dir := program(t, map[string]string{"odd.py": module})
+			stop := w.run("f", forked(in(dir, python(answers("import odd", "os.getpid()")))))
+			w.found("f", 1)
+			if got := w.exchange("f"); got != "1" {
+				t.Errorf("the next instance answers %s", got)
+			}
+			if want := `msg="instance has failed, it is started again" function=f instance=1 reason="killed by signal SIGKILL"`; !strings.Contains(w.log.String(), want) {
+				t.Errorf("the log does not say %s", want)
+			}
+			if x := w.zygoteOf("f"); x.Forks != 2 {
+				t.Errorf("%+v, want two forks", x)
+			}
+			stop()
+			w.close()
+		})
+	}
+}
