@@ -119,7 +119,8 @@ func (s *Server) enter(cl *mochi.Client) (present bool) {
 		return false
 	}
 	_ = s.mqtt.DisconnectClient(old, packets.ErrSessionTakenOver)
-	if cl.Properties.Clean || old.Properties.Clean && old.Properties.ProtocolVersion < 5 { // [MQTT-3.1.2-4]
+	if cl.Properties.Clean || !lasts(old) { // [MQTT-3.1.2-4], MQTT 5 section 3.1.2.11.2: it has ended with the connection
+		s.broker.Forget(cl.ID) // nothing of the new session has been read
 		s.mqtt.UnsubscribeClient(old)
 		old.ClearInflights()
 		s.mqtt.Clients.Add(cl)

@@ -56,12 +56,13 @@ func (k *keep) session(cl *mochi.Client, left int64) {
 	k.put(store.Session, store.Key(cl.ID, ""), keptSession{Version: p.ProtocolVersion, Expiry: p.Props.SessionExpiryInterval, Left: left, Largest: p.Props.MaximumPacketSize})
 }
 
-// begun keeps a session whose client gets CONNACK now. present: it goes on; otherwise it is a new one.
+// begun keeps a session whose client gets CONNACK now. present: it goes on; otherwise it is a new one. One that is to end with the connection has
+// nothing on disk from now on, and never will: DISCONNECT cannot make it last [MQTT-3.14.2-2].
 func (k *keep) begun(cl *mochi.Client, present bool) {
 	if k == nil {
 		return
 	}
-	if !present {
+	if !present || !lasts(cl) {
 		k.store.Forget(cl.ID)
 	}
 	if lasts(cl) {
