@@ -117,11 +117,7 @@ func (s *Server) expire(cl *mochi.Client) {
 	defer s.endOnPanic(cl)
 	defer s.turns.Begin(cl.ID)()
 	if s.current(cl) {
-		cl.ClearInflights()
-		s.mqtt.UnsubscribeClient(cl)
-		s.mqtt.Clients.Delete(cl.ID)
-		s.broker.Forget(cl.ID)
-		s.keep.forget(cl.ID)
+		s.end(cl)
 	}
 }
 

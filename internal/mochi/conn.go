@@ -45,6 +45,7 @@ type conn struct {
 	turn        func()        // ends the connection's turn; nil: it has none
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
+	resumed     bool          // what waited is being written: messages of QoS 1 and 2 come behind it; guarded by the server's numbering
 	quota       quota
 	acks        outbox.Box // PUBACKs of the broker, and what waited for the disk
 	out         outgoing   // messages

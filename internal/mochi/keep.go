@@ -16,9 +16,9 @@ import (
 
 // keep puts on disk what outlives the program. A nil one keeps nothing.
 type keep struct {
-	store   *store.Store
-	log     func(message string, args ...any)
-	current func(*mochi.Client) bool // the client's session has not been taken over
+	store  *store.Store
+	log    func(message string, args ...any)
+	holder func(*mochi.Client) *mochi.Client // who has a client's session; nil: it has ended
 }
 
 var _ broker.Keeper = (*keep)(nil)
@@ -77,14 +77,10 @@ func (k *keep) settle(cl *mochi.Client) {
 	}
 }
 
-// left keeps a session whose connection has ended; one that has ended with it is forgotten.
+// left keeps a session whose connection has ended, and which lasts.
 func (k *keep) left(cl *mochi.Client) {
-	switch {
-	case k == nil || !k.current(cl):
-	case lasts(cl):
+	if k != nil {
 		k.session(cl, time.Now().Unix())
-	default:
-		k.forget(cl.ID)
 	}
 }
 
@@ -110,7 +106,7 @@ func (k *keep) subscribed(cl *mochi.Client, filters packets.Subscriptions, codes
 
 // unsubscribed forgets subscriptions, before UNSUBACK.
 func (k *keep) unsubscribed(cl *mochi.Client, filters packets.Subscriptions) {
-	if k == nil || !lasts(cl) || !k.current(cl) {
+	if !k.keeps(cl) {
 		return
 	}
 	for _, f := range filters {
@@ -118,9 +114,18 @@ func (k *keep) unsubscribed(cl *mochi.Client, filters packets.Subscriptions) {
 	}
 }
 
+// keeps says whether a client's session is kept. Another may have taken it over.
+func (k *keep) keeps(cl *mochi.Client) bool {
+	if k == nil {
+		return false
+	}
+	now := k.holder(cl)
+	return now != nil && lasts(now)
+}
+
 // message keeps what waits for a client's acknowledgement.
 func (k *keep) message(cl *mochi.Client, pk *packets.Packet) {
-	if k == nil || !lasts(cl) || !k.current(cl) || pk.FixedHeader.Dup { // one that is sent again is there
+	if !k.keeps(cl) || pk.FixedHeader.Dup { // one that is sent again is there
 		return
 	}
 	k.put(store.Message, messageKey(cl, pk.PacketID), keptOf(pk))
@@ -128,7 +133,7 @@ func (k *keep) message(cl *mochi.Client, pk *packets.Packet) {
 
 // settled forgets it.
 func (k *keep) settled(cl *mochi.Client, id uint16) {
-	if k == nil || !lasts(cl) || !k.current(cl) {
+	if !k.keeps(cl) {
 		return
 	}
 	k.store.Delete(store.Message, messageKey(cl, id))

@@ -25,7 +25,7 @@ func (s *Server) restore() error {
 	if err != nil {
 		return err
 	}
-	s.keep = &keep{st, s.log.Warn, s.current}
+	s.keep = &keep{st, s.log.Warn, s.holder}
 	s.broker.Keep(s.keep)
 	for _, load := range []func(*store.Store) error{s.loadSessions, s.loadSubscriptions, s.loadMessages, s.loadReceived, s.loadRetained} {
 		if err := load(st); err != nil {

@@ -35,6 +35,7 @@ type Server struct {
 	listeners []*listener     // guarded by listening
 	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
+	numbering numbering
 	clock     *clock
 	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
