@@ -34,9 +34,6 @@ type keptSession struct {
 // lasts says whether a client's session outlives its connection.
 func lasts(cl *mochi.Client) bool {
 	p := &cl.Properties
-	if cl.Net.Inline {
-		return false
-	}
 	return p.ProtocolVersion < 5 && !p.Clean || p.ProtocolVersion == 5 && p.Props.SessionExpiryInterval > 0
 }
 

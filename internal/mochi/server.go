@@ -68,7 +68,7 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true // those of a PUBLISH say nothing about its acknowledgement
 	caps.MaximumMessageExpiryInterval = 0                  // none: what is retained stays until it is replaced, what waits for a client as long as its session
 	caps.MaximumClientWritesPending = 0                    // see outgoing
-	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log), ClientNetReadBufferSize: readAhead})
+	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, Logger: quiet(s.log), ClientNetReadBufferSize: readAhead})
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
@@ -157,9 +157,6 @@ func (s *Server) Close() {
 	s.live.shut()
 	var wg sync.WaitGroup
 	for _, cl := range s.mqtt.Clients.GetAll() {
-		if cl.Net.Inline {
-			continue
-		}
 		wg.Go(func() {
 			defer s.endOnPanic(cl)
 			_ = s.mqtt.DisconnectClient(cl, packets.ErrServerShuttingDown)

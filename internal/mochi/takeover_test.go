@@ -167,3 +167,29 @@ func TestNoLongerWanted(t *testing.T) {
 		t.Errorf("%d messages in flight", n)
 	}
 }
+
+// TestResentOnce: what is published after a connection has got the session, and before that has written what waited, comes with that, and not once more.
+func TestResentOnce(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous)
+	sub := subscriber(t, s, 9)
+	cl, _ := s.front.mqtt.Clients.Get("sub")
+	c, mu := cl.Net.Conn.(*conn), s.front.numbering.of("sub")
+	mu.Lock()
+	c.resumed = false
+	mu.Unlock()
+	for _, payload := range []string{"1", "2"} {
+		if err := s.front.Publish(&request.Message{Topic: "q", QoS: 1, Payload: []byte(payload)}); err != nil {
+			t.Fatal(err)
+		}
+		if payload == "1" {
+			if err := s.front.resend(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p := sub.expect(packets.Publish); string(p[len(p)-1:]) != payload || p[0] != 0x32 {
+			t.Errorf("got % x", p)
+		}
+	}
+	write(t, sub, 0xc0, 0)
+	sub.expect(packets.Pingresp)
+}
