@@ -40,6 +40,7 @@ type conn struct {
 	gate        gate
 	server      *Server
 	client      *mochi.Client // from CONNECT on
+	expiry      atomic.Uint32 // the Session Expiry Interval, which DISCONNECT may change
 	established bool          // the client's session is established
 	left        int           // bytes of the packet that the library reads that it has not got
 	turn        func()        // ends the connection's turn; nil: it has none

@@ -34,7 +34,15 @@ type keptSession struct {
 // lasts says whether a client's session outlives its connection.
 func lasts(cl *mochi.Client) bool {
 	p := &cl.Properties
-	return p.ProtocolVersion < 5 && !p.Clean || p.ProtocolVersion == 5 && p.Props.SessionExpiryInterval > 0
+	return p.ProtocolVersion < 5 && !p.Clean || p.ProtocolVersion == 5 && expiry(cl) > 0
+}
+
+// expiry is a client's Session Expiry Interval in seconds, for any goroutine.
+func expiry(cl *mochi.Client) uint32 {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		return c.expiry.Load()
+	}
+	return cl.Properties.Props.SessionExpiryInterval // as it was restored
 }
 
 // put puts a record that is written as JSON.
@@ -50,11 +58,11 @@ func (k *keep) put(kind store.Kind, key string, v any) {
 // session keeps a client's session, from its CONNACK on, and again when it is left.
 func (k *keep) session(cl *mochi.Client, left int64) {
 	p := &cl.Properties
-	k.put(store.Session, store.Key(cl.ID, ""), keptSession{Version: p.ProtocolVersion, Expiry: p.Props.SessionExpiryInterval, Left: left, Largest: p.Props.MaximumPacketSize})
+	k.put(store.Session, store.Key(cl.ID, ""), keptSession{Version: p.ProtocolVersion, Expiry: expiry(cl), Left: left, Largest: p.Props.MaximumPacketSize})
 }
 
 // begun keeps a session whose client gets CONNACK now. present: it goes on; otherwise it is a new one. One that is to end with the connection has
-// nothing on disk from now on, and never will: DISCONNECT cannot make it last [MQTT-3.14.2-2].
+// nothing on disk from now on, and never will: DISCONNECT cannot make it last (MQTT 5 section 3.14.2.2.2).
 func (k *keep) begun(cl *mochi.Client, present bool) {
 	if k == nil {
 		return

@@ -53,6 +53,7 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 // CONNECT and the library refuses.
 func (c *conn) connecting(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	c.client = cl
+	c.expiry.Store(pk.Properties.SessionExpiryInterval)
 	c.bridge = pk.ProtocolVersion&mqtt.BridgeBit != 0
 	pk.ProtocolVersion &^= mqtt.BridgeBit
 	pk.ReservedBit = 0 // checked already, and none in MQTT 3.1
@@ -73,6 +74,7 @@ func (c *conn) goodbye(pk packets.Packet) {
 	}
 	x.Stop()
 	if pk.Properties.SessionExpiryIntervalFlag {
+		c.expiry.Store(pk.Properties.SessionExpiryInterval)
 		x.SetExpiry(codec.Seconds(pk.Properties.SessionExpiryInterval))
 	}
 	if pk.ReasonCode != packets.CodeDisconnectWillMessage.Code {

@@ -2,12 +2,16 @@ package mochi
 
 import (
 	"encoding/binary"
+	"errors"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"eproxy/internal/broker"
+	"eproxy/internal/config"
 	"eproxy/internal/mqtt/samples"
 	"eproxy/internal/request"
 )
@@ -192,4 +196,36 @@ func TestResentOnce(t *testing.T) {
 	}
 	write(t, sub, 0xc0, 0)
 	sub.expect(packets.Pingresp)
+}
+
+// TestExpiryChangesMeanwhile: DISCONNECT may change how long a session lives on while something is published to it.
+func TestExpiryChangesMeanwhile(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous, func(o *broker.Options) {
+		o.Config.Persistence = config.Persistence{Dir: filepath.Join(t.TempDir(), "d"), Bytes: 64 << 20}
+	})
+	const rounds, each = 20, 50
+	var ids []string
+	for i := range rounds {
+		id := string([]byte{'a' + byte(i)})
+		ids = append(ids, id)
+		c := &client{t: t, Conn: s.dial()}
+		write(t, c, []byte(hello5(id, kept, lasting)+sub5(id, 1))...)
+		c.expect(packets.Connack)
+		c.expect(packets.Suback)
+		over := make(chan error)
+		go func() {
+			var err error
+			for range each {
+				err = errors.Join(err, s.front.Publish(&request.Message{Topic: id, QoS: 1}))
+			}
+			over <- err
+		}()
+		c.expect(packets.Publish)
+		write(t, c, []byte(samples.Packet(0xe0, "\x00", samples.Properties("\x11\x00\x00\x0e\x10")))...)
+		readAll(t, c)
+		if err := <-over; err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.waitFor(func() bool { n, difference := s.same(ids...); return n == rounds*each && difference == "" }, "not all messages wait")
 }
