@@ -45,6 +45,7 @@ type Server struct {
 	stall     time.Duration // writeStall, less in tests
 	begin     time.Duration // connectTimeout, less in tests
 	rest      time.Duration // restTime, less in tests
+	closing   time.Duration // closeTimeout, less in tests
 	outgoing  int           // OutgoingMax, less in tests
 }
 
@@ -53,9 +54,12 @@ var _ broker.Frontend = (*Server)(nil)
 // readAhead is how many bytes the library reads ahead of what it looks at, at least; the connection has a buffer of its own (see gate).
 const readAhead = 16
 
+// closeTimeout is how long Close waits for connections whose sockets are closed.
+const closeTimeout = 5 * time.Second
+
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
-	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, rest: restTime, outgoing: OutgoingMax, clock: newClock(), cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
+	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, rest: restTime, closing: closeTimeout, outgoing: OutgoingMax, clock: newClock(), cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
 	var err error
 	if s.places, err = openfiles.For(s.cfg, s.log); err != nil {
 		return nil, err
@@ -151,10 +155,11 @@ func (s *Server) Retain(m *request.Message) {
 // Close ends all connections, all at the same time: those of clients with the
 // reason, then whatever is left, among them those whose session is just beginning.
 // The library would end one after the other, and wait for those that it does not
-// know yet.
+// know yet. It waits for what each still does, such as to keep its session on disk, for closeTimeout at most: then
+// the disk is closed, and its caller takes away what the programs share with it.
 func (s *Server) Close() {
 	s.cancel()
-	s.live.shut()
+	over := s.live.shut()
 	var wg sync.WaitGroup
 	for _, cl := range s.mqtt.Clients.GetAll() {
 		wg.Go(func() {
@@ -167,6 +172,11 @@ func (s *Server) Close() {
 		_ = c.Close()
 	}
 	_ = s.mqtt.Close()
+	select {
+	case <-over:
+	case <-time.After(s.closing):
+		s.log.Warn("connections have not ended", "connections", len(s.live.all()))
+	}
 	if err := s.keep.close(); err != nil {
 		s.log.Error("sessions not closed", "error", err)
 	}
