@@ -37,10 +37,8 @@ func (s *Server) attach(c *conn) error {
 	if err := s.mqtt.SendConnack(cl, packets.CodeSuccess, present, nil); err != nil {
 		return fmt.Errorf("write CONNACK: %w", err)
 	}
-	if present {
-		if err := resend(cl); err != nil {
-			return fmt.Errorf("write what waited: %w", err)
-		}
+	if err := s.resend(c); err != nil {
+		return fmt.Errorf("write what waited: %w", err)
 	}
 	c.running.Store(true)
 	if cl.State.Inflight.Len() > 0 { // taken over with the session
@@ -119,24 +117,12 @@ func (s *Server) enter(cl *mochi.Client) (present bool) {
 		return false
 	}
 	_ = s.mqtt.DisconnectClient(old, packets.ErrSessionTakenOver)
-	if cl.Properties.Clean || old.Properties.Clean && old.Properties.ProtocolVersion < 5 { // [MQTT-3.1.2-4]
-		s.mqtt.UnsubscribeClient(old)
-		old.ClearInflights()
+	if cl.Properties.Clean || !lasts(old) { // [MQTT-3.1.2-4], MQTT 5 section 3.1.2.11.2: it has ended with the connection
+		s.end(old) // nothing of the new one has been read
 		s.mqtt.Clients.Add(cl)
 		return false
 	}
-	for _, m := range old.State.Inflight.GetAll(false) { // [MQTT-3.1.2-5]
-		cl.State.Inflight.Set(m)
-	}
-	for filter, sub := range old.State.Subscriptions.GetAll() { // in the index they stay where they are: they are by identifier
-		cl.State.Subscriptions.Add(filter, sub)
-	}
-	s.mqtt.Clients.Add(cl)
-	for filter := range old.State.Subscriptions.GetAll() { // who still has it has little
-		old.State.Subscriptions.Delete(filter)
-	}
-	atomic.AddInt64(&s.mqtt.Info.Inflight, int64(cl.State.Inflight.Len())) // as many as ClearInflights takes off
-	old.ClearInflights()
+	s.succeed(old, cl)
 	return true
 }
 
@@ -172,11 +158,9 @@ func (s *Server) left(c *conn, why error) {
 	if !s.current(cl) {
 		return
 	}
-	s.keep.left(cl)
-	if !lasts(cl) {
-		s.broker.Forget(cl.ID)
-		cl.ClearInflights()
-		s.mqtt.UnsubscribeClient(cl)
-		s.mqtt.Clients.Delete(cl.ID)
+	if lasts(cl) {
+		s.keep.left(cl)
+	} else {
+		s.end(cl)
 	}
 }

@@ -43,7 +43,7 @@ func (c *clock) leave(cl *mochi.Client) {
 // sessionEnd is when a client's session ends that has no connection, Unix time in seconds; ends is false where
 // that is never, as with MQTT 3.
 func sessionEnd(cl *mochi.Client) (at int64, ends bool) {
-	interval, stopped := cl.Properties.Props.SessionExpiryInterval, cl.StopTime()
+	interval, stopped := expiry(cl), cl.StopTime()
 	switch {
 	case cl.Properties.ProtocolVersion < 5 || interval == math.MaxUint32: // MQTT 5 section 3.1.2.11.2
 		return nothing, false
@@ -117,11 +117,7 @@ func (s *Server) expire(cl *mochi.Client) {
 	defer s.endOnPanic(cl)
 	defer s.turns.Begin(cl.ID)()
 	if s.current(cl) {
-		cl.ClearInflights()
-		s.mqtt.UnsubscribeClient(cl)
-		s.mqtt.Clients.Delete(cl.ID)
-		s.broker.Forget(cl.ID)
-		s.keep.forget(cl.ID)
+		s.end(cl)
 	}
 }
 

@@ -144,7 +144,7 @@ func TestIdleClientsAreNotLookedAt(t *testing.T) {
 	for i := range 20 {
 		write(t, s.dial(), []byte(samples.Connect(4, 0, samples.String(fmt.Sprint(i))))...)
 	}
-	s.waitFor(func() bool { return s.front.mqtt.Clients.Len() == 21 }, "not all are connected") // and the server's own
+	s.waitFor(func() bool { return s.front.mqtt.Clients.Len() == 20 }, "not all are connected")
 	sub, in := s.v5("sub")
 	if _, err := sub.Subscribe(t.Context(), &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "o", QoS: 1}}}); err != nil {
 		t.Fatal(err)
@@ -199,5 +199,20 @@ func TestWaitingCopiesExpire(t *testing.T) {
 		if s.front.tick(later(at.after)); cl.State.Inflight.Len() != at.wait {
 			t.Errorf("%d messages wait after %d s, want %d", cl.State.Inflight.Len(), at.after, at.wait)
 		}
+	}
+}
+
+// TestClientsAreCounted: $SYS counts clients and nobody else, whatever they are called.
+func TestClientsAreCounted(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous)
+	c := s.dial()
+	write(t, c, []byte(hello5("inline", kept, lasting)+sub5("t", 0))...)
+	if p := packet(t, c); p[0] != 0x20 || p[2] != 0 {
+		t.Errorf("CONNACK % x", p)
+	}
+	packet(t, c)
+	s.front.publishSys(time.Now())
+	if n := s.front.mqtt.Info.Clone().ClientsTotal; n != 1 {
+		t.Errorf("%d clients", n)
 	}
 }

@@ -40,11 +40,13 @@ type conn struct {
 	gate        gate
 	server      *Server
 	client      *mochi.Client // from CONNECT on
+	expiry      atomic.Uint32 // the Session Expiry Interval, which DISCONNECT may change
 	established bool          // the client's session is established
 	left        int           // bytes of the packet that the library reads that it has not got
 	turn        func()        // ends the connection's turn; nil: it has none
 	bridge      bool          // the client says that it is a bridge
 	running     atomic.Bool   // the session has been taken up where it was
+	resumed     bool          // what waited is being written: messages of QoS 1 and 2 come behind it; guarded by the server's numbering
 	quota       quota
 	acks        outbox.Box // PUBACKs of the broker, and what waited for the disk
 	out         outgoing   // messages

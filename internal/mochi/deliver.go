@@ -78,23 +78,3 @@ func (s *Server) mayReceive(cl *mochi.Client, topic string) (ok bool) {
 	x := sessionOf(cl)
 	return x == nil || x.MaySubscribe(topic)
 }
-
-// number gives a message of QoS 1 or 2 an identifier, under which it waits for the client's acknowledgement; false: too many do.
-func (s *Server) number(cl *mochi.Client, c *conn, out *packets.Packet) bool {
-	if cl.State.Inflight.Len() >= int(s.mqtt.Options.Capabilities.MaximumInflight) {
-		atomic.AddInt64(&s.mqtt.Info.InflightDropped, 1)
-		return false
-	}
-	if c != nil {
-		out.PacketID = c.out.identifier(func(id uint16) bool { return waits(cl, id) })
-	} else {
-		id, _ := cl.NextPacketID() // fails if 65,535 messages wait
-		out.PacketID = uint16(id)
-	}
-	if cl.State.Inflight.Set(*out) {
-		atomic.AddInt64(&s.mqtt.Info.Inflight, 1)
-		s.clock.hold(cl)
-		s.keep.message(cl, out)
-	}
-	return true
-}

@@ -60,6 +60,17 @@ func sessionDialogues() []dialogue {
 		{"MQTT-4.1.0-2", "a session without an interval ends with its connection", []line{
 			send("c", hello5("c", clean, ""), ok5), send("c", sub5("t", 1), granted5(1)), over("c", bye), back("c", hello5("c", kept, ""), ok5),
 		}},
+		{"MQTT-3.2.2-3 MQTT-4.1.0-2", "a session without an interval is not taken over", []line{
+			send("old", hello5("c", kept, ""), ok5), send("old", sub5("t", 2), granted5(2)), send("p", hello5("p", clean, ""), ok5),
+			send("p", pub5(0x32, "t", 1, "", "1"), ack(0x40, 1)), gets("old", pub5(0x32, "t", 0, "", "1")), send("old", pub5(0x34, "u", 7, "", "x"), ack(0x50, 7)),
+			send("new", hello5("c", kept, ""), ok5), over("old", "", "\xe0\x01\x8e"), send("new", ack(0x62, 7), ack(0x70, 7, 0x92)),
+			send("p", pub5(0x32, "t", 1, "", "2"), ack(0x40, 1)),
+		}},
+		{"MQTT-3.2.2-3/3.1.1", "a clean session is not taken over", []line{
+			send("s", hello4("s", clean), ok4), send("s", sub4("u", 0), granted4(0)),
+			send("old", hello4("c", clean), ok4), send("old", pub4(0x34, "u", 7, "x"), ack(0x50, 7)), gets("s", pub4(0x30, "u", 0, "x")),
+			send("new", hello4("c", kept), ok4), over("old", ""), send("new", pub4(0x3c, "u", 7, "x"), ack(0x50, 7)), gets("s", pub4(0x30, "u", 0, "x")),
+		}},
 		{"MQTT-3.1.4-3 MQTT-3.1.4-2/3.1.1", "another connection takes the session over", []line{
 			send("old", hello5("c", clean, lasting), ok5), send("new", hello5("c", kept, lasting), present5), over("old", "", "\xe0\x01\x8e"),
 		}},

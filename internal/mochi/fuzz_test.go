@@ -62,7 +62,7 @@ func fuzzSeeds() []string {
 // forgetAll forgets the sessions that clients left behind.
 func (s *stage) forgetAll() {
 	for id, cl := range s.front.mqtt.Clients.GetAll() {
-		if !cl.Net.Inline && cl.Closed() {
+		if cl.Closed() {
 			s.front.mqtt.UnsubscribeClient(cl)
 			s.front.mqtt.Clients.Delete(id)
 		}

@@ -36,7 +36,7 @@ func (h *hook) OnUnsubscribed(cl *mqtt.Client, pk packets.Packet) {
 	h.s.keep.unsubscribed(cl, pk.Filters)
 }
 
-// sessionOf is a client's session; nil for the server's own client.
+// sessionOf is a client's session; nil for one that was restored.
 func sessionOf(cl *mqtt.Client) *broker.Session {
 	if c, ok := cl.Net.Conn.(*conn); ok {
 		return c.session.Load()

@@ -16,9 +16,9 @@ import (
 
 // keep puts on disk what outlives the program. A nil one keeps nothing.
 type keep struct {
-	store   *store.Store
-	log     func(message string, args ...any)
-	current func(*mochi.Client) bool // the client's session has not been taken over
+	store  *store.Store
+	log    func(message string, args ...any)
+	holder func(*mochi.Client) *mochi.Client // who has a client's session; nil: it has ended
 }
 
 var _ broker.Keeper = (*keep)(nil)
@@ -34,10 +34,15 @@ type keptSession struct {
 // lasts says whether a client's session outlives its connection.
 func lasts(cl *mochi.Client) bool {
 	p := &cl.Properties
-	if cl.Net.Inline {
-		return false
+	return p.ProtocolVersion < 5 && !p.Clean || p.ProtocolVersion == 5 && expiry(cl) > 0
+}
+
+// expiry is a client's Session Expiry Interval in seconds, for any goroutine.
+func expiry(cl *mochi.Client) uint32 {
+	if c, ok := cl.Net.Conn.(*conn); ok {
+		return c.expiry.Load()
 	}
-	return p.ProtocolVersion < 5 && !p.Clean || p.ProtocolVersion == 5 && p.Props.SessionExpiryInterval > 0
+	return cl.Properties.Props.SessionExpiryInterval // as it was restored
 }
 
 // put puts a record that is written as JSON.
@@ -53,15 +58,16 @@ func (k *keep) put(kind store.Kind, key string, v any) {
 // session keeps a client's session, from its CONNACK on, and again when it is left.
 func (k *keep) session(cl *mochi.Client, left int64) {
 	p := &cl.Properties
-	k.put(store.Session, store.Key(cl.ID, ""), keptSession{Version: p.ProtocolVersion, Expiry: p.Props.SessionExpiryInterval, Left: left, Largest: p.Props.MaximumPacketSize})
+	k.put(store.Session, store.Key(cl.ID, ""), keptSession{Version: p.ProtocolVersion, Expiry: expiry(cl), Left: left, Largest: p.Props.MaximumPacketSize})
 }
 
-// begun keeps a session whose client gets CONNACK now. present: it goes on; otherwise it is a new one.
+// begun keeps a session whose client gets CONNACK now. present: it goes on; otherwise it is a new one. One that is to end with the connection has
+// nothing on disk from now on, and never will: DISCONNECT cannot make it last (MQTT 5 section 3.14.2.2.2).
 func (k *keep) begun(cl *mochi.Client, present bool) {
 	if k == nil {
 		return
 	}
-	if !present {
+	if !present || !lasts(cl) {
 		k.store.Forget(cl.ID)
 	}
 	if lasts(cl) {
@@ -76,14 +82,10 @@ func (k *keep) settle(cl *mochi.Client) {
 	}
 }
 
-// left keeps a session whose connection has ended; one that has ended with it is forgotten.
+// left keeps a session whose connection has ended, and which lasts.
 func (k *keep) left(cl *mochi.Client) {
-	switch {
-	case k == nil || !k.current(cl):
-	case lasts(cl):
+	if k != nil {
 		k.session(cl, time.Now().Unix())
-	default:
-		k.forget(cl.ID)
 	}
 }
 
@@ -109,7 +111,7 @@ func (k *keep) subscribed(cl *mochi.Client, filters packets.Subscriptions, codes
 
 // unsubscribed forgets subscriptions, before UNSUBACK.
 func (k *keep) unsubscribed(cl *mochi.Client, filters packets.Subscriptions) {
-	if k == nil || !lasts(cl) || !k.current(cl) {
+	if !k.keeps(cl) {
 		return
 	}
 	for _, f := range filters {
@@ -117,9 +119,18 @@ func (k *keep) unsubscribed(cl *mochi.Client, filters packets.Subscriptions) {
 	}
 }
 
+// keeps says whether a client's session is kept. Another may have taken it over.
+func (k *keep) keeps(cl *mochi.Client) bool {
+	if k == nil {
+		return false
+	}
+	now := k.holder(cl)
+	return now != nil && lasts(now)
+}
+
 // message keeps what waits for a client's acknowledgement.
 func (k *keep) message(cl *mochi.Client, pk *packets.Packet) {
-	if k == nil || !lasts(cl) || !k.current(cl) || pk.FixedHeader.Dup { // one that is sent again is there
+	if !k.keeps(cl) || pk.FixedHeader.Dup { // one that is sent again is there
 		return
 	}
 	k.put(store.Message, messageKey(cl, pk.PacketID), keptOf(pk))
@@ -127,7 +138,7 @@ func (k *keep) message(cl *mochi.Client, pk *packets.Packet) {
 
 // settled forgets it.
 func (k *keep) settled(cl *mochi.Client, id uint16) {
-	if k == nil || !lasts(cl) || !k.current(cl) {
+	if !k.keeps(cl) {
 		return
 	}
 	k.store.Delete(store.Message, messageKey(cl, id))

@@ -16,6 +16,7 @@ type live struct {
 	mu     sync.Mutex
 	conns  map[*conn]struct{}
 	closed bool
+	over   chan struct{} // closed when no more are served and the last has ended; made by shut
 }
 
 // add enters a connection; false if no more are served.
@@ -35,14 +36,20 @@ func (l *live) add(c *conn) bool {
 func (l *live) remove(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.conns, c)
+	if delete(l.conns, c); l.closed && len(l.conns) == 0 {
+		close(l.over)
+	}
 }
 
-// shut lets no more in.
-func (l *live) shut() {
+// shut lets no more in, and returns what is closed when the last has ended; once.
+func (l *live) shut() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.closed = true
+	l.closed, l.over = true, make(chan struct{})
+	if len(l.conns) == 0 {
+		close(l.over)
+	}
+	return l.over
 }
 
 // all are the connections now.

@@ -3,10 +3,16 @@ package mochi
 import (
 	"io"
 	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"eproxy/internal/broker"
+	"eproxy/internal/config"
 	"eproxy/internal/mqtt/samples"
+	"eproxy/internal/store"
 )
 
 // returns fails the test unless f returns.
@@ -69,4 +75,50 @@ func TestDeafSubscriberBoundsPublishers(t *testing.T) {
 			want(t, conn, 0x40, 2, id[0], id[1])
 		}
 	})
+}
+
+// TestCloseWaits: when the server is closed every connection has been left, and its session is on disk with the time; one that does not end is waited for
+// so long and no longer.
+func TestCloseWaits(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	s := newStage(t, say("ok"), nil, anonymous, func(o *broker.Options) {
+		o.Config.Persistence = config.Persistence{Dir: dir, Bytes: 1 << 20}
+	})
+	const n = 100
+	for i := range n {
+		c := s.dial()
+		write(t, c, []byte(hello5(strconv.Itoa(i), kept, lasting))...)
+		packet(t, c)
+	}
+	s.server.Close()
+	if left := len(s.front.live.all()); left > 0 {
+		t.Errorf("%d connections go on", left)
+	}
+	st, err := store.Open(dir, 1<<20, s.front.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = st.Close() }()
+	left := 0
+	if err := each(st, store.Session, func(_, _ string, r *keptSession) {
+		if r.Left > 0 {
+			left++
+		}
+	}); err != nil || left != n {
+		t.Errorf("%d of %d sessions were left, %v", left, n, err)
+	}
+}
+
+// TestCloseWaitsNotForEver: a connection that does not end is named, and keeps nobody.
+func TestCloseWaitsNotForEver(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous)
+	s.front.closing = time.Millisecond
+	c := s.dial()
+	write(t, c, []byte(hello5("c", kept, lasting))...)
+	packet(t, c)
+	defer s.front.turns.Begin("c")()
+	returns(t, "Close", s.server.Close)
+	if log := s.log.String(); !strings.Contains(log, "connections have not ended") {
+		t.Error(log)
+	}
 }

@@ -99,3 +99,13 @@ func (q *outgoing) identifier(taken func(uint16) bool) uint16 {
 	}
 	return q.last
 }
+
+// follow has identifiers go on where those of the connection before end.
+func (q *outgoing) follow(before *outgoing) {
+	before.mu.Lock()
+	last := before.last
+	before.mu.Unlock()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last = last
+}

@@ -53,6 +53,7 @@ func (h *hook) OnPacketRead(cl *mochi.Client, pk packets.Packet) (packets.Packet
 // CONNECT and the library refuses.
 func (c *conn) connecting(cl *mochi.Client, pk packets.Packet) packets.Packet {
 	c.client = cl
+	c.expiry.Store(pk.Properties.SessionExpiryInterval)
 	c.bridge = pk.ProtocolVersion&mqtt.BridgeBit != 0
 	pk.ProtocolVersion &^= mqtt.BridgeBit
 	pk.ReservedBit = 0 // checked already, and none in MQTT 3.1
@@ -73,6 +74,7 @@ func (c *conn) goodbye(pk packets.Packet) {
 	}
 	x.Stop()
 	if pk.Properties.SessionExpiryIntervalFlag {
+		c.expiry.Store(pk.Properties.SessionExpiryInterval)
 		x.SetExpiry(codec.Seconds(pk.Properties.SessionExpiryInterval))
 	}
 	if pk.ReasonCode != packets.CodeDisconnectWillMessage.Code {
@@ -134,10 +136,12 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		switch {
 		case ok && c.parted.Load(): // it is for the client's next connection
 			leaveOut(&pk)
-		case ok && tooLarge(pk):
+		case pk.FixedHeader.Qos > 0 && !waiting(cl, &pk):
+			leaveOut(&pk)
+		case expired(&pk), ok && tooLarge(pk):
 			h.s.complete(cl, &pk)
 			leaveOut(&pk)
-		case ok && pk.FixedHeader.Qos > 0 && !c.quota.admit(cl, pk, !c.running.Load()): // not now
+		case ok && pk.FixedHeader.Qos > 0 && !c.quota.admit(cl, pk): // not now
 			leaveOut(&pk)
 		case pk.FixedHeader.Qos > 0:
 			pk.FixedHeader.Dup = sent(cl, pk.PacketID)
@@ -159,12 +163,11 @@ func (h *hook) OnPacketEncode(cl *mochi.Client, pk packets.Packet) packets.Packe
 		if c, ok := cl.Net.Conn.(*conn); ok {
 			if pk.ReasonCode == packets.CodeSuccess.Code {
 				h.s.keep.begun(cl, pk.SessionPresent)
+				h.s.inherit(cl) // after it has become this client's, before it is sent
 			}
-			c.endTurn() // the library has entered the client
+			c.endTurn()
 		}
 		if pk.ReasonCode == packets.CodeSuccess.Code { // [MQTT-3.2.2-15]
-			h.s.inherit(cl) // after it has become this client's, before it is sent
-			inOrder(cl)
 			h.s.keep.settle(cl)
 			pk.Properties.MaximumPacketSize = h.s.mqtt.Options.Capabilities.MaximumPacketSize
 			pk.Properties.TopicAliasMaximum = topicAliases

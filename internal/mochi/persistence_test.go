@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"eproxy/internal/broker"
 	"eproxy/internal/config"
 	"eproxy/internal/delivery"
@@ -131,5 +133,36 @@ func TestLetterIsKept(t *testing.T) {
 	s.server.Close()
 	if o := deliver(); o.Acked {
 		t.Errorf("after the end: %+v", o)
+	}
+}
+
+// TestEndingSessionIsNotKept: a session that goes on on a connection with which it is to end leaves nothing on disk, from which a crash would raise it.
+func TestEndingSessionIsNotKept(t *testing.T) {
+	s := newStage(t, say("ok"), nil, anonymous, func(o *broker.Options) {
+		o.Config.Persistence = config.Persistence{Dir: filepath.Join(t.TempDir(), "d"), Bytes: 1 << 20}
+	})
+	c := &client{t: t, Conn: s.dial()}
+	write(t, c, []byte(hello5("c", kept, lasting)+sub5("t", 1))...)
+	c.expect(packets.Connack)
+	c.expect(packets.Suback)
+	publish := func() {
+		if err := s.front.Publish(&request.Message{Topic: "t", QoS: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish()
+	c.expect(packets.Publish)
+	c.Conn = s.dial()
+	write(t, c, []byte(hello5("c", kept, ""))...)
+	if p := c.expect(packets.Connack); p[2] != 1 {
+		t.Errorf("CONNACK % x", p)
+	}
+	publish()
+	c.expect(packets.Publish)
+	s.front.keep.store.Sync()
+	for _, kind := range []store.Kind{store.Session, store.Subscription, store.Message} {
+		if err := s.front.keep.store.Each(kind, func(key string, _ []byte) error { t.Errorf("on disk: %q", key); return nil }); err != nil {
+			t.Error(err)
+		}
 	}
 }

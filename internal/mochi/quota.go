@@ -37,16 +37,15 @@ func (q *quota) takeOver(cl *mochi.Client) {
 	cl.State.Inflight.ResetReceiveQuota(math.MaxInt32) // see Session.Unreleased
 }
 
-// admit says whether a message may be sent now; otherwise it is kept. What is sent
-// again when a session is taken up is only counted: the library sends it all.
-func (q *quota) admit(cl *mochi.Client, pk packets.Packet, again bool) bool {
+// admit says whether a message may be sent now, for the first time or again; otherwise it is kept.
+func (q *quota) admit(cl *mochi.Client, pk packets.Packet) bool {
 	if q.limit == 0 {
 		return true
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case again, q.sending == pk.PacketID:
+	case q.sending == pk.PacketID:
 	case q.pumping || len(q.held) > 0 || len(q.open) >= q.limit:
 		if len(q.held) >= heldMax {
 			q.held = slices.DeleteFunc(q.held, func(id uint16) bool { return !waits(cl, id) })
@@ -72,7 +71,7 @@ func (q *quota) settled(cl *mochi.Client, ack packets.Packet) {
 		id := q.held[0]
 		q.held = q.held[1:]
 		next, ok := cl.State.Inflight.Get(id)
-		if _, sent := q.open[id]; sent || !ok || next.FixedHeader.Type != packets.Publish {
+		if _, sent := q.open[id]; sent || !ok || id == ack.PacketID || next.FixedHeader.Type != packets.Publish {
 			continue // expired, and perhaps the identifier is another message's
 		}
 		q.sending = next.PacketID

@@ -25,14 +25,14 @@ func (s *Server) restore() error {
 	if err != nil {
 		return err
 	}
-	s.keep = &keep{st, s.log.Warn, s.current}
+	s.keep = &keep{st, s.log.Warn, s.holder}
 	s.broker.Keep(s.keep)
 	for _, load := range []func(*store.Store) error{s.loadSessions, s.loadSubscriptions, s.loadMessages, s.loadReceived, s.loadRetained} {
 		if err := load(st); err != nil {
 			return fmt.Errorf("persistence: %w", err)
 		}
 	}
-	s.log.Info("sessions restored", "dir", p.Dir, "sessions", s.mqtt.Clients.Len()-1, "subscriptions", atomic.LoadInt64(&s.mqtt.Info.Subscriptions),
+	s.log.Info("sessions restored", "dir", p.Dir, "sessions", s.mqtt.Clients.Len(), "subscriptions", atomic.LoadInt64(&s.mqtt.Info.Subscriptions),
 		"waiting", atomic.LoadInt64(&s.mqtt.Info.Inflight), "retained", s.mqtt.Topics.Retained.Len(), "bytes", st.Used())
 	return nil
 }
@@ -73,10 +73,7 @@ func (s *Server) loadSessions(st *store.Store) error {
 
 // client is one of a record; nil: its session has ended.
 func (s *Server) client(id string) *mochi.Client {
-	cl, ok := s.mqtt.Clients.Get(id)
-	if !ok || cl.Net.Inline {
-		return nil
-	}
+	cl, _ := s.mqtt.Clients.Get(id)
 	return cl
 }
 

@@ -35,6 +35,7 @@ type Server struct {
 	listeners []*listener     // guarded by listening
 	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
+	numbering numbering
 	clock     *clock
 	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
@@ -44,6 +45,7 @@ type Server struct {
 	stall     time.Duration // writeStall, less in tests
 	begin     time.Duration // connectTimeout, less in tests
 	rest      time.Duration // restTime, less in tests
+	closing   time.Duration // closeTimeout, less in tests
 	outgoing  int           // OutgoingMax, less in tests
 }
 
@@ -52,9 +54,12 @@ var _ broker.Frontend = (*Server)(nil)
 // readAhead is how many bytes the library reads ahead of what it looks at, at least; the connection has a buffer of its own (see gate).
 const readAhead = 16
 
+// closeTimeout is how long Close waits for connections whose sockets are closed.
+const closeTimeout = 5 * time.Second
+
 // New opens the listeners of the broker's configuration.
 func New(b *broker.Server) (broker.Frontend, error) {
-	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, rest: restTime, outgoing: OutgoingMax, clock: newClock(), cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
+	s := &Server{broker: b, stall: writeStall, begin: connectTimeout, rest: restTime, closing: closeTimeout, outgoing: OutgoingMax, clock: newClock(), cfg: b.Config(), log: b.Logger(), often: lograte.New(b.Logger())}
 	var err error
 	if s.places, err = openfiles.For(s.cfg, s.log); err != nil {
 		return nil, err
@@ -67,7 +72,7 @@ func New(b *broker.Server) (broker.Frontend, error) {
 	caps.Compatibilities.NoInheritedPropertiesOnAck = true // those of a PUBLISH say nothing about its acknowledgement
 	caps.MaximumMessageExpiryInterval = 0                  // none: what is retained stays until it is replaced, what waits for a client as long as its session
 	caps.MaximumClientWritesPending = 0                    // see outgoing
-	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, InlineClient: true, Logger: quiet(s.log), ClientNetReadBufferSize: readAhead})
+	s.mqtt = mqtt.New(&mqtt.Options{Capabilities: caps, Logger: quiet(s.log), ClientNetReadBufferSize: readAhead})
 	if err := s.mqtt.AddHook(&hook{s: s}, nil); err != nil {
 		return nil, fmt.Errorf("add hook: %w", err)
 	}
@@ -150,15 +155,13 @@ func (s *Server) Retain(m *request.Message) {
 // Close ends all connections, all at the same time: those of clients with the
 // reason, then whatever is left, among them those whose session is just beginning.
 // The library would end one after the other, and wait for those that it does not
-// know yet.
+// know yet. It waits for what each still does, such as to keep its session on disk, for closeTimeout at most: then
+// the disk is closed, and its caller takes away what the programs share with it.
 func (s *Server) Close() {
 	s.cancel()
-	s.live.shut()
+	over := s.live.shut()
 	var wg sync.WaitGroup
 	for _, cl := range s.mqtt.Clients.GetAll() {
-		if cl.Net.Inline {
-			continue
-		}
 		wg.Go(func() {
 			defer s.endOnPanic(cl)
 			_ = s.mqtt.DisconnectClient(cl, packets.ErrServerShuttingDown)
@@ -169,6 +172,11 @@ func (s *Server) Close() {
 		_ = c.Close()
 	}
 	_ = s.mqtt.Close()
+	select {
+	case <-over:
+	case <-time.After(s.closing):
+		s.log.Warn("connections have not ended", "connections", len(s.live.all()))
+	}
 	if err := s.keep.close(); err != nil {
 		s.log.Error("sessions not closed", "error", err)
 	}

@@ -2,6 +2,7 @@ package mochi
 
 import (
 	"bytes"
+	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -85,4 +86,19 @@ func (s *Server) complete(cl *mochi.Client, pk *packets.Packet) {
 	if pk.FixedHeader.Qos > 0 {
 		s.waitsNoMore(cl, pk.PacketID)
 	}
+}
+
+// waiting says whether a PUBLISH of QoS 1 or 2 still waits for its client: it may have expired since it was put behind others, and its identifier be
+// another message's.
+func waiting(cl *mochi.Client, pk *packets.Packet) bool {
+	m, ok := cl.State.Inflight.Get(pk.PacketID)
+	if !ok || m.FixedHeader.Type != packets.Publish || m.TopicName != pk.TopicName || len(m.Payload) != len(pk.Payload) {
+		return false
+	}
+	return len(m.Payload) == 0 || &m.Payload[0] == &pk.Payload[0]
+}
+
+// expired says whether a PUBLISH has come to its end before it was first sent [MQTT-3.3.2-5].
+func expired(pk *packets.Packet) bool {
+	return pk.Expiry > 0 && pk.Expiry < time.Now().Unix() && !pk.FixedHeader.Dup
 }
