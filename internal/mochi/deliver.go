@@ -2,6 +2,7 @@ package mochi
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -40,9 +41,13 @@ func (s *Server) publish(pk packets.Packet, by string) error {
 	return nil
 }
 
-// retain keeps a message for later subscribers.
+// retain keeps a message for later subscribers. Of several for one topic the same is the last in memory and on disk.
 func (s *Server) retain(pk *packets.Packet) {
-	s.mqtt.Topics.RetainMessage(pk.Copy(false))
+	kept := pk.Copy(false)
+	kept.TopicName = strings.Clone(pk.TopicName) // it may be a part of the packet that it came in
+	s.retaining.Lock()
+	defer s.retaining.Unlock()
+	s.mqtt.Topics.RetainMessage(kept)
 	s.clock.retain(pk)
 	s.keep.retained(pk)
 	atomic.StoreInt64(&s.mqtt.Info.Retained, int64(s.mqtt.Topics.Retained.Len()))

@@ -36,6 +36,7 @@ type Server struct {
 	serving   context.Context // of Serve, by listening; nil: it has not been called
 	turns     turns.Turns
 	clock     *clock
+	retaining sync.Mutex      // held while a retained message is replaced, in memory and on disk
 	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc
