@@ -1,6 +1,8 @@
 package mochi
 
 import (
+	"strings"
+
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"eproxy/internal/broker"
@@ -76,6 +78,7 @@ func (c *conn) resolve(pk *packets.Packet) {
 	if !pk.Properties.TopicAliasFlag {
 		return
 	}
+	pk.TopicName = strings.Clone(pk.TopicName) // a part of the packet, all of which the table would keep
 	pk.TopicName = c.client.State.TopicAliases.Inbound.Set(pk.Properties.TopicAlias, pk.TopicName)
 	if x := c.session.Load(); x != nil {
 		x.Alias(pk.Properties.TopicAlias, pk.TopicName)

@@ -125,13 +125,23 @@ func (s *Server) expire(cl *mochi.Client) {
 func (s *Server) expireRetained(now int64) {
 	for topic, pk := range s.mqtt.Topics.Retained.GetAll() {
 		if pk.Expiry > 0 && pk.Expiry < now {
-			s.mqtt.Topics.Retained.Delete(topic)
-			s.keep.unretained(topic)
+			s.expireTopic(topic, now)
 		} else {
 			s.clock.retain(&pk)
 		}
 	}
 	atomic.StoreInt64(&s.mqtt.Info.Retained, int64(s.mqtt.Topics.Retained.Len()))
+}
+
+// expireTopic deletes the retained message of a topic, unless another has come in its place. The topic itself is left out of the library's index,
+// too, which Retained.Delete does not do.
+func (s *Server) expireTopic(topic string, now int64) {
+	s.retaining.Lock()
+	defer s.retaining.Unlock()
+	if pk, ok := s.mqtt.Topics.Retained.Get(topic); ok && pk.Expiry > 0 && pk.Expiry < now {
+		s.mqtt.Topics.RetainMessage(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Retain: true}, TopicName: topic})
+		s.keep.unretained(topic)
+	}
 }
 
 // sysInterval is the time between two updates of $SYS topics, as mosquitto's.

@@ -2,6 +2,7 @@ package mochi
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -34,26 +35,30 @@ func (s *Server) publish(pk packets.Packet, by string) error {
 	}
 	for id, sub := range subscribers.Subscriptions {
 		if cl, ok := s.mqtt.Clients.Get(id); ok {
-			s.send(cl, sub, &pk)
+			s.send(cl, sub, &pk, (*conn).send)
 		}
 	}
 	return nil
 }
 
-// retain keeps a message for later subscribers.
+// retain keeps a message for later subscribers. Of several for one topic the same is the last in memory and on disk.
 func (s *Server) retain(pk *packets.Packet) {
-	s.mqtt.Topics.RetainMessage(pk.Copy(false))
+	kept := pk.Copy(false)
+	kept.TopicName = strings.Clone(pk.TopicName) // it may be a part of the packet that it came in
+	s.retaining.Lock()
+	defer s.retaining.Unlock()
+	s.mqtt.Topics.RetainMessage(kept)
 	s.clock.retain(pk)
 	s.keep.retained(pk)
 	atomic.StoreInt64(&s.mqtt.Info.Retained, int64(s.mqtt.Topics.Retained.Len()))
 }
 
-// send has a message sent to a client that subscribes to its topic. It waits for nobody.
-func (s *Server) send(cl *mochi.Client, sub packets.Subscription, pk *packets.Packet) {
+// send has a message sent to a client that subscribes to its topic, for which it is put into the client's queue. It waits for nobody.
+func (s *Server) send(cl *mochi.Client, sub packets.Subscription, pk *packets.Packet, put func(*conn, *packets.Packet) bool) {
 	if sub.NoLocal && pk.Origin == cl.ID || !s.mayReceive(cl, pk.TopicName) { // [MQTT-3.8.3-3]
 		return
 	}
-	out := pk.Copy(false)
+	out := shared(pk)
 	if !sub.FwdRetainedFlag && (cl.Properties.ProtocolVersion < 5 || !sub.RetainAsPublished) {
 		out.FixedHeader.Retain = false // [MQTT-3.3.1-12]
 	}
@@ -66,10 +71,19 @@ func (s *Server) send(cl *mochi.Client, sub packets.Subscription, pk *packets.Pa
 	if out.FixedHeader.Qos > 0 && !s.number(cl, c, &out) || c == nil || cl.Closed() {
 		return
 	}
-	if !c.send(&out) {
+	if !put(c, &out) {
 		atomic.AddInt64(&s.mqtt.Info.MessagesDropped, 1)
 		s.complete(cl, &out)
 	}
+}
+
+// shared is a copy of a message for one subscriber; all have the payload together, in which nobody writes.
+func shared(pk *packets.Packet) packets.Packet {
+	bare := *pk
+	bare.Payload = nil
+	out := bare.Copy(false)
+	out.Payload = pk.Payload
+	return out
 }
 
 // mayReceive says whether a client may have what is published on a topic.

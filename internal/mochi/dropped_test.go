@@ -13,6 +13,7 @@ import (
 
 	"eproxy/internal/broker"
 	"eproxy/internal/config"
+	"eproxy/internal/mqtt/samples"
 	"eproxy/internal/request"
 	"eproxy/internal/store"
 )
@@ -115,7 +116,7 @@ func TestDroppedForFullQueue(t *testing.T) {
 	}
 }
 
-// TestRetainedDroppedForFullQueue: the same of retained messages that a client gets for its SUBSCRIBE, with its next packet or its end.
+// TestRetainedDroppedForFullQueue: the same of retained messages that a client asks for several times at once, with its next packet or its end.
 func TestRetainedDroppedForFullQueue(t *testing.T) {
 	for _, leaves := range []bool{false, true} {
 		t.Run(fmt.Sprintf("it leaves %v", leaves), func(t *testing.T) {
@@ -124,6 +125,8 @@ func TestRetainedDroppedForFullQueue(t *testing.T) {
 				s.give(fmt.Sprint(n), 1, true, 1000)
 			}
 			c := taking(t, s, 'a', 1, "t/#")
+			filter := samples.String("t/#") + "\x01"
+			write(t, c, []byte(samples.Packet(0x82, "\x00\x02", filter, filter, filter))...)
 			s.waitFor(func() bool { return s.droppedUntilNow() > 10 }, "nothing is dropped")
 			if leaves {
 				_ = c.Close()

@@ -6,7 +6,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// OutgoingMax is how many messages may wait to be written to one client; what comes beyond is dropped for it.
+// OutgoingMax is how many messages may wait to be written to one client; what comes beyond is dropped for it. Of the retained messages of its
+// SUBSCRIBEs as many may wait besides, or as many as there are on all topics, if that is more.
 const OutgoingMax = 8192
 
 // outgoing are the messages that wait to be written to one client, which takes as long over that as it likes: who adds one never waits. It
@@ -15,10 +16,13 @@ type outgoing struct {
 	mu      sync.Mutex
 	waiting []*packets.Packet
 	first   int    // waiting[first:] are not written yet
+	ahead   int    // of these, those that come before the retained ones
 	begun   bool   // they may be written now
 	writing bool   // a goroutine does
 	ended   bool   // the connection has
 	last    uint16 // packet identifier that was given
+
+	retained []*packets.Packet // that the client has for its SUBSCRIBEs
 }
 
 // put puts a message behind the others, of which there are at most so many, and says whether there is room. start: nobody writes it yet, which the caller is to see to.
@@ -37,9 +41,24 @@ func (q *outgoing) put(pk *packets.Packet, most int) (start, ok bool) {
 	return q.start(), true
 }
 
+// putRetained puts a retained message behind the others of these, of which there are at most so many, and says whether there is room. All that
+// has come since hold comes behind: it may be newer. It is held, so nobody is to begin to write.
+func (q *outgoing) putRetained(pk *packets.Packet, most int) (ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ended || len(q.retained) >= most {
+		return q.ended
+	}
+	q.retained = append(q.retained, pk)
+	return true
+}
+
+// any says whether a message waits; q.mu is held.
+func (q *outgoing) any() bool { return q.first < len(q.waiting) || len(q.retained) > 0 }
+
 // start says whether somebody has to begin to write; q.mu is held.
 func (q *outgoing) start() bool {
-	start := q.begun && !q.writing && q.first < len(q.waiting)
+	start := q.begun && !q.writing && q.any()
 	q.writing = q.writing || start
 	return start
 }
@@ -56,7 +75,9 @@ func (q *outgoing) begin() (start bool) {
 func (q *outgoing) hold() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.begun = false
+	if q.begun = false; len(q.retained) == 0 {
+		q.ahead = len(q.waiting) - q.first
+	}
 }
 
 // next is the message that is to be written now; nil: none is, and who asked is done.
@@ -66,13 +87,27 @@ func (q *outgoing) next() *packets.Packet {
 	if q.first == len(q.waiting) {
 		q.waiting, q.first = nil, 0
 	}
-	if q.waiting == nil || !q.begun {
+	if !q.begun || !q.any() {
 		q.writing = false
 		return nil
+	}
+	if q.ahead == 0 && len(q.retained) > 0 {
+		return q.nextRetained()
 	}
 	pk := q.waiting[q.first]
 	q.waiting[q.first] = nil
 	q.first++
+	q.ahead = max(0, q.ahead-1)
+	return pk
+}
+
+// nextRetained is next of the retained messages, of which there is one; q.mu is held.
+func (q *outgoing) nextRetained() *packets.Packet {
+	pk := q.retained[0]
+	q.retained[0] = nil
+	if q.retained = q.retained[1:]; len(q.retained) == 0 {
+		q.retained = nil
+	}
 	return pk
 }
 
@@ -80,14 +115,14 @@ func (q *outgoing) next() *packets.Packet {
 func (q *outgoing) more() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.first < len(q.waiting)
+	return q.any()
 }
 
 // end forgets what waits: the connection has ended.
 func (q *outgoing) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting, q.first, q.ended = nil, 0, true
+	q.waiting, q.first, q.retained, q.ended = nil, 0, nil, true
 }
 
 // identifier is a packet identifier for the next message: the one behind the last that is not taken. There is one, of

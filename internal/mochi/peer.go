@@ -68,7 +68,7 @@ func (p *peer) put(id uint16, code byte) error {
 }
 
 // collect has PUBACKs for a client written together. The library's lock on the connection keeps whole
-// packets whole: it is kept while one is written in part.
+// packets whole: it is kept while one is written in part, and Rest gets all of it at once.
 func (c *conn) collect(cl *mqtt.Client) {
 	locked := false
 	c.acks.Try = func(b []byte) (int, error) {
@@ -85,6 +85,7 @@ func (c *conn) collect(cl *mqtt.Client) {
 		if !locked {
 			cl.Lock()
 		}
+		locked = false
 		defer cl.Unlock()
 		return c.write(b)
 	}

@@ -37,6 +37,7 @@ type Server struct {
 	turns     turns.Turns
 	numbering numbering
 	clock     *clock
+	retaining sync.Mutex      // held while a retained message is replaced, in memory and on disk
 	keep      *keep           // nil: nothing outlives the program
 	ctx       context.Context // of connections that have not said CONNECT yet
 	cancel    context.CancelFunc

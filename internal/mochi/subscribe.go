@@ -62,7 +62,10 @@ func (s *Server) sendRetained(cl *mochi.Client, f packets.Subscription, existed 
 		return
 	}
 	f.FwdRetainedFlag = true // [MQTT-3.3.1-8]
+	if f.Identifier > 0 {
+		f.Identifiers = map[string]int{f.Filter: f.Identifier}
+	}
 	for _, pk := range s.mqtt.Topics.Messages(f.Filter) {
-		s.send(cl, f, &pk)
+		s.send(cl, f, &pk, (*conn).sendRetained)
 	}
 }

@@ -27,6 +27,11 @@ func (c *conn) send(pk *packets.Packet) bool {
 	return ok
 }
 
+// sendRetained has a retained message written before all that has come since the queue is held; false: there are too many.
+func (c *conn) sendRetained(pk *packets.Packet) bool {
+	return c.out.putRetained(pk, max(c.server.outgoing, c.server.mqtt.Topics.Retained.Len()))
+}
+
 // drain writes what waits for the client.
 func (c *conn) drain() {
 	defer c.server.endOnPanic(c.client)

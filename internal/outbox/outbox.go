@@ -13,15 +13,15 @@ import (
 // keep is how large a buffer may be and still be kept, in bytes.
 const keep = 64 << 10
 
-// piece is how much is written at a time of what has to wait, in bytes.
-const piece = 16 << 10
-
 // Box is what is to be written to one connection.
 type Box struct {
 	// Try writes as much as there is room for now.
 	Try func(b []byte) (int, error)
 	// Rest writes all of it, and may wait for that.
 	Rest func(b []byte) (int, error)
+	// Piece is how many bytes Rest gets at a time, wherever that cuts what was put; 0: all that there is. Only the one
+	// that is being written counts as given.
+	Piece int
 	// Failed is called once when writing has failed, after which nothing more is written.
 	Failed func(error)
 
@@ -117,10 +117,13 @@ func (x *Box) write(b []byte) {
 	}
 }
 
-// rest writes what there was no room for, in pieces: only the one that is being written counts as given.
+// rest writes what there was no room for.
 func (x *Box) rest(b []byte) error {
 	for len(b) > 0 {
-		part := b[:min(piece, len(b))]
+		part := b
+		if x.Piece > 0 {
+			part = b[:min(x.Piece, len(b))]
+		}
 		if !x.give(len(part)) {
 			return nil
 		}

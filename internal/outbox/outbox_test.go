@@ -136,8 +136,9 @@ func TestBoxEnds(t *testing.T) {
 // TestBoxGivesPieces: of what there is no room for only the piece that is being written may have been read; behind
 // the end no other follows.
 func TestBoxGivesPieces(t *testing.T) {
+	const piece = 16 << 10
 	pieces, next := make(chan int), make(chan struct{})
-	x := &Box{Try: func([]byte) (int, error) { return 1000, nil }, Failed: func(err error) { t.Error(err) }}
+	x := &Box{Piece: piece, Try: func([]byte) (int, error) { return 1000, nil }, Failed: func(err error) { t.Error(err) }}
 	x.Rest = func(b []byte) (int, error) {
 		pieces <- len(b)
 		<-next
@@ -160,5 +161,22 @@ func TestBoxGivesPieces(t *testing.T) {
 	case n := <-pieces:
 		t.Errorf("%d bytes are written behind the end", n)
 	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+// TestBoxGivesAll: without pieces all that there is no room for is written at once: whoever locks the connection in between would put
+// something of his own into the middle of a packet.
+func TestBoxGivesAll(t *testing.T) {
+	const size = 100_000
+	rest := make(chan int, size)
+	x := &Box{Try: func([]byte) (int, error) { return 1000, nil }, Failed: func(err error) { t.Error(err) }}
+	x.Rest = func(b []byte) (int, error) {
+		rest <- len(b)
+		return len(b), nil
+	}
+	x.Put(make([]byte, size))
+	x.Flush()
+	if n := <-rest; n != size-1000 {
+		t.Errorf("%d bytes at once, want all %d", n, size-1000)
 	}
 }

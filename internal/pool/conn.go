@@ -64,12 +64,15 @@ func connect(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
 	return c.(*net.TCPConn), nil
 }
 
+// restPiece is how much is written at a time of requests that have to wait, in bytes: those behind have not been sent, should the connection end.
+const restPiece = 16 << 10
+
 // newConn is a connection whose responses are to be read by read.
 func newConn(s *Standalone, f *function, p *pod, c *net.TCPConn) *conn {
 	n := &conn{TCPConn: c, r: NewReader(c), pool: s, f: f, pod: p}
 	n.raw, _ = c.SyscallConn() // nil only if closed, which read will see
 	n.out.Try = func(b []byte) (int, error) { return outbox.Try(n.raw, b) }
-	n.out.Rest = c.Write
+	n.out.Rest, n.out.Piece = c.Write, restPiece
 	n.out.Failed = func(err error) {
 		n.mu.Lock()
 		defer n.mu.Unlock()

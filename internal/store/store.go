@@ -109,6 +109,9 @@ func (s *Store) add(o op) bool {
 func (s *Store) Begin() {
 	s.groups.RLock()
 	s.grouped.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed.Broadcast() // who waits for the disk may have what the group waits for, while the disk waits for the group
 }
 
 // End ends a group, in any goroutine.
