@@ -27,10 +27,10 @@ func TestSenderSameBytes(t *testing.T) {
 		{"100%\"", "\u00fc b\x00", [2]bool{true, true}},
 		{id36, "tenant-7/gateway", [2]bool{true, true}},
 		{strings.Repeat("c", 128), "", [2]bool{true, false}},
-		{strings.Repeat("c", 128), strings.Repeat("u", 29), [2]bool{true, false}},
-		{strings.Repeat("c", 128), strings.Repeat("u", 30), [2]bool{false, false}},
-		{strings.Repeat("c", 78), "", [2]bool{true, true}},
-		{strings.Repeat("c", 79), "", [2]bool{true, false}},
+		{strings.Repeat("c", 128), strings.Repeat("u", 21), [2]bool{true, false}},
+		{strings.Repeat("c", 128), strings.Repeat("u", 22), [2]bool{false, false}},
+		{strings.Repeat("c", 74), "", [2]bool{true, true}},
+		{strings.Repeat("c", 75), "", [2]bool{true, false}},
 		{strings.Repeat("\u00fc", 33), "", [2]bool{false, false}},
 	} {
 		for from := range 2 {
