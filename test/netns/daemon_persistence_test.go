@@ -66,6 +66,9 @@ func persistenceOverKills(t *testing.T, mode string) {
 		return p
 	}
 	p := run()
+	if err := mosquitto(t, l, lab.NodeV4.String(), "beginner", "", "-t", "news/"+begins, "-r", "-q", "1", "-m", begins); err != nil {
+		t.Fatal(err)
+	}
 	seen, once := keeper(t, l), subscribeExact(t, l, "news/#")
 	const kills = 3
 	var sent []*exact
@@ -122,7 +125,10 @@ func persistenceOverKills(t *testing.T, mode string) {
 	}
 }
 
-// keeper is mosquitto_sub with a session; it says how often it has got each payload.
+// begins is retained before subscribers come: who has it has subscribed.
+const begins = "begins"
+
+// keeper is mosquitto_sub with a session, and has subscribed; it says how often it has got each payload.
 func keeper(t *testing.T, l *lab.Lab) (seen func() map[string]int) {
 	t.Helper()
 	cmd := lab.Command(context.Background(), "mosquitto_sub", "-h", lab.NodeV4.String(), "-c", "-i", "keeper", "-q", "1", "-t", "news/#", "-k", "5")
@@ -140,6 +146,7 @@ func keeper(t *testing.T, l *lab.Lab) (seen func() map[string]int) {
 			n.add(lines.Text())
 		}
 	}()
+	until(t, "mosquitto_sub has subscribed", func() bool { return n.all()[begins] > 0 })
 	return n.all
 }
 
