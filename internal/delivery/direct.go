@@ -24,7 +24,7 @@ type direct struct {
 func (x *single) start(d *Delivery, b *pool.Batch, end Ender) bool {
 	sender, ok := x.engine.state.Load().pool.(pool.Sender)
 	// What a response, its expiry or its turn makes differ is left to those who wait.
-	if !ok || x.fn.Batch != nil || x.record != nil || x.result != nil || !closed(x.turn) || x.m.QoS > 1 || x.m.ResponseTopic != "" || !x.m.Expires.IsZero() {
+	if !ok || x.fn.Batch != nil || x.record != nil || x.result != nil || !closed(x.turn) || x.turn != nil && x.follows() || x.m.QoS > 1 || x.m.ResponseTopic != "" || !x.m.Expires.IsZero() {
 		return false
 	}
 	x.delivery, x.ender, x.to = d, end, sender

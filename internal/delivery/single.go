@@ -248,6 +248,10 @@ func (x *single) run(attempts int, lastErr error) {
 		case <-x.waiting().Done():
 		}
 	}
+	if x.standBehind() {
+		x.settle(x.spooled())
+		return
+	}
 	x.settle(x.deliver(attempts, lastErr))
 }
 

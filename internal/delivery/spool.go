@@ -86,6 +86,26 @@ func (x *single) arrive(arrived time.Time) {
 // follows says whether messages of the client are in the spool, which this one must not overtake.
 func (x *single) follows() bool { return x.spool != nil && x.spool.Follows(x.m.ClientID) }
 
+// standBehind has a message whose turn has come stand behind those of its client that have gone to the spool meanwhile: there, which it says, or
+// until they have gone from it, or its waiting ends.
+func (x *single) standBehind() (spilled bool) {
+	for x.turn != nil && x.spool != nil {
+		freed := x.spool.Freed()
+		switch {
+		case !x.follows():
+			return false
+		case x.spill():
+			return true
+		}
+		select {
+		case <-freed:
+		case <-x.waiting().Done():
+			return false
+		}
+	}
+	return false
+}
+
 // spill gets the message room in the spool, if it may wait there: whoever waits for a response does not wait so long.
 func (x *single) spill() bool {
 	if x.spool == nil || x.record != nil || x.m.ResponseTopic != "" {
@@ -106,7 +126,9 @@ func (x *single) spill() bool {
 func (x *single) spooled() Outcome {
 	o, ok := x.keep()
 	if !ok {
-		x.push()
+		if !x.inside {
+			x.push()
+		}
 		return x.deliver(0, nil)
 	}
 	return o
