@@ -41,16 +41,6 @@ type coldKind struct {
 // heavy are modules of Python's own library that take as long to import as a framework does.
 const heavy = "import asyncio, concurrent.futures, ctypes, decimal, email.mime.multipart, logging.config, multiprocessing, sqlite3, ssl, unittest.mock, urllib.request, xml.etree.ElementTree\n"
 
-// coldFunction is the function.
-const coldFunction = `import http.server, os
-class H(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-    def do_POST(self):
-        self.rfile.read(int(self.headers['Content-Length']))
-        self.send_response(200); self.send_header('Content-Length', '0'); self.end_headers()
-    def log_message(self, *_): pass
-http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), H).serve_forever()`
-
 // zygotes measures cold starts.
 func (b *bench) zygotes() (err error) {
 	kinds := []*coldKind{{name: "few imports, plain"}, {name: "few imports, forked", zygote: true},
@@ -167,7 +157,7 @@ func coldConfig(kinds []*coldKind) string {
 		if k.zygote {
 			zygote = ", zygote: python"
 		}
-		fmt.Fprintf(&functions, "  - {name: f%d, url: \"http://f%d.local/\", run: {command: [/usr/bin/python3, -c, %q], instances: {max: 1}, lambda: 2s%s}}\n", i, i, k.imports+coldFunction, zygote)
+		fmt.Fprintf(&functions, "  - {name: f%d, url: \"http://f%d.local/\", run: {command: [/usr/bin/python3, -c, %q], instances: {max: 1}, lambda: 2s%s}}\n", i, i, k.imports+lab.PythonFunction, zygote)
 		fmt.Fprintf(&routes, "  - {topic: %s, function: f%d}\n", topic(i), i)
 	}
 	return "functions:\n" + functions.String() + "routes:\n" + routes.String()

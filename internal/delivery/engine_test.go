@@ -21,6 +21,7 @@ import (
 	"eproxy/internal/config"
 	"eproxy/internal/pool"
 	"eproxy/internal/request"
+	"eproxy/test/lib/bubble"
 )
 
 // exchange is what one attempt comes to.
@@ -234,7 +235,7 @@ func TestExpiredIsNotDelivered(t *testing.T) {
 		{"between two attempts", true, []exchange{answers(503)}, 3 * time.Second, "expired", 1, 503},
 		{"while the function works", true, []exchange{
 			func(context.Context, []byte) (*pool.Response, error) {
-				time.Sleep(20 * time.Second)
+				bubble.Take(t, 20*time.Second)
 				return &pool.Response{Status: 200}, nil
 			}}, 5 * time.Second, "delivered", 0, 0},
 		{"in time", true, []exchange{answers(200)}, time.Second, "delivered", 0, 0},
@@ -281,7 +282,7 @@ func TestExpiryGoesAlong(t *testing.T) {
 				t.Fatal(err)
 			}
 			left, ids = append(left, req.Header.Get("X-Mqtt-Expiry")), append(ids, req.Header.Get("Ce-Id"))
-			time.Sleep(3 * time.Second)
+			bubble.Take(t, 3*time.Second)
 			return &pool.Response{Status: 503}, nil
 		})
 		b.fn.Retry.Backoff = 0

@@ -163,7 +163,7 @@ func TestPatienceIsTheClients(t *testing.T) {
 			if first { // or the patience since this answer would end at the instant of the next one
 				first, takes = false, 5*time.Second
 			}
-			time.Sleep(takes)
+			bubble.Take(t, takes)
 			return &pool.Response{Status: 200}, nil
 		}
 		in(t, map[string]exchange{"down": nil, "slow": slow}, func(ctx context.Context, c *crowd) {
@@ -190,7 +190,7 @@ func TestPatienceIsTheClients(t *testing.T) {
 // under way are never given up.
 func TestSlowFunctionHoldsItsClientBack(t *testing.T) {
 	slow := func(context.Context, []byte) (*pool.Response, error) {
-		time.Sleep(9 * time.Second)
+		bubble.Take(t, 9*time.Second)
 		return &pool.Response{Status: 200}, nil
 	}
 	in(t, map[string]exchange{"slow": slow}, func(ctx context.Context, c *crowd) {

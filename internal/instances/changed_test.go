@@ -18,20 +18,26 @@ func TestZygoteChanged(t *testing.T) {
 	if got := get(t, w.found("f", 1)[0]); got != "1" {
 		t.Errorf("first: %s", got)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "lib.py"), []byte("value = 'two'\n"), 0o755); err != nil { //nolint:gosec // as it was
-		t.Fatal(err)
-	}
-	if got := w.exchange("f"); got != "two" {
-		t.Errorf("after a change: %s", got)
-	}
+	w.deploys(filepath.Join(dir, "lib.py"), "value = 'two'\n", "two")
 	if want := `msg="zygote is begun anew" function=f reason="` + dir + `/lib.py has changed"`; !strings.Contains(w.log.String(), want) {
 		t.Errorf("the log does not say %s", want)
 	}
-	if x := w.zygoteOf("f"); x.Forks != 2 {
-		t.Errorf("%+v, want two forks", x)
-	}
 	stop()
 	w.close()
+}
+
+// deploys has a file of modules changed: the next instance is of another zygote, which has it, and says so.
+func (w *world) deploys(file, content, want string) {
+	w.t.Helper()
+	if err := os.WriteFile(file, []byte(content), 0o755); err != nil { //nolint:gosec // as it was
+		w.t.Fatal(err)
+	}
+	if got := w.exchange("f"); got != want {
+		w.t.Errorf("after a change: %s", got)
+	}
+	if x := w.zygoteOf("f"); x.Forks != 2 {
+		w.t.Errorf("%+v, want two forks", x)
+	}
 }
 
 // TestZygoteOfArchive: as TestZygoteChanged, where modules are in an archive.
@@ -57,15 +63,7 @@ func TestZygoteOfArchive(t *testing.T) {
 	if got := get(t, w.found("f", 1)[0]); got != "one" {
 		t.Errorf("first: %s", got)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "lib.zip"), []byte(archive("another")), 0o755); err != nil { //nolint:gosec // as it was
-		t.Fatal(err)
-	}
-	if got := w.exchange("f"); got != "another" {
-		t.Errorf("after a change: %s", got)
-	}
-	if x := w.zygoteOf("f"); x.Forks != 2 {
-		t.Errorf("%+v, want two forks", x)
-	}
+	w.deploys(filepath.Join(dir, "lib.zip"), archive("another"), "another")
 	stop()
 	w.close()
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"eproxy/internal/cgroup"
+	"eproxy/test/lib/await"
 )
 
 // forkedReady is the state of an instance that was forked and is Ready.
@@ -31,17 +32,13 @@ func beLoader(id string, argv []string) {
 		run.Idle = time.Second
 	}
 	go func() {
-		for {
-			time.Sleep(5 * time.Millisecond)
-			if all := r.Instances(); len(all) == 1 && all[0].State == Ready {
-				r.Touch("f")
-				break
-			}
+		is := func(state string) func() bool {
+			return func() bool { all := r.Instances(); return len(all) == 1 && string(all[0].State) == state }
 		}
-		for ; ; time.Sleep(10 * time.Millisecond) {
-			if all := r.Instances(); string(all[0].State) == argv[0] {
-				fmt.Println(all[0].PID)
-				return
+		if await.Within(patience, is(string(Ready))) {
+			r.Touch("f")
+			if await.Within(patience, is(argv[0])) {
+				fmt.Println(r.Instances()[0].PID)
 			}
 		}
 	}()

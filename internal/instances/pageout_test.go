@@ -127,13 +127,11 @@ func TestWokenWhilePagedOut(t *testing.T) {
 		pod = w.found("f", 1)[0]
 		w.r.Touch("f")
 		until(t, "sleep", func() bool { n, _ := b.counts(); return n > rounds })
-		for range rounds % 5 * 4 {
-			time.Sleep(time.Millisecond)
-		}
 		b.mu.Lock()
-		wake := b.wake
+		wake, woken := b.wake, make(chan struct{})
 		b.mu.Unlock()
-		wake()
+		time.AfterFunc(time.Duration(rounds%5*4)*time.Millisecond, func() { wake(); close(woken) }) // at another moment each time
+		<-woken
 		if got := get(t, pod); got != "6144" {
 			t.Fatalf("round %d: it says %q", rounds, got)
 		}

@@ -69,7 +69,8 @@ func TestRousedAtAnyMoment(t *testing.T) {
 			wake()
 		case moment == "put to sleep":
 			after := time.Duration(rand.Int64N(int64(8 * time.Millisecond)))
-			once.Go(func() { time.Sleep(after); wake(); wake() })
+			once.Add(1)
+			time.AfterFunc(after, func() { defer once.Done(); wake(); wake() })
 		}
 	}
 	w := inBed(t, b)

@@ -114,10 +114,13 @@ func (w *world) found(name string, n int) []netip.AddrPort {
 	}
 }
 
+// patience is how long a test waits for something before it says that it does not come.
+const patience = time.Minute
+
 // until waits for something that is not told of.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	await.True(t, time.Minute, what, ok)
+	await.True(t, patience, what, ok)
 }
 
 // close ends the runtime, and looks for what it has left.

@@ -28,16 +28,6 @@ routes:
   - {topic: "sensors/+/broken", function: broken}
 `
 
-const pythonFunction = `
-import http.server, os
-class H(http.server.BaseHTTPRequestHandler):
-    protocol_version = 'HTTP/1.1'
-    def do_POST(self):
-        self.rfile.read(int(self.headers['Content-Length']))
-        self.send_response(200); self.send_header('Content-Length', '0'); self.end_headers()
-    def log_message(self, *_): pass
-http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), H).serve_forever()`
-
 // TestInstancesOfFunctions: functions that the loader runs get messages in the kernel
 // path, what is wrong with one is shown, a reload exchanges them, and nothing is left of
 // them at the end, however that comes.
@@ -48,7 +38,7 @@ func TestInstancesOfFunctions(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	p, err := l.StartEproxy(context.Background(), dir, lab.Eproxy{Bin: abs, Mode: "tc", Config: fmt.Sprintf(instancesConfig, pythonFunction)})
+	p, err := l.StartEproxy(context.Background(), dir, lab.Eproxy{Bin: abs, Mode: "tc", Config: fmt.Sprintf(instancesConfig, lab.PythonFunction)})
 	if err != nil {
 		t.Fatal(err)
 	}

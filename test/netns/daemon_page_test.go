@@ -202,12 +202,14 @@ func TestPageShowsStates(t *testing.T) {
 	until(t, "what was stopped for others", func() bool {
 		return shows("a", "stopped, 0 of 1 instances", "it was stopped because others need its memory (runtime.memory)", "by ")
 	})
-	for id := uint16(4); !shows("b", "of 1 instances", "next message expected "); id++ { // by their rhythm
+	rhythm := time.NewTicker(1100 * time.Millisecond)
+	defer rhythm.Stop()
+	for id := uint16(4); !shows("b", "of 1 instances", "next message expected "); id++ {
 		if id == 60 {
 			t.Fatal("nothing is expected after as many messages")
 		}
 		c.publish(fmt.Sprintf("m/%d/b", id), id, "x")
-		time.Sleep(1100 * time.Millisecond)
+		<-rhythm.C
 	}
 	for _, complaint := range b.complaints() {
 		t.Errorf("the browser complains: %s", complaint)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"eproxy/test/lib/lab"
 )
 
 // zygoteConfig has a function in Python whose instances are forked, and whose modules cannot all be imported where it is called bad.
@@ -24,7 +26,7 @@ routes:
 `
 
 // zygoteFunction says what it gets.
-var zygoteFunction = strings.Replace(pythonFunction, "self.rfile.read", "print(self.headers['ce-subject'], flush=True); self.rfile.read", 1)
+var zygoteFunction = strings.Replace(lab.PythonFunction, "self.rfile.read", "print(self.headers['ce-subject'], flush=True); self.rfile.read", 1)
 
 // TestZygoteWithMessages: a message for a function without instances has one forked for it, each time; one that comes while the
 // zygote is killed is delivered, too; a function whose zygote cannot be made is served without; the end leaves nothing.

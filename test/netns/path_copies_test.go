@@ -198,24 +198,7 @@ func TestCopiesInOrderAcrossPaths(t *testing.T) {
 			sub.follow(t, l, "sub", "both/#", 2)
 			before := s.counts()
 			c := pahoConnect(t, l, "pub")
-			var tokens []mqtt.Token
-			for k, p := range numbers(0, n) {
-				qos, retained := byte(1), false
-				switch {
-				case k%29 == 28:
-					qos = 2
-				case k%31 == 30:
-					retained = true
-				case k%23 == 22:
-					p += strings.Repeat(" ", 4000)
-				case k%5 == 4:
-					qos = 0
-				}
-				tokens = append(tokens, c.Publish("both/x", qos, retained, p))
-				if k >= window {
-					published(t, tokens[k-window:k-window+1])
-				}
-			}
+			tokens := publishMixed(t, c, "both/x", numbers(0, n), window)
 			published(t, tokens)
 			sameInOrder(t, "both/x", sub.waitLast(t, "both/x", numbers(n-1, 1)[0]), numbers(0, n))
 			r.wait(t, n)

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 
+	"eproxy/test/lib/await"
 	"eproxy/test/lib/lab"
 )
 
@@ -42,22 +44,19 @@ func remap(t *testing.T, l *lab.Lab, host lab.Role, nodeIf string, at []net.IP, 
 			return err
 		}
 		for _, ip := range at {
-			for deadline := time.Now().Add(20 * time.Second); ; {
-				ns, err := netlink.NeighList(link.Attrs().Index, map[bool]int{true: netlink.FAMILY_V4, false: netlink.FAMILY_V6}[ip.To4() != nil])
-				if err != nil {
-					return err
-				}
-				known := false
-				for _, n := range ns {
-					known = known || n.IP.Equal(ip) && n.HardwareAddr.String() == mac.String()
-				}
-				if known {
-					break
-				}
-				if time.Now().After(deadline) {
-					return fmt.Errorf("the node does not believe that %s has moved to %s: %v", ip, mac, ns)
-				}
-				time.Sleep(time.Millisecond)
+			var err error
+			var ns []netlink.Neigh
+			known := await.Within(20*time.Second, func() bool {
+				ns, err = netlink.NeighList(link.Attrs().Index, map[bool]int{true: netlink.FAMILY_V4, false: netlink.FAMILY_V6}[ip.To4() != nil])
+				return err != nil || slices.ContainsFunc(ns, func(n netlink.Neigh) bool {
+					return n.IP.Equal(ip) && n.HardwareAddr.String() == mac.String()
+				})
+			})
+			switch {
+			case err != nil:
+				return err
+			case !known:
+				return fmt.Errorf("the node does not believe that %s has moved to %s: %v", ip, mac, ns)
 			}
 		}
 		return nil

@@ -99,6 +99,29 @@ func (s *status) WriteHeader(code int) {
 	s.ResponseWriter.WriteHeader(code)
 }
 
+// publishMixed publishes payloads in ways of which the kernel path takes some, so many at a time; the last ones may be under way when it returns.
+func publishMixed(t *testing.T, c mqtt.Client, topic string, payloads []string, window int) (tokens []mqtt.Token) {
+	t.Helper()
+	for k, p := range payloads {
+		qos, retained := byte(1), false
+		switch {
+		case k%29 == 28:
+			qos = 2
+		case k%31 == 30:
+			retained = true
+		case k%23 == 22:
+			p += strings.Repeat(" ", 4000)
+		case k%5 == 4:
+			qos = 0
+		}
+		tokens = append(tokens, c.Publish(topic, qos, retained, p))
+		if k >= window {
+			published(t, tokens[k-window:k-window+1])
+		}
+	}
+	return tokens
+}
+
 // numbers are n payloads that rise, from this one on.
 func numbers(from, n int) (out []string) {
 	for i := range n {
@@ -198,24 +221,7 @@ func TestOrderAcrossPaths(t *testing.T) {
 			before := s.counts()
 			for round := range rounds {
 				c := pahoConnect(t, l, "mixed")
-				var tokens []mqtt.Token
-				for k, p := range numbers(round*n, n) {
-					qos, retained := byte(1), false
-					switch {
-					case k%29 == 28:
-						qos = 2
-					case k%31 == 30:
-						retained = true
-					case k%23 == 22:
-						p += strings.Repeat(" ", 4000)
-					case k%5 == 4:
-						qos = 0
-					}
-					tokens = append(tokens, c.Publish("sensors/mixed/temp", qos, retained, p))
-					if k >= window {
-						published(t, tokens[k-window:k-window+1])
-					}
-				}
+				tokens := publishMixed(t, c, "sensors/mixed/temp", numbers(round*n, n), window)
 				if round%2 == 0 {
 					published(t, tokens)
 				} else {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"eproxy/test/lib/await"
 	"eproxy/test/lib/lab"
 )
 
@@ -255,16 +256,10 @@ func TestPipelineThatPodsCannot(t *testing.T) {
 // mapsctl says then.
 func waitPipeline(t *testing.T, s *system, p *pipeliner, reasons []string) (seen map[string]any) {
 	t.Helper()
-	for late := time.Now().Add(hung); ; {
-		if seen = s.mapsctl("pods")[0]; p.known(t, s, seen, reasons) {
-			return seen
-		}
-		if time.Now().After(late) {
-			t.Errorf("mapsctl pods says %v, with %d requests behind another", seen, p.together.Load())
-			return seen
-		}
-		time.Sleep(50 * time.Millisecond)
+	if !await.Within(hung, func() bool { seen = s.mapsctl("pods")[0]; return p.known(t, s, seen, reasons) }) {
+		t.Errorf("mapsctl pods says %v, with %d requests behind another", seen, p.together.Load())
 	}
+	return seen
 }
 
 func (p *pipeliner) known(t *testing.T, s *system, seen map[string]any, reasons []string) bool {

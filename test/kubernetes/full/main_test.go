@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"eproxy/test/kubernetes/cluster"
+	"eproxy/test/lib/await"
 	"eproxy/test/lib/lab"
 )
 
@@ -140,10 +141,8 @@ func (w *world) collect() {
 // until waits for something.
 func (w *world) until(what string, ok func() bool) {
 	w.t.Helper()
-	for limit := time.Now().Add(waitTime); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(limit) {
-			w.t.Fatalf("waited in vain for %s\n%s\n%s", what, w.kubectlTry("get", "pods,endpointslices", "-A", "-o", "wide"), w.kubectlTry("-n", "eproxy", "logs", "daemonset/eproxy"))
-		}
+	if !await.Within(waitTime, ok) {
+		w.t.Fatalf("waited in vain for %s\n%s\n%s", what, w.kubectlTry("get", "pods,endpointslices", "-A", "-o", "wide"), w.kubectlTry("-n", "eproxy", "logs", "daemonset/eproxy"))
 	}
 }
 
